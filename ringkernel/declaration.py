@@ -1,0 +1,232 @@
+"""What a kernel is before it is launched: the decorator, its options, and the table of declared kernels."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .errors import ConfigurationError, KernelNotFoundError, MessageTypeError
+from .messages import MessageType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_QUEUE_SIZE = 4096
+MAX_QUEUE_SIZE = 2**30
+_ATTRIBUTE = "__ring_kernel__"
+_registry: dict[str, Declaration] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Declaration:
+    """A kernel as it was declared. `state` is a one-record or n-d array that each launch copies, or None."""
+
+    kernel_id: str
+    func: Callable[..., Any]
+    input_type: MessageType | None
+    output_type: MessageType | None
+    state: np.ndarray[Any, Any] | None
+    state_type: MessageType | None
+    queue_size: int
+    device: str
+    batch: bool
+    max_outputs: int
+    check: bool
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether the kernel runs in the event loop."""
+        return inspect.iscoroutinefunction(self.func)
+
+    def with_options(self, *, kernel_id: str, device: str | None, queue_size: int | None) -> Declaration:
+        """The same kernel under the id and options of one launch."""
+        size = self.queue_size if queue_size is None else check_queue_size(queue_size)
+        _check_outputs_fit(kernel_id, self.max_outputs, size)
+        return replace(
+            self,
+            kernel_id=kernel_id,
+            device=self.device if device is None else check_device(device),
+            queue_size=size,
+        )
+
+
+def ring_kernel(
+    kernel_id: str,
+    *,
+    input_type: Any = None,
+    output_type: Any = None,
+    state: Any = None,
+    queue_size: int = DEFAULT_QUEUE_SIZE,
+    device: str = "auto",
+    batch: bool = False,
+    max_outputs: int = 1,
+    check: bool = True,
+) -> Callable[[F], F]:
+    """Declare a kernel. The function itself is returned unchanged and stays callable.
+
+    An `async def` function with one parameter, the `KernelContext`, is a coroutine kernel: it runs in the event
+    loop, and its messages are any Python objects (or records, where a type is given).
+
+    A plain function is a compiled kernel, called once per message as `f(msg)`, `f(msg, out)`, `f(msg, state)` or
+    `f(msg, out, state)`: `out` if there is an output type, `state` if there is one. It returns nothing or True to
+    emit `out`, False to drop it. `out` is zeroed before each call; `msg` is read only. The first launch compiles it.
+
+    Args:
+        kernel_id: its name. Declaring a name again replaces the declaration (a notebook cell that is run twice).
+        input_type: a NumPy structured dtype, a scalar type (the record has the one field `value`), or a class under
+            `@message`. Compiled kernels need one.
+        output_type: likewise; None for a kernel that only consumes.
+        state: what `state` is at launch, copied each time: a message instance, a structured record, or an array.
+        queue_size: slots per ring, a power of two.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        batch: the function gets `msgs, outs[, state]`, contiguous slices of the rings without a copy, and returns
+            how many outputs it wrote (nothing: one per message). It fails as a whole.
+        max_outputs: for `batch`, slots in `outs` per message.
+        check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
+
+    Raises:
+        MessageTypeError: a type that is none, or a plain function without `input_type`.
+        ConfigurationError: an option out of its range, or a signature that does not fit.
+    """
+    if not isinstance(kernel_id, str) or not kernel_id:
+        raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
+
+    def decorate(func: F) -> F:
+        declaration = _declare(
+            func,
+            kernel_id=kernel_id,
+            input_type=input_type,
+            output_type=output_type,
+            state=state,
+            queue_size=queue_size,
+            device=device,
+            batch=batch,
+            max_outputs=max_outputs,
+            check=check,
+        )
+        _registry[kernel_id] = declaration
+        setattr(func, _ATTRIBUTE, declaration)
+        return func
+
+    return decorate
+
+
+def declared(kernel_id: str) -> Declaration | None:
+    """The latest declaration of this id."""
+    return _registry.get(kernel_id)
+
+
+def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declaration:
+    """What `launch(kernel_id, func)` means. Raises `KernelNotFoundError` or `MessageTypeError`."""
+    if func is None:
+        found = _registry.get(kernel_id)
+        if found is None:
+            known = ", ".join(sorted(_registry)) or "none"
+            raise KernelNotFoundError(f"no kernel {kernel_id!r} is declared; declared are: {known}")
+        return found
+    found = getattr(func, _ATTRIBUTE, None)
+    if isinstance(found, Declaration):
+        return found
+    options = {"queue_size": DEFAULT_QUEUE_SIZE, "device": "auto", "batch": False, "max_outputs": 1, "check": True}
+    return _declare(func, kernel_id=kernel_id, input_type=None, output_type=None, state=None, **options)
+
+
+def _declare(
+    func: Callable[..., Any],
+    *,
+    kernel_id: str,
+    input_type: Any,
+    output_type: Any,
+    state: Any,
+    queue_size: int,
+    device: str,
+    batch: bool,
+    max_outputs: int,
+    check: bool,
+) -> Declaration:
+    if not callable(func) or not inspect.isfunction(func):
+        raise ConfigurationError(f"kernel {kernel_id!r}: {func!r} is no function; use `def` or `async def`")
+    coroutine = inspect.iscoroutinefunction(func)
+    if not coroutine and input_type is None:
+        raise MessageTypeError(
+            f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs "
+            f"input_type=...; a coroutine kernel is written with `async def`"
+        )
+    initial, state_type = (None, None) if state is None else _state_array(kernel_id, state)
+    inputs = None if input_type is None else MessageType(input_type)
+    outputs = None if output_type is None else MessageType(output_type)
+    size = check_queue_size(queue_size)
+    if not isinstance(max_outputs, int) or max_outputs < 1:
+        raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {max_outputs!r}; it must be 1 or more")
+    if max_outputs > 1 and not batch:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: max_outputs={max_outputs} needs batch=True; a handler that is called per message "
+            f"has one `out`"
+        )
+    _check_outputs_fit(kernel_id, max_outputs, size)
+    if coroutine and (state is not None or batch):
+        raise ConfigurationError(f"kernel {kernel_id!r}: a coroutine kernel keeps its own state and batches; drop them")
+    _check_signature(kernel_id, func, coroutine, outputs is not None, state is not None)
+    return Declaration(
+        kernel_id, func, inputs, outputs, initial, state_type, size, check_device(device), batch, max_outputs, check
+    )
+
+
+def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], MessageType | None]:
+    """The initial state as an array: of one record, or as it is."""
+    if isinstance(state, np.ndarray) and state.shape != ():
+        if state.dtype.hasobject:
+            raise MessageTypeError(f"kernel {kernel_id!r}: state must not hold Python objects, got {state.dtype}")
+        return np.ascontiguousarray(state).copy(), None
+    if isinstance(state, np.ndarray | np.void) and state.dtype.fields is not None:
+        state_type = MessageType(state.dtype)
+        return state_type.as_array(np.array([state], state.dtype).reshape(1)), state_type
+    if isinstance(getattr(type(state), "dtype", None), np.dtype) and not isinstance(state, np.generic | np.ndarray):
+        state_type = MessageType(type(state))
+        return state_type.as_array([state]), state_type
+    raise MessageTypeError(
+        f"kernel {kernel_id!r}: state is {state!r:.100}; use a message instance, a structured record, or an array"
+    )
+
+
+def _check_signature(kernel_id: str, func: Callable[..., Any], coroutine: bool, has_out: bool, has_state: bool) -> None:
+    wanted = ["ctx"] if coroutine else ["msg", *(["out"] if has_out else []), *(["state"] if has_state else [])]
+    parameters = inspect.signature(func).parameters.values()
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in plain if p.default is p.empty]
+    if len(required) > len(wanted) or len(plain) < len(wanted) or len(plain) != len(parameters):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: {func.__name__}{inspect.signature(func)} should take ({', '.join(wanted)}): "
+            f"`out` where there is an output_type, `state` where there is a state"
+        )
+
+
+def check_queue_size(size: Any) -> int:
+    """A capacity. Raises `ConfigurationError` if it is no power of two."""
+    if isinstance(size, int | np.integer) and not isinstance(size, bool):
+        size = int(size)
+        if 1 <= size <= MAX_QUEUE_SIZE and size & (size - 1) == 0:
+            return size
+        if 1 <= size < MAX_QUEUE_SIZE:
+            near = 2 ** math.floor(math.log2(size))
+            raise ConfigurationError(f"queue size {size} is no power of two; {near} or {2 * near} would be")
+    raise ConfigurationError(f"queue size is {size!r}; it must be a power of two from 1 to {MAX_QUEUE_SIZE}")
+
+
+def _check_outputs_fit(kernel_id: str, max_outputs: int, size: int) -> None:
+    if max_outputs > size:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: max_outputs={max_outputs} does not fit into a queue of {size}; enlarge queue_size"
+        )
+
+
+def check_device(device: Any) -> str:
+    """A device name. Raises `ConfigurationError` if it is none."""
+    name, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if name in ("auto", "cpu", "cuda") and (not index or (name == "cuda" and index.isdecimal())):
+        return str(device)
+    raise ConfigurationError(f'device is {device!r}; it must be "auto", "cpu", "cuda" or "cuda:N"')

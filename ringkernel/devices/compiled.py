@@ -1,0 +1,441 @@
+"""Compiled kernels on CPU workers: the handshakes over a block, its rings, and how one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.errors import KernelStateError
+from ringkernel.ring.layout import (
+    BLOCK,
+    BLOCK_DTYPE,
+    COMMAND_DRAIN,
+    COMMAND_PAUSE,
+    COMMAND_RUN,
+    COMMAND_STOP,
+    LAYOUT_VERSION,
+    MAGIC,
+    NEVER,
+    STATUS_ACTIVE,
+    STATUS_DEACTIVATED,
+    STATUS_FAILED,
+    STATUS_TERMINATED,
+)
+from ringkernel.ring.typed import TypedEdge, TypedRing
+
+from .engine import Engine, Ledger, OnEnd
+from .failure import failure_of
+from .queues import Edge, Inlet, Outlet
+
+if TYPE_CHECKING:
+    from ringkernel.declaration import Declaration
+    from ringkernel.ring.memory import Arena, Region
+    from ringkernel.ring.span import Span
+
+    from .host import Host
+    from .workers import Seat, Worker
+
+logger = logging.getLogger("ringkernel")
+
+ANSWER_TIMEOUT_S = 5.0
+STALL_S = 0.1
+_GRACE_S = 0.05
+_INPUT_TABLE = 8
+_I8 = np.dtype(np.int64)
+
+
+class CompiledEngine(Engine):
+    """Runs a compiled kernel on a worker. The token is the worker's while `seat` is set."""
+
+    device = "cpu"
+    output: TypedRing | None
+
+    def __init__(self, declaration: Declaration, span: Span, host: Host, on_end: OnEnd) -> None:
+        super().__init__(declaration, on_end)
+        self.span = span
+        self._host = host
+        self._party = host.party
+        self._api = self._party.api
+        self.seat: Seat | None = None
+        self.worker: Worker | None = None
+        self._epoch = 0
+        self._answer: asyncio.Future[int] | None = None
+        self._over = asyncio.Event()
+        self._watchers: set[asyncio.Event] = set()
+        self.mapped_in = self.mapped_out = 0
+        self._status_bell = self._party.bell(self._on_status, standing=True)
+        self.door = self._party.new_door()
+        self._make_block()
+        self._make_rings()
+
+    @property
+    def arena(self) -> Arena:
+        """Where its rings live."""
+        return self._party.arena
+
+    # --- memory ----------------------------------------------------------------------------------------------
+
+    def _make_block(self) -> None:
+        state = self.declaration.state
+        table_at = BLOCK_DTYPE.itemsize
+        state_at = table_at + 8 * _INPUT_TABLE
+        state_at += -state_at % 128
+        state_nbytes = 0 if state is None else state.nbytes
+        self._block: Region = self._party.arena.allocate(state_at + state_nbytes)
+        self.block = self._block.address
+        self._tables: list[Region] = []
+        self._table = self._block.view(_I8, _INPUT_TABLE, table_at)
+        self._state_view: npt.NDArray[Any] | None = None
+        record = self._block.view(BLOCK_DTYPE)[0]
+        record["magic"], record["version"], record["size"] = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
+        record["inputs"] = table_at
+        record["state"], record["state_nbytes"] = state_at, state_nbytes
+        record["max_outputs"] = self.declaration.max_outputs
+        record["span_address"] = self.span.address
+        record["status_bell_address"] = self._status_bell.address
+        record["fault_index"] = -1
+        if state is not None:
+            self._state_view = self._block.view(state.dtype, state.size, state_at).reshape(state.shape)
+            self._state_view[...] = state
+
+    def _make_rings(self) -> None:
+        host, declaration = self._host, self.declaration
+        assert declaration.input_type is not None
+        arena, size = self._party.arena, declaration.queue_size
+        ring = TypedRing(arena, declaration.input_type, size, woke=host.woke)
+        self.outlet = Outlet(ring, host.pacer, host)
+        self.edges: list[Edge] = []
+        self.add_input(ring.add_edge())
+        self.inlet = Inlet(host.pacer, host)
+        self.inlet.ended = self.ended_reason
+        self.output = None
+        if declaration.output_type is not None:
+            overhang = declaration.max_outputs - 1
+            self.output = TypedRing(arena, declaration.output_type, size, overhang=overhang, woke=host.woke)
+            self.output.set_door(self.door)
+            self.output.engine = self
+            self.inlet.attach(self.output.add_edge())
+            self._api.write_word(self.block + BLOCK.output, self.output.address - self.block)
+
+    def add_input(self, edge: Edge) -> None:
+        assert isinstance(edge, TypedEdge)
+        self.edges.append(edge)
+        edge.set_door(self.door)
+        self._write_inputs(self.edges)
+
+    def _write_inputs(self, edges: list[Edge]) -> None:
+        """Let the kernel read from these edges. The token is the host's."""
+        if len(edges) > len(self._table):
+            region = self._party.arena.allocate(16 * len(self._table))
+            self._tables.append(region)
+            self._table = region.view(_I8, 2 * len(self._table))
+            self._api.write_word(self.block + BLOCK.inputs, region.address - self.block)
+        self._reading = list(edges)
+        for i, edge in enumerate(edges):
+            self._table[i] = edge.address - self.block
+        self._api.write_word(self.block + BLOCK.n_inputs, len(edges))
+
+    # --- the handshake ---------------------------------------------------------------------------------------
+
+    def _read(self, offset: int) -> int:
+        return self._api.read_word(self.block + offset)
+
+    def _command(self, command: int) -> None:
+        self._epoch += 1
+        self._api.give_command(self.block, command, self._epoch, self.door)
+        self._host.woke()
+
+    def _on_status(self) -> None:
+        """The kernel's poller has answered, or given the token back."""
+        if self.has_ended:
+            return
+        status, echo = self._read(BLOCK.status), self._read(BLOCK.echo)
+        if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
+            self._take_token()
+        if status == STATUS_TERMINATED:
+            self._finished(None)
+        elif status == STATUS_FAILED:
+            self._answer_with(STATUS_FAILED)
+            task = self._host.loop.create_task(self._failed())
+            self._keep(task)
+        elif echo == self._epoch:
+            self._answer_with(status)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._failing = task  # the loop itself holds tasks weakly
+
+    def _take_token(self) -> None:
+        if self.seat is not None:
+            self._host.pool.unseat(self.seat)
+            self.seat = None
+
+    def _answer_with(self, status: int) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(status)
+
+    async def _handshake(self, command: int, wanted: int) -> None:
+        """Give a command and wait for the answer to it. Raises `KernelStateError` if something else happened."""
+        self._answer = asyncio.get_running_loop().create_future()
+        answer = self._answer
+        self._command(command)
+        if command == COMMAND_RUN and self.seat is None:
+            self.seat = self._host.pool.seat(self.block, self.span.address, self.door, self._neighbour())
+            self.worker = self.seat.worker
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                status = await asyncio.shield(answer)
+        except TimeoutError:
+            self._retract(command)
+            raise KernelStateError(
+                f"kernel {self.kernel_id!r} did not answer within {ANSWER_TIMEOUT_S:g} s: it is still in its handler; "
+                f"nothing was changed, terminate() can end it"
+            ) from None
+        except asyncio.CancelledError:
+            self._retract(command)
+            raise
+        finally:
+            if self._answer is answer:
+                self._answer = None
+        if status != wanted and not (command == COMMAND_RUN and status == STATUS_FAILED):  # it ran, and then failed
+            raise self.ended_reason() or KernelStateError(
+                f"kernel {self.kernel_id!r} ended, or was told to, before it answered"
+            )
+
+    def _retract(self, command: int) -> None:
+        """A pause that nobody waits for any more: run on, whether it has been obeyed yet or not."""
+        if command != COMMAND_PAUSE or self.has_ended:
+            return
+        self._command(COMMAND_RUN)
+        if self.seat is None:
+            self.seat = self._host.pool.seat(self.block, self.span.address, self.door, self._neighbour())
+
+    def _neighbour(self) -> Worker | None:
+        """The worker of a kernel that this one is connected to, so that a chain stays together."""
+        for edge in self.edges:
+            engine = getattr(edge.ring, "engine", None)
+            if engine is not None and engine.worker is not None:
+                return engine.worker  # type: ignore[no-any-return]
+        return self.worker
+
+    async def start(self) -> None:
+        await self._handshake(COMMAND_RUN, STATUS_ACTIVE)
+
+    async def pause(self) -> None:
+        if self.seat is not None:
+            await self._handshake(COMMAND_PAUSE, STATUS_DEACTIVATED)
+
+    @asynccontextmanager
+    async def token(self) -> AsyncIterator[None]:
+        """Hold the token for a moment, whatever the state; the kernel runs on afterwards if it ran."""
+        running = self.seat is not None
+        if running:
+            await self.pause()
+        try:
+            yield
+        finally:
+            if running and not self.has_ended and self.seat is None and not self._terminating:
+                await self.start()
+
+    _terminating = False
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def finish(self, timeout: float, *, drain: bool) -> None:
+        self._terminating = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(-1)  # a pending pause is superseded
+        if self.has_ended:
+            return
+        if self.seat is None and self._failing is None:
+            self._finished(None)
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        if drain:
+            for edge in self._reading:
+                edge.limit = edge.published()
+            self._command(COMMAND_DRAIN)
+            await self._wait_while_it_gets_on(deadline)
+        if not self.has_ended:
+            self._command(COMMAND_STOP)
+            await self._wait_over(max(_GRACE_S, deadline - loop.time() if not drain else 0.0))
+        if not self.has_ended and self._failing is None:
+            self._abandon(timeout)
+        await self._over.wait()
+
+    async def _wait_over(self, timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._over.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _wait_while_it_gets_on(self, deadline: float) -> None:
+        """Until the kernel has ended, the time is over, or it has only waited for room for a while."""
+        loop = asyncio.get_running_loop()
+        seen, since = self._progress(), loop.time()
+        while not self.has_ended and (left := deadline - loop.time()) > 0:
+            if await self._wait_over(min(STALL_S / 2, left)):
+                return
+            progress = self._progress()
+            if progress != seen or not self._read(BLOCK.blocked):
+                seen, since = progress, loop.time()
+            elif loop.time() - since >= STALL_S:
+                return
+
+    def _progress(self) -> tuple[int, int]:
+        low = 0 if self.output is None else self._api.slowest_head(self.output.address)
+        return self._read(BLOCK.turns), low
+
+    def _abandon(self, timeout: float) -> None:
+        """The handler does not return: leave it its memory and its thread, and let everybody else go on."""
+        assert self.seat is not None
+        if not self._host.pool.abandon(self.seat):
+            return
+        self.seat = None
+        self.in_flight = self._read(BLOCK.in_flight)
+        self._block.quarantine()
+        for region in self._tables:
+            region.quarantine()
+        self._host.pool.keepalive.append((self.span, [edge.ring for edge in self.edges], self.output))
+        message = (
+            f"kernel {self.kernel_id!r} did not return from its handler within {timeout:g} s and was abandoned: its "
+            f"thread is lost, {self.in_flight} message(s) are in flight"
+        )
+        logger.warning(message)
+        self._finished(KernelStateError(message))
+
+    def close_inputs(self) -> None:
+        stuck = self.block + self._read(BLOCK.fault_edge) if self.in_flight else 0
+        for edge in self.edges:
+            assert isinstance(edge, TypedEdge)
+            if edge.address == stuck:
+                edge.quarantine(self.in_flight)
+        if self.in_flight and self.output is not None:
+            self.output.quarantine()
+        super().close_inputs()
+
+    async def _failed(self) -> None:
+        error = await failure_of(self)
+        self._finished(error)
+
+    _failing: asyncio.Task[None] | None = None
+
+    def _finished(self, error: BaseException | None) -> None:
+        self._take_token()
+        self.end(error)
+        self._answer_with(STATUS_TERMINATED)
+        self._over.set()
+        for watcher in self._watchers:
+            watcher.set()
+
+    # --- looking inside --------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Any:
+        """A consistent copy of the block's counters, as a record."""
+        copy = np.zeros(1, BLOCK_DTYPE)
+        while not self._api.copy_ledger(self.block, int(copy.ctypes.data)):
+            if self._read(BLOCK.ledger_version) & 1 and self.has_ended:
+                break
+        return copy[0]
+
+    def ledger(self) -> Ledger:
+        block, clock = self.snapshot(), self._party.clock
+        histogram = tuple(
+            (clock.ns_of(2**i), int(count)) for i, count in enumerate(block["histogram"].tolist()) if count
+        )
+        return Ledger(
+            processed=int(block["processed"]),
+            failed=int(block["failed"]),
+            in_flight=self.in_flight or (0 if self.seat is None else int(block["in_flight"])),
+            dropped=int(block["dropped"]),
+            busy_s=clock.ns_of(int(block["busy_ticks"])) / 1e9,
+            turns=int(block["turns"]),
+            peak_input=int(block["peak_input"]),
+            peak_output=int(block["peak_output"]),
+            histogram=histogram,
+        )
+
+    async def read_state(self) -> npt.NDArray[Any]:
+        """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the
+        token for a moment."""
+        view = self._state_view
+        assert view is not None
+        copy = np.empty_like(view)
+        for _ in range(1_000):
+            if self._api.copy_state(self.block, int(copy.ctypes.data)):
+                return copy
+        async with self.token():
+            copy[...] = view
+        return copy
+
+    def state_copy(self) -> npt.NDArray[Any]:
+        """A copy of the state. The token is the host's."""
+        assert self._state_view is not None
+        return self._state_view.copy()
+
+    def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
+        """The messages that the handler failed on."""
+        return next(e for e in self._reading if e.address == self.block + edge_offset).take_failed(count)
+
+    def write_state(self, value: npt.NDArray[Any]) -> None:
+        """Replace the state. The token is the host's."""
+        assert self._state_view is not None
+        self._state_view[...] = value
+
+    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
+        assert isinstance(edge, TypedEdge)
+        reached = asyncio.Event()
+        bell = self._party.bell(reached.set)
+        edge.watch(sequence, bell.door)
+        self._watchers.add(reached)
+        try:
+            while edge.position() < sequence:
+                if self.has_ended:
+                    raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+                bell.arm()
+                if edge.position() < sequence:
+                    await reached.wait()
+                    reached.clear()
+        finally:
+            self._watchers.discard(reached)
+            edge.watch(NEVER, 0)
+            bell.release()
+
+    def accepted(self) -> int:
+        lent = [edge for edge in self._reading if edge not in self.edges]
+        return super().accepted() + self.mapped_in + sum(edge.position() for edge in lent)
+
+    def emitted(self) -> int:
+        return super().emitted() + self.mapped_out
+
+    def received(self) -> int:
+        return super().received() + self.mapped_out
+
+    def lend(self, source: TypedRing | None, result: TypedRing | None) -> None:
+        """Read from, and write to, these rings instead of the kernel's own; None restores. The token is the
+        host's."""
+        if source is not None:
+            edge = source.edges[0]
+            edge.set_door(self.door)
+            self._write_inputs([edge])
+        else:
+            self._write_inputs(self.edges)
+        output = result or self.output
+        if output is not None:
+            output.set_door(self.door)
+            self._api.write_word(self.block + BLOCK.output, output.address - self.block)
+
+    def release(self) -> None:
+        self.outlet.release()
+        self.inlet.release()
+        self._status_bell.release()
+        if not self.in_flight:
+            self._party.release_door(self.door)

@@ -1,0 +1,124 @@
+"""Compiling off the event loop, each handler once, and saying why one cannot be compiled."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ringkernel.errors import KernelCompileError
+
+if TYPE_CHECKING:
+    from ringkernel.declaration import Declaration
+
+T = TypeVar("T")
+
+_spans: dict[Any, Any] = {}
+_pending: dict[Any, asyncio.Future[Any]] = {}
+_threads: set[threading.Thread] = set()
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own: not in the loop's executor, which `asyncio.run` would wait for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as caught:  # noqa: BLE001 (whatever it is belongs to the caller)
+            error = caught
+        try:
+            loop.call_soon_threadsafe(deliver, result, error)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile
+        finally:
+            _threads.discard(threading.current_thread())
+
+    thread = threading.Thread(target=run, name="ringkernel-compile", daemon=True)
+    _threads.add(thread)
+    thread.start()
+    return await future
+
+
+@atexit.register
+def _wait_for_compilers() -> None:
+    for thread in list(_threads):  # LLVM must not be taken apart under a thread that is inside it
+        thread.join(10.0)
+
+
+async def compiled_span(declaration: Declaration) -> Any:
+    """The declaration's compiled span: compiled once per function, types and options in this process.
+
+    Raises `KernelCompileError`, at every call.
+    """
+    spec = _spec(declaration)
+    key = (declaration.func, spec)
+    if key in _spans:
+        return _spans[key]
+    here = (asyncio.get_running_loop(), key)
+    if here not in _pending:
+        _pending[here] = asyncio.ensure_future(in_thread(lambda: _compile(declaration, spec)))
+        _pending[here].add_done_callback(lambda _: _pending.pop(here, None))
+    _spans[key] = span = await asyncio.shield(_pending[here])
+    return span
+
+
+def _spec(declaration: Declaration) -> Any:
+    from ringkernel.ring.span import SpanTypes
+
+    assert declaration.input_type is not None
+    state = None
+    if declaration.state is not None:
+        shape = None if declaration.state_type is not None else declaration.state.shape
+        state = (declaration.state.dtype, shape)
+    return SpanTypes(
+        input=declaration.input_type.dtype,
+        output=None if declaration.output_type is None else declaration.output_type.dtype,
+        state=state,
+        batch=declaration.batch,
+        max_outputs=declaration.max_outputs,
+        check=declaration.check,
+    )
+
+
+def _compile(declaration: Declaration, spec: Any) -> Any:
+    from ringkernel.ring.span import HandlerError, compile_span
+
+    from . import diagnosis
+
+    written = diagnosis.assigns_to_message(declaration)
+    if written is not None:
+        raise KernelCompileError(
+            f"{written} is assigned to, but a message is read only: other kernels may read it, too; write to the output"
+            f"\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}"
+        )
+    try:
+        return compile_span(declaration.func, spec)
+    except HandlerError as error:
+        raise KernelCompileError(
+            f"{error}\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}"
+        ) from None
+    except Exception as error:
+        raise KernelCompileError(_explain(declaration, error)) from error
+
+
+def _explain(declaration: Declaration, error: Exception) -> str:
+    """The reason first, then which kernel, then numba's own words."""
+    from . import diagnosis
+
+    reason, where = diagnosis.reason_of(declaration, error)
+    own_words = str(error).strip()
+    detail = f"\n\nnumba said ({type(error).__name__}):\n{own_words}" if own_words and own_words != reason else ""
+    return f"{reason}\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}{where}{detail}"

@@ -1,0 +1,133 @@
+"""What a coroutine kernel gets: its messages, its outputs, and its place in the lifecycle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from ringkernel.errors import KernelExit
+from ringkernel.lifecycle import KernelState
+
+from .pacing import NOTHING, Line
+from .queues import Inlet, Outlet
+
+TIn = TypeVar("TIn")
+TOut = TypeVar("TOut")
+
+
+class KernelContext(Generic[TIn, TOut]):
+    """The kernel function's view of itself. All methods belong to the event loop's thread.
+
+    `async for message in ctx` is the short form of the actor loop: it waits while the kernel is paused, drains the
+    queue when the kernel is told to end, and then stops.
+    """
+
+    def __init__(self, kernel_id: str, inlet: Inlet, outlet: Outlet) -> None:
+        self._kernel_id = kernel_id
+        self._inlet = inlet
+        self._outlet = outlet
+        self._state = KernelState.LAUNCHED
+        self._requested = False
+        self._line = Line()
+        self.busy = False
+        self.on_wait: Callable[[], None] | None = None
+        inlet.ended = self._exhausted
+
+    # --- what the supervisor says ----------------------------------------------------------------------------
+
+    def enter(self, state: KernelState) -> None:
+        """The kernel is in another state now."""
+        self._state = state
+        self._inlet.open = state in (KernelState.ACTIVE, KernelState.TERMINATING)
+        self._inlet.notify()
+        for ticket in self._line.waiters:
+            if ticket.future is not None and not ticket.future.done():
+                ticket.future.set_result(None)
+
+    def _exhausted(self) -> BaseException | None:
+        return KernelExit() if self._state is KernelState.TERMINATING else None
+
+    # --- for the kernel --------------------------------------------------------------------------------------
+
+    @property
+    def kernel_id(self) -> str:
+        """The id under which the kernel was launched."""
+        return self._kernel_id
+
+    @property
+    def should_terminate(self) -> bool:
+        """Whether the kernel was told to end, or has itself asked for it."""
+        return self._requested or self._state in (KernelState.TERMINATING, KernelState.TERMINATED)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the kernel may take messages: its state is ACTIVE."""
+        return self._state is KernelState.ACTIVE
+
+    @property
+    def state(self) -> KernelState:
+        """The state now."""
+        return self._state
+
+    async def receive(self, *, timeout: float | None = None) -> TIn:
+        """Take the next message, waiting for it and, while paused, for reactivation.
+
+        In a kernel that was told to end, takes what was queued by then; when that is done, ends the kernel by
+        `KernelExit`, or with a timeout raises `asyncio.TimeoutError` at once.
+
+        Args:
+            timeout: seconds; None waits for ever. It runs on while the kernel is paused.
+
+        Raises:
+            asyncio.TimeoutError: nothing came in time.
+
+        Cancelled or timed out, it has taken nothing.
+        """
+        self.busy = False
+        if self.on_wait is not None:
+            self.on_wait()
+        try:
+            message = await self._inlet.get(timeout)
+        except KernelExit:
+            await asyncio.sleep(0)  # a kernel that ignores its end must not freeze the loop
+            if timeout is not None:
+                raise asyncio.TimeoutError from None
+            raise
+        self.busy = True
+        return message  # type: ignore[no-any-return]
+
+    async def send(self, message: TOut) -> None:
+        """Emit a message, waiting for room (backpressure).
+
+        Raises `MessageTypeError` if the kernel has an output type and the message is of another. Cancelled, it has
+        either sent or not.
+        """
+        await self._outlet.put(message)
+
+    async def wait_active(self) -> None:
+        """Wait until the kernel is ACTIVE. Returns, too, when it is told to end."""
+        if self._is_settled() is not NOTHING:
+            await asyncio.sleep(0)
+            return
+        await self._line.wait(self._is_settled, None, None)
+
+    def _is_settled(self) -> Any:
+        return True if self.is_active or self.should_terminate else NOTHING
+
+    def request_termination(self) -> None:
+        """Set `should_terminate`. The kernel then ends by returning."""
+        self._requested = True
+        self.enter(self._state)
+
+    def __aiter__(self) -> KernelContext[TIn, TOut]:
+        return self
+
+    async def __anext__(self) -> TIn:
+        if self._requested:
+            self.busy = False
+            raise StopAsyncIteration
+        try:
+            return await self.receive()
+        except KernelExit:
+            raise StopAsyncIteration from None

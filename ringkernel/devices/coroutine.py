@@ -1,0 +1,186 @@
+"""Coroutine kernels: an asyncio task per kernel, object rings by default, typed rings where a type is declared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import KernelExit, KernelStateError, MessageTypeError
+from ringkernel.lifecycle import KernelState
+from ringkernel.ring.objects import ObjectRing
+
+from .context import KernelContext
+from .engine import Engine, Ledger, OnEnd
+from .queues import Edge, Inlet, Outlet, Ring
+
+if TYPE_CHECKING:
+    from ringkernel.declaration import Declaration
+    from ringkernel.messages import MessageType
+
+    from .host import Host
+
+logger = logging.getLogger("ringkernel")
+
+_GRACE_S = 0.05
+STALL_S = 0.1
+
+
+class CoroutineEngine(Engine):
+    """Runs a coroutine kernel in the event loop. Its body starts with the first activation."""
+
+    device = "event-loop"
+
+    def __init__(self, declaration: Declaration, host: Host, on_end: OnEnd) -> None:
+        super().__init__(declaration, on_end)
+        self._host = host
+        self.task: asyncio.Task[None] | None = None
+        self._failed = 0
+        ring = self._new_ring(declaration.input_type)
+        self.outlet = Outlet(ring, host.pacer, host)
+        edge = ring.add_edge()
+        self.edges: list[Edge] = [edge]
+        self.source = Inlet(host.pacer, host)
+        self.source.open = False
+        self.source.attach(edge)
+        self._make_output(self._new_ring(declaration.output_type))
+        self.context: KernelContext[Any, Any] = KernelContext(declaration.kernel_id, self.source, self.sink)
+
+    def _new_ring(self, message_type: MessageType | None) -> Ring:
+        size = self.declaration.queue_size
+        if message_type is None:
+            return ObjectRing(size)
+        from ringkernel.ring.typed import TypedRing  # imports numba
+
+        return TypedRing(self._host.party.arena, message_type, size, woke=self._host.woke)
+
+    def _make_output(self, ring: Ring) -> None:
+        self.output = ring
+        self.sink = Outlet(ring, self._host.pacer, self._host)
+        self.inlet = Inlet(self._host.pacer, self._host)
+        self.inlet.ended = self.ended_reason
+        self.inlet.attach(ring.add_edge())
+
+    def give_output_type(self, message_type: MessageType) -> None:
+        """Emit records of this type from now on: a compiled kernel reads them."""
+        if self.output is not None and self.output.tail:
+            raise KernelStateError(
+                f"kernel {self.kernel_id!r} has already emitted Python objects; connect it to a compiled kernel before"
+                f" it runs, or declare output_type={message_type.name}"
+            )
+        waiting = self.inlet
+        self._make_output(self._new_ring(message_type))
+        self.context._outlet = self.sink  # noqa: SLF001 (the two are one)
+        waiting.release()
+
+    def add_input(self, edge: Edge) -> None:
+        self.edges.append(edge)
+        self.source.attach(edge)
+
+    async def start(self) -> None:
+        self.context.enter(KernelState.ACTIVE)
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._run(), name=f"ringkernel:{self.kernel_id}")
+            self.task.add_done_callback(self._on_done)
+
+    async def pause(self) -> None:
+        self.context.enter(KernelState.DEACTIVATED)
+
+    async def _run(self) -> None:
+        try:
+            await self.declaration.func(self.context)
+        except KernelExit:
+            pass
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            terminating = self.context.state is KernelState.TERMINATING
+            error: BaseException | None = None if terminating else asyncio.CancelledError("its task was cancelled")
+        else:
+            error = task.exception()
+        if not self.has_ended:
+            if self.context.busy and (error is not None or task.cancelled()):
+                self._failed = 1
+            self.context.busy = False
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self.context.enter(KernelState.TERMINATED)
+        self.end(error)
+        if self.context.on_wait is not None:
+            self.context.on_wait()
+
+    async def finish(self, timeout: float, *, drain: bool) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        for edge in self.edges:
+            edge.limit = edge.published() if drain else edge.head
+        self.context.enter(KernelState.TERMINATING)
+        if self.task is None:
+            self._finish(None)
+            return
+        await self._wait_for_task(deadline)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=_GRACE_S)
+        if not self.task.done():
+            self.in_flight = int(self.context.busy)
+            logger.warning(
+                "kernel %r did not end within %g s and ignored its cancellation; it was abandoned", self.kernel_id, timeout
+            )
+            self._finish(KernelStateError(f"kernel {self.kernel_id!r} did not end within {timeout:g} s and was abandoned"))
+        elif not self.has_ended:
+            self._on_done(self.task)
+
+    async def _wait_for_task(self, deadline: float) -> None:
+        """Until the task is done, the time is over, or the kernel can do nothing but wait for room."""
+        assert self.task is not None
+        loop = asyncio.get_running_loop()
+        seen, since = self._progress(), loop.time()
+        while not self.task.done() and loop.time() < deadline:
+            await asyncio.wait([self.task], timeout=min(STALL_S / 2, deadline - loop.time()))
+            if self._progress() != seen or not self.sink.line.waiters:
+                seen, since = self._progress(), loop.time()
+            elif loop.time() - since >= STALL_S:
+                return
+
+    def _progress(self) -> tuple[int, ...]:
+        output = self.output
+        heads = tuple(edge.head for edge in self.edges)
+        return (*heads, output.tail if output is not None else 0, output.room() if output is not None else 0)
+
+    def ledger(self) -> Ledger:
+        taken = sum(edge.head - edge.start for edge in self.edges)
+        busy = self.in_flight or int(self.context.busy and not self.has_ended)
+        return Ledger(
+            processed=taken - self._failed - busy,
+            failed=self._failed,
+            in_flight=busy,
+        )
+
+    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
+        reached = asyncio.Event()
+        self.context.on_wait = reached.set  # called when the kernel asks for its next message
+        try:
+            while edge.head < sequence or self.context.busy:
+                if self.has_ended:
+                    raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+                reached.clear()
+                await reached.wait()
+        finally:
+            self.context.on_wait = None
+
+    def check_input_type(self, message_type: MessageType | None) -> None:
+        """Whether messages of this type may be fed in. Raises `MessageTypeError`."""
+        mine = self.declaration.input_type
+        if mine is not None and (message_type is None or not mine.matches(message_type)):
+            raise MessageTypeError(
+                f"kernel {self.kernel_id!r} takes {mine.name}, the source emits "
+                f"{'Python objects' if message_type is None else message_type.name}"
+            )
+
+    def release(self) -> None:
+        self.outlet.release()
+        self.sink.release()
+        self.inlet.release()
+        self.source.release()

@@ -1,0 +1,104 @@
+"""Why a handler cannot be compiled, in the words of its author's problem rather than of the compiler's."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringkernel.declaration import Declaration
+
+_LOCATION = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+def reason_of(declaration: Declaration, error: Exception) -> tuple[str, str]:
+    """A first line that says what is wrong, and where (`" at file:line"`, or nothing)."""
+    text = str(error)
+    found = list(_LOCATION.finditer(text))
+    where = f" at {found[-1]['file']}:{found[-1]['line']}" if found else ""
+    unknown = _unknown_field(declaration)
+    if unknown is not None:
+        return unknown, where
+    if isinstance(error, AssertionError) and not text.strip():
+        return _bad_assignment(declaration), where
+    if not text.strip():
+        return f"numba cannot compile this handler ({type(error).__name__})", where
+    return _first_reason(text), where
+
+
+def _records(declaration: Declaration) -> dict[str, tuple[str, Any]]:
+    """The handler's record parameters: name to what it is and its dtype."""
+    names = list(inspect.signature(declaration.func).parameters)
+    given: list[tuple[str, Any]] = []
+    if declaration.input_type is not None:
+        given.append(("message", declaration.input_type.dtype))
+    if declaration.output_type is not None:
+        given.append(("output", declaration.output_type.dtype))
+    if declaration.state_type is not None:
+        given.append(("state", declaration.state_type.dtype))
+    return dict(zip(names, given, strict=False)) if not declaration.batch else {}
+
+
+def _tree(declaration: Declaration) -> ast.AST | None:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(declaration.func)))
+    except (OSError, SyntaxError, TypeError):
+        return None
+
+
+def _unknown_field(declaration: Declaration) -> str | None:
+    """numba says only KeyError, or nothing useful, about a field that does not exist."""
+    records, tree = _records(declaration), _tree(declaration)
+    if tree is None:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in records:
+            what, dtype = records[node.value.id]
+            if node.attr not in (dtype.names or ()):
+                fields = ", ".join(dtype.names or ())
+                return f"{node.value.id}.{node.attr}: the {what} has no field {node.attr!r}; its fields are {fields}"
+    return None
+
+
+def _bad_assignment(declaration: Declaration) -> str:
+    records = _records(declaration)
+    nested = [
+        f"{name}.{field}"
+        for name, (_, dtype) in records.items()
+        for field in dtype.names or ()
+        if dtype[field].subdtype is not None
+    ]
+    hint = f" (as for {', '.join(nested)})" if nested else ""
+    return (
+        "a field is assigned a value of a type that does not fit it; assign a nested array element by element in a "
+        f"loop{hint}, and convert numbers explicitly, as in int(...)"
+    )
+
+
+def _first_reason(text: str) -> str:
+    """The line of numba's report that names the problem."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if not line.startswith(("Failed in", "During:", "- Resolution", "File ", "[", "(")) and "Traceback" not in line:
+            return re.sub(r"\x1b\[[0-9;]*m", "", line)
+    return lines[0]
+
+
+def assigns_to_message(declaration: Declaration) -> str | None:
+    """The first field of the message that the handler assigns to, if any: messages are shared and lent, so they are
+    read only."""
+    tree = _tree(declaration)
+    names = list(inspect.signature(declaration.func).parameters)
+    if tree is None or not names:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+            base: ast.expr = node
+            while isinstance(base, ast.Attribute | ast.Subscript):
+                base = base.value
+            if isinstance(base, ast.Name) and base.id == names[0]:
+                return ast.unparse(node)
+    return None

@@ -1,0 +1,135 @@
+"""What the supervisor sees of a kernel, whoever runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ringkernel.declaration import Declaration
+from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
+
+from .queues import Edge, Inlet, Outlet, Ring
+
+OnEnd = Callable[[BaseException | None], None]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A kernel's counts, consistent with each other. Times in seconds, `time_per_message_ns` by bucket."""
+
+    processed: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    dropped: int = 0
+    busy_s: float = 0.0
+    turns: int = 0
+    peak_input: int = 0
+    peak_output: int = 0
+    histogram: tuple[tuple[float, int], ...] = ()
+
+
+class Engine(ABC):
+    """Runs one kernel. The event loop is the producer of `outlet.ring` and the consumer of `inlet`.
+
+    `edges` are the kernel's inputs: the first is the one that the host sends to. All methods belong to the loop's
+    thread; the supervisor calls them one at a time, except `finish`, which may supersede a pending `pause`.
+    """
+
+    device: str
+    outlet: Outlet
+    inlet: Inlet
+    output: Ring | None
+    edges: list[Edge]
+
+    def __init__(self, declaration: Declaration, on_end: OnEnd) -> None:
+        self.declaration = declaration
+        self.kernel_id = declaration.kernel_id
+        self._on_end = on_end
+        self.error: BaseException | None = None
+        self.has_ended = False
+        self.leftovers: list[Any] = []
+        self.in_flight = 0
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Take messages, for the first time or again."""
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Take no more messages. The token is the host's when this returns."""
+
+    @abstractmethod
+    async def finish(self, timeout: float, *, drain: bool) -> None:
+        """End, after what is queued now if `drain`. Returns when it has ended; it does within `timeout` and 0.1 s."""
+
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """The counts so far."""
+
+    @abstractmethod
+    def add_input(self, edge: Edge) -> None:
+        """Read from a further edge. The token is the host's."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """The kernel has ended and is forgotten."""
+
+    @abstractmethod
+    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
+        """Wait until everything below `sequence` on this input is processed and its outputs are published.
+
+        Raises `ended_reason()` if the kernel ends before that.
+        """
+
+    def accepted(self) -> int:
+        """Messages published to this kernel."""
+        return sum(edge.published() - edge.start for edge in self.edges)
+
+    def received(self) -> int:
+        """Messages taken from its output by the slowest consumer."""
+        if self.output is None:
+            return 0
+        open_edges = [edge for edge in self.output.edges if not edge.closed]
+        return min((edge.position() for edge in open_edges), default=self.output.position())
+
+    def emitted(self) -> int:
+        """Messages published to its output."""
+        return 0 if self.output is None else self.output.position()
+
+    def ended_reason(self) -> RingKernelError | None:
+        """Why nothing more will come out, or None."""
+        if not self.has_ended:
+            return None
+        if self.error is not None:
+            failure = KernelFailedError(f"kernel {self.kernel_id!r} has failed: {_brief(self.error)}")
+            failure.__cause__ = self.error
+            return failure
+        return KernelStateError(f"kernel {self.kernel_id!r} has TERMINATED and nothing is left to receive")
+
+    def close_inputs(self) -> None:
+        """Take what was never taken, and let producers go on without this kernel."""
+        for edge in self.edges:
+            self.leftovers.append(edge.close())
+            if edge.ring.producer is not None:
+                edge.ring.producer.notify()
+
+    def end(self, error: BaseException | None) -> None:
+        """The kernel is over: settle its inputs, wake who waits, tell the supervisor."""
+        if self.has_ended:
+            return
+        self.has_ended = True
+        self.error = error
+        self.outlet.open = False
+        self.close_inputs()
+        self._on_end(error)
+        self.outlet.notify()
+        self.inlet.notify()
+        for edge in self.output.edges if self.output is not None else ():
+            if edge.consumer is not None:
+                edge.consumer.notify()
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,125 @@
+"""What a compiled handler failed on: the exception's class from the machine code, the traceback from Python.
+
+Compiled code reports a failure as a code and a pointer to numba's description of the exception. The traceback is
+made by running the undecorated function on copies of the message and the state, in a thread with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import pickle
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.errors import RingKernelError
+
+from . import compiling
+
+if TYPE_CHECKING:
+    from .compiled import CompiledEngine
+
+REPLAY_TIMEOUT_S = 0.5
+
+
+class HandlerError(RingKernelError):
+    """A compiled handler failed and its Python form did not. `message` is what it failed on."""
+
+    message: Any = None
+
+
+class _ExceptionInfo(ctypes.Structure):
+    # numba's excinfo_t (core/callconv.py): the pickled class, static arguments and location
+    _fields_ = (("pickle", ctypes.c_void_p), ("size", ctypes.c_int32))
+
+
+async def failure_of(engine: CompiledEngine) -> BaseException:
+    """The exception that ended a kernel, with the message in a note. The token is the host's."""
+    block = engine.snapshot()
+    messages = engine.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
+    declaration = engine.declaration
+    assert declaration.input_type is not None
+    shown = declaration.input_type.from_record(messages) if not declaration.batch else messages
+    kind, arguments = _described(int(block["fault_info"]))
+    where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
+    if kind is None:
+        return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
+    replayed = await _replay(engine, messages)
+    error: BaseException
+    if isinstance(replayed, BaseException):
+        error = replayed
+        if not isinstance(replayed, kind):
+            error.add_note(f"the compiled handler raised {kind.__name__}; its Python form, run again, raised this")
+    elif kind is IndexError and not arguments:
+        error = IndexError("index is out of bounds")
+    else:
+        error = kind(*arguments)
+    error.add_note(where)
+    if not isinstance(replayed, BaseException):
+        error.add_note(f"no Python traceback: the undecorated function, run again on a copy, {replayed}")
+    return error
+
+
+def _described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+    """Class and static arguments of the exception that numba describes at this address."""
+    if address == 0:
+        return None, ()
+    info = _ExceptionInfo.from_address(address)
+    if not info.pickle:
+        return RuntimeError, ()
+    try:
+        described = pickle.loads(ctypes.string_at(info.pickle, info.size))  # noqa: S301 (our own machine code's)
+        kind, arguments = described[0], described[1]
+    except Exception:  # noqa: BLE001 (numba's format is not ours; the class is a nicety)
+        return RuntimeError, ()
+    fixed = tuple(arguments) if isinstance(arguments, tuple | list) else ()
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        return RuntimeError, ()
+    return kind, fixed
+
+
+async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
+    """Run the Python function on copies. Its exception, or what happened instead."""
+    declaration = engine.declaration
+    arguments = _arguments(engine, messages)
+    outcome: list[BaseException | None] = []
+    thread_ids: list[int] = []
+
+    def run() -> None:
+        thread_ids.append(threading.get_ident())
+        try:
+            with np.errstate(all="ignore"):
+                declaration.func(*arguments)
+            outcome.append(None)
+        except Exception as error:  # noqa: BLE001 (whatever the handler raises)
+            outcome.append(error)
+
+    try:
+        async with asyncio.timeout(REPLAY_TIMEOUT_S):
+            await compiling.in_thread(run)
+    except TimeoutError:
+        if thread_ids:  # make a loop that does not end, end
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_ids[0]), ctypes.py_object(SystemExit))
+        return f"did not end within {REPLAY_TIMEOUT_S:g} s"
+    return outcome[0] if outcome and outcome[0] is not None else "did not fail"
+
+
+def _arguments(engine: CompiledEngine, messages: Any) -> list[Any]:
+    declaration = engine.declaration
+
+    def given(records: Any) -> Any:
+        view = records.view(np.recarray)
+        return view if declaration.batch else view[0]
+
+    arguments = [given(messages)]
+    if declaration.output_type is not None:
+        arguments.append(given(np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)))
+    if declaration.state is not None:
+        state = engine.state_copy()
+        if declaration.state_type is not None:
+            arguments.append(state.view(np.recarray)[0])
+        else:
+            arguments.append(state.view(np.recarray) if state.dtype.fields is not None else state)
+    return arguments

@@ -1,0 +1,80 @@
+"""What all kernels of one event loop share: its pace, its party, its workers. Each is made when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from .pacing import Pacer
+
+if TYPE_CHECKING:
+    from .party import LoopParty
+    from .workers import WorkerPool
+
+
+def default_workers() -> int:
+    """Cores that this process may use, minus one for the event loop; at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed - 1)
+
+
+class Host:
+    """The event loop's side of the house."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None) -> None:
+        self.loop = loop
+        self.pacer = Pacer()
+        self.workers = default_workers() if workers is None else workers
+        self._party: LoopParty | None = None
+        self._pool: WorkerPool | None = None
+
+    @property
+    def party(self) -> LoopParty:
+        """The event loop as a party. Imports numba and compiles, the first time; see `prepare`."""
+        if self._party is None:
+            from .party import LoopParty
+
+            self._party = LoopParty(self.loop)
+        return self._party
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The CPU workers."""
+        if self._pool is None:
+            from .workers import WorkerPool
+
+            self._pool = WorkerPool(self.party, self.workers)
+        return self._pool
+
+    def woke(self) -> None:
+        """A worker was woken: let the monitor look after it."""
+        if self._pool is not None:
+            self._pool.watch()
+
+    async def prepare(self, *, workers: bool) -> None:
+        """Import and compile what typed rings and, with `workers`, compiled kernels need, in a thread of its own."""
+        from . import compiling
+
+        if self._party is None or (workers and self._pool is None):
+            await compiling.in_thread(functools.partial(_warm_up, workers))
+
+    def close(self) -> None:
+        """End the threads, and stop listening."""
+        if self._pool is not None:
+            self._pool.stop()
+        if self._party is not None:
+            self._party.close()
+
+
+def _warm_up(workers: bool) -> Any:
+    from ringkernel.ring.clock import tick_clock
+    from ringkernel.ring.host import host_api
+
+    host_api()
+    tick_clock()
+    if workers:
+        from .workers import compiled_loop
+
+        compiled_loop()

@@ -1,0 +1,130 @@
+"""Waiting fairly in one event loop: a pace for operations that never wait, a line for those that do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from ringkernel.errors import ConfigurationError
+
+MAX_OPERATIONS = 64
+MAX_NS = 1_000_000
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "NOTHING"
+
+
+NOTHING: Final = _Nothing()
+"""What an attempt returns that has to wait."""
+
+
+class Pacer:
+    """Says when a caller that never waits has to let other tasks run: every 64 operations or 1 ms.
+
+    Callers count `left` down and ask `due()` at zero. The clock is read every few operations only, the more often
+    the longer they take.
+    """
+
+    __slots__ = ("_checked_ns", "_deadline_ns", "_granted", "_operations", "left")
+
+    def __init__(self) -> None:
+        self._checked_ns = time.monotonic_ns()
+        self._deadline_ns = self._checked_ns + MAX_NS
+        self._operations = 0
+        self._granted = self.left = 1
+
+    def due(self) -> bool:
+        """Whether to yield now."""
+        now = time.monotonic_ns()
+        self._operations += self._granted
+        if self._operations >= MAX_OPERATIONS or now >= self._deadline_ns:
+            self._deadline_ns = now + MAX_NS
+            self._operations = 0
+            self._granted = 1
+            self._checked_ns = now
+            self.left = 1
+            return True
+        each = max(1, (now - self._checked_ns) // self._granted)
+        fits = (self._deadline_ns - now) // (2 * each)
+        self._granted = self.left = int(max(1, min(fits, 2 * self._granted, MAX_OPERATIONS - self._operations)))
+        self._checked_ns = now
+        return False
+
+
+class Line:
+    """Waiters, first in, first out. Only the first may take; who leaves, for whatever reason, wakes the next.
+
+    So an operation that is cancelled or timed out has either happened or not, and never swallows a wake-up.
+    """
+
+    __slots__ = ("waiters",)
+
+    def __init__(self) -> None:
+        self.waiters: deque[_Ticket] = deque()
+
+    def notify(self) -> None:
+        """Something may have changed for the first waiter."""
+        if self.waiters:
+            future = self.waiters[0].future
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    async def wait(
+        self, attempt: Callable[[], Any], prepare: Callable[[], None] | None, timeout: float | None
+    ) -> Any:
+        """Stand in line until `attempt` returns something other than `NOTHING`; it may raise.
+
+        `prepare` is called before sleeping, to ask for a `notify`; `attempt` is tried once more after it. Raises
+        `asyncio.TimeoutError` after `timeout` seconds, at the earliest after letting other tasks run.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + check_timeout(timeout)
+        ticket = _Ticket()
+        self.waiters.append(ticket)
+        try:
+            while True:
+                if self.waiters[0] is ticket:
+                    result = attempt()
+                    if result is NOTHING and prepare is not None:
+                        prepare()
+                        result = attempt()
+                    if result is not NOTHING:
+                        return result
+                if deadline is not None and loop.time() >= deadline:
+                    await asyncio.sleep(0)
+                    raise asyncio.TimeoutError
+                ticket.future = future = loop.create_future()
+                timer = None if deadline is None else loop.call_at(deadline, _expire, future)
+                try:
+                    await future
+                finally:
+                    ticket.future = None
+                    if timer is not None:
+                        timer.cancel()
+        finally:
+            self.waiters.remove(ticket)
+            self.notify()
+
+
+class _Ticket:
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] | None = None
+
+
+def _expire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def check_timeout(timeout: float) -> float:
+    """The timeout in seconds. Raises `ConfigurationError` if it is none."""
+    if not isinstance(timeout, int | float) or timeout != timeout or timeout < 0:  # noqa: PLR0124 (NaN)
+        raise ConfigurationError(f"timeout is {timeout!r}; it must be None or a number of seconds, 0 or more")
+    return timeout

@@ -1,0 +1,160 @@
+"""The event loop as a party: bells that compiled kernels ring become callbacks in the loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from ringkernel.errors import KernelStateError
+from ringkernel.ring.clock import tick_clock
+from ringkernel.ring.descriptor import Waker, new_waker
+from ringkernel.ring.host import host_api
+from ringkernel.ring.layout import (
+    ARMED,
+    BELL,
+    BELL_DTYPE,
+    NEVER,
+    PARTY,
+    PARTY_DTYPE,
+    QUIET,
+    RUNG,
+    SEAT_DTYPE,
+)
+from ringkernel.ring.memory import Arena, Region, Slab
+
+_TAGS = 256
+_TIMED_SLEEP_S = 0.0005
+
+
+class Bell:
+    """A bell that runs a callback in the event loop. `door` is what a kernel rings."""
+
+    __slots__ = ("_party", "address", "door", "tag")
+
+    def __init__(self, party: LoopParty, address: int, tag: int) -> None:
+        self._party = party
+        self.address = address
+        self.door = address + BELL.door
+        self.tag = tag
+
+    def arm(self) -> None:
+        """Ask to be rung once. The caller then looks once more at what it waits for."""
+        self._party.api.arm_bell(self.address)
+
+    def release(self) -> None:
+        """Nobody knows this bell any more."""
+        self._party.retire(self)
+
+
+class LoopParty:
+    """What the kernels of one event loop need of it: its arena, its bells, and the descriptor that it waits on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.arena = Arena()
+        self.api = host_api()
+        self.clock = tick_clock()
+        self.seats = Slab(self.arena, SEAT_DTYPE)
+        self._bells = Slab(self.arena, BELL_DTYPE)
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._next_tag = 0
+        self._tags = np.zeros(_TAGS, np.int64)
+        self._tags_address = int(self._tags.ctypes.data)
+        self._record: Region = self.arena.allocate(PARTY_DTYPE.itemsize)
+        self.address = self._record.address
+        self._waker: Waker = new_waker(blocking=False)
+        self._timer: asyncio.TimerHandle | None = None
+        self._open = True
+        view = self._record.view(PARTY_DTYPE)[0]
+        view["fd"] = self._waker.write_fd
+        view["parked"] = 1
+        if self._waker.read_fd >= 0:
+            loop.add_reader(self._waker.read_fd, self._on_wake)
+        else:
+            self._on_timer()
+
+    def bell(self, callback: Callable[[], None], *, standing: bool = False) -> Bell:
+        """A new bell: rung once after each `arm()`, or, if it is standing, always."""
+        address = self._bells.allocate()
+        tag = self._next_tag
+        self._next_tag += 1
+        self.api.write_word(address + BELL.party_address, self.address)
+        self.api.write_word(address + BELL.tag, tag)
+        self.api.write_word(address + BELL.door, address)
+        self.api.write_word(address + BELL.standing, int(standing))
+        self.api.write_word(address + BELL.state, ARMED if standing else QUIET)
+        self._callbacks[tag] = callback
+        return Bell(self, address, tag)
+
+    def new_door(self) -> int:
+        """A door with nobody behind it. Doors are reused as doors or bells only."""
+        address = self._bells.allocate()
+        self.api.write_word(address + BELL.state, QUIET)
+        self.api.write_word(address + BELL.door, 0)
+        return address + BELL.door
+
+    def release_door(self, door: int) -> None:
+        """Nobody will stand behind this door again."""
+        self._bells.release(door - BELL.door)
+
+    def retire(self, bell: Bell) -> None:
+        """Forget a bell. A late ring of it runs nothing."""
+        self._callbacks.pop(bell.tag, None)
+        self.api.write_word(bell.address + BELL.standing, 0)
+        if self.api.quiet_bell(bell.address) == RUNG:  # still in the inbox: reuse it once it has come out
+            self._callbacks[bell.tag] = lambda: self._reclaim(bell)
+        else:
+            self._bells.release(bell.address)
+
+    def _reclaim(self, bell: Bell) -> None:
+        del self._callbacks[bell.tag]
+        self._bells.release(bell.address)
+
+    def _on_wake(self) -> None:
+        try:
+            self._waker.clear()
+        except BlockingIOError:
+            return
+        self.dispatch()
+
+    def _on_timer(self) -> None:
+        if self._open:
+            self.dispatch()
+            self._timer = self.loop.call_later(_TIMED_SLEEP_S, self._on_timer)
+
+    def dispatch(self) -> None:
+        """Run the callbacks of all bells that were rung."""
+        while True:
+            count = self.api.collect_tags(self.address, self._tags_address, _TAGS)
+            for tag in self._tags[:count].tolist():
+                callback = self._callbacks.get(tag)
+                if callback is not None:
+                    callback()
+            if count < _TAGS:
+                return
+
+    def close(self) -> None:
+        """Stop listening. No kernel runs any more, or only abandoned ones."""
+        if not self._open:
+            return
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self.api.write_word(self.address + PARTY.parked, NEVER)  # nobody writes to the descriptor from now on
+        if self._waker.read_fd >= 0 and self._waker.pid == os.getpid():
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self._waker.read_fd)
+            self._waker.recycle()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop. Raises `KernelStateError` outside of one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise KernelStateError(
+            "no event loop is running in this thread; use ringkernel from a coroutine, as in asyncio.run(main())"
+        ) from None

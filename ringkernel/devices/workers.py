@@ -1,0 +1,329 @@
+"""CPU workers: the threads that take turns for compiled kernels, and who sits where.
+
+A chain stays on one worker until that worker is saturated. A kernel that holds its worker for more than 20 ms while
+others are ready keeps the thread for itself, and the others move to a fresh one; a handler that never returns is the
+same case, seen for longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+from ringkernel.ring.cpu import compile_entry
+from ringkernel.ring.descriptor import Waker, new_waker
+from ringkernel.ring.layout import (
+    CLAIMED,
+    COMMIT,
+    FREE,
+    GONE,
+    PARTY,
+    PARTY_DTYPE,
+    RUNG,
+    SEAT,
+)
+
+from .party import LoopParty
+from .worker_loop import MIN_PASSES, run_worker
+
+logger = logging.getLogger("ringkernel")
+
+MONITOR_S = 0.01
+HOLD_S = 0.02
+SPAN_NS = 50_000
+_SATURATED_CHECKS = 20
+
+_compiled_loop: Any = None
+
+
+def compiled_loop() -> Any:
+    """The worker loop, compiled once per process."""
+    global _compiled_loop  # noqa: PLW0603 (a process-wide cache that `functools.cache` would guard no better)
+    if _compiled_loop is None:
+        _compiled_loop = compile_entry(run_worker, 2, nogil=True)
+    return _compiled_loop
+
+
+class Seat:
+    """A kernel's place with one worker."""
+
+    __slots__ = ("address", "block", "door", "keepalive", "span_address", "worker")
+
+    def __init__(self, address: int, worker: Worker, block: int, span_address: int, door: int) -> None:
+        self.address = address
+        self.worker = worker
+        self.block = block
+        self.span_address = span_address
+        self.door = door
+
+
+class Worker:
+    """One thread in the compiled loop."""
+
+    def __init__(self, pool: WorkerPool, number: int) -> None:
+        self._pool = pool
+        party = pool.party
+        self.number = number
+        self.region = party.arena.allocate(PARTY_DTYPE.itemsize)
+        self.address = self.region.address
+        self._scratch = np.zeros(1, np.int64)
+        self.waker: Waker = new_waker(blocking=True)
+        record = self.region.view(PARTY_DTYPE)[0]
+        record["fd"] = self.waker.write_fd
+        record["passes"] = MIN_PASSES
+        self.seats: set[Seat] = set()
+        self.dedicated = False
+        self._seen_turns = -1
+        self._seen_at = 0.0
+        self._busy_checks = 0
+        loop = compiled_loop()
+        # the frame of the thread keeps alive whatever compiled code may touch, also while the interpreter exits
+        keepalive = (party.arena.chunks, pool.keepalive, self._scratch, loop)
+        self.thread = threading.Thread(
+            target=_run,
+            args=(loop, self.address, int(self._scratch.ctypes.data), keepalive),
+            name=f"ringkernel-worker-{number}",
+            daemon=True,
+        )
+        self.thread.start()
+
+    @property
+    def parked(self) -> bool:
+        """Whether it sleeps."""
+        return self._pool.api.read_word(self.address + PARTY.parked) == 1
+
+    @property
+    def current(self) -> int:
+        """The address of the seat whose turn it is, 0 between turns."""
+        return self._pool.api.read_word(self.address + PARTY.current_address)
+
+    def held_for(self, now: float) -> float:
+        """Seconds for which the same turn has been seen."""
+        turns = self._pool.api.read_word(self.address + PARTY.turns)
+        if turns != self._seen_turns or self.current == 0:
+            self._seen_turns, self._seen_at = turns, now
+        return now - self._seen_at
+
+    def has_others_waiting(self) -> bool:
+        """Whether another kernel of this worker is ready."""
+        api = self._pool.api
+        return (
+            api.read_word(self.address + PARTY.n_hot) > 1
+            or api.read_word(self.address + PARTY.inbox_address) != 0
+        )
+
+    def tell_to_stop(self) -> None:
+        """The thread ends as soon as it is between turns."""
+        self._pool.api.write_word(self.address + PARTY.stop, 1)
+        self._pool.api.wake_party(self.address)
+
+
+def _run(loop: Any, party: int, scratch: int, keepalive: Any) -> None:
+    loop(party, scratch)
+
+
+class WorkerPool:
+    """The workers of one event loop. All methods belong to that loop's thread."""
+
+    def __init__(self, party: LoopParty, size: int) -> None:
+        self.party = party
+        self.api = party.api
+        self.size = size
+        self.workers: list[Worker] = []
+        self.keepalive: list[Any] = []
+        self._retired: list[Worker] = []
+        self._limbo: list[int] = []
+        self._span_ticks = party.clock.ticks_of(SPAN_NS)
+        self._monitor: asyncio.TimerHandle | None = None
+        self._numbers = 0
+        self._pid = os.getpid()
+        _pools.add(self)
+
+    # --- seats -----------------------------------------------------------------------------------------------
+
+    def seat(self, block: int, span_address: int, door: int, beside: Worker | None = None) -> Seat:
+        """Hand a kernel whose token the caller holds to a worker: `beside` if that takes kernels."""
+        worker = beside if beside is not None and beside in self.workers and not beside.dedicated else None
+        return self._seat_on(worker or self._least_loaded(), block, span_address, door)
+
+    def _seat_on(self, worker: Worker, block: int, span_address: int, door: int) -> Seat:
+        address = self._new_seat_address()
+        write = self.api.write_word
+        write(address + SEAT.owner, FREE)
+        write(address + SEAT.state, RUNG)
+        write(address + SEAT.party_address, worker.address)
+        write(address + SEAT.block_address, block)
+        write(address + SEAT.span_limit, 1)
+        write(address + SEAT.span_ticks, self._span_ticks)
+        write(address + SEAT.next_edge, 0)
+        seat = Seat(address, worker, block, span_address, door)
+        worker.seats.add(seat)
+        self.api.hand_over(address, door)
+        self.watch()
+        return seat
+
+    def unseat(self, seat: Seat) -> None:
+        """The worker has given the token back, or was made to."""
+        self.api.write_word(seat.door, 0)
+        seat.worker.seats.discard(seat)
+        self._limbo.append(seat.address)
+        if seat.worker.dedicated and not seat.worker.seats:
+            self._retire(seat.worker)
+
+    def revoke(self, seat: Seat, *, forced: bool) -> int:
+        """Take a kernel from its worker: see `turn.revoke`."""
+        while (seen := self.api.revoke(seat.address, int(forced))) == COMMIT:
+            pass  # it publishes: a matter of nanoseconds, unless the thread is descheduled
+        return int(seen)
+
+    def _new_seat_address(self) -> int:
+        """A seat from the slab, or one that its worker has dismissed."""
+        waiting = self._limbo
+        for _ in range(min(len(waiting), 4)):
+            address = waiting.pop(0)
+            if self.api.read_word(address + SEAT.owner) == GONE:
+                return address
+            waiting.append(address)
+        return self.party.seats.allocate()
+
+    # --- workers ---------------------------------------------------------------------------------------------
+
+    def _least_loaded(self) -> Worker:
+        shared = [worker for worker in self.workers if not worker.dedicated]
+        if len(shared) < self.size and all(worker.seats for worker in shared):
+            return self._start()
+        return min(shared, key=lambda worker: len(worker.seats))
+
+    def _start(self) -> Worker:
+        worker = Worker(self, self._numbers)
+        self._numbers += 1
+        self.workers.append(worker)
+        return worker
+
+    def _retire(self, worker: Worker) -> None:
+        worker.tell_to_stop()
+        self.workers.remove(worker)
+        self._retired.append(worker)
+
+    def abandon(self, seat: Seat) -> bool:
+        """Cut off a kernel that does not come back from its handler. False if it came back meanwhile."""
+        seen = self.revoke(seat, forced=True)
+        if seen not in (FREE, CLAIMED):
+            return False
+        worker = seat.worker
+        self._clear_out(worker, keep=seat)
+        self.unseat(seat)
+        self._limbo.remove(seat.address)  # the thread may come back to it; never reused
+        if worker in self.workers:
+            self._retire(worker)
+        return True
+
+    def _clear_out(self, worker: Worker, keep: Seat) -> None:
+        """Move all kernels but one to another worker."""
+        others = [seat for seat in worker.seats if seat is not keep]
+        worker.dedicated = True
+        if not others:
+            return
+        target = self._least_loaded_or_fresh(worker)
+        for seat in others:
+            self.move(seat, target)
+
+    def _least_loaded_or_fresh(self, but: Worker) -> Worker:
+        now = self.party.loop.time()
+        for worker in self.workers:
+            if worker is not but and not worker.dedicated and worker.held_for(now) < HOLD_S:
+                return worker
+        return self._start()
+
+    def move(self, seat: Seat, target: Worker) -> bool:
+        """Give a kernel to another worker. False if it is in a turn just now."""
+        if self.revoke(seat, forced=False) != FREE:
+            return False
+        old = seat.address
+        source = seat.worker
+        source.seats.discard(seat)
+        fresh = self._seat_on(target, seat.block, seat.span_address, seat.door)
+        target.seats.discard(fresh)
+        seat.address, seat.worker = fresh.address, target
+        target.seats.add(seat)
+        self._limbo.append(old)
+        self.api.ring_bell(old)  # so that the old worker meets it, and dismisses it
+        return True
+
+    # --- the monitor -----------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Some worker may be awake: see to it that no kernel starves."""
+        if self._monitor is None:
+            self._monitor = self.party.loop.call_later(MONITOR_S, self._look)
+
+    def _look(self) -> None:
+        self._monitor = None
+        now = self.party.loop.time()
+        awake = [worker for worker in self.workers if not worker.parked]
+        for worker in awake:
+            if not worker.dedicated:
+                self._look_at(worker, now)
+        if awake:
+            self.watch()
+
+    def _look_at(self, worker: Worker, now: float) -> None:
+        if worker.held_for(now) >= HOLD_S and worker.has_others_waiting():
+            holder = next((seat for seat in worker.seats if seat.address == worker.current), None)
+            if holder is not None:
+                logger.info("a kernel holds worker %d; the others move on", worker.number)
+                self._clear_out(worker, keep=holder)
+            return
+        self._spread(worker)
+
+    def _spread(self, worker: Worker) -> None:
+        """Move one kernel off a worker that has been saturated for a while, if another has nothing to do."""
+        busy = self.api.read_word(worker.address + PARTY.n_hot)
+        worker._busy_checks = worker._busy_checks + 1 if busy > 1 else 0
+        if worker._busy_checks < _SATURATED_CHECKS:
+            return
+        worker._busy_checks = 0
+        shared = [other for other in self.workers if not other.dedicated]
+        idle = [other for other in shared if other.parked]
+        if not idle and len(shared) < self.size:
+            idle = [self._start()]
+        if idle:
+            hot = [seat for seat in worker.seats if self.api.read_word(seat.address + SEAT.state) == RUNG]
+            for seat in hot[: len(hot) // 2]:
+                self.move(seat, idle[0])
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End all threads that come back; an abandoned one is left behind."""
+        if self._pid != os.getpid():
+            return
+        if self._monitor is not None:
+            self._monitor.cancel()
+            self._monitor = None
+        stopping = [*self.workers, *self._retired]
+        for worker in self.workers:
+            worker.tell_to_stop()
+        self.workers.clear()
+        for worker in stopping:
+            worker.thread.join(0.0 if worker.dedicated else timeout)
+            if not worker.thread.is_alive():
+                worker.waker.recycle()
+        _pools.discard(self)
+
+
+_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Before the interpreter takes its modules apart: no compiled thread may come back into Python later."""
+    for pool in list(_pools):
+        pool.stop(timeout=0.2)

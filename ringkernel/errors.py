@@ -1,0 +1,76 @@
+"""Everything that ringkernel raises.
+
+    RingKernelError
+    ├── KernelStateError            the lifecycle does not allow it
+    │   └── KernelFailedError       the kernel ended with an error, its __cause__
+    ├── KernelNotFoundError         (also KeyError)
+    ├── KernelExistsError
+    ├── KernelCompileError          the handler cannot be compiled
+    ├── MessageTypeError            (also TypeError)
+    ├── QueueFullError              (also asyncio.QueueFull)
+    ├── QueueEmptyError             (also asyncio.QueueEmpty)
+    ├── ConfigurationError          (also ValueError)
+    └── DeviceUnavailableError
+
+    KernelExit (BaseException)      ends a coroutine kernel whose input has been drained
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+class RingKernelError(Exception):
+    """The root of every error of this package."""
+
+
+class KernelStateError(RingKernelError):
+    """The kernel's state does not allow what was asked; nothing was changed."""
+
+
+class KernelFailedError(KernelStateError):
+    """The kernel has failed. `__cause__` is why; `partial` what a `map` had produced by then, or None."""
+
+    partial: Any = None
+
+
+class KernelNotFoundError(RingKernelError, KeyError):
+    """No kernel of that id is declared or launched."""
+
+    __str__ = RingKernelError.__str__  # KeyError shows the repr
+
+
+class KernelExistsError(RingKernelError):
+    """A kernel of that id is alive."""
+
+
+class KernelCompileError(RingKernelError):
+    """The handler cannot be compiled; the message begins with the reason."""
+
+
+class MessageTypeError(RingKernelError, TypeError):
+    """A message or a type does not fit what the kernel was declared with."""
+
+
+class QueueFullError(RingKernelError, asyncio.QueueFull):
+    """No room, and the caller did not want to wait."""
+
+
+class QueueEmptyError(RingKernelError, asyncio.QueueEmpty):
+    """No message, and the caller did not want to wait."""
+
+
+class ConfigurationError(RingKernelError, ValueError):
+    """An option has a value that it cannot have."""
+
+
+class DeviceUnavailableError(RingKernelError):
+    """The device that was asked for is not there."""
+
+
+class KernelExit(BaseException):
+    """Raised by `ctx.receive()` in a kernel that is terminated, when nothing is left to take.
+
+    Like `asyncio.CancelledError` it passes through `except Exception`; the runtime takes it as a normal return.
+    """

@@ -1,0 +1,288 @@
+"""Message types: what a slot of a ring holds, and how Python values get in and out.
+
+Three forms are understood: a NumPy structured dtype, a scalar type (the record then has the one field `value`), and
+a class under `@message`. Inside, each is an aligned structured dtype.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, dataclass_transform
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import MessageTypeError
+
+T = TypeVar("T")
+Array = npt.NDArray[Any]
+Encode = Callable[[int, Any], None]
+Decode = Callable[[int], Any]
+
+_SCALARS: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.bool_, complex: np.complex128}
+_STRUCT_KINDS = "biuf"
+
+
+@dataclass_transform()
+def message(cls: type[T]) -> type[T]:
+    """Make a class a message type: a dataclass with a `.dtype`.
+
+    Annotations are `int`, `float`, `bool`, `complex`, NumPy scalar types (`np.float32`), or, for a nested array,
+    `Annotated[npt.NDArray[np.float32], 4]` (or a tuple for its shape). Raises `MessageTypeError` for anything else.
+    """
+    decorated = cls if dataclasses.is_dataclass(cls) else dataclasses.dataclass(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = [(field.name, *_field_format(cls, field.name, hints[field.name])) for field in _fields(decorated)]
+    if not fields:
+        raise MessageTypeError(f"message class {cls.__name__} has no fields; annotate at least one, as in `price: float`")
+    decorated.dtype = np.dtype(fields, align=True)  # type: ignore[attr-defined]
+    return typing.cast("type[T]", decorated)
+
+
+def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)
+
+
+def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) is typing.Annotated:
+        base, shape, *_ = typing.get_args(hint)
+        arguments = typing.get_args(base)  # ndarray[shape, dtype[scalar]]
+        if arguments:
+            scalar = typing.get_args(arguments[-1])[0]
+            return np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
+    if hint in _SCALARS:
+        return (np.dtype(_SCALARS[hint]),)
+    if isinstance(hint, np.dtype) or (isinstance(hint, type) and issubclass(hint, np.generic)):
+        return (np.dtype(hint),)
+    raise MessageTypeError(
+        f"field {cls.__name__}.{name}: {hint!r} is no message field type; use int, float, bool, a NumPy scalar type, "
+        f"or Annotated[npt.NDArray[np.float64], length] for a nested array"
+    )
+
+
+class MessageType:
+    """One of the three forms, resolved. `dtype` is the aligned record; `scalar` says that it is a lone `value`."""
+
+    def __init__(self, declared: Any) -> None:
+        self.declared = declared
+        self.cls: type | None = None
+        self.scalar = False
+        self.dtype = self._resolve(declared)
+        self._format = _struct_format(self.dtype)
+        self._record_dtype = np.dtype((np.record, self.dtype))
+
+    def _resolve(self, declared: Any) -> np.dtype[Any]:
+        if isinstance(declared, MessageType):
+            self.cls, self.scalar = declared.cls, declared.scalar
+            return declared.dtype
+        dtype = getattr(declared, "dtype", None)
+        if isinstance(declared, type) and isinstance(dtype, np.dtype):
+            self.cls = declared
+            return dtype
+        try:
+            plain = np.dtype(_SCALARS.get(declared, declared) if isinstance(declared, type) else declared)
+        except TypeError:
+            plain = np.dtype(object)
+        if plain.hasobject or plain.kind not in "biufcmMV":
+            raise MessageTypeError(
+                f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, "
+                f"or a class under @ringkernel.message"
+            )
+        if plain.fields is None:
+            self.scalar = True
+            return np.dtype([("value", plain)], align=True)
+        return _aligned(plain)
+
+    @property
+    def name(self) -> str:
+        """How the type is called in errors."""
+        if self.cls is not None:
+            return self.cls.__name__
+        return str(self.dtype["value"]) if self.scalar else f"record({', '.join(self.dtype.names or ())})"
+
+    def matches(self, other: MessageType) -> bool:
+        """Whether records of the other type can be read as this one."""
+        return self.dtype == other.dtype
+
+    # --- one message -----------------------------------------------------------------------------------------
+
+    def codec(self, slots: Array, mask: int) -> tuple[Encode, Decode]:
+        """Functions that write a message to, and read one from, the slot of a sequence number."""
+        if self._format is None:
+            return self._slow_encode(slots, mask), self._slow_decode(slots, mask)
+        packer = struct.Struct(self._format)
+        buffer = memoryview(slots.view(np.uint8)).cast("B")
+        return self._fast_encode(packer, buffer, mask), self._fast_decode(packer, buffer, slots, mask)
+
+    def _fast_encode(self, packer: struct.Struct, buffer: memoryview, mask: int) -> Encode:
+        pack, size, refuse = packer.pack_into, self.dtype.itemsize, self._refuse
+        if self.scalar:
+
+            def encode_scalar(sequence: int, value: Any) -> None:
+                try:
+                    pack(buffer, (sequence & mask) * size, value)
+                except (struct.error, TypeError, OverflowError) as error:
+                    refuse(value, error)
+
+            return encode_scalar
+        if self.cls is not None:
+            cls = self.cls
+            values = _getter(self.dtype.names or ())
+
+            def encode_instance(sequence: int, value: Any) -> None:
+                if value.__class__ is not cls and not isinstance(value, cls):
+                    refuse(value)
+                try:
+                    pack(buffer, (sequence & mask) * size, *values(value))
+                except (struct.error, TypeError, OverflowError) as error:
+                    refuse(value, error)
+
+            return encode_instance
+
+        def encode_record(sequence: int, value: Any) -> None:
+            try:
+                pack(buffer, (sequence & mask) * size, *self._as_tuple(value))
+            except (struct.error, TypeError, OverflowError) as error:
+                refuse(value, error)
+
+        return encode_record
+
+    def _fast_decode(self, packer: struct.Struct, buffer: memoryview, slots: Array, mask: int) -> Decode:
+        unpack, size = packer.unpack_from, self.dtype.itemsize
+        if self.scalar:
+            return lambda sequence: unpack(buffer, (sequence & mask) * size)[0]
+        if self.cls is not None:
+            cls = self.cls
+            return lambda sequence: cls(*unpack(buffer, (sequence & mask) * size))
+        return self._slow_decode(slots, mask)
+
+    def _slow_encode(self, slots: Array, mask: int) -> Encode:
+        def encode(sequence: int, value: Any) -> None:
+            index = sequence & mask
+            try:
+                slots[index : index + 1] = self.as_array([value])
+            except (TypeError, ValueError, OverflowError) as error:
+                self._refuse(value, error)
+
+        return encode
+
+    def _slow_decode(self, slots: Array, mask: int) -> Decode:
+        def decode(sequence: int) -> Any:
+            index = sequence & mask
+            return self.from_record(slots[index : index + 1].copy())
+
+        return decode
+
+    def from_record(self, one: Array) -> Any:
+        """The message in an array of one record, which the message may keep."""
+        if self.scalar:
+            return one["value"][0].item()
+        if self.cls is not None:
+            record = one[0]
+            return self.cls(*(_python(record[name]) for name in self.dtype.names or ()))
+        return one.view(self._record_dtype)[0]
+
+    def _as_tuple(self, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, np.void) and value.dtype.names == self.dtype.names:
+            return typing.cast("tuple[Any, ...]", value.item())
+        if isinstance(value, np.ndarray) and value.shape == () and value.dtype.names == self.dtype.names:
+            return typing.cast("tuple[Any, ...]", value.item())
+        if isinstance(value, tuple):
+            return value
+        self._refuse(value)
+        raise AssertionError
+
+    def _refuse(self, value: Any, error: BaseException | None = None) -> None:
+        want = {True: "a number", False: f"a {self.name}" if self.cls else "a record or tuple"}[self.scalar]
+        reason = f": {error}" if error is not None else ""
+        raise MessageTypeError(
+            f"expected {want} for message type {self.name} ({_describe(self.dtype)}), got {value!r:.200}{reason}"
+        ) from None
+
+    # --- many messages ---------------------------------------------------------------------------------------
+
+    def as_array(self, values: Any) -> Array:
+        """The messages as a 1-D array of `dtype`; without a copy when they are one already."""
+        if isinstance(values, np.ndarray):
+            return self._array_as_array(values)
+        if not isinstance(values, Iterable):
+            raise MessageTypeError(f"expected an array or a sequence of {self.name}, got {values!r:.200}")
+        rows = list(values)
+        result = np.zeros(len(rows), self.dtype)
+        if self._format is not None:
+            encode, _ = self.codec(result, -1)
+            for i, row in enumerate(rows):
+                encode(i, row)
+            return result
+        for i, row in enumerate(rows):
+            if self.cls is not None and not isinstance(row, self.cls):
+                self._refuse(row)
+            try:
+                if self.cls is not None:
+                    for name in self.dtype.names or ():
+                        result[name][i] = getattr(row, name)
+                else:
+                    result[i] = (row,) if self.scalar else row
+            except (TypeError, ValueError, OverflowError) as error:
+                self._refuse(row, error)
+        return result
+
+    def _array_as_array(self, values: Array) -> Array:
+        if values.ndim != 1:
+            raise MessageTypeError(f"expected a 1-D array of {self.name}, got shape {values.shape}")
+        if values.dtype == self.dtype:
+            return np.ascontiguousarray(values).view(self.dtype)
+        if self.scalar and values.dtype.fields is None and np.can_cast(values.dtype, self.dtype["value"]):
+            plain = np.ascontiguousarray(values, dtype=self.dtype["value"])
+            return plain.view(self.dtype)
+        if values.dtype.fields is not None and _aligned(values.dtype) == self.dtype:
+            return values.astype(self.dtype)
+        raise MessageTypeError(
+            f"expected an array of {self.name} ({_describe(self.dtype)}), got one of dtype {values.dtype}"
+        )
+
+    def from_array(self, records: Array) -> Array:
+        """What a user gets for an array of records: a plain array for a scalar type, the records otherwise."""
+        return records["value"] if self.scalar else records
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    import operator
+
+    if len(names) == 1:
+        one = operator.attrgetter(names[0])
+        return lambda value: (one(value),)
+    return operator.attrgetter(*names)
+
+
+def _python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) and value.dtype.fields is None else value
+
+
+def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The same fields with natural alignment, nested records included."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return np.dtype((_aligned(base), shape))
+    if dtype.fields is None:
+        return dtype.newbyteorder("=")
+    return np.dtype([(name, _aligned(dtype.fields[name][0])) for name in dtype.names or ()], align=True)
+
+
+def _describe(dtype: np.dtype[Any]) -> str:
+    return ", ".join(f"{name}: {dtype[name]}" for name in dtype.names or ())
+
+
+def _struct_format(dtype: np.dtype[Any]) -> str | None:
+    """The `struct` format of a flat record, or None if it has nested arrays or exotic fields."""
+    text, position = "=", 0
+    for name in dtype.names or ():
+        field, offset = typing.cast("tuple[np.dtype[Any], int]", (dtype.fields or {})[name][:2])
+        if field.kind not in _STRUCT_KINDS or field.itemsize > 8 or field.subdtype is not None:
+            return None
+        text += "x" * (offset - position) + field.char.replace("l", "q").replace("L", "Q")
+        position = offset + field.itemsize
+    return text + "x" * (dtype.itemsize - position)

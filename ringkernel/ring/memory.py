@@ -1,0 +1,103 @@
+"""Where rings and blocks live: arenas that outlast whoever may still reach them.
+
+A compiled thread cannot be stopped, and Python frees what it owned while such a thread may still run. So memory
+comes from arenas, plain lists of large chunks. A thread that may touch the memory keeps the arena's `chunks` in a
+frame of its own; an arena is freed when the last such thread and the last owner are gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .layout import LINE
+
+CHUNK_BYTES = 1 << 22
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Region:
+    """A piece of an arena: `nbytes` zeroed bytes at `address`, aligned to a line. Goes back when it is collected."""
+
+    __slots__ = ("_arena", "_quarantined", "address", "bytes", "nbytes")
+
+    def __init__(self, arena: Arena, view: Bytes) -> None:
+        self._arena = arena
+        self._quarantined = False
+        self.bytes = view
+        self.nbytes = view.nbytes
+        self.address = int(view.ctypes.data)
+
+    def quarantine(self) -> None:
+        """Never reuse this memory: a thread that does not return may still write to it."""
+        self._quarantined = True
+
+    def view(self, dtype: np.dtype[Any], count: int = 1, offset: int = 0) -> npt.NDArray[Any]:
+        """`count` items of `dtype` at a byte offset. For memory that nobody else writes at the moment."""
+        return self.bytes[offset : offset + count * dtype.itemsize].view(dtype)
+
+    def __del__(self) -> None:
+        if not self._quarantined:
+            self._arena._take_back(self.bytes)
+
+
+class Arena:
+    """Hands out regions, and reuses those that came back, by size. Not thread-safe: one event loop's."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Bytes] = []
+        self._rest: Bytes = np.empty(0, np.uint8)
+        self._free: defaultdict[int, list[Bytes]] = defaultdict(list)
+
+    def allocate(self, nbytes: int) -> Region:
+        """A zeroed region of at least `nbytes`."""
+        size = -(-max(nbytes, 1) // LINE) * LINE
+        free = self._free[size]
+        if free:
+            view = free.pop()
+            view[:] = 0
+        else:
+            if self._rest.nbytes < size:
+                self._rest = self._new_chunk(max(size, CHUNK_BYTES))
+            view, self._rest = self._rest[:size], self._rest[size:]
+        return Region(self, view)
+
+    def _new_chunk(self, size: int) -> Bytes:
+        chunk = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
+        self.chunks.append(chunk)
+        start = -int(chunk.ctypes.data) % LINE
+        return chunk[start : start + size]
+
+    def _take_back(self, view: Bytes) -> None:
+        self._free[view.nbytes].append(view)
+
+
+class Slab:
+    """Records of one dtype that are only ever reused as the same kind.
+
+    A thread that read the address of a bell just before the bell was retired may still ring it; that must hit a
+    bell, never somebody's data.
+    """
+
+    def __init__(self, arena: Arena, dtype: np.dtype[Any], per_region: int = 32) -> None:
+        self._arena = arena
+        self._size = dtype.itemsize
+        self._per_region = per_region
+        self._regions: list[Region] = []
+        self._free: list[int] = []
+
+    def allocate(self) -> int:
+        """The address of a record, with whatever its last use left in it."""
+        if not self._free:
+            region = self._arena.allocate(self._size * self._per_region)
+            self._regions.append(region)
+            self._free.extend(region.address + i * self._size for i in reversed(range(self._per_region)))
+        return self._free.pop()
+
+    def release(self, address: int) -> None:
+        """The record may serve again."""
+        self._free.append(address)

@@ -1,0 +1,82 @@
+"""The operations that differ from target to target, as names only.
+
+The ring's protocol, the turn and the loops are plain Python functions over these names. `specialize.py` replaces
+each by what a target offers (`cpu.py` for the CPU; another device adds a table of its own) and compiles the rest, so
+that the protocol is written once. Addresses and values are int64.
+"""
+
+from __future__ import annotations
+
+
+def _unbound(name: str) -> RuntimeError:
+    return RuntimeError(f"{name}() exists only in code that was compiled for a target")
+
+
+def load(address: int) -> int:
+    """Atomic load without order: of a word that the caller itself writes, or as a hint."""
+    raise _unbound("load")
+
+
+def load_acquire(address: int) -> int:
+    """Atomic load; what its writer released before is visible afterwards."""
+    raise _unbound("load_acquire")
+
+
+def store(address: int, value: int) -> None:
+    """Atomic store without order."""
+    raise _unbound("store")
+
+
+def store_release(address: int, value: int) -> None:
+    """Atomic store; everything written before is visible to who acquires it."""
+    raise _unbound("store_release")
+
+
+def fence() -> None:
+    """Sequentially consistent fence: orders an earlier store before a later load."""
+    raise _unbound("fence")
+
+
+def fence_release() -> None:
+    """Orders everything before it before every later store."""
+    raise _unbound("fence_release")
+
+
+def compare_exchange(address: int, expected: int, value: int) -> int:
+    """Store `value` if the word is `expected`; the word as it was. Sequentially consistent."""
+    raise _unbound("compare_exchange")
+
+
+def exchange(address: int, value: int) -> int:
+    """Store `value`; the word as it was. Sequentially consistent."""
+    raise _unbound("exchange")
+
+
+def spin_hint() -> None:
+    """Tell the core that this is a busy wait."""
+    raise _unbound("spin_hint")
+
+
+def ticks() -> int:
+    """A monotonic counter of unspecified unit; the cheapest clock of the target."""
+    raise _unbound("ticks")
+
+
+def call_span(address: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+    """Call the compiled span at `address`; see `span.py`."""
+    raise _unbound("call_span")
+
+
+def copy_bytes(target: int, source: int, count: int) -> None:
+    """Copy bytes between addresses that do not overlap."""
+    raise _unbound("copy_bytes")
+
+
+def sleep_on(descriptor: int, scratch: int) -> None:
+    """Block this thread until `wake` is called on the descriptor."""
+    raise _unbound("sleep_on")
+
+
+def wake(descriptor: int) -> None:
+    """Wake the sleeper on the descriptor."""
+    raise _unbound("wake")

@@ -1,0 +1,304 @@
+"""One turn of a kernel: look at the command, find a stretch of input and room, run the span, publish. Compiled.
+
+The same turn serves every kernel on every device; only the operations of `ops.py` differ. A seat is a kernel's
+place with one poller. Its word `owner` settles who may touch the kernel: the poller claims it (FREE to CLAIMED)
+before it looks, and commits it (CLAIMED to COMMIT) before it publishes what a span produced; the supervisor revokes
+it (FREE or CLAIMED to REVOKED). Each is a compare-and-swap, so exactly one of them wins, and a span that comes back
+after having been revoked publishes nothing.
+"""
+
+from __future__ import annotations
+
+from .bell import ring_bell
+from .layout import (
+    ARMED,
+    BLOCK,
+    CLAIMED,
+    COMMAND_DRAIN,
+    COMMAND_PAUSE,
+    COMMAND_RUN,
+    COMMIT,
+    EDGE,
+    FREE,
+    GONE,
+    HISTOGRAM_BUCKETS,
+    NEVER,
+    REVOKED,
+    RING,
+    RUNG,
+    SEAT,
+    STATUS_ACTIVE,
+    STATUS_DEACTIVATED,
+    STATUS_FAILED,
+    STATUS_TERMINATED,
+    STATUS_TERMINATING,
+)
+from .ops import (
+    call_span,
+    compare_exchange,
+    copy_bytes,
+    fence,
+    fence_release,
+    load,
+    load_acquire,
+    store,
+    store_release,
+    ticks,
+)
+from .transfer import (
+    bound_of,
+    notify_consumers,
+    notify_producer,
+    room_of,
+    set_tail,
+    slot_address,
+    slowest_head,
+)
+
+IDLE, WORKED, LEFT = 0, 1, 2
+"""What a turn returns: nothing to do, did something, the kernel is no longer this poller's."""
+
+SPAN_LIMIT = 1024
+
+
+def give_back(block: int, status: int) -> None:
+    """Hand the token to the host with a final status. The block is not touched afterwards."""
+    bell = load(block + BLOCK.status_bell_address)
+    store(block + BLOCK.status, status)
+    store_release(block + BLOCK.echo, load(block + BLOCK.epoch))  # release: counters, cursors and state
+    fence()
+    ring_bell(bell)
+
+
+def obey(block: int) -> int:
+    """Carry out the command. LEFT if it took the token away."""
+    epoch = load_acquire(block + BLOCK.epoch)
+    command = load(block + BLOCK.command)
+    if command == COMMAND_RUN:
+        status = STATUS_ACTIVE
+    elif command == COMMAND_DRAIN:
+        status = STATUS_TERMINATING
+    elif command == COMMAND_PAUSE:
+        give_back(block, STATUS_DEACTIVATED)
+        return LEFT
+    else:
+        give_back(block, STATUS_TERMINATED)
+        return LEFT
+    store(block + BLOCK.status, status)
+    store_release(block + BLOCK.echo, epoch)
+    fence()
+    ring_bell(load(block + BLOCK.status_bell_address))
+    return WORKED
+
+
+def find_input(block: int, seat: int) -> int:
+    """The next input edge, in turn, that has something to take; 0 if none has."""
+    count = load(block + BLOCK.n_inputs)
+    table = block + load(block + BLOCK.inputs)
+    index = load(seat + SEAT.next_edge)
+    for _ in range(count):
+        if index >= count:
+            index = 0
+        edge = block + load(table + 8 * index)
+        index += 1
+        head = load(edge + EDGE.head)
+        if bound_of(edge, head) > head:
+            store(seat + SEAT.next_edge, index)
+            return edge
+    return 0
+
+
+def turn(seat: int) -> int:
+    """Do at most one span of work for a kernel."""
+    owner = seat + SEAT.owner
+    if compare_exchange(owner, FREE, CLAIMED) != FREE:
+        return LEFT
+    block = load(seat + SEAT.block_address)
+    result = IDLE
+    if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
+        result = obey(block)
+    if result != LEFT:
+        edge = find_input(block, seat)
+        if edge != 0:
+            worked = run_span(block, seat, edge)
+            if worked != IDLE:
+                result = worked
+        elif load(block + BLOCK.status) == STATUS_TERMINATING:
+            give_back(block, STATUS_TERMINATED)  # everything below the limits is consumed
+            result = LEFT
+    if result != LEFT and release(seat) == 0:
+        result = LEFT
+    return result
+
+
+def release(seat: int) -> int:
+    """End a claim or a commit. 0 if the kernel was revoked meanwhile."""
+    owner = seat + SEAT.owner
+    if load(owner) == COMMIT:
+        store_release(owner, FREE)  # nobody else writes the word while it is COMMIT
+        return 1
+    return 1 if compare_exchange(owner, CLAIMED, FREE) == CLAIMED else 0
+
+
+def run_span(block: int, seat: int, edge: int) -> int:
+    """Run the handler over the next contiguous stretch of messages from `edge`, and publish."""
+    head = load(edge + EDGE.head)
+    source_ring = edge + load(edge + EDGE.ring)
+    capacity = load(source_ring + RING.capacity)
+    waiting = bound_of(edge, head) - head
+    count = min(waiting, capacity - (head & (capacity - 1)), load(seat + SEAT.span_limit))
+    output, target, tail = 0, 0, 0
+    per_message = load(block + BLOCK.max_outputs)
+    if load(block + BLOCK.output) != 0:
+        output = block + load(block + BLOCK.output)
+        free = room_of(output, count * per_message)
+        if free < per_message:
+            store(block + BLOCK.blocked, 1)
+            return IDLE
+        tail = load(output + RING.next)
+        size = load(output + RING.capacity)
+        # the slot array runs on for `max_outputs - 1` slots beyond its end, so one message always fits in one piece
+        straight = max(1, (size - (tail & (size - 1))) // per_message)
+        count = min(count, free // per_message, straight)
+        target = slot_address(output, tail)
+    store(block + BLOCK.blocked, 0)
+    store(block + BLOCK.in_flight, count)
+    store(block + BLOCK.fault_edge, edge - block)
+    state_version = load(block + BLOCK.state_version)
+    store(block + BLOCK.state_version, state_version + 1)
+    fence_release()  # odd before the handler writes to the state
+    start = ticks()
+    emitted = call_span(
+        load(block + BLOCK.span_address),
+        slot_address(source_ring, head),
+        count,
+        target,
+        block + load(block + BLOCK.state),
+        block + BLOCK.fault_index,
+    )
+    elapsed = ticks() - start
+    if compare_exchange(seat + SEAT.owner, CLAIMED, COMMIT) != CLAIMED:
+        return LEFT  # revoked meanwhile: nothing of this span happened
+    store_release(block + BLOCK.state_version, state_version + 2)
+    fault = load(block + BLOCK.fault_index)
+    taken, processed = count, count
+    if fault >= 0:
+        processed = fault
+        taken = fault + load(block + BLOCK.fault_count)
+    moved = processed  # the host moves the cursor over what failed, once it has had a look at it
+    if output != 0:
+        publish_outputs(output, tail, emitted)
+    store_release(edge + EDGE.head, head + moved)  # release: after the outputs, so that `head` implies them
+    if output != 0 and tail + emitted - load(output + RING.low) > load(block + BLOCK.peak_output):
+        low = slowest_head(output)
+        store(output + RING.low, low)
+        store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail + emitted - low))
+    keep_ledger(block, taken, processed, emitted, elapsed, waiting)
+    adapt_span(seat, count, elapsed)
+    fence()  # the cursors, before the looks at the bells
+    if output != 0 and emitted > 0:
+        notify_consumers(output)
+    notify_producer(edge, head + moved)
+    if fault >= 0:
+        give_back(block, STATUS_FAILED)
+        return LEFT
+    return WORKED
+
+
+def publish_outputs(ring: int, tail: int, emitted: int) -> None:
+    """Move what was written beyond the end of the slot array to its start, and publish."""
+    size = load(ring + RING.capacity)
+    beyond = (tail & (size - 1)) + emitted - size
+    if beyond > 0:
+        itemsize = load(ring + RING.itemsize)
+        slots = ring + load(ring + RING.slots)
+        copy_bytes(slots, slots + size * itemsize, beyond * itemsize)
+    set_tail(ring, tail + emitted)
+
+
+def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: int, waiting: int) -> None:
+    """Count a span. Readers retry while `ledger_version` is odd or changes."""
+    version = load(block + BLOCK.ledger_version)
+    store(block + BLOCK.ledger_version, version + 1)
+    fence_release()
+    _add(block + BLOCK.processed, processed)
+    _add(block + BLOCK.failed, taken - processed)
+    store(block + BLOCK.in_flight, 0)
+    _add(block + BLOCK.emitted, emitted)
+    if load(block + BLOCK.max_outputs) == 1 and load(block + BLOCK.output) != 0:
+        _add(block + BLOCK.dropped, processed - emitted)
+    _add(block + BLOCK.busy_ticks, elapsed)
+    _add(block + BLOCK.turns, 1)
+    store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), waiting))
+    bucket = 0
+    each = elapsed // max(taken, 1)
+    while each > 1 and bucket < HISTOGRAM_BUCKETS - 1:
+        each >>= 1
+        bucket += 1
+    _add(block + BLOCK.histogram + 8 * bucket, taken)
+    store_release(block + BLOCK.ledger_version, version + 2)
+
+
+def _add(address: int, amount: int) -> None:
+    store(address, load(address) + amount)
+
+
+def adapt_span(seat: int, count: int, elapsed: int) -> None:
+    """Size spans by time: twice as long while a span is quick, shorter as soon as it is not."""
+    limit = load(seat + SEAT.span_limit)
+    target = load(seat + SEAT.span_ticks)
+    if elapsed > 2 * target:
+        store(seat + SEAT.span_limit, max(1, count * target // elapsed))
+    elif count == limit and elapsed < target:
+        store(seat + SEAT.span_limit, min(2 * limit, SPAN_LIMIT))
+
+
+def can_work(block: int, seat: int) -> int:
+    """Whether a turn would find something to do."""
+    if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
+        return 1
+    if find_input(block, seat) == 0:
+        return 1 if load(block + BLOCK.status) == STATUS_TERMINATING else 0
+    if load(block + BLOCK.output) == 0:
+        return 1
+    needed = load(block + BLOCK.max_outputs)
+    return 1 if room_of(block + load(block + BLOCK.output), needed) >= needed else 0
+
+
+def rest(seat: int) -> int:
+    """Let an idle kernel leave the poller: whoever feeds or commands it rings. 1 if it left, 0 if it has work."""
+    if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
+        return 0  # revoked; the next turn finds out
+    block = load(seat + SEAT.block_address)
+    if load(block + BLOCK.output) != 0:
+        output = block + load(block + BLOCK.output)
+        size = load(output + RING.capacity)
+        # wake once per half ring, not once per slot
+        needed = max(size // 2, load(block + BLOCK.max_outputs))
+        wanted = load(output + RING.next) - size + needed
+        store(output + RING.wanted, wanted if load(block + BLOCK.blocked) == 1 else NEVER)
+    store(seat + SEAT.state, ARMED)
+    fence()  # armed, before the last look
+    left = 1
+    if can_work(block, seat) == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
+        left = 0  # otherwise somebody rang, and the seat is in the inbox
+    release(seat)
+    return left
+
+
+def dismiss(seat: int) -> None:
+    """The poller is done with a seat for good; its memory may serve again."""
+    store_release(seat + SEAT.owner, GONE)
+
+
+def revoke(seat: int, forced: int) -> int:
+    """For the supervisor: take a kernel from its poller. The owner word as it was found.
+
+    FREE: the kernel is the caller's now. CLAIMED: it is in a turn; with `forced`, what that turn does is void.
+    COMMIT: it is about to publish, which takes no user code: ask again.
+    """
+    owner = seat + SEAT.owner
+    seen = compare_exchange(owner, FREE, REVOKED)
+    if seen == CLAIMED and forced == 1:
+        seen = compare_exchange(owner, CLAIMED, REVOKED)
+    return seen

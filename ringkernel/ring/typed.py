@@ -1,0 +1,276 @@
+"""The Python side of a structured ring: how the event-loop thread produces into it and consumes from it.
+
+The cursor that Python owns is kept as a plain integer beside the shared word, which only compiled code touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.messages import MessageType
+
+from .host import HostApi, host_api
+from .layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
+from .memory import Arena, Region
+
+Array = npt.NDArray[Any]
+_EDGE_TABLE = 8
+_I8 = np.dtype(np.int64)
+
+
+class TypedEdge:
+    """One consumer of a typed ring. `consumer` is the event loop's `Inlet`, or None when a compiled kernel reads."""
+
+    __slots__ = ("_api", "_bound", "_stuck_on", "address", "closed", "consumer", "head", "region", "ring", "start")
+
+    def __init__(self, ring: TypedRing, region: Region, head: int) -> None:
+        self._api = ring.api
+        self.ring = ring
+        self.region = region
+        self.address = region.address
+        self.start = self.head = head
+        self._bound = head
+        self._stuck_on = 0
+        self.closed = False
+        self.consumer: Any = None
+
+    @property
+    def limit(self) -> int:
+        """Take only below this sequence."""
+        return self._api.read_word(self.address + EDGE.limit)
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self._api.write_word(self.address + EDGE.limit, value)
+        self._bound = min(self._bound, value)
+
+    def refresh(self) -> None:
+        """The event loop takes over from a consumer that was somebody else."""
+        self.head = self._bound = self.position()
+
+    def set_door(self, address: int) -> None:
+        """Who is rung when something is published: a kernel, a bell of the event loop, or 0 for nobody."""
+        self._api.write_word(self.address + EDGE.door_address, address)
+
+    def watch(self, sequence: int, door: int) -> None:
+        """Ring `door` once the consumer has taken everything below `sequence`."""
+        self._api.write_word(self.address + EDGE.watch_door_address, door)
+        self._api.write_word(self.address + EDGE.watch, sequence)
+
+    def position(self) -> int:
+        """The next sequence to take, whoever the consumer is."""
+        return self._api.read_word(self.address + EDGE.head)
+
+    def published(self) -> int:
+        """The sequence after the last message that was meant for this consumer."""
+        return self._api.bound_of(self.address, self.position())
+
+    def available(self) -> int:
+        """How many messages the event loop may take now."""
+        head = self.head
+        if self._bound <= head:
+            self._bound = self._api.bound_of(self.address, head)
+        return self._bound - head
+
+    def wait_available(self, patience: int) -> int:
+        """`available()`, after spinning for at most `patience` ticks."""
+        self._bound = self._api.wait_bound(self.address, self.head, patience)
+        return self._bound - self.head
+
+    def pop(self) -> Any:
+        """Take a message; there must be one."""
+        head = self.head
+        value = self.ring.decode(head)
+        self.head = head + 1
+        if self._api.consume(self.address, head + 1):
+            self.ring.woke()
+        return value
+
+    def pop_many(self, count: int) -> Array:
+        """Take `count` messages as an array of records; there must be so many."""
+        taken = self.ring.copy_out(self.head, count)
+        self.head += count
+        if self._api.consume(self.address, self.head):
+            self.ring.woke()
+        return taken
+
+    def close(self) -> Array:
+        """Take no more part: the producer no longer waits for this consumer. What it had not taken.
+
+        The caller makes sure that the consumer is not running.
+        """
+        head = self.position() + self._stuck_on
+        end = max(self.published(), head)
+        self.limit = end
+        rest = self.ring.copy_out(head, end - head)
+        self.set_door(0)
+        self.closed = True
+        self._api.write_word(self.address + EDGE.closed, 1)
+        self._api.ring_door(self.ring.door)
+        self.head = self._bound = head
+        return rest
+
+    def take_failed(self, count: int) -> Array:
+        """The messages that the consumer, which does not run any more, failed on; they count as taken."""
+        head = self.position()
+        failed = self.ring.copy_out(head, count)
+        self._api.consume(self.address, head + count)
+        return failed
+
+    def quarantine(self, count: int) -> None:
+        """The consumer is stuck on the next `count` messages, which count as taken: it may read them for ever."""
+        self._stuck_on = count
+        self.ring.quarantine()
+
+
+class TypedRing:
+    """A bounded ring of records with one producer, and its edges.
+
+    `capacity` is a power of two. `overhang` extra slots behind the end let a kernel with several outputs per message
+    write them in one piece. With `lent`, an array of records is the slot array itself: nothing is copied.
+    `woke` is called when the event loop's own publishing or consuming has woken a worker.
+    """
+
+    typed = True
+
+    def __init__(
+        self,
+        arena: Arena,
+        message_type: MessageType,
+        capacity: int,
+        *,
+        overhang: int = 0,
+        lent: Array | None = None,
+        woke: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.woke = woke
+        self.api: HostApi = host_api()
+        self.arena = arena
+        self.message_type = message_type
+        self.capacity = capacity
+        self.tail = 0
+        self.door = 0
+        self.edges: list[TypedEdge] = []
+        self.inlets: list[Any] = []
+        self.producer: Any = None
+        self.engine: Any = None
+        itemsize = message_type.dtype.itemsize
+        header = RING_DTYPE.itemsize + LINE
+        own = 0 if lent is not None else (capacity + overhang) * itemsize
+        self.region = arena.allocate(header + own)
+        self.address = self.region.address
+        self._lent = lent
+        if lent is None:
+            self.slots = self.region.view(message_type.dtype, capacity, header)
+            slots_address = self.address + header
+        else:
+            self.slots = lent
+            slots_address = int(lent.ctypes.data)
+        self._slot_bytes = self.slots.view(np.uint8)
+        record = self.region.view(RING_DTYPE)[0]
+        record["slots"] = slots_address - self.address
+        record["capacity"] = capacity
+        record["itemsize"] = itemsize
+        record["edges"] = RING_DTYPE.itemsize
+        record["wanted"] = NEVER
+        record["low"] = NEVER  # not looked at yet
+        self.table = self.region.view(_I8, _EDGE_TABLE, RING_DTYPE.itemsize)
+        self._tables: list[Region] = []
+        self.encode, self.decode = message_type.codec(self.slots, capacity - 1)
+
+    # --- edges: the producer is not running ------------------------------------------------------------------
+
+    def add_edge(self) -> TypedEdge:
+        """A further consumer, which sees every message from now on."""
+        region = self.arena.allocate(EDGE_DTYPE.itemsize)
+        edge = TypedEdge(self, region, self.position())
+        record = region.view(EDGE_DTYPE)[0]
+        record["ring"] = self.address - edge.address
+        record["head"] = edge.head
+        record["limit"] = record["watch"] = NEVER
+        reusable = [i for i, old in enumerate(self.edges) if old.closed]
+        if reusable:
+            index = reusable[0]
+            self.edges[index] = edge
+        else:
+            index = len(self.edges)
+            if index == len(self.table):
+                self._grow_table()
+            self.edges.append(edge)
+        self.table[index] = edge.address - self.address
+        self.api.write_word(self.address + RING.n_edges, len(self.edges))
+        return edge
+
+    def _grow_table(self) -> None:
+        region = self.arena.allocate(2 * self.table.nbytes)
+        table = region.view(_I8, 2 * len(self.table))
+        table[: len(self.table)] = self.table
+        self._tables.append(region)
+        self.table = table
+        self.api.write_word(self.address + RING.edges, region.address - self.address)
+
+    def set_door(self, address: int) -> None:
+        """Who is rung when there is room: a kernel, a bell of the event loop, or 0 for nobody."""
+        self.door = address
+        self.api.write_word(self.address + RING.door_address, address)
+
+    def fill(self) -> None:
+        """Publish the whole slot array, of a ring that was lent an array as its input."""
+        assert self._lent is not None
+        self.tail = len(self._lent)
+        self.api.publish(self.address, self.tail)
+
+    # --- the event loop as producer --------------------------------------------------------------------------
+
+    def position(self) -> int:
+        """The next sequence to publish, whoever the producer is."""
+        return self.api.read_word(self.address + RING.tail)
+
+    def room(self) -> int:
+        """Free slots; none while there is no open consumer, so that nothing vanishes."""
+        low = self.api.slowest_head(self.address)
+        return 0 if low == NEVER else self.capacity - (self.tail - low)
+
+    def want(self, sequence: int) -> None:
+        """Ring the door once the slowest consumer has taken everything below `sequence`."""
+        self.api.write_word(self.address + RING.wanted, sequence)
+
+    def push(self, message: Any) -> None:
+        """Publish a message; there must be room."""
+        tail = self.tail
+        self.encode(tail, message)
+        self.tail = tail = tail + 1
+        if self.api.publish(self.address, tail):
+            self.woke()
+
+    def push_many(self, records: Array) -> None:
+        """Publish an array of records; there must be room for all."""
+        size = self.message_type.dtype.itemsize
+        source, slots = records.view(np.uint8), self._slot_bytes  # as bytes: five times as fast as as records
+        total = len(source)
+        start = (self.tail & (self.capacity - 1)) * size
+        straight = min(total, self.capacity * size - start)
+        slots[start : start + straight] = source[:straight]
+        slots[: total - straight] = source[straight:]
+        self.tail += len(records)
+        if self.api.publish(self.address, self.tail):
+            self.woke()
+
+    def copy_out(self, head: int, count: int) -> Array:
+        """A copy of the slots of `count` sequences from `head` on."""
+        size = self.message_type.dtype.itemsize
+        result = np.empty(count * size, np.uint8)
+        start = (head & (self.capacity - 1)) * size
+        straight = min(len(result), self.capacity * size - start)
+        result[:straight] = self._slot_bytes[start : start + straight]
+        result[straight:] = self._slot_bytes[: len(result) - straight]
+        return result.view(self.message_type.dtype)
+
+    def quarantine(self) -> None:
+        """Never reuse this memory: a thread that does not return may still touch it."""
+        for region in (self.region, *self._tables, *(edge.region for edge in self.edges)):
+            region.quarantine()

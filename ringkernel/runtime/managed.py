@@ -1,0 +1,36 @@
+"""A kernel for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ringkernel.errors import KernelStateError
+from ringkernel.lifecycle import KernelState
+
+from .runtime import RingKernelRuntime
+
+
+@asynccontextmanager
+async def managed_kernel(
+    runtime: RingKernelRuntime, kernel_id: str, kernel_func: Callable[..., Any] | None = None
+) -> AsyncIterator[str]:
+    """Launch and activate a kernel, and terminate it on the way out; it does not mind one that has already ended.
+
+    Yields the kernel's id. Raises what `launch` and `activate` raise; a kernel that could not be activated is
+    terminated.
+    """
+    await runtime.launch(kernel_id, kernel_func)
+    try:
+        await runtime.activate(kernel_id)
+        yield kernel_id
+    finally:
+        if runtime.get_state(kernel_id) is KernelState.TERMINATING:
+            await runtime.wait(kernel_id)
+        elif runtime.get_state(kernel_id) is not KernelState.TERMINATED:
+            try:
+                await runtime.terminate(kernel_id)
+            except KernelStateError:
+                if runtime.get_state(kernel_id) is not KernelState.TERMINATED:
+                    raise

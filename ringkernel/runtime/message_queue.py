@@ -1,0 +1,186 @@
+"""A ring with the method names of `asyncio.Queue`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from ringkernel.declaration import DEFAULT_QUEUE_SIZE, check_queue_size
+from ringkernel.devices.engine import Engine
+from ringkernel.devices.pacing import Pacer
+from ringkernel.devices.queues import Inlet, Outlet, Ring
+from ringkernel.errors import KernelStateError
+from ringkernel.messages import MessageType
+from ringkernel.ring.objects import ObjectRing
+
+
+@dataclass(frozen=True)
+class QueueStatistics:
+    """Counts of a queue, in messages: what went in, what came out, what waits, and how many may wait."""
+
+    put: int
+    got: int
+    depth: int
+    capacity: int
+    waiting_putters: int
+    waiting_getters: int
+
+
+class MessageQueue:
+    """A bounded queue over a ring: of Python objects, or with `dtype` of records.
+
+    On its own it belongs to the event loop in which it is first used, and any number of tasks may put and get. The
+    queues of a kernel (`kernel.input_queue`, `kernel.output_queue`) have the kernel at the other end. Waiting tasks are served first in, first
+    out; a cancelled or timed-out operation has either happened or not.
+
+    Args:
+        capacity: slots, a power of two.
+        dtype: None for Python objects, or a message type: structured dtype, scalar type, message class.
+    """
+
+    def __init__(self, capacity: int = DEFAULT_QUEUE_SIZE, dtype: Any = None) -> None:
+        self._capacity = check_queue_size(capacity)
+        self._message_type = None if dtype is None else MessageType(dtype)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends: tuple[Ring, Outlet, Inlet] | None = None
+
+    @property
+    def capacity(self) -> int:
+        """How many messages fit."""
+        return self._capacity
+
+    def qsize(self) -> int:
+        """How many messages wait for the slowest consumer."""
+        ring = self._ring()
+        if ring is None or all(edge.closed for edge in ring.edges):
+            return 0
+        return ring.position() - min(edge.position() for edge in ring.edges if not edge.closed)
+
+    def empty(self) -> bool:
+        """Whether no message waits."""
+        return self.qsize() == 0
+
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return self.qsize() >= self._capacity
+
+    async def put(self, message: Any, *, timeout: float | None = None) -> None:
+        """Append a message, waiting for room. Raises `asyncio.TimeoutError`, or `MessageTypeError`."""
+        await self._producer().put(message, timeout)
+
+    def put_nowait(self, message: Any) -> None:
+        """Append a message. Raises `QueueFullError`."""
+        self._producer().put_nowait(message)
+
+    async def put_batch(self, messages: Any, *, timeout: float | None = None) -> None:
+        """Append all messages in order. Raises `asyncio.TimeoutError` with `.sent`, how many were appended."""
+        producer = self._producer()
+        await producer.put_many(as_batch(self._message_type, messages), timeout)
+
+    async def get(self, *, timeout: float | None = None) -> Any:
+        """Take a message, waiting for it. Raises `asyncio.TimeoutError`."""
+        return await self._consumer().get(timeout)
+
+    def get_nowait(self) -> Any:
+        """Take a message. Raises `QueueEmptyError`."""
+        return self._consumer().get_nowait()
+
+    async def get_batch(self, max_messages: int | None = None, *, timeout: float | None = None) -> Any:
+        """Take at least one and up to `max_messages` messages: an array for records, a list for objects."""
+        batch = await self._consumer().get_many(max_messages, timeout)
+        return batch if self._message_type is None else self._message_type.from_array(batch)
+
+    def statistics(self) -> QueueStatistics:
+        """Counts so far."""
+        ring = self._ring()
+        put = 0 if ring is None else ring.position()
+        depth = self.qsize()
+        outlet, inlet = self._outlet(), self._inlet()
+        return QueueStatistics(
+            put=put,
+            got=put - depth,
+            depth=depth,
+            capacity=self._capacity,
+            waiting_putters=len(outlet.line.waiters) if outlet is not None else 0,
+            waiting_getters=len(inlet.line.waiters) if inlet is not None else 0,
+        )
+
+    # --- the ends --------------------------------------------------------------------------------------------
+
+    _name = "queue"
+
+    def _ring(self) -> Ring | None:
+        return self._own_ends()[0]
+
+    def _outlet(self) -> Outlet | None:
+        return self._own_ends()[1]
+
+    def _inlet(self) -> Inlet | None:
+        return self._own_ends()[2]
+
+    def _producer(self) -> Outlet:
+        self._check_loop()
+        outlet = self._outlet()
+        if outlet is None:
+            raise KernelStateError(f"{self._name}: only the kernel puts messages here")
+        return outlet
+
+    def _consumer(self) -> Inlet:
+        self._check_loop()
+        inlet = self._inlet()
+        if inlet is None:
+            raise KernelStateError(f"{self._name}: only the kernel takes messages from here")
+        return inlet
+
+    def _check_loop(self) -> None:
+        running = asyncio._get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        if running is None or running is not self._loop:
+            raise KernelStateError(
+                f"{self._name}: belongs to one event loop and its thread, and was used from "
+                f"{'outside of any' if running is None else 'another'}"
+            )
+
+    def _own_ends(self) -> tuple[Ring, Outlet, Inlet]:
+        if self._ends is None:
+            ring: Ring
+            if self._message_type is None:
+                ring = ObjectRing(self._capacity)
+            else:
+                from ringkernel.ring.memory import Arena
+                from ringkernel.ring.typed import TypedRing
+
+                ring = TypedRing(Arena(), self._message_type, self._capacity)
+            pacer = Pacer()
+            inlet = Inlet(pacer)
+            self._ends = (ring, Outlet(ring, pacer), inlet)
+            inlet.attach(ring.add_edge())
+        return self._ends
+
+
+class KernelQueue(MessageQueue):
+    """The queue at a kernel's input, or with `output` at its output, seen by the host."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, *, output: bool) -> None:
+        declaration = engine.declaration
+        super().__init__(declaration.queue_size, declaration.output_type if output else declaration.input_type)
+        self._engine = engine
+        self._output = output
+        self._loop = loop
+        self._name = f"{'output' if output else 'input'} of kernel {declaration.kernel_id!r}"
+
+    def _ring(self) -> Ring | None:
+        return self._engine.output if self._output else self._engine.outlet.ring
+
+    def _outlet(self) -> Outlet | None:
+        return None if self._output else self._engine.outlet
+
+    def _inlet(self) -> Inlet | None:
+        return self._engine.inlet if self._output else None
+
+
+def as_batch(message_type: MessageType | None, messages: Any) -> Any:
+    """What `put_many` takes: an array of records, or a list of objects."""
+    return list(messages) if message_type is None else message_type.as_array(messages)

@@ -1,0 +1,530 @@
+"""The runtime: what its user awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from ringkernel.declaration import Declaration, declared, find_declaration
+from ringkernel.devices import compiling
+from ringkernel.devices.coroutine import CoroutineEngine
+from ringkernel.devices.engine import Engine
+from ringkernel.devices.host import Host
+from ringkernel.devices.pacing import check_timeout
+from ringkernel.errors import (
+    ConfigurationError,
+    DeviceUnavailableError,
+    KernelExistsError,
+    KernelNotFoundError,
+    KernelStateError,
+    MessageTypeError,
+)
+from ringkernel.lifecycle import Command, KernelState
+
+from . import mapping, wiring
+from .kernel import RingKernel
+from .message_queue import KernelQueue, as_batch
+from .statistics import KernelStatistics, statistics_of
+
+logger = logging.getLogger("ringkernel")
+
+TERMINATE_TIMEOUT_S = 5.0
+
+
+class RingKernelRuntime:
+    """Launches kernels and drives them through their lifecycle.
+
+    Belongs to the event loop, and the thread, in which it is first used; from anywhere else its methods raise
+    `KernelStateError`. `async with` ends all kernels on the way out. Every method that takes a `kernel_id` raises
+    `KernelNotFoundError` for one that is not known.
+
+    Args:
+        workers: CPU worker threads for compiled kernels; by default the cores that the process may use, minus one.
+    """
+
+    def __init__(self, *, workers: int | None = None) -> None:
+        if workers is not None and (not isinstance(workers, int) or workers < 1):
+            raise ConfigurationError(f"workers is {workers!r}; it must be 1 or more, or None")
+        self._workers = workers
+        self._kernels: dict[str, RingKernel] = {}
+        self._launching: set[str] = set()
+        self._terminations: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._host_or_none: Host | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    # --- belonging to a loop ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> RingKernelRuntime:
+        self._bind()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine."""
+        if self._closed:
+            return
+        self._bind()
+        self._closed = True
+        ending = asyncio.ensure_future(self._end_all())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending  # bounded by the timeout; a runtime that is half closed helps nobody
+            raise
+        finally:
+            if self._host_or_none is not None:
+                self._host_or_none.close()
+
+    async def _end_all(self) -> None:
+        deadline = asyncio.get_running_loop().time() + TERMINATE_TIMEOUT_S
+        alive = [kernel for kernel in self._kernels.values() if kernel.state is not KernelState.TERMINATED]
+        while alive:
+            ready = [k for k in alive if not any(source in alive for source in k.sources)] or alive
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            await asyncio.gather(*(self._end(kernel, left) for kernel in ready))
+            alive = [kernel for kernel in alive if kernel not in ready]
+
+    async def _end(self, kernel: RingKernel, timeout: float) -> None:
+        if kernel.state is not KernelState.TERMINATED and kernel.state is not KernelState.TERMINATING:
+            await self._terminate(kernel, timeout)
+        await kernel.ended.wait()
+
+    def _bind(self) -> Host:
+        running = asyncio._get_running_loop()
+        if running is not None and running is self._loop and self._host_or_none is not None:
+            return self._host_or_none
+        if os.getpid() != self._pid:
+            raise KernelStateError(
+                f"this runtime belongs to process {self._pid} and cannot be used in a fork of it ({os.getpid()}); "
+                f"make a new RingKernelRuntime here"
+            )
+        if running is None:
+            raise KernelStateError(
+                "this runtime was used outside of its event loop; call it from a coroutine in the loop's own thread "
+                "(from other threads: asyncio.run_coroutine_threadsafe)"
+            )
+        if self._loop is not None:
+            raise KernelStateError("this runtime belongs to another event loop; make a RingKernelRuntime in this one")
+        self._loop = running
+        self._host_or_none = Host(running, self._workers)
+        return self._host_or_none
+
+    def _kernel(self, kernel_id: str) -> RingKernel:
+        if asyncio._get_running_loop() is not self._loop or self._loop is None:
+            self._bind()
+        kernel = self._kernels.get(kernel_id)
+        return kernel if kernel is not None else self._known(kernel_id)
+
+    def _known(self, kernel_id: str) -> RingKernel:
+        """The kernel, from whatever thread; raises when there is none."""
+        try:
+            return self._kernels[kernel_id]
+        except (KeyError, TypeError):
+            pass
+        if isinstance(kernel_id, str) and declared(kernel_id) is not None:
+            raise KernelStateError(f"kernel {kernel_id!r} is CREATED: declared, not launched; allowed is launch()")
+        known = ", ".join(map(repr, self._kernels)) or "none"
+        raise KernelNotFoundError(f"no kernel {kernel_id!r}; launched in this runtime: {known}")
+
+    # --- lifecycle -------------------------------------------------------------------------------------------
+
+    async def launch(
+        self,
+        kernel_id: str,
+        kernel_func: Callable[..., Any] | None = None,
+        *,
+        device: str | None = None,
+        queue_size: int | None = None,
+    ) -> RingKernel:
+        """Allocate and compile what a kernel needs. Nothing of the user's runs yet.
+
+        Args:
+            kernel_id: a declared id, or with `kernel_func` any id that is free.
+            kernel_func: a decorated function, or a plain coroutine function.
+            device: instead of the declared one: "auto", "cpu", "cuda", "cuda:N".
+            queue_size: slots per ring instead of the declared number, a power of two.
+
+        Raises:
+            KernelExistsError: a kernel of that id is alive.
+            KernelStateError: one of that id has ended and was not removed, or the runtime is closed.
+            KernelCompileError: the handler cannot be compiled.
+            DeviceUnavailableError: the device is not there.
+
+        Cancelled or failed, it has launched nothing.
+        """
+        host = self._bind()
+        if self._closed:
+            raise KernelStateError(f"cannot launch kernel {kernel_id!r}: this runtime is closed; make a new one")
+        self._check_free(kernel_id)
+        declaration = find_declaration(kernel_id, kernel_func).with_options(
+            kernel_id=kernel_id, device=device, queue_size=queue_size
+        )
+        _check_device(declaration)
+        self._launching.add(kernel_id)
+        try:
+            engine = await self._new_engine(declaration, host)
+            if self._closed:
+                engine.release()
+                raise KernelStateError(f"the runtime was closed while kernel {kernel_id!r} was being launched")
+        finally:
+            self._launching.discard(kernel_id)
+        kernel = self._kernels[kernel_id]
+        kernel.enter(Command.LAUNCH)
+        return kernel
+
+    def _check_free(self, kernel_id: str) -> None:
+        existing = self._kernels.get(kernel_id)
+        if kernel_id in self._launching or (existing is not None and existing.state is not KernelState.TERMINATED):
+            state = existing.state.name if existing is not None else "being launched"
+            raise KernelExistsError(f"kernel {kernel_id!r} exists and is {state}; terminate it or use another id")
+        if existing is not None:
+            raise KernelStateError(
+                f"kernel {kernel_id!r} has TERMINATED and cannot be restarted; remove() it to launch the id anew"
+            )
+
+    async def _new_engine(self, declaration: Declaration, host: Host) -> Engine:
+        compiled = not declaration.is_coroutine
+        if compiled or declaration.input_type is not None or declaration.output_type is not None:
+            await host.prepare(workers=compiled)
+        span = await compiling.compiled_span(declaration) if compiled else None
+        ends: list[RingKernel] = []
+        engine: Engine
+        if compiled:
+            from ringkernel.devices.compiled import CompiledEngine
+
+            engine = CompiledEngine(declaration, span, host, lambda error: self._on_end(ends[0], error))
+        else:
+            engine = CoroutineEngine(declaration, host, lambda error: self._on_end(ends[0], error))
+        kernel = self._new_kernel(declaration, engine)
+        ends.append(kernel)
+        self._kernels[declaration.kernel_id] = kernel
+        return engine
+
+    def _new_kernel(self, declaration: Declaration, engine: Engine) -> RingKernel:
+        assert self._loop is not None
+        kernel = RingKernel(
+            kernel_id=declaration.kernel_id,
+            func=declaration.func,
+            input_queue=KernelQueue(engine, self._loop, output=False),
+            output_queue=KernelQueue(engine, self._loop, output=True),
+            device=engine.device,
+            engine=engine,
+        )
+        engine.outlet.refuse = lambda: _refusal(kernel)
+        return kernel
+
+    def _on_end(self, kernel: RingKernel, error: BaseException | None) -> None:
+        """The kernel is over: the automatic rows of the table."""
+        if kernel.state is KernelState.LAUNCHED:
+            kernel.enter(Command.ACTIVATE)  # it failed before its activation had been noticed
+        kernel.enter(Command.FINISH if error is None else Command.FAIL)
+        kernel.error = error
+        kernel.ended.set()
+        if error is not None:
+            logger.error("kernel %r has failed", kernel.kernel_id, exc_info=error)
+
+    async def activate(self, kernel_id: str) -> None:
+        """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states."""
+        await self._start(self._kernel(kernel_id), Command.ACTIVATE)
+
+    async def reactivate(self, kernel_id: str) -> None:
+        """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states."""
+        await self._start(self._kernel(kernel_id), Command.REACTIVATE)
+
+    async def _start(self, kernel: RingKernel, command: Command) -> None:
+        kernel.check(command)
+        async with kernel.lock:
+            kernel.check(command)
+            before = kernel.state
+            await kernel.engine.start()
+            if kernel.state is before:
+                kernel.enter(command)
+            kernel.task = getattr(kernel.engine, "task", None)
+
+    async def deactivate(self, kernel_id: str) -> None:
+        """ACTIVE to DEACTIVATED: when this returns, no further message is taken. They queue up, and wait.
+
+        Raises `KernelStateError` in other states, or when a handler does not return within 5 s: then nothing has
+        changed. Cancelled, the kernel runs on.
+        """
+        kernel = self._kernel(kernel_id)
+        kernel.check(Command.DEACTIVATE)
+        async with kernel.lock:
+            kernel.check(Command.DEACTIVATE)
+            await kernel.engine.pause()
+            kernel.enter(Command.DEACTIVATE)
+
+    async def terminate(self, kernel_id: str, timeout: float = TERMINATE_TIMEOUT_S) -> None:
+        """End a kernel gracefully; when this returns it is TERMINATED, at the latest 0.1 s after `timeout` seconds.
+
+        From ACTIVE it may take what is queued now, and no more; from LAUNCHED or DEACTIVATED it takes nothing more.
+        A drain that can do nothing but wait for room ends early. After the timeout a coroutine kernel is cancelled,
+        and a handler that does not return is abandoned: `kernel.error` then says so. What was not taken is in
+        `unprocessed()`, what was emitted can still be received.
+
+        Raises `KernelStateError` in other states. Cancelled, the termination goes on by itself.
+        """
+        kernel = self._kernel(kernel_id)
+        timeout = check_timeout(timeout)
+        kernel.check(Command.TERMINATE)
+        task = asyncio.ensure_future(self._terminate(kernel, timeout))
+        self._terminations.add(task)
+        task.add_done_callback(self._terminations.discard)
+        await asyncio.shield(task)
+
+    async def _terminate(self, kernel: RingKernel, timeout: float) -> None:
+        if kernel.state in (KernelState.TERMINATING, KernelState.TERMINATED):
+            await kernel.ended.wait()
+            return
+        drain = kernel.state is KernelState.ACTIVE
+        kernel.enter(Command.TERMINATE)
+        kernel.engine.outlet.open = False
+        kernel.engine.outlet.notify()
+        await kernel.engine.finish(timeout, drain=drain)
+        await kernel.ended.wait()
+
+    async def wait(self, kernel_id: str, *, timeout: float | None = None) -> KernelState:
+        """Wait until the kernel has ended, by itself or by `terminate`; its final state. Does not raise its error.
+
+        Raises `asyncio.TimeoutError` after `timeout` seconds.
+        """
+        kernel = self._kernel(kernel_id)
+        async with asyncio.timeout(None if timeout is None else check_timeout(timeout)):
+            await kernel.ended.wait()
+        return kernel.state
+
+    def remove(self, kernel_id: str) -> None:
+        """Forget a kernel that has TERMINATED, with its outputs and leftovers; its id may be launched anew.
+
+        Raises `KernelStateError` in other states.
+        """
+        kernel = self._kernel(kernel_id)
+        if kernel.state is not KernelState.TERMINATED:
+            raise KernelStateError(
+                f"cannot remove kernel {kernel_id!r} while it is {kernel.state.name}; terminate() it first"
+            )
+        del self._kernels[kernel_id]
+        for other in (*kernel.sources, *kernel.targets):
+            other.sources = [source for source in other.sources if source is not kernel]
+            other.targets = [target for target in other.targets if target is not kernel]
+        kernel.engine.release()
+
+    # --- looking ---------------------------------------------------------------------------------------------
+
+    @property
+    def kernels(self) -> Mapping[str, RingKernel]:
+        """All kernels by id, a live read-only view; those that have ended, too, until they are removed."""
+        return MappingProxyType(self._kernels)
+
+    def get_state(self, kernel_id: str) -> KernelState:
+        """The state; CREATED for a kernel that is declared and not launched. From any thread."""
+        kernel = self._kernels.get(kernel_id)
+        if kernel is None and isinstance(kernel_id, str) and declared(kernel_id) is not None:
+            return KernelState.CREATED
+        return self._known(kernel_id).state
+
+    def statistics(self, kernel_id: str) -> KernelStatistics:
+        """The kernel's counts and times, consistent with each other."""
+        kernel = self._known(kernel_id)
+        return statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
+
+    def unprocessed(self, kernel_id: str) -> Any:
+        """What a kernel that has TERMINATED never took, in order, input by input: an array, or a list of objects.
+
+        Raises `KernelStateError` while the kernel lives.
+        """
+        kernel = self._known(kernel_id)
+        if kernel.state is not KernelState.TERMINATED:
+            raise KernelStateError(
+                f"kernel {kernel_id!r} is {kernel.state.name}; what it leaves unprocessed is known once it has ended"
+            )
+        leftovers = kernel.engine.leftovers
+        message_type = kernel.engine.declaration.input_type
+        if message_type is None:
+            return [message for part in leftovers for message in part]
+        return message_type.from_array(np.concatenate([np.asarray(part, message_type.dtype) for part in leftovers]))
+
+    async def read_state(self, kernel_id: str) -> Any:
+        """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
+
+        A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state.
+        """
+        kernel = self._kernel(kernel_id)
+        declaration = self._stateful(kernel)
+        async with kernel.lock:
+            copy = await kernel.engine.read_state()
+        return copy if declaration.state_type is None else declaration.state_type.from_record(copy)
+
+    async def write_state(self, kernel_id: str, value: Any) -> None:
+        """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
+
+        Raises `KernelStateError` in other states, `MessageTypeError` for a value that does not fit.
+        """
+        kernel = self._kernel(kernel_id)
+        declaration = self._stateful(kernel)
+        state = declaration.state
+        assert state is not None
+        if declaration.state_type is not None:
+            new = declaration.state_type.as_array([value])
+        else:
+            new = np.asarray(value)
+            if new.shape != state.shape or not np.can_cast(new.dtype, state.dtype, "same_kind"):
+                raise MessageTypeError(
+                    f"the state of kernel {kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}, "
+                    f"got shape {new.shape} and dtype {new.dtype}"
+                )
+        async with kernel.lock:
+            if kernel.state not in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
+                raise KernelStateError(
+                    f"cannot write the state of kernel {kernel_id!r} while it is {kernel.state.name}; deactivate() it"
+                )
+            kernel.engine.write_state(new)
+
+    def _stateful(self, kernel: RingKernel) -> Declaration:
+        declaration = kernel.engine.declaration
+        if declaration.state is None:
+            raise MessageTypeError(f"kernel {kernel.kernel_id!r} was declared without a state")
+        return declaration
+
+    # --- messages --------------------------------------------------------------------------------------------
+
+    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+        """Put a message into the kernel's input, waiting for room. Allowed in LAUNCHED, ACTIVE and DEACTIVATED.
+
+        Raises `asyncio.TimeoutError`, `KernelStateError` in other states (also when the kernel ends meanwhile),
+        `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
+        """
+        await self._kernel(kernel_id).engine.outlet.put(message, timeout)
+
+    def send_nowait(self, kernel_id: str, message: Any) -> None:
+        """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
+        self._kernel(kernel_id).engine.outlet.put_nowait(message)
+
+    async def send_batch(self, kernel_id: str, messages: Any, *, timeout: float | None = None) -> None:
+        """Put many messages into the input, in order: an array of the kernel's type, or a sequence of messages.
+
+        Raises `asyncio.TimeoutError` with `.sent`, the number that was sent before the time was over. Cancelled, a
+        prefix has been sent. Nothing is sent if one of them is of another type.
+        """
+        engine = self._kernel(kernel_id).engine
+        batch = as_batch(engine.declaration.input_type, messages)
+        await engine.outlet.put_many(batch, timeout)
+
+    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+        """Take the next output, in every state. A Python scalar, a message instance, or an `np.record`.
+
+        Raises `asyncio.TimeoutError`; `KernelStateError` when nothing more can come, `KernelFailedError` with the
+        cause if that is because the kernel has failed. Cancelled or timed out, it has taken nothing.
+        """
+        return await self._consumer(kernel_id).get(timeout)
+
+    def receive_nowait(self, kernel_id: str) -> Any:
+        """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""
+        return self._consumer(kernel_id).get_nowait()
+
+    async def receive_batch(
+        self, kernel_id: str, max_messages: int | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """Take all outputs that wait, at least one and at most `max_messages`, waiting for the first.
+
+        An array for typed outputs, a list for objects. Raises what `receive` raises.
+        """
+        if max_messages is not None and (not isinstance(max_messages, int) or max_messages < 1):
+            raise ConfigurationError(f"max_messages is {max_messages!r}; it must be 1 or more, or None for all")
+        inlet = self._consumer(kernel_id)
+        batch = await inlet.get_many(max_messages, timeout)
+        message_type = self._kernel(kernel_id).engine.declaration.output_type
+        return batch if message_type is None else message_type.from_array(batch)
+
+    def _consumer(self, kernel_id: str) -> Any:
+        engine = self._kernel(kernel_id).engine
+        if engine.output is None:
+            raise MessageTypeError(f"kernel {kernel_id!r} has no output_type, so there is nothing to receive")
+        return engine.inlet
+
+    async def stream(self, kernel_id: str, *, max_messages: int | None = None) -> AsyncIterator[Any]:
+        """Iterate over the outputs batch by batch until the kernel has ended and all is received.
+
+        Raises `KernelFailedError` at the end if the kernel has failed.
+        """
+        kernel = self._kernel(kernel_id)
+        while True:
+            try:
+                batch = await self.receive_batch(kernel_id, max_messages)
+            except KernelStateError:
+                if kernel.error is None and kernel.state is KernelState.TERMINATED:
+                    return
+                raise
+            yield batch
+
+    async def map(self, kernel_id: str | tuple[str, str], messages: Any, *, progress: bool = False) -> Any:
+        """Send all messages through a kernel, or through the chain from the first to the last of a pair; all outputs.
+
+        For compiled kernels the array itself is read in place, and the result is written in place: it must not be
+        changed meanwhile. The kernels are ACTIVE at the start and may be paused and resumed meanwhile.
+
+        Args:
+            messages: an array of the first kernel's type, or a sequence of messages.
+            progress: draw a progress bar (needs rich).
+
+        Returns:
+            An array of the last kernel's output type (a list for untyped coroutine kernels), in order; None if the
+            last kernel has no output.
+
+        Raises:
+            KernelStateError: not ACTIVE, messages waiting, or others feed the chain; nothing was sent.
+            KernelFailedError: a kernel ended meanwhile; `.partial` is what had come out.
+
+        Cancelled, the kernels stop reading at the next message boundary and go on with their queues.
+        """
+        first_id, last_id = kernel_id if isinstance(kernel_id, tuple) else (kernel_id, kernel_id)
+        mapping.check_array(messages)
+        path = mapping.find_path(self._kernel(first_id), self._kernel(last_id))
+        mapping.check_path(path)
+        return await mapping.map_over(path, messages, progress=progress)
+
+    def connect(self, source_id: str, target_id: str) -> None:
+        """Make the source's output an input of the target: no Python in between.
+
+        Both are LAUNCHED or DEACTIVATED. The first target takes the host's place as consumer, with what already
+        waits; each further one sees every message from now on. Several sources may feed one target.
+
+        Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
+        """
+        wiring.connect(self._kernel(source_id), self._kernel(target_id))
+
+
+def _refusal(kernel: RingKernel) -> KernelStateError:
+    reason = kernel.engine.ended_reason()
+    if kernel.error is not None and reason is not None:
+        return reason  # type: ignore[return-value]
+    return KernelStateError(
+        f"cannot send to kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
+        f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"
+    )
+
+
+def _check_device(declaration: Declaration) -> None:
+    """There is one device for each kind of kernel so far. Raises `DeviceUnavailableError`."""
+    name, device = declaration.kernel_id, declaration.device
+    if device.startswith("cuda"):
+        reason = (
+            "a coroutine kernel runs in the event loop"
+            if declaration.is_coroutine
+            else "this version of ringkernel has no CUDA device yet"
+        )
+        raise DeviceUnavailableError(f'kernel {name!r}: device="{device}" is not available: {reason}; use "cpu" or "auto"')
+    if device == "auto" and not declaration.is_coroutine:
+        logger.debug('kernel %r: device "auto" chose "cpu": it is the only one in this version', name)

@@ -1,0 +1,81 @@
+"""What `runtime.statistics()` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ringkernel.devices.engine import Engine
+from ringkernel.lifecycle import KernelState
+
+
+@dataclass(frozen=True)
+class KernelStatistics:
+    """A kernel's counts since its launch, in messages; times carry their unit.
+
+    `accepted` = `processed` + `failed` + `in_flight` + `unprocessed`, up to messages that are on their way while the
+    kernel runs; exact in every other state.
+    """
+
+    kernel_id: str
+    state: KernelState
+    device: str
+    accepted: int
+    """Published to the kernel, by the host and by connected kernels."""
+    processed: int
+    failed: int
+    """Taken by a call that failed."""
+    in_flight: int
+    """Taken, neither processed nor failed: being handled now, or with a handler that never returned."""
+    unprocessed: int
+    """Waiting in the input, or left there at the end."""
+    emitted: int
+    """Published to the output."""
+    dropped: int
+    """Processed without an output, for a kernel that has one output per message."""
+    received: int
+    """Taken from the output by its slowest consumer."""
+    input_depth: int
+    output_depth: int
+    peak_input_depth: int
+    peak_output_depth: int
+    busy_s: float
+    """Seconds in the handler."""
+    turns: int
+    """How often the kernel was served; each turn handles one or many messages."""
+    histogram_ns: tuple[tuple[float, int], ...]
+    """Messages by handling time: (lower bound of the bucket in ns, messages), the bounds powers of two in ticks."""
+
+    @property
+    def mean_ns(self) -> float:
+        """Mean time per message in the handler, in nanoseconds."""
+        handled = self.processed + self.failed
+        return 1e9 * self.busy_s / handled if handled else 0.0
+
+
+def statistics_of(kernel_id: str, state: KernelState, engine: Engine) -> KernelStatistics:
+    """Read everything; the ledger first, since cursors may run ahead of it, never behind."""
+    ledger = engine.ledger()
+    consumed = ledger.processed + ledger.failed + ledger.in_flight
+    accepted = max(engine.accepted(), consumed)
+    received = engine.received()
+    emitted = max(engine.emitted(), received)
+    return KernelStatistics(
+        kernel_id=kernel_id,
+        state=state,
+        device=engine.device,
+        accepted=accepted,
+        processed=ledger.processed,
+        failed=ledger.failed,
+        in_flight=ledger.in_flight,
+        unprocessed=accepted - consumed,
+        emitted=emitted,
+        dropped=ledger.dropped,
+        received=received,
+        input_depth=accepted - consumed,
+        output_depth=emitted - received,
+        peak_input_depth=ledger.peak_input,
+        peak_output_depth=ledger.peak_output,
+        busy_s=ledger.busy_s,
+        turns=ledger.turns,
+        histogram_ns=ledger.histogram,
+    )

@@ -35,7 +35,7 @@ from .queues import Edge, Inlet, Outlet
 
 if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
-    from ringkernel.ring.memory import Arena, Region
+    from ringkernel.ring.memory import Arena, Region, ResultPool
     from ringkernel.ring.span import Span
 
     from .host import Host
@@ -78,6 +78,11 @@ class CompiledEngine(Engine):
     def arena(self) -> Arena:
         """Where its rings live."""
         return self._party.arena
+
+    @property
+    def results(self) -> ResultPool:
+        """Where the results of maps live."""
+        return self._party.results
 
     # --- memory ----------------------------------------------------------------------------------------------
 

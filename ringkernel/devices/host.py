@@ -23,9 +23,9 @@ def default_workers() -> int:
 class Host:
     """The event loop's side of the house."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, pacer: Pacer) -> None:
         self.loop = loop
-        self.pacer = Pacer()
+        self.pacer = pacer
         self.workers = default_workers() if workers is None else workers
         self._party: LoopParty | None = None
         self._pool: WorkerPool | None = None

@@ -23,7 +23,7 @@ from ringkernel.ring.layout import (
     RUNG,
     SEAT_DTYPE,
 )
-from ringkernel.ring.memory import Arena, Region, Slab
+from ringkernel.ring.memory import Arena, Region, ResultPool, Slab
 
 _TAGS = 256
 _TIMED_SLEEP_S = 0.0005
@@ -55,6 +55,7 @@ class LoopParty:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.arena = Arena()
+        self.results = ResultPool()
         self.api = host_api()
         self.clock = tick_clock()
         self.seats = Slab(self.arena, SEAT_DTYPE)

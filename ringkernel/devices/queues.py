@@ -61,10 +61,12 @@ class Outlet:
         if not self.open:
             raise self.refuse()
         ring = self.ring
-        if ring.room() < 1:
+        if ring.tail >= ring.ceiling and ring.room() < 1:
             return False
         ring.push(message)
-        self._tell(ring)
+        for inlet in ring.inlets:  # consumers in this event loop; compiled ones have been rung
+            if inlet.line.waiters:
+                inlet.line.notify()
         return True
 
     def try_put_many(self, messages: Any) -> int:
@@ -76,14 +78,9 @@ class Outlet:
         if count <= 0:
             return 0
         ring.push_many(messages[:count])
-        self._tell(ring)
-        return count
-
-    def _tell(self, ring: Ring) -> None:
-        """Wake consumers that live in this event loop; compiled ones have been rung."""
         for inlet in ring.inlets:
-            if inlet.line.waiters:
-                inlet.line.notify()
+            inlet.line.notify()
+        return count
 
     async def put(self, message: Any, timeout: float | None = None) -> None:
         """Publish a message, waiting for room."""
@@ -91,8 +88,11 @@ class Outlet:
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
             await asyncio.sleep(0)  # before the operation: a cancellation here means that it has not happened
-        if not self.line.waiters and self.try_put(message):
-            return
+        if self.line.waiters or not self.try_put(message):
+            await self.wait_put(message, timeout)
+
+    async def wait_put(self, message: Any, timeout: float | None) -> None:
+        """The slow part of `put`: stand in line for room."""
         await self.line.wait(lambda: self.try_put(message) or NOTHING, self._prepare, timeout)
 
     async def put_many(self, messages: Any, timeout: float | None = None) -> None:
@@ -148,7 +148,7 @@ class Inlet:
         self._host = host
         self._bell: Bell | None = None
         self._next = 0
-        self._patience = 0
+        self.patience = 0
         self._credit = _MAX_CREDIT
         self._parked_ns = 0
 
@@ -163,7 +163,7 @@ class Inlet:
                 self._bell = self._host.party.bell(self._on_bell)
             edge.set_door(self._bell.door)
             # only where the producer runs on another thread can watching help
-            self._patience = 0 if edge.ring.producer else self._host.party.clock.ticks_of(SPIN_NS)
+            self.patience = 0 if edge.ring.producer else self._host.party.clock.ticks_of(SPIN_NS)
 
     def detach(self, edge: Edge) -> None:
         """Leave an edge to somebody else."""
@@ -179,9 +179,12 @@ class Inlet:
         """How many messages wait."""
         return sum(edge.available() for edge in self.edges)
 
-    def try_get(self) -> Any:
-        """Take a message; `NOTHING` if there is none now. Raises what `ended` says."""
-        edge = self._ready_edge()
+    def try_get(self, patience: int = 0) -> Any:
+        """Take a message; `NOTHING` if there is none now. Raises what `ended` says.
+
+        With `patience`, in ticks, watches a lone edge for so long first, as long as that has lately paid.
+        """
+        edge = self._ready_edge(patience if self._credit > 0 else 0)
         if edge is None:
             return self._nothing()
         message = edge.pop()
@@ -190,9 +193,9 @@ class Inlet:
             producer.line.notify()
         return message
 
-    def try_get_many(self, most: int | None) -> Any:
-        """Take up to `most` messages of one edge, as an array or a list; `NOTHING` if there are none now."""
-        edge = self._ready_edge()
+    def try_get_many(self, most: int | None, patience: int = 0) -> Any:
+        """Take up to `most` messages of one edge, as an array or a list; otherwise as `try_get`."""
+        edge = self._ready_edge(patience if self._credit > 0 else 0)
         if edge is None:
             return self._nothing()
         count = edge.available()
@@ -208,28 +211,25 @@ class Inlet:
             raise reason
         return NOTHING
 
-    def _ready_edge(self) -> Edge | None:
+    def _ready_edge(self, patience: int) -> Edge | None:
         """The next edge in turn that has a message."""
         if not self.open:
             return None
         edges = self.edges
         if len(edges) == 1:
             edge = edges[0]
-            return edge if edge.available() > 0 else None
+            if edge.bound > edge.head or edge.look(patience) > 0:
+                if self._credit < _MAX_CREDIT:
+                    self._credit += 1
+                return edge
+            if patience:
+                self._credit -= 2
+            return None
         for _ in range(len(edges)):
             self._next = (self._next + 1) % len(edges)
             if edges[self._next].available() > 0:
                 return edges[self._next]
         return None
-
-    def _spin(self) -> bool:
-        """Watch the ring for a few microseconds, as long as that lately paid."""
-        edge = self.edges[0]
-        if self.open and edge.wait_available(self._patience) > 0:
-            self._credit = min(self._credit + 1, _MAX_CREDIT)
-            return True
-        self._credit -= 2
-        return False
 
     async def get(self, timeout: float | None = None) -> Any:
         """Take a message, waiting for it."""
@@ -238,11 +238,13 @@ class Inlet:
         if pacer.left <= 0 and pacer.due():
             await asyncio.sleep(0)  # before the operation: a cancellation here means that it has not happened
         if not self.line.waiters:
-            message = self.try_get()
-            if message is NOTHING and self._credit > 0 and self._patience and self._spin():
-                message = self.try_get()
+            message = self.try_get(self.patience)
             if message is not NOTHING:
                 return message
+        return await self.wait_get(timeout)
+
+    async def wait_get(self, timeout: float | None) -> Any:
+        """The slow part of `get`: stand in line for a message."""
         return await self.line.wait(self.try_get, self._prepare, timeout)
 
     async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
@@ -252,7 +254,7 @@ class Inlet:
         if pacer.left <= 0 and pacer.due():
             await asyncio.sleep(0)
         if not self.line.waiters:
-            messages = self.try_get_many(most)
+            messages = self.try_get_many(most, self.patience)
             if messages is not NOTHING:
                 return messages
         return await self.line.wait(lambda: self.try_get_many(most), self._prepare, timeout)

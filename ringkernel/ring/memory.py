@@ -76,6 +76,46 @@ class Arena:
         self._free[view.nbytes].append(view)
 
 
+class ResultPool:
+    """Large result arrays, of which a few are kept for the next request when their user has let go of them.
+
+    Fresh memory costs a page fault per page in whichever thread writes first, several times the time of computing
+    what goes in.
+    """
+
+    MAX_SPARES = 2
+    MAX_SPARE_BYTES = 1 << 28
+
+    def __init__(self) -> None:
+        self._spares: list[Bytes] = []
+
+    def allocate(self, nbytes: int) -> Bytes:
+        """An uninitialised array of bytes, the caller's until it is collected."""
+        for i, spare in enumerate(self._spares):
+            if nbytes <= spare.nbytes <= 2 * nbytes:
+                del self._spares[i]
+                break
+        else:
+            spare = np.empty(max(nbytes, 1), np.uint8)
+        return np.asarray(_Lease(spare, self))[:nbytes]
+
+    def _take_back(self, memory: Bytes) -> None:
+        if memory.nbytes <= self.MAX_SPARE_BYTES:
+            self._spares.append(memory)
+            del self._spares[: -self.MAX_SPARES]
+
+
+class _Lease:
+    """The base of an array from a pool: gives the memory back when the last view of it is gone."""
+
+    def __init__(self, memory: Bytes, pool: ResultPool) -> None:
+        self._memory, self._pool = memory, pool
+        self.__array_interface__ = memory.__array_interface__
+
+    def __del__(self) -> None:
+        self._pool._take_back(self._memory)
+
+
 class Slab:
     """Records of one dtype that are only ever reused as the same kind.
 

@@ -34,7 +34,12 @@ class ObjectEdge:
     def refresh(self) -> None:
         """The cursor is a plain integer: there is nothing to look up."""
 
-    def wait_available(self, patience: int) -> int:
+    @property
+    def bound(self) -> int:
+        """Sequences below this may be taken."""
+        return self.published()
+
+    def look(self, patience: int) -> int:
         """`available()`: nothing can come while this thread waits."""
         return self.available()
 
@@ -80,13 +85,13 @@ class ObjectRing:
     """
 
     typed = False
-    __slots__ = ("capacity", "edges", "inlets", "mask", "producer", "single", "slots", "tail")
+    __slots__ = ("capacity", "ceiling", "edges", "inlets", "mask", "producer", "single", "slots", "tail")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.mask = capacity - 1
         self.slots: list[Any] = [None] * capacity
-        self.tail = 0
+        self.tail = self.ceiling = 0
         self.edges: list[ObjectEdge] = []
         self.inlets: list[Any] = []
         self.producer: Any = None
@@ -101,6 +106,7 @@ class ObjectRing:
 
     def refresh(self) -> None:
         """Edges were added or closed."""
+        self.ceiling = 0
         self.single = len(self.edges) == 1
 
     def position(self) -> int:
@@ -108,11 +114,11 @@ class ObjectRing:
         return self.tail
 
     def room(self) -> int:
-        """Free slots; none while there is no open consumer, so that nothing vanishes."""
-        if self.single and not self.edges[0].closed:
-            return self.capacity - (self.tail - self.edges[0].head)
-        heads = [edge.head for edge in self.edges if not edge.closed]
-        return self.capacity - (self.tail - min(heads)) if heads else 0
+        """Free slots; none while there is no open consumer, so that nothing vanishes. Below `ceiling` there is
+        room without looking again."""
+        low = min((edge.head for edge in self.edges if not edge.closed), default=self.tail - self.capacity)
+        self.ceiling = low + self.capacity
+        return self.ceiling - self.tail
 
     def push(self, value: Any) -> None:
         """Publish a message; there must be room."""

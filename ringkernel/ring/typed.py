@@ -23,17 +23,18 @@ _I8 = np.dtype(np.int64)
 
 
 class TypedEdge:
-    """One consumer of a typed ring. `consumer` is the event loop's `Inlet`, or None when a compiled kernel reads."""
+    """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there. `consumer` is the event loop's `Inlet`, or None when a compiled kernel reads."""
 
-    __slots__ = ("_api", "_bound", "_stuck_on", "address", "closed", "consumer", "head", "region", "ring", "start")
+    __slots__ = ("_api", "_consume", "_stuck_on", "_wait_bound", "address", "bound", "closed", "consumer", "head", "region", "ring", "start")
 
     def __init__(self, ring: TypedRing, region: Region, head: int) -> None:
         self._api = ring.api
+        self._wait_bound, self._consume = ring.api.wait_bound, ring.api.consume
         self.ring = ring
         self.region = region
         self.address = region.address
         self.start = self.head = head
-        self._bound = head
+        self.bound = head
         self._stuck_on = 0
         self.closed = False
         self.consumer: Any = None
@@ -46,11 +47,11 @@ class TypedEdge:
     @limit.setter
     def limit(self, value: int) -> None:
         self._api.write_word(self.address + EDGE.limit, value)
-        self._bound = min(self._bound, value)
+        self.bound = min(self.bound, value)
 
     def refresh(self) -> None:
         """The event loop takes over from a consumer that was somebody else."""
-        self.head = self._bound = self.position()
+        self.head = self.bound = self.position()
 
     def set_door(self, address: int) -> None:
         """Who is rung when something is published: a kernel, a bell of the event loop, or 0 for nobody."""
@@ -71,22 +72,19 @@ class TypedEdge:
 
     def available(self) -> int:
         """How many messages the event loop may take now."""
-        head = self.head
-        if self._bound <= head:
-            self._bound = self._api.bound_of(self.address, head)
-        return self._bound - head
+        return self.bound - self.head if self.bound > self.head else self.look(0)
 
-    def wait_available(self, patience: int) -> int:
-        """`available()`, after spinning for at most `patience` ticks."""
-        self._bound = self._api.wait_bound(self.address, self.head, patience)
-        return self._bound - self.head
+    def look(self, patience: int) -> int:
+        """How many messages there are, after spinning for at most `patience` ticks while there is none."""
+        self.bound = bound = self._wait_bound(self.address, self.head, patience)
+        return bound - self.head
 
     def pop(self) -> Any:
         """Take a message; there must be one."""
         head = self.head
         value = self.ring.decode(head)
         self.head = head + 1
-        if self._api.consume(self.address, head + 1):
+        if self._consume(self.address, head + 1):
             self.ring.woke()
         return value
 
@@ -111,7 +109,8 @@ class TypedEdge:
         self.closed = True
         self._api.write_word(self.address + EDGE.closed, 1)
         self._api.ring_door(self.ring.door)
-        self.head = self._bound = head
+        self.ring.ceiling = 0
+        self.head = self.bound = head
         return rest
 
     def take_failed(self, count: int) -> Array:
@@ -149,10 +148,11 @@ class TypedRing:
     ) -> None:
         self.woke = woke
         self.api: HostApi = host_api()
+        self._publish = self.api.publish
         self.arena = arena
         self.message_type = message_type
         self.capacity = capacity
-        self.tail = 0
+        self.tail = self.ceiling = 0
         self.door = 0
         self.edges: list[TypedEdge] = []
         self.inlets: list[Any] = []
@@ -203,6 +203,7 @@ class TypedRing:
             self.edges.append(edge)
         self.table[index] = edge.address - self.address
         self.api.write_word(self.address + RING.n_edges, len(self.edges))
+        self.ceiling = 0
         return edge
 
     def _grow_table(self) -> None:
@@ -231,9 +232,11 @@ class TypedRing:
         return self.api.read_word(self.address + RING.tail)
 
     def room(self) -> int:
-        """Free slots; none while there is no open consumer, so that nothing vanishes."""
+        """Free slots; none while there is no open consumer, so that nothing vanishes. Below `ceiling` there is
+        room without looking again."""
         low = self.api.slowest_head(self.address)
-        return 0 if low == NEVER else self.capacity - (self.tail - low)
+        self.ceiling = 0 if low == NEVER else low + self.capacity
+        return max(0, self.ceiling - self.tail)
 
     def want(self, sequence: int) -> None:
         """Ring the door once the slowest consumer has taken everything below `sequence`."""
@@ -244,7 +247,7 @@ class TypedRing:
         tail = self.tail
         self.encode(tail, message)
         self.tail = tail = tail + 1
-        if self.api.publish(self.address, tail):
+        if self._publish(self.address, tail):
             self.woke()
 
     def push_many(self, records: Array) -> None:
@@ -269,6 +272,13 @@ class TypedRing:
         result[:straight] = self._slot_bytes[start : start + straight]
         result[straight:] = self._slot_bytes[: len(result) - straight]
         return result.view(self.message_type.dtype)
+
+    def dispose(self) -> None:
+        """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
+        self.edges.clear()
+        self.inlets.clear()
+        self._lent = self.producer = self.engine = None
+        del self.slots, self._slot_bytes, self.encode, self.decode
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""

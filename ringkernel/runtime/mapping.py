@@ -124,13 +124,14 @@ class _Lent:
         self.start = 0
         self._arrays = [messages]
         self._result: Any = None
+        self._emitted = 0
         self._output: TypedRing | None = None
         output_type = last.declaration.output_type
         if output_type is not None:
             most = count
             for kernel in path:
                 most *= kernel.engine.declaration.max_outputs
-            self._result = np.empty(most, output_type.dtype)
+            self._result = first.results.allocate(most * output_type.dtype.itemsize).view(output_type.dtype)
             self._output = TypedRing(arena, output_type, _power_of_two(most), lent=self._result)
             self._output.add_edge()
             self._arrays.append(self._result)
@@ -173,20 +174,23 @@ class _Lent:
     def _settle(self, first: CompiledEngine, last: CompiledEngine) -> None:
         first.mapped_in += self.source.position()
         if self._output is not None:
-            last.mapped_out += self._output.position()
+            self._emitted = self._output.position()
+            last.mapped_out += self._emitted
         if not (first.in_flight or last.in_flight):
             for array in self._arrays:
                 index = next(i for i, chunk in enumerate(self._chunks) if chunk is array)
                 del self._chunks[index]
 
+        self._ring.dispose()
+        if self._output is not None:
+            self._output.dispose()
+        self._arrays.clear()
+
     def result(self) -> Any:
         output_type = self._last.engine.declaration.output_type
-        if output_type is None or self._output is None:
+        if output_type is None:
             return None
-        emitted = self._output.position()
-        result = self._result[:emitted]
-        if emitted < len(self._result) // 2:
-            result = result.copy()  # do not keep twice the memory
+        result, self._result = self._result[: self._emitted], None
         return output_type.from_array(result)
 
 

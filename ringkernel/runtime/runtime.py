@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from asyncio import _get_running_loop as running_loop
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ from ringkernel.devices import compiling
 from ringkernel.devices.coroutine import CoroutineEngine
 from ringkernel.devices.engine import Engine
 from ringkernel.devices.host import Host
-from ringkernel.devices.pacing import check_timeout
+from ringkernel.devices.pacing import NOTHING, Pacer, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
     DeviceUnavailableError,
@@ -57,6 +58,7 @@ class RingKernelRuntime:
         self._terminations: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._host_or_none: Host | None = None
+        self._pacer = Pacer()
         self._pid = os.getpid()
         self._closed = False
 
@@ -102,7 +104,7 @@ class RingKernelRuntime:
         await kernel.ended.wait()
 
     def _bind(self) -> Host:
-        running = asyncio._get_running_loop()
+        running = running_loop()
         if running is not None and running is self._loop and self._host_or_none is not None:
             return self._host_or_none
         if os.getpid() != self._pid:
@@ -118,11 +120,11 @@ class RingKernelRuntime:
         if self._loop is not None:
             raise KernelStateError("this runtime belongs to another event loop; make a RingKernelRuntime in this one")
         self._loop = running
-        self._host_or_none = Host(running, self._workers)
+        self._host_or_none = Host(running, self._workers, self._pacer)
         return self._host_or_none
 
     def _kernel(self, kernel_id: str) -> RingKernel:
-        if asyncio._get_running_loop() is not self._loop or self._loop is None:
+        if running_loop() is not self._loop or self._loop is None:
             self._bind()
         kernel = self._kernels.get(kernel_id)
         return kernel if kernel is not None else self._known(kernel_id)
@@ -406,7 +408,17 @@ class RingKernelRuntime:
         Raises `asyncio.TimeoutError`, `KernelStateError` in other states (also when the kernel ends meanwhile),
         `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
         """
-        await self._kernel(kernel_id).engine.outlet.put(message, timeout)
+        # `outlet.put` written out: this is the call that is made once per message
+        if running_loop() is not self._loop:
+            self._bind()
+        kernel = self._kernels.get(kernel_id)
+        outlet = (self._known(kernel_id) if kernel is None else kernel).engine.outlet
+        pacer = self._pacer
+        pacer.left -= 1
+        if pacer.left <= 0 and pacer.due():
+            await asyncio.sleep(0)
+        if outlet.line.waiters or not outlet.try_put(message):
+            await outlet.wait_put(message, timeout)
 
     def send_nowait(self, kernel_id: str, message: Any) -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
@@ -428,7 +440,20 @@ class RingKernelRuntime:
         Raises `asyncio.TimeoutError`; `KernelStateError` when nothing more can come, `KernelFailedError` with the
         cause if that is because the kernel has failed. Cancelled or timed out, it has taken nothing.
         """
-        return await self._consumer(kernel_id).get(timeout)
+        # `inlet.get` written out: this is the call that is made once per message
+        if running_loop() is not self._loop:
+            self._bind()
+        kernel = self._kernels.get(kernel_id)
+        inlet = (self._known(kernel_id) if kernel is None else kernel).engine.inlet
+        pacer = self._pacer
+        pacer.left -= 1
+        if pacer.left <= 0 and pacer.due():
+            await asyncio.sleep(0)
+        if not inlet.line.waiters:
+            message = inlet.try_get(inlet.patience)
+            if message is not NOTHING:
+                return message
+        return await inlet.wait_get(timeout)
 
     def receive_nowait(self, kernel_id: str) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""

@@ -7,6 +7,7 @@ a class under `@message`. Inside, each is an aligned structured dtype.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 import typing
 from collections.abc import Callable, Iterable
@@ -258,10 +259,15 @@ def decode(sequence):
 
 def _generate(source: str, name: str, names: dict[str, Any]) -> Any:
     """The function of this source, over the given names as locals of a closure."""
+    return _maker(source, name, tuple(names))(**names)
+
+
+@functools.cache
+def _maker(source: str, name: str, names: tuple[str, ...]) -> Any:
     body = "".join(f"    {line}\n" for line in source.splitlines())
     scope: dict[str, Any] = {}
     exec(f"def make({', '.join(names)}):\n{body}    return {name}\n", scope)  # noqa: S102 (fixed templates over field names)
-    return scope["make"](**names)
+    return scope["make"]
 
 
 def _python(value: Any) -> Any:

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from ringkernel.errors import KernelExit
 from ringkernel.lifecycle import KernelState
+from ringkernel.ring.waiting import NOTHING
 
-from .pacing import NOTHING, Line
+from .pacing import Line
 from .queues import Inlet, Outlet
 
 TIn = TypeVar("TIn")
@@ -27,6 +28,7 @@ class KernelContext(Generic[TIn, TOut]):
         self._kernel_id = kernel_id
         self._inlet = inlet
         self._outlet = outlet
+        self._pacer = inlet.pacer
         self._state = KernelState.LAUNCHED
         self._requested = False
         self._line = Line()
@@ -40,10 +42,10 @@ class KernelContext(Generic[TIn, TOut]):
         """The kernel is in another state now."""
         self._state = state
         self._inlet.open = state in (KernelState.ACTIVE, KernelState.TERMINATING)
-        self._inlet.notify()
-        for ticket in self._line.waiters:
-            if ticket.future is not None and not ticket.future.done():
-                ticket.future.set_result(None)
+        if state is KernelState.TERMINATING:
+            self._inlet.over = True
+        self._inlet.line.notify_all()
+        self._line.notify_all()
 
     def _exhausted(self) -> BaseException | None:
         return KernelExit() if self._state is KernelState.TERMINATING else None
@@ -84,11 +86,24 @@ class KernelContext(Generic[TIn, TOut]):
 
         Cancelled or timed out, it has taken nothing.
         """
+        pacer = self._pacer
+        pacer.left = left = pacer.left - 1
+        if left <= 0 and pacer.due():
+            await asyncio.sleep(0)
+        inlet = self._inlet
+        if not inlet.line.waiters:
+            message = inlet.take()
+            if message is not NOTHING:
+                self.busy = True
+                return message  # type: ignore[no-any-return]
+        return await self._wait_receive(timeout)
+
+    async def _wait_receive(self, timeout: float | None) -> TIn:
         self.busy = False
         if self.on_wait is not None:
             self.on_wait()
         try:
-            message = await self._inlet.get(timeout)
+            message = await self._inlet.wait_get(timeout)
         except KernelExit:
             await asyncio.sleep(0)  # a kernel that ignores its end must not freeze the loop
             if timeout is not None:
@@ -103,7 +118,13 @@ class KernelContext(Generic[TIn, TOut]):
         Raises `MessageTypeError` if the kernel has an output type and the message is of another. Cancelled, it has
         either sent or not.
         """
-        await self._outlet.put(message)
+        pacer = self._pacer
+        pacer.left = left = pacer.left - 1
+        if left <= 0 and pacer.due():
+            await asyncio.sleep(0)
+        outlet = self._outlet
+        if outlet.line.waiters or not outlet.offer(message):
+            await outlet.wait_put(message, None)
 
     async def wait_active(self) -> None:
         """Wait until the kernel is ACTIVE. Returns, too, when it is told to end."""
@@ -124,10 +145,21 @@ class KernelContext(Generic[TIn, TOut]):
         return self
 
     async def __anext__(self) -> TIn:
+        # `receive` written out: this is the call that is made once per message
+        pacer = self._pacer
+        pacer.left = left = pacer.left - 1
+        if left <= 0 and pacer.due():
+            await asyncio.sleep(0)
+        inlet = self._inlet
+        if not inlet.line.waiters and not self._requested:
+            message = inlet.take()
+            if message is not NOTHING:
+                self.busy = True
+                return message  # type: ignore[no-any-return]
         if self._requested:
             self.busy = False
             raise StopAsyncIteration
         try:
-            return await self.receive()
+            return await self._wait_receive(None)
         except KernelExit:
             raise StopAsyncIteration from None

@@ -112,8 +112,6 @@ class Engine(ABC):
         """Take what was never taken, and let producers go on without this kernel."""
         for edge in self.edges:
             self.leftovers.append(edge.close())
-            if edge.ring.producer is not None:
-                edge.ring.producer.notify()
 
     def end(self, error: BaseException | None) -> None:
         """The kernel is over: settle its inputs, wake who waits, tell the supervisor."""
@@ -121,14 +119,12 @@ class Engine(ABC):
             return
         self.has_ended = True
         self.error = error
-        self.outlet.open = False
+        self.outlet.close()
         self.close_inputs()
         self._on_end(error)
-        self.outlet.notify()
-        self.inlet.notify()
+        self.inlet.finish()
         for edge in self.output.edges if self.output is not None else ():
-            if edge.consumer is not None:
-                edge.consumer.notify()
+            edge.getting.notify()
 
 
 def _brief(error: BaseException) -> str:

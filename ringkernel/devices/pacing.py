@@ -6,21 +6,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from ringkernel.errors import ConfigurationError
+from ringkernel.ring.waiting import NOTHING
 
 MAX_OPERATIONS = 64
 MAX_NS = 1_000_000
-
-
-class _Nothing:
-    def __repr__(self) -> str:
-        return "NOTHING"
-
-
-NOTHING: Final = _Nothing()
-"""What an attempt returns that has to wait."""
 
 
 class Pacer:
@@ -59,63 +51,88 @@ class Pacer:
 class Line:
     """Waiters, first in, first out. Only the first may take; who leaves, for whatever reason, wakes the next.
 
-    So an operation that is cancelled or timed out has either happened or not, and never swallows a wake-up.
+    `asks` says that the first one sleeps and has not been notified. So an operation that is cancelled or timed out has either happened or not, and never swallows a wake-up.
     """
 
-    __slots__ = ("waiters",)
+    __slots__ = ("_loop", "asks", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: deque[_Ticket] = deque()
+        self.waiters: deque[asyncio.Future[None]] = deque()
+        self.asks = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def notify(self) -> None:
         """Something may have changed for the first waiter."""
+        self.asks = False
         if self.waiters:
-            future = self.waiters[0].future
-            if future is not None and not future.done():
-                future.set_result(None)
+            first = self.waiters[0]
+            if not first.done():
+                first.set_result(None)
+
+    def notify_all(self) -> None:
+        """Something has changed for everybody."""
+        self.asks = False
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def wait(
         self, attempt: Callable[[], Any], prepare: Callable[[], None] | None, timeout: float | None
     ) -> Any:
-        """Stand in line until `attempt` returns something other than `NOTHING`; it may raise.
+        """Stand in line until `attempt` returns something other than `NOTHING`; it may raise. The caller has just
+        tried, or found others waiting.
 
-        `prepare` is called before sleeping, to ask for a `notify`; `attempt` is tried once more after it. Raises
-        `asyncio.TimeoutError` after `timeout` seconds, at the earliest after letting other tasks run.
+        `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then tried once
+        more. Raises `asyncio.TimeoutError` after `timeout` seconds, at the earliest after letting other tasks run.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + check_timeout(timeout)
-        ticket = _Ticket()
-        self.waiters.append(ticket)
+        waiters = self.waiters
+        future = loop.create_future()
+        waiters.append(future)
         try:
             while True:
-                if self.waiters[0] is ticket:
-                    result = attempt()
-                    if result is NOTHING and prepare is not None:
+                if waiters[0] is future:
+                    if prepare is not None:
                         prepare()
                         result = attempt()
+                        if result is not NOTHING:
+                            return result
+                    self.asks = True
+                if deadline is None:
+                    await future
+                else:
+                    await _await_until(future, deadline, loop)
+                if waiters[0] is future:
+                    result = attempt()
                     if result is not NOTHING:
                         return result
-                if deadline is not None and loop.time() >= deadline:
-                    await asyncio.sleep(0)
-                    raise asyncio.TimeoutError
-                ticket.future = future = loop.create_future()
-                timer = None if deadline is None else loop.call_at(deadline, _expire, future)
-                try:
-                    await future
-                finally:
-                    ticket.future = None
-                    if timer is not None:
-                        timer.cancel()
+                again = loop.create_future()
+                waiters[waiters.index(future)] = again
+                future = again
         finally:
-            self.waiters.remove(ticket)
-            self.notify()
+            if waiters[0] is future:
+                waiters.popleft()
+                self.notify()
+            else:
+                waiters.remove(future)
 
 
-class _Ticket:
-    __slots__ = ("future",)
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[None] | None = None
+async def _await_until(future: asyncio.Future[None], deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+    """Await a future until a time of the loop's clock. Raises `asyncio.TimeoutError`, never without having let
+    other tasks run."""
+    if deadline <= loop.time():
+        await asyncio.sleep(0)
+        raise asyncio.TimeoutError
+    timer = loop.call_at(deadline, _expire, future)
+    try:
+        await future
+    finally:
+        timer.cancel()
+    if deadline <= loop.time():
+        raise asyncio.TimeoutError
 
 
 def _expire(future: asyncio.Future[None]) -> None:

@@ -6,12 +6,15 @@ Both work on object rings and on typed rings. Fast paths never suspend; the rest
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ringkernel.errors import QueueEmptyError, QueueFullError, RingKernelError
-from .pacing import NOTHING, Line, Pacer
+from ringkernel.ring.waiting import NOBODY, NOTHING
+
+from .pacing import Line, Pacer
 
 if TYPE_CHECKING:
     from ringkernel.ring.objects import ObjectEdge, ObjectRing
@@ -28,6 +31,10 @@ _PAYS_BELOW_NS = 40_000
 _MAX_CREDIT = 8
 
 
+def _take_nothing() -> Any:
+    return NOTHING
+
+
 class BatchTimeoutError(asyncio.TimeoutError):
     """A `send_batch` that ran out of time. `sent` says how many messages it had published."""
 
@@ -37,63 +44,60 @@ class BatchTimeoutError(asyncio.TimeoutError):
 
 
 class Outlet:
-    """Produces into a ring. Closed, it refuses with what `refuse` says."""
+    """Produces into a ring. Closed, it refuses with what `refuse` says.
+
+    The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
+    """
 
     def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
         self.ring = ring
+        self.offer: Callable[[Any], bool] = ring.offer
         self.line = Line()
-        self.open = True
+        self.prepare: Callable[[], None] | None = None
         self.refuse: Callable[[], RingKernelError] = lambda: RingKernelError("the queue is closed")
-        self._pacer = pacer
+        self.pacer = pacer
         self._bell: Bell | None = None
-        ring.producer = self
+        ring.putting = self.line
         if ring.typed and host is not None:
             self._bell = host.party.bell(self.line.notify)
+            self.prepare = self._ask_for_room
             ring.set_door(self._bell.door)
 
-    def notify(self) -> None:
-        """There is room."""
-        self.line.notify()
-
-    def try_put(self, message: Any) -> bool:
-        """Publish a message if there is room. Raises what `refuse` says when closed, `MessageTypeError` for a
-        message of another type."""
-        if not self.open:
+    def _attempt(self, message: Any) -> Any:
+        if self.ring.shut:
             raise self.refuse()
-        ring = self.ring
-        if ring.tail >= ring.ceiling and ring.room() < 1:
-            return False
-        ring.push(message)
-        for inlet in ring.inlets:  # consumers in this event loop; compiled ones have been rung
-            if inlet.line.waiters:
-                inlet.line.notify()
-        return True
+        return self.offer(message) or NOTHING
 
-    def try_put_many(self, messages: Any) -> int:
-        """Publish as many as there is room for. How many."""
-        if not self.open:
-            raise self.refuse()
+    def _attempt_many(self, messages: Any) -> Any:
+        """Publish as many as there is room for. How many, or `NOTHING`."""
         ring = self.ring
+        if ring.shut:
+            raise self.refuse()
         count = min(ring.room(), len(messages))
         if count <= 0:
-            return 0
-        ring.push_many(messages[:count])
-        for inlet in ring.inlets:
-            inlet.line.notify()
+            return NOTHING
+        ring.offer_many(messages[:count])
         return count
+
+    def close(self) -> None:
+        """Refuse from now on, also those who wait for room."""
+        self.ring.shut_off()
+        self.line.notify()
 
     async def put(self, message: Any, timeout: float | None = None) -> None:
         """Publish a message, waiting for room."""
-        pacer = self._pacer
+        pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
             await asyncio.sleep(0)  # before the operation: a cancellation here means that it has not happened
-        if self.line.waiters or not self.try_put(message):
+        if self.line.waiters or not self.offer(message):
             await self.wait_put(message, timeout)
 
     async def wait_put(self, message: Any, timeout: float | None) -> None:
         """The slow part of `put`: stand in line for room."""
-        await self.line.wait(lambda: self.try_put(message) or NOTHING, self._prepare, timeout)
+        if self.ring.shut:
+            raise self.refuse()
+        await self.line.wait(lambda: self._attempt(message), self.prepare, timeout)
 
     async def put_many(self, messages: Any, timeout: float | None = None) -> None:
         """Publish all messages in order, waiting for room. Raises `BatchTimeoutError`.
@@ -103,76 +107,103 @@ class Outlet:
         sent, total = 0, len(messages)
         deadline = None if timeout is None else time.monotonic() + timeout
         while sent < total:
-            pacer = self._pacer
+            pacer = self.pacer
             pacer.left -= 1
             if pacer.left <= 0 and pacer.due():
                 await asyncio.sleep(0)
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                sent += await self.line.wait(
-                    lambda: self.try_put_many(messages[sent:]) or NOTHING,  # noqa: B023 (called before `sent` moves)
-                    self._prepare,
-                    left,
-                )
+                rest = messages[sent:]
+                count = NOTHING if self.line.waiters else self._attempt_many(rest)
+                if count is NOTHING:
+                    count = await self.line.wait(functools.partial(self._attempt_many, rest), self.prepare, left)
+                sent += count
             except asyncio.TimeoutError:
                 raise BatchTimeoutError(sent, total) from None
 
     def put_nowait(self, message: Any) -> None:
         """Publish a message or raise `QueueFullError`."""
-        if self.line.waiters or not self.try_put(message):
+        if self.line.waiters or not self._attempt(message):
             raise QueueFullError(f"all {self.ring.capacity} slots are taken; await put() or send() to wait for room")
 
-    def _prepare(self) -> None:
+    def _ask_for_room(self) -> None:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
         ring = self.ring
-        if self._bell is not None:
-            ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
-            self._bell.arm()
+        ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
+        self._bell.arm()
 
     def release(self) -> None:
         """The ring has no more producer here."""
         if self._bell is not None:
             self._bell.release()
-            self._bell = None
+            self._bell = self.prepare = None
 
 
 class Inlet:
-    """Consumes from edges, in turn. Closed, it hands out nothing; `ended` says why nothing more will come."""
+    """Consumes from edges, in turn. Closed, it hands out nothing. Once it is `over`, `ended` says why nothing more
+    will come, if so.
+
+    The fast path of a message is `take`, the lone edge's own; while others wait in `line`, it must not be taken.
+    What it does not find may be there all the same, unless it is `exact`: then `try_get` looks closer.
+    """
 
     def __init__(self, pacer: Pacer, host: Host | None = None) -> None:
         self.edges: list[Edge] = []
+        self.take: Callable[[], Any] = _take_nothing
         self.line = Line()
-        self.open = True
+        self.prepare: Callable[[], None] | None = None
+        self.over = False
         self.ended: Callable[[], BaseException | None] = lambda: None
-        self._pacer = pacer
+        self.exact = False
+        self.pacer = pacer
+        self.patience = 0
+        self._open = True
+        self._lone: Edge | None = None
         self._host = host
         self._bell: Bell | None = None
         self._next = 0
-        self.patience = 0
         self._credit = _MAX_CREDIT
         self._parked_ns = 0
 
+    @property
+    def open(self) -> bool:
+        """Whether messages are handed out."""
+        return self._open
+
+    @open.setter
+    def open(self, value: bool) -> None:
+        self._open = value
+        self._choose()
+
+    def _choose(self) -> None:
+        """Single out the edge of the common case: there is one, and it may be read."""
+        self._lone = self.edges[0] if self._open and len(self.edges) == 1 else None
+        self.take = self._lone.take if self._lone is not None else _take_nothing
+        self.exact = self._lone is not None and not self._lone.ring.typed
+
     def attach(self, edge: Edge) -> None:
         """Consume from this edge, too."""
-        edge.consumer = self
-        edge.ring.inlets.append(self)
+        edge.getting = self.line
         self.edges.append(edge)
+        self._choose()
         edge.refresh()
         if edge.ring.typed and self._host is not None:
             if self._bell is None:
                 self._bell = self._host.party.bell(self._on_bell)
+                self.prepare = self._ask_for_messages
             edge.set_door(self._bell.door)
             # only where the producer runs on another thread can watching help
-            self.patience = 0 if edge.ring.producer else self._host.party.clock.ticks_of(SPIN_NS)
+            self.patience = 0 if edge.ring.putting is not NOBODY else self._host.party.clock.ticks_of(SPIN_NS)
 
     def detach(self, edge: Edge) -> None:
         """Leave an edge to somebody else."""
-        edge.consumer = None
-        edge.ring.inlets.remove(self)
+        edge.getting = NOBODY
         self.edges.remove(edge)
+        self._choose()
 
-    def notify(self) -> None:
-        """Something may have come, or the end."""
+    def finish(self) -> None:
+        """Nothing more may come: `ended` knows."""
+        self.over = True
         self.line.notify()
 
     def available(self) -> int:
@@ -184,72 +215,68 @@ class Inlet:
 
         With `patience`, in ticks, watches a lone edge for so long first, as long as that has lately paid.
         """
-        edge = self._ready_edge(patience if self._credit > 0 else 0)
-        if edge is None:
-            return self._nothing()
-        message = edge.pop()
-        producer = edge.ring.producer
-        if producer is not None and producer.line.waiters:
-            producer.line.notify()
-        return message
+        message = self.take()
+        if message is NOTHING and not self.exact:
+            edge = self._ready_edge(patience)
+            if edge is not None:
+                return edge.take()
+        return self._nothing() if message is NOTHING else message
 
     def try_get_many(self, most: int | None, patience: int = 0) -> Any:
         """Take up to `most` messages of one edge, as an array or a list; otherwise as `try_get`."""
-        edge = self._ready_edge(patience if self._credit > 0 else 0)
+        edge = self._ready_edge(patience)
         if edge is None:
             return self._nothing()
         count = edge.available()
-        messages = edge.pop_many(count if most is None else min(most, count))
-        producer = edge.ring.producer
-        if producer is not None:
-            producer.line.notify()
-        return messages
+        return edge.take_many(count if most is None else min(most, count))
 
     def _nothing(self) -> Any:
-        reason = self.ended()
-        if reason is not None:
-            raise reason
+        if self.over:
+            reason = self.ended()
+            if reason is not None:
+                raise reason
         return NOTHING
 
     def _ready_edge(self, patience: int) -> Edge | None:
         """The next edge in turn that has a message."""
-        if not self.open:
-            return None
-        edges = self.edges
-        if len(edges) == 1:
-            edge = edges[0]
-            if edge.bound > edge.head or edge.look(patience) > 0:
-                if self._credit < _MAX_CREDIT:
-                    self._credit += 1
+        edge = self._lone
+        if edge is not None:
+            if self._credit <= 0:
+                patience = 0
+            if edge.look(patience) > 0:
+                self._credit = min(self._credit + 1, _MAX_CREDIT)
                 return edge
             if patience:
                 self._credit -= 2
             return None
-        for _ in range(len(edges)):
-            self._next = (self._next + 1) % len(edges)
-            if edges[self._next].available() > 0:
-                return edges[self._next]
+        if self._open:
+            for _ in range(len(self.edges)):
+                self._next = (self._next + 1) % len(self.edges)
+                if self.edges[self._next].available() > 0:
+                    return self.edges[self._next]
         return None
 
     async def get(self, timeout: float | None = None) -> Any:
         """Take a message, waiting for it."""
-        pacer = self._pacer
+        pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
             await asyncio.sleep(0)  # before the operation: a cancellation here means that it has not happened
-        if not self.line.waiters:
+        message = NOTHING if self.line.waiters else self.take()
+        return await self.wait_get(timeout) if message is NOTHING else message
+
+    async def wait_get(self, timeout: float | None) -> Any:
+        """The slow part of `get`: look closer, then stand in line for a message."""
+        line = self.line
+        if not line.waiters and (self.over or not self.exact):
             message = self.try_get(self.patience)
             if message is not NOTHING:
                 return message
-        return await self.wait_get(timeout)
-
-    async def wait_get(self, timeout: float | None) -> Any:
-        """The slow part of `get`: stand in line for a message."""
-        return await self.line.wait(self.try_get, self._prepare, timeout)
+        return await line.wait(self.try_get, self.prepare, timeout)
 
     async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first."""
-        pacer = self._pacer
+        pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
             await asyncio.sleep(0)
@@ -257,7 +284,7 @@ class Inlet:
             messages = self.try_get_many(most, self.patience)
             if messages is not NOTHING:
                 return messages
-        return await self.line.wait(lambda: self.try_get_many(most), self._prepare, timeout)
+        return await self.line.wait(lambda: self.try_get_many(most), self.prepare, timeout)
 
     def get_nowait(self) -> Any:
         """Take a message or raise `QueueEmptyError`."""
@@ -266,10 +293,10 @@ class Inlet:
             raise QueueEmptyError("no message is waiting; await get() or receive() to wait for one")
         return message
 
-    def _prepare(self) -> None:
-        if self._bell is not None:
-            self._parked_ns = time.monotonic_ns()
-            self._bell.arm()
+    def _ask_for_messages(self) -> None:
+        """Ask to be woken when something comes."""
+        self._parked_ns = time.monotonic_ns()
+        self._bell.arm()
 
     def _on_bell(self) -> None:
         if self._parked_ns and time.monotonic_ns() - self._parked_ns < _PAYS_BELOW_NS:
@@ -283,5 +310,5 @@ class Inlet:
             self.detach(edge)
         if self._bell is not None:
             self._bell.release()
-            self._bell = None
+            self._bell = self.prepare = None
 

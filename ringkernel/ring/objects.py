@@ -9,39 +9,63 @@ from __future__ import annotations
 from typing import Any
 
 from .layout import NEVER
+from .waiting import NOBODY, NOTHING, Waiting
 
 
 class ObjectEdge:
-    """One consumer of an object ring. `head` is the next sequence to take, below `limit`.
+    """One consumer of an object ring. Sequences from `head` to below `bound` may be taken now; none from `limit` on.
 
     The methods are those of `TypedEdge`.
     """
 
-    __slots__ = ("closed", "consumer", "head", "limit", "ring", "start")
+    __slots__ = ("_limit", "bound", "closed", "getting", "head", "ring", "start")
 
     def __init__(self, ring: ObjectRing, head: int) -> None:
         self.ring = ring
-        self.start = self.head = head
-        self.limit = NEVER
+        self.start = self.head = self.bound = head
+        self._limit = NEVER
         self.closed = False
-        self.consumer: Any = None
+        self.getting: Waiting = NOBODY
+
+    @property
+    def limit(self) -> int:
+        """Take only below this sequence."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self._limit = value
+        self.ring.refresh()
+
+    def take(self) -> Any:
+        """Take a message, and tell a producer that waits for room; `NOTHING` if there is none."""
+        head = self.head
+        if head >= self.bound:
+            return NOTHING
+        ring = self.ring
+        slots, index = ring.slots, head & ring.mask
+        value = slots[index]
+        if ring.single:
+            slots[index] = None
+        self.head = head + 1
+        if ring.putting.asks:
+            ring.putting.notify()
+        return value
+
+    def take_many(self, count: int) -> list[Any]:
+        """Take `count` messages; there must be so many."""
+        return [self.take() for _ in range(count)]
 
     def available(self) -> int:
         """How many messages may be taken now."""
-        tail = self.ring.tail
-        return (tail if tail < self.limit else self.limit) - self.head
-
-    def refresh(self) -> None:
-        """The cursor is a plain integer: there is nothing to look up."""
-
-    @property
-    def bound(self) -> int:
-        """Sequences below this may be taken."""
-        return self.published()
+        return self.bound - self.head
 
     def look(self, patience: int) -> int:
         """`available()`: nothing can come while this thread waits."""
-        return self.available()
+        return self.bound - self.head
+
+    def refresh(self) -> None:
+        """The cursor is a plain integer: there is nothing to look up."""
 
     def set_door(self, address: int) -> None:
         """Everybody is in this thread: there is no door."""
@@ -52,29 +76,16 @@ class ObjectEdge:
 
     def published(self) -> int:
         """The sequence after the last message that was meant for this consumer."""
-        return min(self.ring.tail, self.limit)
-
-    def pop(self) -> Any:
-        """Take a message; there must be one."""
-        ring, head = self.ring, self.head
-        index = head & ring.mask
-        value = ring.slots[index]
-        self.head = head + 1
-        if ring.single:
-            ring.slots[index] = None
-        return value
-
-    def pop_many(self, count: int) -> list[Any]:
-        """Take `count` messages; there must be so many."""
-        return [self.pop() for _ in range(count)]
+        return min(self.ring.tail, self._limit)
 
     def close(self) -> list[Any]:
         """Take no more part: the producer no longer waits for this consumer. What it had not taken."""
-        rest = self.pop_many(max(0, self.available()))
-        self.head -= len(rest)
-        self.limit = self.head + len(rest)
+        head = self.head
+        rest = self.take_many(max(0, self.available()))
+        self.head, self._limit = head, head + len(rest)
         self.closed = True
         self.ring.refresh()
+        self.ring.putting.notify()
         return rest
 
 
@@ -85,7 +96,7 @@ class ObjectRing:
     """
 
     typed = False
-    __slots__ = ("capacity", "ceiling", "edges", "inlets", "mask", "producer", "single", "slots", "tail")
+    __slots__ = ("capacity", "ceiling", "edges", "mask", "putting", "shut", "single", "slots", "tail")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -93,8 +104,8 @@ class ObjectRing:
         self.slots: list[Any] = [None] * capacity
         self.tail = self.ceiling = 0
         self.edges: list[ObjectEdge] = []
-        self.inlets: list[Any] = []
-        self.producer: Any = None
+        self.putting: Waiting = NOBODY
+        self.shut = False
         self.single = True
 
     def add_edge(self) -> ObjectEdge:
@@ -105,31 +116,46 @@ class ObjectRing:
         return edge
 
     def refresh(self) -> None:
-        """Edges were added or closed."""
+        """Edges were added, limited or closed."""
         self.ceiling = 0
         self.single = len(self.edges) == 1
+        for edge in self.edges:
+            edge.bound = edge.published()
 
     def position(self) -> int:
         """The next sequence to publish."""
         return self.tail
 
     def room(self) -> int:
-        """Free slots; none while there is no open consumer, so that nothing vanishes. Below `ceiling` there is
-        room without looking again."""
-        low = min((edge.head for edge in self.edges if not edge.closed), default=self.tail - self.capacity)
-        self.ceiling = low + self.capacity
-        return self.ceiling - self.tail
+        """Free slots; none while there is no open consumer, so that nothing vanishes, and none once the ring is
+        shut. Below `ceiling` there is room without looking again."""
+        heads = [edge.head for edge in self.edges if not edge.closed]
+        self.ceiling = min(heads) + self.capacity if heads and not self.shut else 0
+        return max(0, self.ceiling - self.tail)
 
-    def push(self, value: Any) -> None:
-        """Publish a message; there must be room."""
+    def offer(self, value: Any) -> bool:
+        """Publish a message and tell consumers that wait for one; False if there is no room."""
         tail = self.tail
+        if tail >= self.ceiling and self.room() < 1:
+            return False
         self.slots[tail & self.mask] = value
-        self.tail = tail + 1
+        self.tail = tail = tail + 1
+        for edge in self.edges:
+            if tail <= edge._limit:
+                edge.bound = tail
+                if edge.getting.asks:
+                    edge.getting.notify()
+        return True
 
-    def push_many(self, values: list[Any]) -> None:
+    def offer_many(self, values: list[Any]) -> None:
         """Publish messages; there must be room for all."""
         for value in values:
-            self.push(value)
+            self.offer(value)
+
+    def shut_off(self) -> None:
+        """Publish no more."""
+        self.shut = True
+        self.ceiling = 0
 
     def want(self, sequence: int) -> None:
         """Consumers notify the producer themselves."""

@@ -16,6 +16,7 @@ from ringkernel.messages import MessageType
 from .host import HostApi, host_api
 from .layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
 from .memory import Arena, Region
+from .waiting import NOBODY, NOTHING, Waiting
 
 Array = npt.NDArray[Any]
 _EDGE_TABLE = 8
@@ -23,9 +24,10 @@ _I8 = np.dtype(np.int64)
 
 
 class TypedEdge:
-    """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there. `consumer` is the event loop's `Inlet`, or None when a compiled kernel reads."""
+    """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there; `getting` are those who
+    wait for more in the event loop, if it is the consumer."""
 
-    __slots__ = ("_api", "_consume", "_stuck_on", "_wait_bound", "address", "bound", "closed", "consumer", "head", "region", "ring", "start")
+    __slots__ = ("_api", "_consume", "_stuck_on", "_wait_bound", "address", "bound", "closed", "getting", "head", "region", "ring", "start")
 
     def __init__(self, ring: TypedRing, region: Region, head: int) -> None:
         self._api = ring.api
@@ -37,7 +39,7 @@ class TypedEdge:
         self.bound = head
         self._stuck_on = 0
         self.closed = False
-        self.consumer: Any = None
+        self.getting: Waiting = NOBODY
 
     @property
     def limit(self) -> int:
@@ -79,21 +81,29 @@ class TypedEdge:
         self.bound = bound = self._wait_bound(self.address, self.head, patience)
         return bound - self.head
 
-    def pop(self) -> Any:
-        """Take a message; there must be one."""
+    def take(self) -> Any:
+        """Take a message, and tell a producer that waits for room; `NOTHING` if none is known to be there."""
         head = self.head
-        value = self.ring.decode(head)
+        if head >= self.bound:
+            return NOTHING
+        ring = self.ring
+        value = ring.decode(head)
         self.head = head + 1
         if self._consume(self.address, head + 1):
-            self.ring.woke()
+            ring.woke()
+        if ring.putting.asks:
+            ring.putting.notify()
         return value
 
-    def pop_many(self, count: int) -> Array:
+    def take_many(self, count: int) -> Array:
         """Take `count` messages as an array of records; there must be so many."""
-        taken = self.ring.copy_out(self.head, count)
+        ring = self.ring
+        taken = ring.copy_out(self.head, count)
         self.head += count
-        if self._api.consume(self.address, self.head):
-            self.ring.woke()
+        if self._consume(self.address, self.head):
+            ring.woke()
+        if ring.putting.asks:
+            ring.putting.notify()
         return taken
 
     def close(self) -> Array:
@@ -110,6 +120,7 @@ class TypedEdge:
         self._api.write_word(self.address + EDGE.closed, 1)
         self._api.ring_door(self.ring.door)
         self.ring.ceiling = 0
+        self.ring.putting.notify()
         self.head = self.bound = head
         return rest
 
@@ -155,8 +166,8 @@ class TypedRing:
         self.tail = self.ceiling = 0
         self.door = 0
         self.edges: list[TypedEdge] = []
-        self.inlets: list[Any] = []
-        self.producer: Any = None
+        self.putting: Waiting = NOBODY
+        self.shut = False
         self.engine: Any = None
         itemsize = message_type.dtype.itemsize
         header = RING_DTYPE.itemsize + LINE
@@ -232,25 +243,31 @@ class TypedRing:
         return self.api.read_word(self.address + RING.tail)
 
     def room(self) -> int:
-        """Free slots; none while there is no open consumer, so that nothing vanishes. Below `ceiling` there is
-        room without looking again."""
+        """Free slots; none while there is no open consumer, so that nothing vanishes, and none once the ring is
+        shut. Below `ceiling` there is room without looking again."""
         low = self.api.slowest_head(self.address)
-        self.ceiling = 0 if low == NEVER else low + self.capacity
+        self.ceiling = 0 if low == NEVER or self.shut else low + self.capacity
         return max(0, self.ceiling - self.tail)
 
     def want(self, sequence: int) -> None:
         """Ring the door once the slowest consumer has taken everything below `sequence`."""
         self.api.write_word(self.address + RING.wanted, sequence)
 
-    def push(self, message: Any) -> None:
-        """Publish a message; there must be room."""
+    def offer(self, message: Any) -> bool:
+        """Publish a message and tell consumers that wait for one; False if there is no room."""
         tail = self.tail
+        if tail >= self.ceiling and self.room() < 1:
+            return False
         self.encode(tail, message)
         self.tail = tail = tail + 1
         if self._publish(self.address, tail):
             self.woke()
+        for edge in self.edges:
+            if edge.getting.asks:
+                edge.getting.notify()
+        return True
 
-    def push_many(self, records: Array) -> None:
+    def offer_many(self, records: Array) -> None:
         """Publish an array of records; there must be room for all."""
         size = self.message_type.dtype.itemsize
         source, slots = records.view(np.uint8), self._slot_bytes  # as bytes: five times as fast as as records
@@ -260,8 +277,16 @@ class TypedRing:
         slots[start : start + straight] = source[:straight]
         slots[: total - straight] = source[straight:]
         self.tail += len(records)
-        if self.api.publish(self.address, self.tail):
+        if self._publish(self.address, self.tail):
             self.woke()
+        for edge in self.edges:
+            if edge.getting.asks:
+                edge.getting.notify()
+
+    def shut_off(self) -> None:
+        """Publish no more."""
+        self.shut = True
+        self.ceiling = 0
 
     def copy_out(self, head: int, count: int) -> Array:
         """A copy of the slots of `count` sequences from `head` on."""
@@ -276,8 +301,7 @@ class TypedRing:
     def dispose(self) -> None:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
-        self.inlets.clear()
-        self._lent = self.producer = self.engine = None
+        self._lent = self.engine = None
         del self.slots, self._slot_bytes, self.encode, self.decode
 
     def quarantine(self) -> None:

@@ -17,7 +17,7 @@ from ringkernel.devices import compiling
 from ringkernel.devices.coroutine import CoroutineEngine
 from ringkernel.devices.engine import Engine
 from ringkernel.devices.host import Host
-from ringkernel.devices.pacing import NOTHING, Pacer, check_timeout
+from ringkernel.devices.pacing import Pacer, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
     DeviceUnavailableError,
@@ -27,6 +27,7 @@ from ringkernel.errors import (
     MessageTypeError,
 )
 from ringkernel.lifecycle import Command, KernelState
+from ringkernel.ring.waiting import NOTHING
 
 from . import mapping, wiring
 from .kernel import RingKernel
@@ -292,8 +293,7 @@ class RingKernelRuntime:
             return
         drain = kernel.state is KernelState.ACTIVE
         kernel.enter(Command.TERMINATE)
-        kernel.engine.outlet.open = False
-        kernel.engine.outlet.notify()
+        kernel.engine.outlet.close()
         await kernel.engine.finish(timeout, drain=drain)
         await kernel.ended.wait()
 
@@ -411,13 +411,15 @@ class RingKernelRuntime:
         # `outlet.put` written out: this is the call that is made once per message
         if running_loop() is not self._loop:
             self._bind()
-        kernel = self._kernels.get(kernel_id)
-        outlet = (self._known(kernel_id) if kernel is None else kernel).engine.outlet
+        try:
+            outlet = self._kernels[kernel_id].engine.outlet
+        except (KeyError, TypeError):
+            outlet = self._known(kernel_id).engine.outlet
         pacer = self._pacer
-        pacer.left -= 1
-        if pacer.left <= 0 and pacer.due():
+        pacer.left = left = pacer.left - 1
+        if left <= 0 and pacer.due():
             await asyncio.sleep(0)
-        if outlet.line.waiters or not outlet.try_put(message):
+        if outlet.line.waiters or not outlet.offer(message):
             await outlet.wait_put(message, timeout)
 
     def send_nowait(self, kernel_id: str, message: Any) -> None:
@@ -443,14 +445,16 @@ class RingKernelRuntime:
         # `inlet.get` written out: this is the call that is made once per message
         if running_loop() is not self._loop:
             self._bind()
-        kernel = self._kernels.get(kernel_id)
-        inlet = (self._known(kernel_id) if kernel is None else kernel).engine.inlet
+        try:
+            inlet = self._kernels[kernel_id].engine.inlet
+        except (KeyError, TypeError):
+            inlet = self._known(kernel_id).engine.inlet
         pacer = self._pacer
-        pacer.left -= 1
-        if pacer.left <= 0 and pacer.due():
+        pacer.left = left = pacer.left - 1
+        if left <= 0 and pacer.due():
             await asyncio.sleep(0)
         if not inlet.line.waiters:
-            message = inlet.try_get(inlet.patience)
+            message = inlet.take()
             if message is not NOTHING:
                 return message
         return await inlet.wait_get(timeout)

@@ -40,7 +40,7 @@ def connect(source: RingKernel, target: RingKernel) -> None:
     source.targets.append(target)
     target.sources.append(source)
     inlet.ended = lambda: _goes_elsewhere(source)
-    inlet.notify()
+    inlet.finish()
 
 
 def _goes_elsewhere(source: RingKernel) -> KernelStateError:

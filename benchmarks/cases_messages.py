@@ -91,7 +91,7 @@ async def send(rounds):
             elapsed_s = time.perf_counter() - start
             runs += 1
             await drained()
-            total = runtime.read_state("sink")
+            total = await runtime.read_state("sink")
             is_right = total.count == runs * SENDS and total.ids == runs * ids_per_round
             check(is_right, "the sink took something else")
             return SENDS / elapsed_s / 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,29 @@ class CompiledEngine(Engine):
 
     device = "cpu"
     output: TypedRing | None
+    __slots__ = (
+        "_answer",
+        "_api",
+        "_block",
+        "_epoch",
+        "_failing",
+        "_host",
+        "_party",
+        "_reading",
+        "_state_view",
+        "_status_bell",
+        "_table",
+        "_tables",
+        "_terminating",
+        "_watchers",
+        "block",
+        "door",
+        "mapped_in",
+        "mapped_out",
+        "seat",
+        "span",
+        "worker",
+    )
 
     def __init__(self, declaration: Declaration, span: Span, host: Host, on_end: OnEnd) -> None:
         super().__init__(declaration, on_end)
@@ -66,8 +89,9 @@ class CompiledEngine(Engine):
         self.worker: Worker | None = None
         self._epoch = 0
         self._answer: asyncio.Future[int] | None = None
-        self._over = asyncio.Event()
-        self._watchers: set[asyncio.Event] = set()
+        self._watchers: list[asyncio.Event] = []
+        self._failing: asyncio.Task[None] | None = None
+        self._terminating = False
         self.mapped_in = self.mapped_out = 0
         self._status_bell = self._party.bell(self._on_status, standing=True)
         self.door = self._party.new_door()
@@ -247,8 +271,6 @@ class CompiledEngine(Engine):
             if running and not self.has_ended and self.seat is None and not self._terminating:
                 await self.start()
 
-    _terminating = False
-
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def finish(self, timeout: float, *, drain: bool) -> None:
@@ -272,15 +294,12 @@ class CompiledEngine(Engine):
             await self._wait_over(max(_GRACE_S, deadline - loop.time() if not drain else 0.0))
         if not self.has_ended and self._failing is None:
             self._abandon(timeout)
-        await self._over.wait()
+        await self.wait_end()
 
     async def _wait_over(self, timeout: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._over.wait()
-        except TimeoutError:
-            return False
-        return True
+        with suppress(asyncio.TimeoutError):
+            await self.wait_end(timeout)
+        return self.has_ended
 
     async def _wait_while_it_gets_on(self, deadline: float) -> None:
         """Until the kernel has ended, the time is over, or it has only waited for room for a while."""
@@ -331,13 +350,10 @@ class CompiledEngine(Engine):
         error = await failure_of(self)
         self._finished(error)
 
-    _failing: asyncio.Task[None] | None = None
-
     def _finished(self, error: BaseException | None) -> None:
         self._take_token()
         self.end(error)
         self._answer_with(STATUS_TERMINATED)
-        self._over.set()
         for watcher in self._watchers:
             watcher.set()
 
@@ -400,7 +416,7 @@ class CompiledEngine(Engine):
         reached = asyncio.Event()
         bell = self._party.bell(reached.set)
         edge.watch(sequence, bell.door)
-        self._watchers.add(reached)
+        self._watchers.append(reached)
         try:
             while edge.position() < sequence:
                 if self.has_ended:
@@ -410,7 +426,7 @@ class CompiledEngine(Engine):
                     await reached.wait()
                     reached.clear()
         finally:
-            self._watchers.discard(reached)
+            self._watchers.remove(reached)
             edge.watch(NEVER, 0)
             bell.release()
 

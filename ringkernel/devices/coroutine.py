@@ -30,6 +30,7 @@ class CoroutineEngine(Engine):
     """Runs a coroutine kernel in the event loop. Its body starts with the first activation."""
 
     device = "event-loop"
+    __slots__ = ("_failed", "_host", "context", "sink", "source", "task")
 
     def __init__(self, declaration: Declaration, host: Host, on_end: OnEnd) -> None:
         super().__init__(declaration, on_end)

@@ -9,7 +9,9 @@ from typing import Any
 
 from ringkernel.declaration import Declaration
 from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
+from ringkernel.ring.waiting import NOTHING
 
+from .pacing import Line
 from .queues import Edge, Inlet, Outlet, Ring
 
 OnEnd = Callable[[BaseException | None], None]
@@ -43,12 +45,29 @@ class Engine(ABC):
     output: Ring | None
     edges: list[Edge]
 
+    __slots__ = (
+        "__weakref__",
+        "_on_end",
+        "declaration",
+        "edges",
+        "ending",
+        "error",
+        "has_ended",
+        "in_flight",
+        "inlet",
+        "kernel_id",
+        "leftovers",
+        "outlet",
+        "output",
+    )
+
     def __init__(self, declaration: Declaration, on_end: OnEnd) -> None:
         self.declaration = declaration
         self.kernel_id = declaration.kernel_id
         self._on_end = on_end
         self.error: BaseException | None = None
         self.has_ended = False
+        self.ending = Line()
         self.leftovers: list[Any] = []
         self.in_flight = 0
 
@@ -113,6 +132,11 @@ class Engine(ABC):
         for edge in self.edges:
             self.leftovers.append(edge.close())
 
+    async def wait_end(self, timeout: float | None = None) -> None:
+        """Wait until the kernel has ended. Raises `asyncio.TimeoutError`."""
+        if not self.has_ended:
+            await self.ending.wait(lambda: self.has_ended or NOTHING, None, timeout)
+
     def end(self, error: BaseException | None) -> None:
         """The kernel is over: settle its inputs, wake who waits, tell the supervisor."""
         if self.has_ended:
@@ -125,6 +149,7 @@ class Engine(ABC):
         self.inlet.finish()
         for edge in self.output.edges if self.output is not None else ():
             edge.getting.notify()
+        self.ending.notify_all()
 
 
 def _brief(error: BaseException) -> str:

@@ -57,7 +57,7 @@ class Line:
     __slots__ = ("_loop", "asks", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: deque[asyncio.Future[None]] = deque()
+        self.waiters: deque[asyncio.Future[None]] | tuple[()] = ()  # most lines never see a waiter
         self.asks = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -89,6 +89,8 @@ class Line:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + check_timeout(timeout)
+        if isinstance(self.waiters, tuple):
+            self.waiters = deque()
         waiters = self.waiters
         future = loop.create_future()
         waiters.append(future)

@@ -49,6 +49,8 @@ class Outlet:
     The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
     """
 
+    __slots__ = ("_bell", "line", "offer", "pacer", "prepare", "refuse", "ring")
+
     def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
         self.ring = ring
         self.offer: Callable[[Any], bool] = ring.offer
@@ -146,6 +148,25 @@ class Inlet:
     The fast path of a message is `take`, the lone edge's own; while others wait in `line`, it must not be taken.
     What it does not find may be there all the same, unless it is `exact`: then `try_get` looks closer.
     """
+
+    __slots__ = (
+        "_bell",
+        "_credit",
+        "_host",
+        "_lone",
+        "_next",
+        "_open",
+        "_parked_ns",
+        "edges",
+        "ended",
+        "exact",
+        "line",
+        "over",
+        "pacer",
+        "patience",
+        "prepare",
+        "take",
+    )
 
     def __init__(self, pacer: Pacer, host: Host | None = None) -> None:
         self.edges: list[Edge] = []

@@ -2,20 +2,17 @@
 
 The worker takes turns for the kernels in its hot list. A kernel that found nothing to do for a while leaves the list
 and is polled by nobody; its bell brings it back. With an empty list the worker parks on its descriptor.
+
+How long a while is adapts: twice as long after each hit, back to the minimum after a park. A fixed short one makes a
+busy round trip slow (both sides go to sleep each time), a fixed long one burns the core.
 """
 
 from __future__ import annotations
 
 from ringkernel.ring.bell import take_inbox
 from ringkernel.ring.layout import PARTY, SEAT
-from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release
+from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release, ticks
 from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
-
-MIN_PASSES, MAX_PASSES = 400, 20_000
-"""Idle passes over the hot list before kernels leave it: doubled after each hit, back to the minimum after a park.
-Measured against fixed values: few passes make a busy round trip 17 us, many make a wake-up 900 us; this gives 2.2 us
-and 92 us."""
-
 
 def run_worker(party: int, scratch: int) -> int:
     """Serve a party's inbox until `stop` is set. How often the worker parked."""
@@ -39,7 +36,7 @@ def park(party: int, scratch: int) -> None:
     if load(party + PARTY.inbox_address) == 0 and load_acquire(party + PARTY.stop) == 0:
         sleep_on(load(party + PARTY.fd), scratch)
         store(party + PARTY.parks, load(party + PARTY.parks) + 1)
-        store(party + PARTY.passes, MIN_PASSES)
+        store(party + PARTY.patience, load(party + PARTY.min_patience))
     store(party + PARTY.parked, 0)
 
 
@@ -51,7 +48,7 @@ def adopt(party: int, seat: int) -> None:
     else:
         store(seat + SEAT.hot_address, load(last + SEAT.hot_address))
         store(last + SEAT.hot_address, seat)
-    store(seat + SEAT.idle, 0)
+    store(seat + SEAT.idle_since, 0)
     store(party + PARTY.hot_address, seat)
     store(party + PARTY.n_hot, load(party + PARTY.n_hot) + 1)
 
@@ -67,18 +64,22 @@ def sweep(party: int) -> int:
         result = turn(seat)
         if result == WORKED:
             worked += 1
-            if load(seat + SEAT.idle) > 0:
-                store(seat + SEAT.idle, 0)
-                store(party + PARTY.passes, min(2 * load(party + PARTY.passes), MAX_PASSES))
+            if load(seat + SEAT.idle_since) != 0:
+                store(seat + SEAT.idle_since, 0)
+                longer = min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience))
+                store(party + PARTY.patience, longer)
             before = seat
         elif result == LEFT:
             drop(party, before, seat)
             dismiss(seat)
         else:
-            idle = load(seat + SEAT.idle) + 1
-            store(seat + SEAT.idle, idle)
+            now = ticks()
+            since = load(seat + SEAT.idle_since)
+            if since == 0:
+                since = now
+                store(seat + SEAT.idle_since, now)
             # the shorter the more kernels are watched: idle watching costs the same for one and for thousands
-            if idle * load(party + PARTY.n_hot) < load(party + PARTY.passes):
+            if (now - since) * load(party + PARTY.n_hot) < load(party + PARTY.patience):
                 before = seat
             elif rest(seat) == 1:
                 drop(party, before, seat)

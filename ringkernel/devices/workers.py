@@ -31,13 +31,16 @@ from ringkernel.ring.layout import (
 )
 
 from .party import LoopParty
-from .worker_loop import MIN_PASSES, run_worker
+from .worker_loop import run_worker
 
 logger = logging.getLogger("ringkernel")
 
 MONITOR_S = 0.01
 HOLD_S = 0.02
 SPAN_NS = 50_000
+MIN_PATIENCE_NS, MAX_PATIENCE_NS = 30_000, 500_000
+"""How long an idle worker watches its kernels before it parks. The minimum is about what it takes to wake a sleeping
+event loop and get an answer from it: with less, both sides of a round trip go to sleep every time."""
 _SATURATED_CHECKS = 20
 
 _compiled_loop: Any = None
@@ -77,7 +80,8 @@ class Worker:
         self.waker: Waker = new_waker(blocking=True)
         record = self.region.view(PARTY_DTYPE)[0]
         record["fd"] = self.waker.write_fd
-        record["passes"] = MIN_PASSES
+        record["patience"] = record["min_patience"] = party.clock.ticks_of(MIN_PATIENCE_NS)
+        record["max_patience"] = party.clock.ticks_of(MAX_PATIENCE_NS)
         self.seats: set[Seat] = set()
         self.dedicated = False
         self._seen_turns = -1

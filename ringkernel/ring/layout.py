@@ -120,7 +120,7 @@ SEAT_DTYPE, SEAT = _record(
     # the first words as in a bell; `owner`, which the worker and the supervisor change by compare-and-swap only
     ("state", "next_address", "party_address", "owner"),
     # worker
-    ("hot_address", "idle", "next_edge", "span_limit", "span_ticks"),
+    ("hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
     # host, before the seat is handed over
     ("block_address",),
 )
@@ -132,9 +132,9 @@ PARTY_DTYPE, PARTY = _record(
     # sleeper sets, waker claims
     ("parked", "fd"),
     # host
-    ("stop",),
+    ("stop", "min_patience", "max_patience"),
     # worker
-    ("hot_address", "n_hot", "turns", "current_address", "parks", "passes"),
+    ("hot_address", "n_hot", "turns", "current_address", "parks", "patience"),
 )
 
 # bell.state: ring it; it is in an inbox or watched anyway; nobody wants to know

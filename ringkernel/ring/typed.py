@@ -146,6 +146,30 @@ class TypedRing:
     """
 
     typed = True
+    __slots__ = (
+        "_bytes",
+        "_lent",
+        "_publish",
+        "_tables",
+        "address",
+        "api",
+        "arena",
+        "capacity",
+        "ceiling",
+        "decode",
+        "door",
+        "edges",
+        "encode",
+        "engine",
+        "message_type",
+        "putting",
+        "region",
+        "shut",
+        "slots",
+        "table",
+        "tail",
+        "woke",
+    )
 
     def __init__(
         self,
@@ -181,7 +205,8 @@ class TypedRing:
         else:
             self.slots = lent
             slots_address = int(lent.ctypes.data)
-        self._slot_bytes = self.slots.view(np.uint8)
+        self._bytes: npt.NDArray[np.uint8] | None = None
+        self.encode, self.decode = self._first_encode, self._first_decode
         record = self.region.view(RING_DTYPE)[0]
         record["slots"] = slots_address - self.address
         record["capacity"] = capacity
@@ -191,7 +216,24 @@ class TypedRing:
         record["low"] = NEVER  # not looked at yet
         self.table = self.region.view(_I8, _EDGE_TABLE, RING_DTYPE.itemsize)
         self._tables: list[Region] = []
-        self.encode, self.decode = message_type.codec(self.slots, capacity - 1)
+
+    def _first_encode(self, sequence: int, message: Any) -> None:
+        self._make_codec()
+        self.encode(sequence, message)
+
+    def _first_decode(self, sequence: int) -> Any:
+        self._make_codec()
+        return self.decode(sequence)
+
+    def _make_codec(self) -> None:
+        """Many a ring never sees a single message in Python."""
+        self.encode, self.decode = self.message_type.codec(self.slots, self.capacity - 1)
+
+    @property
+    def _slot_bytes(self) -> npt.NDArray[np.uint8]:
+        if self._bytes is None:
+            self._bytes = self.slots.view(np.uint8)
+        return self._bytes
 
     # --- edges: the producer is not running ------------------------------------------------------------------
 
@@ -301,8 +343,8 @@ class TypedRing:
     def dispose(self) -> None:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
-        self._lent = self.engine = None
-        del self.slots, self._slot_bytes, self.encode, self.decode
+        self._lent = self.engine = self._bytes = None
+        del self.slots, self.encode, self.decode
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""

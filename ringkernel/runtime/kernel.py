@@ -13,7 +13,7 @@ from ringkernel.lifecycle import Command, KernelState, next_state
 from .message_queue import MessageQueue
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class RingKernel:
     """A kernel of a runtime. Read it; the runtime writes it."""
 
@@ -27,7 +27,6 @@ class RingKernel:
     error: BaseException | None = None
     engine: Engine = field(repr=False, default=None)  # type: ignore[assignment]
     lock: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
-    ended: asyncio.Event = field(repr=False, default_factory=asyncio.Event)
     sources: list[RingKernel] = field(repr=False, default_factory=list)
     targets: list[RingKernel] = field(repr=False, default_factory=list)
     mapping: bool = field(repr=False, default=False)

@@ -102,7 +102,7 @@ class RingKernelRuntime:
     async def _end(self, kernel: RingKernel, timeout: float) -> None:
         if kernel.state is not KernelState.TERMINATED and kernel.state is not KernelState.TERMINATING:
             await self._terminate(kernel, timeout)
-        await kernel.ended.wait()
+        await kernel.engine.wait_end()
 
     def _bind(self) -> Host:
         running = running_loop()
@@ -234,7 +234,6 @@ class RingKernelRuntime:
             kernel.enter(Command.ACTIVATE)  # it failed before its activation had been noticed
         kernel.enter(Command.FINISH if error is None else Command.FAIL)
         kernel.error = error
-        kernel.ended.set()
         if error is not None:
             logger.error("kernel %r has failed", kernel.kernel_id, exc_info=error)
 
@@ -289,13 +288,13 @@ class RingKernelRuntime:
 
     async def _terminate(self, kernel: RingKernel, timeout: float) -> None:
         if kernel.state in (KernelState.TERMINATING, KernelState.TERMINATED):
-            await kernel.ended.wait()
+            await kernel.engine.wait_end()
             return
         drain = kernel.state is KernelState.ACTIVE
         kernel.enter(Command.TERMINATE)
         kernel.engine.outlet.close()
         await kernel.engine.finish(timeout, drain=drain)
-        await kernel.ended.wait()
+        await kernel.engine.wait_end()
 
     async def wait(self, kernel_id: str, *, timeout: float | None = None) -> KernelState:
         """Wait until the kernel has ended, by itself or by `terminate`; its final state. Does not raise its error.
@@ -303,8 +302,7 @@ class RingKernelRuntime:
         Raises `asyncio.TimeoutError` after `timeout` seconds.
         """
         kernel = self._kernel(kernel_id)
-        async with asyncio.timeout(None if timeout is None else check_timeout(timeout)):
-            await kernel.ended.wait()
+        await kernel.engine.wait_end(timeout)
         return kernel.state
 
     def remove(self, kernel_id: str) -> None:

@@ -94,7 +94,8 @@ async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
                 declaration.func(*arguments)
             outcome.append(None)
         except Exception as error:  # noqa: BLE001 (whatever the handler raises)
-            outcome.append(error)
+            inside = error.__traceback__
+            outcome.append(error.with_traceback(inside.tb_next if inside is not None else None))  # the user's frames
 
     try:
         async with asyncio.timeout(REPLAY_TIMEOUT_S):

@@ -45,6 +45,10 @@ class MessageQueue:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: tuple[Ring, Outlet, Inlet] | None = None
 
+    def __repr__(self) -> str:
+        kind = "objects" if self._message_type is None else self._message_type.name
+        return f"<MessageQueue of {kind}, {self.qsize()}/{self._capacity}>"
+
     @property
     def capacity(self) -> int:
         """How many messages fit."""

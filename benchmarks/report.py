@@ -39,8 +39,7 @@ def print_table(results):
             lines.append((case, "WRONG RESULT: " + result["wrong"], "", "", "", "FAIL", ""))
     is_wrong = [line[5] == "FAIL" for line in lines]
     widths = [
-        max(len(line[i]) for line, wrong in zip(lines, is_wrong, strict=True) if not wrong)
-        for i in range(len(COLUMNS))
+        max(len(line[i]) for line, wrong in zip(lines, is_wrong, strict=True) if not wrong) for i in range(len(COLUMNS))
     ]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

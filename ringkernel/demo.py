@@ -102,9 +102,7 @@ def derive(msg: Flight, out: Derived) -> None:
     out.speed = 60.0 * msg.distance / msg.air_time
 
 
-@rk.ring_kernel(
-    kernel_id="carrier_stats", input_type=Derived, output_type=Scored, state=np.zeros(CARRIERS, Running)
-)
+@rk.ring_kernel(kernel_id="carrier_stats", input_type=Derived, output_type=Scored, state=np.zeros(CARRIERS, Running))
 def carrier_stats(msg: Derived, out: Scored, state: Sequence[Running]) -> None:
     """Score a flight against the earlier ones of its carrier, then learn from it (Welford 1962)."""
     known = state[msg.carrier]
@@ -118,9 +116,7 @@ def carrier_stats(msg: Derived, out: Scored, state: Sequence[Running]) -> None:
     known.speed += (msg.speed - known.speed) / known.flights
 
 
-@rk.ring_kernel(
-    kernel_id="flag_outliers", input_type=Scored, output_type=Verdict, state=np.zeros(CARRIERS, np.int64)
-)
+@rk.ring_kernel(kernel_id="flag_outliers", input_type=Scored, output_type=Verdict, state=np.zeros(CARRIERS, np.int64))
 def flag_outliers(msg: Scored, out: Verdict, state: list[int]) -> None:
     """Flag what is far from the mean, and count it."""
     out.carrier = msg.carrier

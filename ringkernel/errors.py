@@ -1,18 +1,18 @@
 """Everything that ringkernel raises.
 
-    RingKernelError
-    ├── KernelStateError            the lifecycle does not allow it
-    │   └── KernelFailedError       the kernel ended with an error, its __cause__
-    ├── KernelNotFoundError         (also KeyError)
-    ├── KernelExistsError
-    ├── KernelCompileError          the handler cannot be compiled
-    ├── MessageTypeError            (also TypeError)
-    ├── QueueFullError              (also asyncio.QueueFull)
-    ├── QueueEmptyError             (also asyncio.QueueEmpty)
-    ├── ConfigurationError          (also ValueError)
-    └── DeviceUnavailableError
+RingKernelError
+├── KernelStateError            the lifecycle does not allow it
+│   └── KernelFailedError       the kernel ended with an error, its __cause__
+├── KernelNotFoundError         (also KeyError)
+├── KernelExistsError
+├── KernelCompileError          the handler cannot be compiled
+├── MessageTypeError            (also TypeError)
+├── QueueFullError              (also asyncio.QueueFull)
+├── QueueEmptyError             (also asyncio.QueueEmpty)
+├── ConfigurationError          (also ValueError)
+└── DeviceUnavailableError
 
-    KernelExit (BaseException)      ends a coroutine kernel whose input has been drained
+KernelExit (BaseException)      ends a coroutine kernel whose input has been drained
 """
 
 from __future__ import annotations

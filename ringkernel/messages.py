@@ -24,7 +24,12 @@ Encode = Callable[[int, Any], None]
 Decode = Callable[[int], Any]
 
 _SCALARS: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.bool_, complex: np.complex128}
-_STRUCT_KINDS = "biuf"
+_STRUCT_FORMATS = {
+    ("b", 1): "?",
+    **{("i", 2**i): "bhiq"[i] for i in range(4)},
+    **{("u", 2**i): "BHIQ"[i] for i in range(4)},
+    **{("f", 2**i): "-efd"[i] for i in range(1, 4)},
+}
 
 
 @dataclass_transform()
@@ -34,11 +39,13 @@ def message(cls: type[T]) -> type[T]:
     Annotations are `int`, `float`, `bool`, `complex`, NumPy scalar types (`np.float32`), or, for a nested array,
     `Annotated[npt.NDArray[np.float32], 4]` (or a tuple for its shape). Raises `MessageTypeError` for anything else.
     """
-    decorated = cls if dataclasses.is_dataclass(cls) else dataclasses.dataclass(cls)
+    decorated = cls if "__dataclass_fields__" in cls.__dict__ else dataclasses.dataclass(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = [(field.name, *_field_format(cls, field.name, hints[field.name])) for field in _fields(decorated)]
     if not fields:
-        raise MessageTypeError(f"message class {cls.__name__} has no fields; annotate at least one, as in `price: float`")
+        raise MessageTypeError(
+            f"message class {cls.__name__} has no fields; annotate at least one, as in `price: float`"
+        )
     decorated.dtype = np.dtype(fields, align=True)  # type: ignore[attr-defined]
     return typing.cast("type[T]", decorated)
 
@@ -53,10 +60,13 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
         arguments = typing.get_args(base)  # ndarray[shape, dtype[scalar]]
         if arguments:
             scalar = typing.get_args(arguments[-1])[0]
-            return np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
-    if hint in _SCALARS:
+            found = np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
+            if _is_plain(found[0]):
+                return found
+    if isinstance(hint, type | np.dtype) and hint in _SCALARS:
         return (np.dtype(_SCALARS[hint]),)
-    if isinstance(hint, np.dtype) or (isinstance(hint, type) and issubclass(hint, np.generic)):
+    is_numpy = isinstance(hint, np.dtype) or (isinstance(hint, type) and issubclass(hint, np.generic))
+    if is_numpy and _is_plain(np.dtype(hint)):
         return (np.dtype(hint),)
     raise MessageTypeError(
         f"field {cls.__name__}.{name}: {hint!r} is no message field type; use int, float, bool, a NumPy scalar type, "
@@ -80,21 +90,21 @@ class MessageType:
             self.cls, self.scalar = declared.cls, declared.scalar
             return declared.dtype
         dtype = getattr(declared, "dtype", None)
-        if isinstance(declared, type) and isinstance(dtype, np.dtype):
+        if isinstance(declared, type) and isinstance(dtype, np.dtype) and _is_plain(dtype):
             self.cls = declared
             return dtype
         try:
             plain = np.dtype(_SCALARS.get(declared, declared) if isinstance(declared, type) else declared)
         except TypeError:
             plain = np.dtype(object)
-        if plain.hasobject or plain.kind not in "biufcmMV":
+        if not _is_plain(plain):
             raise MessageTypeError(
                 f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, "
                 f"or a class under @ringkernel.message"
             )
         if plain.fields is None:
             self.scalar = True
-            return np.dtype([("value", plain)], align=True)
+            return np.dtype([("value", plain.newbyteorder("="))], align=True)
         return _aligned(plain)
 
     @property
@@ -128,11 +138,16 @@ class MessageType:
             "refuse": self._refuse,
             "as_tuple": self._as_tuple,
             "Refused": (struct.error, TypeError, OverflowError),
+            "as_bool": _as_bool,
         }
         if self.scalar:
-            return _generate(_ENCODE.format(check="pass", values="value"), "encode", names)
+            values = "as_bool(value)" if self.dtype["value"].kind == "b" else "value"
+            return _generate(_ENCODE.format(check="pass", values=values), "encode", names)
         if self.cls is not None:
-            values = ", ".join(f"value.{name}" for name in self.dtype.names or ())
+            values = ", ".join(
+                f"as_bool(value.{name})" if self.dtype[name].kind == "b" else f"value.{name}"
+                for name in self.dtype.names or ()
+            )
             check = "if value.__class__ is not cls and not isinstance(value, cls): refuse(value)"
             return _generate(_ENCODE.format(check=check, values=values), "encode", names)
         return _generate(_ENCODE.format(check="pass", values="*as_tuple(value)"), "encode", names)
@@ -178,14 +193,8 @@ class MessageType:
         return one.view(self._record_dtype)[0]
 
     def _as_tuple(self, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, np.void) and value.dtype.names == self.dtype.names:
-            return typing.cast("tuple[Any, ...]", value.item())
-        if isinstance(value, np.ndarray) and value.shape == () and value.dtype.names == self.dtype.names:
-            return typing.cast("tuple[Any, ...]", value.item())
-        if isinstance(value, tuple):
-            return value
-        self._refuse(value)
-        raise AssertionError
+        values = self._values(value)
+        return tuple(_as_bool(v) if self.dtype[n].kind == "b" else v for n, v in zip(self.dtype.names or (), values))
 
     def _refuse(self, value: Any, error: BaseException | None = None) -> None:
         want = {True: "a number", False: f"a {self.name}" if self.cls else "a record or tuple"}[self.scalar]
@@ -210,17 +219,27 @@ class MessageType:
                 encode(i, row)
             return result
         for i, row in enumerate(rows):
-            if self.cls is not None and not isinstance(row, self.cls):
-                self._refuse(row)
-            try:
-                if self.cls is not None:
-                    for name in self.dtype.names or ():
-                        result[name][i] = getattr(row, name)
-                else:
-                    result[i] = (row,) if self.scalar else row
-            except (TypeError, ValueError, OverflowError) as error:
-                self._refuse(row, error)
+            for name, value in zip(self.dtype.names or (), self._values(row), strict=True):
+                try:
+                    result[name][i] = _fitting(self.dtype[name], value)
+                except (TypeError, ValueError, OverflowError) as error:
+                    self._refuse(row, error)
         return result
+
+    def _values(self, row: Any) -> tuple[Any, ...]:
+        """The field values of one message, of whatever form. Raises `MessageTypeError`."""
+        names = self.dtype.names or ()
+        if self.scalar:
+            return (row,)
+        if self.cls is not None:
+            if not isinstance(row, self.cls):
+                self._refuse(row)
+            return tuple(getattr(row, name) for name in names)
+        if isinstance(row, np.void | np.ndarray) and row.dtype.names == names and row.shape == ():
+            return tuple(row[name] for name in names)
+        if not isinstance(row, tuple) or len(row) != len(names):
+            self._refuse(row)
+        return typing.cast("tuple[Any, ...]", row)
 
     def _array_as_array(self, values: Array) -> Array:
         if values.ndim != 1:
@@ -235,6 +254,10 @@ class MessageType:
         raise MessageTypeError(
             f"expected an array of {self.name} ({_describe(self.dtype)}), got one of dtype {values.dtype}"
         )
+
+    def as_messages(self, records: Array) -> list[Any]:
+        """The messages in an array of records, one by one."""
+        return [self.from_record(records[i : i + 1].copy()) for i in range(len(records))]
 
     def from_array(self, records: Array) -> Array:
         """What a user gets for an array of records: a plain array for a scalar type, the records otherwise."""
@@ -270,8 +293,44 @@ def _maker(source: str, name: str, names: tuple[str, ...]) -> Any:
     return scope["make"]
 
 
+def _as_bool(value: Any) -> bool:
+    """`struct` takes anything for a bool."""
+    if value.__class__ is bool or isinstance(value, np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{value!r} is no bool")
+
+
+def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
+    """A field's value as an array of its shape. Raises `TypeError`, `ValueError` or `OverflowError` for what does
+    not fit: NumPy itself would parse text, broadcast, and wrap around."""
+    given = np.asarray(value)
+    if given.shape != dtype.shape:
+        raise ValueError(f"shape {given.shape} instead of {dtype.shape}")
+    base = dtype.base
+    if base.fields is None and (given.dtype.kind == "b" and base.kind == "b"):
+        return given
+    if base.kind == "b":
+        return np.asarray([_as_bool(v) for v in given.ravel().tolist()]).reshape(given.shape)
+    if base.fields is None and base.kind in "iu" and given.dtype.kind in "iu":
+        limits = np.iinfo(base)
+        if given.size and (int(given.min()) < limits.min or int(given.max()) > limits.max):
+            raise OverflowError(f"{value!r} does not fit into {base}")
+    elif base.fields is None and not np.can_cast(given.dtype, base, "same_kind"):
+        raise TypeError(f"{value!r:.60} is no {base}")
+    return given
+
+
 def _python(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) and value.dtype.fields is None else value
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this dtype have a fixed size and no pointers in them."""
+    if dtype.subdtype is not None:
+        return _is_plain(dtype.base)
+    if dtype.fields is None:
+        return dtype.kind in "biufcmM" and dtype.itemsize > 0
+    return bool(dtype.names) and all(_is_plain(dtype[name]) for name in dtype.names)
 
 
 def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -293,8 +352,9 @@ def _struct_format(dtype: np.dtype[Any]) -> str | None:
     text, position = "=", 0
     for name in dtype.names or ():
         field, offset = typing.cast("tuple[np.dtype[Any], int]", (dtype.fields or {})[name][:2])
-        if field.kind not in _STRUCT_KINDS or field.itemsize > 8 or field.subdtype is not None:
+        character = _STRUCT_FORMATS.get((field.kind, field.itemsize))
+        if character is None or field.subdtype is not None:
             return None
-        text += "x" * (offset - position) + field.char.replace("l", "q").replace("L", "Q")
+        text += "x" * (offset - position) + character
         position = offset + field.itemsize
     return text + "x" * (dtype.itemsize - position)

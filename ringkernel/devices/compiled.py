@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.errors import KernelStateError
+from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.ring.layout import (
     BLOCK,
     BLOCK_DTYPE,
     COMMAND_DRAIN,
+    COMMAND_NONE,
     COMMAND_PAUSE,
     COMMAND_RUN,
     COMMAND_STOP,
@@ -29,11 +29,14 @@ from ringkernel.ring.layout import (
 )
 from ringkernel.ring.typed import TypedEdge, TypedRing
 
-from .engine import Engine, Ledger, OnEnd
+from .engine import Engine, Ledger
 from .failure import failure_of
 from .queues import Edge, Inlet, Outlet
+from .workers import Eviction
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ringkernel.declaration import Declaration
     from ringkernel.ring.memory import Arena, Region, ResultPool
     from ringkernel.ring.span import Span
@@ -59,6 +62,7 @@ class CompiledEngine(Engine):
         "_answer",
         "_api",
         "_block",
+        "_commanded",
         "_epoch",
         "_failing",
         "_host",
@@ -79,8 +83,8 @@ class CompiledEngine(Engine):
         "worker",
     )
 
-    def __init__(self, declaration: Declaration, span: Span, host: Host, on_end: OnEnd) -> None:
-        super().__init__(declaration, on_end)
+    def __init__(self, declaration: Declaration, span: Span, host: Host) -> None:
+        super().__init__(declaration)
         self.span = span
         self._host = host
         self._party = host.party
@@ -88,6 +92,7 @@ class CompiledEngine(Engine):
         self.seat: Seat | None = None
         self.worker: Worker | None = None
         self._epoch = 0
+        self._commanded = COMMAND_NONE
         self._answer: asyncio.Future[int] | None = None
         self._watchers: list[asyncio.Event] = []
         self._failing: asyncio.Task[None] | None = None
@@ -144,7 +149,12 @@ class CompiledEngine(Engine):
         self.inlet = Inlet(host.pacer, host)
         self.inlet.ended = self.ended_reason
         self.output = None
-        if declaration.output_type is not None:
+        if declaration.output_type is None:
+            self.inlet.ended = lambda: MessageTypeError(
+                f"kernel {self.kernel_id!r} has no output_type, so there is nothing to receive"
+            )
+            self.inlet.over = True
+        else:
             overhang = declaration.max_outputs - 1
             self.output = TypedRing(arena, declaration.output_type, size, overhang=overhang, woke=host.woke)
             self.output.set_door(self.door)
@@ -177,6 +187,7 @@ class CompiledEngine(Engine):
 
     def _command(self, command: int) -> None:
         self._epoch += 1
+        self._commanded = command
         self._api.give_command(self.block, command, self._epoch, self.door)
         self._host.woke()
 
@@ -187,6 +198,8 @@ class CompiledEngine(Engine):
         status, echo = self._read(BLOCK.status), self._read(BLOCK.echo)
         if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
             self._take_token()
+            if status == STATUS_DEACTIVATED and self._commanded != COMMAND_PAUSE:
+                self._sit_down()  # that pause was superseded, and the worker left before it could know
         if status == STATUS_TERMINATED:
             self._finished(None)
         elif status == STATUS_FAILED:
@@ -214,20 +227,15 @@ class CompiledEngine(Engine):
         answer = self._answer
         self._command(command)
         if command == COMMAND_RUN and self.seat is None:
-            self.seat = self._host.pool.seat(self.block, self.span.address, self.door, self._neighbour())
-            self.worker = self.seat.worker
+            self._sit_down()
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                status = await asyncio.shield(answer)
+            status = await self._await_answer(answer, command)
         except TimeoutError:
             self._retract(command)
             raise KernelStateError(
-                f"kernel {self.kernel_id!r} did not answer within {ANSWER_TIMEOUT_S:g} s: it is still in its handler; "
-                f"nothing was changed, terminate() can end it"
+                f"kernel {self.kernel_id!r} did not answer within {ANSWER_TIMEOUT_S:g} s: it is still in its handler, or "
+                f"its worker is; nothing was changed, terminate() can end it"
             ) from None
-        except asyncio.CancelledError:
-            self._retract(command)
-            raise
         finally:
             if self._answer is answer:
                 self._answer = None
@@ -236,13 +244,33 @@ class CompiledEngine(Engine):
                 f"kernel {self.kernel_id!r} ended, or was told to, before it answered"
             )
 
+    async def _await_answer(self, answer: asyncio.Future[int], command: int) -> int:
+        """The status that answers a command. Cancelled, a pause is taken back, and a start waited for all the same."""
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            try:
+                return await asyncio.shield(answer)
+            except asyncio.CancelledError:
+                if command == COMMAND_RUN:
+                    await answer
+                else:
+                    self._retract(command)
+                raise
+
     def _retract(self, command: int) -> None:
-        """A pause that nobody waits for any more: run on, whether it has been obeyed yet or not."""
-        if command != COMMAND_PAUSE or self.has_ended:
+        """Nobody waits any more: take back a pause, whether it has been obeyed yet or not, or a start."""
+        if self.has_ended or self._terminating or self._failing is not None:
             return
-        self._command(COMMAND_RUN)
-        if self.seat is None:
-            self.seat = self._host.pool.seat(self.block, self.span.address, self.door, self._neighbour())
+        if command == COMMAND_PAUSE:
+            self._command(COMMAND_RUN)
+            if self.seat is None:
+                self._sit_down()
+        elif self.seat is not None and self._host.pool.evict(self.seat) is Eviction.FREE:
+            self.seat = None
+
+    def _sit_down(self) -> None:
+        """Give the token to a worker."""
+        self.seat = self._host.pool.seat(self.block, self.span.address, self.door, self._neighbour())
+        self.worker = self.seat.worker
 
     def _neighbour(self) -> Worker | None:
         """The worker of a kernel that this one is connected to, so that a chain stays together."""
@@ -252,23 +280,54 @@ class CompiledEngine(Engine):
                 return engine.worker  # type: ignore[no-any-return]
         return self.worker
 
+    @property
+    def is_running(self) -> bool:
+        return self.seat is not None
+
     async def start(self) -> None:
+        await self._check_usable()
         await self._handshake(COMMAND_RUN, STATUS_ACTIVE)
 
     async def pause(self) -> None:
+        await self._check_usable()
         if self.seat is not None:
             await self._handshake(COMMAND_PAUSE, STATUS_DEACTIVATED)
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Producers wait for half a ring of room, and a kernel that rests will not make more of it: let them use what
+        there is."""
+        for edge in self.edges:
+            edge.ring.putting.notify()
+            if isinstance(edge, TypedEdge):
+                self._api.ring_door(edge.ring.door)
+
+    async def _check_usable(self) -> None:
+        """Raises if the kernel has failed, or was told to end, and the supervisor does not know yet."""
+        if self._failing is not None:
+            await self.wait_end()
+        if self.has_ended or self._terminating:
+            raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} is TERMINATING")
 
     @asynccontextmanager
     async def token(self) -> AsyncIterator[None]:
-        """Hold the token for a moment, whatever the state; the kernel runs on afterwards if it ran."""
+        """Hold the token for a moment, whatever the state; the kernel runs on afterwards if it ran.
+
+        Of a kernel that is ending, the token is had when it has ended.
+        """
         running = self.seat is not None
         if running:
-            await self.pause()
+            try:
+                await self.pause()
+            except KernelStateError:
+                if not (self._terminating or self.has_ended):
+                    raise
+        if self._terminating or self._failing is not None:
+            await self.wait_end()
         try:
             yield
         finally:
-            if running and not self.has_ended and self.seat is None and not self._terminating:
+            if running and self.seat is None and not (self.has_ended or self._terminating or self._failing is not None):
                 await self.start()
 
     # --- the end ---------------------------------------------------------------------------------------------
@@ -293,7 +352,7 @@ class CompiledEngine(Engine):
             self._command(COMMAND_STOP)
             await self._wait_over(max(_GRACE_S, deadline - loop.time() if not drain else 0.0))
         if not self.has_ended and self._failing is None:
-            self._abandon(timeout)
+            self._take_by_force(timeout)
         await self.wait_end()
 
     async def _wait_over(self, timeout: float) -> bool:
@@ -318,12 +377,20 @@ class CompiledEngine(Engine):
         low = 0 if self.output is None else self._api.slowest_head(self.output.address)
         return self._read(BLOCK.turns), low
 
-    def _abandon(self, timeout: float) -> None:
-        """The handler does not return: leave it its memory and its thread, and let everybody else go on."""
-        assert self.seat is not None
-        if not self._host.pool.abandon(self.seat):
+    def _take_by_force(self, timeout: float) -> None:
+        """The kernel has not answered. Unless it only waits for a worker that another one holds, its handler does
+        not return: leave it its memory and its thread, and let everybody else go on."""
+        if self.seat is None:
+            self._finished(None)
             return
-        self.seat = None
+        seat, self.seat = self.seat, None
+        outcome = self._host.pool.evict(seat)
+        if outcome is Eviction.GIVING_BACK:
+            self.seat = seat  # its answer is on the way
+            return
+        if outcome is Eviction.FREE:
+            self._finished(None)
+            return
         self.in_flight = self._read(BLOCK.in_flight)
         self._block.quarantine()
         for region in self._tables:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ringkernel.errors import KernelCompileError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringkernel.declaration import Declaration
 
 T = TypeVar("T")
@@ -96,14 +97,6 @@ def _spec(declaration: Declaration) -> Any:
 def _compile(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.ring.span import HandlerError, compile_span
 
-    from . import diagnosis
-
-    written = diagnosis.assigns_to_message(declaration)
-    if written is not None:
-        raise KernelCompileError(
-            f"{written} is assigned to, but a message is read only: other kernels may read it, too; write to the output"
-            f"\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}"
-        )
     try:
         return compile_span(declaration.func, spec)
     except HandlerError as error:

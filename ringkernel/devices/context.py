@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringkernel.errors import KernelExit
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.waiting import NOTHING
 
 from .pacing import Line
-from .queues import Inlet, Outlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .queues import Inlet, Outlet
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")
@@ -107,7 +110,7 @@ class KernelContext(Generic[TIn, TOut]):
         except KernelExit:
             await asyncio.sleep(0)  # a kernel that ignores its end must not freeze the loop
             if timeout is not None:
-                raise asyncio.TimeoutError from None
+                raise TimeoutError from None
             raise
         self.busy = True
         return message  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from ringkernel.lifecycle import KernelState
 from ringkernel.ring.objects import ObjectRing
 
 from .context import KernelContext
-from .engine import Engine, Ledger, OnEnd
+from .engine import Engine, Ledger
 from .queues import Edge, Inlet, Outlet, Ring
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class CoroutineEngine(Engine):
     device = "event-loop"
     __slots__ = ("_failed", "_host", "context", "sink", "source", "task")
 
-    def __init__(self, declaration: Declaration, host: Host, on_end: OnEnd) -> None:
-        super().__init__(declaration, on_end)
+    def __init__(self, declaration: Declaration, host: Host) -> None:
+        super().__init__(declaration)
         self._host = host
         self.task: asyncio.Task[None] | None = None
         self._failed = 0
@@ -55,6 +55,8 @@ class CoroutineEngine(Engine):
 
         return TypedRing(self._host.party.arena, message_type, size, woke=self._host.woke)
 
+    output: Ring
+
     def _make_output(self, ring: Ring) -> None:
         self.output = ring
         self.sink = Outlet(ring, self._host.pacer, self._host)
@@ -62,21 +64,36 @@ class CoroutineEngine(Engine):
         self.inlet.ended = self.ended_reason
         self.inlet.attach(ring.add_edge())
 
-    def give_output_type(self, message_type: MessageType) -> None:
-        """Emit records of this type from now on: a compiled kernel reads them."""
-        if self.output is not None and self.output.tail:
+    def exchange_input(self, edge: Edge, fresh: Edge) -> None:
+        """The ring behind an input, from which nothing has been taken, was replaced."""
+        self.edges[self.edges.index(edge)] = fresh
+        self.source.exchange(edge, fresh)
+
+    def give_output_type(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
+        """Emit records of this type from now on: a compiled kernel reads them. Which edge took the place of which."""
+        if self.output.tail:
             raise KernelStateError(
                 f"kernel {self.kernel_id!r} has already emitted Python objects; connect it to a compiled kernel before"
                 f" it runs, or declare output_type={message_type.name}"
             )
-        waiting = self.inlet
-        self._make_output(self._new_ring(message_type))
-        self.context._outlet = self.sink  # noqa: SLF001 (the two are one)
-        waiting.release()
+        before = self.output
+        self.output = ring = self._new_ring(message_type)
+        self.sink.bind(ring)
+        exchanged = []
+        for edge in before.edges:
+            fresh = ring.add_edge()
+            if edge in self.inlet.edges:
+                self.inlet.exchange(edge, fresh)
+            exchanged.append((edge, fresh))
+        return exchanged
 
     def add_input(self, edge: Edge) -> None:
         self.edges.append(edge)
         self.source.attach(edge)
+
+    @property
+    def is_running(self) -> bool:
+        return self.context.is_active
 
     async def start(self) -> None:
         self.context.enter(KernelState.ACTIVE)
@@ -127,9 +144,13 @@ class CoroutineEngine(Engine):
         if not self.task.done():
             self.in_flight = int(self.context.busy)
             logger.warning(
-                "kernel %r did not end within %g s and ignored its cancellation; it was abandoned", self.kernel_id, timeout
+                "kernel %r did not end within %g s and ignored its cancellation; it was abandoned",
+                self.kernel_id,
+                timeout,
             )
-            self._finish(KernelStateError(f"kernel {self.kernel_id!r} did not end within {timeout:g} s and was abandoned"))
+            self._finish(
+                KernelStateError(f"kernel {self.kernel_id!r} did not end within {timeout:g} s and was abandoned")
+            )
         elif not self.has_ended:
             self._on_done(self.task)
 

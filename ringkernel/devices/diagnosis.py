@@ -85,20 +85,3 @@ def _first_reason(text: str) -> str:
         if not line.startswith(("Failed in", "During:", "- Resolution", "File ", "[", "(")) and "Traceback" not in line:
             return re.sub(r"\x1b\[[0-9;]*m", "", line)
     return lines[0]
-
-
-def assigns_to_message(declaration: Declaration) -> str | None:
-    """The first field of the message that the handler assigns to, if any: messages are shared and lent, so they are
-    read only."""
-    tree = _tree(declaration)
-    names = list(inspect.signature(declaration.func).parameters)
-    if tree is None or not names:
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
-            base: ast.expr = node
-            while isinstance(base, ast.Attribute | ast.Subscript):
-                base = base.value
-            if isinstance(base, ast.Name) and base.id == names[0]:
-                return ast.unparse(node)
-    return None

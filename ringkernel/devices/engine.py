@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration import Declaration
 from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
 from ringkernel.ring.waiting import NOTHING
 
 from .pacing import Line
-from .queues import Edge, Inlet, Outlet, Ring
+
+if TYPE_CHECKING:
+    from ringkernel.declaration import Declaration
+
+    from .queues import Edge, Inlet, Outlet, Ring
 
 OnEnd = Callable[[BaseException | None], None]
 
@@ -47,7 +50,7 @@ class Engine(ABC):
 
     __slots__ = (
         "__weakref__",
-        "_on_end",
+        "on_end",
         "declaration",
         "edges",
         "ending",
@@ -56,20 +59,23 @@ class Engine(ABC):
         "in_flight",
         "inlet",
         "kernel_id",
-        "leftovers",
         "outlet",
         "output",
     )
 
-    def __init__(self, declaration: Declaration, on_end: OnEnd) -> None:
+    def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
         self.kernel_id = declaration.kernel_id
-        self._on_end = on_end
+        self.on_end: OnEnd = lambda error: None
         self.error: BaseException | None = None
         self.has_ended = False
         self.ending = Line()
-        self.leftovers: list[Any] = []
         self.in_flight = 0
+
+    @property
+    @abstractmethod
+    def is_running(self) -> bool:
+        """Whether the token is with who runs it."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -102,6 +108,15 @@ class Engine(ABC):
         Raises `ended_reason()` if the kernel ends before that.
         """
 
+    def leftovers(self) -> list[Any]:
+        """What an ended kernel has never taken, input by input: arrays of records, or lists of messages."""
+        parts = []
+        for edge in self.edges:
+            for part in edge.leftovers():
+                untyped = edge.ring.typed and self.declaration.input_type is None
+                parts.append(edge.ring.message_type.as_messages(part) if untyped else part)
+        return parts
+
     def accepted(self) -> int:
         """Messages published to this kernel."""
         return sum(edge.published() - edge.start for edge in self.edges)
@@ -130,7 +145,7 @@ class Engine(ABC):
     def close_inputs(self) -> None:
         """Take what was never taken, and let producers go on without this kernel."""
         for edge in self.edges:
-            self.leftovers.append(edge.close())
+            edge.close()
 
     async def wait_end(self, timeout: float | None = None) -> None:
         """Wait until the kernel has ended. Raises `asyncio.TimeoutError`."""
@@ -145,7 +160,7 @@ class Engine(ABC):
         self.error = error
         self.outlet.close()
         self.close_inputs()
-        self._on_end(error)
+        self.on_end(error)
         self.inlet.finish()
         for edge in self.output.edges if self.output is not None else ():
             edge.getting.notify()

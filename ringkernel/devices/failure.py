@@ -109,18 +109,67 @@ async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
 
 def _arguments(engine: CompiledEngine, messages: Any) -> list[Any]:
     declaration = engine.declaration
-
-    def given(records: Any) -> Any:
-        view = records.view(np.recarray)
-        return view if declaration.batch else view[0]
-
-    arguments = [given(messages)]
+    scalar_call = not declaration.batch
+    arguments = [_given(messages, scalar_call)]
     if declaration.output_type is not None:
-        arguments.append(given(np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)))
+        outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
+        arguments.append(_given(outs, scalar_call))
     if declaration.state is not None:
-        state = engine.state_copy()
-        if declaration.state_type is not None:
-            arguments.append(state.view(np.recarray)[0])
-        else:
-            arguments.append(state.view(np.recarray) if state.dtype.fields is not None else state)
+        arguments.append(_given(engine.state_copy(), declaration.state_type is not None))
     return arguments
+
+
+def _given(records: Any, one: bool) -> Any:
+    if one:
+        return _RecordView(records[0])
+    return _ArrayView(records) if records.dtype.fields is not None else records
+
+
+class _RecordView:
+    """A record whose attributes are its fields, as in compiled code. (`np.record` hides a field called `mean`.)"""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Any) -> None:
+        object.__setattr__(self, "_record", record)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._record[name]
+        except (KeyError, ValueError):
+            raise AttributeError(f"no field {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._record[name] = value
+
+    def __getitem__(self, name: str) -> Any:
+        return self._record[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._record[name] = value
+
+
+class _ArrayView:
+    """An array of records: items are records as above, attributes are fields."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, key: Any) -> Any:
+        item = self._array[key]
+        if isinstance(item, np.void):
+            return _RecordView(item)
+        return _ArrayView(item) if item.dtype.fields is not None else item
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._array[key] = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (self._array.dtype.names or ()):
+            return self._array[name]
+        return getattr(self._array, name)

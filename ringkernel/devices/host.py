@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from .pacing import Pacer
-
 if TYPE_CHECKING:
+    import asyncio
+
+    from .pacing import Pacer
     from .party import LoopParty
     from .workers import WorkerPool
 

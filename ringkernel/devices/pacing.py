@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
 from ringkernel.ring.waiting import NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_OPERATIONS = 64
 MAX_NS = 1_000_000
@@ -76,9 +78,7 @@ class Line:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(
-        self, attempt: Callable[[], Any], prepare: Callable[[], None] | None, timeout: float | None
-    ) -> Any:
+    async def wait(self, attempt: Callable[[], Any], prepare: Callable[[], None] | None, timeout: float | None) -> Any:
         """Stand in line until `attempt` returns something other than `NOTHING`; it may raise. The caller has just
         tried, or found others waiting.
 
@@ -105,8 +105,11 @@ class Line:
                     self.asks = True
                 if deadline is None:
                     await future
-                else:
-                    await _await_until(future, deadline, loop)
+                elif not await _await_until(future, deadline, loop):
+                    result = attempt() if waiters[0] is future else NOTHING
+                    if result is NOTHING:
+                        raise TimeoutError
+                    return result
                 if waiters[0] is future:
                     result = attempt()
                     if result is not NOTHING:
@@ -122,19 +125,18 @@ class Line:
                 waiters.remove(future)
 
 
-async def _await_until(future: asyncio.Future[None], deadline: float, loop: asyncio.AbstractEventLoop) -> None:
-    """Await a future until a time of the loop's clock. Raises `asyncio.TimeoutError`, never without having let
-    other tasks run."""
+async def _await_until(future: asyncio.Future[None], deadline: float, loop: asyncio.AbstractEventLoop) -> bool:
+    """Await a future until a time of the loop's clock, never without letting other tasks run. Whether it was in
+    time."""
     if deadline <= loop.time():
         await asyncio.sleep(0)
-        raise asyncio.TimeoutError
+        return False
     timer = loop.call_at(deadline, _expire, future)
     try:
         await future
     finally:
         timer.cancel()
-    if deadline <= loop.time():
-        raise asyncio.TimeoutError
+    return loop.time() < deadline
 
 
 def _expire(future: asyncio.Future[None]) -> None:

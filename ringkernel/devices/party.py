@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from ringkernel.ring.layout import (
     SEAT_DTYPE,
 )
 from ringkernel.ring.memory import Arena, Region, ResultPool, Slab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _TAGS = 256
 _TIMED_SLEEP_S = 0.0005

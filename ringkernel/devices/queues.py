@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ringkernel.errors import QueueEmptyError, QueueFullError, RingKernelError
+from ringkernel.errors import ConfigurationError, QueueEmptyError, QueueFullError, RingKernelError
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
-from .pacing import Line, Pacer
+from .pacing import Line, Pacer, check_timeout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringkernel.ring.objects import ObjectEdge, ObjectRing
     from ringkernel.ring.typed import TypedEdge, TypedRing
 
@@ -49,19 +50,24 @@ class Outlet:
     The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
     """
 
-    __slots__ = ("_bell", "line", "offer", "pacer", "prepare", "refuse", "ring")
+    __slots__ = ("_bell", "_host", "line", "offer", "pacer", "prepare", "refuse", "ring")
 
     def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
-        self.ring = ring
-        self.offer: Callable[[Any], bool] = ring.offer
         self.line = Line()
         self.prepare: Callable[[], None] | None = None
         self.refuse: Callable[[], RingKernelError] = lambda: RingKernelError("the queue is closed")
         self.pacer = pacer
+        self._host = host
         self._bell: Bell | None = None
+        self.bind(ring)
+
+    def bind(self, ring: Ring) -> None:
+        """Produce into this ring from now on."""
+        self.ring = ring
+        self.offer: Callable[[Any], bool] = ring.offer
         ring.putting = self.line
-        if ring.typed and host is not None:
-            self._bell = host.party.bell(self.line.notify)
+        if ring.typed and self._host is not None:
+            self._bell = self._host.party.bell(self.line.notify)
             self.prepare = self._ask_for_room
             ring.set_door(self._bell.door)
 
@@ -106,6 +112,10 @@ class Outlet:
 
         Cancelled, it has sent a prefix. Messages of concurrent callers may come in between.
         """
+        if timeout is not None:
+            check_timeout(timeout)
+        if self.ring.shut:
+            raise self.refuse()
         sent, total = 0, len(messages)
         deadline = None if timeout is None else time.monotonic() + timeout
         while sent < total:
@@ -120,7 +130,7 @@ class Outlet:
                 if count is NOTHING:
                     count = await self.line.wait(functools.partial(self._attempt_many, rest), self.prepare, left)
                 sent += count
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise BatchTimeoutError(sent, total) from None
 
     def put_nowait(self, message: Any) -> None:
@@ -222,6 +232,11 @@ class Inlet:
         self.edges.remove(edge)
         self._choose()
 
+    def exchange(self, edge: Edge, fresh: Edge) -> None:
+        """Consume from another edge instead of this one."""
+        self.detach(edge)
+        self.attach(fresh)
+
     def finish(self) -> None:
         """Nothing more may come: `ended` knows."""
         self.over = True
@@ -297,6 +312,8 @@ class Inlet:
 
     async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first."""
+        if most is not None and (not isinstance(most, int) or most < 1):
+            raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
         pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
@@ -332,4 +349,3 @@ class Inlet:
         if self._bell is not None:
             self._bell.release()
             self._bell = self.prepare = None
-

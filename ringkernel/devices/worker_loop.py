@@ -14,6 +14,7 @@ from ringkernel.ring.layout import PARTY, SEAT
 from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release, ticks
 from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
 
+
 def run_worker(party: int, scratch: int) -> int:
     """Serve a party's inbox until `stop` is set. How often the worker parked."""
     while load_acquire(party + PARTY.stop) == 0:

@@ -7,13 +7,13 @@ same case, seen for longer.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
 import threading
 import weakref
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,12 @@ from ringkernel.ring.layout import (
     SEAT,
 )
 
-from .party import LoopParty
 from .worker_loop import run_worker
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .party import LoopParty
 
 logger = logging.getLogger("ringkernel")
 
@@ -52,6 +56,14 @@ def compiled_loop() -> Any:
     if _compiled_loop is None:
         _compiled_loop = compile_entry(run_worker, 2, nogil=True)
     return _compiled_loop
+
+
+class Eviction(Enum):
+    """What became of a kernel that was taken from its worker."""
+
+    FREE = "it was not in a turn, and is the caller's"
+    GIVING_BACK = "it is about to give its token back by itself"
+    ABANDONED = "it is in its handler; nothing that it does from now on counts"
 
 
 class Seat:
@@ -118,10 +130,7 @@ class Worker:
     def has_others_waiting(self) -> bool:
         """Whether another kernel of this worker is ready."""
         api = self._pool.api
-        return (
-            api.read_word(self.address + PARTY.n_hot) > 1
-            or api.read_word(self.address + PARTY.inbox_address) != 0
-        )
+        return api.read_word(self.address + PARTY.n_hot) > 1 or api.read_word(self.address + PARTY.inbox_address) != 0
 
     def tell_to_stop(self) -> None:
         """The thread ends as soon as it is between turns."""
@@ -212,22 +221,26 @@ class WorkerPool:
         return worker
 
     def _retire(self, worker: Worker) -> None:
-        worker.tell_to_stop()
-        self.workers.remove(worker)
-        self._retired.append(worker)
+        if worker in self.workers:
+            worker.tell_to_stop()
+            self.workers.remove(worker)
+            self._retired.append(worker)
 
-    def abandon(self, seat: Seat) -> bool:
-        """Cut off a kernel that does not come back from its handler. False if it came back meanwhile."""
-        seen = self.revoke(seat, forced=True)
-        if seen not in (FREE, CLAIMED):
-            return False
+    def evict(self, seat: Seat) -> Eviction:
+        """Take a kernel from its worker for good, in whatever it is doing."""
+        seen = self.revoke(seat, forced=False)
+        if seen == FREE:
+            self.unseat(seat)
+            self.api.ring_bell(seat.address)  # so that the worker meets the old seat, and dismisses it
+            return Eviction.FREE
+        if seen != CLAIMED or self.revoke(seat, forced=True) != CLAIMED:
+            return Eviction.GIVING_BACK
         worker = seat.worker
         self._clear_out(worker, keep=seat)
         self.unseat(seat)
         self._limbo.remove(seat.address)  # the thread may come back to it; never reused
-        if worker in self.workers:
-            self._retire(worker)
-        return True
+        self._retire(worker)
+        return Eviction.ABANDONED
 
     def _clear_out(self, worker: Worker, keep: Seat) -> None:
         """Move all kernels but one to another worker."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import platform
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba import njit, types
@@ -20,6 +19,9 @@ from numba.extending import intrinsic
 from . import ops
 from .descriptor import WAKE_MECHANISM
 from .specialize import Specializer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _I64 = ir.IntType(64)
 _I8P = ir.IntType(8).as_pointer()
@@ -106,9 +108,7 @@ def _spin_hint(typingctx: Any) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def _cycle_counter(typingctx: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        counter = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_I64, []), "llvm.readcyclecounter"
-        )
+        counter = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, []), "llvm.readcyclecounter")
         return builder.call(counter, [])
 
     return types.int64(), codegen
@@ -139,9 +139,7 @@ _load_plain = _load("monotonic")
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _call_span(
-    typingctx: Any, address: Any, source: Any, count: Any, target: Any, state: Any, fault: Any
-) -> Any:
+def _call_span(typingctx: Any, address: Any, source: Any, count: Any, target: Any, state: Any, fault: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         function = builder.inttoptr(args[0], ir.FunctionType(_I64, [_I64] * 5).as_pointer())
         return builder.call(function, args[1:])
@@ -152,9 +150,7 @@ def _call_span(
 @intrinsic  # type: ignore[untyped-decorator]
 def _copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        cgutils.raw_memcpy(
-            builder, builder.inttoptr(args[0], _I8P), builder.inttoptr(args[1], _I8P), args[2], 1
-        )
+        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], _I8P), builder.inttoptr(args[1], _I8P), args[2], 1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen

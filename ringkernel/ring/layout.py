@@ -53,8 +53,9 @@ RING_DTYPE, RING = _record(
     # it publishes on would cost the producer a miss per message: consumers poll that line away (1.5 against 1.07 of a
     # bare ping-pong)
     ("next", "low"),
-    # host, while the producer does not run. `slots` and `edges` are offsets from here; `door` is the producer's
-    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address"),
+    # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
+    # offsets from here; `door` is the producer's
+    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open"),
 )
 
 EDGE_DTYPE, EDGE = _record(

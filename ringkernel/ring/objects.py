@@ -18,12 +18,13 @@ class ObjectEdge:
     The methods are those of `TypedEdge`.
     """
 
-    __slots__ = ("_limit", "bound", "closed", "getting", "head", "ring", "start")
+    __slots__ = ("_left", "_limit", "bound", "closed", "getting", "head", "ring", "start")
 
     def __init__(self, ring: ObjectRing, head: int) -> None:
         self.ring = ring
         self.start = self.head = self.bound = head
         self._limit = NEVER
+        self._left: list[Any] = []
         self.closed = False
         self.getting: Waiting = NOBODY
 
@@ -58,11 +59,11 @@ class ObjectEdge:
 
     def available(self) -> int:
         """How many messages may be taken now."""
-        return self.bound - self.head
+        return max(0, self.bound - self.head)
 
     def look(self, patience: int) -> int:
         """`available()`: nothing can come while this thread waits."""
-        return self.bound - self.head
+        return self.available()
 
     def refresh(self) -> None:
         """The cursor is a plain integer: there is nothing to look up."""
@@ -78,15 +79,20 @@ class ObjectEdge:
         """The sequence after the last message that was meant for this consumer."""
         return min(self.ring.tail, self._limit)
 
-    def close(self) -> list[Any]:
-        """Take no more part: the producer no longer waits for this consumer. What it had not taken."""
+    def close(self) -> None:
+        """Take no more part: the producer no longer waits for this consumer. What it had not taken is in
+        `leftovers()`."""
         head = self.head
-        rest = self.take_many(max(0, self.available()))
-        self.head, self._limit = head, head + len(rest)
+        self.limit = NEVER
+        self._left = self.take_many(self.available())
+        self.head, self._limit = head, head + len(self._left)
         self.closed = True
         self.ring.refresh()
         self.ring.putting.notify()
-        return rest
+
+    def leftovers(self) -> list[Any]:
+        """What a closed edge had not taken."""
+        return [self._left]
 
 
 class ObjectRing:
@@ -118,7 +124,7 @@ class ObjectRing:
     def refresh(self) -> None:
         """Edges were added, limited or closed."""
         self.ceiling = 0
-        self.single = len(self.edges) == 1
+        self.single = sum(not edge.closed for edge in self.edges) == 1
         for edge in self.edges:
             edge.bound = edge.published()
 

@@ -8,11 +8,9 @@ A failure is a return code, not `try/except`, which does not compile for CUDA.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from llvmlite import ir
 from numba import cfunc, from_dtype, njit, types
 from numba.core import cgutils
@@ -22,6 +20,11 @@ from numba.extending import intrinsic
 from .cpu import _store
 from .layout import BLOCK
 from .specialize import Specializer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
 
 _I64 = ir.IntType(64)
 EMIT, DROP = 0, 1
@@ -62,11 +65,14 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """Compile a handler into a span. Raises whatever numba raises."""
     jit = njit(error_model="numpy", boundscheck=spec.check)
     specializer = Specializer(jit)
-    dispatcher = specializer(handler)
     arguments = _argument_types(spec)
+    dispatcher = specializer(handler)
+    if handler.__code__.co_argcount > len(arguments):
+        dispatcher = jit(_with_defaults(dispatcher, len(arguments)))
     dispatcher.compile(arguments)
     returned = dispatcher.overloads[arguments].signature.return_type
     _check_return(returned, spec.batch)
+    _check_message_untouched(specializer(handler).overloads[arguments].type_annotation)
     for compiled in specializer.compiled():
         for overload in getattr(compiled, "overloads", {}).values():
             _check_assignments(overload.type_annotation)
@@ -74,6 +80,21 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     body = _batch_span(call, spec) if spec.batch else _scalar_span(call, spec, returned)
     compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(body)
     return Span(int(compiled.address), (compiled, dispatcher, specializer), compiled._library)
+
+
+def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
+    """The handler as a function of just its `count` first parameters."""
+
+    def one(msg: Any) -> Any:
+        return handler(msg)
+
+    def two(msg: Any, second: Any) -> Any:
+        return handler(msg, second)
+
+    def three(msg: Any, out: Any, state: Any) -> Any:
+        return handler(msg, out, state)
+
+    return (one, two, three)[count - 1]
 
 
 def _argument_types(spec: SpanTypes) -> tuple[Any, ...]:
@@ -121,6 +142,43 @@ def _check_assignments(annotation: Any) -> None:
                 )
 
 
+_DERIVING = ("getattr", "getitem", "static_getitem", "getiter", "iternext", "pair_first", "cast", "exhaust_iter")
+
+
+def _check_message_untouched(annotation: Any) -> None:
+    """Refuse to write to the message, under whatever name: other kernels may read it, and it may be lent."""
+    statements = [statement for block in annotation.blocks.values() for statement in block.body]
+    derived: set[str] = set()
+    while True:
+        before = len(derived)
+        for statement in statements:
+            if isinstance(statement, numba_ir.Assign) and _derives(statement.value, derived):
+                if not isinstance(annotation.typemap.get(statement.target.name), types.Number | types.Boolean):
+                    derived.add(statement.target.name)
+        if len(derived) == before:
+            break
+    for statement in statements:
+        if isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem):
+            if statement.target.name in derived:
+                what = f".{statement.attr}" if isinstance(statement, numba_ir.SetAttr) else "[...]"
+                raise HandlerError(
+                    f"{statement.target.name}{what} = ...: line {statement.loc.line} assigns to the message, which is read "
+                    f"only, since other kernels may read it, too; write to the output"
+                )
+
+
+def _derives(value: Any, derived: set[str]) -> bool:
+    if isinstance(value, numba_ir.Arg):
+        return bool(value.index == 0)
+    if isinstance(value, numba_ir.Var):
+        return value.name in derived
+    return (
+        isinstance(value, numba_ir.Expr)
+        and value.op in _DERIVING
+        and any(variable.name in derived for variable in value.list_vars())
+    )
+
+
 def _assigned_type(container: Any, statement: Any) -> Any:
     if isinstance(container, types.Record):
         field = getattr(statement, "attr", getattr(statement, "index", None))
@@ -149,9 +207,7 @@ def _call(dispatcher: Any, spec: SpanTypes) -> Any:
             dispatcher.compile(argument_types)
             compiled = dispatcher.overloads[argument_types]
             context.active_code_library.add_linking_library(compiled.library)
-            status, value = context.call_internal_no_propagate(
-                builder, compiled.fndesc, compiled.signature, values
-            )
+            status, value = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
             return _verdict(context, builder, compiled.signature.return_type, status, value, fault, spec.batch)
 
         return types.int64(*[types.int64] * 6), codegen
@@ -192,9 +248,7 @@ def _state(context: Any, builder: Any, numba_type: Any, shape: tuple[int, ...] |
     return _array(context, builder, numba_type, address, extents)
 
 
-def _verdict(
-    context: Any, builder: Any, returned: Any, status: Any, value: Any, fault: Any, batch: bool
-) -> Any:
+def _verdict(context: Any, builder: Any, returned: Any, status: Any, value: Any, fault: Any, batch: bool) -> Any:
     """What the handler says as one int64; FAILED after writing numba's description of the exception to `fault`."""
     result = cgutils.alloca_once_value(builder, ir.Constant(_I64, FAILED))
     everything = ir.Constant(_I64, ALL if batch else EMIT)

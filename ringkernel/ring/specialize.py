@@ -41,10 +41,7 @@ class Specializer:
         assert isinstance(function, types.FunctionType)
         code = function.__code__
         names = _names(code)
-        scope = {
-            name: self._value(value) if name in names else value
-            for name, value in function.__globals__.items()
-        }
+        scope = {name: self._value(value) if name in names else value for name, value in function.__globals__.items()}
         cells = tuple(types.CellType(self._value(cell.cell_contents)) for cell in function.__closure__ or ())
         copy = types.FunctionType(code, scope, function.__name__, function.__defaults__, cells)
         copy.__kwdefaults__ = function.__kwdefaults__

@@ -41,6 +41,8 @@ def free_slots(ring: int, tail: int, low: int) -> int:
 
 def room_of(ring: int, needed: int) -> int:
     """Free slots for the producer, who looks at the consumers only when the cached cursor shows fewer than needed."""
+    if load_acquire(ring + RING.n_open) == 0:
+        return 0  # whatever the cached cursor says: what is published now would be read by nobody
     tail = load(ring + RING.next)
     free = free_slots(ring, tail, load(ring + RING.low))
     if free < needed:

@@ -61,11 +61,12 @@ IDLE, WORKED, LEFT = 0, 1, 2
 SPAN_LIMIT = 1024
 
 
-def give_back(block: int, status: int) -> None:
-    """Hand the token to the host with a final status. The block is not touched afterwards."""
+def give_back(block: int, status: int, epoch: int) -> None:
+    """Hand the token to the host with a final status, in answer to the command of that epoch. The block is not
+    touched afterwards."""
     bell = load(block + BLOCK.status_bell_address)
     store(block + BLOCK.status, status)
-    store_release(block + BLOCK.echo, load(block + BLOCK.epoch))  # release: counters, cursors and state
+    store_release(block + BLOCK.echo, epoch)  # release: counters, cursors and state
     fence()
     ring_bell(bell)
 
@@ -79,10 +80,10 @@ def obey(block: int) -> int:
     elif command == COMMAND_DRAIN:
         status = STATUS_TERMINATING
     elif command == COMMAND_PAUSE:
-        give_back(block, STATUS_DEACTIVATED)
+        give_back(block, STATUS_DEACTIVATED, epoch)
         return LEFT
     else:
-        give_back(block, STATUS_TERMINATED)
+        give_back(block, STATUS_TERMINATED, epoch)
         return LEFT
     store(block + BLOCK.status, status)
     store_release(block + BLOCK.echo, epoch)
@@ -124,7 +125,7 @@ def turn(seat: int) -> int:
             if worked != IDLE:
                 result = worked
         elif load(block + BLOCK.status) == STATUS_TERMINATING:
-            give_back(block, STATUS_TERMINATED)  # everything below the limits is consumed
+            give_back(block, STATUS_TERMINATED, load(block + BLOCK.echo))  # everything below the limits is consumed
             result = LEFT
     if result != LEFT and release(seat) == 0:
         result = LEFT
@@ -200,7 +201,7 @@ def run_span(block: int, seat: int, edge: int) -> int:
         notify_consumers(output)
     notify_producer(edge, head + moved)
     if fault >= 0:
-        give_back(block, STATUS_FAILED)
+        give_back(block, STATUS_FAILED, load(block + BLOCK.echo))
         return LEFT
     return WORKED
 

@@ -5,18 +5,21 @@ The cursor that Python owns is kept as a plain integer beside the shared word, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.messages import MessageType
-
 from .host import HostApi, host_api
 from .layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
-from .memory import Arena, Region
 from .waiting import NOBODY, NOTHING, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringkernel.messages import MessageType
+
+    from .memory import Arena, Region
 
 Array = npt.NDArray[Any]
 _EDGE_TABLE = 8
@@ -27,7 +30,22 @@ class TypedEdge:
     """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there; `getting` are those who
     wait for more in the event loop, if it is the consumer."""
 
-    __slots__ = ("_api", "_consume", "_stuck_on", "_wait_bound", "address", "bound", "closed", "getting", "head", "region", "ring", "start")
+    __slots__ = (
+        "_api",
+        "_consume",
+        "_end",
+        "_left",
+        "_stuck_on",
+        "_wait_bound",
+        "address",
+        "bound",
+        "closed",
+        "getting",
+        "head",
+        "region",
+        "ring",
+        "start",
+    )
 
     def __init__(self, ring: TypedRing, region: Region, head: int) -> None:
         self._api = ring.api
@@ -38,6 +56,8 @@ class TypedEdge:
         self.start = self.head = head
         self.bound = head
         self._stuck_on = 0
+        self._end = 0
+        self._left: list[Array] = []
         self.closed = False
         self.getting: Waiting = NOBODY
 
@@ -70,6 +90,9 @@ class TypedEdge:
 
     def published(self) -> int:
         """The sequence after the last message that was meant for this consumer."""
+        if self.closed:
+            self.leftovers()
+            return self._end
         return self._api.bound_of(self.address, self.position())
 
     def available(self) -> int:
@@ -106,23 +129,27 @@ class TypedEdge:
             ring.putting.notify()
         return taken
 
-    def close(self) -> Array:
-        """Take no more part: the producer no longer waits for this consumer. What it had not taken.
-
-        The caller makes sure that the consumer is not running.
-        """
-        head = self.position() + self._stuck_on
-        end = max(self.published(), head)
-        self.limit = end
-        rest = self.ring.copy_out(head, end - head)
+    def close(self) -> None:
+        """Take no more part: the producer no longer waits for this consumer. The caller makes sure that it is not
+        running. What it had not taken is in `leftovers()`."""
+        self.head = self.bound = self.position() + self._stuck_on
         self.set_door(0)
         self.closed = True
         self._api.write_word(self.address + EDGE.closed, 1)
+        self.ring.count_open()
+        self._end = max(self.ring.position(), self.head)
+        self._left.append(self.ring.copy_out(self.head, self._end - self.head))
         self._api.ring_door(self.ring.door)
-        self.ring.ceiling = 0
         self.ring.putting.notify()
-        self.head = self.bound = head
-        return rest
+
+    def leftovers(self) -> list[Array]:
+        """What a closed edge had not taken. The last consumer of a ring also gets what a producer that was just
+        then in a span has published since."""
+        if self.closed and self.ring.is_last(self):
+            end = max(self.ring.position(), self._end)
+            self._left.append(self.ring.copy_out(self._end, end - self._end))
+            self._end = end
+        return self._left
 
     def take_failed(self, count: int) -> Array:
         """The messages that the consumer, which does not run any more, failed on; they count as taken."""
@@ -148,6 +175,7 @@ class TypedRing:
     typed = True
     __slots__ = (
         "_bytes",
+        "_last",
         "_lent",
         "_publish",
         "_tables",
@@ -188,6 +216,7 @@ class TypedRing:
         self.message_type = message_type
         self.capacity = capacity
         self.tail = self.ceiling = 0
+        self._last: TypedEdge | None = None
         self.door = 0
         self.edges: list[TypedEdge] = []
         self.putting: Waiting = NOBODY
@@ -239,25 +268,39 @@ class TypedRing:
 
     def add_edge(self) -> TypedEdge:
         """A further consumer, which sees every message from now on."""
+        for edge in self.edges:
+            edge.published()  # what was published for the last consumer stays its
+        self._last = None
         region = self.arena.allocate(EDGE_DTYPE.itemsize)
-        edge = TypedEdge(self, region, self.position())
+        start = self.position()
+        edge = TypedEdge(self, region, start)
         record = region.view(EDGE_DTYPE)[0]
         record["ring"] = self.address - edge.address
         record["head"] = edge.head
         record["limit"] = record["watch"] = NEVER
-        reusable = [i for i, old in enumerate(self.edges) if old.closed]
-        if reusable:
-            index = reusable[0]
+        index = next((i for i, old in enumerate(self.edges) if old.closed), len(self.edges))
+        if index < len(self.edges):
             self.edges[index] = edge
         else:
-            index = len(self.edges)
             if index == len(self.table):
                 self._grow_table()
             self.edges.append(edge)
         self.table[index] = edge.address - self.address
         self.api.write_word(self.address + RING.n_edges, len(self.edges))
-        self.ceiling = 0
+        self.count_open()
         return edge
+
+    def count_open(self) -> None:
+        """Consumers have come or gone."""
+        self.ceiling = 0
+        still_open = [edge for edge in self.edges if not edge.closed]
+        self.api.write_word(self.address + RING.n_open, len(still_open))
+        if len(still_open) == 1:
+            self._last = still_open[0]
+
+    def is_last(self, edge: TypedEdge) -> bool:
+        """Whether this was the last consumer to leave, and nobody has come since."""
+        return self._last is edge
 
     def _grow_table(self) -> None:
         region = self.arena.allocate(2 * self.table.nbytes)
@@ -343,7 +386,7 @@ class TypedRing:
     def dispose(self) -> None:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
-        self._lent = self.engine = self._bytes = None
+        self._lent = self.engine = self._bytes = self._last = None
         del self.slots, self.encode, self.decode
 
     def quarantine(self) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ringkernel.devices.engine import Engine
 from ringkernel.lifecycle import Command, KernelState, next_state
 
-from .message_queue import MessageQueue
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringkernel.devices.engine import Engine
+
+    from .message_queue import MessageQueue
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import KernelState
 
-from .runtime import RingKernelRuntime
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from .runtime import RingKernelRuntime
 
 
 @asynccontextmanager

@@ -9,8 +9,7 @@ kernels that drop messages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +20,15 @@ from ringkernel.lifecycle import KernelState
 from .message_queue import as_batch
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ringkernel.devices.compiled import CompiledEngine
     from ringkernel.devices.queues import Edge
 
     from .kernel import RingKernel
+
+
+_DRAIN_S = 1.0
 
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
@@ -50,15 +54,45 @@ def check_path(path: list[RingKernel]) -> None:
         others = [source.kernel_id for source in kernel.sources if source is not previous]
         if others:
             raise KernelStateError(f"{name} is fed by {', '.join(map(repr, others))}, too; map its whole chain instead")
-        if any(edge.published() > edge.position() for edge in kernel.engine.edges):
-            raise KernelStateError(f"{name} has messages waiting in its input; receive their outputs first")
         previous = kernel
+    _check_quiet(path)
     last = path[-1]
     if last.targets:
         targets = ", ".join(repr(target.kernel_id) for target in last.targets)
         raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
-    if last.engine.inlet.available():
-        raise KernelStateError(f"map: outputs of kernel {last.kernel_id!r} wait to be received; receive them first")
+
+
+def _check_empty(kernels: list[RingKernel]) -> None:
+    """Raises `KernelStateError` if messages wait in an input."""
+    for kernel in kernels:
+        if any(edge.published() > edge.position() for edge in kernel.engine.edges):
+            raise KernelStateError(
+                f"map: kernel {kernel.kernel_id!r} has messages waiting in its input; receive their outputs first"
+            )
+
+
+def _check_quiet(path: list[RingKernel]) -> None:
+    """Raises `KernelStateError` if other messages are in the chain, or have come out of it."""
+    _check_empty(path)
+    if path[-1].engine.inlet.available():
+        raise KernelStateError(
+            f"map: outputs of kernel {path[-1].kernel_id!r} wait to be received; receive them first"
+        )
+
+
+async def _drain(path: list[RingKernel]) -> None:
+    """Wait until what the first kernel, which is held, has emitted is through, as far as the others are running."""
+    before = path[0]
+    for kernel in path[1:]:
+        if kernel.state is not KernelState.ACTIVE:
+            return
+        edge = _edge_between(before, kernel)
+        await kernel.engine.processed_up_to(edge, edge.published())
+        before = kernel
+
+
+def _edge_between(source: RingKernel, target: RingKernel) -> Edge:
+    return next(edge for edge in target.engine.edges if edge.ring is source.engine.output)
 
 
 async def map_over(path: list[RingKernel], values: Any, *, progress: bool) -> Any:
@@ -92,15 +126,29 @@ async def map_over(path: list[RingKernel], values: Any, *, progress: bool) -> An
 
 
 async def _through(path: list[RingKernel], source: Edge, end: int) -> None:
-    """Wait until everything below `end` has gone all the way."""
-    edge = source
-    for kernel, following in zip(path, [*path[1:], None], strict=True):
+    """Wait until everything below `end` has gone all the way. Raises when one of the kernels ends before that."""
+    passing = asyncio.ensure_future(_pass(path, source, end))
+    endings = [asyncio.ensure_future(kernel.engine.wait_end()) for kernel in path]
+    try:
+        await asyncio.wait([passing, *endings], return_when=asyncio.FIRST_COMPLETED)
+        if passing.done():
+            passing.result()
+            return
+        ended = next(kernel for kernel in path if kernel.engine.has_ended)
+        raise ended.engine.ended_reason() or KernelStateError(f"kernel {ended.kernel_id!r} has ended")
+    finally:
+        for task in (passing, *endings):
+            task.cancel()
+        await asyncio.gather(passing, *endings, return_exceptions=True)
+
+
+async def _pass(path: list[RingKernel], source: Edge, end: int) -> None:
+    edge, before = source, None
+    for kernel in path:
+        if before is not None:
+            edge, end = _edge_between(before, kernel), before.engine.output.position()  # type: ignore[union-attr]
         await kernel.engine.processed_up_to(edge, end)
-        if following is not None:
-            ring = kernel.engine.output
-            assert ring is not None
-            edge = next(edge for edge in following.engine.edges if edge.ring is ring)
-            end = ring.position()
+        before = kernel
 
 
 def _is_compiled(kernel: RingKernel) -> bool:
@@ -113,6 +161,7 @@ class _Lent:
     def __init__(self, path: list[RingKernel], messages: Any) -> None:
         from ringkernel.ring.typed import TypedRing
 
+        self._path = path
         self._first, self._last = path[0], path[-1]
         first, last = self._engines()
         assert first.declaration.input_type is not None
@@ -148,28 +197,48 @@ class _Lent:
         """Put the arrays in the rings' place; on the way out, take the token at a span's edge and put them back."""
         self._chunks.extend(self._arrays)  # a worker that does not come back may reach them for ever
         try:
-            await self._swap(lent=True)
+            await self._put()
             yield
         finally:
-            restore = asyncio.ensure_future(self._swap(lent=False))
+            restore = asyncio.ensure_future(self._restore())
             while not restore.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.shield(restore)
             restore.result()
 
-    async def _swap(self, *, lent: bool) -> None:
+    async def _put(self) -> None:
+        """Swap when nothing is on its way through the chain: what was sent before must not mix with the map."""
+        async with AsyncExitStack() as stack:
+            await self._hold(stack, self._first)
+            if self._last is not self._first:
+                await _drain(self._path)
+                await self._hold(stack, self._last)
+                _check_empty(self._path[1:])
+            self._lend(self._ring, self._output)
+
+    async def _restore(self) -> None:
+        """Stop reading at a span's edge; let what is on its way arrive, as far as it can; swap back."""
+        async with AsyncExitStack() as stack:
+            await self._hold(stack, self._first)
+            if self._last is not self._first:
+                with suppress(RingKernelError, asyncio.TimeoutError):
+                    async with asyncio.timeout(_DRAIN_S):
+                        await _drain(self._path)
+                await self._hold(stack, self._last)
+            self._lend(None, None)
+        self._settle(*self._engines())
+
+    async def _hold(self, stack: AsyncExitStack, kernel: RingKernel) -> None:
+        await stack.enter_async_context(kernel.lock)
+        await stack.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
+
+    def _lend(self, source: TypedRing | None, result: TypedRing | None) -> None:
         first, last = self._engines()
-        source, result = (self._ring, self._output) if lent else (None, None)
-        if self._first is self._last:
-            async with self._first.lock, first.token():
-                first.lend(source, result)
+        if first is last:
+            first.lend(source, result)
         else:
-            async with self._last.lock, last.token():
-                last.lend(None, result)
-            async with self._first.lock, first.token():
-                first.lend(source, None)
-        if not lent:
-            self._settle(first, last)
+            first.lend(source, None)
+            last.lend(None, result)
 
     def _settle(self, first: CompiledEngine, last: CompiledEngine) -> None:
         first.mapped_in += self.source.position()

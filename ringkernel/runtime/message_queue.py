@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration import DEFAULT_QUEUE_SIZE, check_queue_size
-from ringkernel.devices.engine import Engine
 from ringkernel.devices.pacing import Pacer
 from ringkernel.devices.queues import Inlet, Outlet, Ring
 from ringkernel.errors import KernelStateError
 from ringkernel.messages import MessageType
 from ringkernel.ring.objects import ObjectRing
+
+if TYPE_CHECKING:
+    from ringkernel.devices.engine import Engine
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,14 @@ import asyncio
 import logging
 import os
 from asyncio import _get_running_loop as running_loop
-from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ringkernel.declaration import Declaration, declared, find_declaration
 from ringkernel.devices import compiling
 from ringkernel.devices.coroutine import CoroutineEngine
-from ringkernel.devices.engine import Engine
 from ringkernel.devices.host import Host
 from ringkernel.devices.pacing import Pacer, check_timeout
 from ringkernel.errors import (
@@ -33,6 +31,11 @@ from . import mapping, wiring
 from .kernel import RingKernel
 from .message_queue import KernelQueue, as_batch
 from .statistics import KernelStatistics, statistics_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from ringkernel.devices.engine import Engine
 
 logger = logging.getLogger("ringkernel")
 
@@ -124,22 +127,22 @@ class RingKernelRuntime:
         self._host_or_none = Host(running, self._workers, self._pacer)
         return self._host_or_none
 
-    def _kernel(self, kernel_id: str) -> RingKernel:
+    def _kernel(self, kernel_id: str, action: str = "use") -> RingKernel:
         if running_loop() is not self._loop or self._loop is None:
             self._bind()
-        kernel = self._kernels.get(kernel_id)
-        return kernel if kernel is not None else self._known(kernel_id)
+        return self._known(kernel_id, action)
 
-    def _known(self, kernel_id: str) -> RingKernel:
+    def _known(self, kernel_id: str, action: str = "use") -> RingKernel:
         """The kernel, from whatever thread; raises when there is none."""
-        try:
-            return self._kernels[kernel_id]
-        except (KeyError, TypeError):
-            pass
-        if isinstance(kernel_id, str) and declared(kernel_id) is not None:
-            raise KernelStateError(f"kernel {kernel_id!r} is CREATED: declared, not launched; allowed is launch()")
+        if isinstance(kernel_id, str):
+            if kernel_id in self._kernels:
+                return self._kernels[kernel_id]
+            if declared(kernel_id) is not None:
+                raise KernelStateError(
+                    f"cannot {action} kernel {kernel_id!r} while it is CREATED: declared, not launched; allowed is launch()"
+                )
         known = ", ".join(map(repr, self._kernels)) or "none"
-        raise KernelNotFoundError(f"no kernel {kernel_id!r}; launched in this runtime: {known}")
+        raise KernelNotFoundError(f"cannot {action} kernel {kernel_id!r}: it is unknown; launched here are {known}")
 
     # --- lifecycle -------------------------------------------------------------------------------------------
 
@@ -177,13 +180,13 @@ class RingKernelRuntime:
         _check_device(declaration)
         self._launching.add(kernel_id)
         try:
-            engine = await self._new_engine(declaration, host)
-            if self._closed:
-                engine.release()
-                raise KernelStateError(f"the runtime was closed while kernel {kernel_id!r} was being launched")
+            kernel = await self._new_kernel(declaration, host)
         finally:
             self._launching.discard(kernel_id)
-        kernel = self._kernels[kernel_id]
+        if self._closed:
+            kernel.engine.release()
+            raise KernelStateError(f"the runtime was closed while kernel {kernel_id!r} was being launched")
+        self._kernels[kernel_id] = kernel
         kernel.enter(Command.LAUNCH)
         return kernel
 
@@ -197,34 +200,27 @@ class RingKernelRuntime:
                 f"kernel {kernel_id!r} has TERMINATED and cannot be restarted; remove() it to launch the id anew"
             )
 
-    async def _new_engine(self, declaration: Declaration, host: Host) -> Engine:
+    async def _new_kernel(self, declaration: Declaration, host: Host) -> RingKernel:
         compiled = not declaration.is_coroutine
         if compiled or declaration.input_type is not None or declaration.output_type is not None:
             await host.prepare(workers=compiled)
-        span = await compiling.compiled_span(declaration) if compiled else None
-        ends: list[RingKernel] = []
         engine: Engine
         if compiled:
+            span = await compiling.compiled_span(declaration)
             from ringkernel.devices.compiled import CompiledEngine
 
-            engine = CompiledEngine(declaration, span, host, lambda error: self._on_end(ends[0], error))
+            engine = CompiledEngine(declaration, span, host)
         else:
-            engine = CoroutineEngine(declaration, host, lambda error: self._on_end(ends[0], error))
-        kernel = self._new_kernel(declaration, engine)
-        ends.append(kernel)
-        self._kernels[declaration.kernel_id] = kernel
-        return engine
-
-    def _new_kernel(self, declaration: Declaration, engine: Engine) -> RingKernel:
-        assert self._loop is not None
+            engine = CoroutineEngine(declaration, host)
         kernel = RingKernel(
             kernel_id=declaration.kernel_id,
             func=declaration.func,
-            input_queue=KernelQueue(engine, self._loop, output=False),
-            output_queue=KernelQueue(engine, self._loop, output=True),
+            input_queue=KernelQueue(engine, host.loop, output=False),
+            output_queue=KernelQueue(engine, host.loop, output=True),
             device=engine.device,
             engine=engine,
         )
+        engine.on_end = lambda error: self._on_end(kernel, error)
         engine.outlet.refuse = lambda: _refusal(kernel)
         return kernel
 
@@ -238,22 +234,30 @@ class RingKernelRuntime:
             logger.error("kernel %r has failed", kernel.kernel_id, exc_info=error)
 
     async def activate(self, kernel_id: str) -> None:
-        """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states."""
-        await self._start(self._kernel(kernel_id), Command.ACTIVATE)
+        """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
+
+        Cancelled, it has either happened or not: the state says which.
+        """
+        await self._start(self._kernel(kernel_id, "activate"), Command.ACTIVATE)
 
     async def reactivate(self, kernel_id: str) -> None:
-        """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states."""
-        await self._start(self._kernel(kernel_id), Command.REACTIVATE)
+        """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states.
+
+        Cancelled, it has either happened or not: the state says which.
+        """
+        await self._start(self._kernel(kernel_id, "reactivate"), Command.REACTIVATE)
 
     async def _start(self, kernel: RingKernel, command: Command) -> None:
         kernel.check(command)
         async with kernel.lock:
             kernel.check(command)
             before = kernel.state
-            await kernel.engine.start()
-            if kernel.state is before:
-                kernel.enter(command)
-            kernel.task = getattr(kernel.engine, "task", None)
+            try:
+                await kernel.engine.start()
+            finally:
+                if kernel.state is before and kernel.engine.is_running:
+                    kernel.enter(command)
+                kernel.task = getattr(kernel.engine, "task", None)
 
     async def deactivate(self, kernel_id: str) -> None:
         """ACTIVE to DEACTIVATED: when this returns, no further message is taken. They queue up, and wait.
@@ -261,7 +265,7 @@ class RingKernelRuntime:
         Raises `KernelStateError` in other states, or when a handler does not return within 5 s: then nothing has
         changed. Cancelled, the kernel runs on.
         """
-        kernel = self._kernel(kernel_id)
+        kernel = self._kernel(kernel_id, "deactivate")
         kernel.check(Command.DEACTIVATE)
         async with kernel.lock:
             kernel.check(Command.DEACTIVATE)
@@ -278,7 +282,7 @@ class RingKernelRuntime:
 
         Raises `KernelStateError` in other states. Cancelled, the termination goes on by itself.
         """
-        kernel = self._kernel(kernel_id)
+        kernel = self._kernel(kernel_id, "terminate")
         timeout = check_timeout(timeout)
         kernel.check(Command.TERMINATE)
         task = asyncio.ensure_future(self._terminate(kernel, timeout))
@@ -293,7 +297,11 @@ class RingKernelRuntime:
         drain = kernel.state is KernelState.ACTIVE
         kernel.enter(Command.TERMINATE)
         kernel.engine.outlet.close()
-        await kernel.engine.finish(timeout, drain=drain)
+        try:
+            await kernel.engine.finish(timeout, drain=drain)
+        except Exception as error:
+            logger.exception("kernel %r could not be ended properly", kernel.kernel_id)
+            kernel.engine.end(error)  # whatever it was: nobody may wait for this kernel for ever
         await kernel.engine.wait_end()
 
     async def wait(self, kernel_id: str, *, timeout: float | None = None) -> KernelState:
@@ -310,7 +318,7 @@ class RingKernelRuntime:
 
         Raises `KernelStateError` in other states.
         """
-        kernel = self._kernel(kernel_id)
+        kernel = self._kernel(kernel_id, "remove")
         if kernel.state is not KernelState.TERMINATED:
             raise KernelStateError(
                 f"cannot remove kernel {kernel_id!r} while it is {kernel.state.name}; terminate() it first"
@@ -330,10 +338,9 @@ class RingKernelRuntime:
 
     def get_state(self, kernel_id: str) -> KernelState:
         """The state; CREATED for a kernel that is declared and not launched. From any thread."""
-        kernel = self._kernels.get(kernel_id)
-        if kernel is None and isinstance(kernel_id, str) and declared(kernel_id) is not None:
+        if isinstance(kernel_id, str) and kernel_id not in self._kernels and declared(kernel_id) is not None:
             return KernelState.CREATED
-        return self._known(kernel_id).state
+        return self._known(kernel_id, "get the state of").state
 
     def statistics(self, kernel_id: str) -> KernelStatistics:
         """The kernel's counts and times, consistent with each other."""
@@ -350,7 +357,7 @@ class RingKernelRuntime:
             raise KernelStateError(
                 f"kernel {kernel_id!r} is {kernel.state.name}; what it leaves unprocessed is known once it has ended"
             )
-        leftovers = kernel.engine.leftovers
+        leftovers = kernel.engine.leftovers()
         message_type = kernel.engine.declaration.input_type
         if message_type is None:
             return [message for part in leftovers for message in part]
@@ -412,7 +419,7 @@ class RingKernelRuntime:
         try:
             outlet = self._kernels[kernel_id].engine.outlet
         except (KeyError, TypeError):
-            outlet = self._known(kernel_id).engine.outlet
+            outlet = self._known(kernel_id, "send to").engine.outlet
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
         if left <= 0 and pacer.due():
@@ -446,7 +453,7 @@ class RingKernelRuntime:
         try:
             inlet = self._kernels[kernel_id].engine.inlet
         except (KeyError, TypeError):
-            inlet = self._known(kernel_id).engine.inlet
+            inlet = self._known(kernel_id, "receive from").engine.inlet
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
         if left <= 0 and pacer.due():
@@ -468,8 +475,6 @@ class RingKernelRuntime:
 
         An array for typed outputs, a list for objects. Raises what `receive` raises.
         """
-        if max_messages is not None and (not isinstance(max_messages, int) or max_messages < 1):
-            raise ConfigurationError(f"max_messages is {max_messages!r}; it must be 1 or more, or None for all")
         inlet = self._consumer(kernel_id)
         batch = await inlet.get_many(max_messages, timeout)
         message_type = self._kernel(kernel_id).engine.declaration.output_type
@@ -552,6 +557,8 @@ def _check_device(declaration: Declaration) -> None:
             if declaration.is_coroutine
             else "this version of ringkernel has no CUDA device yet"
         )
-        raise DeviceUnavailableError(f'kernel {name!r}: device="{device}" is not available: {reason}; use "cpu" or "auto"')
+        raise DeviceUnavailableError(
+            f'kernel {name!r}: device="{device}" is not available: {reason}; use "cpu" or "auto"'
+        )
     if device == "auto" and not declaration.is_coroutine:
         logger.debug('kernel %r: device "auto" chose "cpu": it is the only one in this version', name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ringkernel.devices.engine import Engine
-from ringkernel.lifecycle import KernelState
+if TYPE_CHECKING:
+    from ringkernel.devices.engine import Engine
+    from ringkernel.lifecycle import KernelState
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def connect(source: RingKernel, target: RingKernel) -> None:
             )
     if target in source.targets:
         raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {target.kernel_id!r}")
-    _fit_types(source.engine, target.engine)
+    _fit_types(source.engine, target.engine, [reader.engine for reader in source.targets])
     ring = source.engine.output
     assert ring is not None
     inlet = source.engine.inlet
@@ -45,11 +45,13 @@ def connect(source: RingKernel, target: RingKernel) -> None:
 
 def _goes_elsewhere(source: RingKernel) -> KernelStateError:
     names = ", ".join(repr(target.kernel_id) for target in source.targets)
-    return KernelStateError(f"the outputs of kernel {source.kernel_id!r} go to {names}; receive at the end of the chain")
+    return KernelStateError(
+        f"the outputs of kernel {source.kernel_id!r} go to {names}; receive at the end of the chain"
+    )
 
 
-def _fit_types(source: Engine, target: Engine) -> None:
-    """Raises `MessageTypeError` if the target cannot read what the source emits."""
+def _fit_types(source: Engine, target: Engine, readers: list[Engine]) -> None:
+    """Raises `MessageTypeError` if the target cannot read what the source emits. `readers` do already."""
     output = source.output
     if output is None:
         raise MessageTypeError(f"connect: kernel {source.kernel_id!r} has no output_type, so it emits nothing")
@@ -58,7 +60,10 @@ def _fit_types(source: Engine, target: Engine) -> None:
     if wanted is None:
         return  # a coroutine kernel that takes anything
     if emitted is None and isinstance(source, CoroutineEngine):
-        source.give_output_type(wanted)
+        for edge, fresh in source.give_output_type(wanted):
+            for reader in readers:
+                if isinstance(reader, CoroutineEngine) and edge in reader.edges:
+                    reader.exchange_input(edge, fresh)
     elif emitted is None or not wanted.matches(emitted):
         raise MessageTypeError(
             f"connect: kernel {source.kernel_id!r} emits {emitted.name if emitted else 'objects'} "

@@ -1,0 +1,53 @@
+"""Fixtures for all tests: a runtime, a clean table of declarations, and the choice of event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from ringkernel import RingKernelRuntime, declaration
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("both_loops") is not None and sys.platform != "win32":
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.fixture(autouse=True)
+def clean_declarations() -> Iterator[None]:
+    """Kernels that a test declares are gone after it."""
+    before = dict(declaration._registry)
+    yield
+    declaration._registry.clear()
+    declaration._registry.update(before)
+
+
+@pytest.fixture
+async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
+    """What the event loop could tell nobody: exceptions in callbacks and in tasks that nobody awaits. Must stay
+    empty, unless the test takes out what it expects."""
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    yield errors
+    assert errors == []
+
+
+@pytest.fixture
+async def runtime(loop_errors: list[dict[str, Any]]) -> AsyncIterator[RingKernelRuntime]:
+    """An entered runtime with one worker, closed after the test."""
+    async with RingKernelRuntime(workers=1) as entered:
+        yield entered

@@ -1,0 +1,79 @@
+"""What several test files need: waiting for a condition, and looking at a kernel's books."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ringkernel import KernelStateError, MessageQueue, QueueEmptyError, RingKernelRuntime
+
+PATIENCE_S = 5.0
+"""How long a test waits for something that should happen at once, on a machine that is busy with other things."""
+
+
+async def eventually(predicate: Callable[[], Any], timeout: float = PATIENCE_S) -> Any:  # noqa: ASYNC109
+    """Wait until `predicate()`, plain or a coroutine, is true; what it returned. Fails the test after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = predicate()
+        if inspect.isawaitable(result):
+            result = await result
+        if result:
+            return result
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not true within {timeout} s: {inspect.getsource(predicate).strip()}")
+        await asyncio.sleep(0.001)
+
+
+async def turns(count: int = 10) -> None:
+    """Let everything in the event loop that is ready run, `count` times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def within(awaitable: Any, timeout: float = PATIENCE_S) -> Any:  # noqa: ASYNC109
+    """The result of something that should not hang. Fails the test after `timeout` s."""
+    try:
+        async with asyncio.timeout(timeout) as scope:
+            return await awaitable
+    except TimeoutError:
+        if scope.expired():
+            raise AssertionError(f"did not end within {timeout} s") from None
+        raise
+
+
+async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task for an operation that has to wait, once it stands in the queue's line."""
+
+    def length() -> int:
+        counts = queue.statistics()
+        return counts.waiting_putters + counts.waiting_getters
+
+    before = length()
+    task = asyncio.create_task(operation)
+    await eventually(lambda: length() > before)
+    return task
+
+
+def drain(runtime: RingKernelRuntime, kernel_id: str) -> list[Any]:
+    """All outputs that wait, without waiting for more."""
+    outputs: list[Any] = []
+    while True:
+        try:
+            outputs.append(runtime.receive_nowait(kernel_id))
+        except (QueueEmptyError, KernelStateError):
+            return outputs
+
+
+def check_books(runtime: RingKernelRuntime, kernel_id: str) -> Any:
+    """Assert that no message of a kernel at rest is unaccounted for. Its statistics."""
+    counts = runtime.statistics(kernel_id)
+    handled = counts.processed + counts.failed + counts.in_flight
+    assert counts.accepted == handled + counts.unprocessed, counts
+    assert counts.input_depth == counts.unprocessed, counts
+    assert counts.emitted == counts.received + counts.output_depth, counts
+    assert min(counts.processed, counts.failed, counts.in_flight, counts.unprocessed, counts.output_depth) >= 0, counts
+    return counts

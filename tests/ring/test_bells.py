@@ -1,0 +1,708 @@
+"""Waking: no ring is lost and none is linked twice, whoever rings when, whatever the sleeper sleeps on."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import operator
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from helpers import eventually
+from numba import njit, types
+
+from ringkernel.devices.party import LoopParty
+from ringkernel.devices.worker_loop import park
+from ringkernel.messages import MessageType
+from ringkernel.ring import descriptor
+from ringkernel.ring.bell import ring_bell, take_inbox
+from ringkernel.ring.cpu import compile_entry, specializer
+from ringkernel.ring.descriptor import Waker, new_waker
+from ringkernel.ring.host import host_api
+from ringkernel.ring.layout import (
+    ARMED,
+    BELL,
+    BELL_DTYPE,
+    BLOCK,
+    BLOCK_DTYPE,
+    FREE,
+    LINE,
+    NEVER,
+    PARTY,
+    PARTY_DTYPE,
+    QUIET,
+    RUNG,
+    SEAT,
+    SEAT_DTYPE,
+)
+from ringkernel.ring.memory import Arena
+from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, store, store_release
+from ringkernel.ring.turn import rest
+from ringkernel.ring.typed import TypedRing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEADLINE_S = 60.0
+BELL_SIZE = BELL_DTYPE.itemsize
+BELL_STATE, BELL_NEXT = BELL.state, BELL.next_address
+
+_give_way = types.ExternalFunction("sched_yield", types.intc())
+
+
+# --- a party with bells, without an event loop -------------------------------------------------------------------
+
+
+class Party:
+    """A party and bells in plain memory. `cells` are words that say how often something has happened."""
+
+    def __init__(self, n_bells: int, *, standing: bool = True, blocking: bool = False) -> None:
+        self.arena = Arena()
+        self.api = host_api()
+        self.waker = new_waker(blocking=blocking)
+        self.region = self.arena.allocate(PARTY_DTYPE.itemsize)
+        self.address = self.region.address
+        self.region.view(PARTY_DTYPE)["fd"] = self.waker.write_fd
+        self.bells = self.arena.allocate(n_bells * BELL_SIZE)
+        self.n_bells = n_bells
+        records = self.bells.view(BELL_DTYPE, n_bells)
+        records["party_address"] = self.address
+        records["tag"] = np.arange(n_bells)
+        records["standing"] = int(standing)
+        records["state"] = ARMED
+        self.tags = np.zeros(n_bells + 8, np.int64)
+
+    def bell(self, i: int) -> int:
+        return self.bells.address + i * BELL_SIZE
+
+    def collect(self, room: int | None = None) -> list[int]:
+        count = self.api.collect_tags(self.address, int(self.tags.ctypes.data), room or self.n_bells)
+        return list(self.tags[:count].tolist())
+
+    def close(self) -> None:
+        self.waker.recycle()
+
+
+@pytest.fixture
+def new_party() -> Iterator[Callable[..., Party]]:
+    made: list[Party] = []
+
+    def make(*args: Any, **options: Any) -> Party:
+        made.append(Party(*args, **options))
+        return made[-1]
+
+    yield make
+    for party in made:
+        party.close()
+
+
+def test_a_bell_is_collected_once_however_often_it_is_rung(new_party: Callable[..., Party]) -> None:
+    party = new_party(3)
+    for _ in range(5):
+        party.api.ring_bell(party.bell(1))
+    assert party.collect() == [1]
+    assert party.collect() == []
+
+
+def test_bells_are_collected_in_the_order_of_ringing(new_party: Callable[..., Party]) -> None:
+    party = new_party(5)
+    for i in (3, 0, 4, 1):
+        party.api.ring_bell(party.bell(i))
+    assert party.collect() == [3, 0, 4, 1]
+
+
+def test_a_standing_bell_rings_again_and_another_only_when_armed(new_party: Callable[..., Party]) -> None:
+    standing, single = new_party(1), new_party(1, standing=False)
+    for party in (standing, single):
+        party.api.ring_bell(party.bell(0))
+        assert party.collect() == [0]
+        party.api.ring_bell(party.bell(0))
+    assert standing.collect() == [0]
+    assert single.collect() == []
+    single.api.arm_bell(single.bell(0))
+    assert single.collect() == []  # to arm is not to ring
+    single.api.ring_bell(single.bell(0))
+    assert single.collect() == [0]
+
+
+def test_a_quiet_bell_does_not_ring(new_party: Callable[..., Party]) -> None:
+    party = new_party(1)
+    assert party.api.quiet_bell(party.bell(0)) == ARMED
+    party.api.ring_bell(party.bell(0))
+    assert party.collect() == []
+    party.api.arm_bell(party.bell(0))
+    party.api.ring_bell(party.bell(0))
+    assert party.api.quiet_bell(party.bell(0)) == RUNG  # too late: it is in the inbox
+    assert party.collect() == [0]
+
+
+def test_arming_a_bell_that_waits_in_the_inbox_does_not_link_it_twice(new_party: Callable[..., Party]) -> None:
+    party = new_party(2, standing=False)
+    for i in (0, 1):
+        party.api.ring_bell(party.bell(i))
+    for i in (0, 1):
+        party.api.arm_bell(party.bell(i))
+        party.api.ring_bell(party.bell(i))
+    assert party.collect() == [0, 1]
+
+
+def test_what_does_not_fit_is_collected_later(new_party: Callable[..., Party]) -> None:
+    party = new_party(10)
+    for i in range(10):
+        party.api.ring_bell(party.bell(i))
+    seen = [party.collect(4) for _ in range(3)]
+    assert [len(tags) for tags in seen] == [4, 4, 2]
+    assert sorted(functools.reduce(operator.iadd, seen, [])) == list(range(10))
+
+
+def test_a_door_leads_to_who_stands_behind_it_now(new_party: Callable[..., Party]) -> None:
+    party = new_party(2)
+    door = party.arena.allocate(LINE)
+    ring_door, write = party.api.ring_door, party.api.write_word
+    assert ring_door(0) == 0
+    assert ring_door(door.address) == 0
+    write(door.address, party.bell(0))
+    ring_door(door.address)
+    write(door.address, party.bell(1))
+    ring_door(door.address)
+    assert party.collect() == [0, 1]
+
+
+def test_only_a_sleeper_is_written_to(new_party: Callable[..., Party]) -> None:
+    party = new_party(2)
+    party.api.write_word(party.address + PARTY.parked, 0)
+    assert party.api.ring_bell(party.bell(0)) == 0
+    with pytest.raises(BlockingIOError):
+        party.waker.clear()
+    party.collect()  # which says that it sleeps from now on
+    assert party.api.ring_bell(party.bell(0)) == 1
+    assert party.api.ring_bell(party.bell(1)) == 0  # it is awake already
+    party.waker.clear()
+
+
+# --- many threads ring -------------------------------------------------------------------------------------------
+
+
+def ring_round(cells: int, bells: int, n_bells: int, rounds: int, abort: int) -> int:
+    """Count up one cell per round, and ring the bell that belongs to it. The cells have this one writer."""
+    for i in range(rounds):
+        if load_acquire(abort) != 0:
+            return i
+        index = i % n_bells
+        store_release(cells + 8 * index, load(cells + 8 * index) + 1)
+        fence()
+        ring_bell(bells + BELL_SIZE * index)
+        if i & 63 == 0:
+            _give_way()
+    return rounds
+
+
+@pytest.fixture(scope="module")
+def ring_loop() -> Any:
+    return compile_entry(ring_round, 5, nogil=True)
+
+
+class Threads:
+    """Compiled loops in threads, that end by themselves or when `abort` is set."""
+
+    def __init__(self, *calls: Callable[[int], int]) -> None:
+        self._abort = np.zeros(1, np.int64)
+        self.results: list[int | None] = [None] * len(calls)
+        self.threads = [threading.Thread(target=self._run, args=(i, call)) for i, call in enumerate(calls)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, i: int, call: Callable[[int], int]) -> None:
+        self.results[i] = call(int(self._abort.ctypes.data))
+
+    def alive(self) -> bool:
+        return any(thread.is_alive() for thread in self.threads)
+
+    def stop(self) -> None:
+        host_api().write_word(int(self._abort.ctypes.data), 1)
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(("n_bells", "room"), [(1, 1), (3, 3), (8, 3), (64, 64)])
+def test_no_ring_of_many_threads_is_lost_or_linked_twice(
+    new_party: Callable[..., Party], ring_loop: Any, n_bells: int, room: int
+) -> None:
+    """Allowed: a bell is reported at most once per collection, and what it stands for is complete at the last report.
+
+    Not allowed: a cell that counted up after the last report of its bell; a list that does not end.
+    """
+    n_threads, rounds = 3, 60_000
+    party = new_party(n_bells)
+    cells = np.zeros((n_threads, max(16, n_bells)), np.int64)
+    seen = np.zeros_like(cells)
+    threads = Threads(
+        *(
+            lambda abort, row=row: ring_loop(int(row.ctypes.data), party.bell(0), n_bells, rounds, abort)
+            for row in cells
+        )
+    )
+    deadline = time.monotonic() + DEADLINE_S
+    reports = 0
+    try:
+        finished = False
+        while True:
+            tags = party.collect(room)
+            assert len(set(tags)) == len(tags)
+            reports += len(tags)
+            for tag in tags:
+                seen[:, tag] = cells[:, tag]
+            if finished and not tags:
+                break
+            finished = not threads.alive()
+            assert time.monotonic() < deadline
+    finally:
+        threads.stop()
+    assert threads.results == [rounds] * n_threads
+    assert cells.sum() == n_threads * rounds
+    assert (seen == cells).all()
+    assert reports > n_bells
+
+
+# --- sleeping and waking -----------------------------------------------------------------------------------------
+
+
+def sleeper(party: int, scratch: int, words: int, total: int, abort: int) -> int:
+    """Park until the bell rings; answer each count. words: count, and on other lines the answer and the bell."""
+    bell = load(words + 256)
+    seen = 0
+    while seen < total and load_acquire(abort) == 0:
+        rung = take_inbox(party)
+        if rung != 0:
+            store_release(bell + BELL_STATE, ARMED)
+            fence()
+            seen = load_acquire(words)
+            store_release(words + 128, seen)
+        else:
+            park(party, scratch)
+    return seen
+
+
+def careless_sleeper(party: int, scratch: int, words: int, total: int, abort: int) -> int:
+    """One that looks, goes to sleep, and has forgotten to say so."""
+    bell = load(words + 256)
+    seen = 0
+    while seen < total and load_acquire(abort) == 0:
+        rung = take_inbox(party)
+        if rung != 0:
+            store_release(bell + BELL_STATE, ARMED)
+            fence()
+            seen = load_acquire(words)
+            store_release(words + 128, seen)
+        else:
+            sleep_on(load(party + 136), scratch)
+    return seen
+
+
+def rouser(words: int, total: int, pause: int, abort: int) -> int:
+    """Count up, ring, and wait for the answer; after a pause that varies, so that it meets the sleeper everywhere."""
+    bell = load(words + 256)
+    for i in range(1, total + 1):
+        store_release(words, i)
+        fence()
+        ring_bell(bell)
+        while load_acquire(words + 128) < i:
+            if load_acquire(abort) != 0:
+                return i - 1
+            _give_way()
+        idle = words + 384
+        for _ in range(i * 37 % pause):
+            store(idle, load(idle) + 1)
+    return total
+
+
+def compile_loop(function: Callable[..., Any], n_arguments: int, *, timed: bool) -> Any:
+    """As `compile_entry` does it, for either kind of sleep."""
+    signature = types.int64(*[types.int64] * n_arguments)
+    dispatcher = njit(signature, error_model="numpy", nogil=True)(specializer(timed).rebind(function))
+    return dispatcher.overloads[dispatcher.signatures[0]].entry_point
+
+
+@pytest.fixture
+def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Sleep on this from now on."""
+    kind = str(request.param)
+    if kind == "eventfd" and not hasattr(os, "eventfd"):
+        pytest.skip("no eventfd on this system")
+    monkeypatch.setattr(descriptor, "WAKE_MECHANISM", kind)
+    monkeypatch.setattr(descriptor, "_free", [])
+    return kind
+
+
+MECHANISMS = pytest.mark.parametrize("mechanism", ["eventfd", "pipe", "timed"], indirect=True)
+ROUNDS = {"eventfd": 5_000, "pipe": 5_000, "timed": 1_000}
+
+
+def sleep_and_wake(party: Party, sleep: Any, wake: Any, total: int, patience_s: float) -> list[int | None]:
+    """Run both loops to their end, or abort them after a while. What they returned."""
+    words = np.zeros(64, np.int64)
+    words[32] = party.bell(0)
+    scratch = np.zeros(1, np.int64)
+    address = int(words.ctypes.data)
+    threads = Threads(
+        lambda abort: sleep(party.address, int(scratch.ctypes.data), address, total, abort),
+        lambda abort: wake(address, total, 4_000, abort),
+    )
+    deadline = time.monotonic() + patience_s
+    for thread in threads.threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    host_api().write_word(int(threads._abort.ctypes.data), 1)
+    if threads.alive():
+        party.waker.wake()
+    threads.stop()
+    return threads.results
+
+
+@MECHANISMS
+def test_no_wake_up_of_a_parked_thread_is_lost(new_party: Callable[..., Party], mechanism: str) -> None:
+    total = ROUNDS[mechanism]
+    party = new_party(1, standing=False, blocking=True)
+    timed = mechanism == "timed"
+    sleep, wake = compile_loop(sleeper, 5, timed=timed), compile_loop(rouser, 4, timed=timed)
+    assert sleep_and_wake(party, sleep, wake, total, DEADLINE_S) == [total, total]
+    parks = int(party.region.view(PARTY_DTYPE)["parks"][0])
+    assert parks > total // 100  # it did sleep, again and again
+
+
+def test_the_test_of_wake_ups_notices_a_lost_one(new_party: Callable[..., Party]) -> None:
+    assert PARTY.fd == 136
+    party = new_party(1, standing=False, blocking=True)
+    sleep, wake = compile_loop(careless_sleeper, 5, timed=False), compile_loop(rouser, 4, timed=False)
+    assert sleep_and_wake(party, sleep, wake, 100_000, 0.5) != [100_000, 100_000]
+
+
+# --- the event loop as a party -----------------------------------------------------------------------------------
+
+
+@MECHANISMS
+@pytest.mark.parametrize("standing", [True, False])
+async def test_no_wake_up_of_the_event_loop_is_lost(mechanism: str, standing: bool) -> None:
+    total = 300 if mechanism == "timed" else 2_000
+    party = LoopParty(asyncio.get_running_loop())
+    api = party.api
+    words = np.zeros(64, np.int64)
+    address = int(words.ctypes.data)
+    done = asyncio.Event()
+    answers: list[int] = []
+
+    def answer() -> None:
+        if not standing:
+            bell.arm()
+        count = api.read_word(address)
+        answers.append(count)
+        api.write_word(address + 128, count)
+        if count == total:
+            done.set()
+
+    bell = party.bell(answer, standing=standing)
+    bell.arm()
+    words[32] = bell.address
+    wake = compile_loop(rouser, 4, timed=mechanism == "timed")
+    threads = Threads(lambda abort: wake(address, total, 4_000, abort))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await done.wait()
+    finally:
+        threads.stop()
+        bell.release()
+        party.close()
+    assert threads.results == [total]
+    assert answers == sorted(answers)
+
+
+async def test_more_bells_than_fit_at_once_are_all_answered() -> None:
+    party = LoopParty(asyncio.get_running_loop())
+    answered: list[int] = []
+    bells = [party.bell(lambda i=i: answered.append(i), standing=True) for i in range(600)]
+    for bell in bells:
+        party.api.ring_bell(bell.address)
+    await eventually(lambda: len(answered) >= 600)
+    assert sorted(answered) == list(range(600))
+    party.close()
+
+
+async def test_a_late_ring_of_a_retired_bell_runs_nothing() -> None:
+    party = LoopParty(asyncio.get_running_loop())
+    answered: list[str] = []
+    rung = party.bell(lambda: answered.append("rung"), standing=True)
+    quiet = party.bell(lambda: answered.append("quiet"), standing=True)
+    other = party.bell(lambda: answered.append("other"), standing=True)
+    party.api.ring_bell(rung.address)
+    rung.release()
+    quiet.release()
+    party.api.ring_bell(quiet.address)
+    fresh = [party.bell(lambda: answered.append("fresh"), standing=True) for _ in range(3)]
+    assert rung.address not in {bell.address for bell in fresh}  # it still hangs in the inbox
+    party.api.ring_bell(other.address)
+    await eventually(lambda: "other" in answered)
+    assert answered == ["other"]
+    reused = [party.bell(lambda: answered.append("reused"), standing=True) for _ in range(3)]
+    assert rung.address in {bell.address for bell in reused}  # now it has come out
+    party.api.ring_bell(rung.address)
+    await eventually(lambda: "reused" in answered)
+    party.close()
+
+
+async def test_a_bell_that_is_retired_by_another_ones_callback_stays_silent() -> None:
+    party = LoopParty(asyncio.get_running_loop())
+    answered: list[str] = []
+    second = party.bell(lambda: answered.append("second"), standing=True)
+
+    def retire() -> None:
+        answered.append("first")
+        second.release()
+
+    first = party.bell(retire, standing=True)
+    party.api.ring_bell(first.address)
+    party.api.ring_bell(second.address)
+    await eventually(lambda: answered)
+    assert answered == ["first"]
+    party.close()
+
+
+async def test_a_callback_that_raises_takes_no_other_ring_with_it() -> None:
+    loop = asyncio.get_running_loop()
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    party = LoopParty(loop)
+    answered: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("a bug in a callback")
+
+    bells = [party.bell(fail, standing=True), party.bell(lambda: answered.append(1), standing=True)]
+    for bell in bells:
+        party.api.ring_bell(bell.address)
+    try:
+        await eventually(lambda: complaints)
+        await eventually(lambda: answered == [1], timeout=1.0)
+    finally:
+        party.close()
+
+
+async def test_a_closed_party_is_not_written_to() -> None:
+    party = LoopParty(asyncio.get_running_loop())
+    bell = party.bell(lambda: None, standing=True)
+    waker = party._waker
+    party.close()
+    assert party.api.ring_bell(bell.address) == 0
+    with pytest.raises(BlockingIOError):
+        waker.clear()
+    party.close()  # twice is fine
+
+
+# --- a kernel that rests -----------------------------------------------------------------------------------------
+
+
+class RestingKernel:
+    """A seat, a block, an input and an output of 4 slots, and the party of a worker."""
+
+    def __init__(self) -> None:
+        self.arena = arena = Arena()
+        message_type = MessageType(np.int64)
+        self.input, self.output = TypedRing(arena, message_type, 4), TypedRing(arena, message_type, 4)
+        edge, self.taker = self.input.add_edge(), self.output.add_edge()
+        self.api = self.input.api
+        self.party = arena.allocate(PARTY_DTYPE.itemsize)
+        self.party.view(PARTY_DTYPE)["fd"] = -1
+        self.block = arena.allocate(BLOCK_DTYPE.itemsize + LINE)
+        record = self.block.view(BLOCK_DTYPE)[0]
+        record["inputs"], record["n_inputs"] = BLOCK_DTYPE.itemsize, 1
+        record["output"], record["max_outputs"] = self.output.address - self.block.address, 1
+        self.block.view(np.dtype(np.int64), 1, BLOCK_DTYPE.itemsize)[0] = edge.address - self.block.address
+        self.seat = arena.allocate(SEAT_DTYPE.itemsize)
+        seat = self.seat.view(SEAT_DTYPE)[0]
+        seat["state"], seat["owner"] = RUNG, FREE
+        seat["party_address"], seat["block_address"] = self.party.address, self.block.address
+        self.door = arena.allocate(LINE)
+        self.api.write_word(self.door.address, self.seat.address)
+        edge.set_door(self.door.address)
+        self.output.set_door(self.door.address)
+
+    def word(self, offset: int) -> int:
+        return self.api.read_word(self.seat.address + offset)
+
+    def is_rung(self) -> bool:
+        inbox = self.api.read_word(self.party.address + PARTY.inbox_address)
+        return self.word(SEAT.state) == RUNG and inbox == self.seat.address
+
+
+@pytest.fixture(scope="module")
+def compiled_rest() -> Any:
+    return compile_entry(rest, 1)
+
+
+def test_an_idle_kernel_rests_and_a_message_rings_it(compiled_rest: Any) -> None:
+    kernel = RestingKernel()
+    assert compiled_rest(kernel.seat.address) == 1
+    assert (kernel.word(SEAT.state), kernel.word(SEAT.owner)) == (ARMED, FREE)
+    assert kernel.input.offer(7)
+    assert kernel.is_rung()
+
+
+def test_a_kernel_with_input_and_room_does_not_rest(compiled_rest: Any) -> None:
+    kernel = RestingKernel()
+    assert kernel.input.offer(7)
+    assert compiled_rest(kernel.seat.address) == 0
+    assert (kernel.word(SEAT.state), kernel.word(SEAT.owner)) == (RUNG, FREE)
+
+
+@pytest.mark.parametrize("blocked", [1, 0], ids=["found blocked", "message came between its turn and its rest"])
+def test_a_kernel_that_rests_on_a_full_output_is_rung_by_room(compiled_rest: Any, blocked: int) -> None:
+    """Its last turn saw no input, or saw that there was no room: both ways somebody has to tell it of room."""
+    kernel = RestingKernel()
+    kernel.api.publish(kernel.output.address, 4)
+    kernel.api.write_word(kernel.block.address + BLOCK.blocked, blocked)
+    assert kernel.input.offer(7)
+    assert compiled_rest(kernel.seat.address) == 1
+    assert not kernel.is_rung()
+    assert kernel.taker.look(0) == 4
+    kernel.taker.take_many(4)
+    assert kernel.is_rung()
+
+
+def test_a_command_rings_a_resting_kernel(compiled_rest: Any) -> None:
+    kernel = RestingKernel()
+    assert compiled_rest(kernel.seat.address) == 1
+    kernel.api.give_command(kernel.block.address, 1, 1, kernel.door.address)
+    assert kernel.is_rung()
+
+
+def test_a_kernel_that_was_taken_away_does_not_rest(compiled_rest: Any) -> None:
+    kernel = RestingKernel()
+    assert kernel.api.revoke(kernel.seat.address, 0) == FREE
+    assert compiled_rest(kernel.seat.address) == 0
+
+
+# --- descriptors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mechanism", ["eventfd", "pipe"], indirect=True)
+def test_a_recycled_waker_is_used_again_and_brings_no_old_wake_ups(mechanism: str) -> None:
+    waker = new_waker(blocking=True)
+    for _ in range(3):
+        waker.wake()
+    waker.recycle()
+    again = new_waker(blocking=False)
+    assert again is waker
+    with pytest.raises(BlockingIOError):
+        again.clear()
+    again.wake()
+    again.clear()
+    os.fstat(again.read_fd)  # it was never closed
+    os.fstat(again.write_fd)
+    assert new_waker(blocking=False) is not again
+    again.recycle()
+
+
+@pytest.mark.parametrize("mechanism", ["eventfd", "pipe"], indirect=True)
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_waker_blocks_when_it_was_asked_to(mechanism: str, blocking: bool) -> None:
+    waker = new_waker(blocking=not blocking)
+    waker.recycle()
+    waker = new_waker(blocking=blocking)
+    assert os.get_blocking(waker.read_fd) is blocking
+    waker.recycle()
+
+
+def test_descriptors_are_not_inherited_by_programs_that_are_started() -> None:
+    waker = new_waker(blocking=False)
+    assert not os.get_inheritable(waker.read_fd)
+    assert not os.get_inheritable(waker.write_fd)
+    waker.recycle()
+
+
+def test_timed_wakers_have_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptor, "WAKE_MECHANISM", "timed")
+    monkeypatch.setattr(descriptor, "_free", [])
+    waker = new_waker(blocking=True)
+    waker.wake()
+    waker.clear()
+    waker.recycle()
+    assert (waker.read_fd, waker.write_fd) == (-1, -1)
+    assert isinstance(waker, Waker)
+
+
+FORK = """
+import os, sys
+from ringkernel.ring import descriptor
+descriptor.WAKE_MECHANISM = sys.argv[1]
+from ringkernel.ring.descriptor import new_waker
+held, free = new_waker(blocking=False), new_waker(blocking=False)
+free.recycle()
+held.wake()
+child = os.fork()
+if child == 0:
+    fresh = new_waker(blocking=False)
+    mine = (fresh.read_fd, fresh.write_fd)
+    inherited = {held.read_fd, held.write_fd, free.read_fd, free.write_fd}
+    held.recycle()  # does nothing here
+    os._exit(1 if inherited & set(mine) or new_waker(blocking=False) is held else 0)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+held.clear()  # raises if the child has taken the wake-up away
+assert new_waker(blocking=False) is free
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("kind", ["eventfd", "pipe"])
+def test_a_forked_child_leaves_its_parents_descriptors_alone(kind: str) -> None:
+    if kind == "eventfd" and not hasattr(os, "eventfd"):
+        pytest.skip("no eventfd on this system")
+    done = subprocess.run(  # noqa: S603 (our own interpreter)
+        [sys.executable, "-W", "error", "-c", FORK, kind], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+PARTY_FORK = """
+import asyncio, os, sys
+from ringkernel.devices.party import LoopParty
+
+async def main():
+    party = LoopParty(asyncio.get_running_loop())
+    answered = asyncio.Event()
+    bell = party.bell(answered.set, standing=True)
+    if sys.argv[1] == "wakes":
+        party.api.ring_bell(bell.address)
+    child = os.fork()
+    if child == 0:
+        if sys.argv[1] == "wakes":
+            party._on_wake()  # as the child's copy of the loop does: both select on the same epoll
+        party.close()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    party.api.ring_bell(bell.address)
+    await asyncio.wait_for(answered.wait(), 10)
+    party.close()
+    return code
+
+sys.exit(asyncio.run(main()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("child", ["closes", "wakes"])
+def test_a_party_goes_on_in_the_parent_whatever_a_forked_child_does(child: str) -> None:
+    done = subprocess.run(  # noqa: S603 (our own interpreter)
+        [sys.executable, "-c", PARTY_FORK, child], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_constants_that_compiled_loops_here_use() -> None:
+    assert (BELL_STATE, BELL_NEXT) == (0, 8)
+    assert QUIET not in (ARMED, RUNG)
+    assert NEVER > 2**60

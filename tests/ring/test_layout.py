@@ -1,0 +1,235 @@
+"""Where the shared words live: one writer per line, one truth for offsets, no pointers where none may be."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from helpers import eventually
+
+import ringkernel
+from ringkernel import RingKernelRuntime, ring_kernel
+from ringkernel.ring import layout
+from ringkernel.ring.layout import LINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECORDS = {
+    "Ring": (layout.RING_DTYPE, layout.RING),
+    "Edge": (layout.EDGE_DTYPE, layout.EDGE),
+    "Block": (layout.BLOCK_DTYPE, layout.BLOCK),
+    "Bell": (layout.BELL_DTYPE, layout.BELL),
+    "Seat": (layout.SEAT_DTYPE, layout.SEAT),
+    "Party": (layout.PARTY_DTYPE, layout.PARTY),
+}
+
+WRITERS: dict[str, dict[str, str]] = {
+    # who writes each word, by the design; "shared" words are changed by read-modify-write only
+    "Ring": {
+        "tail": "producer",
+        "wanted": "producer",
+        "next": "producer",
+        "low": "producer",
+        "slots": "host",
+        "capacity": "host",
+        "itemsize": "host",
+        "edges": "host",
+        "n_edges": "host",
+        "n_open": "host",
+        "door_address": "host",
+    },
+    "Edge": {
+        "head": "consumer",
+        "limit": "host",
+        "closed": "host",
+        "watch": "host",
+        "watch_door_address": "host",
+        "ring": "host",
+        "door_address": "host",
+    },
+    "Block": {
+        **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
+        **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_bell_address"), "host"),
+        **dict.fromkeys(("command", "epoch"), "host"),
+        **dict.fromkeys(("status", "echo", "blocked", "state_version"), "poller"),
+        **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
+        **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks"), "poller"),
+        **dict.fromkeys(("fault_index", "fault_info", "fault_edge", "fault_count", "histogram"), "poller"),
+    },
+    "Seat": {
+        **dict.fromkeys(("state", "next_address", "party_address", "owner"), "shared"),
+        **dict.fromkeys(("hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"),
+        "block_address": "host",
+    },
+    "Party": {
+        "inbox_address": "anyone",
+        **dict.fromkeys(("parked", "fd"), "shared"),
+        **dict.fromkeys(("stop", "min_patience", "max_patience"), "host"),
+        **dict.fromkeys(("hot_address", "n_hot", "turns", "current_address", "parks", "patience"), "worker"),
+    },
+}
+
+
+def lines_of(dtype: np.dtype[Any], name: str) -> range:
+    field, offset = dtype.fields[name][:2]  # type: ignore[index]
+    return range(offset // LINE, (offset + field.itemsize - 1) // LINE + 1)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_line_has_one_writer(name: str) -> None:
+    dtype, _ = RECORDS[name]
+    assert set(WRITERS[name]) == set(dtype.names or ())  # a new word needs a writer
+    by_line: dict[int, set[str]] = {}
+    for word, writer in WRITERS[name].items():
+        for line in lines_of(dtype, word):
+            by_line.setdefault(line, set()).add(writer)
+    assert all(len(writers) == 1 for writers in by_line.values()), by_line
+
+
+@pytest.mark.parametrize(
+    ("record", "one", "other"),
+    [
+        # words that two threads use at the same time, each its own: on lines of their own
+        ("Ring", "tail", "next"),
+        ("Ring", "tail", "capacity"),
+        ("Edge", "head", "limit"),
+        ("Edge", "limit", "door_address"),
+        ("Block", "command", "status"),
+        ("Block", "magic", "command"),
+        ("Block", "status", "ledger_version"),
+        ("Seat", "owner", "hot_address"),
+        ("Party", "inbox_address", "parked"),
+        ("Party", "parked", "stop"),
+        ("Party", "stop", "hot_address"),
+    ],
+)
+def test_words_of_different_writers_are_a_line_apart(record: str, one: str, other: str) -> None:
+    dtype, _ = RECORDS[record]
+    assert not set(lines_of(dtype, one)) & set(lines_of(dtype, other))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_offsets_and_dtype_say_the_same(name: str) -> None:
+    dtype, offsets = RECORDS[name]
+    assert offsets._fields == dtype.names
+    for field in offsets._fields:
+        assert getattr(offsets, field) == dtype.fields[field][1]
+        assert getattr(offsets, field) % 8 == 0
+        assert dtype.fields[field][0].base == np.dtype(np.int64)
+    assert dtype.itemsize % LINE == 0
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_words_do_not_overlap(name: str) -> None:
+    dtype, _ = RECORDS[name]
+    spans = sorted((offset, offset + field.itemsize) for field, offset in (f[:2] for f in dtype.fields.values()))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert spans[-1][1] <= dtype.itemsize
+
+
+def test_a_seat_can_be_rung_as_a_bell() -> None:
+    for word in ("state", "next_address", "party_address"):
+        assert getattr(layout.SEAT, word) == getattr(layout.BELL, word)
+
+
+def test_a_fixed_bell_stands_behind_its_own_door() -> None:
+    assert layout.BELL.door > layout.BELL.party_address
+    assert layout.BELL_DTYPE.itemsize == LINE
+
+
+def test_a_line_is_128_bytes_and_never_is_out_of_reach() -> None:
+    assert LINE == 128
+    assert 2**61 < layout.NEVER < 2**63 - 2**40  # a sum with a capacity stays an int64
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        (layout.ARMED, layout.RUNG, layout.QUIET),
+        (layout.FREE, layout.CLAIMED, layout.COMMIT, layout.REVOKED, layout.GONE),
+    ],
+)
+def test_states_are_told_apart(group: tuple[int, ...]) -> None:
+    assert len(set(group)) == len(group)
+
+
+# --- no pointers in what may be mapped elsewhere -----------------------------------------------------------------
+
+
+def words(engine: Any) -> Iterator[tuple[str, int]]:
+    """Every word of a kernel's block, rings, edges and tables, with the name of its field."""
+    api = engine._api
+    rings = [edge.ring for edge in engine.edges] + [engine.output]
+    edges = [*engine.edges, *engine.output.edges]
+    records = [("Block", engine.block)]
+    records += [("Ring", ring.address) for ring in rings] + [("Edge", edge.address) for edge in edges]
+    for name, address in records:
+        dtype, _ = RECORDS[name]
+        for field in dtype.names or ():
+            item, offset = dtype.fields[field][:2]  # type: ignore[index]
+            for at in range(offset, offset + item.itemsize, 8):
+                yield f"{name}.{field}", api.read_word(address + at)
+    for i in range(len(engine.edges)):
+        yield "inputs table", api.read_word(engine.block + api.read_word(engine.block + layout.BLOCK.inputs) + 8 * i)
+    for ring in rings:
+        table = ring.address + api.read_word(ring.address + layout.RING.edges)
+        for i in range(len(ring.edges)):
+            yield "edge table", api.read_word(table + 8 * i)
+
+
+def looks_like_a_pointer(value: int, near: list[int]) -> bool:
+    """Whether a word points into the memory of this process: an offset is small, an address is near an address."""
+    return any(abs(value - address) < 2**34 for address in near) and value > 2**34
+
+
+async def test_only_words_named_address_hold_addresses(runtime: RingKernelRuntime) -> None:
+    @ring_kernel("layout", input_type=np.int64, output_type=np.int64, queue_size=16)
+    def handler(msg: Any, out: Any) -> None:
+        out.value = msg.value + 1
+
+    kernel = await runtime.launch("layout")
+    await runtime.activate("layout")
+    for i in range(40):
+        await runtime.send("layout", i)
+        assert await runtime.receive("layout") == i + 1
+    engine = kernel.engine
+    near = [engine.block, engine.span.address, id(engine)]
+    found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
+    assert {name for name in found if not name.endswith("_address")} == set()
+    assert "Block.span_address" in found  # the check does find addresses
+    assert "Block.status_bell_address" in found
+
+
+async def test_a_failed_kernel_leaves_no_pointer_behind_either(runtime: RingKernelRuntime) -> None:
+    @ring_kernel("fails", input_type=np.int64, output_type=np.int64, queue_size=16)
+    def handler(msg: Any, out: Any) -> None:
+        if msg.value == 1:
+            raise ValueError("one")
+        out.value = msg.value
+
+    kernel = await runtime.launch("fails")
+    await runtime.activate("fails")
+    await runtime.send("fails", 1)
+    with pytest.raises(ringkernel.KernelFailedError):
+        await runtime.receive("fails", timeout=10)
+    await eventually(lambda: kernel.error is not None)
+    engine = kernel.engine
+    near = [engine.block, engine.span.address, id(engine)]
+    found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
+    assert {name for name in found if not name.endswith("_address")} == set()
+
+
+async def test_a_block_says_what_it_is(runtime: RingKernelRuntime) -> None:
+    @ring_kernel("magic", input_type=np.int64, output_type=np.int64, queue_size=16)
+    def handler(msg: Any, out: Any) -> None:
+        out.value = msg.value
+
+    engine = (await runtime.launch("magic")).engine
+    block = engine.snapshot()
+    assert block["magic"] == layout.MAGIC
+    assert int(layout.MAGIC).to_bytes(8, "big") == b"RINGKRNL"
+    assert block["version"] == layout.LAYOUT_VERSION
+    assert block["size"] == layout.BLOCK_DTYPE.itemsize

@@ -1,0 +1,467 @@
+"""The page that users were given, name by name and example by example, on both event loops.
+
+The code of the examples stands as it does on the page; only what the page leaves out (`process`, `batch1`) is filled
+in around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import typing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
+
+import pytest
+from helpers import eventually, within
+
+import ringkernel
+from ringkernel import (
+    KernelContext,
+    KernelState,
+    KernelStateError,
+    MessageQueue,
+    RingKernel,
+    RingKernelRuntime,
+    managed_kernel,
+    ring_kernel,
+)
+
+pytestmark = pytest.mark.both_loops
+
+TIn = TypeVar("TIn")
+TOut = TypeVar("TOut")
+
+
+# --- names and signatures ----------------------------------------------------------------------------------------
+
+
+class Page:
+    """The signatures as they are printed."""
+
+    class KernelContext(Generic[TIn, TOut]):
+        @property
+        def kernel_id(self) -> str: ...
+
+        @property
+        def should_terminate(self) -> bool: ...
+
+        @property
+        def is_active(self) -> bool: ...
+
+        @property
+        def state(self) -> KernelState: ...
+
+        async def receive(self, *, timeout: float | None = None) -> TIn: ...  # noqa: ASYNC109
+
+        async def send(self, message: TOut) -> None: ...
+
+        async def wait_active(self) -> None: ...
+
+        def request_termination(self) -> None: ...
+
+    @asynccontextmanager
+    async def managed_kernel(
+        runtime: RingKernelRuntime,  # noqa: N805
+        kernel_id: str,
+        kernel_func: Callable | None = None,
+    ) -> AsyncIterator[str]:
+        yield kernel_id
+
+
+def test_states_have_the_printed_names_values_and_order():
+    assert [(state.name, state.value) for state in KernelState] == [
+        ("CREATED", "created"),
+        ("LAUNCHED", "launched"),
+        ("ACTIVE", "active"),
+        ("DEACTIVATED", "deactivated"),
+        ("TERMINATING", "terminating"),
+        ("TERMINATED", "terminated"),
+    ]
+    assert KernelState("active") is KernelState.ACTIVE
+
+
+def test_ring_kernel_is_a_dataclass_with_the_printed_fields_first():
+    fields = dataclasses.fields(RingKernel)
+    printed = ["kernel_id", "func", "input_queue", "output_queue", "state", "task"]
+    assert [field.name for field in fields[:6]] == printed
+    assert all(field.default is dataclasses.MISSING for field in fields[:4])
+
+    def func() -> None: ...
+
+    source, sink = MessageQueue(), MessageQueue()
+    kernel = RingKernel("worker", func, source, sink)
+    assert (kernel.kernel_id, kernel.func) == ("worker", func)
+    assert (kernel.input_queue, kernel.output_queue) == (source, sink)
+    assert kernel.state is KernelState.CREATED
+    assert kernel.task is None
+    assert RingKernel("worker", func, source, sink, KernelState.ACTIVE, None).state is KernelState.ACTIVE
+
+
+def test_kernel_context_is_generic_in_two_types():
+    assert typing.get_args(KernelContext[int, str]) == (int, str)
+
+
+@pytest.mark.parametrize("name", ["kernel_id", "should_terminate", "is_active", "state"])
+def test_context_properties(name):
+    ours, printed = getattr(KernelContext, name), getattr(Page.KernelContext, name)
+    assert isinstance(ours, property)
+    assert ours.fset is None
+    assert inspect.signature(ours.fget) == inspect.signature(printed.fget)
+
+
+@pytest.mark.parametrize("name", ["receive", "send", "wait_active", "request_termination"])
+def test_context_methods(name):
+    ours, printed = getattr(KernelContext, name), getattr(Page.KernelContext, name)
+    assert inspect.signature(ours) == inspect.signature(printed)
+    assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(printed)
+
+
+def test_managed_kernel_takes_what_is_printed():
+    ours, printed = inspect.signature(managed_kernel), inspect.signature(Page.managed_kernel)
+    assert list(ours.parameters) == list(printed.parameters)
+    assert [p.default for p in ours.parameters.values()] == [p.default for p in printed.parameters.values()]
+    assert [p.kind for p in ours.parameters.values()] == [p.kind for p in printed.parameters.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("launch", (("worker",), {})),
+        ("launch", (("worker", print), {})),
+        ("activate", (("worker",), {})),
+        ("deactivate", (("worker",), {})),
+        ("reactivate", (("worker",), {})),
+        ("terminate", (("worker",), {})),
+        ("terminate", (("worker",), {"timeout": 5.0})),
+        ("send", (("worker", object()), {})),
+        ("receive", (("worker",), {})),
+    ],
+)
+def test_runtime_methods_are_awaitable_and_take_what_the_examples_pass(name, arguments):
+    method = getattr(RingKernelRuntime, name)
+    assert inspect.iscoroutinefunction(method)
+    args, kwargs = arguments
+    inspect.signature(method).bind(None, *args, **kwargs)
+
+
+def test_get_state_is_a_plain_method():
+    assert not inspect.iscoroutinefunction(RingKernelRuntime.get_state)
+    assert list(inspect.signature(RingKernelRuntime.get_state).parameters) == ["self", "kernel_id"]
+
+
+def test_ring_kernel_leaves_the_function_as_it_is():
+    async def worker(ctx: KernelContext): ...
+
+    assert ring_kernel(kernel_id="worker")(worker) is worker
+
+
+def test_every_exported_name_exists_and_star_import_gives_exactly_those():
+    namespace: dict[str, Any] = {}
+    exec("from ringkernel import *", namespace)
+    namespace.pop("__builtins__")
+    assert set(namespace) == set(ringkernel.__all__)
+    assert set(ringkernel.__all__) <= set(dir(ringkernel))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="RingKernl"):
+        _ = ringkernel.RingKernl
+
+
+# --- the examples ------------------------------------------------------------------------------------------------
+
+
+def process(msg):
+    return msg + 1
+
+
+@pytest.fixture
+def standard_actor_loop():
+    """`worker` as it is printed under "Standard Actor Loop"."""
+
+    @ring_kernel(kernel_id="worker")
+    async def worker(ctx: KernelContext):
+        print(f"[{ctx.kernel_id}] Started")  # noqa: T201
+
+        while not ctx.should_terminate:
+            # Check if we should pause
+            if not ctx.is_active:
+                print(f"[{ctx.kernel_id}] Waiting for activation...")  # noqa: T201
+                await ctx.wait_active()
+                continue
+
+            try:
+                # Receive with timeout for responsive shutdown
+                msg = await ctx.receive(timeout=0.1)
+
+                # Process message
+                result = process(msg)
+
+                # Send response
+                await ctx.send(result)
+
+            except asyncio.TimeoutError:
+                # No message - check termination and continue
+                continue
+
+        print(f"[{ctx.kernel_id}] Terminated")  # noqa: T201
+
+    return worker
+
+
+@pytest.fixture
+def compiled_worker():
+    """A compiled kernel of the same id that does the same."""
+
+    @ring_kernel(kernel_id="worker", input_type=int, output_type=int)
+    def worker(msg, out):
+        out.value = msg.value + 1
+
+    return worker
+
+
+@pytest.fixture(params=["standard_actor_loop", "compiled_worker"])
+def worker(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def receive_timeouts(monkeypatch):
+    """The ids of the kernels whose `ctx.receive` has timed out, one entry each time."""
+    seen: list[str] = []
+    receive = KernelContext.receive
+
+    async def counted(self, *, timeout=None):  # noqa: ASYNC109
+        try:
+            return await receive(self, timeout=timeout)
+        except asyncio.TimeoutError:
+            seen.append(self.kernel_id)
+            raise
+
+    monkeypatch.setattr(KernelContext, "receive", counted)
+    return seen
+
+
+async def test_standard_actor_loop_idles_longer_than_its_timeout_and_reaches_its_last_line(
+    standard_actor_loop, receive_timeouts, capsys, loop_errors
+):
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("worker")
+        await runtime.activate("worker")
+        await runtime.send("worker", 1)
+        assert await within(runtime.receive("worker")) == 2
+        await eventually(lambda: len(receive_timeouts) >= 2)
+        await runtime.send("worker", 2)
+        assert await within(runtime.receive("worker")) == 3
+        await runtime.terminate("worker")
+        assert runtime.kernels["worker"].error is None
+    assert capsys.readouterr().out == "[worker] Started\n[worker] Terminated\n"
+
+
+async def test_standard_actor_loop_waits_for_activation_while_it_is_paused(
+    standard_actor_loop, receive_timeouts, capsys, loop_errors
+):
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("worker")
+        await runtime.activate("worker")
+        await eventually(lambda: receive_timeouts)
+        await runtime.deactivate("worker")
+        printed = ""
+
+        def waits() -> bool:
+            nonlocal printed
+            printed += capsys.readouterr().out
+            return "Waiting" in printed
+
+        await eventually(waits)
+        await runtime.send("worker", 1)
+        await runtime.reactivate("worker")
+        assert await within(runtime.receive("worker")) == 2
+        await runtime.deactivate("worker")
+        await eventually(lambda: waits() and printed.count("Waiting") == 2)
+        await within(runtime.terminate("worker"), 1.0)
+        assert runtime.kernels["worker"].error is None
+    printed += capsys.readouterr().out
+    assert printed.splitlines() == [
+        "[worker] Started",
+        "[worker] Waiting for activation...",
+        "[worker] Waiting for activation...",
+        "[worker] Terminated",
+    ]
+
+
+async def test_standard_actor_loop_never_starts_when_it_is_never_activated(standard_actor_loop, capsys, loop_errors):
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("worker")
+        await runtime.terminate("worker")
+    assert capsys.readouterr().out == ""
+
+
+async def test_checking_state_in_application(worker, loop_errors):
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("worker")
+
+        state = runtime.get_state("worker")
+        assert state == KernelState.LAUNCHED
+
+        await runtime.activate("worker")
+
+        state = runtime.get_state("worker")
+        assert state == KernelState.ACTIVE
+
+
+async def test_graceful_shutdown(worker, loop_errors):
+    loop = asyncio.get_running_loop()
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("worker")
+        await runtime.activate("worker")
+
+        await runtime.send("worker", 1)
+        assert await within(runtime.receive("worker")) == 2
+        begun = loop.time()
+
+        # Graceful termination with timeout
+        await runtime.terminate("worker", timeout=5.0)
+
+        state = runtime.get_state("worker")
+        assert state == KernelState.TERMINATED
+        assert loop.time() - begun < 4.0
+
+
+async def test_pause_and_resume(worker, loop_errors):
+    batch1, batch2 = [1, 2, 3], [4, 5, 6]
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch("worker")
+        await runtime.activate("worker")
+
+        # Process some messages
+        for msg in batch1:
+            await runtime.send("worker", msg)
+
+        # Pause processing
+        await runtime.deactivate("worker")
+        assert runtime.get_state("worker") == KernelState.DEACTIVATED
+        counts = runtime.statistics("worker")
+        taken = counts.processed + counts.in_flight
+
+        # Messages queue but don't process
+        for msg in batch2:
+            await runtime.send("worker", msg)
+        with pytest.raises(asyncio.TimeoutError):
+            while True:
+                await runtime.receive("worker", timeout=0.2)
+                taken -= 1
+        assert taken == 0
+
+        # Resume
+        await runtime.reactivate("worker")
+        assert runtime.get_state("worker") == KernelState.ACTIVE
+
+        # Now batch2 messages are processed
+        await eventually(lambda: runtime.statistics("worker").processed == 6)
+
+
+async def test_managed_kernel(standard_actor_loop, capsys, loop_errors):
+    message = 1
+    worker_func = standard_actor_loop
+    async with RingKernelRuntime() as runtime:
+        async with managed_kernel(runtime, "worker", worker_func) as kernel_id:
+            # Kernel is launched and active
+            assert runtime.get_state(kernel_id) is KernelState.ACTIVE
+            await runtime.send(kernel_id, message)
+            response = await runtime.receive(kernel_id)
+            assert response == 2
+        # Kernel automatically terminated
+        assert runtime.get_state("worker") is KernelState.TERMINATED
+    assert capsys.readouterr().out == "[worker] Started\n[worker] Terminated\n"
+
+
+async def test_managed_kernel_takes_a_function_that_was_never_decorated(loop_errors):
+    async def worker_func(ctx):
+        async for message in ctx:
+            await ctx.send(-message)
+
+    async with RingKernelRuntime() as runtime:
+        async with managed_kernel(runtime, "worker", worker_func) as kernel_id:
+            assert kernel_id == "worker"
+            await runtime.send(kernel_id, 1)
+            assert await runtime.receive(kernel_id) == -1
+
+
+async def test_managed_kernel_takes_a_compiled_kernel(compiled_worker, loop_errors):
+    async with RingKernelRuntime() as runtime:
+        async with managed_kernel(runtime, "worker") as kernel_id:
+            await runtime.send(kernel_id, 1)
+            assert await runtime.receive(kernel_id) == 2
+        assert runtime.get_state("worker") is KernelState.TERMINATED
+
+
+# --- the notes ---------------------------------------------------------------------------------------------------
+
+
+async def test_invalid_transitions_raise_kernel_state_error(worker, runtime):
+    await runtime.launch("worker")
+    with pytest.raises(KernelStateError):
+        await runtime.deactivate("worker")
+
+
+async def test_terminated_kernels_cannot_be_restarted(worker, runtime):
+    await runtime.launch("worker")
+    await runtime.activate("worker")
+    await runtime.terminate("worker")
+    for restart in (runtime.activate, runtime.reactivate, runtime.launch):
+        with pytest.raises(KernelStateError):
+            await restart("worker")
+    assert runtime.get_state("worker") is KernelState.TERMINATED
+
+
+async def test_the_runtime_terminates_all_kernels_on_exit(worker, loop_errors):
+    async with RingKernelRuntime() as runtime:
+        launched = await runtime.launch("launched", worker)
+        active = await runtime.launch("active", worker)
+        await runtime.activate("active")
+        paused = await runtime.launch("paused", worker)
+        await runtime.activate("paused")
+        await runtime.deactivate("paused")
+    assert {kernel.state for kernel in (launched, active, paused)} == {KernelState.TERMINATED}
+
+
+async def test_the_runtime_terminates_all_kernels_when_its_block_raises(worker, loop_errors):
+    with pytest.raises(ZeroDivisionError):
+        async with RingKernelRuntime() as runtime:
+            kernel = await runtime.launch("worker")
+            await runtime.activate("worker")
+            _ = 1 / 0
+    assert kernel.state is KernelState.TERMINATED
+
+
+async def test_state_is_tracked_per_kernel(worker, runtime):
+    await runtime.launch("first", worker)
+    await runtime.launch("second", worker)
+    await runtime.activate("first")
+    assert runtime.get_state("first") is KernelState.ACTIVE
+    assert runtime.get_state("second") is KernelState.LAUNCHED
+    await runtime.terminate("first")
+    assert runtime.get_state("second") is KernelState.LAUNCHED
+
+
+async def test_a_timeout_is_an_asyncio_timeout_error(worker, runtime):
+    await runtime.launch("worker")
+    await runtime.activate("worker")
+    with pytest.raises(asyncio.TimeoutError):
+        await runtime.receive("worker", timeout=0.01)
+
+
+async def test_launch_returns_the_kernel_with_its_queues_and_task(standard_actor_loop, runtime):
+    kernel = await runtime.launch("worker")
+    assert isinstance(kernel, RingKernel)
+    assert kernel.func is standard_actor_loop
+    assert kernel.state is KernelState.LAUNCHED
+    assert kernel.task is None
+    await kernel.input_queue.put(1)
+    await runtime.activate("worker")
+    assert isinstance(kernel.task, asyncio.Task)
+    assert await within(kernel.output_queue.get()) == 2

@@ -1,0 +1,186 @@
+"""What importing ringkernel does (nothing), and what it offers (what it says)."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ringkernel
+
+
+def python(script: str, *arguments: str) -> str:
+    """Run a script in a fresh interpreter, warnings being errors. What it printed."""
+    done = subprocess.run(  # noqa: S603 (our own interpreter)
+        [sys.executable, "-W", "error", "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+NOTHING_HAPPENS = """
+import asyncio, os, signal, sys, threading
+before = (
+    type(asyncio.get_event_loop_policy()) if sys.version_info < (3, 14) else None,
+    threading.active_count(),
+    dict(os.environ),
+    {number: signal.getsignal(number) for number in signal.valid_signals()},
+    sys.getswitchinterval(),
+    sys.excepthook,
+)
+import ringkernel
+after = (
+    type(asyncio.get_event_loop_policy()) if sys.version_info < (3, 14) else None,
+    threading.active_count(),
+    dict(os.environ),
+    {number: signal.getsignal(number) for number in signal.valid_signals()},
+    sys.getswitchinterval(),
+    sys.excepthook,
+)
+assert before == after, (before, after)
+heavy = {"numba", "numpy", "llvmlite", "uvloop", "rich", "pandas"} & set(sys.modules)
+assert not heavy, heavy
+assert dir(ringkernel) == sorted(set(dir(ringkernel)))
+heavy = {"numba", "numpy", "llvmlite"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_nothing_happens_at_import() -> None:
+    python(NOTHING_HAPPENS)
+
+
+COROUTINES_ONLY = """
+import asyncio, sys, threading
+import ringkernel as rk
+
+@rk.ring_kernel("double")
+async def double(ctx):
+    async for message in ctx:
+        await ctx.send(2 * message)
+
+async def main():
+    async with rk.RingKernelRuntime() as runtime:
+        await runtime.launch("double")
+        await runtime.activate("double")
+        for i in range(200):
+            await runtime.send("double", i)
+            assert await runtime.receive("double") == 2 * i
+        await runtime.deactivate("double")
+        await runtime.reactivate("double")
+        await runtime.terminate("double")
+        assert threading.active_count() == 1, threading.enumerate()
+    queue = rk.MessageQueue(4)
+    await queue.put(1)
+    assert await queue.get() == 1
+
+asyncio.run(main())
+heavy = {"numba", "llvmlite"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_coroutine_kernels_need_neither_numba_nor_threads() -> None:
+    python(COROUTINES_ONLY)
+
+
+DECLARATION_ONLY = """
+import sys
+import numpy as np
+import ringkernel as rk
+
+@rk.message
+class Tick:
+    price: float
+
+@rk.ring_kernel("ema", input_type=Tick, output_type=np.float64)
+def ema(msg, out):
+    out.value = msg.price
+
+rk.RingKernelRuntime()
+heavy = {"numba", "llvmlite"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_declaring_a_compiled_kernel_does_not_import_numba_yet() -> None:
+    python(DECLARATION_ONLY)
+
+
+def test_all_is_what_is_loaded_lazily() -> None:
+    assert set(ringkernel.__all__) == {*ringkernel._HOME, "__version__"}
+    assert len(ringkernel.__all__) == len(set(ringkernel.__all__))
+    assert sum(map(len, ringkernel._MODULES.values())) == len(ringkernel._HOME)  # no name in two modules
+
+
+def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
+    tree = ast.parse(Path(str(ringkernel.__file__)).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname or alias.name: str(node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == ringkernel._HOME
+
+
+@pytest.mark.parametrize("name", ringkernel.__all__)
+def test_every_public_name_resolves_to_the_one_in_its_module(name: str) -> None:
+    value = getattr(ringkernel, name)
+    if name != "__version__":
+        home = importlib.import_module(f"ringkernel.{ringkernel._HOME[name]}")
+        assert value is getattr(home, name)
+        assert not callable(value) or value.__doc__
+    assert name in dir(ringkernel)
+
+
+def test_every_public_name_resolves_first_in_a_fresh_interpreter() -> None:
+    """No name depends on another one having been loaded before."""
+    script = "import sys, ringkernel\nfor name in sys.argv[1:]:\n    getattr(ringkernel, name)\n"
+    names = sorted(ringkernel.__all__)
+    python(script, *names)
+    python(script, *reversed(names))
+
+
+def test_star_import_brings_the_public_names() -> None:
+    scope: dict[str, object] = {}
+    exec("from ringkernel import *", scope)  # noqa: S102
+    assert set(scope) - {"__builtins__"} == set(ringkernel.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        ringkernel.nonsense  # noqa: B018
+
+
+def test_the_package_is_typed() -> None:
+    assert (Path(str(ringkernel.__file__)).parent / "py.typed").is_file()
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+    """0.3 s is the aim; a timing on a shared machine only catches what is far off, the modules say why."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "ringkernel.cli", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    elapsed_s = time.monotonic() - started
+    assert done.returncode == 0
+    assert "usage: ringkernel" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in imported  # the list is a list
+    assert not {"numba", "numpy", "llvmlite", "asyncio", "pandas", "rich"} & imported
+    assert elapsed_s < 1.5

@@ -222,7 +222,7 @@ class MessageType:
             for name, value in zip(self.dtype.names or (), self._values(row), strict=True):
                 try:
                     result[name][i] = _fitting(self.dtype[name], value)
-                except (TypeError, ValueError, OverflowError) as error:
+                except (struct.error, TypeError, ValueError, OverflowError) as error:
                     self._refuse(row, error)
         return result
 
@@ -235,7 +235,9 @@ class MessageType:
             if not isinstance(row, self.cls):
                 self._refuse(row)
             return tuple(getattr(row, name) for name in names)
-        if isinstance(row, np.void | np.ndarray) and row.dtype.names == names and row.shape == ():
+        if isinstance(row, np.ndarray) and row.shape == ():
+            row = row[()]
+        if isinstance(row, np.void) and row.dtype.names == names:
             return tuple(row[name] for name in names)
         if not isinstance(row, tuple) or len(row) != len(names):
             self._refuse(row)
@@ -303,6 +305,10 @@ def _as_bool(value: Any) -> bool:
 def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
     """A field's value as an array of its shape. Raises `TypeError`, `ValueError` or `OverflowError` for what does
     not fit: NumPy itself would parse text, broadcast, and wrap around."""
+    format_ = _STRUCT_FORMATS.get((dtype.kind, dtype.itemsize)) if dtype.subdtype is None else None
+    if format_ is not None:  # the same rules as for a record that `struct` packs whole
+        plain = _as_bool(value) if format_ == "?" else value
+        return np.frombuffer(struct.pack("=" + format_, plain), dtype)[0]
     given = np.asarray(value)
     if given.shape != dtype.shape:
         raise ValueError(f"shape {given.shape} instead of {dtype.shape}")

@@ -34,6 +34,7 @@ class KernelContext(Generic[TIn, TOut]):
         self._pacer = inlet.pacer
         self._state = KernelState.LAUNCHED
         self._requested = False
+        self._iterating = False
         self._line = Line()
         self.busy = False
         self.on_wait: Callable[[], None] | None = None
@@ -51,7 +52,8 @@ class KernelContext(Generic[TIn, TOut]):
         self._line.notify_all()
 
     def _exhausted(self) -> BaseException | None:
-        return KernelExit() if self._state is KernelState.TERMINATING else None
+        done = self._state is KernelState.TERMINATING or (self._requested and self._iterating)
+        return KernelExit() if done else None
 
     # --- for the kernel --------------------------------------------------------------------------------------
 
@@ -91,9 +93,9 @@ class KernelContext(Generic[TIn, TOut]):
         """
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
-        if left <= 0 and pacer.due():
-            await asyncio.sleep(0)
         inlet = self._inlet
+        if left <= 0 and pacer.due():
+            return await self._wait_receive(timeout, yielding=True)
         if not inlet.line.waiters:
             message = inlet.take()
             if message is not NOTHING:
@@ -101,12 +103,12 @@ class KernelContext(Generic[TIn, TOut]):
                 return message  # type: ignore[no-any-return]
         return await self._wait_receive(timeout)
 
-    async def _wait_receive(self, timeout: float | None) -> TIn:
+    async def _wait_receive(self, timeout: float | None, *, yielding: bool = False) -> TIn:
         self.busy = False
         if self.on_wait is not None:
             self.on_wait()
         try:
-            message = await self._inlet.wait_get(timeout)
+            message = await self._inlet.wait_get(timeout, yielding=yielding)
         except KernelExit:
             await asyncio.sleep(0)  # a kernel that ignores its end must not freeze the loop
             if timeout is not None:
@@ -123,10 +125,10 @@ class KernelContext(Generic[TIn, TOut]):
         """
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
-        if left <= 0 and pacer.due():
-            await asyncio.sleep(0)
         outlet = self._outlet
-        if outlet.line.waiters or not outlet.offer(message):
+        if left <= 0 and pacer.due():
+            await outlet.wait_put(message, None, yielding=True)
+        elif outlet.line.waiters or not outlet.offer(message):
             await outlet.wait_put(message, None)
 
     async def wait_active(self) -> None:
@@ -142,6 +144,7 @@ class KernelContext(Generic[TIn, TOut]):
     def request_termination(self) -> None:
         """Set `should_terminate`. The kernel then ends by returning."""
         self._requested = True
+        self._inlet.over = True
         self.enter(self._state)
 
     def __aiter__(self) -> KernelContext[TIn, TOut]:
@@ -151,18 +154,24 @@ class KernelContext(Generic[TIn, TOut]):
         # `receive` written out: this is the call that is made once per message
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
-        if left <= 0 and pacer.due():
-            await asyncio.sleep(0)
         inlet = self._inlet
+        if left <= 0 and pacer.due():
+            return await self._wait_next(yielding=True)
         if not inlet.line.waiters and not self._requested:
             message = inlet.take()
             if message is not NOTHING:
                 self.busy = True
                 return message  # type: ignore[no-any-return]
+        return await self._wait_next(yielding=False)
+
+    async def _wait_next(self, *, yielding: bool) -> TIn:
         if self._requested:
             self.busy = False
             raise StopAsyncIteration
+        self._iterating = True
         try:
-            return await self._wait_receive(None)
+            return await self._wait_receive(None, yielding=yielding)
         except KernelExit:
             raise StopAsyncIteration from None
+        finally:
+            self._iterating = False

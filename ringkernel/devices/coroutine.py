@@ -124,6 +124,8 @@ class CoroutineEngine(Engine):
 
     def _finish(self, error: BaseException | None) -> None:
         self.context.enter(KernelState.TERMINATED)
+        self.sink.refuse = lambda: KernelStateError(f"kernel {self.kernel_id!r} has ended and can send no more")
+        self.sink.close()
         self.end(error)
         if self.context.on_wait is not None:
             self.context.on_wait()
@@ -178,6 +180,8 @@ class CoroutineEngine(Engine):
             processed=taken - self._failed - busy,
             failed=self._failed,
             in_flight=busy,
+            peak_input=max(max(edge.peak, edge.available()) for edge in self.edges),
+            peak_output=max(max(edge.peak, self.output.position() - edge.position()) for edge in self.output.edges),
         )
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:

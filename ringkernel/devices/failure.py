@@ -42,7 +42,7 @@ async def failure_of(engine: CompiledEngine) -> BaseException:
     declaration = engine.declaration
     assert declaration.input_type is not None
     shown = declaration.input_type.from_record(messages) if not declaration.batch else messages
-    kind, arguments = _described(int(block["fault_info"]))
+    kind, arguments = _described(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
     if kind is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")

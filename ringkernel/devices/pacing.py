@@ -78,9 +78,16 @@ class Line:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, attempt: Callable[[], Any], prepare: Callable[[], None] | None, timeout: float | None) -> Any:
+    async def wait(
+        self,
+        attempt: Callable[[], Any],
+        prepare: Callable[[], None] | None,
+        timeout: float | None,
+        *,
+        yielding: bool = False,
+    ) -> Any:
         """Stand in line until `attempt` returns something other than `NOTHING`; it may raise. The caller has just
-        tried, or found others waiting.
+        tried, or found others waiting, or wants to let other tasks run first (`yielding`).
 
         `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then tried once
         more. Raises `asyncio.TimeoutError` after `timeout` seconds, at the earliest after letting other tasks run.
@@ -94,9 +101,11 @@ class Line:
         waiters = self.waiters
         future = loop.create_future()
         waiters.append(future)
+        if yielding:  # in line, so that nobody overtakes
+            loop.call_soon(_expire, future)
         try:
             while True:
-                if waiters[0] is future:
+                if waiters[0] is future and not yielding:
                     if prepare is not None:
                         prepare()
                         result = attempt()
@@ -114,6 +123,7 @@ class Line:
                     result = attempt()
                     if result is not NOTHING:
                         return result
+                yielding = False
                 again = loop.create_future()
                 waiters[waiters.index(future)] = again
                 future = again

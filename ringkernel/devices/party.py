@@ -118,6 +118,8 @@ class LoopParty:
         self._bells.release(bell.address)
 
     def _on_wake(self) -> None:
+        if self._waker.pid != os.getpid():
+            return  # a forked child with a copy of the loop: the wake-up is not for it
         try:
             self._waker.clear()
         except BlockingIOError:
@@ -136,9 +138,15 @@ class LoopParty:
             for tag in self._tags[:count].tolist():
                 callback = self._callbacks.get(tag)
                 if callback is not None:
-                    callback()
+                    self._call(callback)
             if count < _TAGS:
                 return
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 (the other bells were rung, too)
+            self.loop.call_exception_handler({"message": "a bell's callback failed", "exception": error})
 
     def close(self) -> None:
         """Stop listening. No kernel runs any more, or only abandoned ones."""

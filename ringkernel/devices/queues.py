@@ -97,15 +97,15 @@ class Outlet:
         pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
-            await asyncio.sleep(0)  # before the operation: a cancellation here means that it has not happened
-        if self.line.waiters or not self.offer(message):
+            await self.wait_put(message, timeout, yielding=True)
+        elif self.line.waiters or not self.offer(message):
             await self.wait_put(message, timeout)
 
-    async def wait_put(self, message: Any, timeout: float | None) -> None:
-        """The slow part of `put`: stand in line for room."""
+    async def wait_put(self, message: Any, timeout: float | None, *, yielding: bool = False) -> None:
+        """The slow part of `put`: stand in line for room, or, `yielding`, to let other tasks run first."""
         if self.ring.shut:
             raise self.refuse()
-        await self.line.wait(lambda: self._attempt(message), self.prepare, timeout)
+        await self.line.wait(lambda: self._attempt(message), self.prepare, timeout, yielding=yielding)
 
     async def put_many(self, messages: Any, timeout: float | None = None) -> None:
         """Publish all messages in order, waiting for room. Raises `BatchTimeoutError`.
@@ -121,14 +121,14 @@ class Outlet:
         while sent < total:
             pacer = self.pacer
             pacer.left -= 1
-            if pacer.left <= 0 and pacer.due():
-                await asyncio.sleep(0)
+            yielding = pacer.left <= 0 and pacer.due()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 rest = messages[sent:]
-                count = NOTHING if self.line.waiters else self._attempt_many(rest)
+                attempt = functools.partial(self._attempt_many, rest)
+                count = NOTHING if self.line.waiters or yielding else attempt()
                 if count is NOTHING:
-                    count = await self.line.wait(functools.partial(self._attempt_many, rest), self.prepare, left)
+                    count = await self.line.wait(attempt, self.prepare, left, yielding=yielding)
                 sent += count
             except TimeoutError:
                 raise BatchTimeoutError(sent, total) from None
@@ -297,18 +297,19 @@ class Inlet:
         pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
-            await asyncio.sleep(0)  # before the operation: a cancellation here means that it has not happened
+            return await self.wait_get(timeout, yielding=True)
         message = NOTHING if self.line.waiters else self.take()
         return await self.wait_get(timeout) if message is NOTHING else message
 
-    async def wait_get(self, timeout: float | None) -> Any:
-        """The slow part of `get`: look closer, then stand in line for a message."""
+    async def wait_get(self, timeout: float | None, *, yielding: bool = False) -> Any:
+        """The slow part of `get`: look closer, then stand in line for a message, or, `yielding`, to let other tasks
+        run first."""
         line = self.line
-        if not line.waiters and (self.over or not self.exact):
+        if not yielding and not line.waiters and (self.over or not self.exact):
             message = self.try_get(self.patience)
             if message is not NOTHING:
                 return message
-        return await line.wait(self.try_get, self.prepare, timeout)
+        return await line.wait(self.try_get, self.prepare, timeout, yielding=yielding)
 
     async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first."""
@@ -316,13 +317,12 @@ class Inlet:
             raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
         pacer = self.pacer
         pacer.left -= 1
-        if pacer.left <= 0 and pacer.due():
-            await asyncio.sleep(0)
-        if not self.line.waiters:
+        yielding = pacer.left <= 0 and pacer.due()
+        if not self.line.waiters and not yielding:
             messages = self.try_get_many(most, self.patience)
             if messages is not NOTHING:
                 return messages
-        return await self.line.wait(lambda: self.try_get_many(most), self.prepare, timeout)
+        return await self.line.wait(lambda: self.try_get_many(most), self.prepare, timeout, yielding=yielding)
 
     def get_nowait(self) -> Any:
         """Take a message or raise `QueueEmptyError`."""

@@ -104,7 +104,7 @@ BLOCK_DTYPE, BLOCK = _record(
         "started_ticks",
     ),
     # poller: what went wrong. `index` in the span (-1: nothing), `info` numba's description of the exception
-    ("fault_index", "fault_info", "fault_edge", "fault_count"),
+    ("fault_index", "fault_info_address", "fault_edge", "fault_count"),
     # poller: messages by log2 of their time in ticks
     (f"histogram:{HISTOGRAM_BUCKETS}",),
 )

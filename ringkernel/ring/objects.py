@@ -18,12 +18,13 @@ class ObjectEdge:
     The methods are those of `TypedEdge`.
     """
 
-    __slots__ = ("_left", "_limit", "bound", "closed", "getting", "head", "ring", "start")
+    __slots__ = ("_left", "_limit", "bound", "closed", "getting", "head", "peak", "ring", "start")
 
     def __init__(self, ring: ObjectRing, head: int) -> None:
         self.ring = ring
         self.start = self.head = self.bound = head
         self._limit = NEVER
+        self.peak = 0
         self._left: list[Any] = []
         self.closed = False
         self.getting: Waiting = NOBODY
@@ -41,8 +42,11 @@ class ObjectEdge:
     def take(self) -> Any:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none."""
         head = self.head
-        if head >= self.bound:
+        depth = self.bound - head
+        if depth <= 0:
             return NOTHING
+        if depth > self.peak:
+            self.peak = depth
         ring = self.ring
         slots, index = ring.slots, head & ring.mask
         value = slots[index]

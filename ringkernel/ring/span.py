@@ -8,6 +8,7 @@ A failure is a return code, not `try/except`, which does not compile for CUDA.
 
 from __future__ import annotations
 
+import linecache
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ _I64 = ir.IntType(64)
 EMIT, DROP = 0, 1
 FAILED, ALL = -(2**62), -(2**62) + 1
 """Verdicts that no handler returns as a count: it raised; it returned nothing and means all."""
-FAULT_INFO = BLOCK.fault_info - BLOCK.fault_index
+FAULT_INFO = BLOCK.fault_info_address - BLOCK.fault_index
 FAULT_COUNT = BLOCK.fault_count - BLOCK.fault_index
 
 _store_word = _store("monotonic")
@@ -72,7 +73,8 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     dispatcher.compile(arguments)
     returned = dispatcher.overloads[arguments].signature.return_type
     _check_return(returned, spec.batch)
-    _check_message_untouched(specializer(handler).overloads[arguments].type_annotation)
+    for overload in specializer(handler).overloads.values():
+        _check_message_untouched(overload.type_annotation)
     for compiled in specializer.compiled():
         for overload in getattr(compiled, "overloads", {}).values():
             _check_assignments(overload.type_annotation)
@@ -134,11 +136,9 @@ def _check_assignments(annotation: Any) -> None:
             value = annotation.typemap.get(statement.value.name)
             where = _assigned_type(container, statement)
             if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
-                name = statement.target.name
-                target = f"{name}.{statement.attr}" if isinstance(statement, numba_ir.SetAttr) else f"{name}[...]"
                 raise HandlerError(
-                    f"{target} = ...: a {value} is assigned to a place of type {where}, line {statement.loc.line}; "
-                    f"convert it explicitly, as in int(...)"
+                    f"{_source(statement)}: a {value} is assigned to a place of type {where}; convert it explicitly, as "
+                    f"in int(...)"
                 )
 
 
@@ -160,11 +160,16 @@ def _check_message_untouched(annotation: Any) -> None:
     for statement in statements:
         if isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem):
             if statement.target.name in derived:
-                what = f".{statement.attr}" if isinstance(statement, numba_ir.SetAttr) else "[...]"
                 raise HandlerError(
-                    f"{statement.target.name}{what} = ...: line {statement.loc.line} assigns to the message, which is read "
-                    f"only, since other kernels may read it, too; write to the output"
+                    f"{_source(statement)}: a message is read only, since other kernels may read it, too; write to the "
+                    f"output instead"
                 )
+
+
+def _source(statement: Any) -> str:
+    """The line that a statement comes from, with its number."""
+    text = linecache.getline(statement.loc.filename, statement.loc.line).strip()
+    return f"line {statement.loc.line}: {text}"
 
 
 def _derives(value: Any, derived: set[str]) -> bool:

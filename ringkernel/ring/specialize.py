@@ -26,10 +26,11 @@ class Specializer:
         self._done: dict[Any, Any] = dict(replacements or {})
 
     def __call__(self, function: Callable[..., Any]) -> Any:
-        """The compiled form of `function`. A recursive function is compiled as it is."""
+        """The compiled form of `function`; it is compiled when it is first used."""
         if function not in self._done:
-            self._done[function] = function
-            self._done[function] = self._jit(self.rebind(function))
+            copy, bind = self._shell(function)
+            self._done[function] = self._jit(copy)
+            bind()  # afterwards, so that functions may name themselves and each other
         return self._done[function]
 
     def compiled(self) -> list[Any]:
@@ -38,17 +39,28 @@ class Specializer:
 
     def rebind(self, function: Callable[..., Any]) -> types.FunctionType:
         """A copy of `function` in which the functions that it names are the compiled ones."""
+        copy, bind = self._shell(function)
+        bind()
+        return copy
+
+    def _shell(self, function: Callable[..., Any]) -> tuple[types.FunctionType, Callable[[], None]]:
+        """A copy whose globals and closure are still the original's, and what rebinds them."""
         assert isinstance(function, types.FunctionType)
-        code = function.__code__
-        names = _names(code)
-        scope = {name: self._value(value) if name in names else value for name, value in function.__globals__.items()}
-        cells = tuple(types.CellType(self._value(cell.cell_contents)) for cell in function.__closure__ or ())
-        copy = types.FunctionType(code, scope, function.__name__, function.__defaults__, cells)
+        scope = dict(function.__globals__)
+        cells = tuple(types.CellType(cell.cell_contents) for cell in function.__closure__ or ())
+        copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
         copy.__kwdefaults__ = function.__kwdefaults__
         copy.__qualname__ = function.__qualname__
         copy.__module__ = function.__module__
         copy.__doc__ = function.__doc__
-        return copy
+
+        def bind() -> None:
+            for name in _names(function.__code__) & scope.keys():
+                scope[name] = self._value(scope[name])
+            for cell in cells:
+                cell.cell_contents = self._value(cell.cell_contents)
+
+        return copy, bind
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, types.FunctionType):

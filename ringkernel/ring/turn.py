@@ -274,10 +274,11 @@ def rest(seat: int) -> int:
     if load(block + BLOCK.output) != 0:
         output = block + load(block + BLOCK.output)
         size = load(output + RING.capacity)
-        # wake once per half ring, not once per slot
-        needed = max(size // 2, load(block + BLOCK.max_outputs))
-        wanted = load(output + RING.next) - size + needed
-        store(output + RING.wanted, wanted if load(block + BLOCK.blocked) == 1 else NEVER)
+        needed = load(block + BLOCK.max_outputs)
+        wanted = NEVER
+        if room_of(output, needed) < needed:
+            wanted = load(output + RING.next) - size + max(size // 2, needed)  # once per half ring, not once per slot
+        store(output + RING.wanted, wanted)
     store(seat + SEAT.state, ARMED)
     fence()  # armed, before the last look
     left = 1

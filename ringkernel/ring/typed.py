@@ -42,6 +42,7 @@ class TypedEdge:
         "closed",
         "getting",
         "head",
+        "peak",
         "region",
         "ring",
         "start",
@@ -55,6 +56,7 @@ class TypedEdge:
         self.address = region.address
         self.start = self.head = head
         self.bound = head
+        self.peak = 0
         self._stuck_on = 0
         self._end = 0
         self._left: list[Array] = []
@@ -102,7 +104,10 @@ class TypedEdge:
     def look(self, patience: int) -> int:
         """How many messages there are, after spinning for at most `patience` ticks while there is none."""
         self.bound = bound = self._wait_bound(self.address, self.head, patience)
-        return bound - self.head
+        depth = bound - self.head
+        if depth > self.peak:
+            self.peak = depth
+        return depth
 
     def take(self) -> Any:
         """Take a message, and tell a producer that waits for room; `NOTHING` if none is known to be there."""
@@ -147,8 +152,9 @@ class TypedEdge:
         then in a span has published since."""
         if self.closed and self.ring.is_last(self):
             end = max(self.ring.position(), self._end)
-            self._left.append(self.ring.copy_out(self._end, end - self._end))
-            self._end = end
+            if end > self._end:
+                self._left.append(self.ring.copy_out(self._end, end - self._end))
+                self._end = end
         return self._left
 
     def take_failed(self, count: int) -> Array:

@@ -28,7 +28,9 @@ async def managed_kernel(
         await runtime.activate(kernel_id)
         yield kernel_id
     finally:
-        if runtime.get_state(kernel_id) is KernelState.TERMINATING:
+        if kernel_id not in runtime.kernels:
+            pass  # it was removed
+        elif runtime.get_state(kernel_id) is KernelState.TERMINATING:
             await runtime.wait(kernel_id)
         elif runtime.get_state(kernel_id) is not KernelState.TERMINATED:
             try:

@@ -65,7 +65,9 @@ def check_path(path: list[RingKernel]) -> None:
 def _check_empty(kernels: list[RingKernel]) -> None:
     """Raises `KernelStateError` if messages wait in an input."""
     for kernel in kernels:
-        if any(edge.published() > edge.position() for edge in kernel.engine.edges):
+        engine = kernel.engine
+        in_hand = engine.declaration.is_coroutine and engine.ledger().in_flight
+        if in_hand or any(edge.published() > edge.position() for edge in engine.edges):
             raise KernelStateError(
                 f"map: kernel {kernel.kernel_id!r} has messages waiting in its input; receive their outputs first"
             )

@@ -423,8 +423,8 @@ class RingKernelRuntime:
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
         if left <= 0 and pacer.due():
-            await asyncio.sleep(0)
-        if outlet.line.waiters or not outlet.offer(message):
+            await outlet.wait_put(message, timeout, yielding=True)
+        elif outlet.line.waiters or not outlet.offer(message):
             await outlet.wait_put(message, timeout)
 
     def send_nowait(self, kernel_id: str, message: Any) -> None:
@@ -457,7 +457,7 @@ class RingKernelRuntime:
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
         if left <= 0 and pacer.due():
-            await asyncio.sleep(0)
+            return await inlet.wait_get(timeout, yielding=True)
         if not inlet.line.waiters:
             message = inlet.take()
             if message is not NOTHING:

@@ -68,7 +68,8 @@ class Party:
         self.waker = new_waker(blocking=blocking)
         self.region = self.arena.allocate(PARTY_DTYPE.itemsize)
         self.address = self.region.address
-        self.region.view(PARTY_DTYPE)["fd"] = self.waker.write_fd
+        record = self.region.view(PARTY_DTYPE)[0]
+        record["fd"] = self.waker.write_fd
         self.bells = self.arena.allocate(n_bells * BELL_SIZE)
         self.n_bells = n_bells
         records = self.bells.view(BELL_DTYPE, n_bells)
@@ -365,7 +366,7 @@ def sleep_and_wake(party: Party, sleep: Any, wake: Any, total: int, patience_s: 
 
 
 @MECHANISMS
-def test_no_wake_up_of_a_parked_thread_is_lost(new_party: Callable[..., Party], mechanism: str) -> None:
+def test_no_wake_up_of_a_parked_thread_is_lost(mechanism: str, new_party: Callable[..., Party]) -> None:
     total = ROUNDS[mechanism]
     party = new_party(1, standing=False, blocking=True)
     timed = mechanism == "timed"
@@ -373,6 +374,7 @@ def test_no_wake_up_of_a_parked_thread_is_lost(new_party: Callable[..., Party], 
     assert sleep_and_wake(party, sleep, wake, total, DEADLINE_S) == [total, total]
     parks = int(party.region.view(PARTY_DTYPE)["parks"][0])
     assert parks > total // 100  # it did sleep, again and again
+    assert timed or parks <= 2 * total + 10  # and it was woken, rather than looking again and again
 
 
 def test_the_test_of_wake_ups_notices_a_lost_one(new_party: Callable[..., Party]) -> None:
@@ -583,6 +585,56 @@ def test_a_kernel_that_was_taken_away_does_not_rest(compiled_rest: Any) -> None:
     kernel = RestingKernel()
     assert kernel.api.revoke(kernel.seat.address, 0) == FREE
     assert compiled_rest(kernel.seat.address) == 0
+
+
+# --- whole kernels, on each mechanism ----------------------------------------------------------------------------
+
+KERNEL = """
+import asyncio, sys
+from ringkernel.ring import descriptor
+descriptor.WAKE_MECHANISM = sys.argv[1]
+import numpy as np
+import ringkernel as rk
+from ringkernel.ring.layout import PARTY
+
+@rk.ring_kernel("add", input_type=np.int64, output_type=np.int64)
+def add(msg, out):
+    out.value = msg.value + 1
+
+async def main():
+    async with rk.RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("add")
+        await runtime.activate("add")
+        worker = runtime._host_or_none.pool.workers[0]
+        def parks():
+            return worker._pool.api.read_word(worker.address + PARTY.parks)
+        for i in range(40):
+            await runtime.send("add", i)
+            assert await runtime.receive("add", timeout=10) == i + 1
+            if i % 10 == 0:
+                async with asyncio.timeout(10):
+                    while not worker.parked:
+                        await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while True:  # until it has stayed asleep for a tenth of a second
+                before = parks()
+                await asyncio.sleep(0.1)
+                if parks() - before <= (250 if sys.argv[1] == "timed" else 0):
+                    break
+                if parks() - before > 1000:
+                    raise SystemExit(f"{parks() - before} parks in 0.1 s: it does not sleep")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["eventfd", "pipe", "timed"])
+def test_an_idle_worker_sleeps_and_is_woken(kind: str) -> None:
+    if kind == "eventfd" and not hasattr(os, "eventfd"):
+        pytest.skip("no eventfd on this system")
+    command = [sys.executable, "-c", KERNEL, kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 (ours)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- descriptors -------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("status", "echo", "blocked", "state_version"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks"), "poller"),
-        **dict.fromkeys(("fault_index", "fault_info", "fault_edge", "fault_count", "histogram"), "poller"),
+        **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
     "Seat": {
         **dict.fromkeys(("state", "next_address", "party_address", "owner"), "shared"),

@@ -14,7 +14,7 @@ PATIENCE_S = 5.0
 """How long a test waits for something that should happen at once, on a machine that is busy with other things."""
 
 
-async def eventually(predicate: Callable[[], Any], timeout: float = PATIENCE_S) -> Any:  # noqa: ASYNC109
+async def eventually(predicate: Callable[[], Any], timeout: float = PATIENCE_S) -> Any:
     """Wait until `predicate()`, plain or a coroutine, is true; what it returned. Fails the test after `timeout` s."""
     deadline = time.monotonic() + timeout
     while True:
@@ -34,7 +34,7 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def within(awaitable: Any, timeout: float = PATIENCE_S) -> Any:  # noqa: ASYNC109
+async def within(awaitable: Any, timeout: float = PATIENCE_S) -> Any:
     """The result of something that should not hang. Fails the test after `timeout` s."""
     try:
         async with asyncio.timeout(timeout) as scope:

@@ -54,7 +54,7 @@ class Page:
         @property
         def state(self) -> KernelState: ...
 
-        async def receive(self, *, timeout: float | None = None) -> TIn: ...  # noqa: ASYNC109
+        async def receive(self, *, timeout: float | None = None) -> TIn: ...
 
         async def send(self, message: TOut) -> None: ...
 
@@ -203,7 +203,7 @@ def standard_actor_loop():
                 # Send response
                 await ctx.send(result)
 
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 # No message - check termination and continue
                 continue
 
@@ -234,10 +234,10 @@ def receive_timeouts(monkeypatch):
     seen: list[str] = []
     receive = KernelContext.receive
 
-    async def counted(self, *, timeout=None):  # noqa: ASYNC109
+    async def counted(self, *, timeout=None):
         try:
             return await receive(self, timeout=timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             seen.append(self.kernel_id)
             raise
 
@@ -384,11 +384,10 @@ async def test_managed_kernel_takes_a_function_that_was_never_decorated(loop_err
         async for message in ctx:
             await ctx.send(-message)
 
-    async with RingKernelRuntime() as runtime:
-        async with managed_kernel(runtime, "worker", worker_func) as kernel_id:
-            assert kernel_id == "worker"
-            await runtime.send(kernel_id, 1)
-            assert await runtime.receive(kernel_id) == -1
+    async with RingKernelRuntime() as runtime, managed_kernel(runtime, "worker", worker_func) as kernel_id:
+        assert kernel_id == "worker"
+        await runtime.send(kernel_id, 1)
+        assert await runtime.receive(kernel_id) == -1
 
 
 async def test_managed_kernel_takes_a_compiled_kernel(compiled_worker, loop_errors):

@@ -162,7 +162,7 @@ async def test_the_timeout_of_receive_runs_on_while_paused(runtime):
         while not ctx.should_terminate:
             try:
                 taken.append(await ctx.receive(timeout=0.01))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 timeouts += 1
 
     await start(runtime, "k", kernel)
@@ -396,7 +396,7 @@ async def test_receive_loses_and_doubles_nothing_when_it_is_cancelled(runtime, s
             task.cancel()
             try:
                 taken.append(await task)
-            except (asyncio.CancelledError, asyncio.TimeoutError):
+            except (TimeoutError, asyncio.CancelledError):
                 pass
 
     await within(asyncio.gather(feed(), take()), 20)
@@ -416,7 +416,7 @@ async def test_send_loses_and_doubles_nothing_when_it_is_cancelled(runtime, seed
             task.cancel()
             try:
                 await task
-            except (asyncio.CancelledError, asyncio.TimeoutError):
+            except (TimeoutError, asyncio.CancelledError):
                 continue
             sent.append(i)
 
@@ -448,7 +448,7 @@ async def test_a_kernel_may_cancel_its_own_receives_and_sends(runtime, seed):
             task.cancel()
             try:
                 outbox.append(await task)
-            except (asyncio.CancelledError, asyncio.TimeoutError):
+            except (TimeoutError, asyncio.CancelledError):
                 pass
             while outbox:
                 task = asyncio.create_task(ctx.send(outbox[0]))
@@ -568,7 +568,7 @@ async def test_polling_with_a_timeout_of_zero_lets_others_run(runtime):
         while not ctx.should_terminate:
             try:
                 taken.append(await ctx.receive(timeout=0))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 polls += 1
 
     async with Ticker(lambda: polls) as ticker:
@@ -591,7 +591,7 @@ async def test_polling_while_paused_lets_others_run(runtime):
         while not ctx.should_terminate:
             try:
                 await ctx.receive(timeout=0)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 polls += 1
 
     await start(runtime, "k", kernel)
@@ -661,7 +661,7 @@ async def test_a_blocked_receive_with_a_timeout_ends_at_once_by_a_timeout(runtim
     async def kernel(ctx):
         try:
             await ctx.receive(timeout=60)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             seen.append(ctx.should_terminate)
 
     await start(runtime, "k", kernel)
@@ -700,7 +700,7 @@ async def test_a_kernel_that_ignores_its_end_does_not_freeze_the_loop(runtime, t
         while True:
             try:
                 await ctx.receive(timeout=timeout)
-            except (asyncio.TimeoutError, KernelExit):
+            except (TimeoutError, KernelExit):
                 nonlocal ignored
                 ignored += 1
 
@@ -760,7 +760,7 @@ async def stubborn(runtime):
         while not over:
             try:
                 await asyncio.sleep(0.01)
-            except BaseException:  # noqa: BLE001, PERF203
+            except BaseException:  # noqa: BLE001
                 continue
 
     await runtime.launch("stubborn", stubborn)
@@ -877,7 +877,7 @@ async def test_terminate_waits_for_the_end_of_a_pause_of_the_kernels_own(runtime
             await ctx.wait_active()
             try:
                 await ctx.send(await ctx.receive(timeout=0.05))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 lines.append("timeout")
         lines.append("last")
 
@@ -1074,7 +1074,7 @@ async def test_a_crash_after_a_receive_that_timed_out_counts_no_failed_message(r
         await ctx.send(await ctx.receive())
         try:
             await ctx.receive(timeout=0.01)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ValueError("nothing in hand") from None
 
     await start(runtime, "k", kernel)

@@ -557,6 +557,24 @@ async def test_a_pause_that_was_cancelled_is_not_obeyed_late(runtime):
         assert await within(runtime.receive("subject")) == 8
 
 
+async def test_a_pause_that_was_obeyed_and_cancelled_before_anybody_noticed(runtime):
+    subject = CompiledSubject(runtime)
+    await subject.bring_into(KernelState.ACTIVE)
+    first = asyncio.create_task(runtime.deactivate("subject"))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # noqa: ASYNC251 (the worker obeys meanwhile, and the event loop cannot look)
+    first.cancel()
+    second = asyncio.create_task(runtime.deactivate("subject"))
+    await within(second, 2.0)
+    assert runtime.get_state("subject") is KernelState.DEACTIVATED
+    await asyncio.wait([first])
+    await runtime.send("subject", 1)
+    await turns()
+    assert runtime.statistics("subject").input_depth == 1
+    await runtime.reactivate("subject")
+    assert await within(runtime.receive("subject")) == 2
+
+
 async def test_a_cancelled_terminate_goes_on(subject, runtime):
     await subject.bring_into(KernelState.ACTIVE)
     await runtime.send_batch("subject", list(range(100)))

@@ -277,7 +277,7 @@ async def test_get_is_atomic_under_random_cancellation(make, seed):
             task.cancel()
             try:
                 taken.append(await task)
-            except (asyncio.CancelledError, asyncio.TimeoutError):
+            except (TimeoutError, asyncio.CancelledError):
                 pass
 
     async def putter() -> None:
@@ -303,7 +303,7 @@ async def test_put_is_atomic_under_random_cancellation(make, seed):
             task.cancel()
             try:
                 await task
-            except (asyncio.CancelledError, asyncio.TimeoutError):
+            except (TimeoutError, asyncio.CancelledError):
                 continue
             put.append(i)
 

@@ -35,7 +35,7 @@ def park(party: int, scratch: int) -> None:
     store(party + PARTY.parked, 1)
     fence()  # `parked`, before the last look at the inbox
     if load(party + PARTY.inbox_address) == 0 and load_acquire(party + PARTY.stop) == 0:
-        sleep_on(load(party + PARTY.fd), scratch)
+        sleep_on(load(party + PARTY.read_fd), scratch)
         store(party + PARTY.parks, load(party + PARTY.parks) + 1)
         store(party + PARTY.patience, load(party + PARTY.min_patience))
     store(party + PARTY.parked, 0)

@@ -91,7 +91,7 @@ class Worker:
         self._scratch = np.zeros(1, np.int64)
         self.waker: Waker = new_waker(blocking=True)
         record = self.region.view(PARTY_DTYPE)[0]
-        record["fd"] = self.waker.write_fd
+        record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
         record["patience"] = record["min_patience"] = party.clock.ticks_of(MIN_PATIENCE_NS)
         record["max_patience"] = party.clock.ticks_of(MAX_PATIENCE_NS)
         self.seats: set[Seat] = set()

@@ -130,8 +130,8 @@ PARTY_DTYPE, PARTY = _record(
     "Party",
     # anyone: bells that were rung, newest first
     ("inbox_address",),
-    # sleeper sets, waker claims
-    ("parked", "fd"),
+    # sleeper sets, waker claims; it sleeps on `read_fd` and is woken through `fd`
+    ("parked", "fd", "read_fd"),
     # host
     ("stop", "min_patience", "max_patience"),
     # worker

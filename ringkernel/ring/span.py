@@ -134,6 +134,7 @@ def _check_assignments(annotation: Any) -> None:
                 continue
             container = annotation.typemap.get(statement.target.name)
             value = annotation.typemap.get(statement.value.name)
+            value = value.dtype if isinstance(value, types.Array) else value
             where = _assigned_type(container, statement)
             if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
                 raise HandlerError(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ringkernel.devices.compiled import CompiledEngine
     from ringkernel.devices.queues import Edge
+    from ringkernel.ring.typed import TypedRing
 
     from .kernel import RingKernel
 

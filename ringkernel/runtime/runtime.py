@@ -79,8 +79,8 @@ class RingKernelRuntime:
 
     async def close(self) -> None:
         """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine."""
-        if self._closed:
-            return
+        if self._closed or os.getpid() != self._pid:
+            return  # a forked child has none of the threads, and must not touch what it inherited
         self._bind()
         self._closed = True
         ending = asyncio.ensure_future(self._end_all())
@@ -230,7 +230,9 @@ class RingKernelRuntime:
             kernel.enter(Command.ACTIVATE)  # it failed before its activation had been noticed
         kernel.enter(Command.FINISH if error is None else Command.FAIL)
         kernel.error = error
-        if error is not None:
+        if isinstance(error, asyncio.CancelledError):
+            logger.info("kernel %r was ended by the cancellation of its task", kernel.kernel_id)
+        elif error is not None:
             logger.error("kernel %r has failed", kernel.kernel_id, exc_info=error)
 
     async def activate(self, kernel_id: str) -> None:

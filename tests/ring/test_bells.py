@@ -69,7 +69,7 @@ class Party:
         self.region = self.arena.allocate(PARTY_DTYPE.itemsize)
         self.address = self.region.address
         record = self.region.view(PARTY_DTYPE)[0]
-        record["fd"] = self.waker.write_fd
+        record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
         self.bells = self.arena.allocate(n_bells * BELL_SIZE)
         self.n_bells = n_bells
         records = self.bells.view(BELL_DTYPE, n_bells)

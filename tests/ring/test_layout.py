@@ -66,7 +66,7 @@ WRITERS: dict[str, dict[str, str]] = {
     },
     "Party": {
         "inbox_address": "anyone",
-        **dict.fromkeys(("parked", "fd"), "shared"),
+        **dict.fromkeys(("parked", "fd", "read_fd"), "shared"),
         **dict.fromkeys(("stop", "min_patience", "max_patience"), "host"),
         **dict.fromkeys(("hot_address", "n_hot", "turns", "current_address", "parks", "patience"), "worker"),
     },

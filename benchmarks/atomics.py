@@ -2,7 +2,6 @@
 
 A floor must not depend on what it is the floor of, so these few lines do not come from the product.
 """
-# ruff: noqa: ARG001 - an intrinsic's arguments are types; its code generator gets the values
 
 import numpy as np
 from numba import types

@@ -35,7 +35,7 @@ def _version(package):
 
 def _git(*arguments):
     try:
-        return subprocess.run(  # noqa: S603 - the arguments are ours
+        return subprocess.run(
             ["git", "--no-optional-locks", *arguments],  # noqa: S607 - the git of this machine
             cwd=Path(__file__).parent,
             capture_output=True,

@@ -47,9 +47,7 @@ def run_case(name, options):
     script = Path(__file__).with_name("one_case.py")
     command = [sys.executable, str(script), name, str(options.rounds), options.loop]
     try:
-        done = subprocess.run(  # noqa: S603 - our own script
-            command, stdout=subprocess.PIPE, text=True, timeout=CASE_DEADLINE_S, check=False
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=CASE_DEADLINE_S, check=False)
     except subprocess.TimeoutExpired:
         return {"rows": [], "wrong": f"did not end within {CASE_DEADLINE_S} s"}
     if done.returncode != 0 or not done.stdout:

@@ -17,7 +17,7 @@ class Rival:
 
     def __init__(self):
         server = Path(__file__).with_name("rival_pydotcompute.py")
-        self._process = subprocess.Popen(  # noqa: S603 - our own script
+        self._process = subprocess.Popen(
             [sys.executable, str(server)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         try:

@@ -54,7 +54,21 @@ class Declaration:
         )
 
 
-def ring_kernel(
+@dataclass(frozen=True)
+class _Options:
+    """What the decorator takes besides the id."""
+
+    input_type: Any = None
+    output_type: Any = None
+    state: Any = None
+    queue_size: int = DEFAULT_QUEUE_SIZE
+    device: str = "auto"
+    batch: bool = False
+    max_outputs: int = 1
+    check: bool = True
+
+
+def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     kernel_id: str,
     *,
     input_type: Any = None,
@@ -95,19 +109,10 @@ def ring_kernel(
     if not isinstance(kernel_id, str) or not kernel_id:
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
+    options = _Options(input_type, output_type, state, queue_size, device, batch, max_outputs, check)
+
     def decorate(func: F) -> F:
-        declaration = _declare(
-            func,
-            kernel_id=kernel_id,
-            input_type=input_type,
-            output_type=output_type,
-            state=state,
-            queue_size=queue_size,
-            device=device,
-            batch=batch,
-            max_outputs=max_outputs,
-            check=check,
-        )
+        declaration = _declare(func, kernel_id, options)
         _registry[kernel_id] = declaration
         setattr(func, _ATTRIBUTE, declaration)
         return func
@@ -131,48 +136,45 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
     found = getattr(func, _ATTRIBUTE, None)
     if isinstance(found, Declaration):
         return found
-    options = {"queue_size": DEFAULT_QUEUE_SIZE, "device": "auto", "batch": False, "max_outputs": 1, "check": True}
-    return _declare(func, kernel_id=kernel_id, input_type=None, output_type=None, state=None, **options)
+    return _declare(func, kernel_id, _Options())
 
 
-def _declare(
-    func: Callable[..., Any],
-    *,
-    kernel_id: str,
-    input_type: Any,
-    output_type: Any,
-    state: Any,
-    queue_size: int,
-    device: str,
-    batch: bool,
-    max_outputs: int,
-    check: bool,
-) -> Declaration:
+def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Declaration:
     if not callable(func) or not inspect.isfunction(func):
         raise ConfigurationError(f"kernel {kernel_id!r}: {func!r} is no function; use `def` or `async def`")
     coroutine = inspect.iscoroutinefunction(func)
-    if not coroutine and input_type is None:
+    if not coroutine and options.input_type is None:
         raise MessageTypeError(
             f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs "
             f"input_type=...; a coroutine kernel is written with `async def`"
         )
-    initial, state_type = (None, None) if state is None else _state_array(kernel_id, state)
-    inputs = None if input_type is None else MessageType(input_type)
-    outputs = None if output_type is None else MessageType(output_type)
-    size = check_queue_size(queue_size)
-    if not isinstance(max_outputs, int) or max_outputs < 1:
-        raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {max_outputs!r}; it must be 1 or more")
-    if max_outputs > 1 and not batch:
+    initial, state_type = (None, None) if options.state is None else _state_array(kernel_id, options.state)
+    inputs = None if options.input_type is None else MessageType(options.input_type)
+    outputs = None if options.output_type is None else MessageType(options.output_type)
+    size = check_queue_size(options.queue_size)
+    if not isinstance(options.max_outputs, int) or options.max_outputs < 1:
+        raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {options.max_outputs!r}; it must be 1 or more")
+    if options.max_outputs > 1 and not options.batch:
         raise ConfigurationError(
-            f"kernel {kernel_id!r}: max_outputs={max_outputs} needs batch=True; a handler that is called per message "
-            f"has one `out`"
+            f"kernel {kernel_id!r}: max_outputs={options.max_outputs} needs batch=True; a handler that is "
+            f"called per message has one `out`"
         )
-    _check_outputs_fit(kernel_id, max_outputs, size)
-    if coroutine and (state is not None or batch):
+    _check_outputs_fit(kernel_id, options.max_outputs, size)
+    if coroutine and (options.state is not None or options.batch):
         raise ConfigurationError(f"kernel {kernel_id!r}: a coroutine kernel keeps its own state and batches; drop them")
-    _check_signature(kernel_id, func, coroutine, outputs is not None, state is not None)
+    _check_signature(kernel_id, func, coroutine, outputs is not None, options.state is not None)
     return Declaration(
-        kernel_id, func, inputs, outputs, initial, state_type, size, check_device(device), batch, max_outputs, check
+        kernel_id,
+        func,
+        inputs,
+        outputs,
+        initial,
+        state_type,
+        size,
+        check_device(options.device),
+        options.batch,
+        options.max_outputs,
+        options.check,
     )
 
 
@@ -208,11 +210,11 @@ def _check_signature(kernel_id: str, func: Callable[..., Any], coroutine: bool, 
 def check_queue_size(size: Any) -> int:
     """A capacity. Raises `ConfigurationError` if it is no power of two."""
     if isinstance(size, int | np.integer) and not isinstance(size, bool):
-        size = int(size)
-        if 1 <= size <= MAX_QUEUE_SIZE and size & (size - 1) == 0:
-            return size
-        if 1 <= size < MAX_QUEUE_SIZE:
-            near = 2 ** math.floor(math.log2(size))
+        slots = int(size)
+        if 1 <= slots <= MAX_QUEUE_SIZE and slots & (slots - 1) == 0:
+            return slots
+        if 1 <= slots < MAX_QUEUE_SIZE:
+            near = 2 ** math.floor(math.log2(slots))
             raise ConfigurationError(f"queue size {size} is no power of two; {near} or {2 * near} would be")
     raise ConfigurationError(f"queue size is {size!r}; it must be a power of two from 1 to {MAX_QUEUE_SIZE}")
 

@@ -47,7 +47,7 @@ def message(cls: type[T]) -> type[T]:
             f"message class {cls.__name__} has no fields; annotate at least one, as in `price: float`"
         )
     decorated.dtype = np.dtype(fields, align=True)  # type: ignore[attr-defined]
-    return typing.cast("type[T]", decorated)
+    return decorated
 
 
 def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
@@ -63,7 +63,7 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
             found = np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
             if _is_plain(found[0]):
                 return found
-    if isinstance(hint, type | np.dtype) and hint in _SCALARS:
+    if isinstance(hint, type) and hint in _SCALARS:
         return (np.dtype(_SCALARS[hint]),)
     is_numpy = isinstance(hint, np.dtype) or (isinstance(hint, type) and issubclass(hint, np.generic))
     if is_numpy and _is_plain(np.dtype(hint)):
@@ -125,10 +125,10 @@ class MessageType:
         if self._format is None:
             return self._slow_encode(slots, mask), self._slow_decode(slots, mask)
         packer = struct.Struct(self._format)
-        buffer = memoryview(slots.view(np.uint8)).cast("B")
+        buffer: memoryview = slots.view(np.uint8).data
         return self._fast_encode(packer, buffer, mask), self._fast_decode(packer, buffer, slots, mask)
 
-    def _fast_encode(self, packer: struct.Struct, buffer: memoryview, mask: int) -> Encode:
+    def _fast_encode(self, packer: struct.Struct, buffer: memoryview, mask: int) -> Any:
         names = {
             "pack": packer.pack_into,
             "buffer": buffer,
@@ -152,7 +152,7 @@ class MessageType:
             return _generate(_ENCODE.format(check=check, values=values), "encode", names)
         return _generate(_ENCODE.format(check="pass", values="*as_tuple(value)"), "encode", names)
 
-    def _fast_decode(self, packer: struct.Struct, buffer: memoryview, slots: Array, mask: int) -> Decode:
+    def _fast_decode(self, packer: struct.Struct, buffer: memoryview, slots: Array, mask: int) -> Any:
         if not self.scalar and self.cls is None:
             return self._slow_decode(slots, mask)
         fields = ", ".join(f"v{i}" for i in range(len(self.dtype.names or ())))
@@ -194,7 +194,9 @@ class MessageType:
 
     def _as_tuple(self, value: Any) -> tuple[Any, ...]:
         values = self._values(value)
-        return tuple(_as_bool(v) if self.dtype[n].kind == "b" else v for n, v in zip(self.dtype.names or (), values))
+        return tuple(
+            _as_bool(v) if self.dtype[n].kind == "b" else v for n, v in zip(self.dtype.names or (), values, strict=True)
+        )
 
     def _refuse(self, value: Any, error: BaseException | None = None) -> None:
         want = {True: "a number", False: f"a {self.name}" if self.cls else "a record or tuple"}[self.scalar]
@@ -308,7 +310,7 @@ def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
     format_ = _STRUCT_FORMATS.get((dtype.kind, dtype.itemsize)) if dtype.subdtype is None else None
     if format_ is not None:  # the same rules as for a record that `struct` packs whole
         plain = _as_bool(value) if format_ == "?" else value
-        return np.frombuffer(struct.pack("=" + format_, plain), dtype)[0]
+        return np.frombuffer(struct.pack("=" + format_, plain), dtype).reshape(())
     given = np.asarray(value)
     if given.shape != dtype.shape:
         raise ValueError(f"shape {given.shape} instead of {dtype.shape}")
@@ -336,7 +338,7 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
         return _is_plain(dtype.base)
     if dtype.fields is None:
         return dtype.kind in "biufcmM" and dtype.itemsize > 0
-    return bool(dtype.names) and all(_is_plain(dtype[name]) for name in dtype.names)
+    return bool(dtype.names) and all(_is_plain(dtype[name]) for name in dtype.names or ())
 
 
 def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -357,7 +359,8 @@ def _struct_format(dtype: np.dtype[Any]) -> str | None:
     """The `struct` format of a flat record, or None if it has nested arrays or exotic fields."""
     text, position = "=", 0
     for name in dtype.names or ():
-        field, offset = typing.cast("tuple[np.dtype[Any], int]", (dtype.fields or {})[name][:2])
+        assert dtype.fields is not None
+        field, offset = dtype.fields[name][:2]
         character = _STRUCT_FORMATS.get((field.kind, field.itemsize))
         if character is None or field.subdtype is not None:
             return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringkernel import KernelStateError, MessageQueue, QueueEmptyError, RingKernelRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 PATIENCE_S = 5.0
 """How long a test waits for something that should happen at once, on a machine that is busy with other things."""

@@ -425,7 +425,7 @@ class Afresh(Process):
         super().__init__(folder)
         with self.out.open("w") as out, self.err.open("w") as err:
             command = [sys.executable, "-c", PRELUDE + _SAID + script]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)  # noqa: S603 (ours)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         self.pid = self._process.pid
 
     def code(self) -> int | None:
@@ -461,7 +461,7 @@ class Forked(Process):
 def template() -> Iterator[Any]:
     """A process that has compiled everything."""
     command = [sys.executable, "-c", PRELUDE + _SAID + TEMPLATE]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:  # noqa: S603 (ours)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         yield process
         assert process.stdin is not None
         process.stdin.close()

@@ -1,7 +1,5 @@
 """What goes wrong: handlers that fail, stall or never return, commands that cross, and use that is refused."""
 
-# ruff: noqa: ARG005 (a lambda's parameters are what is being tested)
-
 from __future__ import annotations
 
 import asyncio
@@ -1311,7 +1309,5 @@ FORKED = """
 def test_a_fork_may_make_a_runtime_of_its_own(tmp_path):
     script = tmp_path / "forked.py"
     script.write_text(textwrap.dedent(FORKED))
-    run = subprocess.run(  # noqa: S603 (our own script)
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
-    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert (run.stdout.strip(), run.returncode) == ("done", 0), run.stderr

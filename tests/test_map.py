@@ -522,7 +522,7 @@ async def test_messages_sent_during_a_map_are_kept_apart_from_it(runtime):
         try:
             got = await within(mapping)
         except KernelStateError as error:
-            assert not isinstance(error, KernelFailedError)  # noqa: PT017 (being refused is one of two good outcomes)
+            assert not isinstance(error, KernelFailedError)
         else:
             np.testing.assert_array_equal(got, wanted)
             done += 1
@@ -540,7 +540,7 @@ async def test_a_short_map_among_many_messages_stays_within_its_result(runtime):
         try:
             np.testing.assert_array_equal(await within(mapping), [2, 2])
         except KernelStateError as error:
-            assert not isinstance(error, KernelFailedError)  # noqa: PT017 (being refused is one of two good outcomes)
+            assert not isinstance(error, KernelFailedError)
         got: list[int] = []
         while len(got) < 400:
             got.extend((await within(runtime.receive_batch("b"))).tolist())

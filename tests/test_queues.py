@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import random
@@ -275,10 +276,8 @@ async def test_get_is_atomic_under_random_cancellation(make, seed):
             task = asyncio.create_task(queue.get(timeout=chance.choice([None, 0, 0.001])))
             await turns(chance.randrange(4))
             task.cancel()
-            try:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 taken.append(await task)
-            except (TimeoutError, asyncio.CancelledError):
-                pass
 
     async def putter() -> None:
         for i in range(1_000):
@@ -717,8 +716,8 @@ async def test_the_queues_of_a_kernel_have_the_kernel_at_the_other_end(runtime):
     assert (kernel.input_queue.capacity, kernel.output_queue.capacity) == (4, 4)
     await kernel.input_queue.put(1)
     assert await within(kernel.output_queue.get()) == -1
-    with pytest.raises(KernelStateError, match="output of kernel 'echo'.*only the kernel"):
+    with pytest.raises(KernelStateError, match=r"output of kernel 'echo'.*only the kernel"):
         await kernel.output_queue.put(1)
-    with pytest.raises(KernelStateError, match="input of kernel 'echo'.*only the kernel"):
+    with pytest.raises(KernelStateError, match=r"input of kernel 'echo'.*only the kernel"):
         await kernel.input_queue.get()
     assert (kernel.input_queue.statistics().put, kernel.output_queue.statistics().got) == (1, 1)

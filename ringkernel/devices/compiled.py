@@ -175,8 +175,8 @@ class CompiledEngine(Engine):
             self._tables.append(region)
             self._table = region.view(_I8, 2 * len(self._table))
             self._api.write_word(self.block + BLOCK.inputs, region.address - self.block)
-        self._reading = list(edges)
-        for i, edge in enumerate(edges):
+        self._reading = [edge for edge in edges if isinstance(edge, TypedEdge)]
+        for i, edge in enumerate(self._reading):
             self._table[i] = edge.address - self.block
         self._api.write_word(self.block + BLOCK.n_inputs, len(edges))
 
@@ -206,7 +206,8 @@ class CompiledEngine(Engine):
             self._answer_with(STATUS_FAILED)
             task = self._host.loop.create_task(self._failed())
             self._keep(task)
-        elif echo == self._epoch:
+        elif echo == self._epoch or (status == STATUS_DEACTIVATED and self._commanded == COMMAND_PAUSE):
+            # (the second: it obeyed an earlier pause, which was taken back and given again before this was noticed)
             self._answer_with(status)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
@@ -233,8 +234,8 @@ class CompiledEngine(Engine):
         except TimeoutError:
             self._retract(command)
             raise KernelStateError(
-                f"kernel {self.kernel_id!r} did not answer within {ANSWER_TIMEOUT_S:g} s: it is still in its handler, or "
-                f"its worker is; nothing was changed, terminate() can end it"
+                f"kernel {self.kernel_id!r} did not answer within {ANSWER_TIMEOUT_S:g} s: it is still in its "
+                f"handler, or its worker is; nothing was changed, terminate() can end it"
             ) from None
         finally:
             if self._answer is answer:

@@ -45,14 +45,14 @@ class KernelContext(Generic[TIn, TOut]):
     def enter(self, state: KernelState) -> None:
         """The kernel is in another state now."""
         self._state = state
-        self._inlet.open = state in (KernelState.ACTIVE, KernelState.TERMINATING)
-        if state is KernelState.TERMINATING:
+        self._inlet.set_open(state in (KernelState.ACTIVE, KernelState.TERMINATING))
+        if state in (KernelState.TERMINATING, KernelState.TERMINATED):
             self._inlet.over = True
         self._inlet.line.notify_all()
         self._line.notify_all()
 
     def _exhausted(self) -> BaseException | None:
-        done = self._state is KernelState.TERMINATING or (self._requested and self._iterating)
+        done = self._state in (KernelState.TERMINATING, KernelState.TERMINATED) or (self._requested and self._iterating)
         return KernelExit() if done else None
 
     # --- for the kernel --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import KernelExit, KernelStateError, MessageTypeError
@@ -42,7 +43,7 @@ class CoroutineEngine(Engine):
         edge = ring.add_edge()
         self.edges: list[Edge] = [edge]
         self.source = Inlet(host.pacer, host)
-        self.source.open = False
+        self.source.set_open(False)
         self.source.attach(edge)
         self._make_output(self._new_ring(declaration.output_type))
         self.context: KernelContext[Any, Any] = KernelContext(declaration.kernel_id, self.source, self.sink)
@@ -105,10 +106,8 @@ class CoroutineEngine(Engine):
         self.context.enter(KernelState.DEACTIVATED)
 
     async def _run(self) -> None:
-        try:
+        with suppress(KernelExit):
             await self.declaration.func(self.context)
-        except KernelExit:
-            pass
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

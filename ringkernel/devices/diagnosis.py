@@ -50,7 +50,7 @@ def _tree(declaration: Declaration) -> ast.AST | None:
 
 
 def _unknown_field(declaration: Declaration) -> str | None:
-    """numba says only KeyError, or nothing useful, about a field that does not exist."""
+    """Numba says only KeyError, or nothing useful, about a field that does not exist."""
     records, tree = _records(declaration), _tree(declaration)
     if tree is None:
         return None

@@ -35,6 +35,10 @@ class Ledger:
     histogram: tuple[tuple[float, int], ...] = ()
 
 
+def _nobody_minds(error: BaseException | None) -> None:
+    """The supervisor says what the end of a kernel means before it starts one."""
+
+
 class Engine(ABC):
     """Runs one kernel. The event loop is the producer of `outlet.ring` and the consumer of `inlet`.
 
@@ -50,7 +54,6 @@ class Engine(ABC):
 
     __slots__ = (
         "__weakref__",
-        "on_end",
         "declaration",
         "edges",
         "ending",
@@ -59,6 +62,7 @@ class Engine(ABC):
         "in_flight",
         "inlet",
         "kernel_id",
+        "on_end",
         "outlet",
         "output",
     )
@@ -66,7 +70,7 @@ class Engine(ABC):
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
         self.kernel_id = declaration.kernel_id
-        self.on_end: OnEnd = lambda error: None
+        self.on_end: OnEnd = _nobody_minds
         self.error: BaseException | None = None
         self.has_ended = False
         self.ending = Line()
@@ -97,6 +101,14 @@ class Engine(ABC):
     def add_input(self, edge: Edge) -> None:
         """Read from a further edge. The token is the host's."""
 
+    async def read_state(self) -> Any:
+        """A copy of the state, consistent; for kernels that were declared with one."""
+        raise NotImplementedError
+
+    def write_state(self, value: Any) -> None:
+        """Replace the state. The token is the host's."""
+        raise NotImplementedError
+
     @abstractmethod
     def release(self) -> None:
         """The kernel has ended and is forgotten."""
@@ -110,11 +122,13 @@ class Engine(ABC):
 
     def leftovers(self) -> list[Any]:
         """What an ended kernel has never taken, input by input: arrays of records, or lists of messages."""
-        parts = []
+        parts: list[Any] = []
         for edge in self.edges:
+            message_type: Any = getattr(edge.ring, "message_type", None)
             for part in edge.leftovers():
-                untyped = edge.ring.typed and self.declaration.input_type is None
-                parts.append(edge.ring.message_type.as_messages(part) if untyped else part)
+                # a kernel without an input type would have received messages, also from a typed ring
+                untyped = message_type is not None and self.declaration.input_type is None
+                parts.append(message_type.as_messages(part) if untyped else part)
         return parts
 
     def accepted(self) -> int:

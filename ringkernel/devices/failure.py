@@ -126,7 +126,7 @@ def _given(records: Any, one: bool) -> Any:
 
 
 class _RecordView:
-    """A record whose attributes are its fields, as in compiled code. (`np.record` hides a field called `mean`.)"""
+    """A record whose attributes are its fields, as in compiled code; `np.record` would hide a field called `mean`."""
 
     __slots__ = ("_record",)
 

@@ -53,7 +53,8 @@ class Pacer:
 class Line:
     """Waiters, first in, first out. Only the first may take; who leaves, for whatever reason, wakes the next.
 
-    `asks` says that the first one sleeps and has not been notified. So an operation that is cancelled or timed out has either happened or not, and never swallows a wake-up.
+    So an operation that is cancelled or timed out has either happened or not, and never swallows a wake-up. `asks` says
+    that the first one sleeps and has not been notified.
     """
 
     __slots__ = ("_loop", "asks", "waiters")
@@ -78,7 +79,7 @@ class Line:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(
+    async def wait(  # noqa: C901, PLR0912 (one loop with every way to leave it)
         self,
         attempt: Callable[[], Any],
         prepare: Callable[[], None] | None,

@@ -98,7 +98,7 @@ class LoopParty:
         address = self._bells.allocate()
         self.api.write_word(address + BELL.state, QUIET)
         self.api.write_word(address + BELL.door, 0)
-        return address + BELL.door
+        return address + int(BELL.door)
 
     def release_door(self, door: int) -> None:
         """Nobody will stand behind this door again."""

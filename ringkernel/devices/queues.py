@@ -126,7 +126,7 @@ class Outlet:
             try:
                 rest = messages[sent:]
                 attempt = functools.partial(self._attempt_many, rest)
-                count = NOTHING if self.line.waiters or yielding else attempt()
+                count: Any = NOTHING if self.line.waiters or yielding else attempt()
                 if count is NOTHING:
                     count = await self.line.wait(attempt, self.prepare, left, yielding=yielding)
                 sent += count
@@ -141,6 +141,7 @@ class Outlet:
     def _ask_for_room(self) -> None:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
         ring = self.ring
+        assert self._bell is not None
         ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
         self._bell.arm()
 
@@ -196,14 +197,9 @@ class Inlet:
         self._credit = _MAX_CREDIT
         self._parked_ns = 0
 
-    @property
-    def open(self) -> bool:
+    def set_open(self, is_open: bool) -> None:
         """Whether messages are handed out."""
-        return self._open
-
-    @open.setter
-    def open(self, value: bool) -> None:
-        self._open = value
+        self._open = is_open
         self._choose()
 
     def _choose(self) -> None:
@@ -333,6 +329,7 @@ class Inlet:
 
     def _ask_for_messages(self) -> None:
         """Ask to be woken when something comes."""
+        assert self._bell is not None
         self._parked_ns = time.monotonic_ns()
         self._bell.arm()
 

@@ -1,9 +1,9 @@
 """Waking whoever sleeps: bells, doors, parties. Compiled.
 
 A **party** is a thread that can sleep: a CPU worker, an event loop. It has an inbox, an intrusive list of bells. A
-**bell** stands for one thing that a party may have to look at; it is ARMED (ring it) or RUNG (already in the inbox,
-or watched anyway) or QUIET (nobody wants to know). A **door** is a word with the address of the bell to ring now, or 0: a kernel that moves to
-another worker gets another bell behind the same door.
+**bell** stands for one thing that a party may have to look at; it is ARMED (ring it), RUNG (already in the inbox, or
+watched anyway) or QUIET (nobody wants to know). A **door** is a word with the address of the bell to ring now, or 0: a
+kernel that moves to another worker gets another bell behind the same door.
 
 The pattern of both sides, each with a fence between its store and its load (Dekker): the one who publishes writes
 the cursor, fences, looks at the bell; the one who rests arms the bell, fences, looks at the cursor once more.

@@ -41,7 +41,8 @@ def _record(name: str, *lines: tuple[str, ...]) -> tuple[np.dtype[Any], Any]:
             position += 8 * words
         position = -(-position // LINE) * LINE
     dtype = np.dtype({"names": names, "offsets": offsets, "formats": formats, "itemsize": position})
-    return dtype, namedtuple(name, names)(*offsets)
+    offset_of: Any = namedtuple(name, names)  # type: ignore[misc]  # noqa: PYI024 (the fields are data)
+    return dtype, offset_of(*offsets)
 
 
 RING_DTYPE, RING = _record(

@@ -138,8 +138,8 @@ def _check_assignments(annotation: Any) -> None:
             where = _assigned_type(container, statement)
             if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
                 raise HandlerError(
-                    f"{_source(statement)}: a {value} is assigned to a place of type {where}; convert it explicitly, as "
-                    f"in int(...)"
+                    f"{_source(statement)}: a {value} is assigned to a place of type {where}; convert it explicitly, "
+                    f"as in int(...)"
                 )
 
 
@@ -150,21 +150,23 @@ def _check_message_untouched(annotation: Any) -> None:
     """Refuse to write to the message, under whatever name: other kernels may read it, and it may be lent."""
     statements = [statement for block in annotation.blocks.values() for statement in block.body]
     derived: set[str] = set()
-    while True:
+    before = -1
+    while before < len(derived):
         before = len(derived)
-        for statement in statements:
-            if isinstance(statement, numba_ir.Assign) and _derives(statement.value, derived):
-                if not isinstance(annotation.typemap.get(statement.target.name), types.Number | types.Boolean):
-                    derived.add(statement.target.name)
-        if len(derived) == before:
-            break
+        derived |= {
+            statement.target.name
+            for statement in statements
+            if isinstance(statement, numba_ir.Assign)
+            and _derives(statement.value, derived)
+            and not isinstance(annotation.typemap.get(statement.target.name), types.Number | types.Boolean)
+        }
     for statement in statements:
-        if isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem):
-            if statement.target.name in derived:
-                raise HandlerError(
-                    f"{_source(statement)}: a message is read only, since other kernels may read it, too; write to the "
-                    f"output instead"
-                )
+        writes = isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem)
+        if writes and statement.target.name in derived:
+            raise HandlerError(
+                f"{_source(statement)}: a message is read only, since other kernels may read it, too; write to the "
+                f"output instead"
+            )
 
 
 def _source(statement: Any) -> str:
@@ -291,7 +293,7 @@ def _zero(typingctx: Any, address: Any, count: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
-def _scalar_span(call: Any, spec: SpanTypes, returned: Any) -> Callable[..., int]:
+def _scalar_span(call: Any, spec: SpanTypes, returned: Any) -> Callable[..., int]:  # noqa: C901 (three loops)
     itemsize = spec.output.itemsize if spec.output is not None else 0
 
     def emit_all(source: int, count: int, target: int, state: int, fault: int) -> int:
@@ -344,6 +346,6 @@ def _batch_span(call: Any, spec: SpanTypes) -> Callable[..., int]:
             _store_word(fault, 0)
             _store_word(fault + FAULT_COUNT, count)
             return 0
-        return verdict
+        return verdict  # type: ignore[no-any-return]
 
     return batch

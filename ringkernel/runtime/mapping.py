@@ -78,9 +78,7 @@ def _check_quiet(path: list[RingKernel]) -> None:
     """Raises `KernelStateError` if other messages are in the chain, or have come out of it."""
     _check_empty(path)
     if path[-1].engine.inlet.available():
-        raise KernelStateError(
-            f"map: outputs of kernel {path[-1].kernel_id!r} wait to be received; receive them first"
-        )
+        raise KernelStateError(f"map: outputs of kernel {path[-1].kernel_id!r} wait to be received; receive them first")
 
 
 async def _drain(path: list[RingKernel]) -> None:

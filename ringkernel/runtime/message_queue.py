@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop as running_loop
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ class MessageQueue:
     """A bounded queue over a ring: of Python objects, or with `dtype` of records.
 
     On its own it belongs to the event loop in which it is first used, and any number of tasks may put and get. The
-    queues of a kernel (`kernel.input_queue`, `kernel.output_queue`) have the kernel at the other end. Waiting tasks are served first in, first
-    out; a cancelled or timed-out operation has either happened or not.
+    queues of a kernel (`kernel.input_queue`, `kernel.output_queue`) have the kernel at the other end. Waiting tasks are
+    served first in, first out; a cancelled or timed-out operation has either happened or not.
 
     Args:
         capacity: slots, a power of two.
@@ -140,7 +141,7 @@ class MessageQueue:
         return inlet
 
     def _check_loop(self) -> None:
-        running = asyncio._get_running_loop()
+        running = running_loop()
         if self._loop is None:
             self._loop = running
         if running is None or running is not self._loop:

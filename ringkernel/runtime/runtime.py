@@ -7,7 +7,7 @@ import logging
 import os
 from asyncio import _get_running_loop as running_loop
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class RingKernelRuntime:
 
     # --- belonging to a loop ---------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> RingKernelRuntime:
+    async def __aenter__(self) -> Self:
         self._bind()
         return self
 
@@ -139,7 +139,8 @@ class RingKernelRuntime:
                 return self._kernels[kernel_id]
             if declared(kernel_id) is not None:
                 raise KernelStateError(
-                    f"cannot {action} kernel {kernel_id!r} while it is CREATED: declared, not launched; allowed is launch()"
+                    f"cannot {action} kernel {kernel_id!r} while it is CREATED: declared, not launched; "
+                    f"allowed is launch()"
                 )
         known = ", ".join(map(repr, self._kernels)) or "none"
         raise KernelNotFoundError(f"cannot {action} kernel {kernel_id!r}: it is unknown; launched here are {known}")
@@ -510,6 +511,7 @@ class RingKernelRuntime:
         changed meanwhile. The kernels are ACTIVE at the start and may be paused and resumed meanwhile.
 
         Args:
+            kernel_id: a kernel, or the first and the last of a connected chain.
             messages: an array of the first kernel's type, or a sequence of messages.
             progress: draw a progress bar (needs rich).
 

@@ -633,7 +633,7 @@ def test_an_idle_worker_sleeps_and_is_woken(kind: str) -> None:
     if kind == "eventfd" and not hasattr(os, "eventfd"):
         pytest.skip("no eventfd on this system")
     command = [sys.executable, "-c", KERNEL, kind]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 (ours)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -713,7 +713,7 @@ sys.exit(code)
 def test_a_forked_child_leaves_its_parents_descriptors_alone(kind: str) -> None:
     if kind == "eventfd" and not hasattr(os, "eventfd"):
         pytest.skip("no eventfd on this system")
-    done = subprocess.run(  # noqa: S603 (our own interpreter)
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", FORK, kind], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -748,7 +748,7 @@ sys.exit(asyncio.run(main()))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("child", ["closes", "wakes"])
 def test_a_party_goes_on_in_the_parent_whatever_a_forked_child_does(child: str) -> None:
-    done = subprocess.run(  # noqa: S603 (our own interpreter)
+    done = subprocess.run(
         [sys.executable, "-c", PARTY_FORK, child], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

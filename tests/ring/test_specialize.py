@@ -192,7 +192,7 @@ def test_a_field_that_is_called_like_a_function_of_the_module() -> None:
     """`value` below is a field; that the module also has a function of this name must not matter."""
     scope: dict[str, Any] = {}
     source = "async def value():\n    pass\n\ndef handler(msg, out):\n    out.value = msg.value\n"
-    exec(source, scope)  # noqa: S102
+    exec(source, scope)
     assert run(scope["handler"], 2.0) == [2.0]
 
 

@@ -180,7 +180,7 @@ class CoroutineEngine(Engine):
             failed=self._failed,
             in_flight=busy,
             peak_input=max(max(edge.peak, edge.available()) for edge in self.edges),
-            peak_output=max(max(edge.peak, self.output.position() - edge.position()) for edge in self.output.edges),
+            peak_output=max((max(e.peak, self.output.position() - e.position()) for e in self.output.edges), default=0),
         )
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:

@@ -77,7 +77,7 @@ def _ring():
     ring = as_bytes[:edge_at].view(RING_DTYPE)[0]
     edge = as_bytes[edge_at:table_at].view(EDGE_DTYPE)[0]
     ring["capacity"], ring["itemsize"], ring["slots"] = CAPACITY, RECORD_BYTES, slots_at
-    ring["edges"], ring["n_edges"], ring["wanted"] = table_at, 1, NEVER
+    ring["edges"], ring["n_edges"], ring["n_open"], ring["wanted"] = table_at, 1, 1, NEVER
     memory[table_at // 8] = edge_at
     edge["limit"], edge["watch"], edge["ring"] = NEVER, NEVER, -edge_at
     return memory, memory.ctypes.data, memory.ctypes.data + edge_at

@@ -150,28 +150,32 @@ class KernelContext(Generic[TIn, TOut]):
     def __aiter__(self) -> KernelContext[TIn, TOut]:
         return self
 
-    async def __anext__(self) -> TIn:
+    async def __anext__(self) -> TIn:  # noqa: C901 (see below)
         # `receive` written out: this is the call that is made once per message
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
         inlet = self._inlet
-        if left <= 0 and pacer.due():
-            return await self._wait_next(yielding=True)
-        if not inlet.line.waiters and not self._requested:
+        line, yielding = inlet.line, left <= 0 and pacer.due()
+        if not yielding and not line.waiters and not self._requested:
             message = inlet.take()
             if message is not NOTHING:
                 self.busy = True
                 return message  # type: ignore[no-any-return]
-        return await self._wait_next(yielding=False)
-
-    async def _wait_next(self, *, yielding: bool) -> TIn:
+        self.busy = False
         if self._requested:
-            self.busy = False
             raise StopAsyncIteration
+        if self.on_wait is not None:
+            self.on_wait()
         self._iterating = True
         try:
-            return await self._wait_receive(None, yielding=yielding)
+            message = NOTHING
+            if not (yielding or line.waiters or inlet.exact):
+                message = inlet.try_get(inlet.patience)
+            if message is NOTHING:
+                message = await line.wait(inlet.try_get, inlet.prepare, None, yielding=yielding or inlet.over)
         except KernelExit:
             raise StopAsyncIteration from None
         finally:
             self._iterating = False
+        self.busy = True
+        return message  # type: ignore[no-any-return]

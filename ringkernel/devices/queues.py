@@ -247,12 +247,8 @@ class Inlet:
 
         With `patience`, in ticks, watches a lone edge for so long first, as long as that has lately paid.
         """
-        message = self.take()
-        if message is NOTHING and not self.exact:
-            edge = self._ready_edge(patience)
-            if edge is not None:
-                return edge.take()
-        return self._nothing() if message is NOTHING else message
+        edge = self._ready_edge(patience)
+        return self._nothing() if edge is None else edge.take()
 
     def try_get_many(self, most: int | None, patience: int = 0) -> Any:
         """Take up to `most` messages of one edge, as an array or a list; otherwise as `try_get`."""

@@ -117,25 +117,13 @@ def wait_bound(edge: int, head: int, patience: int) -> int:
     return bound
 
 
-def copy_slot(target: int, source: int, itemsize: int) -> None:
-    """Copy one message. Small ones word by word: cheaper than a call to memcpy with a size that it has to inspect."""
-    if itemsize <= 64 and itemsize & 7 == 0:
-        end = source + itemsize
-        while source < end:
-            store(target, load(source))
-            source += 8
-            target += 8
-    else:
-        copy_bytes(target, source, itemsize)
-
-
 def push(ring: int, source: int) -> int:
     """Copy one message into the ring and publish it, for a compiled producer that wakes nobody. 1, or 0 if full."""
     tail = load(ring + RING.next)
     slot, itemsize = slot_address(ring, tail), load(ring + RING.itemsize)
     if room_of(ring, 1) < 1:
         return 0
-    copy_slot(slot, source, itemsize)
+    copy_bytes(slot, source, itemsize)
     set_tail(ring, tail + 1)
     return 1
 
@@ -147,6 +135,6 @@ def pop(edge: int, target: int) -> int:
     slot, itemsize = slot_address(ring, head), load(ring + RING.itemsize)  # while the cursor is on its way
     if bound_of(edge, head) <= head:
         return 0
-    copy_slot(target, slot, itemsize)
+    copy_bytes(target, slot, itemsize)
     store_release(edge + EDGE.head, head + 1)  # release: the slot has been read
     return 1

@@ -461,11 +461,14 @@ class RingKernelRuntime:
         pacer.left = left = pacer.left - 1
         if left <= 0 and pacer.due():
             return await inlet.wait_get(timeout, yielding=True)
-        if not inlet.line.waiters:
+        line = inlet.line
+        if not line.waiters:
             message = inlet.take()
+            if message is NOTHING and (inlet.over or not inlet.exact):
+                message = inlet.try_get(inlet.patience)
             if message is not NOTHING:
                 return message
-        return await inlet.wait_get(timeout)
+        return await line.wait(inlet.try_get, inlet.prepare, timeout)
 
     def receive_nowait(self, kernel_id: str) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""

@@ -150,7 +150,7 @@ class KernelContext(Generic[TIn, TOut]):
     def __aiter__(self) -> KernelContext[TIn, TOut]:
         return self
 
-    async def __anext__(self) -> TIn:  # noqa: C901 (see below)
+    async def __anext__(self) -> TIn:
         # `receive` written out: this is the call that is made once per message
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
@@ -168,11 +168,7 @@ class KernelContext(Generic[TIn, TOut]):
             self.on_wait()
         self._iterating = True
         try:
-            message = NOTHING
-            if not (yielding or line.waiters or inlet.exact):
-                message = inlet.try_get(inlet.patience)
-            if message is NOTHING:
-                message = await line.wait(inlet.try_get, inlet.prepare, None, yielding=yielding or inlet.over)
+            message = await line.wait(inlet.try_get, inlet.prepare, None, yielding=yielding or inlet.over)
         except KernelExit:
             raise StopAsyncIteration from None
         finally:

@@ -29,7 +29,6 @@ Edge: TypeAlias = "ObjectEdge | TypedEdge"
 
 SPIN_NS = 3_000
 _PAYS_BELOW_NS = 40_000
-_MAX_CREDIT = 8
 
 
 def _take_nothing() -> Any:
@@ -157,12 +156,10 @@ class Inlet:
     will come, if so.
 
     The fast path of a message is `take`, the lone edge's own; while others wait in `line`, it must not be taken.
-    What it does not find may be there all the same, unless it is `exact`: then `try_get` looks closer.
     """
 
     __slots__ = (
         "_bell",
-        "_credit",
         "_host",
         "_lone",
         "_next",
@@ -170,11 +167,9 @@ class Inlet:
         "_parked_ns",
         "edges",
         "ended",
-        "exact",
         "line",
         "over",
         "pacer",
-        "patience",
         "prepare",
         "take",
     )
@@ -186,15 +181,12 @@ class Inlet:
         self.prepare: Callable[[], None] | None = None
         self.over = False
         self.ended: Callable[[], BaseException | None] = lambda: None
-        self.exact = False
         self.pacer = pacer
-        self.patience = 0
         self._open = True
         self._lone: Edge | None = None
         self._host = host
         self._bell: Bell | None = None
         self._next = 0
-        self._credit = _MAX_CREDIT
         self._parked_ns = 0
 
     def set_open(self, is_open: bool) -> None:
@@ -205,8 +197,10 @@ class Inlet:
     def _choose(self) -> None:
         """Single out the edge of the common case: there is one, and it may be read."""
         self._lone = self.edges[0] if self._open and len(self.edges) == 1 else None
-        self.take = self._lone.take if self._lone is not None else _take_nothing
-        self.exact = self._lone is not None and not self._lone.ring.typed
+        if not self._open:
+            self.take = _take_nothing
+        else:
+            self.take = self._take_in_turn if self._lone is None else self._lone.take
 
     def attach(self, edge: Edge) -> None:
         """Consume from this edge, too."""
@@ -219,8 +213,6 @@ class Inlet:
                 self._bell = self._host.party.bell(self._on_bell)
                 self.prepare = self._ask_for_messages
             edge.set_door(self._bell.door)
-            # only where the producer runs on another thread can watching help
-            self.patience = 0 if edge.ring.putting is not NOBODY else self._host.party.clock.ticks_of(SPIN_NS)
 
     def detach(self, edge: Edge) -> None:
         """Leave an edge to somebody else."""
@@ -242,21 +234,22 @@ class Inlet:
         """How many messages wait."""
         return sum(edge.available() for edge in self.edges)
 
-    def try_get(self, patience: int = 0) -> Any:
-        """Take a message; `NOTHING` if there is none now. Raises what `ended` says.
+    def try_get(self) -> Any:
+        """Take a message; `NOTHING` if there is none now. Raises what `ended` says."""
+        message = self.take()
+        return self._nothing() if message is NOTHING else message
 
-        With `patience`, in ticks, watches a lone edge for so long first, as long as that has lately paid.
-        """
-        edge = self._ready_edge(patience)
-        return self._nothing() if edge is None else edge.take()
-
-    def try_get_many(self, most: int | None, patience: int = 0) -> Any:
+    def try_get_many(self, most: int | None) -> Any:
         """Take up to `most` messages of one edge, as an array or a list; otherwise as `try_get`."""
-        edge = self._ready_edge(patience)
+        edge = self._ready_edge()
         if edge is None:
             return self._nothing()
-        count = edge.available()
+        count = edge.look()  # all that is there, not only what was known to be
         return edge.take_many(count if most is None else min(most, count))
+
+    def _take_in_turn(self) -> Any:
+        edge = self._ready_edge()
+        return NOTHING if edge is None else edge.take()
 
     def _nothing(self) -> Any:
         if self.over:
@@ -265,18 +258,8 @@ class Inlet:
                 raise reason
         return NOTHING
 
-    def _ready_edge(self, patience: int) -> Edge | None:
+    def _ready_edge(self) -> Edge | None:
         """The next edge in turn that has a message."""
-        edge = self._lone
-        if edge is not None:
-            if self._credit <= 0:
-                patience = 0
-            if edge.look(patience) > 0:
-                self._credit = min(self._credit + 1, _MAX_CREDIT)
-                return edge
-            if patience:
-                self._credit -= 2
-            return None
         if self._open:
             for _ in range(len(self.edges)):
                 self._next = (self._next + 1) % len(self.edges)
@@ -294,14 +277,10 @@ class Inlet:
         return await self.wait_get(timeout) if message is NOTHING else message
 
     async def wait_get(self, timeout: float | None, *, yielding: bool = False) -> Any:
-        """The slow part of `get`: look closer, then stand in line for a message, or, `yielding`, to let other tasks
-        run first."""
-        line = self.line
-        if not yielding and not line.waiters and (self.over or not self.exact):
-            message = self.try_get(self.patience)
-            if message is not NOTHING:
-                return message
-        return await line.wait(self.try_get, self.prepare, timeout, yielding=yielding)
+        """The slow part of `get`: stand in line for a message, or, `yielding`, to let other tasks run first."""
+        if self.over and not yielding and not self.line.waiters:
+            self._nothing()
+        return await self.line.wait(self.try_get, self.prepare, timeout, yielding=yielding)
 
     async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first."""
@@ -311,7 +290,7 @@ class Inlet:
         pacer.left -= 1
         yielding = pacer.left <= 0 and pacer.due()
         if not self.line.waiters and not yielding:
-            messages = self.try_get_many(most, self.patience)
+            messages = self.try_get_many(most)
             if messages is not NOTHING:
                 return messages
         return await self.line.wait(lambda: self.try_get_many(most), self.prepare, timeout, yielding=yielding)
@@ -326,14 +305,21 @@ class Inlet:
     def _ask_for_messages(self) -> None:
         """Ask to be woken when something comes."""
         assert self._bell is not None
+        self._set_patience(0)
         self._parked_ns = time.monotonic_ns()
         self._bell.arm()
 
     def _on_bell(self) -> None:
-        if self._parked_ns and time.monotonic_ns() - self._parked_ns < _PAYS_BELOW_NS:
-            self._credit = max(self._credit, 2)
-        self._parked_ns = 0
+        """Something has come. If that was quick, watch for the next one for a few microseconds before sleeping."""
+        if time.monotonic_ns() - self._parked_ns < _PAYS_BELOW_NS:
+            assert self._host is not None
+            self._set_patience(self._host.party.clock.ticks_of(SPIN_NS))
         self.line.notify()
+
+    def _set_patience(self, ticks: int) -> None:
+        # only where the producer runs on another thread can watching help
+        if self._lone is not None and self._lone.ring.typed and self._lone.ring.putting is NOBODY:
+            self._lone.patience = ticks  # type: ignore[union-attr]
 
     def release(self) -> None:
         """Nobody consumes here any more."""

@@ -65,7 +65,7 @@ class ObjectEdge:
         """How many messages may be taken now."""
         return max(0, self.bound - self.head)
 
-    def look(self, patience: int) -> int:  # noqa: ARG002 (as of a typed edge)
+    def look(self, patience: int = 0) -> int:  # noqa: ARG002 (as of a typed edge)
         """`available()`: nothing can come while this thread waits."""
         return self.available()
 

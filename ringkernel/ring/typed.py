@@ -42,6 +42,7 @@ class TypedEdge:
         "closed",
         "getting",
         "head",
+        "patience",
         "peak",
         "region",
         "ring",
@@ -56,7 +57,7 @@ class TypedEdge:
         self.address = region.address
         self.start = self.head = head
         self.bound = head
-        self.peak = 0
+        self.peak = self.patience = 0
         self._stuck_on = 0
         self._end = 0
         self._left: list[Array] = []
@@ -99,9 +100,9 @@ class TypedEdge:
 
     def available(self) -> int:
         """How many messages the event loop may take now."""
-        return self.bound - self.head if self.bound > self.head else self.look(0)
+        return self.bound - self.head if self.bound > self.head else self.look()
 
-    def look(self, patience: int) -> int:
+    def look(self, patience: int = 0) -> int:
         """How many messages there are, after spinning for at most `patience` ticks while there is none."""
         self.bound = bound = self._wait_bound(self.address, self.head, patience)
         depth = bound - self.head
@@ -110,9 +111,10 @@ class TypedEdge:
         return depth
 
     def take(self) -> Any:
-        """Take a message, and tell a producer that waits for room; `NOTHING` if none is known to be there."""
+        """Take a message, and tell a producer that waits for room; `NOTHING` if there is none, also after watching
+        for `patience` ticks."""
         head = self.head
-        if head >= self.bound:
+        if head >= self.bound and self.look(self.patience) <= 0:
             return NOTHING
         ring = self.ring
         value = ring.decode(head)

@@ -464,8 +464,8 @@ class RingKernelRuntime:
         line = inlet.line
         if not line.waiters:
             message = inlet.take()
-            if message is NOTHING and (inlet.over or not inlet.exact):
-                message = inlet.try_get(inlet.patience)
+            if message is NOTHING and inlet.over:
+                message = inlet.try_get()
             if message is not NOTHING:
                 return message
         return await line.wait(inlet.try_get, inlet.prepare, timeout)

@@ -34,13 +34,13 @@ class TypedEdge:
         "_api",
         "_consume",
         "_end",
+        "_getting",
         "_left",
         "_stuck_on",
         "_wait_bound",
         "address",
         "bound",
         "closed",
-        "getting",
         "head",
         "patience",
         "peak",
@@ -62,7 +62,17 @@ class TypedEdge:
         self._end = 0
         self._left: list[Array] = []
         self.closed = False
-        self.getting: Waiting = NOBODY
+        self._getting: Waiting = NOBODY
+
+    @property
+    def getting(self) -> Waiting:
+        """Who waits for more in the event loop, if that is the consumer."""
+        return self._getting
+
+    @getting.setter
+    def getting(self, line: Waiting) -> None:
+        self._getting = line
+        self.ring.listening = tuple(edge.getting for edge in self.ring.edges if edge.getting is not NOBODY)
 
     @property
     def limit(self) -> int:
@@ -114,8 +124,11 @@ class TypedEdge:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none, also after watching
         for `patience` ticks."""
         head = self.head
-        if head >= self.bound and self.look(self.patience) <= 0:
-            return NOTHING
+        if head >= self.bound:
+            self.bound = bound = self._wait_bound(self.address, head, self.patience)
+            if bound <= head:
+                return NOTHING
+            self.peak = max(self.peak, bound - head)
         ring = self.ring
         value = ring.decode(head)
         self.head = head + 1
@@ -197,6 +210,7 @@ class TypedRing:
         "edges",
         "encode",
         "engine",
+        "listening",
         "message_type",
         "putting",
         "region",
@@ -228,6 +242,7 @@ class TypedRing:
         self.door = 0
         self.edges: list[TypedEdge] = []
         self.putting: Waiting = NOBODY
+        self.listening: tuple[Waiting, ...] = ()
         self.shut = False
         self.engine: Any = None
         itemsize = message_type.dtype.itemsize
@@ -356,9 +371,9 @@ class TypedRing:
         self.tail = tail = tail + 1
         if self._publish(self.address, tail):
             self.woke()
-        for edge in self.edges:
-            if edge.getting.asks:
-                edge.getting.notify()
+        for line in self.listening:
+            if line.asks:
+                line.notify()
         return True
 
     def offer_many(self, records: Array) -> None:
@@ -373,9 +388,9 @@ class TypedRing:
         self.tail += len(records)
         if self._publish(self.address, self.tail):
             self.woke()
-        for edge in self.edges:
-            if edge.getting.asks:
-                edge.getting.notify()
+        for line in self.listening:
+            if line.asks:
+                line.notify()
 
     def shut_off(self) -> None:
         """Publish no more."""

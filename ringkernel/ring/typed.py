@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 _EDGE_TABLE = 8
+_FIRST_EDGE = RING_DTYPE.itemsize + LINE
 _I8 = np.dtype(np.int64)
 
 
@@ -49,12 +50,12 @@ class TypedEdge:
         "start",
     )
 
-    def __init__(self, ring: TypedRing, region: Region, head: int) -> None:
+    def __init__(self, ring: TypedRing, region: Region, offset: int, head: int) -> None:
         self._api = ring.api
         self._wait_bound, self._consume = ring.api.wait_bound, ring.api.consume
         self.ring = ring
         self.region = region
-        self.address = region.address
+        self.address = region.address + offset
         self.start = self.head = head
         self.bound = head
         self.peak = self.patience = 0
@@ -246,7 +247,7 @@ class TypedRing:
         self.shut = False
         self.engine: Any = None
         itemsize = message_type.dtype.itemsize
-        header = RING_DTYPE.itemsize + LINE
+        header = RING_DTYPE.itemsize + LINE + EDGE_DTYPE.itemsize  # with the table and the first edge
         own = 0 if lent is not None else (capacity + overhang) * itemsize
         self.region = arena.allocate(header + own)
         self.address = self.region.address
@@ -295,10 +296,10 @@ class TypedRing:
         for edge in self.edges:
             edge.published()  # what was published for the last consumer stays its
         self._last = None
-        region = self.arena.allocate(EDGE_DTYPE.itemsize)
-        start = self.position()
-        edge = TypedEdge(self, region, start)
-        record = region.view(EDGE_DTYPE)[0]
+        is_first, size = not self.edges, EDGE_DTYPE.itemsize
+        region, offset = (self.region, _FIRST_EDGE) if is_first else (self.arena.allocate(size), 0)
+        edge = TypedEdge(self, region, offset, self.position())
+        record = region.view(EDGE_DTYPE, 1, offset)[0]
         record["ring"] = self.address - edge.address
         record["head"] = edge.head
         record["limit"] = record["watch"] = NEVER

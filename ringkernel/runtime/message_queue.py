@@ -42,11 +42,14 @@ class MessageQueue:
         dtype: None for Python objects, or a message type: structured dtype, scalar type, message class.
     """
 
+    __slots__ = ("_capacity", "_ends", "_loop", "_message_type", "_name")
+
     def __init__(self, capacity: int = DEFAULT_QUEUE_SIZE, dtype: Any = None) -> None:
         self._capacity = check_queue_size(capacity)
-        self._message_type = None if dtype is None else MessageType(dtype)
+        self._message_type = dtype if dtype is None or isinstance(dtype, MessageType) else MessageType(dtype)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: tuple[Ring, Outlet, Inlet] | None = None
+        self._name = "queue"
 
     def __repr__(self) -> str:
         kind = "objects" if self._message_type is None else self._message_type.name
@@ -115,8 +118,6 @@ class MessageQueue:
 
     # --- the ends --------------------------------------------------------------------------------------------
 
-    _name = "queue"
-
     def _ring(self) -> Ring | None:
         return self._own_ends()[0]
 
@@ -169,6 +170,8 @@ class MessageQueue:
 
 class KernelQueue(MessageQueue):
     """The queue at a kernel's input, or with `output` at its output, seen by the host."""
+
+    __slots__ = ("_engine", "_output")
 
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, *, output: bool) -> None:
         declaration = engine.declaration

@@ -3,8 +3,10 @@
 The worker takes turns for the kernels in its hot list. A kernel that found nothing to do for a while leaves the list
 and is polled by nobody; its bell brings it back. With an empty list the worker parks on its descriptor.
 
-How long a while is adapts: twice as long after each hit, back to the minimum after a park. A fixed short one makes a
-busy round trip slow (both sides go to sleep each time), a fixed long one burns the core.
+How long a while is adapts: twice as long after each hit and after each short sleep, back to the minimum after a long
+one. A fixed short one makes a busy round trip slow (both sides go to sleep each time), a fixed long one burns the core,
+and keeps whoever woke the worker waiting, if that is on the same core: first message after idleness 54 us with a
+minimum of 30 us, 25 us with 8.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from ringkernel.ring.bell import take_inbox
 from ringkernel.ring.layout import PARTY, SEAT
 from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release, ticks
 from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
+
+SHORT_SLEEP = 12
+"""Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it."""
 
 
 def run_worker(party: int, scratch: int) -> int:
@@ -35,9 +40,16 @@ def park(party: int, scratch: int) -> None:
     store(party + PARTY.parked, 1)
     fence()  # `parked`, before the last look at the inbox
     if load(party + PARTY.inbox_address) == 0 and load_acquire(party + PARTY.stop) == 0:
+        before = ticks()
         sleep_on(load(party + PARTY.read_fd), scratch)
+        slept = ticks() - before
         store(party + PARTY.parks, load(party + PARTY.parks) + 1)
-        store(party + PARTY.patience, load(party + PARTY.min_patience))
+        shortest = load(party + PARTY.min_patience)
+        if slept < SHORT_SLEEP * shortest:  # a little more patience would have saved both sides the sleep
+            longer = min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience))
+            store(party + PARTY.patience, longer)
+        else:
+            store(party + PARTY.patience, shortest)
     store(party + PARTY.parked, 0)
 
 

@@ -42,9 +42,8 @@ logger = logging.getLogger("ringkernel")
 MONITOR_S = 0.01
 HOLD_S = 0.02
 SPAN_NS = 50_000
-MIN_PATIENCE_NS, MAX_PATIENCE_NS = 30_000, 500_000
-"""How long an idle worker watches its kernels before it parks. The minimum is about what it takes to wake a sleeping
-event loop and get an answer from it: with less, both sides of a round trip go to sleep every time."""
+MIN_PATIENCE_NS, MAX_PATIENCE_NS = 8_000, 500_000
+"""How long an idle worker watches its kernels before it parks: see `worker_loop.py` for how it adapts in between."""
 _SATURATED_CHECKS = 20
 
 _compiled_loop: Any = None

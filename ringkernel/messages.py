@@ -57,9 +57,9 @@ def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
 def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) is typing.Annotated:
         base, shape, *_ = typing.get_args(hint)
-        arguments = typing.get_args(base)  # ndarray[shape, dtype[scalar]]
+        arguments = typing.get_args(base)  # ndarray[shape, dtype[scalar]], or NDArray[scalar] as an alias
         if arguments:
-            scalar = typing.get_args(arguments[-1])[0]
+            scalar = (typing.get_args(arguments[-1]) or arguments[-1:])[0]
             found = np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
             if _is_plain(found[0]):
                 return found

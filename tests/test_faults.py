@@ -1311,3 +1311,25 @@ def test_a_fork_may_make_a_runtime_of_its_own(tmp_path):
     script.write_text(textwrap.dedent(FORKED))
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert (run.stdout.strip(), run.returncode) == ("done", 0), run.stderr
+
+
+async def test_an_activation_that_no_worker_answers_is_given_up(runtime, monkeypatch):
+    """It must not wait for ever, and leaves the kernel as it was."""
+    from ringkernel.devices import compiled, workers
+
+    await runtime.launch("k", echo)
+    monkeypatch.setattr(compiled, "ANSWER_TIMEOUT_S", 0.05)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(workers.Worker, "__init__", _never_runs(workers.Worker.__init__))
+        with pytest.raises(KernelStateError, match="'k' did not answer"):
+            await within(runtime.activate("k"), 2.0)
+    assert runtime.get_state("k") is KernelState.LAUNCHED
+
+
+def _never_runs(make):
+    def __init__(self, pool, number):  # noqa: N807 (it stands in for one)
+        make(self, pool, number)
+        self.tell_to_stop()
+        self.thread.join(5)
+
+    return __init__

@@ -204,14 +204,10 @@ class CompiledEngine(Engine):
             self._finished(None)
         elif status == STATUS_FAILED:
             self._answer_with(STATUS_FAILED)
-            task = self._host.loop.create_task(self._failed())
-            self._keep(task)
+            self._failing = self._host.loop.create_task(self._failed())  # the loop itself holds tasks weakly
         elif echo == self._epoch or (status == STATUS_DEACTIVATED and self._commanded == COMMAND_PAUSE):
             # (the second: it obeyed an earlier pause, which was taken back and given again before this was noticed)
             self._answer_with(status)
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._failing = task  # the loop itself holds tasks weakly
 
     def _take_token(self) -> None:
         if self.seat is not None:
@@ -231,6 +227,10 @@ class CompiledEngine(Engine):
             self._sit_down()
         try:
             status = await self._await_answer(answer, command)
+        except asyncio.CancelledError:
+            if command == COMMAND_PAUSE or not answer.done():
+                self._retract(command)
+            raise
         except TimeoutError:
             self._retract(command)
             raise KernelStateError(
@@ -246,16 +246,16 @@ class CompiledEngine(Engine):
             )
 
     async def _await_answer(self, answer: asyncio.Future[int], command: int) -> int:
-        """The status that answers a command. Cancelled, a pause is taken back, and a start waited for all the same."""
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            try:
-                return await asyncio.shield(answer)
-            except asyncio.CancelledError:
-                if command == COMMAND_RUN:
-                    await answer
-                else:
-                    self._retract(command)
-                raise
+        """The status that answers a command. Cancelled, a start is waited for all the same. Raises `TimeoutError`."""
+        try:
+            await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
+        except asyncio.CancelledError:
+            if command == COMMAND_RUN:
+                await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
+            raise
+        if not answer.done():
+            raise TimeoutError
+        return answer.result()
 
     def _retract(self, command: int) -> None:
         """Nobody waits any more: take back a pause, whether it has been obeyed yet or not, or a start."""

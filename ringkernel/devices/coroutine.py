@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.errors import KernelExit, KernelStateError, MessageTypeError
+from ringkernel.errors import KernelExit, KernelStateError
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.objects import ObjectRing
 
@@ -194,15 +194,6 @@ class CoroutineEngine(Engine):
                 await reached.wait()
         finally:
             self.context.on_wait = None
-
-    def check_input_type(self, message_type: MessageType | None) -> None:
-        """Whether messages of this type may be fed in. Raises `MessageTypeError`."""
-        mine = self.declaration.input_type
-        if mine is not None and (message_type is None or not mine.matches(message_type)):
-            raise MessageTypeError(
-                f"kernel {self.kernel_id!r} takes {mine.name}, the source emits "
-                f"{'Python objects' if message_type is None else message_type.name}"
-            )
 
     def release(self) -> None:
         self.outlet.release()

@@ -125,11 +125,8 @@ class TypedEdge:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none, also after watching
         for `patience` ticks."""
         head = self.head
-        if head >= self.bound:
-            self.bound = bound = self._wait_bound(self.address, head, self.patience)
-            if bound <= head:
-                return NOTHING
-            self.peak = max(self.peak, bound - head)
+        if head >= self.bound and self.look(self.patience) <= 0:
+            return NOTHING
         ring = self.ring
         value = ring.decode(head)
         self.head = head + 1

@@ -430,6 +430,25 @@ async def test_a_paused_target_holds_its_source_back(runtime):
     assert await receive_all(runtime, "target", 16) == list(range(2, 18))
 
 
+async def test_a_kernel_that_is_held_up_lets_its_senders_use_the_room_there_is(runtime):
+    """A sender is woken once per half ring; a kernel that waits for its target may never make so much room."""
+    await runtime.launch("source", add_one, queue_size=8)
+    await runtime.launch("target", add_one, queue_size=8)
+    runtime.connect("source", "target")
+    await start(runtime, "source", "target")
+    await runtime.deactivate("target")
+    await runtime.send_batch("source", np.arange(5))
+    await eventually(lambda: runtime.statistics("source").emitted == 5)
+    await runtime.deactivate("source")
+    await runtime.send_batch("source", np.arange(5, 13))
+    sending = asyncio.create_task(runtime.send_batch("source", np.arange(13, 16)))
+    await eventually(lambda: runtime.kernels["source"].input_queue.statistics().waiting_putters == 1)
+    await runtime.reactivate("source")  # has room for three outputs, and takes three
+    await within(sending)
+    await runtime.reactivate("target")
+    assert await receive_all(runtime, "target", 16) == list(range(2, 18))
+
+
 async def test_a_target_is_terminated_while_its_source_goes_on(runtime):
     """Every message that the source has emitted is either processed by its only target or in its leftovers."""
     await runtime.launch("source", add_one, queue_size=8)

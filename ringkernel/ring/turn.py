@@ -9,7 +9,7 @@ after having been revoked publishes nothing.
 
 from __future__ import annotations
 
-from .bell import ring_bell
+from .bell import ring_bell, ring_door
 from .layout import (
     ARMED,
     BLOCK,
@@ -47,6 +47,7 @@ from .ops import (
 )
 from .transfer import (
     bound_of,
+    free_slots,
     notify_consumers,
     notify_producer,
     room_of,
@@ -271,21 +272,34 @@ def rest(seat: int) -> int:
     if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
         return 0  # revoked; the next turn finds out
     block = load(seat + SEAT.block_address)
+    wanted = NEVER
     if load(block + BLOCK.output) != 0:
         output = block + load(block + BLOCK.output)
         size = load(output + RING.capacity)
         needed = load(block + BLOCK.max_outputs)
-        wanted = NEVER
         if room_of(output, needed) < needed:
             wanted = load(output + RING.next) - size + max(size // 2, needed)  # once per half ring, not once per slot
         store(output + RING.wanted, wanted)
     store(seat + SEAT.state, ARMED)
     fence()  # armed, before the last look
+    if wanted != NEVER:
+        let_producers_in(block)
     left = 1
     if can_work(block, seat) == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the seat is in the inbox
     release(seat)
     return left
+
+
+def let_producers_in(block: int) -> None:
+    """Producers wait for half a ring of room, and a kernel that is held up makes no more of it: let them use what there
+    is. The caller has fenced."""
+    table = block + load(block + BLOCK.inputs)
+    for i in range(load(block + BLOCK.n_inputs)):
+        edge = block + load(table + 8 * i)
+        ring = edge + load(edge + EDGE.ring)
+        if free_slots(ring, load_acquire(ring + RING.tail), slowest_head(ring)) > 0:
+            ring_door(load(ring + RING.door_address))
 
 
 def dismiss(seat: int) -> None:

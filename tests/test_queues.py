@@ -681,9 +681,9 @@ async def test_a_queue_belongs_to_its_loop_and_thread(make):
         asyncio.run(use())
 
     def in_a_plain_thread() -> None:
-        with pytest.raises(KernelStateError, match="outside of any"):
+        with pytest.raises(KernelStateError, match="outside of its event loop"):
             queue.put_nowait(2)
-        with pytest.raises(KernelStateError, match="outside of any"):
+        with pytest.raises(KernelStateError, match="outside of its event loop"):
             queue.get_nowait()
 
     await asyncio.to_thread(in_another_loop)

@@ -12,7 +12,7 @@ from ringkernel.ring.waiting import NOTHING
 from .pacing import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from .queues import Inlet, Outlet
 
@@ -147,31 +147,28 @@ class KernelContext(Generic[TIn, TOut]):
         self._inlet.over = True
         self.enter(self._state)
 
-    def __aiter__(self) -> KernelContext[TIn, TOut]:
-        return self
+    def __aiter__(self) -> AsyncIterator[TIn]:
+        return self._messages()
 
-    async def __anext__(self) -> TIn:
-        # `receive` written out: this is the call that is made once per message
-        pacer = self._pacer
-        pacer.left = left = pacer.left - 1
-        inlet = self._inlet
-        line, yielding = inlet.line, left <= 0 and pacer.due()
-        if not yielding and not line.waiters and not self._requested:
-            message = inlet.take()
-            if message is not NOTHING:
-                self.busy = True
-                return message  # type: ignore[no-any-return]
+    async def _messages(self) -> AsyncIterator[TIn]:
+        # `receive` written out, and as a generator, whose frame stays: this is gone through once per message
+        pacer, inlet = self._pacer, self._inlet
+        line = inlet.line
+        while not self._requested:
+            pacer.left = left = pacer.left - 1
+            yielding = left <= 0 and pacer.due()
+            message = NOTHING if yielding or line.waiters else inlet.take()
+            if message is NOTHING:
+                self.busy = False
+                if self.on_wait is not None:
+                    self.on_wait()
+                self._iterating = True
+                try:
+                    message = await line.wait(inlet.try_get, inlet.prepare, None, yielding=yielding or inlet.over)
+                except KernelExit:
+                    return
+                finally:
+                    self._iterating = False
+            self.busy = True
+            yield message  # type: ignore[misc]
         self.busy = False
-        if self._requested:
-            raise StopAsyncIteration
-        if self.on_wait is not None:
-            self.on_wait()
-        self._iterating = True
-        try:
-            message = await line.wait(inlet.try_get, inlet.prepare, None, yielding=yielding or inlet.over)
-        except KernelExit:
-            raise StopAsyncIteration from None
-        finally:
-            self._iterating = False
-        self.busy = True
-        return message  # type: ignore[no-any-return]

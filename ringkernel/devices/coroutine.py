@@ -179,7 +179,7 @@ class CoroutineEngine(Engine):
             processed=taken - self._failed - busy,
             failed=self._failed,
             in_flight=busy,
-            peak_input=max(max(edge.peak, edge.available()) for edge in self.edges),
+            peak_input=max(max(edge.look(), edge.peak) for edge in self.edges),
             peak_output=max((max(e.peak, self.output.position() - e.position()) for e in self.output.edges), default=0),
         )
 

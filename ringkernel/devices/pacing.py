@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import types
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,17 @@ from ringkernel.errors import ConfigurationError
 from ringkernel.ring.waiting import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 MAX_OPERATIONS = 64
 MAX_NS = 1_000_000
+_MOST = MAX_OPERATIONS // 2  # before the clock is read: operations may suddenly take longer
 
 
 class Pacer:
     """Says when a caller that never waits has to let other tasks run: every 64 operations or 1 ms.
 
-    Callers count `left` down and ask `due()` at zero. The clock is read every few operations only, the more often
+    Callers count `left` down and ask `due()` at zero. The clock is read twice for 64 quick operations, the more often
     the longer they take.
     """
 
@@ -35,19 +37,34 @@ class Pacer:
     def due(self) -> bool:
         """Whether to yield now."""
         now = time.monotonic_ns()
-        self._operations += self._granted
-        if self._operations >= MAX_OPERATIONS or now >= self._deadline_ns:
+        operations = self._operations + self._granted
+        is_due = operations >= MAX_OPERATIONS or now >= self._deadline_ns
+        if is_due:
+            operations = 0
             self._deadline_ns = now + MAX_NS
-            self._operations = 0
-            self._granted = 1
-            self._checked_ns = now
-            self.left = 1
-            return True
         each = max(1, (now - self._checked_ns) // self._granted)
         fits = (self._deadline_ns - now) // (2 * each)
-        self._granted = self.left = int(max(1, min(fits, 2 * self._granted, MAX_OPERATIONS - self._operations)))
+        self._granted = self.left = int(max(1, min(fits, 2 * self._granted, _MOST, MAX_OPERATIONS - operations)))
+        self._operations = operations
         self._checked_ns = now
-        return False
+        return is_due
+
+
+class _Passing:
+    """The place in a line of who lets other tasks run first: it is up to nobody to wake it."""
+
+    __slots__ = ()
+
+    def done(self) -> bool:
+        return True
+
+    def set_result(self, _: None) -> None:
+        raise AssertionError("it is done already")
+
+
+@types.coroutine
+def _let_others_run() -> Generator[None, None, None]:
+    yield
 
 
 class Line:
@@ -60,7 +77,7 @@ class Line:
     __slots__ = ("_loop", "asks", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: deque[asyncio.Future[None]] | tuple[()] = ()  # most lines never see a waiter
+        self.waiters: deque[asyncio.Future[None] | _Passing] | tuple[()] = ()  # most lines never see a waiter
         self.asks = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -100,40 +117,40 @@ class Line:
         if isinstance(self.waiters, tuple):
             self.waiters = deque()
         waiters = self.waiters
-        future = loop.create_future()
-        waiters.append(future)
-        if yielding:  # in line, so that nobody overtakes
-            loop.call_soon(_expire, future)
+        place: asyncio.Future[None] | _Passing = _Passing() if yielding else loop.create_future()
+        waiters.append(place)  # also who yields, so that nobody overtakes
         try:
             while True:
-                if waiters[0] is future and not yielding:
-                    if prepare is not None:
-                        prepare()
-                        result = attempt()
-                        if result is not NOTHING:
-                            return result
-                    self.asks = True
-                if deadline is None:
-                    await future
-                elif not await _await_until(future, deadline, loop):
-                    result = attempt() if waiters[0] is future else NOTHING
-                    if result is NOTHING:
-                        raise TimeoutError
-                    return result
-                if waiters[0] is future:
+                if isinstance(place, _Passing):
+                    await _let_others_run()
+                else:
+                    if waiters[0] is place:
+                        if prepare is not None:
+                            prepare()
+                            result = attempt()
+                            if result is not NOTHING:
+                                return result
+                        self.asks = True
+                    if deadline is None:
+                        await place
+                    elif not await _await_until(place, deadline, loop):
+                        result = attempt() if waiters[0] is place else NOTHING
+                        if result is NOTHING:
+                            raise TimeoutError
+                        return result
+                if waiters[0] is place:
                     result = attempt()
                     if result is not NOTHING:
                         return result
-                yielding = False
                 again = loop.create_future()
-                waiters[waiters.index(future)] = again
-                future = again
+                waiters[waiters.index(place)] = again
+                place = again
         finally:
-            if waiters[0] is future:
+            if waiters[0] is place:
                 waiters.popleft()
                 self.notify()
             else:
-                waiters.remove(future)
+                waiters.remove(place)
 
 
 async def _await_until(future: asyncio.Future[None], deadline: float, loop: asyncio.AbstractEventLoop) -> bool:

@@ -13,12 +13,10 @@ from .waiting import NOBODY, NOTHING, Waiting
 
 
 class ObjectEdge:
-    """One consumer of an object ring. Sequences from `head` to below `bound` may be taken now; none from `limit` on.
+    """One consumer of an object ring. Sequences from `head` to below `bound` are known to be there; none from `limit`
+    on may be taken. The methods are those of `TypedEdge`."""
 
-    The methods are those of `TypedEdge`.
-    """
-
-    __slots__ = ("_left", "_limit", "bound", "closed", "getting", "head", "peak", "ring", "start")
+    __slots__ = ("_getting", "_left", "_limit", "bound", "closed", "head", "peak", "ring", "start")
 
     def __init__(self, ring: ObjectRing, head: int) -> None:
         self.ring = ring
@@ -27,7 +25,17 @@ class ObjectEdge:
         self.peak = 0
         self._left: list[Any] = []
         self.closed = False
-        self.getting: Waiting = NOBODY
+        self._getting: Waiting = NOBODY
+
+    @property
+    def getting(self) -> Waiting:
+        """Who waits for more."""
+        return self._getting
+
+    @getting.setter
+    def getting(self, line: Waiting) -> None:
+        self._getting = line
+        self.ring.refresh()
 
     @property
     def limit(self) -> int:
@@ -37,16 +45,13 @@ class ObjectEdge:
     @limit.setter
     def limit(self, value: int) -> None:
         self._limit = value
-        self.ring.refresh()
+        self.bound = min(self.bound, value)
 
     def take(self) -> Any:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none."""
         head = self.head
-        depth = self.bound - head
-        if depth <= 0:
+        if head >= self.bound and self.look() <= 0:
             return NOTHING
-        if depth > self.peak:  # noqa: PLR1730 (once per message: half the time of max())
-            self.peak = depth
         ring = self.ring
         slots, index = ring.slots, head & ring.mask
         value = slots[index]
@@ -63,11 +68,18 @@ class ObjectEdge:
 
     def available(self) -> int:
         """How many messages may be taken now."""
-        return max(0, self.bound - self.head)
+        return max(0, self.bound - self.head or self.look())
 
-    def look(self, patience: int = 0) -> int:  # noqa: ARG002 (as of a typed edge)
-        """`available()`: nothing can come while this thread waits."""
-        return self.available()
+    def look(self, patience: int = 0) -> int:  # noqa: ARG002 (as of a typed edge: nothing can come while one waits here)
+        """How many messages there are; negative beyond the limit."""
+        bound = self.ring.tail
+        if bound > self._limit:  # noqa: PLR1730 (min() and max() would take longer than all the rest)
+            bound = self._limit
+        self.bound = bound
+        depth = bound - self.head
+        if depth > self.peak:  # noqa: PLR1730
+            self.peak = depth
+        return depth
 
     def refresh(self) -> None:
         """The cursor is a plain integer: there is nothing to look up."""
@@ -88,7 +100,7 @@ class ObjectEdge:
         `leftovers()`."""
         head = self.head
         self.limit = NEVER
-        self._left = self.take_many(self.available())
+        self._left = self.take_many(max(0, self.look()))
         self.head, self._limit = head, head + len(self._left)
         self.closed = True
         self.ring.refresh()
@@ -106,7 +118,7 @@ class ObjectRing:
     """
 
     typed = False
-    __slots__ = ("capacity", "ceiling", "edges", "mask", "putting", "shut", "single", "slots", "tail")
+    __slots__ = ("capacity", "ceiling", "edges", "listening", "mask", "putting", "shut", "single", "slots", "tail")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -115,6 +127,7 @@ class ObjectRing:
         self.tail = self.ceiling = 0
         self.edges: list[ObjectEdge] = []
         self.putting: Waiting = NOBODY
+        self.listening: tuple[Waiting, ...] = ()
         self.shut = False
         self.single = True
 
@@ -126,12 +139,11 @@ class ObjectRing:
         return edge
 
     def refresh(self) -> None:
-        """Edges were added, limited or closed."""
+        """Edges, or those who wait at them, have come or gone."""
         self.ceiling = 0
         self.edges[:] = [edge for edge in self.edges if not edge.closed]
         self.single = len(self.edges) == 1
-        for edge in self.edges:
-            edge.bound = edge.published()
+        self.listening = tuple(edge.getting for edge in self.edges if edge.getting is not NOBODY)
 
     def position(self) -> int:
         """The next sequence to publish."""
@@ -150,12 +162,10 @@ class ObjectRing:
         if tail >= self.ceiling and self.room() < 1:
             return False
         self.slots[tail & self.mask] = value
-        self.tail = tail = tail + 1
-        for edge in self.edges:
-            if tail <= edge._limit:
-                edge.bound = tail
-                if edge.getting.asks:
-                    edge.getting.notify()
+        self.tail = tail + 1
+        for line in self.listening:
+            if line.asks:
+                line.notify()
         return True
 
     def offer_many(self, values: list[Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import _get_running_loop as running_loop
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,8 @@ from ringkernel.devices.queues import Inlet, Outlet, Ring
 from ringkernel.errors import KernelStateError
 from ringkernel.messages import MessageType
 from ringkernel.ring.objects import ObjectRing
+
+from .home import Home
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -42,14 +42,13 @@ class MessageQueue:
         dtype: None for Python objects, or a message type: structured dtype, scalar type, message class.
     """
 
-    __slots__ = ("_capacity", "_ends", "_loop", "_message_type", "_name")
+    __slots__ = ("_capacity", "_ends", "_home", "_message_type")
 
     def __init__(self, capacity: int = DEFAULT_QUEUE_SIZE, dtype: Any = None) -> None:
         self._capacity = check_queue_size(capacity)
         self._message_type = dtype if dtype is None or isinstance(dtype, MessageType) else MessageType(dtype)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._ends: tuple[Ring, Outlet, Inlet] | None = None
-        self._name = "queue"
+        self._home = Home(self._name)
 
     def __repr__(self) -> str:
         kind = "objects" if self._message_type is None else self._message_type.name
@@ -116,6 +115,10 @@ class MessageQueue:
             waiting_getters=len(inlet.line.waiters) if inlet is not None else 0,
         )
 
+    @property
+    def _name(self) -> str:
+        return "this queue"
+
     # --- the ends --------------------------------------------------------------------------------------------
 
     def _ring(self) -> Ring | None:
@@ -128,28 +131,18 @@ class MessageQueue:
         return self._own_ends()[2]
 
     def _producer(self) -> Outlet:
-        self._check_loop()
+        self._home.settle()
         outlet = self._outlet()
         if outlet is None:
             raise KernelStateError(f"{self._name}: only the kernel puts messages here")
         return outlet
 
     def _consumer(self) -> Inlet:
-        self._check_loop()
+        self._home.settle()
         inlet = self._inlet()
         if inlet is None:
             raise KernelStateError(f"{self._name}: only the kernel takes messages from here")
         return inlet
-
-    def _check_loop(self) -> None:
-        running = running_loop()
-        if self._loop is None:
-            self._loop = running
-        if running is None or running is not self._loop:
-            raise KernelStateError(
-                f"{self._name}: belongs to one event loop and its thread, and was used from "
-                f"{'outside of any' if running is None else 'another'}"
-            )
 
     def _own_ends(self) -> tuple[Ring, Outlet, Inlet]:
         if self._ends is None:
@@ -173,13 +166,17 @@ class KernelQueue(MessageQueue):
 
     __slots__ = ("_engine", "_output")
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, *, output: bool) -> None:
+    def __init__(self, engine: Engine, home: Home, *, output: bool) -> None:
         declaration = engine.declaration
-        super().__init__(declaration.queue_size, declaration.output_type if output else declaration.input_type)
+        self._capacity = declaration.queue_size
+        self._message_type = declaration.output_type if output else declaration.input_type
+        self._home = home
         self._engine = engine
         self._output = output
-        self._loop = loop
-        self._name = f"{'output' if output else 'input'} of kernel {declaration.kernel_id!r}"
+
+    @property
+    def _name(self) -> str:
+        return f"{'output' if self._output else 'input'} of kernel {self._engine.kernel_id!r}"
 
     def _ring(self) -> Ring | None:
         return self._engine.output if self._output else self._engine.outlet.ring

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from asyncio import _get_running_loop as running_loop
+from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from ringkernel.lifecycle import Command, KernelState
 from ringkernel.ring.waiting import NOTHING
 
 from . import mapping, wiring
+from .home import Home
 from .kernel import RingKernel
 from .message_queue import KernelQueue, as_batch
 from .statistics import KernelStatistics, statistics_of
@@ -60,10 +61,9 @@ class RingKernelRuntime:
         self._kernels: dict[str, RingKernel] = {}
         self._launching: set[str] = set()
         self._terminations: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home = Home("this runtime")
         self._host_or_none: Host | None = None
         self._pacer = Pacer()
-        self._pid = os.getpid()
         self._closed = False
 
     # --- belonging to a loop ---------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class RingKernelRuntime:
 
     async def close(self) -> None:
         """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine."""
-        if self._closed or os.getpid() != self._pid:
+        if self._closed or os.getpid() != self._home.pid:
             return  # a forked child has none of the threads, and must not touch what it inherited
         self._bind()
         self._closed = True
@@ -108,28 +108,13 @@ class RingKernelRuntime:
         await kernel.engine.wait_end()
 
     def _bind(self) -> Host:
-        running = running_loop()
-        if running is not None and running is self._loop and self._host_or_none is not None:
-            return self._host_or_none
-        if os.getpid() != self._pid:
-            raise KernelStateError(
-                f"this runtime belongs to process {self._pid} and cannot be used in a fork of it ({os.getpid()}); "
-                f"make a new RingKernelRuntime here"
-            )
-        if running is None:
-            raise KernelStateError(
-                "this runtime was used outside of its event loop; call it from a coroutine in the loop's own thread "
-                "(from other threads: asyncio.run_coroutine_threadsafe)"
-            )
-        if self._loop is not None:
-            raise KernelStateError("this runtime belongs to another event loop; make a RingKernelRuntime in this one")
-        self._loop = running
-        self._host_or_none = Host(running, self._workers, self._pacer)
+        loop = self._home.settle()
+        if self._host_or_none is None:
+            self._host_or_none = Host(loop, self._workers, self._pacer)
         return self._host_or_none
 
     def _kernel(self, kernel_id: str, action: str = "use") -> RingKernel:
-        if running_loop() is not self._loop or self._loop is None:
-            self._bind()
+        self._bind()
         return self._known(kernel_id, action)
 
     def _known(self, kernel_id: str, action: str = "use") -> RingKernel:
@@ -216,8 +201,8 @@ class RingKernelRuntime:
         kernel = RingKernel(
             kernel_id=declaration.kernel_id,
             func=declaration.func,
-            input_queue=KernelQueue(engine, host.loop, output=False),
-            output_queue=KernelQueue(engine, host.loop, output=True),
+            input_queue=KernelQueue(engine, self._home, output=False),
+            output_queue=KernelQueue(engine, self._home, output=True),
             device=engine.device,
             engine=engine,
         )
@@ -417,7 +402,8 @@ class RingKernelRuntime:
         `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
         """
         # `outlet.put` written out: this is the call that is made once per message
-        if running_loop() is not self._loop:
+        home = self._home
+        if home.thread != get_ident() or not home.is_running():
             self._bind()
         try:
             outlet = self._kernels[kernel_id].engine.outlet
@@ -451,7 +437,8 @@ class RingKernelRuntime:
         cause if that is because the kernel has failed. Cancelled or timed out, it has taken nothing.
         """
         # `inlet.get` written out: this is the call that is made once per message
-        if running_loop() is not self._loop:
+        home = self._home
+        if home.thread != get_ident() or not home.is_running():
             self._bind()
         try:
             inlet = self._kernels[kernel_id].engine.inlet

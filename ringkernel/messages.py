@@ -156,15 +156,22 @@ class MessageType:
         if not self.scalar and self.cls is None:
             return self._slow_decode(slots, mask)
         fields = ", ".join(f"v{i}" for i in range(len(self.dtype.names or ())))
-        made = "v0" if self.scalar else f"cls({fields})"
+        if self.scalar:
+            answer = "return v0"
+        elif _is_filled_by_assignment(self.cls):  # what its `__init__` does, without the call: 205 instead of 260 ns
+            filling = "; ".join(f"made.{name} = v{i}" for i, name in enumerate(self.dtype.names or ()))
+            answer = f"made = new(cls); {filling}; return made"
+        else:
+            answer = f"return cls({fields})"
         names = {
+            "new": object.__new__,
             "unpack": packer.unpack_from,
             "buffer": buffer,
             "mask": mask,
             "size": self.dtype.itemsize,
             "cls": self.cls,
         }
-        return _generate(_DECODE.format(fields=fields, made=made), "decode", names)
+        return _generate(_DECODE.format(fields=fields, answer=answer), "decode", names)
 
     def _slow_encode(self, slots: Array, mask: int) -> Encode:
         def encode(sequence: int, value: Any) -> None:
@@ -280,8 +287,23 @@ def encode(sequence, value):
 _DECODE = """
 def decode(sequence):
     {fields}, = unpack(buffer, (sequence & mask) * size)
-    return {made}
+    {answer}
 """
+
+
+def _is_filled_by_assignment(cls: Any) -> bool:
+    """Whether assigning the fields of a new instance is all that making one does."""
+    parameters = getattr(cls, "__dataclass_params__", None)
+    return (
+        parameters is not None
+        and "__dataclass_fields__" in cls.__dict__  # its own `__init__`, not one that it inherits
+        and parameters.init
+        and not hasattr(cls, "__post_init__")
+        and cls.__new__ is object.__new__
+        and cls.__setattr__ is object.__setattr__
+        and type(cls).__call__ is type.__call__
+        and all(field.init for field in dataclasses.fields(cls))
+    )
 
 
 def _generate(source: str, name: str, names: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .layout import NEVER
-from .waiting import NOBODY, NOTHING, Waiting
+from .waiting import NOBODY, NOTHING, Waiting, together
 
 
 class ObjectEdge:
@@ -68,15 +68,17 @@ class ObjectEdge:
 
     def available(self) -> int:
         """How many messages may be taken now."""
-        return max(0, self.bound - self.head or self.look())
+        return self.bound - self.head if self.bound > self.head else self.look()
 
     def look(self, patience: int = 0) -> int:  # noqa: ARG002 (as of a typed edge: nothing can come while one waits here)
-        """How many messages there are; negative beyond the limit."""
+        """How many messages there are."""
         bound = self.ring.tail
         if bound > self._limit:  # noqa: PLR1730 (min() and max() would take longer than all the rest)
             bound = self._limit
         self.bound = bound
         depth = bound - self.head
+        if depth <= 0:
+            return 0
         if depth > self.peak:  # noqa: PLR1730
             self.peak = depth
         return depth
@@ -100,7 +102,7 @@ class ObjectEdge:
         `leftovers()`."""
         head = self.head
         self.limit = NEVER
-        self._left = self.take_many(max(0, self.look()))
+        self._left = self.take_many(self.look())
         self.head, self._limit = head, head + len(self._left)
         self.closed = True
         self.ring.refresh()
@@ -118,7 +120,7 @@ class ObjectRing:
     """
 
     typed = False
-    __slots__ = ("capacity", "ceiling", "edges", "listening", "mask", "putting", "shut", "single", "slots", "tail")
+    __slots__ = ("capacity", "ceiling", "edges", "getting", "mask", "putting", "shut", "single", "slots", "tail")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -127,7 +129,7 @@ class ObjectRing:
         self.tail = self.ceiling = 0
         self.edges: list[ObjectEdge] = []
         self.putting: Waiting = NOBODY
-        self.listening: tuple[Waiting, ...] = ()
+        self.getting: Waiting = NOBODY
         self.shut = False
         self.single = True
 
@@ -143,7 +145,7 @@ class ObjectRing:
         self.ceiling = 0
         self.edges[:] = [edge for edge in self.edges if not edge.closed]
         self.single = len(self.edges) == 1
-        self.listening = tuple(edge.getting for edge in self.edges if edge.getting is not NOBODY)
+        self.getting = together(edge.getting for edge in self.edges)
 
     def position(self) -> int:
         """The next sequence to publish."""
@@ -163,9 +165,9 @@ class ObjectRing:
             return False
         self.slots[tail & self.mask] = value
         self.tail = tail + 1
-        for line in self.listening:
-            if line.asks:
-                line.notify()
+        getting = self.getting
+        if getting.asks:
+            getting.notify()
         return True
 
     def offer_many(self, values: list[Any]) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .host import HostApi, host_api
 from .layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
-from .waiting import NOBODY, NOTHING, Waiting
+from .waiting import NOBODY, NOTHING, Waiting, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class TypedEdge:
     @getting.setter
     def getting(self, line: Waiting) -> None:
         self._getting = line
-        self.ring.listening = tuple(edge.getting for edge in self.ring.edges if edge.getting is not NOBODY)
+        self.ring.getting = together(edge.getting for edge in self.ring.edges)
 
     @property
     def limit(self) -> int:
@@ -208,7 +208,7 @@ class TypedRing:
         "edges",
         "encode",
         "engine",
-        "listening",
+        "getting",
         "message_type",
         "putting",
         "region",
@@ -240,7 +240,7 @@ class TypedRing:
         self.door = 0
         self.edges: list[TypedEdge] = []
         self.putting: Waiting = NOBODY
-        self.listening: tuple[Waiting, ...] = ()
+        self.getting: Waiting = NOBODY
         self.shut = False
         self.engine: Any = None
         itemsize = message_type.dtype.itemsize
@@ -369,9 +369,9 @@ class TypedRing:
         self.tail = tail = tail + 1
         if self._publish(self.address, tail):
             self.woke()
-        for line in self.listening:
-            if line.asks:
-                line.notify()
+        getting = self.getting
+        if getting.asks:
+            getting.notify()
         return True
 
     def offer_many(self, records: Array) -> None:
@@ -386,9 +386,9 @@ class TypedRing:
         self.tail += len(records)
         if self._publish(self.address, self.tail):
             self.woke()
-        for line in self.listening:
-            if line.asks:
-                line.notify()
+        getting = self.getting
+        if getting.asks:
+            getting.notify()
 
     def shut_off(self) -> None:
         """Publish no more."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class _Nothing:
@@ -20,7 +23,9 @@ NOTHING: Final = _Nothing()
 class Waiting(Protocol):
     """A line of waiters. `asks`: the first one sleeps, and is to be notified."""
 
-    asks: bool
+    @property
+    def asks(self) -> bool:
+        """Whether somebody sleeps."""
 
     def notify(self) -> None:
         """Something may have changed for the first waiter."""
@@ -36,3 +41,27 @@ class Nobody:
 
 
 NOBODY: Final[Waiting] = Nobody()
+
+
+class Crowd:
+    """Several lines as one."""
+
+    def __init__(self, lines: Iterable[Waiting]) -> None:
+        self._lines = tuple(lines)
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody sleeps in one of them."""
+        return any(line.asks for line in self._lines)
+
+    def notify(self) -> None:
+        """Something may have changed for the first waiter of each."""
+        for line in self._lines:
+            if line.asks:
+                line.notify()
+
+
+def together(lines: Iterable[Waiting]) -> Waiting:
+    """These lines as one, without those that nobody stands in."""
+    real = [line for line in lines if line is not NOBODY]
+    return Crowd(real) if len(real) > 1 else real[0] if real else NOBODY

@@ -21,7 +21,7 @@ _ATTRIBUTE = "__ring_kernel__"
 _registry: dict[str, Declaration] = {}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Declaration:
     """A kernel as it was declared. `state` is a one-record or n-d array that each launch copies, or None."""
 

@@ -66,9 +66,9 @@ class Outlet:
         self.offer: Callable[[Any], bool] = ring.offer
         ring.putting = self.line
         if ring.typed and self._host is not None:
-            self._bell = self._host.party.bell(self.line.notify)
             self.prepare = self._ask_for_room
-            ring.set_door(self._bell.door)
+            if self._bell is not None:
+                ring.set_door(self._bell.door)
 
     def _attempt(self, message: Any) -> Any:
         if self.ring.shut:
@@ -140,7 +140,10 @@ class Outlet:
     def _ask_for_room(self) -> None:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
         ring = self.ring
-        assert self._bell is not None
+        if self._bell is None:  # most queues never see anybody wait
+            assert self._host is not None
+            self._bell = self._host.party.bell(self.line.notify)
+            ring.set_door(self._bell.door)
         ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
         self._bell.arm()
 
@@ -209,10 +212,9 @@ class Inlet:
         self._choose()
         edge.refresh()
         if edge.ring.typed and self._host is not None:
-            if self._bell is None:
-                self._bell = self._host.party.bell(self._on_bell)
-                self.prepare = self._ask_for_messages
-            edge.set_door(self._bell.door)
+            self.prepare = self._ask_for_messages
+            if self._bell is not None:
+                edge.set_door(self._bell.door)
 
     def detach(self, edge: Edge) -> None:
         """Leave an edge to somebody else."""
@@ -304,7 +306,11 @@ class Inlet:
 
     def _ask_for_messages(self) -> None:
         """Ask to be woken when something comes."""
-        assert self._bell is not None
+        if self._bell is None:  # as for an outlet
+            assert self._host is not None
+            self._bell = self._host.party.bell(self._on_bell)
+            for edge in self.edges:
+                edge.set_door(self._bell.door)
         self._set_patience(0)
         self._parked_ns = time.monotonic_ns()
         self._bell.arm()

@@ -23,14 +23,20 @@ Bytes = npt.NDArray[np.uint8]
 class Region:
     """A piece of an arena: `nbytes` zeroed bytes at `address`, aligned to a line. Goes back when it is collected."""
 
-    __slots__ = ("_arena", "_quarantined", "address", "bytes", "nbytes")
+    __slots__ = ("_arena", "_chunk", "_quarantined", "_start", "address", "nbytes")
 
-    def __init__(self, arena: Arena, view: Bytes) -> None:
+    def __init__(self, arena: Arena, chunk: Bytes, start: int, nbytes: int, address: int) -> None:
         self._arena = arena
+        self._chunk = chunk
+        self._start = start
         self._quarantined = False
-        self.bytes = view
-        self.nbytes = view.nbytes
-        self.address = int(view.ctypes.data)
+        self.nbytes = nbytes
+        self.address = address
+
+    @property
+    def bytes(self) -> Bytes:
+        """The memory itself."""
+        return self._chunk[self._start : self._start + self.nbytes]
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still write to it."""
@@ -38,11 +44,12 @@ class Region:
 
     def view(self, dtype: np.dtype[Any], count: int = 1, offset: int = 0) -> npt.NDArray[Any]:
         """`count` items of `dtype` at a byte offset. For memory that nobody else writes at the moment."""
-        return self.bytes[offset : offset + count * dtype.itemsize].view(dtype)
+        start = self._start + offset
+        return self._chunk[start : start + count * dtype.itemsize].view(dtype)
 
     def __del__(self) -> None:
         if not self._quarantined:
-            self._arena._take_back(self.bytes)
+            self._arena._take_back(self._chunk, self._start, self.nbytes, self.address)
 
 
 class Arena:
@@ -50,30 +57,35 @@ class Arena:
 
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
-        self._rest: Bytes = np.empty(0, np.uint8)
-        self._free: defaultdict[int, list[Bytes]] = defaultdict(list)
+        self._chunk: Bytes = np.empty(0, np.uint8)
+        self._used = 0
+        self._address = 0
+        self._free: defaultdict[int, list[tuple[Bytes, int, int]]] = defaultdict(list)
 
     def allocate(self, nbytes: int) -> Region:
         """A zeroed region of at least `nbytes`."""
         size = -(-max(nbytes, 1) // LINE) * LINE
         free = self._free[size]
         if free:
-            view = free.pop()
-            view[:] = 0
-        else:
-            if self._rest.nbytes < size:
-                self._rest = self._new_chunk(max(size, CHUNK_BYTES))
-            view, self._rest = self._rest[:size], self._rest[size:]
-        return Region(self, view)
+            chunk, start, address = free.pop()
+            chunk[start : start + size] = 0
+            return Region(self, chunk, start, size, address)
+        if self._chunk.nbytes - self._used < size:
+            self._open_chunk(max(size, CHUNK_BYTES))
+        start = self._used
+        self._used += size
+        return Region(self, self._chunk, start, size, self._address + start)
 
-    def _new_chunk(self, size: int) -> Bytes:
-        chunk = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
-        self.chunks.append(chunk)
-        start = -int(chunk.ctypes.data) % LINE
-        return chunk[start : start + size]
+    def _open_chunk(self, size: int) -> None:
+        memory = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
+        self.chunks.append(memory)
+        start = -int(memory.ctypes.data) % LINE
+        self._chunk = memory[start : start + size]
+        self._address = int(memory.ctypes.data) + start
+        self._used = 0
 
-    def _take_back(self, view: Bytes) -> None:
-        self._free[view.nbytes].append(view)
+    def _take_back(self, chunk: Bytes, start: int, nbytes: int, address: int) -> None:
+        self._free[nbytes].append((chunk, start, address))
 
 
 class ResultPool:

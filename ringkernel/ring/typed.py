@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 _EDGE_TABLE = 8
 _FIRST_EDGE = RING_DTYPE.itemsize + LINE
+_HEADER = _FIRST_EDGE + EDGE_DTYPE.itemsize
+"""A ring's own record, its table and its first edge lie before the slots."""
 _I8 = np.dtype(np.int64)
 
 
@@ -213,8 +215,6 @@ class TypedRing:
         "putting",
         "region",
         "shut",
-        "slots",
-        "table",
         "tail",
         "woke",
     )
@@ -244,17 +244,11 @@ class TypedRing:
         self.shut = False
         self.engine: Any = None
         itemsize = message_type.dtype.itemsize
-        header = RING_DTYPE.itemsize + LINE + EDGE_DTYPE.itemsize  # with the table and the first edge
         own = 0 if lent is not None else (capacity + overhang) * itemsize
-        self.region = arena.allocate(header + own)
+        self.region = arena.allocate(_HEADER + own)
         self.address = self.region.address
         self._lent = lent
-        if lent is None:
-            self.slots = self.region.view(message_type.dtype, capacity, header)
-            slots_address = self.address + header
-        else:
-            self.slots = lent
-            slots_address = int(lent.ctypes.data)
+        slots_address = self.address + _HEADER if lent is None else int(lent.ctypes.data)
         self._bytes: npt.NDArray[np.uint8] | None = None
         self.encode: Encode = self._first_encode
         self.decode: Decode = self._first_decode
@@ -265,8 +259,19 @@ class TypedRing:
         record["edges"] = RING_DTYPE.itemsize
         record["wanted"] = NEVER
         record["low"] = NEVER  # not looked at yet
-        self.table = self.region.view(_I8, _EDGE_TABLE, RING_DTYPE.itemsize)
         self._tables: list[Region] = []
+
+    @property
+    def slots(self) -> Array:
+        """The slot array."""
+        return self.region.view(self.message_type.dtype, self.capacity, _HEADER) if self._lent is None else self._lent
+
+    @property
+    def table(self) -> Array:
+        """Where the edges are, relative to the ring."""
+        if self._tables:
+            return self._tables[-1].view(_I8, self._tables[-1].nbytes // 8)
+        return self.region.view(_I8, _EDGE_TABLE, RING_DTYPE.itemsize)
 
     def _first_encode(self, sequence: int, message: Any) -> None:
         self._make_codec()
@@ -325,11 +330,10 @@ class TypedRing:
         return self._last is edge
 
     def _grow_table(self) -> None:
-        region = self.arena.allocate(2 * self.table.nbytes)
-        table = region.view(_I8, 2 * len(self.table))
-        table[: len(self.table)] = self.table
+        before = self.table
+        region = self.arena.allocate(2 * before.nbytes)
+        region.view(_I8, len(before))[:] = before
         self._tables.append(region)
-        self.table = table
         self.api.write_word(self.address + RING.edges, region.address - self.address)
 
     def set_door(self, address: int) -> None:
@@ -409,7 +413,7 @@ class TypedRing:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
         self._lent = self.engine = self._bytes = self._last = None
-        del self.slots, self.encode, self.decode
+        del self.encode, self.decode
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""

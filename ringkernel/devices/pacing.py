@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import types
 from collections import deque
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
@@ -29,22 +29,25 @@ class Pacer:
     __slots__ = ("_checked_ns", "_deadline_ns", "_granted", "_operations", "left")
 
     def __init__(self) -> None:
-        self._checked_ns = time.monotonic_ns()
+        self._checked_ns = monotonic_ns()
         self._deadline_ns = self._checked_ns + MAX_NS
         self._operations = 0
         self._granted = self.left = 1
 
     def due(self) -> bool:
         """Whether to yield now."""
-        now = time.monotonic_ns()
-        operations = self._operations + self._granted
-        is_due = operations >= MAX_OPERATIONS or now >= self._deadline_ns
+        now = monotonic_ns()
+        granted = self._granted
+        elapsed = now - self._checked_ns or 1
+        operations = self._operations + granted
+        left_ns = self._deadline_ns - now
+        is_due = operations >= MAX_OPERATIONS or left_ns <= 0
         if is_due:
             operations = 0
+            left_ns = MAX_NS
             self._deadline_ns = now + MAX_NS
-        each = max(1, (now - self._checked_ns) // self._granted)
-        fits = (self._deadline_ns - now) // (2 * each)
-        self._granted = self.left = int(max(1, min(fits, 2 * self._granted, _MOST, MAX_OPERATIONS - operations)))
+        more = min(2 * granted, _MOST, MAX_OPERATIONS - operations, left_ns * granted // (2 * elapsed))
+        self._granted = self.left = more if more > 0 else 1
         self._operations = operations
         self._checked_ns = now
         return is_due
@@ -110,18 +113,16 @@ class Line:
         `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then tried once
         more. Raises `asyncio.TimeoutError` after `timeout` seconds, at the earliest after letting other tasks run.
         """
-        loop = self._loop
-        if loop is None:
+        loop, waiters = self._loop, self.waiters
+        if loop is None or isinstance(waiters, tuple):
             loop = self._loop = asyncio.get_running_loop()
+            waiters = self.waiters = deque()
         deadline = None if timeout is None else loop.time() + check_timeout(timeout)
-        if isinstance(self.waiters, tuple):
-            self.waiters = deque()
-        waiters = self.waiters
         place: asyncio.Future[None] | _Passing = _Passing() if yielding else loop.create_future()
         waiters.append(place)  # also who yields, so that nobody overtakes
         try:
             while True:
-                if isinstance(place, _Passing):
+                if yielding:
                     await _let_others_run()
                 else:
                     if waiters[0] is place:
@@ -132,8 +133,8 @@ class Line:
                                 return result
                         self.asks = True
                     if deadline is None:
-                        await place
-                    elif not await _await_until(place, deadline, loop):
+                        await place  # type: ignore[misc]  # who only passes yields
+                    elif not await _await_until(place, deadline, loop):  # type: ignore[arg-type]
                         result = attempt() if waiters[0] is place else NOTHING
                         if result is NOTHING:
                             raise TimeoutError
@@ -142,13 +143,17 @@ class Line:
                     result = attempt()
                     if result is not NOTHING:
                         return result
+                yielding = False
                 again = loop.create_future()
                 waiters[waiters.index(place)] = again
                 place = again
         finally:
             if waiters[0] is place:
                 waiters.popleft()
-                self.notify()
+                if waiters:
+                    self.notify()
+                else:
+                    self.asks = False
             else:
                 waiters.remove(place)
 

@@ -412,6 +412,39 @@ async def test_unknown_ids_are_refused(runtime):
         runtime.connect("nobody", "source")
 
 
+@ring_kernel(kernel_id="cn_step", input_type=int, output_type=int)
+def slow_step(msg, out):
+    usleep(200)
+    out.value = msg.value + 1
+
+
+async def test_a_saturated_worker_hands_kernels_to_an_idle_one_and_nothing_is_lost():
+    """A chain starts on one worker; while it keeps that busy, half of it moves."""
+    names = [f"k{i}" for i in range(4)]
+    async with RingKernelRuntime(workers=2) as runtime:
+        for name in names:
+            await runtime.launch(name, slow_step, queue_size=64)
+        for source, target in itertools.pairwise(names):
+            runtime.connect(source, target)
+        await start(runtime, *names)
+
+        def workers() -> set[int]:
+            return {runtime.kernels[name].engine.seat.worker.number for name in names}
+
+        assert workers() == {0}
+        sent, received = 0, []
+        while len(workers()) == 1:
+            assert sent < 100_000, "the worker was never relieved"
+            await runtime.send_batch("k0", np.arange(sent, sent + 16))
+            sent += 16
+            received.extend(drain(runtime, "k3"))
+        assert workers() == {0, 1}
+        received.extend(await receive_all(runtime, "k3", sent - len(received)))
+        assert received == list(range(4, sent + 4))
+        for name in names:
+            assert check_books(runtime, name).processed == sent
+
+
 # --- pausing and ending ------------------------------------------------------------------------------------------
 
 

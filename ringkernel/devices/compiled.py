@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration import Declaration
     from ringkernel.ring.memory import Arena, Region, ResultPool
-    from ringkernel.ring.span import Span
+    from ringkernel.ring.span_types import Span
 
     from .host import Host
     from .workers import Seat, Worker

@@ -7,7 +7,7 @@ import atexit
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ringkernel.errors import KernelCompileError
+from ringkernel.errors import ConfigurationError, KernelCompileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ async def compiled_span(declaration: Declaration) -> Any:
 
 
 def _spec(declaration: Declaration) -> Any:
-    from ringkernel.ring.span import SpanTypes
+    from ringkernel.ring.span_types import SpanTypes
 
     assert declaration.input_type is not None
     state = None
@@ -95,10 +95,13 @@ def _spec(declaration: Declaration) -> Any:
 
 
 def _compile(declaration: Declaration, spec: Any) -> Any:
-    from ringkernel.ring.span import HandlerError, compile_span
+    from ringkernel.ring.span_cache import find_span
+    from ringkernel.ring.span_types import HandlerError
 
     try:
-        return compile_span(declaration.func, spec)
+        return find_span(declaration.func, spec)
+    except ConfigurationError:
+        raise
     except HandlerError as error:
         raise KernelCompileError(
             f"{error}\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}"

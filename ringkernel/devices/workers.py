@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringkernel.ring.cpu import compile_entry
 from ringkernel.ring.descriptor import Waker, new_waker
+from ringkernel.ring.entries import EntryPoint, entries
 from ringkernel.ring.layout import (
     CLAIMED,
     COMMIT,
@@ -53,7 +53,7 @@ def compiled_loop() -> Any:
     """The worker loop, compiled once per process."""
     global _compiled_loop  # noqa: PLW0603 (a process-wide cache that `functools.cache` would guard no better)
     if _compiled_loop is None:
-        _compiled_loop = compile_entry(run_worker, 2, nogil=True)
+        _compiled_loop = entries({"run_worker": EntryPoint(run_worker, 2, nogil=True)})["run_worker"]
     return _compiled_loop
 
 

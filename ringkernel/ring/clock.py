@@ -5,22 +5,16 @@ from __future__ import annotations
 import functools
 import time
 
-from .cpu import compile_entry
-from .ops import ticks
+from .host import host_api
 
 _BASELINE_NS = 1_000_000
-
-
-def read_ticks(_unused: int) -> int:
-    """`ticks()`, for Python."""
-    return ticks()
 
 
 class TickClock:
     """Converts between ticks and nanoseconds. The longer the process runs, the more exact."""
 
     def __init__(self) -> None:
-        self._read = compile_entry(read_ticks, 1)
+        self._read = host_api().read_ticks
         self._start_ns, self._start_ticks = time.monotonic_ns(), self.now()
 
     def now(self) -> int:

@@ -212,7 +212,12 @@ def compile_entry(function: Callable[..., Any], n_arguments: int, *, nogil: bool
     What comes back is the bare builtin, not numba's dispatcher: the types are known, and that halves a call (65
     instead of 140 ns). With `nogil` it runs without the GIL.
     """
+    return compile_overload(function, n_arguments, nogil=nogil).entry_point
+
+
+def compile_overload(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
+    """What numba knows of such a function: its `entry_point`, its `library` and the names in there."""
     bound = specializer(TIMED_SLEEP).rebind(function)
     signature = types.int64(*[types.int64] * n_arguments)
     dispatcher = njit(signature, error_model="numpy", nogil=nogil, no_cfunc_wrapper=True)(bound)
-    return dispatcher.overloads[dispatcher.signatures[0]].entry_point
+    return dispatcher.overloads[dispatcher.signatures[0]]

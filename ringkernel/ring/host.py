@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 from .bell import arm_bell, collect_tags, push_bell, quiet_bell, ring_bell, ring_door, wake_party
-from .cpu import compile_entry
+from .entries import Entry, EntryPoint, entries
 from .layout import BLOCK, BLOCK_DTYPE, RUNG, SEAT
-from .ops import copy_bytes, fence, load, load_acquire, store, store_release
+from .ops import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from .transfer import bound_of, consume, publish, slowest_head, wait_bound
 from .turn import revoke
-
-Entry = Callable[..., int]
-
 
 def read_word(address: int) -> int:
     """A word that somebody else may be writing."""
@@ -63,6 +59,11 @@ def copy_state(block: int, target: int) -> int:
     return 1 if load(block + BLOCK.state_version) == version else 0
 
 
+def read_ticks(_unused: int) -> int:
+    """`ticks()`, for Python."""
+    return ticks()
+
+
 BLOCK_DTYPE_SIZE = BLOCK_DTYPE.itemsize
 
 
@@ -87,28 +88,33 @@ class HostApi(NamedTuple):
     hand_over: Entry
     copy_ledger: Entry
     copy_state: Entry
+    read_ticks: Entry
+
+
+_TABLE = {
+    "publish": EntryPoint(publish, 2),
+    "consume": EntryPoint(consume, 2),
+    "bound_of": EntryPoint(bound_of, 2),
+    "wait_bound": EntryPoint(wait_bound, 3),
+    "slowest_head": EntryPoint(slowest_head, 1),
+    "ring_door": EntryPoint(ring_door, 1),
+    "arm_bell": EntryPoint(arm_bell, 1),
+    "quiet_bell": EntryPoint(quiet_bell, 1),
+    "collect_tags": EntryPoint(collect_tags, 3),
+    "wake_party": EntryPoint(wake_party, 1),
+    "revoke": EntryPoint(revoke, 2),
+    "read_word": EntryPoint(read_word, 1),
+    "write_word": EntryPoint(write_word, 2),
+    "give_command": EntryPoint(give_command, 4),
+    "ring_bell": EntryPoint(ring_bell, 1),
+    "hand_over": EntryPoint(hand_over, 2),
+    "copy_ledger": EntryPoint(copy_ledger, 2),
+    "copy_state": EntryPoint(copy_state, 2),
+    "read_ticks": EntryPoint(read_ticks, 1),
+}
 
 
 @functools.cache
 def host_api() -> HostApi:
-    """Compile the table. Takes about a second the first time in a process."""
-    return HostApi(
-        publish=compile_entry(publish, 2),
-        consume=compile_entry(consume, 2),
-        bound_of=compile_entry(bound_of, 2),
-        wait_bound=compile_entry(wait_bound, 3),
-        slowest_head=compile_entry(slowest_head, 1),
-        ring_door=compile_entry(ring_door, 1),
-        arm_bell=compile_entry(arm_bell, 1),
-        quiet_bell=compile_entry(quiet_bell, 1),
-        collect_tags=compile_entry(collect_tags, 3),
-        wake_party=compile_entry(wake_party, 1),
-        revoke=compile_entry(revoke, 2),
-        read_word=compile_entry(read_word, 1),
-        write_word=compile_entry(write_word, 2),
-        give_command=compile_entry(give_command, 4),
-        ring_bell=compile_entry(ring_bell, 1),
-        hand_over=compile_entry(hand_over, 2),
-        copy_ledger=compile_entry(copy_ledger, 2),
-        copy_state=compile_entry(copy_state, 2),
-    )
+    """The table, from the compile cache or compiled: that takes one to two seconds."""
+    return HostApi(**entries(_TABLE))

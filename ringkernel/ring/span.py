@@ -9,7 +9,6 @@ A failure is a return code, not `try/except`, which does not compile for CUDA.
 from __future__ import annotations
 
 import linecache
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
@@ -20,6 +19,7 @@ from numba.extending import intrinsic
 
 from .cpu import _store
 from .layout import BLOCK
+from .span_types import HandlerError, Span, SpanTypes
 from .specialize import Specializer
 
 if TYPE_CHECKING:
@@ -35,31 +35,6 @@ FAULT_INFO = BLOCK.fault_info_address - BLOCK.fault_index
 FAULT_COUNT = BLOCK.fault_count - BLOCK.fault_index
 
 _store_word = _store("monotonic")
-
-
-@dataclass(frozen=True)
-class SpanTypes:
-    """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state."""
-
-    input: np.dtype[Any]
-    output: np.dtype[Any] | None
-    state: tuple[np.dtype[Any], tuple[int, ...] | None] | None
-    batch: bool = False
-    max_outputs: int = 1
-    check: bool = True
-
-
-@dataclass(frozen=True)
-class Span:
-    """A compiled span. `keepalive` owns the machine code."""
-
-    address: int
-    keepalive: Any
-    library: Any
-
-
-class HandlerError(TypeError):
-    """The handler compiles, but does something that a kernel cannot use."""
 
 
 def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
@@ -81,7 +56,8 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     call = _call(dispatcher, spec)
     body = _batch_span(call, spec) if spec.batch else _scalar_span(call, spec, returned)
     compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(body)
-    return Span(int(compiled.address), (compiled, dispatcher, specializer), compiled._library)
+    keepalive = (compiled, dispatcher, specializer)
+    return Span(int(compiled.address), keepalive, compiled._library, compiled._wrapper_name)
 
 
 def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:

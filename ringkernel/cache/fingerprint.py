@@ -1,0 +1,332 @@
+"""A hash of a function and of everything that compiled code of it depends on, as far as it can be seen.
+
+numba freezes what a function reads (globals, closure, helper functions, attributes of modules) when it compiles it.
+So all of that is in the hash, recursively, by content. Names of files, line numbers and the function's own name are
+not: compiled code shows them to nobody (a failing handler's traceback comes from running the Python function).
+
+Whatever is of a type that is not listed here raises `UnkeyableError`: such a function is compiled in every process.
+"""
+
+from __future__ import annotations
+
+import dis
+import enum
+import hashlib
+import struct
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .environment import describe, is_numba_extended
+
+LIBRARIES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator", "_operator", "random", "_random"})
+"""Known by name, since their versions are in the key."""
+
+MAX_ARRAY_BYTES = 1_000_000
+"""numba embeds the address of a larger array, and such code stays in its process anyway."""
+
+_READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
+_READS_ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_IMPORTS = frozenset({"IMPORT_NAME", "IMPORT_FROM"})
+
+
+class UnkeyableError(Exception):
+    """Something that this module does not know is read, so a change of it could go unseen."""
+
+
+def key_of(*parts: Any) -> str:
+    """A file name for machine code made from these values, in this environment. Raises `UnkeyableError`."""
+    if is_numba_extended():
+        raise UnkeyableError("numba was extended in this process, and what that changes cannot be seen")
+    fingerprint = Fingerprint()
+    fingerprint.add((describe(), *parts))
+    return fingerprint.hexdigest()
+
+
+class Fingerprint:
+    """A hash that values are added to."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._seen: dict[Any, tuple[int, Any]] = {}  # the objects, too: an address serves again when its object is gone
+
+    def hexdigest(self) -> str:
+        """The hash so far."""
+        return self._hash.hexdigest()
+
+    def add(self, value: Any, attributes: frozenset[str] = frozenset()) -> None:
+        """Add a value. `attributes` are names that the code reads from it, if it is a module."""
+        for matches, add in _KINDS:
+            if matches(value):
+                add(self, value, attributes)
+                return
+        raise UnkeyableError(f"{type(value).__qualname__} objects have no key: {value!r:.80}")
+
+    def _put(self, tag: str, payload: bytes | str = b"") -> None:
+        content = payload.encode("utf-8", "backslashreplace") if isinstance(payload, str) else payload
+        self._hash.update(f"{tag} {len(content)}\n".encode() + content)
+
+    def _add_all(self, tag: str, values: Any, attributes: frozenset[str] = frozenset()) -> None:
+        self._put(tag, str(len(values)))
+        for value in values:
+            self.add(value, attributes)
+
+    def _is_new(self, value: Any, key: Any = None) -> bool:
+        """Whether this object (as `key`) was not added before; otherwise a reference to it is."""
+        key = id(value) if key is None else key
+        if key in self._seen:
+            self._put("again", str(self._seen[key][0]))
+            return False
+        self._seen[key] = (len(self._seen), value)
+        return True
+
+    # --- plain values ----------------------------------------------------------------------------------------
+
+    def _plain(self, value: Any, _: frozenset[str]) -> None:
+        self._put(type(value).__name__, repr(value))
+
+    def _float(self, value: float, _: frozenset[str]) -> None:
+        self._put("float", struct.pack("<d", value))
+
+    def _complex(self, value: complex, _: frozenset[str]) -> None:
+        self._put("complex", struct.pack("<dd", value.real, value.imag))
+
+    def _tuple(self, value: Any, attributes: frozenset[str]) -> None:
+        self._add_all("tuple", value, attributes)
+
+    def _slice(self, value: slice, _: frozenset[str]) -> None:
+        self._add_all("slice", (value.start, value.stop, value.step))
+
+    def _named_tuple(self, value: Any, attributes: frozenset[str]) -> None:
+        self._put("namedtuple", f"{type(value).__module__} {type(value).__qualname__} {value._fields}")
+        self._add_all("fields", tuple(value), attributes)
+
+    def _frozenset(self, value: frozenset[Any], _: frozenset[str]) -> None:
+        members = []
+        for member in value:
+            of_member = Fingerprint()
+            of_member.add(member)
+            members.append(of_member.hexdigest())
+        self._put("frozenset", " ".join(sorted(members)))
+
+    # --- NumPy -----------------------------------------------------------------------------------------------
+
+    def _dtype(self, value: np.dtype[Any], _: frozenset[str]) -> None:
+        if value.hasobject:
+            raise UnkeyableError(f"{value} holds Python objects")
+        kind = f"{value.str} {value.itemsize} {value.alignment} {value.isalignedstruct} {value.type.__name__}"
+        self._put("dtype", kind)
+        if value.subdtype is not None:
+            self._add_all("subarray", value.subdtype)
+        if value.fields is not None:
+            self._put("fields", str(len(value.fields)))
+            for name, field in value.fields.items():
+                self._put("field", f"{name!r} {field[1]}")
+                self.add(field[0])
+
+    def _scalar(self, value: np.generic, _: frozenset[str]) -> None:
+        self.add(value.dtype)
+        self._put("scalar", value.tobytes())
+
+    def _array(self, value: np.ndarray[Any, Any], _: frozenset[str]) -> None:
+        if value.nbytes > MAX_ARRAY_BYTES:
+            raise UnkeyableError(f"an array of {value.nbytes} bytes is read where it is, not copied into the code")
+        self.add(value.dtype)
+        flags = value.flags
+        layout = (flags.c_contiguous, flags.f_contiguous, flags.aligned, flags.writeable)
+        self._put("array", f"{value.shape} {layout}")
+        self._put("content", value.tobytes())
+
+    # --- enums, classes, what libraries offer ----------------------------------------------------------------
+
+    def _enum(self, value: enum.EnumMeta, _: frozenset[str]) -> None:
+        if self._is_new(value):
+            bases = [base.__qualname__ for base in value.__mro__]
+            self._put("enum", f"{value.__module__} {bases}")
+            for name, member in value.__members__.items():
+                self._put("member", name)
+                self.add(member.value)
+
+    def _member(self, value: enum.Enum, _: frozenset[str]) -> None:
+        self.add(type(value))
+        self._put("is", value.name)
+
+    def _by_name(self, value: Any, _: frozenset[str]) -> None:
+        self._put("library", f"{type(value).__name__} {value.__module__}.{value.__qualname__}")
+
+    def _ufunc(self, value: np.ufunc, _: frozenset[str]) -> None:
+        self._put("ufunc", value.__name__)
+
+    def _number_type(self, value: Any, _: frozenset[str]) -> None:
+        self._put("numba type", repr(value))
+
+    def _exception(self, value: type[BaseException], _: frozenset[str]) -> None:
+        self._put("exception", f"{value.__module__}.{value.__qualname__}")  # pickled by name
+
+    # --- functions and modules -------------------------------------------------------------------------------
+
+    def _code(self, value: types.CodeType, attributes: frozenset[str]) -> None:
+        shape = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)
+        names = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
+        self._put("code", f"{shape} {names}")
+        self._put("bytecode", value.co_code)
+        self._put("exceptions", getattr(value, "co_exceptiontable", b""))
+        self._add_all("constants", value.co_consts, attributes)
+
+    def _function(self, value: types.FunctionType, _: frozenset[str]) -> None:
+        if not self._is_new(value):
+            return
+        self._put("function")
+        self.add(value.__code__)
+        self.add(value.__defaults__)
+        self._add_all("keywords", tuple((value.__kwdefaults__ or {}).items()))
+        names, attributes = _reads(value.__code__)
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            self._put("cell", name)
+            self.add(_content(name, cell), attributes)
+        for name in sorted(names):
+            for scope in (value.__globals__, value.__builtins__):  # type: ignore[attr-defined]
+                if name in scope:
+                    self._put("global", name)
+                    self.add(scope[name], attributes)
+                    break
+
+    def _dispatcher(self, value: Any, _: frozenset[str]) -> None:
+        if not self._is_new(value):
+            return
+        self._put("dispatcher")
+        self.add(value._compiler.pipeline_class)
+        self._add_all("options", sorted(value.targetoptions.items()))
+        self._add_all("locals", sorted(getattr(value, "locals", {}).items()))
+        if not value._can_compile:  # it was given its signatures, and casts to them
+            self._put("signatures", str(value.signatures))
+        self.add(value.py_func)
+
+    def _module(self, value: types.ModuleType, attributes: frozenset[str]) -> None:
+        """What is read from a module: every attribute of a name that the code reads from anything."""
+        if not self._is_new(value, (id(value), attributes)):
+            return
+        content = vars(value)
+        self._put("module", value.__name__)
+        is_library = _is_library(value.__name__)
+        if not is_library and "__getattr__" in content and attributes - content.keys():
+            raise UnkeyableError(f"module {value.__name__} makes attributes when they are asked for")
+        for name in sorted(attributes & content.keys()):
+            self._put("attribute", name)
+            if not is_library or _is_foreign(content[name]):
+                self.add(content[name], attributes)
+
+
+# --- which value is of which kind ------------------------------------------------------------------------------------
+
+Kind = tuple[Callable[[Any], bool], Callable[[Fingerprint, Any, frozenset[str]], None]]
+
+
+def _exactly(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) in kinds  # a subclass may do anything
+
+
+def _is_library(module: Any) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in LIBRARIES
+
+
+def _is_reachable(value: Any) -> bool:
+    """Whether a class or function is what its module and name say."""
+    found: Any = sys.modules.get(getattr(value, "__module__", None) or "")
+    for part in str(getattr(value, "__qualname__", "")).split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _is_library_object(value: Any) -> bool:
+    return _is_library(getattr(value, "__module__", None)) and _is_reachable(value)
+
+
+def _is_dispatcher(value: Any) -> bool:
+    from numba.core.registry import CPUDispatcher
+
+    return isinstance(value, CPUDispatcher)
+
+
+def _is_number_type(value: Any) -> bool:
+    from numba import types as numba_types
+
+    return isinstance(value, numba_types.Number | numba_types.Boolean)
+
+
+def _is_exception(value: Any) -> bool:
+    is_class = isinstance(value, type) and issubclass(value, BaseException)
+    return is_class and value.__module__ != "__main__" and _is_reachable(value)  # otherwise it is pickled by value
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether something in a library's module may have been put there by somebody else."""
+    if isinstance(value, types.FunctionType):
+        return not _is_library(value.__module__)
+    return isinstance(value, bool | int | float | complex | str | tuple | np.ndarray) or _is_dispatcher(value)
+
+
+def _is_numpy_ufunc(value: Any) -> bool:
+    return type(value) is np.ufunc and getattr(np, value.__name__, None) is value
+
+
+def _is_named_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(type(value), "_fields")
+
+
+_KINDS: tuple[Kind, ...] = (
+    (_exactly(type(None), bool, int, str, bytes, type(Ellipsis)), Fingerprint._plain),
+    (_exactly(float), Fingerprint._float),
+    (_exactly(complex), Fingerprint._complex),
+    (_exactly(tuple), Fingerprint._tuple),
+    (_exactly(frozenset), Fingerprint._frozenset),
+    (_exactly(slice), Fingerprint._slice),
+    (_exactly(types.CodeType), Fingerprint._code),
+    (_exactly(types.ModuleType), Fingerprint._module),
+    (_exactly(np.ndarray), Fingerprint._array),
+    (_is_numpy_ufunc, Fingerprint._ufunc),
+    (lambda value: isinstance(value, np.dtype), Fingerprint._dtype),
+    (lambda value: isinstance(value, np.generic), Fingerprint._scalar),
+    (lambda value: isinstance(value, enum.Enum), Fingerprint._member),
+    (lambda value: isinstance(value, enum.EnumMeta), Fingerprint._enum),
+    (_is_named_tuple, Fingerprint._named_tuple),
+    (_is_library_object, Fingerprint._by_name),
+    (_exactly(types.FunctionType), Fingerprint._function),
+    (_is_exception, Fingerprint._exception),
+    (_is_dispatcher, Fingerprint._dispatcher),
+    (_is_number_type, Fingerprint._number_type),
+)
+
+
+# --- what code reads -------------------------------------------------------------------------------------------------
+
+
+def _reads(code: types.CodeType) -> tuple[set[str], frozenset[str]]:
+    """The global names that `code` and the functions inside it read, and the names of attributes."""
+    names, attributes = set[str](), set[str]()
+    for inner in _with_inner(code):
+        for instruction in dis.get_instructions(inner):
+            if instruction.opname in _READS_GLOBAL:
+                names.add(instruction.argval)
+            elif instruction.opname in _READS_ATTRIBUTE:
+                attributes.add(instruction.argval)
+            elif instruction.opname in _IMPORTS:
+                raise UnkeyableError("it imports a module when it is called")
+    return names, frozenset(attributes)
+
+
+def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _with_inner(constant)
+
+
+def _content(name: str, cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        raise UnkeyableError(f"{name} has no value yet") from None

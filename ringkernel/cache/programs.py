@@ -1,0 +1,60 @@
+"""Fetch machine code from the cache and keep it there. A cache that cannot be used is a warning, never a failure."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from . import settings
+from .machine_code import CannotMoveError, Program, load
+from .store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .machine_code import LoadedProgram
+
+logger = logging.getLogger("ringkernel")
+
+_warned = False
+
+
+def fetch(key: str) -> LoadedProgram | None:
+    """The program of this key, loaded; None if it has to be compiled. Raises `ConfigurationError`."""
+    limit = settings.limit()
+    if limit == 0:
+        return None
+    try:
+        payload = Store(settings.directory(), limit).read(key)
+    except OSError as error:
+        _warn(error)
+        return None
+    program = None if payload is None else Program.decode(payload)
+    return None if program is None else load(program)
+
+
+def keep(key: str, emit: Callable[[], Program]) -> None:
+    """Keep a program for other processes, if its code can live in them. Raises `ConfigurationError`."""
+    limit = settings.limit()
+    if limit == 0:
+        return
+    try:
+        directory = settings.directory()
+        Store(directory, limit).write(key, emit().encode())
+    except CannotMoveError as reason:
+        logger.debug("not cached: %s", reason)
+    except OSError as error:
+        _warn(error)
+
+
+def _warn(error: OSError) -> None:
+    global _warned  # noqa: PLW0603 (once per process, whichever thread comes first)
+    if not _warned:
+        _warned = True
+        logger.warning(
+            "the compile cache cannot be used, so every process compiles its kernels anew: %s; set %s to a directory "
+            "that can be written, or %s to 0",
+            error,
+            settings.DIRECTORY_VARIABLE,
+            settings.SIZE_VARIABLE,
+        )

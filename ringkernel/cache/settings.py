@@ -1,0 +1,60 @@
+"""Where the compile cache is and how large it may grow: `RINGKERNEL_CACHE_DIR` and `RINGKERNEL_CACHE_SIZE`."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from ringkernel.errors import ConfigurationError
+
+DIRECTORY_VARIABLE = "RINGKERNEL_CACHE_DIR"
+SIZE_VARIABLE = "RINGKERNEL_CACHE_SIZE"
+DEFAULT_SIZE = "256M"
+
+_SIZE = re.compile(r"(\d+)\s*([KMG]?)", re.IGNORECASE | re.ASCII)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def directory() -> Path:
+    """The cache's directory, which need not exist: the variable's, or the user's cache directory on this platform.
+
+    Raises `ConfigurationError` if the variable holds no absolute path, and `OSError` without it and without a home.
+    """
+    asked = os.environ.get(DIRECTORY_VARIABLE, "")
+    if asked:
+        path = Path(os.path.expanduser(asked))  # noqa: PTH111 (Path's raises where a home is unknown)
+        if not path.is_absolute() or "\0" in asked:
+            raise ConfigurationError(
+                f"{DIRECTORY_VARIABLE} is {asked!r}; it must be an absolute path (or begin with ~), since a relative "
+                f"one would be another cache in every working directory"
+            )
+        return path
+    return _user_cache() / "ringkernel" / ("Cache" if sys.platform == "win32" else "")
+
+
+def _user_cache() -> Path:
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    given = os.environ.get(variable, "") if sys.platform != "darwin" else ""
+    if given and Path(given).is_absolute():  # the XDG specification says to ignore a relative one
+        return Path(given)
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise OSError(f"no home directory: {error}") from None
+    if sys.platform == "win32":
+        return home / "AppData" / "Local"
+    return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
+
+
+def limit() -> int:
+    """How many bytes the cache may hold; 0 turns it off. Raises `ConfigurationError` for what is no size."""
+    asked = os.environ.get(SIZE_VARIABLE, "").strip() or DEFAULT_SIZE
+    match = _SIZE.fullmatch(asked)
+    if match is None:
+        raise ConfigurationError(
+            f"{SIZE_VARIABLE} is {asked!r}; it must be a number of bytes, or of K, M or G, as in {DEFAULT_SIZE}; "
+            f"0 turns the cache off"
+        )
+    return int(match[1]) * _UNITS[match[2].upper()]

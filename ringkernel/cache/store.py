@@ -1,0 +1,139 @@
+"""A directory of checked files: one per key, the least recently used evicted first.
+
+Processes share it without locks: a file appears whole, by a rename, and a reader believes only what its checksum and
+its owner vouch for, since what is in it will be executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIX = ".rkc"
+TEMPORARY_SUFFIX = SUFFIX + ".tmp"
+_MAGIC = b"ringkernel code 1\n"
+_ABANDONED_S = 3600.0
+"""A temporary file as old as this belongs to a process that died while writing it."""
+
+
+class Usage(NamedTuple):
+    """What a store holds."""
+
+    entries: int
+    nbytes: int
+
+
+class Store:
+    """Payloads by key (hex digits). Methods raise `OSError` when the directory cannot be used."""
+
+    def __init__(self, directory: Path, limit: int) -> None:
+        self.directory = directory
+        self.limit = limit
+
+    def read(self, key: str) -> bytes | None:
+        """The payload, or None: nothing there, or nothing that can be trusted (corrupt, another's, or writable by
+        others)."""
+        path = self._path(key)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            if not _is_private(os.fstat(descriptor)):
+                return None
+            content = file.read()
+        payload = content[len(_MAGIC) + 32 :]
+        if content[: len(_MAGIC) + 32] != _MAGIC + _checksum(key, payload):
+            return None
+        with contextlib.suppress(OSError):  # evicted meanwhile, or a read-only file system
+            os.utime(path)  # used just now
+        return payload
+
+    def write(self, key: str, payload: bytes) -> None:
+        """Keep a payload, and evict what has not been used for longest. One larger than the limit is not kept."""
+        content = _MAGIC + _checksum(key, payload) + payload
+        if len(content) > self.limit:
+            return
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY_SUFFIX, key[:8], self.directory)  # private to the user
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(temporary, self._path(key))  # noqa: PTH105 (mkstemp gives a string)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108 (likewise)
+            raise
+        self._evict()
+
+    def usage(self) -> Usage:
+        """How many entries there are, and their size."""
+        found = self._entries()
+        return Usage(len(found), sum(status.st_size for _, status in found))
+
+    def clear(self) -> Usage:
+        """Remove all entries, and what crashed writers left; nothing else that is in the directory."""
+        removed = [status.st_size for path, status in self._entries() if _remove(path)]
+        for path, _ in self._listing(TEMPORARY_SUFFIX):
+            _remove(path)
+        return Usage(len(removed), sum(removed))
+
+    def _evict(self) -> None:
+        oldest_first = sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns)
+        excess = sum(status.st_size for _, status in oldest_first) - self.limit
+        for path, status in oldest_first:
+            if excess <= 0:
+                break
+            _remove(path)
+            excess -= status.st_size
+        for path, status in self._listing(TEMPORARY_SUFFIX):
+            if time.time() - status.st_mtime > _ABANDONED_S:
+                _remove(path)
+
+    def _entries(self) -> list[tuple[Path, os.stat_result]]:
+        return self._listing(SUFFIX)
+
+    def _listing(self, suffix: str) -> list[tuple[Path, os.stat_result]]:
+        found = []
+        try:
+            paths = list(self.directory.iterdir())
+        except FileNotFoundError:
+            return []
+        for path in paths:
+            if path.name.endswith(suffix):
+                with contextlib.suppress(FileNotFoundError):  # another process evicts, too
+                    found.append((path, path.lstat()))
+        return found
+
+    def _path(self, key: str) -> Path:
+        return self.directory / f"{key}{SUFFIX}"
+
+
+def _checksum(key: str, payload: bytes) -> bytes:
+    """Of the payload under its key: a file that was renamed is as foreign as one that was cut short."""
+    return hashlib.sha256(key.encode() + b"\n" + payload).digest()
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Whether a regular file is this user's and nobody else may write to it."""
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if not hasattr(os, "geteuid"):
+        return True  # Windows: the directory is in the user's profile, whose access list guards it
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True

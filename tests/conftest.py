@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,11 +14,19 @@ import pytest
 
 from ringkernel import RingKernelRuntime, declaration
 
+# The cache of compiled kernels is the session's own, and shared with the processes that tests start.
+os.environ["RINGKERNEL_CACHE_DIR"] = tempfile.mkdtemp(prefix="ringkernel-tests-")
+os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(os.environ["RINGKERNEL_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:

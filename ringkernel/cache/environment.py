@@ -1,4 +1,4 @@
-"""Everything besides a handler that machine code depends on: versions, this package's sources, CPU, numba's settings."""
+"""Everything besides a handler that machine code depends on: versions, our own sources, the CPU, numba's settings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,26 @@ FORMAT = 1
 
 _SOURCES = ("cache", "ring", "devices")
 
-_WITHOUT_EFFECT = ("CACHE_", "CUDA_", "CUDASIM", "DUMP_", "COLOR_SCHEME", "HIGHLIGHT_", "TRACE", "NUM_THREADS",
-                   "NUMBA_DEFAULT_NUM_THREADS", "NUMBA_NUM_THREADS", "DEFAULT_NUM_THREADS", "THREADING_LAYER",
-                   "SHOW_HELP", "WARNINGS", "FULL_TRACEBACKS", "EXCEPTION_", "JIT_COVERAGE", "RUN_COVERAGE")
+_WITHOUT_EFFECT = (
+    "CACHE_",
+    "CUDA_",
+    "CUDASIM",
+    "DUMP_",
+    "COLOR_SCHEME",
+    "HIGHLIGHT_",
+    "TRACE",
+    "NUM_THREADS",
+    "NUMBA_DEFAULT_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "DEFAULT_NUM_THREADS",
+    "THREADING_LAYER",
+    "SHOW_HELP",
+    "WARNINGS",
+    "FULL_TRACEBACKS",
+    "EXCEPTION_",
+    "JIT_COVERAGE",
+    "RUN_COVERAGE",
+)
 """Beginnings of the names of numba's settings that do not change code; whatever is not listed is in the key."""
 
 

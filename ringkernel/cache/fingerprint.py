@@ -137,12 +137,12 @@ class Fingerprint:
         self.add(value.dtype)
         flags = value.flags
         layout = (flags.c_contiguous, flags.f_contiguous, flags.aligned, flags.writeable)
-        self._put("array", f"{value.shape} {layout}")
+        self._put("array", f"{value.shape} {value.strides} {layout}")
         self._put("content", value.tobytes())
 
     # --- enums, classes, what libraries offer ----------------------------------------------------------------
 
-    def _enum(self, value: enum.EnumMeta, _: frozenset[str]) -> None:
+    def _enum(self, value: Any, _: frozenset[str]) -> None:
         if self._is_new(value):
             bases = [base.__qualname__ for base in value.__mro__]
             self._put("enum", f"{value.__module__} {bases}")
@@ -152,7 +152,7 @@ class Fingerprint:
 
     def _member(self, value: enum.Enum, _: frozenset[str]) -> None:
         self.add(type(value))
-        self._put("is", value.name)
+        self.add(value.value)
 
     def _by_name(self, value: Any, _: frozenset[str]) -> None:
         self._put("library", f"{type(value).__name__} {value.__module__}.{value.__qualname__}")
@@ -173,7 +173,7 @@ class Fingerprint:
         names = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
         self._put("code", f"{shape} {names}")
         self._put("bytecode", value.co_code)
-        self._put("exceptions", getattr(value, "co_exceptiontable", b""))
+        self._put("exceptions", value.co_exceptiontable)
         self._add_all("constants", value.co_consts, attributes)
 
     def _function(self, value: types.FunctionType, _: frozenset[str]) -> None:
@@ -188,7 +188,7 @@ class Fingerprint:
             self._put("cell", name)
             self.add(_content(name, cell), attributes)
         for name in sorted(names):
-            for scope in (value.__globals__, value.__builtins__):  # type: ignore[attr-defined]
+            for scope in (value.__globals__, value.__builtins__):
                 if name in scope:
                     self._put("global", name)
                     self.add(scope[name], attributes)

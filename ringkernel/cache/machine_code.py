@@ -10,7 +10,9 @@ Machine code is never unloaded: a thread may be in it, and nothing says when it 
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +53,11 @@ class Program:
 class LoadedProgram:
     """A program in this process."""
 
-    def __init__(self, codegen: Any, names: Mapping[str, str]) -> None:
+    def __init__(self, program: Program, codegen: Any) -> None:
+        self._program = program  # with the object file, which the engine may still read
         self._codegen = codegen
         self._engine = codegen._engine
-        self._names = names
+        self._names = program.names
 
     def address(self, label: str) -> int:
         """Where a function is."""
@@ -62,8 +65,6 @@ class LoadedProgram:
 
     def builtin(self, label: str) -> Any:
         """The function that Python calls, from numba's wrapper for it: as `CPUContext.get_executable` makes it."""
-        import sys
-
         from numba import _dynfunc
 
         environment = _dynfunc.Environment({})
@@ -89,8 +90,12 @@ def emit(libraries: Iterable[Any], names: Mapping[str, str]) -> Program:
         for other in others:
             module.link_in(other)
         _refuse_environments(module, set(names.values()))
-        needs = [value.name for values in (module.functions, module.global_variables) for value in values
-                 if value.is_declaration and not value.name.startswith("llvm.")]
+        needs = [
+            value.name
+            for values in (module.functions, module.global_variables)
+            for value in values
+            if value.is_declaration and not value.name.startswith("llvm.")
+        ]
         missing = [name for name in needs if not llvm.address_of_symbol(name)]
         if missing:
             raise CannotMoveError(f"the code needs symbols that are not global ones: {', '.join(missing)}")
@@ -121,11 +126,12 @@ def load(program: Program) -> LoadedProgram | None:
         codegen = JITCPUCodegen("ringkernel")
         codegen._engine._ee.add_object_file(llvm.ObjectFileRef.from_data(program.code))
         codegen._engine.finalize_object()
-    loaded = LoadedProgram(codegen, program.names)
+    loaded = LoadedProgram(program, codegen)
     _loaded.append(loaded)
     return loaded
 
 
+@functools.cache
 def _register_symbols() -> None:
     """What numba registers with LLVM before it compiles for the first time, without what it compiles then."""
     from llvmlite import binding as llvm

@@ -35,8 +35,9 @@ def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
         return {label: loaded.builtin(label) for label in table}
     from .cpu import compile_overload
 
-    compiled = {label: compile_overload(point.function, point.n_arguments, nogil=point.nogil)
-                for label, point in table.items()}
+    compiled = {
+        label: compile_overload(point.function, point.n_arguments, nogil=point.nogil) for label, point in table.items()
+    }
     if key is not None:
         programs.keep(key, lambda: _program(compiled))
     return {label: overload.entry_point for label, overload in compiled.items()}

@@ -12,6 +12,7 @@ from .ops import copy_bytes, fence, load, load_acquire, store, store_release, ti
 from .transfer import bound_of, consume, publish, slowest_head, wait_bound
 from .turn import revoke
 
+
 def read_word(address: int) -> int:
     """A word that somebody else may be writing."""
     return load_acquire(address)

@@ -9,6 +9,7 @@ Whatever is of a type that is not listed here raises `UnkeyableError`: such a fu
 
 from __future__ import annotations
 
+import builtins
 import dis
 import enum
 import hashlib
@@ -188,7 +189,7 @@ class Fingerprint:
             self._put("cell", name)
             self.add(_content(name, cell), attributes)
         for name in sorted(names):
-            for scope in (value.__globals__, value.__builtins__):
+            for scope in (value.__globals__, vars(builtins)):
                 if name in scope:
                     self._put("global", name)
                     self.add(scope[name], attributes)

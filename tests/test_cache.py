@@ -1,0 +1,809 @@
+"""Machine code that outlives its process: a second process compiles nothing, and never runs what is out of date."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numba.core import config
+from numba.core.imputils import lower_cast
+from numba.extending import overload
+
+import ringkernel as rk
+from ringkernel import cli
+from ringkernel.cache import environment, programs, settings
+from ringkernel.cache.fingerprint import Fingerprint, UnkeyableError, key_of
+from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
+from ringkernel.devices import failure
+from ringkernel.ring.span_cache import find_span
+from ringkernel.ring.span_types import Span, SpanTypes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VALUE = np.dtype([("value", "f8")])
+INDEX = np.dtype([("value", "i8")])
+SPEC = SpanTypes(VALUE, VALUE, None)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for one test."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv(settings.DIRECTORY_VARIABLE, str(directory))
+    monkeypatch.delenv(settings.SIZE_VARIABLE, raising=False)
+    monkeypatch.setattr(programs, "_warned", False)
+    return directory
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.glob(f"*{SUFFIX}"))
+
+
+# --- one process after the other -------------------------------------------------------------------------------------
+
+KERNELS = """
+import numpy as np
+import ringkernel as rk
+
+TICK = np.dtype([("price", "f8"), ("volume", "i8")])
+FACTOR = 2.0
+
+def scaled(x):
+    return FACTOR * x
+
+@rk.ring_kernel("scalar", input_type=TICK, output_type=float, state=np.zeros(2))
+def scalar(msg, out, state):
+    state[0] += scaled(msg.price)
+    out.value = state[0]
+
+@rk.ring_kernel("filter", input_type=TICK, output_type=TICK)
+def some(msg, out):
+    out.price, out.volume = np.sqrt(msg.price), msg.volume
+    return msg.volume > 0
+
+@rk.ring_kernel("batch", input_type=float, output_type=float, batch=True, max_outputs=2)
+def batch(msgs, outs):
+    count = 0
+    for i in range(len(msgs)):
+        outs[count].value = msgs[i].value
+        outs[count + 1].value = -msgs[i].value
+        count += 2
+    return count
+
+@rk.ring_kernel("pick", input_type=int, output_type=float, state=np.arange(3.0))
+def pick(msg, out, state):
+    if msg.value < 0:
+        raise ValueError("below zero", 7)
+    out.value = state[msg.value]
+
+@rk.ring_kernel("allocates", input_type=int, output_type=float)
+def allocates(msg, out):
+    values = np.ones(msg.value)
+    values[-1] = 0.5
+    out.value = values.sum()
+"""
+
+DRIVER = """
+import asyncio, json, sys, traceback
+import numba.core.event as event
+
+async def outputs(runtime, kernel_id, messages):
+    async with rk.managed_kernel(runtime, kernel_id):
+        return [repr(value) for value in await runtime.map(kernel_id, messages)]
+
+async def fault(runtime, kernel_id, messages):
+    await runtime.launch(kernel_id)
+    await runtime.activate(kernel_id)
+    await runtime.send_batch(kernel_id, messages)
+    await runtime.wait(kernel_id)
+    error = runtime.kernels[kernel_id].error
+    counts = runtime.statistics(kernel_id)
+    said = ["".join(traceback.format_exception(error)), counts.processed, counts.failed, counts.unprocessed]
+    runtime.remove(kernel_id)
+    return said
+
+async def main():
+    ticks = [(4.0, 1), (9.0, 0), (16.0, 2)]
+    async with rk.RingKernelRuntime(workers=1) as runtime:
+        return {
+            "scalar": await outputs(runtime, "scalar", np.array(ticks, kernels.TICK)),
+            "filter": await outputs(runtime, "filter", np.array(ticks, kernels.TICK)),
+            "batch": await outputs(runtime, "batch", np.array([1.0, 2.0])),
+            "allocates": await outputs(runtime, "allocates", np.array([3, 5])),
+            "index": await fault(runtime, "pick", [2, 7, 1]),
+            "raised": await fault(runtime, "pick", [0, 1, -5, 2]),
+        }
+
+with event.install_recorder("numba:compile") as compiled:
+    import numpy as np
+    import ringkernel as rk
+    sys.path.insert(0, sys.argv[1])
+    import kernels
+    results = asyncio.run(main())
+names = sorted({str(one.data["dispatcher"].py_func.__name__) for _, one in compiled.buffer})
+print(json.dumps({"compiled": names, "results": results}))
+"""
+
+
+def start(folder: Path, source: str, cache: Path) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "kernels.py").write_text(source)
+    return subprocess.Popen(
+        [sys.executable, "-B", "-c", DRIVER, str(folder)],
+        env={**os.environ, settings.DIRECTORY_VARIABLE: str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert "cache" not in err  # kernels that fail are in the log, a cache that cannot be used would be, too
+    return dict(json.loads(out))
+
+
+class Warm:
+    """A cache that one process has filled, and what that process said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cache = folder / "kernels", folder / "cache"
+        self.first = finish(start(self.folder, KERNELS, self.cache))
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
+    return Warm(tmp_path_factory.mktemp("warm"))
+
+
+def test_a_second_process_compiles_nothing_and_says_the_same(warm: Warm) -> None:
+    assert {"run_worker", "publish", "read_ticks", "scalar", "batch"} <= set(warm.first["compiled"])
+    second = finish(start(warm.folder, KERNELS, warm.cache))
+    assert second["compiled"] == []
+    assert second["results"] == warm.first["results"]
+    assert second["results"]["scalar"] == ["np.float64(8.0)", "np.float64(26.0)", "np.float64(58.0)"]
+    text, processed, failed, unprocessed = second["results"]["index"]
+    assert "IndexError" in text
+    assert "out.value = state[msg.value]" in text  # the traceback of the Python function
+    assert (processed, failed, unprocessed) == (1, 1, 1)
+    assert "ValueError: ('below zero', 7)" in second["results"]["raised"][0]
+
+
+def test_only_what_reads_a_changed_global_is_compiled_again(warm: Warm, tmp_path: Path) -> None:
+    moved = "# a line more: neither lines nor files are in the key\n" + KERNELS
+    shutil.copytree(warm.cache, tmp_path / "cache")
+    changed = finish(start(tmp_path / "kernels", moved.replace("FACTOR = 2.0", "FACTOR = 3.0"), tmp_path / "cache"))
+    assert {"scalar", "scaled"} <= set(changed["compiled"])
+    assert not {"publish", "run_worker", "some", "pick"} & set(changed["compiled"])
+    assert changed["results"]["scalar"] == ["np.float64(12.0)", "np.float64(39.0)", "np.float64(87.0)"]
+    assert changed["results"]["filter"] == warm.first["results"]["filter"]
+
+
+def test_two_processes_may_fill_the_same_cache(warm: Warm, tmp_path: Path) -> None:
+    source = KERNELS.replace("FACTOR = 2.0", "FACTOR = 4.0").replace("np.sqrt(msg.price)", "1.0 + msg.price")
+    shutil.copytree(warm.cache, tmp_path / "cache")
+    racing = [start(tmp_path / "kernels", source, tmp_path / "cache") for _ in range(2)]
+    one, other = [finish(process) for process in racing]
+    assert one["results"] == other["results"] != warm.first["results"]
+    after = finish(start(tmp_path / "kernels", source, tmp_path / "cache"))
+    assert (after["compiled"], after["results"]) == ([], one["results"])
+    assert not list((tmp_path / "cache").glob(f"*{TEMPORARY_SUFFIX}"))
+
+
+# --- what is in the key ----------------------------------------------------------------------------------------------
+
+SOURCE = """
+import math
+import numpy as np
+from enum import IntEnum
+from numba import njit
+
+SCALE = 2.0
+TABLE = np.array([1.0, 2.0])
+PAIR = (1, "a")
+RECORD = np.array([(1.0, 2)], [("x", "f8"), ("n", "i4")])
+
+class Side(IntEnum):
+    BUY = 1
+    SELL = 2
+
+def inner(x):
+    return x + OFFSET
+
+OFFSET = 1.0
+
+def helper(x, factor=3.0):
+    return factor * inner(x)
+
+@njit(fastmath=False)
+def jitted(x):
+    return x + 1.5
+
+def make(closed, default):
+    def handler(msg, out, extra=default):
+        total = closed + msg.value * SCALE + extra + TABLE[0] + RECORD[0].x + PAIR[0] + (2 if Side.BUY == 1 else 3)
+        out.value = helper(total) + jitted(total) + library.f(total) + math.sin(total) + np.pi
+        if out.value > 1e6:
+            raise ValueError("large")
+    return handler
+
+handler = make(5, 6)
+"""
+LIBRARY = """
+from numba import njit
+DEPTH = 1.0
+
+@njit
+def f(x):
+    return x * DEPTH
+
+def unread():
+    return 1
+"""
+
+
+def built(source: str = SOURCE, library: str = LIBRARY, file: str = "built") -> Callable[..., Any]:
+    """The handler of a module made from source text, which reads another one."""
+    helpers = types.ModuleType("helpers_of_a_test")
+    exec(compile(library, f"{file}_library.py", "exec"), helpers.__dict__)
+    scope: dict[str, Any] = {"__name__": "built", "library": helpers}
+    exec(compile(source, f"{file}.py", "exec"), scope)
+    return scope["handler"]  # type: ignore[no-any-return]
+
+
+def key(handler: Callable[..., Any]) -> str:
+    fingerprint_ = Fingerprint()
+    fingerprint_.add(handler)
+    return fingerprint_.hexdigest()
+
+
+CHANGES = {
+    "body": ("out.value > 1e6", "out.value > 1e7"),
+    "operator": ("closed + msg.value", "closed - msg.value"),
+    "global scalar": ("SCALE = 2.0", "SCALE = 2.5"),
+    "type of a global": ("SCALE = 2.0", "SCALE = 2"),
+    "sign of a zero": ("OFFSET = 1.0", "OFFSET = -0.0"),
+    "array content": ("np.array([1.0, 2.0])", "np.array([1.0, 2.5])"),
+    "array dtype": ("np.array([1.0, 2.0])", "np.array([1.0, 2.0], 'f4')"),
+    "array shape": ("np.array([1.0, 2.0])", "np.array([[1.0, 2.0]])"),
+    "layout": ("np.array([1.0, 2.0])", "np.array([1.0, 9.0, 2.0, 9.0])[::2]"),
+    "record field": ('("n", "i4")', '("n", "u4")'),
+    "tuple": ('(1, "a")', '(1, "b")'),
+    "enum": ("BUY = 1", "BUY = 3"),
+    "closure": ("make(5, 6)", "make(7, 6)"),
+    "default": ("make(5, 6)", "make(5, 7)"),
+    "helper's body": ("factor * inner(x)", "factor / inner(x)"),
+    "helper's default": ("factor=3.0", "factor=4.0"),
+    "global of a helper's helper": ("OFFSET = 1.0", "OFFSET = 2.0"),
+    "dispatcher's body": ("x + 1.5", "x + 2.5"),
+    "dispatcher's options": ("fastmath=False", "fastmath=True"),
+    "dispatcher's signatures": ("@njit(fastmath=False)", '@njit("f4(f4)", fastmath=False)'),
+    "another function": ("math.sin(total)", "math.cos(total)"),
+    "exception": ('ValueError("large")', 'KeyError("large")'),
+    "text of an exception": ('"large"', '"too large"'),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_changes_the_key(what: str) -> None:
+    before, after = CHANGES[what]
+    assert SOURCE.count(before) == 1
+    assert key(built(SOURCE.replace(before, after))) != key(built())
+
+
+@pytest.mark.parametrize(("before", "after"), [("x * DEPTH", "x / DEPTH"), ("DEPTH = 1.0", "DEPTH = 2.0")])
+def test_a_change_in_a_module_that_is_read_changes_the_key(before: str, after: str) -> None:
+    assert key(built(library=LIBRARY.replace(before, after))) != key(built())
+
+
+def test_what_does_not_change_the_code_does_not_change_the_key() -> None:
+    assert key(built()) == key(built())
+    assert key(built("# moved\n\n" + SOURCE, file="elsewhere")) == key(built())
+    assert key(built("UNREAD = object()\n" + SOURCE)) == key(built())
+    assert key(built(library=LIBRARY.replace("return 1", "return 2"))) == key(built())
+    assert key(built(SOURCE.replace("handler", "renamed") + "\nhandler = renamed")) == key(built())
+
+
+def test_a_patched_constant_of_a_library_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(built())
+    monkeypatch.setattr(np, "pi", 3.0)
+    assert key(built()) != before
+
+
+def test_functions_that_name_each_other_have_a_key() -> None:
+    mutual = """
+def even(n):
+    return True if n == 0 else odd(n - 1)
+def odd(n):
+    return False if n == 0 else even(n - 1)
+def handler(msg, out):
+    return even(msg.value)
+"""
+    assert key(built(mutual)) == key(built(mutual))
+    assert key(built(mutual)) != key(built(mutual.replace("False", "True")))
+
+
+def test_defaults_of_keywords_are_in_the_key() -> None:
+    source = "def handler(msg, *, extra=1): return extra"
+    assert key(built(source)) != key(built(source.replace("extra=1", "extra=2")))
+
+
+SPECS = {
+    "field type": SpanTypes(np.dtype([("value", "f4")]), VALUE, None),
+    "field name": SpanTypes(np.dtype([("price", "f8")]), VALUE, None),
+    "byte order": SpanTypes(np.dtype([("value", ">f8")]), VALUE, None),
+    "offset": SpanTypes(np.dtype({"names": ["value"], "formats": ["f8"], "offsets": [8]}), VALUE, None),
+    "itemsize": SpanTypes(np.dtype({"names": ["value"], "formats": ["f8"], "itemsize": 16}), VALUE, None),
+    "alignment": SpanTypes(np.dtype([("value", "f8")], align=True), VALUE, None),
+    "subarray": SpanTypes(np.dtype([("value", "f8", 2)]), VALUE, None),
+    "output": SpanTypes(VALUE, INDEX, None),
+    "no output": SpanTypes(VALUE, None, None),
+    "state": SpanTypes(VALUE, VALUE, (np.dtype("f8"), (2,))),
+    "state's shape": SpanTypes(VALUE, VALUE, (np.dtype("f8"), (3,))),
+    "state's dtype": SpanTypes(VALUE, VALUE, (np.dtype("f4"), (2,))),
+    "state of one record": SpanTypes(VALUE, VALUE, (VALUE, None)),
+    "batch": SpanTypes(VALUE, VALUE, None, batch=True),
+    "max_outputs": SpanTypes(VALUE, VALUE, None, batch=True, max_outputs=2),
+    "check": SpanTypes(VALUE, VALUE, None, check=False),
+}
+
+
+def test_every_type_and_option_is_in_the_key() -> None:
+    from ringkernel.ring.span_cache import _key
+
+    handler = built()
+    keys = {_key(handler, spec) for spec in (SPEC, *SPECS.values())}
+    assert len(keys - {None}) == 1 + len(SPECS)
+
+
+@pytest.mark.parametrize("name", ["OPT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "LOOP_VECTORIZE",
+                                  "SLP_VECTORIZE", "DISABLE_JIT", "DEBUGINFO_DEFAULT", "USING_SVML"])  # fmt: skip
+def test_numba_settings_are_in_the_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(config, name, 17)
+    assert key_of("x") != before
+
+
+def test_numba_settings_without_effect_are_not_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 17)
+    monkeypatch.setattr(config, "DUMP_ASSEMBLY", 1)
+    assert key_of("x") == before
+
+
+@pytest.mark.parametrize("name", ["versions", "sources", "cpu"])
+def test_versions_sources_and_cpu_are_in_the_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(environment, name, lambda: "another")
+    assert key_of("x") != before
+
+
+def test_the_sources_of_all_layers_that_are_compiled_are_read() -> None:
+    package = Path(str(rk.__file__)).parent
+    read = {folder: len(list((package / folder).glob("*.py"))) for folder in environment._SOURCES}
+    assert set(read) == {"cache", "ring", "devices"}
+    assert min(read.values()) > 5
+
+
+UNKEYABLE = {
+    "an object": "THING = object()\ndef handler(msg): return THING",
+    "a list": "THING = [1, 2]\ndef handler(msg): return THING[0]",
+    "a dict": "THING = {1: 2}\ndef handler(msg): return THING[1]",
+    "a class": "class Thing: x = 1\ndef handler(msg): return Thing.x",
+    "an array subclass": "import numpy as np\nT = np.ma.array([1.0])\ndef handler(msg): return T[0]",
+    "an array of objects": "import numpy as np\nT = np.array([None])\ndef handler(msg): return T[0]",
+    "a large array": "import numpy as np\nT = np.zeros(200_000)\ndef handler(msg): return T[0]",
+    "an int subclass": "class I(int): pass\nT = I(3)\ndef handler(msg): return T",
+    "a ufunc of somebody": "import numpy as np\nT = np.frompyfunc(abs, 1, 1)\ndef handler(msg): return T(1)",
+    "a method": "T = 'abc'.find\ndef handler(msg): return T('a')",
+    "a ctypes function": "import ctypes\nT = ctypes.pythonapi.Py_IsInitialized\ndef handler(msg): return T()",
+    "an import": "def handler(msg):\n    import math\n    return math.pi",
+    "an exception of __main__": "class E(Exception):\n    __module__ = '__main__'\ndef handler(msg): raise E",
+    "an intrinsic": "from numba.extending import intrinsic\n@intrinsic\ndef T(ctx):\n    return None\n"
+    "def handler(msg): return T()",
+    "a vectorized function": "from numba import vectorize\n@vectorize\ndef T(x):\n    return x\n"
+    "def handler(msg): return T(1)",
+    "an object in a helper": "T = object()\ndef helper(): return T\ndef handler(msg): return helper()",
+    "an empty cell": "def make():\n    def handler(msg): return later\n    return handler\n    later = 1\n"
+    "handler = make()",
+}
+
+
+@pytest.mark.parametrize("what", UNKEYABLE)
+def test_what_is_not_known_has_no_key(what: str) -> None:
+    with pytest.raises(UnkeyableError):
+        key(built(UNKEYABLE[what]))
+
+
+def test_a_module_that_makes_attributes_has_no_key() -> None:
+    source = "def handler(msg): return library.depth"
+    assert key(built(source, "depth = 1")) != key(built(source, "depth = 2"))
+    with pytest.raises(UnkeyableError):
+        key(built(source, "def __getattr__(name): return 1"))
+
+
+def test_numba_extensions_turn_the_cache_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core.imputils import builtin_registry as lowerings
+    from numba.core.typing.templates import builtin_registry as templates
+
+    for registry, names in ((templates, ("functions", "attributes", "globals")), (lowerings, ("casts",))):
+        for name in names:
+            monkeypatch.setattr(registry, name, list(getattr(registry, name)))
+    assert key_of("x")
+
+    def extended() -> None: ...
+
+    with monkeypatch.context() as scoped:
+        for name in ("functions", "globals"):
+            scoped.setattr(templates, name, list(getattr(templates, name)))
+        overload(extended)(lambda: lambda: 1)
+        with pytest.raises(UnkeyableError, match="extended"):
+            key_of("x")
+    assert key_of("x")
+    lower_cast(object, object)(lambda *_: None)
+    with pytest.raises(UnkeyableError, match="extended"):
+        key_of("x")
+
+
+# --- spans, in this process ------------------------------------------------------------------------------------------
+
+
+def run(span: Span, values: list[float], dtype: np.dtype[Any] = VALUE) -> tuple[list[float], int, int]:
+    """What a span emits for values, the index of a failure (-1: none), and the address of its description."""
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    source, target = np.array([(value,) for value in values], dtype), np.zeros(2 * len(values), VALUE)
+    fault = np.full(16, -1, np.int64)
+    emitted = call(source.ctypes.data, len(source), target.ctypes.data, 0, fault.ctypes.data)
+    return target["value"][:emitted].tolist(), int(fault[0]), int(fault[1])
+
+
+def is_cached(span: Span) -> bool:
+    return span.library is None
+
+
+def test_a_span_comes_back_from_the_cache(cache: Path) -> None:
+    first, second = find_span(built(), SPEC), find_span(built(), SPEC)
+    assert (is_cached(first), is_cached(second)) == (False, True)
+    assert run(first, [1.0, 2.0]) == run(second, [1.0, 2.0])
+    assert run(second, [1.0])[0] == pytest.approx([3 * (18 + 1) + (18 + 1.5) + 18 + np.sin(18) + np.pi])
+
+
+def test_two_handlers_of_one_name_are_two(cache: Path) -> None:
+    source = "def handler(msg, out):\n    out.value = msg.value + 1"
+    find_span(built(source), SPEC)
+    other = find_span(built(source.replace("+ 1", "+ 2")), SPEC)
+    assert run(other, [1.0])[0] == [3.0]
+    assert [run(find_span(built(source), SPEC), [1.0])[0]] == [[2.0]]
+    assert len(files(cache)) == 2
+
+
+def test_a_cached_failure_is_described_like_a_compiled_one(cache: Path) -> None:
+    source = """
+import numpy as np
+TABLE = np.arange(3.0)
+def handler(msg, out):
+    if msg.value < 0:
+        raise ValueError("below", 7)
+    out.value = TABLE[int(msg.value)]
+"""
+    spans = [find_span(built(source), SPEC) for _ in range(2)]
+    assert [is_cached(span) for span in spans] == [False, True]
+    for bad, expected in ((-1.0, (ValueError, ("below", 7))), (9.0, (IndexError, ("index is out of bounds",)))):
+        described = []
+        for span in spans:
+            emitted, index, info = run(span, [1.0, bad, 2.0])
+            assert (emitted, index) == ([1.0], 1)
+            described.append(failure._described(info))
+        assert described[0] == described[1]
+        assert described[1][0] is expected[0]
+        assert described[1][1] in (expected[1], ())
+
+
+STAYS = {
+    "a strided array": "import numpy as np\nT = np.arange(10.0)[::2]\ndef handler(msg, out): out.value = T[1]",
+    "an environment": "def handler(msg, out):\n    print('text', msg.value)\n    out.value = 2.0",
+}
+
+
+@pytest.mark.parametrize("what", STAYS)
+def test_code_that_holds_addresses_stays_in_its_process(
+    what: str, cache: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG, "ringkernel"):
+        spans = [find_span(built(STAYS[what]), SPEC) for _ in range(2)]
+    assert [is_cached(span) for span in spans] == [False, False]
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"]
+    assert "not cached" in caplog.text
+    assert run(spans[1], [1.0])[0] == [2.0]
+    assert files(cache) == []
+
+
+def test_an_unkeyable_handler_is_compiled_each_time(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = "import numpy as np\nT = np.zeros(200_000)\ndef handler(msg, out): out.value = T[1]"
+    with caplog.at_level(logging.DEBUG, "ringkernel"):
+        assert not is_cached(find_span(built(source), SPEC))
+        assert not is_cached(find_span(built(source), SPEC))
+    assert "handler is not cached: an array of 1600000 bytes" in caplog.text
+    assert files(cache) == []
+
+
+def power(n: int) -> float:
+    if n <= 0:
+        return 1.0
+    return 2.0 * power(n - 1)
+
+
+def recursive(msg: Any, out: Any) -> None:
+    out.value = power(int(msg.value))
+
+
+def test_a_recursive_helper_is_right_whether_cached_or_not(cache: Path) -> None:
+    assert [run(find_span(recursive, SPEC), [5.0])[0] for _ in range(2)] == [[32.0]] * 2
+
+
+def test_what_changes_during_the_compilation_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringkernel.ring import span as compiler
+
+    handler, compile_span = built(), compiler.compile_span
+
+    def slowly(function: Callable[..., Any], spec: SpanTypes) -> Span:
+        compiled = compile_span(function, spec)
+        handler.__globals__["SCALE"] = 9.0
+        return compiled
+
+    monkeypatch.setattr(compiler, "compile_span", slowly)
+    find_span(handler, SPEC)
+    assert files(cache) == []
+
+
+def test_a_missing_symbol_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringkernel.cache import machine_code
+
+    find_span(built(), SPEC)
+    monkeypatch.setattr(machine_code.Program, "decode", classmethod(_needing_more(machine_code.Program.decode)))
+    assert not is_cached(find_span(built(), SPEC))
+
+
+def _needing_more(decode: Callable[[bytes], Any]) -> Callable[..., Any]:
+    def needing_more(cls: Any, payload: bytes) -> Any:
+        program = decode(payload)
+        return cls(program.code, program.names, (*program.needs, "no_such_symbol_anywhere"))
+
+    return needing_more
+
+
+# --- files that cannot be trusted ------------------------------------------------------------------------------------
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def _open_to_others(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def _of_another_key(path: Path) -> None:
+    store = Store(path.parent, 1 << 20)
+    store.write("ab" * 32, b"{}\ncode")
+    (path.parent / f"{'ab' * 32}{SUFFIX}").replace(path)
+
+
+def _without_description(path: Path) -> None:
+    Store(path.parent, 1 << 20).write(path.name.removesuffix(SUFFIX), b"no description")
+
+
+def _a_link(path: Path) -> None:
+    path.replace(path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+DAMAGES: list[Callable[[Path], None]] = [
+    _cut, _flip, _open_to_others, _of_another_key, _without_description, lambda path: path.write_bytes(b""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_file_is_a_miss_and_is_replaced(damage: Callable[[Path], None], cache: Path) -> None:
+    if damage is _open_to_others and os.name == "nt":
+        pytest.skip("has other permissions")
+    find_span(built(), SPEC)
+    (path,) = files(cache)
+    damage(path)
+    assert not is_cached(find_span(built(), SPEC))
+    assert is_cached(find_span(built(), SPEC))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner there")
+def test_files_of_others_are_not_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(cache, 1000)
+    store.write("aa", b"payload")
+    assert store.read("aa") == b"payload"
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert store.read("aa") is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has other permissions")
+def test_files_and_directory_are_private(cache: Path) -> None:
+    Store(cache, 1000).write("aa", b"payload")
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert files(cache)[0].stat().st_mode & 0o777 == 0o600
+
+
+# --- a cache that cannot be used -------------------------------------------------------------------------------------
+
+
+def test_an_unwritable_cache_is_one_warning(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.write_text("a file, where there should be a directory")
+    for name in (cache, cache / "below"):
+        monkeypatch.setenv(settings.DIRECTORY_VARIABLE, str(name))
+        assert run(find_span(built(), SPEC), [1.0])[1] == -1
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.name for record in warnings] == ["ringkernel"]
+    assert "cannot be used" in warnings[0].getMessage()
+    assert str(cache) in warnings[0].getMessage()
+
+
+def test_a_home_that_is_not_known_is_a_warning(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(settings.DIRECTORY_VARIABLE)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert programs.fetch("ab") is None
+    assert "no home directory" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [(settings.SIZE_VARIABLE, "much"), (settings.DIRECTORY_VARIABLE, "a/b")])
+async def test_a_wrong_setting_is_refused_at_launch(
+    name: str, value: str, cache: Path, monkeypatch: pytest.MonkeyPatch, runtime: rk.RingKernelRuntime
+) -> None:
+    @rk.ring_kernel("refused", input_type=float, output_type=float)
+    def refused(msg: Any, out: Any) -> None:
+        out.value = msg.value + 0.125
+
+    monkeypatch.setenv(name, value)
+    with pytest.raises(rk.ConfigurationError, match=f"{name} is '{value}'; it must be"):
+        await runtime.launch("refused")
+
+
+# --- size and place --------------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_is_evicted(cache: Path) -> None:
+    store = Store(cache, 1000)
+    for number, name in enumerate(("aa", "bb", "cc")):
+        store.write(name, bytes(250))
+        os.utime(cache / f"{name}{SUFFIX}", (number, number))
+    assert store.read("aa") is not None  # used just now
+    store.write("dd", bytes(250))
+    assert [path.name[:2] for path in files(cache)] == ["aa", "cc", "dd"]
+    assert store.usage().entries == 3
+    assert store.usage().nbytes <= 1000
+    store.write("ee", bytes(1001))  # would push out everything, and still not fit
+    assert [path.name[:2] for path in files(cache)] == ["aa", "cc", "dd"]
+
+
+def test_what_a_crashed_writer_left_goes_after_a_while(cache: Path) -> None:
+    store = Store(cache, 1000)
+    cache.mkdir()
+    old, new = cache / f"old{TEMPORARY_SUFFIX}", cache / f"new{TEMPORARY_SUFFIX}"
+    old.touch()
+    new.touch()
+    os.utime(old, (1, 1))
+    store.write("aa", b"")
+    assert (old.exists(), new.exists()) == (False, True)
+    store.clear()
+    assert not new.exists()
+
+
+def test_size_zero_turns_the_cache_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_span(built(), SPEC)
+    monkeypatch.setenv(settings.SIZE_VARIABLE, "0")
+    assert not is_cached(find_span(built(), SPEC))
+    shutil.rmtree(cache)
+    find_span(built(), SPEC)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("", 256 << 20), ("17", 17), ("2k", 2048), ("3M", 3 << 20), ("1 G", 1 << 30), ("0", 0)]
+)
+def test_sizes(text: str, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.SIZE_VARIABLE, text)
+    assert settings.limit() == nbytes
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5M", "M", "1T", "1MB", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.SIZE_VARIABLE, text)
+    with pytest.raises(rk.ConfigurationError, match="must be a number of bytes"):
+        settings.limit()
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/ringkernel"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/ringkernel"),
+        ("linux", {}, "/home/me/.cache/ringkernel"),
+        ("darwin", {"XDG_CACHE_HOME": "/x"}, "/home/me/Library/Caches/ringkernel"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/ringkernel/Cache"),
+        ("win32", {}, "/home/me/AppData/Local/ringkernel/Cache"),
+        ("linux", {settings.DIRECTORY_VARIABLE: "/mine"}, "/mine"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="the paths above are POSIX ones")
+def test_places(platform: str, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (settings.DIRECTORY_VARIABLE, "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
+    assert settings.directory() == Path(expected)
+
+
+# --- the console -----------------------------------------------------------------------------------------------------
+
+
+def test_the_console_shows_and_clears(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store(cache, 1000).write("aa", bytes(100))
+    (cache / "not ours").touch()
+    nbytes = files(cache)[0].stat().st_size
+    for command in (["info", "--json"], ["cache", "--json"], ["cache", "info", "--json"]):
+        assert cli.main(command) == 0
+        shown = json.loads(capsys.readouterr().out)["cache"]
+        assert shown == {
+            "cache_directory": str(cache), "cache_entries": 1, "cache_bytes": nbytes, "cache_limit": 256 << 20,
+        }  # fmt: skip
+    assert cli.main(["cache"]) == 0
+    assert f"cache directory  {cache}\n" in capsys.readouterr().out
+    assert cli.main(["cache", "clear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "cache_directory": str(cache), "removed_entries": 1, "removed_bytes": nbytes,
+    }  # fmt: skip
+    assert [path.name for path in cache.iterdir()] == ["not ours"]
+    assert cli.main(["cache", "clear"]) == 0
+    assert "removed entries  0\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["info"], ["cache"], ["cache", "clear"]])
+def test_the_console_refuses_wrong_settings(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(settings.SIZE_VARIABLE, "much")
+    assert cli.main(command) == 2
+    assert "RINGKERNEL_CACHE_SIZE is 'much'" in capsys.readouterr().err
+
+
+def test_the_console_says_what_is_wrong_with_the_directory(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache.write_text("a file")
+    assert cli.main(["cache", "--json"]) == 0
+    assert "Not a directory" in json.loads(capsys.readouterr().out)["cache"]["cache_error"]
+    assert cli.main(["cache", "clear"]) == 2
+    assert "cannot be cleared" in capsys.readouterr().err

@@ -584,6 +584,14 @@ def _needing_more(decode: Callable[[bytes], Any]) -> Callable[..., Any]:
     return needing_more
 
 
+def test_a_numba_that_is_built_differently_is_no_failure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringkernel.cache import machine_code
+
+    monkeypatch.setattr(machine_code, "_emit", lambda *_: object().no_such_attribute)  # type: ignore[attr-defined]
+    assert run(find_span(built(), SPEC), [1.0])[1] == -1
+    assert files(cache) == []
+
+
 # --- files that cannot be trusted ------------------------------------------------------------------------------------
 
 
@@ -609,11 +617,6 @@ def _of_another_key(path: Path) -> None:
 
 def _without_description(path: Path) -> None:
     Store(path.parent, 1 << 20).write(path.name.removesuffix(SUFFIX), b"no description")
-
-
-def _a_link(path: Path) -> None:
-    path.replace(path.parent / "elsewhere")
-    path.symlink_to(path.parent / "elsewhere")
 
 
 DAMAGES: list[Callable[[Path], None]] = [

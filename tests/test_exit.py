@@ -419,13 +419,14 @@ class Process:
 
 
 class Afresh(Process):
-    """An interpreter of its own."""
+    """An interpreter of its own, which compiles everything or (`cached`) loads it from the tests' cache."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, script: str, *, cached: bool) -> None:
         super().__init__(folder)
         with self.out.open("w") as out, self.err.open("w") as err:
             command = [sys.executable, "-c", PRELUDE + _SAID + script]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            environment = os.environ if cached else {**os.environ, "RINGKERNEL_CACHE_SIZE": "0"}
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)
         self.pid = self._process.pid
 
     def code(self) -> int | None:
@@ -522,11 +523,15 @@ def test_the_interpreter_ends(name: str, template: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)
-@pytest.mark.parametrize("name", sorted(AFRESH | COMPILING))
-def test_an_interpreter_that_has_compiled_by_itself_ends(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "cached"),
+    [*((name, False) for name in sorted(AFRESH | COMPILING)), *((name, True) for name in sorted(AFRESH))],
+)
+def test_an_interpreter_of_its_own_ends(name: str, cached: bool, tmp_path: Path) -> None:
     mode = MODES[name]
     rounds = 1 if ROUNDS <= 3 else ROUNDS
-    outcomes = [complaint_about(mode, Afresh(tmp_path, textwrap.dedent(mode.script))) for _ in range(rounds)]
+    script = textwrap.dedent(mode.script)
+    outcomes = [complaint_about(mode, Afresh(tmp_path, script, cached=cached)) for _ in range(rounds)]
     wrong = [outcome for outcome in outcomes if outcome is not None]
     assert not wrong, f"{len(wrong)} of {rounds} ended badly. {wrong[0]}"
 

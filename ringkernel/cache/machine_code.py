@@ -77,29 +77,35 @@ class LoadedProgram:
 
 def emit(libraries: Iterable[Any], names: Mapping[str, str]) -> Program:
     """The optimised code of numba's libraries as one program. Raises `CannotMoveError`."""
-    from llvmlite import binding as llvm
     from numba.core.compiler_lock import global_compiler_lock
 
-    libraries = list(libraries)
-    with global_compiler_lock:
-        for library in libraries:
-            if library.has_dynamic_globals:
-                raise CannotMoveError("the code holds the address of an object (a large array, or a C function)")
-        # copies: linking empties what it links, and emitting code changes it
-        module, *others = [llvm.parse_bitcode(library._final_module.as_bitcode()) for library in libraries]
-        for other in others:
-            module.link_in(other)
-        _refuse_environments(module, set(names.values()))
-        needs = [
-            value.name
-            for values in (module.functions, module.global_variables)
-            for value in values
-            if value.is_declaration and not value.name.startswith("llvm.")
-        ]
-        missing = [name for name in needs if not llvm.address_of_symbol(name)]
-        if missing:
-            raise CannotMoveError(f"the code needs symbols that are not global ones: {', '.join(missing)}")
-        code = libraries[0].codegen._tm.emit_object(module)
+    try:
+        with global_compiler_lock:
+            return _emit(list(libraries), names)
+    except AttributeError as error:
+        raise CannotMoveError(f"this version of numba is built differently: {error}") from error
+
+
+def _emit(libraries: list[Any], names: Mapping[str, str]) -> Program:
+    from llvmlite import binding as llvm
+
+    if any(library.has_dynamic_globals for library in libraries):
+        raise CannotMoveError("the code holds the address of an object (a large array, or a C function)")
+    # copies: linking empties what it links, and emitting code changes it
+    module, *others = [llvm.parse_bitcode(library._final_module.as_bitcode()) for library in libraries]
+    for other in others:
+        module.link_in(other)
+    _refuse_environments(module, set(names.values()))
+    needs = [
+        value.name
+        for values in (module.functions, module.global_variables)
+        for value in values
+        if value.is_declaration and not value.name.startswith("llvm.")
+    ]
+    missing = [name for name in needs if not llvm.address_of_symbol(name)]
+    if missing:
+        raise CannotMoveError(f"the code needs symbols that are not global ones: {', '.join(missing)}")
+    code = libraries[0].codegen._tm.emit_object(module)
     return Program(code, dict(names), tuple(sorted(needs)))
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from ringkernel.cache import fingerprint, machine_code, programs
 
+from .descriptor import WAKE_MECHANISM
+
 Entry = Callable[..., int]
 
 
@@ -23,11 +25,15 @@ class EntryPoint(NamedTuple):
 
 
 def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
-    """The compiled functions of a table of this package's functions, whose sources are in every key."""
+    """The compiled functions of a table of this package's functions.
+
+    The key need not hold what they read: the sources of the package are in every key, and `WAKE_MECHANISM` is the one
+    thing in them that is found out at run time.
+    """
     described = [f"{label} {point.n_arguments} {point.nogil}" for label, point in table.items()]
     functions = [f"{point.function.__module__}.{point.function.__qualname__}" for point in table.values()]
     try:
-        key = fingerprint.key_of("entries", *described, *functions)
+        key = fingerprint.key_of("entries", WAKE_MECHANISM, *described, *functions)
     except fingerprint.UnkeyableError:
         key = None
     loaded = None if key is None else programs.fetch(key)

@@ -322,6 +322,19 @@ def test_a_patched_constant_of_a_library_changes_the_key(monkeypatch: pytest.Mon
     assert key(built()) != before
 
 
+def test_what_somebody_put_into_a_library_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "import numpy as np\ndef handler(msg): return np.linalg.ours.depth + np.linalg.theirs(1)"
+    keys = set()
+    for depth, step in ((1, 1), (2, 1), (1, 2)):
+        ours = types.ModuleType("ours")
+        ours.__dict__["depth"] = depth
+        theirs = built(f"def handler(x): return x + {step}")
+        monkeypatch.setattr(np.linalg, "ours", ours, raising=False)
+        monkeypatch.setattr(np.linalg, "theirs", theirs, raising=False)
+        keys.add(key(built(source)))
+    assert len(keys) == 3
+
+
 def test_functions_that_name_each_other_have_a_key() -> None:
     mutual = """
 def even(n):

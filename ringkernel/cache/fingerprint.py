@@ -267,7 +267,8 @@ def _is_foreign(value: Any) -> bool:
     """Whether something in a library's module may have been put there by somebody else."""
     if isinstance(value, types.FunctionType):
         return not _is_library(value.__module__)
-    return isinstance(value, bool | int | float | complex | str | tuple | np.ndarray) or _is_dispatcher(value)
+    kinds = bool | int | float | complex | str | tuple | np.ndarray | types.ModuleType
+    return isinstance(value, kinds) or _is_dispatcher(value)
 
 
 def _is_numpy_ufunc(value: Any) -> bool:

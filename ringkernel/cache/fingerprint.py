@@ -267,7 +267,7 @@ def _is_foreign(value: Any) -> bool:
     """Whether something in a library's module may have been put there by somebody else."""
     if isinstance(value, types.FunctionType):
         return not _is_library(value.__module__)
-    kinds = bool | int | float | complex | str | tuple | np.ndarray | types.ModuleType
+    kinds = (bool, int, float, complex, str, tuple, np.ndarray, types.ModuleType)
     return isinstance(value, kinds) or _is_dispatcher(value)
 
 

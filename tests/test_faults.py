@@ -904,6 +904,30 @@ def assigns_in_a_loop_over_the_batch(msgs, outs):
         msg.value = 3
 
 
+def write_to(record, value):
+    record.value = value
+
+
+def passed_on(record):
+    return record
+
+
+def assigns_in_a_helper(msg, out):
+    write_to(msg, 3)
+
+
+def assigns_in_a_helper_by_keyword(msg, out):
+    write_to(value=3, record=msg)
+
+
+def assigns_to_what_a_helper_returns(msg, out):
+    passed_on(msg).value = 3
+
+
+def writes_output_in_a_helper(msg, out):
+    write_to(passed_on(out), msg.value + 1)
+
+
 def assigns_whole_nested_array(msg, out):
     out.xs = msg.xs * 2
 
@@ -930,6 +954,9 @@ DOES_NOT_COMPILE: list[tuple[Any, dict[str, Any], str]] = [
     (assigns_to_batch, {"batch": True}, r"msgs\[i\].*read only"),
     (assigns_through_another_name, {}, r"alias.*read only"),
     (assigns_in_a_loop_over_the_batch, {"batch": True}, r"msg.*read only"),
+    (assigns_in_a_helper, {}, r"record\.value = value.*read only"),
+    (assigns_in_a_helper_by_keyword, {}, r"record\.value = value.*read only"),
+    (assigns_to_what_a_helper_returns, {}, r"passed_on.*read only"),
     (assigns_whole_nested_array, {"input_type": VECTOR, "output_type": VECTOR}, r"out\.xs.*loop|loop.*out\.xs"),
 ]
 
@@ -950,6 +977,12 @@ async def test_what_does_not_compile_is_refused_with_the_reason_first(runtime, f
         assert "ft_uncompilable" not in runtime.kernels
     await start(runtime, "ft_uncompilable", echo)
     await check_alive(runtime, "ft_uncompilable")
+
+
+async def test_a_helper_may_write_to_the_output(runtime):
+    declared = ring_kernel(kernel_id="ft_helped", input_type=int, output_type=int)(writes_output_in_a_helper)
+    await start(runtime, "ft_helped", declared)
+    assert await runtime.map("ft_helped", [1, 2]) == pytest.approx([2, 3])
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------

@@ -8,18 +8,17 @@ A failure is a return code, not `try/except`, which does not compile for CUDA.
 
 from __future__ import annotations
 
-import linecache
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba import cfunc, from_dtype, njit, types
 from numba.core import cgutils
-from numba.core import ir as numba_ir
 from numba.extending import intrinsic
 
+from .checks import check_assignments, check_message_untouched, check_return
 from .cpu import _store
 from .layout import BLOCK
-from .span_types import HandlerError, Span, SpanTypes
+from .span_types import Span, SpanTypes
 from .specialize import Specializer
 
 if TYPE_CHECKING:
@@ -47,12 +46,12 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
         dispatcher = jit(_with_defaults(dispatcher, len(arguments)))
     dispatcher.compile(arguments)
     returned = dispatcher.overloads[arguments].signature.return_type
-    _check_return(returned, spec.batch)
+    check_return(returned, spec.batch)
     for overload in specializer(handler).overloads.values():
-        _check_message_untouched(overload.type_annotation)
+        check_message_untouched(overload.type_annotation)
     for compiled in specializer.compiled():
         for overload in getattr(compiled, "overloads", {}).values():
-            _check_assignments(overload.type_annotation)
+            check_assignments(overload.type_annotation)
     call = _call(dispatcher, spec)
     body = _batch_span(call, spec) if spec.batch else _scalar_span(call, spec, returned)
     compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(body)
@@ -87,87 +86,6 @@ def _argument_types(spec: SpanTypes) -> tuple[Any, ...]:
         dtype, shape = spec.state
         arguments.append(from_dtype(dtype) if shape is None else types.Array(from_dtype(dtype), len(shape), "C"))
     return tuple(arguments)
-
-
-def _check_return(returned: Any, batch: bool) -> None:
-    plain = returned.type if isinstance(returned, types.Optional) else returned
-    if batch:
-        if not isinstance(plain, types.Integer | types.NoneType) or isinstance(plain, types.Boolean):
-            raise HandlerError(
-                f"a batch handler returns how many messages it emitted, or nothing for all; this one returns {returned}"
-            )
-    elif not isinstance(plain, types.Boolean | types.NoneType):
-        raise HandlerError(
-            f"a handler returns True (emit), False (drop) or nothing (emit); this one returns {returned}"
-        )
-
-
-def _check_assignments(annotation: Any) -> None:
-    """Refuse what numba would truncate without a word: a float assigned to an integer field or array."""
-    for block in annotation.blocks.values():
-        for statement in block.body:
-            if not isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem):
-                continue
-            container = annotation.typemap.get(statement.target.name)
-            value = annotation.typemap.get(statement.value.name)
-            value = value.dtype if isinstance(value, types.Array) else value
-            where = _assigned_type(container, statement)
-            if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
-                raise HandlerError(
-                    f"{_source(statement)}: a {value} is assigned to a place of type {where}; convert it explicitly, "
-                    f"as in int(...)"
-                )
-
-
-_DERIVING = ("getattr", "getitem", "static_getitem", "getiter", "iternext", "pair_first", "cast", "exhaust_iter")
-
-
-def _check_message_untouched(annotation: Any) -> None:
-    """Refuse to write to the message, under whatever name: other kernels may read it, and it may be lent."""
-    statements = [statement for block in annotation.blocks.values() for statement in block.body]
-    derived: set[str] = set()
-    before = -1
-    while before < len(derived):
-        before = len(derived)
-        derived |= {
-            statement.target.name
-            for statement in statements
-            if isinstance(statement, numba_ir.Assign)
-            and _derives(statement.value, derived)
-            and not isinstance(annotation.typemap.get(statement.target.name), types.Number | types.Boolean)
-        }
-    for statement in statements:
-        writes = isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem)
-        if writes and statement.target.name in derived:
-            raise HandlerError(
-                f"{_source(statement)}: a message is read only, since other kernels may read it, too; write to the "
-                f"output instead"
-            )
-
-
-def _source(statement: Any) -> str:
-    """The line that a statement comes from, with its number."""
-    text = linecache.getline(statement.loc.filename, statement.loc.line).strip()
-    return f"line {statement.loc.line}: {text}"
-
-
-def _derives(value: Any, derived: set[str]) -> bool:
-    if isinstance(value, numba_ir.Arg):
-        return bool(value.index == 0)
-    if isinstance(value, numba_ir.Var):
-        return value.name in derived
-    return (
-        isinstance(value, numba_ir.Expr)
-        and value.op in _DERIVING
-        and any(variable.name in derived for variable in value.list_vars())
-    )
-
-
-def _assigned_type(container: Any, statement: Any) -> Any:
-    if isinstance(container, types.Record):
-        field = getattr(statement, "attr", getattr(statement, "index", None))
-        return container.typeof(field) if field in container.fields else None
-    return container.dtype if isinstance(container, types.Array) else None
 
 
 def _call(dispatcher: Any, spec: SpanTypes) -> Any:

@@ -36,6 +36,7 @@ class Declaration:
     batch: bool
     max_outputs: int
     check: bool
+    zeroed: bool
 
     @property
     def is_coroutine(self) -> bool:
@@ -66,6 +67,7 @@ class _Options:
     batch: bool = False
     max_outputs: int = 1
     check: bool = True
+    zeroed: bool = True
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -79,6 +81,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     batch: bool = False,
     max_outputs: int = 1,
     check: bool = True,
+    zeroed: bool = True,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
@@ -101,6 +104,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             how many outputs it wrote (nothing: one per message). It fails as a whole.
         max_outputs: for `batch`, slots in `outs` per message.
         check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
+        zeroed: `out` is zero before each call. False saves writing every output twice, up to half the time of a handler
+            that fills a large record; what it leaves out is then what the slot happened to hold.
 
     Raises:
         MessageTypeError: a type that is none, or a plain function without `input_type`.
@@ -109,7 +114,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     if not isinstance(kernel_id, str) or not kernel_id:
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
-    options = _Options(input_type, output_type, state, queue_size, device, batch, max_outputs, check)
+    options = _Options(input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed)
 
     def decorate(func: F) -> F:
         declaration = _declare(func, kernel_id, options)
@@ -175,6 +180,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         options.batch,
         options.max_outputs,
         options.check,
+        options.zeroed,
     )
 
 

@@ -368,6 +368,7 @@ SPECS = {
     "state's dtype": SpanTypes(VALUE, VALUE, (np.dtype("f4"), (2,))),
     "state of one record": SpanTypes(VALUE, VALUE, (VALUE, None)),
     "batch": SpanTypes(VALUE, VALUE, None, batch=True),
+    "zeroed": SpanTypes(VALUE, VALUE, None, zeroed=False),
     "max_outputs": SpanTypes(VALUE, VALUE, None, batch=True, max_outputs=2),
     "check": SpanTypes(VALUE, VALUE, None, check=False),
 }

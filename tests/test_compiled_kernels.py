@@ -476,6 +476,53 @@ async def test_out_is_zero_before_each_call_also_after_a_dropped_one_and_around_
     np.testing.assert_array_equal(got["b"], np.where(kept % 3 == 2, kept, 0))
 
 
+LARGE = np.dtype([("a", "i8", (100,)), ("b", "i8")])
+
+
+def write_one_of_two(msg, out):
+    if msg.value % 2 == 0:
+        for i in range(100):
+            out.a[i] = msg.value
+    else:
+        out.b = msg.value
+
+
+async def test_a_large_out_is_zero_before_each_call(runtime):
+    await start(
+        runtime, "k", ring_kernel("ck_large", input_type=int, output_type=LARGE)(write_one_of_two), queue_size=4
+    )
+    values = np.arange(1, 200)
+    got = await pump(runtime, "k", values, 199)
+    np.testing.assert_array_equal(got["a"], np.where(values % 2 == 0, values, 0)[:, None] * np.ones(100, int))
+    np.testing.assert_array_equal(got["b"], np.where(values % 2 == 1, values, 0))
+
+
+@pytest.mark.parametrize("dtype", [PAIR, LARGE])
+async def test_out_is_what_the_slot_held_if_that_is_asked_for(runtime, dtype):
+    def write_b(msg, out):
+        out.b += msg.value
+
+    await start(
+        runtime, "k", ring_kernel("ck_b", input_type=int, output_type=dtype, zeroed=False)(write_b), queue_size=1
+    )
+    for value, wanted in ((1, 1), (2, 3), (3, 6)):
+        await runtime.send("k", value)
+        assert (await within(runtime.receive("k")))["b"] == wanted
+
+
+@ring_kernel(kernel_id="ck_dirty", input_type=int, output_type=PAIR, batch=True, zeroed=False)
+def add_to_all(msgs, outs):
+    for i in range(len(msgs)):
+        outs[i].b += msgs[i].value
+
+
+async def test_the_outs_of_a_batch_are_what_the_slots_held_if_that_is_asked_for(runtime):
+    await start(runtime, "k", add_to_all, queue_size=1)
+    for value, wanted in ((1, 1), (2, 3), (3, 6)):
+        await runtime.send("k", value)
+        assert (await within(runtime.receive("k"))).b == wanted
+
+
 @ring_kernel(kernel_id="ck_inverse", input_type=float, output_type=float)
 def inverse(msg, out):
     out.value = 1.0 / msg.value

@@ -91,6 +91,7 @@ def _spec(declaration: Declaration) -> Any:
         batch=declaration.batch,
         max_outputs=declaration.max_outputs,
         check=declaration.check,
+        zeroed=declaration.zeroed,
     )
 
 

@@ -187,12 +187,19 @@ def _zero(typingctx: Any, address: Any, count: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
+SMALL = 256
+"""Bytes of a record up to which a span's outputs are zeroed all at once; larger ones one by one, while in cache."""
+
+
 def _scalar_span(call: Any, spec: SpanTypes, returned: Any) -> Callable[..., int]:  # noqa: C901 (three loops)
     itemsize = spec.output.itemsize if spec.output is not None else 0
+    at_once = itemsize if spec.zeroed and itemsize <= SMALL else 0
+    each = itemsize if spec.zeroed and itemsize > SMALL else 0
 
     def emit_all(source: int, count: int, target: int, state: int, fault: int) -> int:
-        _zero(target, count * itemsize)
+        _zero(target, count * at_once)
         for i in range(count):
+            _zero(target + i * itemsize, each)
             if call(source, i, target, i, state, fault) == FAILED:
                 _store_word(fault, i)
                 _store_word(fault + FAULT_COUNT, 1)
@@ -202,7 +209,7 @@ def _scalar_span(call: Any, spec: SpanTypes, returned: Any) -> Callable[..., int
     def emit_some(source: int, count: int, target: int, state: int, fault: int) -> int:
         emitted = 0
         for i in range(count):
-            _zero(target + emitted * itemsize, itemsize)
+            _zero(target + emitted * itemsize, at_once + each)
             verdict = call(source, i, target, emitted, state, fault)
             if verdict == FAILED:
                 _store_word(fault, i)
@@ -226,11 +233,12 @@ def _scalar_span(call: Any, spec: SpanTypes, returned: Any) -> Callable[..., int
 
 def _batch_span(call: Any, spec: SpanTypes) -> Callable[..., int]:
     itemsize = spec.output.itemsize if spec.output is not None else 0
+    zeroed = itemsize if spec.zeroed else 0
     per_message = spec.max_outputs
 
     def batch(source: int, count: int, target: int, state: int, fault: int) -> int:
         room = count * per_message if itemsize > 0 else 0
-        _zero(target, room * itemsize)
+        _zero(target, room * zeroed)
         verdict = call(source, count, target, room, state, fault)
         if verdict == ALL:  # one output for each message
             return min(count, room)

@@ -19,6 +19,7 @@ class SpanTypes:
     batch: bool = False
     max_outputs: int = 1
     check: bool = True
+    zeroed: bool = True
 
 
 @dataclass(frozen=True)

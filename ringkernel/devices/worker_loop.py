@@ -6,14 +6,15 @@ and is polled by nobody; its bell brings it back. With an empty list the worker 
 How long a while is adapts: twice as long after each hit and after each short sleep, back to the minimum after a long
 one. A fixed short one makes a busy round trip slow (both sides go to sleep each time), a fixed long one burns the core,
 and keeps whoever woke the worker waiting, if that is on the same core: first message after idleness 54 us with a
-minimum of 30 us, 25 us with 8.
+minimum of 30 us, 25 us with 8. A worker that was woken on its waker's core does not watch at all: the waker could do
+nothing meanwhile. (Beside another busy process on two cores: round trip 7 us instead of 18, its p99 12 instead of 520.)
 """
 
 from __future__ import annotations
 
 from ringkernel.ring.bell import take_inbox
 from ringkernel.ring.layout import PARTY, SEAT
-from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release, ticks
+from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release, this_cpu, ticks
 from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
 
 SHORT_SLEEP = 12
@@ -44,6 +45,8 @@ def park(party: int, scratch: int) -> None:
         sleep_on(load(party + PARTY.read_fd), scratch)
         slept = ticks() - before
         store(party + PARTY.parks, load(party + PARTY.parks) + 1)
+        here = this_cpu()
+        store_release(party + PARTY.crowded, 1 if here >= 0 and here == load(party + PARTY.waker_cpu) else 0)
         shortest = load(party + PARTY.min_patience)
         if slept < SHORT_SLEEP * shortest:  # a little more patience would have saved both sides the sleep
             longer = min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience))
@@ -92,7 +95,8 @@ def sweep(party: int) -> int:
                 since = now
                 store(seat + SEAT.idle_since, now)
             # the shorter the more kernels are watched: idle watching costs the same for one and for thousands
-            if (now - since) * load(party + PARTY.n_hot) < load(party + PARTY.patience):
+            patience = load(party + PARTY.patience) if load(party + PARTY.crowded) == 0 else 0
+            if (now - since) * load(party + PARTY.n_hot) < patience:
                 before = seat
             elif rest(seat) == 1:
                 drop(party, before, seat)

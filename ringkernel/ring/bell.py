@@ -13,7 +13,7 @@ One of the two always sees the other.
 from __future__ import annotations
 
 from .layout import ARMED, BELL, PARTY, QUIET, RUNG
-from .ops import compare_exchange, exchange, fence, load, load_acquire, store, store_release, wake
+from .ops import compare_exchange, exchange, fence, load, load_acquire, store, store_release, this_cpu, wake
 
 
 def push_bell(bell: int) -> int:
@@ -34,6 +34,7 @@ def wake_party(party: int) -> int:
     """Wake a party if it sleeps. 1 if it did."""
     fence()  # what the caller wrote for it, before the look at `parked`
     if load(party + PARTY.parked) == 1 and compare_exchange(party + PARTY.parked, 1, 0) == 1:
+        store(party + PARTY.waker_cpu, this_cpu())
         wake(load(party + PARTY.fd))
         return 1
     return 0

@@ -180,6 +180,17 @@ def _wake_nobody(descriptor: int) -> None:
     return
 
 
+_sched_getcpu = types.ExternalFunction("sched_getcpu", types.intc())
+
+
+def _cpu_of_this_thread() -> int:
+    return _sched_getcpu()  # type: ignore[no-any-return]
+
+
+def _no_cpu() -> int:
+    return -1
+
+
 def _jit(function: Callable[..., Any]) -> Any:
     return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
@@ -198,6 +209,7 @@ def specializer(timed: bool) -> Specializer:
         ops.exchange: _exchange,
         ops.spin_hint: _spin_hint,
         ops.ticks: _cycle_counter if IS_X86 else _jit(_monotonic_ns),
+        ops.this_cpu: _jit(_cpu_of_this_thread if sys.platform == "linux" else _no_cpu),
         ops.call_span: _call_span,
         ops.copy_bytes: _copy_bytes,
         ops.sleep_on: _jit(_sleep_a_little if timed else _sleep_on_descriptor),

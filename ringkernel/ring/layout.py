@@ -131,12 +131,12 @@ PARTY_DTYPE, PARTY = _record(
     "Party",
     # anyone: bells that were rung, newest first
     ("inbox_address",),
-    # sleeper sets, waker claims; it sleeps on `read_fd` and is woken through `fd`
-    ("parked", "fd", "read_fd"),
+    # sleeper sets, waker claims and says on which CPU it runs; it sleeps on `read_fd` and is woken through `fd`
+    ("parked", "fd", "read_fd", "waker_cpu"),
     # host
     ("stop", "min_patience", "max_patience"),
     # worker
-    ("hot_address", "n_hot", "turns", "current_address", "parks", "patience"),
+    ("hot_address", "n_hot", "turns", "current_address", "parks", "patience", "crowded"),
 )
 
 # bell.state: ring it; it is in an inbox or watched anyway; nobody wants to know

@@ -62,6 +62,11 @@ def ticks() -> int:
     raise _unbound("ticks")
 
 
+def this_cpu() -> int:
+    """The number of the CPU that runs this thread now; -1 where that cannot be known."""
+    raise _unbound("this_cpu")
+
+
 def call_span(address: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Call the compiled span at `address`; see `span.py`."""
     raise _unbound("call_span")

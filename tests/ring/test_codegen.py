@@ -206,7 +206,7 @@ def no_fence(typingctx: Any) -> Any:
 def mutant() -> Specializer:
     """The CPU's operations without their atomics: what the checks have to catch."""
     sound = specializer(False)
-    kept = (ops.compare_exchange, ops.exchange, ops.spin_hint, ops.ticks, ops.call_span, ops.copy_bytes)
+    kept = (ops.compare_exchange, ops.exchange, ops.spin_hint, ops.ticks, ops.call_span, ops.copy_bytes, ops.this_cpu)
     replacements = {name: sound(name) for name in (*kept, ops.sleep_on, ops.wake)}
     replacements |= {ops.load: plain_load, ops.load_acquire: plain_load}
     replacements |= {ops.store: plain_store, ops.store_release: plain_store}

@@ -267,8 +267,9 @@ def _is_foreign(value: Any) -> bool:
     """Whether something in a library's module may have been put there by somebody else."""
     if isinstance(value, types.FunctionType):
         return not _is_library(value.__module__)
-    kinds = (bool, int, float, complex, str, tuple, np.ndarray, types.ModuleType)
-    return isinstance(value, kinds) or _is_dispatcher(value)
+    if isinstance(value, bool | int | float | complex | str | tuple | np.ndarray | types.ModuleType):
+        return True
+    return _is_dispatcher(value)
 
 
 def _is_numpy_ufunc(value: Any) -> bool:

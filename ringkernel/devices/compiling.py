@@ -19,6 +19,7 @@ T = TypeVar("T")
 _spans: dict[Any, Any] = {}
 _pending: dict[Any, asyncio.Future[Any]] = {}
 _threads: set[threading.Thread] = set()
+_ending = threading.Event()
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -55,8 +56,14 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 @atexit.register
 def _wait_for_compilers() -> None:
+    _ending.set()
     for thread in list(_threads):  # LLVM must not be taken apart under a thread that is inside it
         thread.join(10.0)
+
+
+def is_exiting() -> bool:
+    """Whether the interpreter ends, and waits for whoever compiles: nobody will use what comes of it."""
+    return _ending.is_set()
 
 
 async def compiled_span(declaration: Declaration) -> Any:

@@ -72,9 +72,11 @@ def _warm_up(workers: bool) -> Any:
     from ringkernel.ring.clock import tick_clock
     from ringkernel.ring.host import host_api
 
+    from . import compiling
+
     host_api()
     tick_clock()
-    if workers:
+    if workers and not compiling.is_exiting():
         from .workers import compiled_loop
 
         compiled_loop()

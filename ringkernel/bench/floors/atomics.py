@@ -3,7 +3,12 @@
 A floor must not depend on what it is the floor of, so these few lines do not come from the product.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -14,16 +19,16 @@ POOL_BYTES = 1 << 26
 GAP_BYTES = 5 * 4096 + LINE_BYTES  # another page, and another line in it
 
 
-def _element(context, builder, array_type, array, index):
+def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     view = context.make_array(array_type)(context, builder, array)
     return cgutils.get_item_pointer(context, builder, array_type, view, [index], wraparound=False)
 
 
 @intrinsic
-def load_acquire(typingctx, array, index):
+def load_acquire(typingctx: Any, array: Any, index: Any) -> Any:
     """Read `array[index]`; later accesses stay behind it, and no loop hoists it."""
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = _element(context, builder, sig.args[0], args[0], args[1])
         return builder.load_atomic(pointer, "acquire", 8)
 
@@ -31,10 +36,10 @@ def load_acquire(typingctx, array, index):
 
 
 @intrinsic
-def store_release(typingctx, array, index, value):
+def store_release(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Write `array[index]`; whoever acquires it sees everything written before it."""
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = _element(context, builder, sig.args[0], args[0], args[1])
         builder.store_atomic(args[2], pointer, "release", 8)
         return context.get_dummy_value()
@@ -46,7 +51,7 @@ _pool = np.zeros(POOL_BYTES, np.uint8)  # touched where it is used
 _used = 0
 
 
-def fresh_words(lines):
+def fresh_words(lines: int) -> npt.NDArray[np.int64]:
     """`lines` zeroed lines as one int64 array that starts on a line; word of line i: `i * LINE_WORDS`.
 
     Every call answers with another place: how long a line takes from core to core depends on where it lies in

@@ -1,0 +1,1 @@
+"""The benchmark of ringkernel: its cases, what it is compared with, and the floors."""

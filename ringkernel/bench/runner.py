@@ -143,7 +143,7 @@ def run(options: Options, heard: Heard = lambda _case, _done, _total: None) -> R
         missing.update(its_missing)
     noisy = [f"{result.name}/{row.key}" for result in results for row in result.rows if row.is_noisy]
     if noisy:
-        warnings.append(f"noisy: what {', '.join(noisy)} stands beside moved by more than 2x within the run")
+        warnings.append(f"noisy (~): what stands beside {', '.join(noisy)} moved by more than 2x within the run")
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         options=asdict(options),

@@ -1,9 +1,12 @@
-"""A report as text: a table that rich draws, with what it says in one line per row."""
+"""A report as text: a table that rich draws, one line per row. Importing this imports rich."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
+from .summary import failures, summary
 from .words import figure_of, footnotes, judged, mark_of, ratio, spread, target_of
 
 if TYPE_CHECKING:
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
     from .model import Report, Row
 
+WIDE = 120
+"""Columns from which on the whole table fits."""
 _COLOURS = {"met": "green", "missed": "yellow", "unknown": "dim", "": "dim"}
 
 
@@ -19,9 +24,9 @@ def print_report(report: Report, console: Console) -> None:
     """The header, one table, footnotes, and what was not there."""
     print_header(report, console)
     notes = footnotes(report)
-    console.print(table_of(report, notes))
+    console.print(table_of(report, notes, is_wide=console.width >= WIDE))
     for text, mark in notes.items():
-        console.print(f"  {mark} {text}", style="dim", highlight=False)
+        console.print(f"  {mark} {text}", style="dim", highlight=False, markup=False)
     for case in report.cases:
         for note in case.notes:
             console.print(f"  {case.name}: {note}", style="dim", highlight=False)
@@ -30,9 +35,9 @@ def print_report(report: Report, console: Console) -> None:
     for name, reason in report.missing.items():
         console.print(f"  without {name}: {reason}", style="dim", highlight=False, markup=False)
     for warning in report.warnings:
-        console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
+        console.print(f"[yellow]Warning:[/] {escape(warning)}", highlight=False)
     for line in failures(report):
-        console.print(f"[bold red]WRONG:[/] {line}", highlight=False)
+        console.print(f"[bold red]WRONG:[/] {escape(line)}", highlight=False)
     console.print(summary(report), highlight=False)
 
 
@@ -44,72 +49,44 @@ def print_header(report: Report, console: Console) -> None:
     console.print()
 
 
-def failures(report: Report) -> list[str]:
-    """Every result that did not hold."""
-    lines = [f"{case.name}: {case.error}" for case in report.cases if case.error]
-    lines += [f"{case.name}: {row.figure}: {row.wrong}" for case in report.cases for row in case.rows if row.wrong]
-    return lines
-
-
-def summary(report: Report) -> str:
-    """How it went, in a line."""
-    verdicts = [row.verdict for case in report.cases for row in case.rows if row.target is not None]
-    counts = {word: verdicts.count(word) for word in ("met", "missed", "unknown")}
-    targets = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    compile_s = sum(case.compile_s for case in report.cases)
-    return (
-        f"{len(report.cases)} cases in {report.seconds:.0f} s, of which {compile_s:.0f} s compiling"
-        + (f"; targets: {targets}" if targets else "")
-        + ("." if report.holds else "; NOT every result held.")
-    )
-
-
-def table_of(report: Report, notes: dict[str, str]) -> Table:
-    """All rows, one section per case."""
+def table_of(report: Report, notes: dict[str, str], *, is_wide: bool) -> Table:
+    """All rows, one section per case. A narrow table leaves out the quartiles, and the target of what has met it."""
     from rich import box
     from rich.table import Column, Table
 
-    table = Table(
-        Column("figure", overflow="fold", ratio=3),
+    columns = [
+        Column("figure", overflow="fold", min_width=26),
         Column("ringkernel", justify="right", no_wrap=True),
-        Column("beside it", overflow="fold", ratio=2),
+        Column("beside it", overflow="fold", min_width=18),
         Column("ratio", justify="right", no_wrap=True),
-        Column("quartiles", justify="right", no_wrap=True),
+        *([Column("quartiles", justify="right", no_wrap=True)] if is_wide else []),
         Column("target", justify="right", no_wrap=True),
-        Column("", no_wrap=True),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        expand=False,
-    )
+    ]
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for case in report.cases:
         table.add_row(f"[bold]{case.name}[/]", "", f"[dim]{case.seconds:.1f} s[/]")
         for row in case.rows:
-            table.add_row(*cells(row, notes))
+            table.add_row(*_cells(row, notes, is_wide=is_wide))
         if case.error:
-            table.add_row(f"  [red]{case.error}[/]")
+            table.add_row(f" [red]{escape(case.error)}[/]")
         table.add_section()
     return table
 
 
-def cells(row: Row, notes: dict[str, str]) -> tuple[str, ...]:
+def _cells(row: Row, notes: dict[str, str], *, is_wide: bool) -> list[str]:
     """One line of the table."""
     if row.wrong:
-        return f"  {row.figure}", "[red]wrong[/]", f"[red]{row.wrong}[/]", "", "", target_of(row), ""
-    beside = f"[dim]{row.missing}[/]"
+        return [f" {row.figure}", "[red]wrong[/]", f"[red]{escape(row.wrong)}[/]"]
+    beside = f"[dim]{escape(row.missing)}[/]"
     if row.beside is not None:
         beside = f"{figure_of(row.beside)} {row.beside.name}{mark_of(row, notes)}"
-    verdict = row.verdict
-    shown = f"[{_COLOURS[verdict]}]{verdict}[/]" if verdict else ""
     noisy = "[yellow]~[/]" if row.is_noisy else ""
-    return (
-        f"  {row.figure}",
-        figure_of(row.ours),
-        beside,
-        noisy + ratio(row),
-        spread(judged(row)),
-        target_of(row),
-        shown,
-    )
+    cells = [f" {row.figure}", figure_of(row.ours), beside, noisy + ratio(row)]
+    if is_wide:
+        cells.append(spread(judged(row)))
+    target = f"{target_of(row)} " if is_wide or row.verdict == "missed" else ""
+    cells.append(f"{target}[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict else "")
+    return cells
 
 
 def print_cases(titles: dict[str, str], console: Console) -> None:

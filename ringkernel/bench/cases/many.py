@@ -14,7 +14,7 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ringkernel as rk
 from ringkernel.bench.kernels import Tick, is_scaled, running, scale, start, ticks
@@ -45,6 +45,26 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def compilation_counter() -> Callable[[], int]:
+    """Starts counting what numba compiles in this process; what is returned reads the count."""
+    from numba.core import event
+
+    class Counter(event.Listener):  # type: ignore[misc]
+        """Counts starts."""
+
+        compilations = 0
+
+        def on_start(self, _event: Any) -> None:
+            self.compilations += 1
+
+        def on_end(self, _event: Any) -> None:
+            pass
+
+    counter = Counter()
+    event.register("numba:compile", counter)
+    return lambda: counter.compilations
 
 
 class Crowd:
@@ -104,6 +124,7 @@ async def run(bench: Bench) -> list[Row]:
     messages = ticks(bench.count(MESSAGES, least=2 * WINDOW))
     async with running("scale") as alone, rk.RingKernelRuntime() as runtime:
         crowd, deadline = Crowd(runtime), time.perf_counter() + DEADLINE_S
+        compilations = compilation_counter()
         sizes = [size for size in sizes if await crowd.grow(size, deadline)]
         await start(runtime, "scale")
         found = await bench.race_numbers("us", {str(size): _shared(crowd, size, messages) for size in sizes})
@@ -137,6 +158,9 @@ async def run(bench: Bench) -> list[Row]:
             target=at_most(1.5),
         )
     )
+    compiled = Series("ringkernel", "functions", (float(compilations()),))
+    figure = f"compiled while {len(crowd.ids):,} kernels of one handler are launched"
+    rows.append(Row("compilations", figure, compiled, higher_is_better=False, target=at_most(0, "functions")))
     return [*rows, *_growth_rows(crowd)]
 
 

@@ -189,7 +189,7 @@ async def run(bench: Bench) -> list[Row]:
     rows.append(
         Row(
             f"stages-{STAGES[-1]}-several",
-            f"saxpy chain of {STAGES[-1]}, per stage and core, {several} workers allowed, {len(workers)} used",
+            f"saxpy chain of {STAGES[-1]}, per stage and core, {len(workers)} of {several} workers used",
             found["several"].times(1.0, "GS/s", "ringkernel"),
             bare,
             params={"stages": STAGES[-1], "workers": several},
@@ -199,9 +199,9 @@ async def run(bench: Bench) -> list[Row]:
         rows += [
             Row(
                 f"stages-{n}-{opponent.name}",
-                f"saxpy chain of {n}, per stage, {opponent.name} beside it",
+                f"saxpy chain of {n}, per stage",
                 found[str(n)].times(1.0, "GS/s", "ringkernel"),
-                found[f"{opponent.name} {n}"],
+                found[f"{opponent.name} {n}"].times(1.0, "GS/s", opponent.name),
                 note=opponent.spec.note,
                 params={"stages": n},
             )

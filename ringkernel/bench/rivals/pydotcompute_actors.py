@@ -96,7 +96,5 @@ class Runtime:
 if __name__ == "__main__":
     with asyncio.Runner() as runner:
         runtime = Runtime(runner)
-        serve(
-            runtime.about, {"round_trip": runtime.round_trip, "flood": runtime.flood, "send": runtime.send}
-        )
+        serve(runtime.about, {"round_trip": runtime.round_trip, "flood": runtime.flood, "send": runtime.send})
         runtime.close()

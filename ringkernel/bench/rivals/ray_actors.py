@@ -68,7 +68,9 @@ class Jobs:
                 yield ray.get([references.popleft() for _ in range(min(BATCH, len(references)))])
 
         received = itertools.chain.from_iterable(results())
-        return measuring.flood(lambda message: references.append(call(message)), received.__next__, measuring.pairs(count))
+        return measuring.flood(
+            lambda message: references.append(call(message)), received.__next__, measuring.pairs(count)
+        )
 
     def send(self, count: int) -> Any:
         """Submit calls whose results nobody wants."""

@@ -91,15 +91,12 @@ class Rival:
     def _exchange(self, request: dict[str, Any]) -> Any:
         """Ask and wait. Whatever goes wrong ends the process, also an interrupt: its answer would come too late."""
         try:
-            answer = self._answer(request)
-            if "error" in answer:
-                raise RivalError(f"{self.spec.name} failed in {request['job']!r}:\n{answer['error']}")
-            return answer["result"]
+            return self._result(request)
         except BaseException:
             self._end(0)
             raise
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         what = f"{self.spec.name}, asked for {request['job']!r},"
         with contextlib.suppress(OSError):  # it has died: the reader sees it too
@@ -110,14 +107,18 @@ class Rival:
         except queue.Empty:
             raise RivalError(f"{what} did not answer within {self._timeout_s:g} s") from None
         if not line:
-            raise RivalError(f"{what} ended with status {self._wait(CLOSE_S)}: {self._last_words()}")
+            status = self._wait(CLOSE_S)
+            how = "closed its output" if status is None else f"ended with status {status}"
+            raise RivalError(f"{what} {how}: {self._last_words()}")
         try:
             answer = json.loads(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict) or not {"error", "result"} & set(answer):
             raise RivalError(f"{what} answered with something else than an answer: {line[:200]!r}")
-        return answer
+        if "error" in answer:
+            raise RivalError(f"{self.spec.name} failed in {request['job']!r}:\n{answer['error']}")
+        return answer["result"]
 
     def _end(self, patience_s: float) -> None:
         assert self._process.stdin is not None

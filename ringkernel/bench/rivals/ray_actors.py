@@ -45,7 +45,8 @@ class Jobs:
     """The jobs, with one actor for all of them."""
 
     def __init__(self) -> None:
-        self._actor = Actor.remote()
+        actor: Any = Actor  # the decorator gives it `remote`, which type checkers do not see
+        self._actor = actor.remote()
         ray.get(self._actor.total.remote())
 
     def round_trip(self, count: int) -> Any:
@@ -68,7 +69,9 @@ class Jobs:
                 yield ray.get([references.popleft() for _ in range(min(BATCH, len(references)))])
 
         received = itertools.chain.from_iterable(results())
-        return measuring.flood(lambda message: references.append(call(message)), received.__next__, measuring.pairs(count))
+        return measuring.flood(
+            lambda message: references.append(call(message)), received.__next__, measuring.pairs(count)
+        )
 
     def send(self, count: int) -> Any:
         """Submit calls whose results nobody wants."""

@@ -60,7 +60,7 @@ class Rival:
             self.about = str(self._exchange({"job": "about"}))
             """What runs there: "PyDotCompute 0.2.0 on uvloop"."""
         except RivalError as error:
-            raise Unavailable(f"{spec.name} does not start: {str(error).splitlines()[-1]}") from error
+            raise Unavailable(str(error)) from error
 
     def ask(self, job: str, **parameters: Any) -> Any:
         """What a job answers; see the package for the jobs.
@@ -98,7 +98,8 @@ class Rival:
 
     def _result(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
-        what = f"{self.spec.name}, asked for {request['job']!r},"
+        is_start = request["job"] == "about"
+        what = self.spec.name + (" does not start: it" if is_start else f", asked for {request['job']!r},")
         with contextlib.suppress(OSError):  # it has died: the reader sees it too
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()

@@ -1,9 +1,10 @@
 """PyDotCompute's ring kernels: an echo actor and a counting one.
 
 Its best documented setting: uvloop, FastMessageQueue without serialisation (tier 1, the default), `ctx.receive()`
-without a timeout (with one, a round trip takes half as long again), telemetry off. Its threaded tier is slower by
-its own README (about 100 us), and its wheel brings its Cython tier as source only. Importing it changes the event
-loop policy of the process.
+without a timeout (with one, a round trip takes half as long again), telemetry off. No eager tasks, which speed up
+the start of a task and nothing that is timed here, and which uvloop refuses on Python 3.13.0. Its threaded tier is
+slower by its own README (about 100 us), and its wheel brings its Cython tier as source only. Importing it changes
+the event loop policy of the process.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ class Runtime:
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self._runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False)
+        self._runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False, use_eager_tasks=False)
         self.about = f"PyDotCompute {version('pydotcompute')} on {runner.run(self._start())}"
 
     async def _start(self) -> str:

@@ -119,11 +119,6 @@ def print_comparison(old: Report, new: Report, console: Console) -> None:
     if table.row_count:
         console.print(table)
     counts = Counter(item.change for item in differences)
-    words = ("better", "worse", "within noise", "new", "gone")
-    console.print(
-        "Compared with the run of "
-        + f"{old.created}: "
-        + ", ".join(f"{counts[word]} {word}" for word in words if counts[word])  # type: ignore[index]
-        + ".",
-        highlight=False,
-    )
+    words: tuple[Change, ...] = ("better", "worse", "within noise", "new", "gone")
+    changes = ", ".join(f"{counts[word]} {word}" for word in words if counts[word])
+    console.print(f"Compared with the run of {old.created}: {changes}.", highlight=False)

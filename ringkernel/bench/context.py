@@ -107,7 +107,7 @@ class Bench:
     ) -> dict[str, Series]:
         """`race` for contenders that answer with one number each."""
         samples = await self.race(contenders, rounds=rounds, warm_up=warm_up)
-        return {name: series_of(name, unit, found) for name, found in samples.items()}
+        return {name: series_of(name, unit, found, float) for name, found in samples.items()}
 
     @contextlib.contextmanager
     def opponents(self, job: str, *, kinds: tuple[str, ...] = ()) -> Iterator[list[Opponent]]:
@@ -134,11 +134,6 @@ class Bench:
             yield started
 
 
-def series_of(
-    name: str,
-    unit: str,
-    samples: Samples[T],
-    value: Callable[[T], float] = lambda sample: float(sample),  # type: ignore[arg-type]
-) -> Series:
+def series_of(name: str, unit: str, samples: Samples[T], value: Callable[[T], float]) -> Series:
     """One number of each round's sample."""
     return Series(name, unit, tuple(value(sample) for sample in samples.values), samples.wrong)

@@ -123,9 +123,8 @@ def test_the_compilers_last_line_is_the_reason(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for the compiler")
 def test_what_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
-    compiler.write_text(
-        '#!/bin/sh\nfor last; do :; done\necho "fake clang version 9.8.7"\n[ "$#" = 1 ] || : > "$last"\n'
-    )
+    script = 'for last; do :; done\necho "fake clang version 9.8.7"\n[ "$#" = 1 ] || : > "$last"\n'
+    compiler.write_text("#!/bin/sh\n" + script)
     compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NativeUnavailable, match="cannot be loaded"):

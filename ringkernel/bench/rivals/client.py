@@ -60,7 +60,7 @@ class Rival:
             self.about = str(self._exchange({"job": "about"}))
             """What runs there: "PyDotCompute 0.2.0 on uvloop"."""
         except RivalError as error:
-            raise Unavailable(f"{spec.name} does not start: {str(error).splitlines()[-1]}") from error
+            raise Unavailable(str(error)) from error
 
     def ask(self, job: str, **parameters: Any) -> Any:
         """What a job answers; see the package for the jobs.
@@ -91,17 +91,15 @@ class Rival:
     def _exchange(self, request: dict[str, Any]) -> Any:
         """Ask and wait. Whatever goes wrong ends the process, also an interrupt: its answer would come too late."""
         try:
-            answer = self._answer(request)
-            if "error" in answer:
-                raise RivalError(f"{self.spec.name} failed in {request['job']!r}:\n{answer['error']}")
-            return answer["result"]
+            return self._result(request)
         except BaseException:
             self._end(0)
             raise
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
-        what = f"{self.spec.name}, asked for {request['job']!r},"
+        is_start = request["job"] == "about"
+        what = self.spec.name + (" does not start: it" if is_start else f", asked for {request['job']!r},")
         with contextlib.suppress(OSError):  # it has died: the reader sees it too
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
@@ -110,14 +108,18 @@ class Rival:
         except queue.Empty:
             raise RivalError(f"{what} did not answer within {self._timeout_s:g} s") from None
         if not line:
-            raise RivalError(f"{what} ended with status {self._wait(CLOSE_S)}: {self._last_words()}")
+            status = self._wait(CLOSE_S)
+            how = "closed its output" if status is None else f"ended with status {status}"
+            raise RivalError(f"{what} {how}: {self._last_words()}")
         try:
             answer = json.loads(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict) or not {"error", "result"} & set(answer):
             raise RivalError(f"{what} answered with something else than an answer: {line[:200]!r}")
-        return answer
+        if "error" in answer:
+            raise RivalError(f"{self.spec.name} failed in {request['job']!r}:\n{answer['error']}")
+        return answer["result"]
 
     def _end(self, patience_s: float) -> None:
         assert self._process.stdin is not None

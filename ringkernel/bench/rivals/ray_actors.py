@@ -45,7 +45,8 @@ class Jobs:
     """The jobs, with one actor for all of them."""
 
     def __init__(self) -> None:
-        self._actor = Actor.remote()
+        actor: Any = Actor  # the decorator gives it `remote`, which type checkers do not see
+        self._actor = actor.remote()
         ray.get(self._actor.total.remote())
 
     def round_trip(self, count: int) -> Any:

@@ -53,7 +53,8 @@ class RivalSpec:
             raise Unavailable(f"{self.name} needs {' and '.join(missing)}: {self.install}")
         if self.system_python:
             return [self.system_python, str(Path(__file__).with_name(self.module.rpartition(".")[2] + ".py"))]
-        return [sys.executable, "-m", self.module]
+        # without warnings, so that what it dies of is the last line that it writes
+        return [sys.executable, "-W", "ignore", "-m", self.module]
 
     def _is_importable(self, module: str) -> bool:
         if not self.system_python:

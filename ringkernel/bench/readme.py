@@ -64,9 +64,9 @@ def section(report: Report, source: str) -> str:
     rounds = report.options["budget"]["rounds"]
     where = (
         f"Measured by `ringkernel bench` on {report.created[:10]}: {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['machine'].split(' ')[0]}, {machine['python']}, {machine['event loop']}. Medians of {rounds} rounds in "
-        f"which both columns ran in turn ([all figures]({source})). Absolute times differ from machine to machine; the "
-        f"ratio says more."
+        f"{machine['machine'].split(' ')[0]}, {machine['python']}, {machine['event loop']}. Medians of {rounds} rounds "
+        f"in which both columns ran in turn ([all figures]({source})). Absolute times differ from machine to "
+        f"machine; the ratio says more."
     )
     lines = [where, "", "| what is timed | ringkernel | beside it | ratio | target |", "|---|---|---|---|---|"]
     for line in LINES:

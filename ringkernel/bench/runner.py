@@ -11,8 +11,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -193,6 +193,22 @@ def _listen(lines: Iterable[str], heard: Callable[[int, int], None]) -> dict[str
     return answer
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A Ctrl-C meanwhile is raised at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 class _Group:
     """A process in a session of its own, so that it ends together with everything that it started."""
 
@@ -203,6 +219,15 @@ class _Group:
         self.is_late = False
 
     def __enter__(self) -> Self:
+        try:
+            with _interrupts_held():  # one that came in the middle would leave the process behind
+                self._start()
+        except KeyboardInterrupt:
+            self._kill()
+            raise
+        return self
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter)
             self._command,
             stdin=subprocess.DEVNULL,
@@ -214,15 +239,16 @@ class _Group:
         self._timer = threading.Timer(self._deadline_s, self._give_up)
         self._timer.daemon = True
         self._timer.start()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         self._timer.cancel()
-        if self._process.poll() is None and kind is not None and kind is KeyboardInterrupt:
-            self._signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_S)
-        self._kill()
+        try:
+            if kind is KeyboardInterrupt and self._process.poll() is None:
+                self._signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_GRACE_S)
+        finally:
+            self._kill()
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -38,7 +38,7 @@ LINES = (
     Line("coroutine", "p50-PyDotCompute", "the same through a coroutine kernel, p50"),
     Line("coroutine", "flood-PyDotCompute", "coroutine echo kernel, flooded, one way"),
     Line("send", "rate", "single `await send` into a compiled sink"),
-    Line("map", "loop", "`map` of 2 million 16-byte records; beside it a compiled loop into a fresh array"),
+    Line("map", "loop", "`map` of 3 million 16-byte records; beside it a compiled loop into a fresh array"),
     Line("batch", "rate", "`send_batch` and `receive_batch` of 16-byte records at the same time"),
     Line("chain", "hops-8", "`map` through 8 connected kernels on one worker, per hop"),
     Line("saxpy", "stages-1", "saxpy on float32 blocks, one stage; beside it the bare loop in cache"),

@@ -141,7 +141,7 @@ def test_a_result_that_is_wrong_marks_its_row_and_the_others_go_on(tmp_path: Pat
     done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "pause", "--json", str(saved))
     assert done.returncode == 1
     assert (
-        "WRONG: map: map of 20,000 records of 16 B: plain loop: the plain loop returned something else" in done.stdout
+        "WRONG: map: map of 30,000 records of 16 B: plain loop: the plain loop returned something else" in done.stdout
     )
     report = Report.load(saved)
     assert report.row("map", "loop").wrong

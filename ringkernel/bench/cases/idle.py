@@ -1,7 +1,7 @@
 """Eight idle kernels: their CPU time, and the first message after idleness.
 
-ringkernel           (30 ms of nothing)  await send --> parked worker wakes --> idle event loop wakes
-eventfd (floor)      (30 ms of nothing)  main --eventfd--> blocked thread --eventfd--> blocked main
+ringkernel           (20 ms of nothing)  await send --> parked worker wakes --> idle event loop wakes
+eventfd (floor)      (20 ms of nothing)  main --eventfd--> blocked thread --eventfd--> blocked main
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 KERNELS = 8
 WATCH_S = 2.0
-WATCHES = 2
-PAUSE_S = 0.03  # of idleness before each first message
-FIRST_MESSAGES = 20
+WATCHES = 2  # in a quick run
+PAUSE_S = 0.02  # of idleness before each first message
+FIRST_MESSAGES = 12
 
 
 async def _cpu_of_idleness(rounds: int, watch_s: float) -> Series:
@@ -48,7 +48,10 @@ async def run(bench: Bench) -> list[Row]:
             for kernel_id in ids:
                 await start(runtime, kernel_id, scale)
             await closed_loop_ns(runtime, ids[0], messages, is_scaled)
-            shares = await _cpu_of_idleness(bench.rounds(WATCHES), WATCH_S * min(1.0, bench.budget.scale))
+            shares = await _cpu_of_idleness(
+                bench.budget.rounds if bench.budget.is_full else bench.rounds(WATCHES),
+                WATCH_S * min(1.0, bench.budget.scale),
+            )
 
             async def first_message() -> float:
                 times_ns = []

@@ -24,12 +24,19 @@ if TYPE_CHECKING:
     from ringkernel.bench.context import Bench
 
 ROUND_TRIPS = 10_000
+FEW = 200
 PLACES = 9
+SAMPLE_NS = 50_000_000
+"""About how long a sample takes. Without a core for each thread a round trip takes a thousand times as long."""
 
 
 def _over_places(measure: Callable[[int], float], round_trips: int) -> Callable[[], Awaitable[float]]:
     async def median_ns() -> float:
-        return statistics.median(measure(round_trips) for _ in range(PLACES))
+        few = min(FEW, round_trips)
+        fits = int(SAMPLE_NS / PLACES / measure(few))
+        if fits < few:
+            return statistics.median(measure(few) for _ in range(3))
+        return statistics.median(measure(min(fits, round_trips)) for _ in range(PLACES))
 
     return median_ns
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ringkernel.bench.context import Bench, Opponent
 
-SENDS = 40_000
+SENDS = 20_000
 QUEUE_SIZE = 4096  # the default of both sides
 DRAIN_DEADLINE_S = 10
 IN_PROCESS = "asyncio.Queue here"

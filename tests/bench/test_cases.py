@@ -6,7 +6,6 @@ A test of function, never of speed: everything is scaled down to a few messages.
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import os
 import signal
@@ -39,7 +38,7 @@ def ringkernel(*arguments: str, timeout: float = 110) -> subprocess.CompletedPro
 @pytest.mark.parametrize("name", CASES)
 def test_each_case_has_a_diagram_and_its_title(name: str) -> None:
     module = importlib.import_module(f"ringkernel.bench.cases.{name}")
-    text = inspect.getdoc(module)
+    text = module.__doc__
     assert text is not None
     assert text.splitlines()[0] == CASES[name].title
     assert any(line.startswith("    ") for line in text.splitlines()[1:]), "no diagram"
@@ -138,7 +137,7 @@ def test_a_result_that_is_wrong_marks_its_row_and_the_others_go_on(tmp_path: Pat
             loops.plain_loop = lambda records: (records.copy(), 1.0)  # not scaled
     """
     saved = tmp_path / "report.json"
-    done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "pause", "--json", str(saved))
+    done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "coroutine", "--json", str(saved))
     assert done.returncode == 1
     assert (
         "WRONG: map: map of 30,000 records of 16 B: plain loop: the plain loop returned something else" in done.stdout
@@ -166,7 +165,7 @@ def test_a_case_that_breaks_is_reported_and_the_others_go_on(body: str, reason: 
             case.run = run
     """
     saved = tmp_path / "report.json"
-    done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "pause", "--json", str(saved))
+    done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "coroutine", "--json", str(saved))
     assert done.returncode == 1
     assert reason in json.loads(saved.read_text())["cases"][0]["error"]
     assert Report.load(saved).cases[1].holds

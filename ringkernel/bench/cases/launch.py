@@ -47,16 +47,18 @@ async def run(bench: Bench) -> list[Row]:
     with tempfile.TemporaryDirectory() as parent:
         filled = ""
 
-        async def cold() -> dict[str, Any]:
+        async def launch_cold() -> dict[str, Any]:
             nonlocal filled
             filled = tempfile.mkdtemp(dir=parent)
             return _launch(filled)
 
-        async def cached() -> dict[str, Any]:
+        async def launch_cached() -> dict[str, Any]:
             return _launch(filled)
 
         # the first round is not rotated: cold comes first, and fills the cache
-        found = await bench.race({"cold": cold, "cached": cached}, rounds=bench.rounds(ROUNDS), warm_up=False)
+        found = await bench.race(
+            {"cold": launch_cold, "cached": launch_cached}, rounds=bench.rounds(ROUNDS), warm_up=False
+        )
     cached = series_of("cached", "ms", found["cached"], lambda answer: 1e3 * answer["launch_s"])
     cold = series_of("cold", "ms", found["cold"], lambda answer: 1e3 * answer["launch_s"])
     numba = series_of("import numba", "ms", found["cached"], lambda answer: 1e3 * answer["import_s"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
@@ -109,7 +110,19 @@ def main(request: str) -> None:
     say({"result": asdict(result), "about": bench.about, "missing": bench.missing})
 
 
+def leave_with_parent() -> None:
+    """End this process when the parent has gone, however it went: its end of our stdin is closed then."""
+
+    def watch() -> None:
+        while os.read(0, 1):  # not through sys.stdin, whose lock this thread would hold at exit
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    leave_with_parent()
     try:
         main(sys.argv[1])
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 Measure = Callable[[], Awaitable[T]]
 
 SETTLE_S = 0.005  # between two measurements: lets spinning workers park before the next contender runs
+SAMPLE_NS = 50_000_000  # about how long one sample of two spinning threads takes
 NOISY = 2.0
 """A floor that moves by more than this factor within a run says that the machine was busy with something else."""
 
@@ -29,6 +30,18 @@ def check(is_right: object, what: str) -> None:
     """Raise `WrongResultError(what)` unless `is_right`: the only thing that makes the benchmark fail."""
     if not is_right:
         raise WrongResultError(what)
+
+
+def sized(cost_ns: Callable[[int], float], most: int, few: int, budget_ns: float = SAMPLE_NS) -> float:
+    """`cost_ns` of as many repetitions as fit into about `budget_ns`, and of at most `most`.
+
+    Two threads that spin and have no core each take a thousand times as long: such a machine gets a short sample
+    instead of a run without end. `cost_ns(count)` measures `count` of something and returns ns for each.
+    """
+    few = min(few, most)
+    each = cost_ns(few)
+    fits = min(most, int(budget_ns / each)) if each > 0 else most
+    return cost_ns(fits) if fits > few else each
 
 
 @dataclass(frozen=True)

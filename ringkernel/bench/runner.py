@@ -230,7 +230,7 @@ class _Group:
     def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter)
             self._command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells the child that nobody listens any more
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             text=True,
@@ -249,8 +249,9 @@ class _Group:
                     self._process.wait(_GRACE_S)
         finally:
             self._kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def _give_up(self) -> None:
         self.is_late = True

@@ -99,9 +99,12 @@ def test_without_the_extra_it_says_how_to_install_it(module: str) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.timeout(400)  # 16 processes, each of which compiles what is not in the cache
 def test_every_case_runs_and_holds(tmp_path: Path) -> None:
     """All of them, scaled down, in one run; that their results were right is what the exit code says."""
-    done = ringkernel("bench", *TINY, "--json", str(tmp_path / "all.json"), "--plot", str(tmp_path / "all.png"))
+    done = ringkernel(
+        "bench", *TINY, "--json", str(tmp_path / "all.json"), "--plot", str(tmp_path / "all.png"), timeout=380
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     report = Report.load(tmp_path / "all.json")
     assert [case.name for case in report.cases] == list(CASES)

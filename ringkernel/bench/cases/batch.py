@@ -1,7 +1,9 @@
 """Arrays through a compiled kernel's queues: `send_batch` and `receive_batch` at the same time.
 
-ringkernel           send_batch --(copy)--> ring --> kernel --> ring --(copy)--> receive_batch
-plain loop (floor)   the same work as one compiled loop in this thread, into a fresh array
+    ringkernel           send_batch --(copy)--> ring --> kernel --> ring --(copy)--> receive_batch
+    plain loop (floor)   the same work as one compiled loop in this thread, into a fresh array
+
+One task sends while another one receives.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """An echo coroutine kernel: round trips, then a flood one way.
 
-ringkernel   await send --> async for msg in ctx: await ctx.send(msg) --> await receive     all in one event loop
-actors       the same through an echo actor of theirs
+    ringkernel   await send --> async for msg in ctx: await ctx.send(msg) --> await receive     all in one event loop
+    actors       the same through an echo actor of theirs
+    queues       the same through two queues and an echo on the other side
+
+In the flood one task sends everything while another one receives.
 """
 
 from __future__ import annotations

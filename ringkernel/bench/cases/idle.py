@@ -1,7 +1,9 @@
 """Eight idle kernels: their CPU time, and the first message after idleness.
 
-ringkernel           (20 ms of nothing)  await send --> parked worker wakes --> idle event loop wakes
-eventfd (floor)      (20 ms of nothing)  main --eventfd--> blocked thread --eventfd--> blocked main
+    ringkernel           (20 ms of nothing)  await send --> parked worker wakes --> idle event loop wakes
+    eventfd (floor)      (20 ms of nothing)  main --eventfd--> blocked thread --eventfd--> blocked main
+
+CPU time is that of the whole process, watched for two seconds.
 """
 
 from __future__ import annotations

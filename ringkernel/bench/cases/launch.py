@@ -30,6 +30,7 @@ def _launch(cache_dir: str) -> dict[str, Any]:
     """What a fresh process says about its first launch."""
     done = subprocess.run(
         [sys.executable, "-m", "ringkernel.bench.first_launch"],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,

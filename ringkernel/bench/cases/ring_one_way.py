@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ringkernel.bench import pair
 from ringkernel.bench.cpp import cpp_ring
+from ringkernel.bench.method import sized
 from ringkernel.bench.model import Row, Target, at_least
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ringkernel.bench.native import Native
 
 CAPACITIES = (1024, 65_536)
+FEW = 4096
 BATCHES = (1, 8, 64, 256)
 MESSAGES = {1: 500_000, 8: 2_000_000, 64: 4_000_000, 256: 8_000_000}
 TARGETS = {(1024, 1): at_least(1.0), (65_536, 1): at_least(1.0), (65_536, 256): at_least(8.0)}
@@ -36,12 +38,16 @@ def _rate(ns_per_message: Callable[[], float]) -> Callable[[], Awaitable[float]]
 
 def _ours(bench: Bench, capacity: int, batch: int, *, in_place: bool = False) -> Callable[[], Awaitable[float]]:
     count = bench.count(MESSAGES[batch], least=1024)
-    return _rate(lambda: pair.one_way_ns(count, capacity=capacity, batch=batch, in_place=in_place))
+    return _rate(
+        lambda: sized(lambda n: pair.one_way_ns(n, capacity=capacity, batch=batch, in_place=in_place), count, FEW)
+    )
 
 
 def _cpp(bench: Bench, native: Native, capacity: int, batch: int) -> Callable[[], Awaitable[float]]:
-    count = bench.count(MESSAGES[batch], least=1024) // batch * batch
-    return _rate(lambda: native.one_way_ns(count, capacity=capacity, batch=batch))
+    count = bench.count(MESSAGES[batch], least=1024)
+    return _rate(
+        lambda: sized(lambda n: native.one_way_ns(n // batch * batch, capacity=capacity, batch=batch), count, FEW)
+    )
 
 
 async def run(bench: Bench) -> list[Row]:

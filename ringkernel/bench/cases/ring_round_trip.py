@@ -11,11 +11,13 @@ where it lies.
 from __future__ import annotations
 
 import statistics
+import time
 from typing import TYPE_CHECKING
 
 from ringkernel.bench import pair
 from ringkernel.bench.cpp import cpp_ring
 from ringkernel.bench.floors.flags import flag_ping_pong_ns
+from ringkernel.bench.method import SAMPLE_NS, sized
 from ringkernel.bench.model import Row, at_most
 
 if TYPE_CHECKING:
@@ -24,19 +26,17 @@ if TYPE_CHECKING:
     from ringkernel.bench.context import Bench
 
 ROUND_TRIPS = 10_000
-FEW = 200
+FEW = 50
 PLACES = 9
-SAMPLE_NS = 50_000_000
-"""About how long a sample takes. Without a core for each thread a round trip takes a thousand times as long."""
 
 
 def _over_places(measure: Callable[[int], float], round_trips: int) -> Callable[[], Awaitable[float]]:
     async def median_ns() -> float:
-        few = min(FEW, round_trips)
-        fits = int(SAMPLE_NS / PLACES / measure(few))
-        if fits < few:
-            return statistics.median(measure(few) for _ in range(3))
-        return statistics.median(measure(min(fits, round_trips)) for _ in range(PLACES))
+        found: list[float] = []
+        deadline = time.perf_counter_ns() + SAMPLE_NS
+        while not found or (len(found) < PLACES and time.perf_counter_ns() < deadline):
+            found.append(sized(measure, round_trips, FEW, SAMPLE_NS / PLACES))
+        return statistics.median(found)
 
     return median_ns
 
@@ -47,7 +47,7 @@ async def run(bench: Bench) -> list[Row]:
     contenders = {"ringkernel": pair.round_trip_ns, "two flags": flag_ping_pong_ns}
     if native is not None:
         contenders["C++ ring"] = native.round_trip_ns
-    count = bench.count(ROUND_TRIPS, least=100)
+    count = bench.count(ROUND_TRIPS, least=FEW)
     found = await bench.race_numbers("ns", {name: _over_places(f, count) for name, f in contenders.items()})
     figure, target = "round trip over two rings", at_most(1.10)
     return [

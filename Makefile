@@ -34,7 +34,7 @@ notebooks: $(STAMP)-notebooks  ## Execute every notebook
 	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py $(ARGS)
 
 bench: $(STAMP)-bench  ## Run the quick benchmark
-	$(BIN)/python benchmarks/quick.py $(ARGS)
+	$(BIN)/ringkernel bench --quick $(ARGS)
 
 clean:  ## Remove the environment, caches and build outputs
 	rm -rf $(VENV) build dist .coverage

@@ -1,40 +1,47 @@
-"""The quick benchmark: every figure as a ratio to a floor or a rival that ran in the same rounds.
+"""The first benchmark's figures with their targets, on top of `ringkernel bench`: looser targets, fewer cases.
 
     python benchmarks/quick.py [--case NAME] [--rounds N] [--loop uvloop|asyncio] [--json FILE] [--list]
 
-Each case interleaves its contenders in rotated rounds and checks every result. The table shows the median of
-the ratios within each round, and the least and greatest of them. A missed target is only reported; the exit
-status is 1 when a result was wrong or a case did not end.
+A missed target is only reported; the exit status is 1 when a result was wrong or a case did not end.
 """
 
 import argparse
-import importlib.util
-import inspect
-import json
-import subprocess
+import dataclasses
 import sys
-import time
-from pathlib import Path
 
-import machine
-import report
-from cases import CASES
+from rich.console import Console
 
-CASE_DEADLINE_S = 120
+from ringkernel.bench.context import Budget
+from ringkernel.bench.model import at_least, at_most
+from ringkernel.bench.progress import shown
+from ringkernel.bench.runner import Options, run
+from ringkernel.bench.table import print_report
+
+# case -> {row: target, or None for a row that only informs}
+FIGURES = {
+    "ring_round_trip": {"floor": at_most(1.2)},
+    "latency": {"p50-PyDotCompute": at_least(6)},
+    "map": {"loop": at_least(0.7)},
+    "batch": {"rate": at_least(30, "M/s")},
+    "chain": {"hops-4": at_least(0.4)},
+    "coroutine": {"p50-PyDotCompute": at_least(2), "flood-PyDotCompute": at_least(4)},
+    "send": {"rate": at_least(0.7, "M/s")},
+    "idle": {"cpu": at_most(1, "%"), "first": at_most(3)},
+    "many": {
+        "busy": at_most(3),
+        "launch-10000": at_most(5, "ms"),
+        "compilations": at_most(0, "functions"),
+        "memory-10000": at_most(2 * 64 * 16 + 8192, "B"),
+    },
+}
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=inspect.getdoc(sys.modules[__name__]).splitlines()[0])
-    parser.add_argument("--case", action="append", choices=CASES, metavar="NAME", help="only this one")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", choices=FIGURES, metavar="NAME", help="only this one")
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds of each case (default 9)")
-    best_loop = "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
-    parser.add_argument(
-        "--loop",
-        choices=("uvloop", "asyncio"),
-        default=best_loop,
-        help="our event loop (default uvloop where installed: the rival installs it for itself)",
-    )
-    parser.add_argument("--json", metavar="FILE", help="write every round's values there too")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="", help="default: uvloop where installed")
+    parser.add_argument("--json", metavar="FILE", help="write every round's values there, too")
     parser.add_argument("--list", action="store_true", help="show the cases and stop")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
@@ -42,36 +49,28 @@ def parse(arguments):
     return options
 
 
-def run_case(name, options):
-    """Run one case in a process of its own: {"rows": [...], "wrong": "" or what was wrong}."""
-    script = Path(__file__).with_name("one_case.py")
-    command = [sys.executable, str(script), name, str(options.rounds), options.loop]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=CASE_DEADLINE_S, check=False)
-    except subprocess.TimeoutExpired:
-        return {"rows": [], "wrong": f"did not end within {CASE_DEADLINE_S} s"}
-    if done.returncode != 0 or not done.stdout:
-        return {"rows": [], "wrong": f"ended with status {done.returncode}; see its traceback"}
-    return json.loads(done.stdout.splitlines()[-1])
+def of_interest(case):
+    """The case with only the rows in `FIGURES`, and their targets."""
+    wanted = FIGURES[case.name]
+    rows = [dataclasses.replace(row, target=wanted[row.key]) for row in case.rows if row.key in wanted]
+    return dataclasses.replace(case, rows=tuple(rows))
 
 
 def main(arguments=None):
     options = parse(arguments)
     if options.list:
-        for name, case in CASES.items():
-            print(f"{name:10} {inspect.getdoc(case).splitlines()[0]}")
+        print("\n".join(FIGURES))
         return 0
-    header = machine.describe(options.loop)
-    report.print_header(header)
-    results = {}
-    for name in options.case or CASES:
-        start = time.perf_counter()
-        results[name] = run_case(name, options)
-        print(f"{name} took {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    report.print_table(results)
+    names = tuple(options.case or FIGURES)
+    with shown(len(names)) as heard:
+        report = run(Options(cases=names, budget=Budget(rounds=options.rounds), loop=options.loop), heard)
     if options.json:
-        report.write_json(options.json, header, results)
-    return 1 if any(result["wrong"] for result in results.values()) else 0
+        report.save(options.json)
+    cases = tuple(map(of_interest, report.cases))
+    console = Console()
+    shown_on = console if console.is_terminal else Console(width=160)
+    print_report(dataclasses.replace(report, cases=cases), shown_on)
+    return 0 if report.holds else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The console script: `ringkernel demo`, `ringkernel info` and `ringkernel cache`.
+"""The console script: `ringkernel demo`, `bench`, `info` and `cache`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ringkernel._version import __version__
+from ringkernel.bench.cli import add_arguments as add_bench_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "cache":
             act = clear_cache if arguments.action == "clear" else show_cache
             return act(as_json=arguments.json)
+        if arguments.command == "bench":
+            return run_bench(arguments)
         return show_info(as_json=arguments.json)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that SIGINT ended
@@ -58,6 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="messages that each queue holds, a power of two (default: %(default)s)",
     )
+
+    add_bench_arguments(commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives"))
 
     info = commands.add_parser("info", help="show what ringkernel finds on this machine")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -98,6 +103,13 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
             raise
         print(f'The demo needs {package}: pip install "numba-ringkernel[demo]"', file=sys.stderr)
         return 2
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """Run the benchmark, or say how to install what it needs."""
+    from ringkernel.bench.cli import run
+
+    return run(arguments)
 
 
 def show_info(*, as_json: bool) -> int:

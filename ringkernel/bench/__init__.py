@@ -1,0 +1,33 @@
+"""`ringkernel bench`: what this machine can do, how close ringkernel comes, and how far behind the alternatives are.
+
+    machine, model, method     where, what and how is measured: plain data and statistics, nothing is run here
+    floors, rivals, native     what ringkernel is compared with, in the same interleaved rounds
+    kernels, traffic, pair     what the cases have in common: kernels, loops that send and receive, rings without Python
+    cases                      one small file per case
+    child, runner              each case runs in a process of its own
+    table, html, plots, compare, readme    what is made of a report
+
+The schema of the JSON is described in `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .model import Report
+    from .runner import bench
+
+__all__ = ["Report", "bench"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "bench":
+        from .runner import bench
+
+        return bench
+    if name == "Report":
+        from .model import Report
+
+        return Report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

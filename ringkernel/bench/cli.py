@@ -1,0 +1,116 @@
+"""The options of `ringkernel bench`, and what the command does with them. Light until it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+    from .model import Report
+    from .runner import Options
+
+DESCRIPTION = """Measure what this machine can do (floors), how close ringkernel comes, and how far behind the
+alternatives are. Every figure is taken in the same interleaved rounds as what stands beside it, and every result is
+checked; the exit code is 0 when all were right, whatever the speed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the options."""
+    parser.description = DESCRIPTION
+    parser.add_argument("--case", action="append", metavar="NAME", default=[], help="only this one; may be repeated")
+    parser.add_argument("--list", action="store_true", help="show the cases and stop")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="under two minutes (the default)")
+    size.add_argument("--full", action="store_true", help="more rounds and longer ones")
+    parser.add_argument(
+        "--rivals",
+        choices=("none", "default", "all"),
+        default="default",
+        help="what else runs in the same rounds, where it is installed (default: %(default)s; all: Ray, too)",
+    )
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="where kernels run (default: %(default)s)")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="", help="default: uvloop where installed")
+    parser.add_argument("--json", metavar="FILE", help="write the report there, too")
+    parser.add_argument("--compare", metavar="OLD.json", help="say what got better or worse since that report")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the report")
+    parser.add_argument("--from", dest="saved", metavar="FILE.json", help="show a saved report instead of measuring")
+    parser.add_argument("--rounds", type=int, metavar="N", help="counted rounds of each case")
+    parser.add_argument("--scale", type=float, metavar="X", help="multiply how much each measurement sends")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and show; 0 if every result held, 1 if not, 2 for a wrong call or something that is missing."""
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        print("The benchmark needs rich: pip install 'numba-ringkernel[bench]'", file=sys.stderr)
+        return 2
+    from ringkernel.errors import RingKernelError
+
+    from .model import ReportError
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file or a pipe has no width, and the table is meant to be read
+    try:
+        return _run(arguments, console)
+    except (RingKernelError, ReportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    from .cases import CASES
+    from .compare import print_comparison
+    from .model import Report
+    from .runner import check_extra
+    from .table import print_cases, print_report
+
+    if arguments.list:
+        print_cases({name: case.title for name, case in CASES.items()}, console)
+        return 0
+    if arguments.plot:
+        check_extra(["matplotlib"])
+    old = Report.load(arguments.compare) if arguments.compare else None  # before an hour of measuring, not after it
+    report = Report.load(arguments.saved) if arguments.saved else _measured(_options(arguments))
+    print_report(report, console)
+    if arguments.json:
+        report.save(arguments.json)
+    if old is not None:
+        print_comparison(old, report, console)
+    if arguments.plot:
+        _plot(report, arguments.plot)
+    return 0 if report.holds else 1
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    from .runner import Options, budget_of
+
+    return Options(
+        cases=tuple(arguments.case),
+        budget=budget_of(arguments.full, arguments.rounds, arguments.scale),
+        rivals=arguments.rivals,
+        device=arguments.device,
+        loop=arguments.loop,
+    ).checked()
+
+
+def _measured(options: Options) -> Report:
+    from .progress import shown
+    from .runner import run
+
+    with shown(len(options.cases)) as heard:
+        return run(options, heard)
+
+
+def _plot(report: Report, path: str) -> None:
+    from .plots import NothingToPlotError, save
+
+    try:
+        save(report, path)
+    except NothingToPlotError as error:
+        print(f"--plot: {error}", file=sys.stderr)

@@ -1,0 +1,124 @@
+"""The kernels and messages that the cases share."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import ringkernel as rk
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+Array = npt.NDArray[Any]
+
+
+@rk.message
+class Tick:
+    """16 bytes."""
+
+    id: int
+    value: float
+
+
+@rk.message
+class Total:
+    """What a sink has seen."""
+
+    count: int = 0
+    ids: int = 0
+
+
+@rk.ring_kernel(kernel_id="scale", input_type=Tick, output_type=Tick)
+def scale(msg: Tick, out: Tick) -> None:
+    """The cheapest kernel that shows whether it has run."""
+    out.id = msg.id
+    out.value = 2.0 * msg.value
+
+
+@rk.ring_kernel(kernel_id="sink", input_type=Tick, state=Total())
+def sink(msg: Tick, state: Total) -> None:
+    """Counts and sums ids."""
+    state.count += 1
+    state.ids += msg.id
+
+
+@rk.ring_kernel(kernel_id="echo")
+async def echo(ctx: rk.KernelContext[Tick, Tick]) -> None:
+    """The actor loop, for messages of any kind."""
+    async for msg in ctx:
+        await ctx.send(msg)
+
+
+def ticks(count: int) -> list[Tick]:
+    """`count` messages for `send`."""
+    return [Tick(i, 0.5 * i) for i in range(count)]
+
+
+def tick_array(count: int) -> Array:
+    """`count` records of 16 bytes for `map` and `send_batch`."""
+    records: Array = np.zeros(count, Tick)
+    records["id"] = np.arange(count)
+    records["value"] = 0.5 * records["id"]
+    return records
+
+
+def is_same(message: Any, reply: Any) -> bool:
+    """Whether an echo brought the message back."""
+    return bool(reply.id == message.id and reply.value == message.value)
+
+
+def is_scaled(message: Any, reply: Any) -> bool:
+    """Whether `reply` is what `scale` makes of `message`."""
+    return bool(reply.id == message.id and reply.value == 2.0 * message.value)
+
+
+def is_scaled_array(records: Array, results: Array, factor: float = 2.0) -> bool:
+    """Whether `results` are what `scale` makes of `records`, or several of it one after the other."""
+    return (
+        len(results) == len(records)
+        and np.array_equal(results["id"], records["id"])
+        and np.array_equal(results["value"], factor * records["value"])
+    )
+
+
+async def start(
+    runtime: rk.RingKernelRuntime,
+    kernel_id: str,
+    kernel_func: Callable[..., Any] | None = None,
+    *,
+    queue_size: int | None = None,
+) -> None:
+    """Launch and activate."""
+    await runtime.launch(kernel_id, kernel_func, queue_size=queue_size)
+    await runtime.activate(kernel_id)
+
+
+async def start_chain(
+    runtime: rk.RingKernelRuntime,
+    handler: Callable[..., Any],
+    ids: Iterable[str],
+    *,
+    queue_size: int | None = None,
+) -> None:
+    """One handler under several ids, each connected to the next, all ACTIVE."""
+    names = list(ids)
+    for name in names:
+        await runtime.launch(name, handler, queue_size=queue_size)
+    for source, target in itertools.pairwise(names):
+        runtime.connect(source, target)
+    for name in names:
+        await runtime.activate(name)
+
+
+@contextlib.asynccontextmanager
+async def running(*kernels: str, workers: int | None = None) -> AsyncIterator[rk.RingKernelRuntime]:
+    """A runtime in which the named kernels are ACTIVE."""
+    async with rk.RingKernelRuntime(workers=workers) as runtime:
+        for kernel_id in kernels:
+            await start(runtime, kernel_id)
+        yield runtime

@@ -1,0 +1,120 @@
+"""How everything here is measured: interleaved, rotated rounds, and medians with their spread.
+
+Absolute times on a shared machine drift by a factor of ten within minutes, so every figure is compared with
+something that ran in the same round. The order of the contenders rotates by one each round, so that none always runs
+after the same one; one more round runs first and is not counted (it compiles, faults pages in and fills caches).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Measure = Callable[[], Awaitable[T]]
+
+SETTLE_S = 0.005  # between two measurements: lets spinning workers park before the next contender runs
+SAMPLE_NS = 50_000_000  # about how long one sample of two spinning threads takes
+NOISY = 2.0
+"""A floor that moves by more than this factor within a run says that the machine was busy with something else."""
+
+
+class WrongResultError(AssertionError):
+    """A measured run returned wrong data; its time means nothing."""
+
+
+def check(is_right: object, what: str) -> None:
+    """Raise `WrongResultError(what)` unless `is_right`: the only thing that makes the benchmark fail."""
+    if not is_right:
+        raise WrongResultError(what)
+
+
+def sized(cost_ns: Callable[[int], float], most: int, few: int, budget_ns: float = SAMPLE_NS) -> float:
+    """`cost_ns` of as many repetitions as fit into about `budget_ns`, and of at most `most`.
+
+    Two threads that spin and have no core each take a thousand times as long: such a machine gets a short sample
+    instead of a run without end. `cost_ns(count)` measures `count` of something and returns ns for each.
+    """
+    few = min(few, most)
+    each = cost_ns(few)
+    fits = min(most, int(budget_ns / each)) if each > 0 else most
+    return cost_ns(fits) if fits > few else each
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, quartiles and extremes of the rounds."""
+
+    median: float
+    low: float
+    high: float
+    least: float
+    greatest: float
+
+    @property
+    def relative(self) -> float:
+        """Half the distance between the quartiles, relative to the median."""
+        return (self.high - self.low) / 2 / abs(self.median) if self.median else 0.0
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """The spread of one or more values; quartiles are interpolated between the values."""
+    if len(values) == 1:
+        return Spread(*5 * (float(values[0]),))
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high, min(values), max(values))
+
+
+def moved(values: Sequence[float]) -> float:
+    """Greatest value over the least one."""
+    return max(values) / min(values) if min(values) > 0 else float("inf") if max(values) > 0 else 1.0
+
+
+@dataclass
+class Samples(Generic[T]):
+    """What one contender brought, once per round. `wrong` ends its part in the race: why, or ""."""
+
+    values: list[T] = field(default_factory=list)
+    wrong: str = ""
+
+
+def order(names: Sequence[str], rounds: int) -> Iterator[tuple[int, list[str]]]:
+    """(round, who runs in which order) from round -1, which warms up, to `rounds - 1`."""
+    for number in range(-1, rounds):
+        shift = number % len(names)
+        yield number, [*names[shift:], *names[:shift]]
+
+
+async def interleave(
+    rounds: int,
+    contenders: Mapping[str, Measure[T]],
+    *,
+    warm_up: bool = True,
+    step: Callable[[], None] = lambda: None,
+    fatal: tuple[type[Exception], ...] = (WrongResultError,),
+) -> dict[str, Samples[T]]:
+    """Call every contender once per round, in rotated order. Their samples by name.
+
+    A contender that raises one of `fatal` takes no further part, with the reason; the others go on. `step` is called
+    after each measurement.
+    """
+    samples: dict[str, Samples[T]] = {name: Samples() for name in contenders}
+    for number, names in order(list(contenders), rounds):
+        if number < 0 and not warm_up:
+            continue
+        for name in names:
+            if samples[name].wrong:
+                continue
+            await asyncio.sleep(SETTLE_S)
+            try:
+                value = await contenders[name]()
+            except fatal as error:
+                samples[name].wrong = str(error) or type(error).__name__
+            else:
+                if number >= 0:
+                    samples[name].values.append(value)
+            step()
+    return samples

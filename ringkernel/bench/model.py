@@ -1,0 +1,259 @@
+"""What a benchmark run says, as plain data: samples, rows, cases, a report, and their JSON.
+
+A **row** compares what ringkernel showed with what stands beside it (a floor, a rival, itself under other
+circumstances), one value per round each. Its `ratios` are taken round by round, so that a machine which slows down
+for a while slows both sides. A report is written as JSON with `schema`; see `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from .method import NOISY, Spread, moved, spread_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA = 1
+KIND = "ringkernel-bench"
+
+Verdict = Literal["met", "missed", "unknown", ""]
+
+
+class ReportError(ValueError):
+    """A file is not a report that this version reads."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """`limit` in the row's unit ("x" for its ratio); `at_least` says on which side of it is good."""
+
+    limit: float
+    unit: str = "x"
+    at_least: bool = True
+
+    def is_met_by(self, value: float) -> bool:
+        """Whether a value is on the good side."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:,g} {self.unit}".rstrip()
+
+
+def at_least(limit: float, unit: str = "x") -> Target:
+    """A target that is met from `limit` upwards."""
+    return Target(limit, unit, at_least=True)
+
+
+def at_most(limit: float, unit: str = "x") -> Target:
+    """A target that is met up to `limit`."""
+    return Target(limit, unit, at_least=False)
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one contender showed, one value per round. `wrong`: why its result did not hold, or ""."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...] = ()
+    wrong: str = ""
+
+    @property
+    def median(self) -> float:
+        """The median over the rounds. There must be one."""
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> Spread:
+        """Median, quartiles and extremes."""
+        return spread_of(self.values)
+
+    def times(self, factor: float, unit: str, name: str | None = None) -> Series:
+        """The same in another unit, or under another name."""
+        values = tuple(factor * value for value in self.values)
+        return Series(self.name if name is None else name, unit, values, self.wrong)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what ringkernel showed, and what stands beside it.
+
+    `key` names the row within its case, for `--compare` and the README. The ratio is `ours / beside`, or the other way
+    round with `inverted` ("8 times as fast" of two durations). `params` are what the row was measured for, as in
+    `{"batch": 256}`. `note` says what is not like for like. Without a target a row only informs.
+    """
+
+    key: str
+    figure: str
+    ours: Series
+    beside: Series | None = None
+    inverted: bool = False
+    higher_is_better: bool = True
+    target: Target | None = None
+    note: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""
+    """Why there is nothing beside it, where something should be."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The ratio of each round; none without two sides."""
+        if self.beside is None or self.wrong:
+            return ()
+        over, under = (self.beside, self.ours) if self.inverted else (self.ours, self.beside)
+        return tuple(a / b for a, b in zip(over.values, under.values, strict=True) if b)
+
+    @property
+    def wrong(self) -> str:
+        """Which result did not hold, or ""."""
+        sides = [self.ours] if self.beside is None else [self.ours, self.beside]
+        return "; ".join(f"{side.name}: {side.wrong}" for side in sides if side.wrong)
+
+    @property
+    def judged(self) -> tuple[float, ...]:
+        """The values that the target speaks of."""
+        return self.ratios if self.target is not None and self.target.unit == "x" else self.ours.values
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the target is met; "unknown" where this machine cannot show it."""
+        if self.target is None:
+            return ""
+        if self.wrong or not self.judged:
+            return "unknown"
+        return "met" if self.target.is_met_by(statistics.median(self.judged)) else "missed"
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether what stands beside it moved by more than 2x within the run."""
+        return self.beside is not None and len(self.beside.values) > 1 and moved(self.beside.values) > NOISY
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Latencies of one contender over all rounds: (percentile, nanoseconds)."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What one case brought. `error`: why it did not come to its end, or ""."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    compile_s: float = 0.0
+    error: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it came to its end with every result right."""
+        return not self.error and not any(row.wrong for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run."""
+
+    created: str
+    options: Mapping[str, Any]
+    machine: Mapping[str, str]
+    cases: tuple[CaseResult, ...]
+    warnings: tuple[str, ...] = ()
+    rivals: Mapping[str, str] = field(default_factory=dict)
+    """What ran beside ringkernel, by name: versions and setting."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What did not, by name: the reason."""
+    seconds: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether every result check held."""
+        return all(case.holds for case in self.cases)
+
+    def row(self, case: str, key: str) -> Row:
+        """A row by its names. Raises `KeyError`."""
+        for result in self.cases:
+            for row in result.rows:
+                if (result.name, row.key) == (case, key):
+                    return row
+        raise KeyError(f"no row {key!r} of case {case!r} in this report")
+
+    def case(self, name: str) -> CaseResult | None:
+        """A case by its name, or None."""
+        return next((case for case in self.cases if case.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"kind": KIND, "schema": SCHEMA, **asdict(self)}
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON."""
+        Path(path).write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Read what `to_json` made. Raises `ReportError` for anything else."""
+        if not isinstance(data, dict) or data.get("kind") != KIND:
+            raise ReportError(f'this is no report of `ringkernel bench`: there is no "kind": "{KIND}" in it')
+        if data.get("schema") != SCHEMA:
+            raise ReportError(
+                f"this report has schema {data.get('schema')!r}, and this version of ringkernel reads schema {SCHEMA}"
+            )
+        fields = {name: value for name, value in data.items() if name not in ("kind", "schema")}
+        try:
+            fields["cases"] = tuple(case_from_json(case) for case in fields["cases"])
+            fields["warnings"] = tuple(fields["warnings"])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ReportError(f"this report is damaged: {error!r}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file. Raises `ReportError`, naming it."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ReportError(f"{path}: cannot be read: {error}") from error
+        except ReportError as error:
+            raise ReportError(f"{path}: {error}") from error
+
+    def _repr_html_(self) -> str:
+        from .html import report_html
+
+        return report_html(self)
+
+
+def _series(data: Mapping[str, Any]) -> Series:
+    return Series(**{**data, "values": tuple(data["values"])})
+
+
+def _row(data: Mapping[str, Any]) -> Row:
+    return Row(
+        **{
+            **data,
+            "ours": _series(data["ours"]),
+            "beside": None if data["beside"] is None else _series(data["beside"]),
+            "target": None if data["target"] is None else Target(**data["target"]),
+        }
+    )
+
+
+def case_from_json(data: Mapping[str, Any]) -> CaseResult:
+    """One case out of a report's JSON."""
+    distributions = tuple(
+        Distribution(item["name"], tuple((float(p), float(ns)) for p, ns in item["points"]))
+        for item in data["distributions"]
+    )
+    rows = tuple(_row(row) for row in data["rows"])
+    return CaseResult(**{**data, "rows": rows, "distributions": distributions, "notes": tuple(data["notes"])})

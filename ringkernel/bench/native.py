@@ -1,0 +1,147 @@
+"""The floor in C++: the usual lock-free ring, compiled here and now, so that ours is compared on the same machine.
+
+The source, `benchmarks/spsc_ring.cpp` in the repository, comes with the package as `spsc_ring.cpp`. Nothing here
+imports numba. Calls release the GIL and cannot be interrupted while they run.
+"""
+
+import atexit
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+COMPILERS = ("c++", "g++", "clang++")
+OPTIMISATION = ("-O3", "-march=native")
+FLAGS = (*OPTIMISATION, "-std=c++17", "-pthread", "-shared", "-fPIC")
+COMPILE_DEADLINE_S = 120
+SOURCE = "spsc_ring.cpp"
+
+
+class NativeUnavailable(Exception):  # noqa: N818 - it says what is the case, not what went wrong
+    """There is no C++ floor here: no compiler, or it did not manage. The text is the reason."""
+
+
+class Native:
+    """The compiled functions. Each starts its own threads, pinned nowhere, and checks every record that it moves.
+
+    Raises:
+        RuntimeError: From each method, when a record came out wrong.
+        MemoryError: From each method, when there is no memory or no thread for it.
+        ValueError: From each method, for sizes that make no sense.
+    """
+
+    def __init__(self, library: Path, compiler: str) -> None:
+        self.compiler = compiler
+        """Name, version and optimisation of the compiler: "g++ 12.4.0 -O3 -march=native"."""
+        self._library = ctypes.CDLL(str(library))
+        for name, parameters in (("spsc_one_way", 3), ("spsc_round_trip", 1), ("copy_bytes", 2)):
+            function = getattr(self._library, name)
+            function.argtypes = (*[ctypes.c_int64] * parameters, ctypes.POINTER(ctypes.c_double))
+            function.restype = ctypes.c_int64
+
+    def one_way_ns(self, messages: int, *, capacity: int, batch: int = 1) -> float:
+        """Time from one thread to another, in ns per message, without the start of the threads.
+
+        Args:
+            messages: How many 16-byte records go over.
+            capacity: Records that the ring holds, a power of two.
+            batch: Records per publication. The producer waits for room for all of them, the consumer takes what
+                is there, up to this many.
+        """
+        _check(messages=messages, capacity=capacity, batch=batch)
+        if capacity & (capacity - 1):
+            raise ValueError(f"capacity {capacity} is not a power of two")
+        if batch > capacity:
+            raise ValueError(f"a batch of {batch} does not fit a ring of {capacity}")
+        return 1e9 * self._seconds("spsc_one_way", messages, capacity, batch) / messages
+
+    def round_trip_ns(self, round_trips: int) -> float:
+        """Mean time in ns of a 16-byte record to another thread and back over two rings, one under way at a time."""
+        _check(round_trips=round_trips)
+        return 1e9 * self._seconds("spsc_round_trip", round_trips) / round_trips
+
+    def memcpy_gb_s(self, nbytes: int, repeats: int) -> float:
+        """Rate of `memcpy` in one thread, in 1e9 bytes copied per second (each is read once and written once)."""
+        _check(nbytes=nbytes, repeats=repeats)
+        return 1e-9 * nbytes * repeats / self._seconds("copy_bytes", nbytes, repeats)
+
+    def _seconds(self, name: str, *arguments: int) -> float:
+        seconds = ctypes.c_double()
+        wrong = getattr(self._library, name)(*arguments, ctypes.byref(seconds))
+        if wrong < 0:
+            raise MemoryError(f"{name}{arguments}: no memory, or no thread")
+        if wrong:
+            raise RuntimeError(f"{name}{arguments}: {wrong} wrong")
+        return seconds.value
+
+
+@functools.cache
+def native() -> Native:
+    """The C++ floor, compiled at the first call of the process; takes a second or two.
+
+    Raises:
+        NativeUnavailable: When there is no compiler, or it fails; the next call tries again.
+    """
+    return build()
+
+
+def build(defines: Sequence[str] = ()) -> Native:
+    """Compile the source, with macros like "SEEDED_FAULT=7", into a directory that is gone when the process ends."""
+    compiler = _find_compiler()
+    directory = Path(tempfile.mkdtemp(prefix="ringkernel-native-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    library = directory / "spsc_ring.so"
+    _run([compiler, *FLAGS, *(f"-D{define}" for define in defines), str(find_source()), "-o", str(library)])
+    try:
+        return Native(library, " ".join([_describe(compiler), *OPTIMISATION]))
+    except OSError as error:
+        raise NativeUnavailable(f"what {compiler} compiled cannot be loaded: {error}") from error
+
+
+def find_source() -> Path:
+    """Where the C++ source lies: beside this file when installed, under `benchmarks` in the repository."""
+    here = Path(__file__).resolve()
+    places = (here.with_name(SOURCE), here.parents[2] / "benchmarks" / SOURCE)
+    for place in places:
+        if place.is_file():
+            return place
+    raise NativeUnavailable(f"the source of the C++ floor is missing: neither {places[0]} nor {places[1]} exists")
+
+
+def _find_compiler() -> str:
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return path
+    raise NativeUnavailable(f"no C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
+
+
+def _run(command: Sequence[str]) -> str:
+    """What a compiler's run prints."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the compiler that the user's PATH names
+            command, capture_output=True, text=True, errors="replace", timeout=COMPILE_DEADLINE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeUnavailable(f"{command[0]} did not compile the C++ floor: {error}") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}, without a word"]
+        raise NativeUnavailable(f"{command[0]} did not compile the C++ floor: {lines[-1]}")
+    return done.stdout
+
+
+def _describe(compiler: str) -> str:
+    """Family and version: `c++` may be either. "g++ (Debian 12.4.0-5) 12.4.0" is g++ 12.4.0."""
+    banner = _run([compiler, "--version"]).partition("\n")[0]
+    is_clang = "clang" in banner.lower()
+    versions = re.findall(r"\b\d+\.\d+(?:\.\d+)?\b", re.sub(r"\(.*?\)", "", banner)) or ["of unknown version"]
+    return f"{'clang++' if is_clang else 'g++'} {versions[0]}"
+
+
+def _check(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}, which must be at least 1")

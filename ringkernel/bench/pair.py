@@ -1,0 +1,246 @@
+"""The product's own rings between two compiled threads, without the runtime around them.
+
+    round trip   main --ring--> thread --ring--> main      push and pop of 16-byte records, one in flight
+    one way      thread --ring--> main                     push and pop, or batches written in place
+
+The loops are compiled as the product compiles its own: `compile_entry` binds push, pop and the rest. A batch goes the
+way in which kernels themselves write and read: slots in place, published once, taken as a stretch. Both sides check
+every record.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ringkernel.ring.cpu import compile_entry
+from ringkernel.ring.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
+from ringkernel.ring.layout import RING as RING_AT
+from ringkernel.ring.ops import load, load_acquire, spin_hint, store, store_release
+from ringkernel.ring.transfer import bound_of, pop, push, room_of, set_tail, slot_address
+
+from .floors.atomics import fresh_words
+from .method import check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORD_BYTES = 16
+SALT = 0x5A5A
+_I64 = ir.IntType(64)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def peek(typingctx: Any, address: Any) -> Any:
+    """Read a word of a slot: the plain load that a handler does, which may be vectorised."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _I64.as_pointer()))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def poke(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write a word of a slot, plainly."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], _I64.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+def _ping(ring: int, edge: int, record: int, round_trips: int) -> int:
+    """Send (i, salted i), expect (i, -i). Returns how many answers were wrong."""
+    bad = 0
+    for i in range(round_trips):
+        store(record, i)
+        store(record + 8, i ^ SALT)
+        while push(ring, record) == 0:
+            spin_hint()
+        while pop(edge, record) == 0:
+            spin_hint()
+        if load(record) != i or load(record + 8) != -i:
+            bad += 1
+    return bad
+
+
+def _pong(ring: int, edge: int, record: int, round_trips: int, status: int) -> int:
+    """The other side: writes 1 to `status` when it is ready, and to the word after it how many were wrong."""
+    store_release(status, 1)
+    bad = 0
+    for i in range(round_trips):
+        while pop(edge, record) == 0:
+            spin_hint()
+        if load(record) != i or load(record + 8) != i ^ SALT:
+            bad += 1
+        store(record + 8, -i)
+        while push(ring, record) == 0:
+            spin_hint()
+    store_release(status + 8, bad)
+    return bad
+
+
+def _push_all(ring: int, record: int, messages: int, status: int, _batch: int) -> int:
+    """Once told to go, push (i, salted i) for every i."""
+    store_release(status, 1)
+    while load_acquire(status + LINE) == 0:
+        spin_hint()
+    for i in range(messages):
+        poke(record, i)
+        poke(record + 8, i ^ SALT)
+        while push(ring, record) == 0:
+            spin_hint()
+    return 0
+
+
+def _pop_all(edge: int, record: int, messages: int, status: int, _batch: int) -> int:
+    """Give the word, and pop everything. How many were wrong."""
+    bad = 0
+    store_release(status + LINE, 1)
+    for i in range(messages):
+        while pop(edge, record) == 0:
+            spin_hint()
+        if peek(record) != i or peek(record + 8) != i ^ SALT:
+            bad += 1
+    return bad
+
+
+def _write_batches(ring: int, _record: int, messages: int, status: int, batch: int) -> int:
+    """As `_push_all`, but written into the slots, `batch` at a time. `batch` divides the capacity."""
+    store_release(status, 1)
+    while load_acquire(status + LINE) == 0:
+        spin_hint()
+    for first in range(0, messages, batch):
+        while room_of(ring, batch) < batch:
+            spin_hint()
+        slot = slot_address(ring, first)
+        for i in range(batch):
+            poke(slot + RECORD_BYTES * i, first + i)
+            poke(slot + RECORD_BYTES * i + 8, (first + i) ^ SALT)
+        set_tail(ring, first + batch)
+    return 0
+
+
+def _read_batches(edge: int, _record: int, messages: int, status: int, batch: int) -> int:
+    """As `_pop_all`, but read in the slots, up to `batch` at a time."""
+    bad = 0
+    head = 0
+    ring = edge + load(edge + EDGE.ring)
+    last_slot = load(ring + RING_AT.capacity) - 1
+    store_release(status + LINE, 1)
+    while head < messages:
+        bound = bound_of(edge, head)
+        if bound <= head:
+            spin_hint()
+            continue
+        count = min(batch, bound - head, last_slot + 1 - (head & last_slot))
+        slot = slot_address(ring, head)
+        for i in range(count):
+            differs = (peek(slot + RECORD_BYTES * i) ^ (head + i)) | (
+                peek(slot + RECORD_BYTES * i + 8) ^ ((head + i) ^ SALT)
+            )
+            bad += 1 if differs != 0 else 0
+        head += count
+        store_release(edge + EDGE.head, head)  # release: the slots have been read
+    return bad
+
+
+def _is_ready(status: int) -> int:
+    return load_acquire(status)
+
+
+@functools.cache
+def _compiled(function: Callable[..., int], n_arguments: int) -> Any:
+    return compile_entry(function, n_arguments, nogil=function is not _is_ready)
+
+
+@dataclass(frozen=True)
+class PlainRing:
+    """A ring with one edge in one piece of memory, which `memory` keeps alive."""
+
+    memory: npt.NDArray[np.int64]
+    address: int
+    edge: int
+
+
+def plain_ring(capacity: int, itemsize: int = RECORD_BYTES) -> PlainRing:
+    """A ring that nobody is woken for, in another place of the memory pool at each call."""
+    edge_at = RING_DTYPE.itemsize
+    table_at = edge_at + EDGE_DTYPE.itemsize
+    slots_at = table_at + LINE
+    memory = fresh_words(-(-(slots_at + capacity * itemsize) // LINE))
+    as_bytes = memory.view(np.uint8)
+    ring = as_bytes[:edge_at].view(RING_DTYPE)[0]
+    edge = as_bytes[edge_at:table_at].view(EDGE_DTYPE)[0]
+    ring["capacity"], ring["itemsize"], ring["slots"] = capacity, itemsize, slots_at
+    ring["edges"], ring["n_edges"], ring["n_open"], ring["wanted"] = table_at, 1, 1, NEVER
+    memory[table_at // 8] = edge_at
+    edge["limit"], edge["watch"], edge["ring"] = NEVER, NEVER, -edge_at
+    return PlainRing(memory, memory.ctypes.data, memory.ctypes.data + edge_at)
+
+
+def _with_partner(partner: Any, arguments: tuple[int, ...], status: int, main: Callable[[], int]) -> float:
+    """Run `partner` in a thread and, once it is ready, `main` here. Seconds that `main` took; it returns its errors."""
+    thread = threading.Thread(target=partner, args=arguments, daemon=True)
+    thread.start()
+    is_ready = _compiled(_is_ready, 1)
+    while not is_ready(status):
+        time.sleep(0)
+    start = time.perf_counter_ns()
+    bad = main()
+    elapsed_s = (time.perf_counter_ns() - start) / 1e9
+    thread.join(10)
+    check(not thread.is_alive(), "the other thread did not end")
+    check(bad == 0, f"{bad} records came out changed")
+    return elapsed_s
+
+
+def round_trip_ns(round_trips: int, capacity: int = 1024) -> float:
+    """Mean round trip in ns of a record that both threads read and check."""
+    ping, pong = _compiled(_ping, 4), _compiled(_pong, 5)
+    _compiled(_is_ready, 1)
+    there, back = plain_ring(capacity), plain_ring(capacity)
+    words = fresh_words(3)
+    record, its_record, status = (words.ctypes.data + i * LINE for i in range(3))
+    elapsed_s = _with_partner(
+        pong,
+        (back.address, there.edge, its_record, round_trips, status),
+        status,
+        lambda: ping(there.address, back.edge, record, round_trips),
+    )
+    check(words[2 * LINE // 8 + 1] == 0, "records arrived changed")
+    return elapsed_s / round_trips * 1e9
+
+
+def one_way_ns(messages: int, *, capacity: int, batch: int = 1, in_place: bool = False) -> float:
+    """Ns per 16-byte message from one compiled thread to another one.
+
+    Batches are written and read in place; single messages are copied in and out by push and pop, unless `in_place`.
+    `messages` is rounded down to whole batches.
+    """
+    copied = batch == 1 and not in_place
+    produce = _compiled(_push_all if copied else _write_batches, 5)
+    consume = _compiled(_pop_all if copied else _read_batches, 5)
+    _compiled(_is_ready, 1)
+    messages = max(batch, messages // batch * batch)
+    ring = plain_ring(capacity)
+    words = fresh_words(4)
+    record, its_record, status = (words.ctypes.data + i * LINE for i in range(3))
+    elapsed_s = _with_partner(
+        produce,
+        (ring.address, its_record, messages, status, batch),
+        status,
+        lambda: consume(ring.edge, record, messages, status, batch),
+    )
+    return elapsed_s / messages * 1e9

@@ -1,0 +1,39 @@
+"""How far a run has got, drawn by rich, on stderr and only where somebody sees it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .runner import Heard
+
+
+@contextmanager
+def shown(cases: int | None = None) -> Iterator[Heard]:
+    """A bar per run: yields what is told (case, steps done, steps in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.fields[place]:>6}"),
+        TextColumn("[bold]{task.description:<16}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=None, place="")
+        seen: list[str] = []
+
+        def heard(case: str, done: int, total: int) -> None:
+            if case not in seen:
+                seen.append(case)
+                place = f"{len(seen)}/{cases}" if cases else str(len(seen))
+                bars.reset(task, description=case, total=None, place=place)
+            bars.update(task, completed=done, total=total or None)
+
+        yield heard

@@ -1,0 +1,112 @@
+"""The README's performance section, made from the JSON of a real run.
+
+    python -m ringkernel.bench.readme [RESULTS.json] [README.md]
+
+replaces what stands between the two comments `<!-- bench:begin -->` and `<!-- bench:end -->`. A test makes sure that
+README and results are in step.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .model import Report, Row
+from .words import figure_of, ratio, target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+RESULTS, README = Path("benchmarks/results/quick.json"), Path("README.md")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: which row of the report, and what it times, in words."""
+
+    case: str
+    key: str
+    what: str
+
+
+LINES = (
+    Line("latency", "p50", "`await send` + `await receive` through a compiled kernel, one in flight, p50"),
+    Line("latency", "p99", "the same, p99"),
+    Line("coroutine", "p50-PyDotCompute", "the same through a coroutine kernel, p50"),
+    Line("coroutine", "flood-PyDotCompute", "coroutine echo kernel, flooded, one way"),
+    Line("send", "rate", "single `await send` into a compiled sink"),
+    Line("map", "loop", "`map` of 3 million 16-byte records; beside it a compiled loop into a fresh array"),
+    Line("batch", "rate", "`send_batch` and `receive_batch` of 16-byte records at the same time"),
+    Line("chain", "hops-8", "`map` through 8 connected kernels on one worker, per hop"),
+    Line("saxpy", "stages-1", "saxpy on float32 blocks, one stage; beside it the bare loop in cache"),
+    Line("saxpy", "stages-8", "the same, a chain of 8 on one worker, per stage"),
+    Line("ring_round_trip", "floor", "round trip of a checked record between two compiled threads"),
+    Line("ring_one_way", "batch1-1024", "records one way between them, one by one, ring of 1,024"),
+    Line("ring_one_way", "batch256-65536", "in batches of 256, ring of 65,536; C++ one by one"),
+    Line("many", "shared-10000", "a message there and back, 64 in flight, shared by 10,000 kernels"),
+    Line("many", "busy", "round trip among 10,000 idle kernels, p50"),
+    Line("idle", "first", "first message after idleness, both sides asleep, p50"),
+    Line("idle", "cpu", "CPU of eight idle kernels, in percent of a core"),
+    Line("launch", "cached", "first launch in a fresh process, after `import numba`, compile cache filled"),
+)
+
+
+class OutOfPlaceError(ValueError):
+    """The README has no place for the section."""
+
+
+def section(report: Report, source: str) -> str:
+    """The section as Markdown, without the two comments."""
+    machine = report.machine
+    rounds = report.options["budget"]["rounds"]
+    where = (
+        f"Measured by `ringkernel bench` on {report.created[:10]}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['machine'].split(' ')[0]}, {machine['python']}, {machine['event loop']}. Medians of {rounds} rounds "
+        f"in which both columns ran in turn ([all figures]({source})). Absolute times differ from machine to "
+        f"machine; the ratio says more."
+    )
+    lines = [where, "", "| what is timed | ringkernel | beside it | ratio | target |", "|---|---|---|---|---|"]
+    for line in LINES:
+        try:
+            row = report.row(line.case, line.key)
+        except KeyError:
+            continue
+        lines.append(_line(line, row))
+    explained = (
+        "The ratio is ringkernel's figure by the other one; for round trips beside another library it says how many "
+        "times as fast ringkernel is."
+    )
+    lines += ["", explained]
+    lines += ["", *(f"- {warning}" for warning in report.warnings if not warning.startswith("noisy"))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _line(line: Line, row: Row) -> str:
+    beside = f"{row.beside.name}: {figure_of(row.beside)}" if row.beside is not None else ""
+    verdict = f"{target_of(row)}: {row.verdict}" if row.target is not None else ""
+    return f"| {line.what} | {figure_of(row.ours)} | {beside} | {ratio(row)} | {verdict} |"
+
+
+def put(readme: str, text: str) -> str:
+    """The README with another section. Raises `OutOfPlaceError`."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise OutOfPlaceError(f"there is no {BEGIN} ... {END} in it")
+    return f"{before}{BEGIN}\n{text}{END}{after}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the section into the README."""
+    results = Path(arguments[0]) if arguments else RESULTS
+    readme = Path(arguments[1]) if len(arguments) > 1 else README
+    text = put(readme.read_text(encoding="utf-8"), section(Report.load(results), results.as_posix()))
+    readme.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

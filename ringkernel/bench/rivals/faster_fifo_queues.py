@@ -1,0 +1,75 @@
+"""faster-fifo: two of its queues in shared memory and another process.
+
+Its best documented setting: serialisers of our own, which make a message 16 bytes, `get_many` where messages come
+in crowds, and a ring that holds a flood, since a flood is sent before it is received. Messages are
+sent one by one, as every other rival sends them; the echo passes them on with `put_many`.
+"""
+
+import contextlib
+import itertools
+import struct
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import faster_fifo
+
+from ringkernel.bench.rivals.peers import STOP, Peer, blocking_jobs
+from ringkernel.bench.rivals.processes import process
+from ringkernel.bench.rivals.serving import serve
+
+RECORD = struct.Struct("<qd")
+RING_BYTES = 1 << 25  # a message takes 24: a flood of a million
+MANY = 10_000
+PATIENCE_S = 3600.0
+
+
+def pack(message: tuple[int, float]) -> bytes:
+    """A message as 16 bytes."""
+    return RECORD.pack(*message)
+
+
+def unpack(frame: bytes) -> tuple[Any, ...]:
+    """The message in 16 bytes."""
+    return RECORD.unpack(frame)
+
+
+def _get_many(queue: Any) -> Any:
+    return queue.get_many(timeout=PATIENCE_S, max_messages_to_get=MANY)
+
+
+def echo(there: Any, back: Any) -> None:
+    """Send everything back, in the batches in which it comes."""
+    while True:
+        messages = _get_many(there)
+        if messages[-1] == STOP:
+            return
+        if len(messages) == 1:
+            back.put(messages[0])
+        else:
+            back.put_many(messages)
+
+
+def count(there: Any, back: Any) -> None:
+    """Send back how many there were and the sum of their ids."""
+    messages = ids = 0
+    while True:
+        batch = _get_many(there)
+        is_last = batch[-1] == STOP
+        messages += len(batch) - is_last
+        ids += sum(message[0] for message in batch) - is_last * STOP[0]
+        if is_last:
+            back.put((messages, ids))
+            return
+
+
+@contextlib.contextmanager
+def _peer(work: Callable[[Any, Any], None]) -> Iterator[Peer]:
+    there, back = (faster_fifo.Queue(RING_BYTES, loads=unpack, dumps=pack) for _ in range(2))
+    received = itertools.chain.from_iterable(iter(lambda: _get_many(back), None))
+    with process(work, there, back, stop=lambda: there.put(STOP)):
+        yield Peer(there.put, received.__next__)
+
+
+if __name__ == "__main__":
+    serve(f"faster-fifo {version('faster-fifo')}", blocking_jobs(lambda: _peer(echo), lambda: _peer(count)))

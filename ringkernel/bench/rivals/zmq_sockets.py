@@ -1,0 +1,69 @@
+"""pyzmq: two PAIR sockets over inproc and another thread.
+
+As ZeroMQ's guide signals between threads. No I/O thread, which inproc does not need; no high-water mark, since a
+message beyond it blocks; messages are copied, which pyzmq recommends for small ones. A message is 16 bytes, packed
+on the sending and unpacked on the receiving side; the echo passes the bytes on.
+"""
+
+import contextlib
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import zmq
+
+from ringkernel.bench.rivals.peers import Peer, blocking_jobs
+from ringkernel.bench.rivals.serving import serve
+
+RECORD = struct.Struct("<qd")
+TOTAL = struct.Struct("<qq")
+END = b""
+
+
+def _pair(context: Any, way: str, address: str) -> Any:
+    socket = context.socket(zmq.PAIR)
+    socket.set_hwm(0)
+    getattr(socket, way)(address)
+    return socket
+
+
+def _echo(socket: Any) -> None:
+    send, receive = socket.send, socket.recv
+    while (frame := receive()) != END:
+        send(frame)
+
+
+def _count(socket: Any) -> None:
+    receive, unpack = socket.recv, RECORD.unpack
+    count = ids = 0
+    while (frame := receive()) != END:
+        count += 1
+        ids += unpack(frame)[0]
+    socket.send(TOTAL.pack(count, ids))
+
+
+@contextlib.contextmanager
+def _thread(work: Callable[[Any], None], answer: struct.Struct) -> Iterator[Peer]:
+    with zmq.Context(io_threads=0) as context, _pair(context, "bind", "inproc://there") as ours:
+
+        def run() -> None:
+            with _pair(context, "connect", "inproc://there") as theirs:
+                work(theirs)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        pack, send, unpack, receive = RECORD.pack, ours.send, answer.unpack, ours.recv
+
+        def send_record(message: tuple[int, float] | None) -> None:
+            send(END if message is None else pack(*message))
+
+        yield Peer(send_record, lambda: unpack(receive()))
+        with contextlib.suppress(zmq.Again):  # the counting side is gone already
+            send(END, zmq.NOBLOCK)
+        thread.join()
+
+
+if __name__ == "__main__":
+    jobs = blocking_jobs(lambda: _thread(_echo, RECORD), lambda: _thread(_count, TOTAL), stop=None)
+    serve(f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}, inproc", jobs)

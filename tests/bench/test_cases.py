@@ -1,0 +1,221 @@
+"""The command as a whole: cases in processes of their own, results that do not hold, wrong calls, an interrupt.
+
+A test of function, never of speed: everything is scaled down to a few messages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from ringkernel.bench import bench, runner
+from ringkernel.bench.cases import CASES
+from ringkernel.bench.model import Report
+from ringkernel.cli import main
+from ringkernel.errors import ConfigurationError, DeviceUnavailableError
+
+TINY = ("--quick", "--rounds", "1", "--scale", "0.01", "--rivals", "none")
+
+
+def ringkernel(*arguments: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ringkernel.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_case_has_a_diagram_and_its_title(name: str) -> None:
+    module = importlib.import_module(f"ringkernel.bench.cases.{name}")
+    text = module.__doc__
+    assert text is not None
+    assert text.splitlines()[0] == CASES[name].title
+    assert any(line.startswith("    ") for line in text.splitlines()[1:]), "no diagram"
+
+
+def test_list_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(CASES)
+
+
+def test_an_unknown_case_is_a_wrong_call_that_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--case", "nonsense"]) == 2
+    error = capsys.readouterr().err
+    assert "no case 'nonsense'" in error
+    assert all(name in error for name in CASES)
+
+
+def test_a_device_that_is_not_there_is_said_in_the_runtimes_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DeviceUnavailableError) as unavailable:
+        runner.check_device("cuda")
+    assert main(["bench", "--case", "map", "--device", "cuda"]) == 2
+    assert str(unavailable.value) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"rounds": 0}, "1 round or more"),
+        ({"scale": 0.0}, "a scale above 0"),
+        ({"rivals": "some"}, "none, default, all"),
+    ],
+)
+def test_options_out_of_their_range(options: dict, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        bench("map", **options)
+
+
+def test_a_report_of_another_kind_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.json").write_text("{}")
+    assert main(["bench", "--case", "map", "--compare", str(tmp_path / "old.json")]) == 2
+    assert "old.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["rich", "hdrh"])
+def test_without_the_extra_it_says_how_to_install_it(module: str) -> None:
+    script = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"from ringkernel.cli import main; sys.exit(main(['bench', *sys.argv[1:]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--case", "map", *TINY], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("pip install 'numba-ringkernel[bench]'")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.timeout(400)  # 16 processes, each of which compiles what is not in the cache
+def test_every_case_runs_and_holds(tmp_path: Path) -> None:
+    """All of them, scaled down, in one run; that their results were right is what the exit code says."""
+    done = ringkernel(
+        "bench", *TINY, "--json", str(tmp_path / "all.json"), "--plot", str(tmp_path / "all.png"), timeout=380
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    report = Report.load(tmp_path / "all.json")
+    assert [case.name for case in report.cases] == list(CASES)
+    assert all(case.rows and not case.error for case in report.cases)
+    assert all(row.ours.values for case in report.cases for row in case.rows)
+    keys = [(case.name, row.key) for case in report.cases for row in case.rows]
+    assert len(set(keys)) == len(keys)
+    assert sum(case.compile_s for case in report.cases) > 0
+    assert (tmp_path / "all.png").stat().st_size > 10_000
+    again = ringkernel("bench", "--from", str(tmp_path / "all.json"), "--compare", str(tmp_path / "all.json"))
+    assert again.returncode == 0
+    assert f"{len(keys)} within noise" in again.stdout
+
+
+def run_sabotaged(change: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with a `sitecustomize` that changes what the case's process imports."""
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(change))
+    return subprocess.run(
+        [sys.executable, "-m", "ringkernel.cli", "bench", *TINY, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+
+
+def test_a_result_that_is_wrong_marks_its_row_and_the_others_go_on(tmp_path: Path) -> None:
+    change = """
+        import sys
+        if "ringkernel.bench.child" in sys.orig_argv:
+            import ringkernel.bench.floors.loops as loops
+            loops.plain_loop = lambda records: (records.copy(), 1.0)  # not scaled
+    """
+    saved = tmp_path / "report.json"
+    done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "coroutine", "--json", str(saved))
+    assert done.returncode == 1
+    assert (
+        "WRONG: map: map of 30,000 records of 16 B: plain loop: the plain loop returned something else" in done.stdout
+    )
+    report = Report.load(saved)
+    assert report.row("map", "loop").wrong
+    assert not report.row("map", "memcpy").wrong
+    assert report.cases[1].holds
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise ZeroDivisionError('by hand')", "ZeroDivisionError: by hand"),
+        ("import os; os._exit(7)", "its process ended with status 7"),
+    ],
+)
+def test_a_case_that_breaks_is_reported_and_the_others_go_on(body: str, reason: str, tmp_path: Path) -> None:
+    change = f"""
+        import sys
+        if "ringkernel.bench.child" in sys.orig_argv:
+            import ringkernel.bench.cases.map as case
+            async def run(bench):
+                {body}
+            case.run = run
+    """
+    saved = tmp_path / "report.json"
+    done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "coroutine", "--json", str(saved))
+    assert done.returncode == 1
+    assert reason in json.loads(saved.read_text())["cases"][0]["error"]
+    assert Report.load(saved).cases[1].holds
+
+
+def test_a_case_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = runner.Options(cases=("latency",), case_deadline_s=0.2, rivals="none").checked()
+    result, _, _ = runner.run_case("latency", options, lambda _case, _done, _total: None)
+    assert result.error == "did not end within 0.2 s"
+
+
+def test_bench_returns_a_report_that_draws_itself() -> None:
+    report = bench("map", rounds=1, scale=0.01, rivals="none")
+    assert report.holds
+    assert [case.name for case in report.cases] == ["map"]
+    assert "<table>" in report._repr_html_()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups of POSIX")
+def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
+    """While a case runs; its process, and what that has started, are gone afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ringkernel.cli", "bench", "--case", "idle", "--rivals", "none"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        process.communicate()
+        pytest.skip("this system does not list a process's children")
+    child = wait_for_child(children, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert not Path(f"/proc/{child}").exists()
+
+
+def wait_for_child(children: Path, process: subprocess.Popen[str]) -> int:
+    import time
+
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        for child in children.read_text().split():
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"ringkernel.bench.child" in command:
+                return int(child)
+        time.sleep(0.01)
+    raise AssertionError("no case was started")

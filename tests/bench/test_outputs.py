@@ -1,0 +1,148 @@
+"""What is drawn of a report: table, HTML, pictures, README."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from pathlib import Path
+
+import pytest
+from reports import case, full_report, report, row
+from rich.console import Console
+
+from ringkernel.bench import plots, readme
+from ringkernel.bench.compare import print_comparison
+from ringkernel.bench.model import Report, Series, at_least
+from ringkernel.bench.table import print_report
+from ringkernel.bench.words import footnotes, number
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def printed(shown: Report, width: int = 160) -> str:
+    text = io.StringIO()
+    print_report(shown, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def test_numbers_have_three_digits() -> None:
+    assert [number(x) for x in (0.012345, 1.2345, 12.345, 123.45, 12345.6)] == [
+        "0.0123",
+        "1.23",
+        "12.3",
+        "123",
+        "12,346",
+    ]
+
+
+def test_the_table_says_everything() -> None:
+    text = printed(full_report())
+    for fact in ("A processor", "figure p50", "8.5x", "≥ 8 x met", "≤ 50 M/s missed", "≥ 1 x unknown"):
+        assert fact in text
+    for fact in ("C++ ring: no compiler", "2 cores: few", "without Ray", "PyDotCompute 0.2.0", "nothing was cached"):
+        assert fact in text
+    assert "6 cases in 12 s, of which 2 s compiling; targets: 1 met, 1 missed, 1 unknown." in text
+
+
+def test_a_row_that_is_not_like_for_like_carries_a_mark_and_a_footnote() -> None:
+    text = printed(full_report())
+    assert footnotes(full_report()) == {"another thread": "*"}
+    assert re.search(r"33 M/s plain loop \*", text)
+    assert "* another thread" in text
+
+
+def test_a_noisy_row_is_marked() -> None:
+    assert "~" in printed(report(case(row(beside=(1.0, 3.0, 2.0)))))
+    assert "~" not in printed(report())
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_no_longer_lines() -> None:
+    text = printed(full_report(), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "quartiles" not in text
+    assert "missed" in text
+    assert "quartiles" in printed(full_report())
+
+
+def test_a_wrong_result_is_said_aloud() -> None:
+    bad = dataclasses.replace(row(), ours=Series("ringkernel", "M/s", (), "sum [1] is 3"))
+    text = printed(report(case(bad), case(name="send", error="did not end within 3 s")))
+    assert "WRONG: map: figure loop: ringkernel: sum [1] is 3" in text
+    assert "WRONG: send: did not end within 3 s" in text
+    assert "NOT every result held" in text
+
+
+def test_comparison_shows_what_changed() -> None:
+    old = report(case(row("slower", ours=[10.0] * 3), row("same")))
+    new = report(case(row("slower", ours=[5.0] * 3), row("same")), machine={**old.machine, "cpu": "Another"})
+    text = io.StringIO()
+    print_comparison(old, new, Console(file=text, width=160))
+    assert re.search(r"figure slower.*ratio.*1\s+0.5\s+-50 %.*worse", text.getvalue())
+    assert "figure same" not in text.getvalue()
+    assert "1 worse, 1 within noise" in text.getvalue()
+    assert "cpu: A processor then, Another now" in text.getvalue()
+
+
+def test_html_for_notebooks() -> None:
+    bad = dataclasses.replace(row("<b>"), ours=Series("ringkernel", "M/s", (), "a < b"))
+    html = report(*full_report().cases, case(bad, row(target=at_least(0.5)), name="map"))._repr_html_()
+    assert html.count("<table>") == html.count("</table>") == 1
+    assert html.count("<tr>") == html.count("</tr>")
+    for fact in ("8.5x", "met", "missed", "another thread", "figure &lt;b&gt;", "a &lt; b", "WRONG"):
+        assert fact in html
+
+
+def test_pictures(tmp_path: Path) -> None:
+    figure = plots.figure_of(full_report())
+    batches, latencies, kernels, chain = figure.axes
+    assert batches.get_xscale() == batches.get_yscale() == "log"
+    labels = [text.get_text() for text in batches.get_legend().get_texts()]
+    assert sorted(labels) == [
+        "C++ ring, one by one, 1,024 slots",
+        "C++ ring, one by one, 65,536 slots",
+        "ringkernel, 1,024 slots",
+        "ringkernel, 65,536 slots",
+    ]
+    assert [line.get_label() for line in latencies.lines] == ["ringkernel", "PyDotCompute", "ringkernel at 10,000/s"]
+    assert list(latencies.lines[0].get_xdata()) == pytest.approx([1, 2, 10, 100, 1000])
+    assert latencies.lines[0].get_ydata()[0] == 1.0  # microseconds
+    assert list(kernels.lines[0].get_xdata()) == [1, 8, 100, 10_000]
+    assert list(chain.lines[0].get_ydata()) == pytest.approx([0.8] * 4)
+    plots.save(full_report(), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_one_case_and_of_none() -> None:
+    (saxpy,) = [found for found in full_report().cases if found.name == "saxpy"]
+    assert len([axes for axes in plots.figure_of(report(saxpy)).axes if axes.axison]) == 1
+    with pytest.raises(plots.NothingToPlotError, match="none of ring_one_way, latency, many, saxpy"):
+        plots.figure_of(report())
+
+
+def test_the_readme_is_in_step_with_the_results_that_it_quotes() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = Report.load(ROOT / readme.RESULTS)
+    assert readme.put(text, readme.section(results, readme.RESULTS.as_posix())) == text
+    assert results.holds
+    quoted = [line for line in readme.LINES if _has(results, line.case, line.key)]
+    assert len(quoted) >= len(readme.LINES) - 2  # the machine may lack a compiler or a rival
+
+
+def _has(results: Report, name: str, key: str) -> bool:
+    found = results.case(name)
+    return found is not None and any(line.key == key for line in found.rows)
+
+
+def test_the_section_is_put_between_its_comments(tmp_path: Path) -> None:
+    target, results = tmp_path / "README.md", tmp_path / "results.json"
+    target.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", encoding="utf-8")
+    full_report().save(results)
+    assert readme.main([str(results), str(target)]) == 0
+    text = target.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{readme.BEGIN}\nMeasured by")
+    assert text.endswith(f"{readme.END}\nafter\n")
+    assert "old" not in text
+    assert "| 2 M/s | plain loop: 17 M/s | 8.5x | ≥ 8 x: met |" in text
+    with pytest.raises(readme.OutOfPlaceError, match="bench:begin"):
+        readme.put("nothing", "text")

@@ -1,0 +1,114 @@
+"""A report as JSON, and what is made of two."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+from reports import case, full_report, report, row
+
+from ringkernel.bench.compare import compare, different_machines
+from ringkernel.bench.model import SCHEMA, Report, ReportError, Series
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    full_report().save(path)
+    again = Report.load(path)
+    assert again == full_report()
+    assert again.row("latency", "p50").ratios == (8.0, 9.0)
+    assert json.loads(path.read_text(encoding="utf-8"))["schema"] == SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "no report of `ringkernel bench`"),
+        ('{"kind": "something"}', "no report of `ringkernel bench`"),
+        ('{"kind": "ringkernel-bench", "schema": 99}', "schema 99.*reads schema 1"),
+        ('{"kind": "ringkernel-bench", "schema": 1, "cases": 3}', "damaged"),
+        ('{"kind": "ringkernel-bench", "schema": 1, "cases": [{"name": 1}]}', "damaged"),
+    ],
+)
+def test_what_is_no_report_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "foreign.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ReportError, match=rf"foreign\.json: .*{reason}"):
+        Report.load(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"nowhere\.json: cannot be read"):
+        Report.load(tmp_path / "nowhere.json")
+
+
+def test_a_wrong_result_shows_in_row_case_and_report() -> None:
+    bad = dataclasses.replace(row(), ours=Series("ringkernel", "M/s", (), "the sum is 3"))
+    assert bad.wrong == "ringkernel: the sum is 3"
+    assert bad.ratios == ()
+    assert not case(bad).holds
+    assert not report(case(bad)).holds
+    assert not report(case(error="did not end")).holds
+    assert report().holds
+
+
+def test_an_unknown_row_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="no row 'x' of case 'map'"):
+        report().row("map", "x")
+
+
+def _change(old_values, new_values, **fields) -> str:
+    old, new = (report(case(row(ours=values, beside=[1.0] * 3, **fields))) for values in (old_values, new_values))
+    (difference,) = compare(old, new)
+    return difference.change
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "higher", "change"),
+    [
+        ([10.0, 10.0, 10.0], [10.4, 10.4, 10.4], True, "within noise"),  # less than 5 %
+        ([10.0, 10.0, 10.0], [9.6, 9.6, 9.6], True, "within noise"),
+        ([10.0, 10.0, 10.0], [11.0, 11.0, 11.0], True, "better"),
+        ([10.0, 10.0, 10.0], [9.0, 9.0, 9.0], True, "worse"),
+        ([10.0, 10.0, 10.0], [9.0, 9.0, 9.0], False, "better"),
+        ([6.0, 10.0, 14.0], [12.0, 12.0, 12.0], True, "within noise"),  # quartiles 8 and 12: 20 %
+        ([6.0, 10.0, 14.0], [12.1, 12.1, 12.1], True, "better"),
+    ],
+)
+def test_what_is_better_worse_or_noise(old, new, higher, change) -> None:
+    assert _change(old, new, higher_is_better=higher) == change
+
+
+def test_rows_are_compared_by_their_ratio_if_they_have_one() -> None:
+    old = report(case(row(ours=[10.0] * 3, beside=[10.0] * 3)))
+    new = report(case(row(ours=[30.0] * 3, beside=[30.0] * 3)))  # the machine was three times as fast
+    (difference,) = compare(old, new)
+    assert (difference.change, difference.what, difference.factor) == ("within noise", "ratio", 1.0)
+
+
+def test_an_inverted_ratio_is_better_when_it_grows() -> None:
+    fields = {"inverted": True, "higher_is_better": False}
+    old = report(case(row(ours=[2.0] * 3, beside=[10.0] * 3, **fields)))
+    new = report(case(row(ours=[1.0] * 3, beside=[10.0] * 3, **fields)))
+    assert [difference.change for difference in compare(old, new)] == ["better"]
+
+
+def test_rows_of_one_report_only() -> None:
+    old = report(case(row("both"), row("gone")), case(row("not run"), name="other"))
+    new = report(case(row("both"), row("new")))
+    assert [(d.figure, d.change) for d in compare(old, new)] == [
+        ("figure both", "within noise"),
+        ("figure new", "new"),
+        ("figure gone", "gone"),
+    ]
+    assert all(math.isnan(d.factor) for d in compare(old, new)[1:])
+
+
+def test_another_machine_is_named() -> None:
+    other = report(machine={**report().machine, "cpu": "Another"})
+    assert different_machines(report(), other) == ["cpu: A processor then, Another now"]
+    assert different_machines(report(), report()) == []

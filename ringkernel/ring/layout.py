@@ -61,8 +61,8 @@ RING_DTYPE, RING = _record(
 
 EDGE_DTYPE, EDGE = _record(
     "Edge",
-    # consumer: the next sequence to take
-    ("head",),
+    # consumer: the next sequence to take, and for `pop` its own copy of what may be taken
+    ("head", "bound"),
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_door_address"),

@@ -42,7 +42,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "door_address": "host",
     },
     "Edge": {
-        "head": "consumer",
+        **dict.fromkeys(("head", "bound"), "consumer"),
         "limit": "host",
         "closed": "host",
         "watch": "host",
@@ -66,9 +66,9 @@ WRITERS: dict[str, dict[str, str]] = {
     },
     "Party": {
         "inbox_address": "anyone",
-        **dict.fromkeys(("parked", "fd", "read_fd"), "shared"),
+        **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu"), "shared"),
         **dict.fromkeys(("stop", "min_patience", "max_patience"), "host"),
-        **dict.fromkeys(("hot_address", "n_hot", "turns", "current_address", "parks", "patience"), "worker"),
+        **dict.fromkeys(("hot_address", "n_hot", "turns", "current_address", "parks", "patience", "crowded"), "worker"),
     },
 }
 

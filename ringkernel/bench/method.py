@@ -38,10 +38,14 @@ def sized(cost_ns: Callable[[int], float], most: int, few: int, budget_ns: float
     Two threads that spin and have no core each take a thousand times as long: such a machine gets a short sample
     instead of a run without end. `cost_ns(count)` measures `count` of something and returns ns for each.
     """
-    few = min(few, most)
-    each = cost_ns(few)
-    fits = min(most, int(budget_ns / each)) if each > 0 else most
-    return cost_ns(fits) if fits > few else each
+    count = min(few, most)
+    each = cost_ns(count)
+    spent = count * each
+    while count < most and spent < budget_ns:  # one hiccup in a short try must not make for a short sample
+        count = min(most, max(2 * count, int((budget_ns - spent) / each)))
+        each = cost_ns(count)
+        spent += count * each
+    return each
 
 
 @dataclass(frozen=True)

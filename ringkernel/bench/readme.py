@@ -69,12 +69,7 @@ def section(report: Report, source: str) -> str:
         f"machine; the ratio says more."
     )
     lines = [where, "", "| what is timed | ringkernel | beside it | ratio | target |", "|---|---|---|---|---|"]
-    for line in LINES:
-        try:
-            row = report.row(line.case, line.key)
-        except KeyError:
-            continue
-        lines.append(_line(line, row))
+    lines += [_line(line, report.row(line.case, line.key)) for line in quoted(report)]
     explained = (
         "The ratio is ringkernel's figure by the other one; for round trips beside another library it says how many "
         "times as fast ringkernel is."
@@ -82,6 +77,18 @@ def section(report: Report, source: str) -> str:
     lines += ["", explained]
     lines += ["", *(f"- {warning}" for warning in report.warnings if not warning.startswith("noisy"))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def quoted(report: Report) -> list[Line]:
+    """The lines whose rows are in the report, and say what the line says: a cached launch had a cache."""
+    found = []
+    for line in LINES:
+        case = report.case(line.case)
+        if case is None or not any(row.key == line.key for row in case.rows):
+            continue
+        if line.case != "launch" or not case.notes:
+            found.append(line)
+    return found
 
 
 def _line(line: Line, row: Row) -> str:

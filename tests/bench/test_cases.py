@@ -64,6 +64,11 @@ def test_a_device_that_is_not_there_is_said_in_the_runtimes_words(capsys: pytest
     assert str(unavailable.value) in capsys.readouterr().err
 
 
+def test_figures_of_the_cpu_are_not_taken_for_another_devices() -> None:
+    with pytest.raises(ConfigurationError, match="launched on 'auto', but the cases measure only the CPU"):
+        runner.check_device("auto")
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reports import row
 
-from ringkernel.bench.method import WrongResultError, interleave, moved, order, spread_of
+from ringkernel.bench.method import WrongResultError, interleave, moved, order, sized, spread_of
 from ringkernel.bench.model import at_least, at_most
 
 
@@ -61,6 +61,26 @@ async def test_other_exceptions_are_not_a_result() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await interleave(1, {"broken": broken})
+
+
+@pytest.mark.parametrize(
+    ("costs_ns", "counts"),
+    [
+        ([1.0, 1.0], [10, 1000]),  # cheap: all of them
+        ([50.0, 50.0], [10, 30]),  # as many as fit into the rest of 2,000 ns
+        ([150.0, 2.0, 2.0], [10, 20, 230]),  # a hiccup in the short try
+        ([500.0], [10]),  # a short try that has taken it all
+    ],
+)
+def test_a_sample_is_as_long_as_the_budget_lets_it(costs_ns: list[float], counts: list[int]) -> None:
+    asked: list[int] = []
+
+    def cost_ns(count: int) -> float:
+        asked.append(count)
+        return costs_ns[len(asked) - 1]
+
+    assert sized(cost_ns, 1000, 10, budget_ns=2000.0) == costs_ns[-1]
+    assert asked == counts
 
 
 def test_spread() -> None:

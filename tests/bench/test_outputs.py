@@ -125,13 +125,13 @@ def test_the_readme_is_in_step_with_the_results_that_it_quotes() -> None:
     results = Report.load(ROOT / readme.RESULTS)
     assert readme.put(text, readme.section(results, readme.RESULTS.as_posix())) == text
     assert results.holds
-    quoted = [line for line in readme.LINES if _has(results, line.case, line.key)]
-    assert len(quoted) >= len(readme.LINES) - 2  # the machine may lack a compiler or a rival
+    assert len(readme.quoted(results)) >= len(readme.LINES) - 2  # the machine may lack a compiler or a rival
 
 
-def _has(results: Report, name: str, key: str) -> bool:
-    found = results.case(name)
-    return found is not None and any(line.key == key for line in found.rows)
+def test_a_launch_without_a_cache_is_not_quoted_as_a_cached_one() -> None:
+    launch = case(row("cached"), name="launch")
+    assert [line.key for line in readme.quoted(report(launch))] == ["cached"]
+    assert readme.quoted(report(dataclasses.replace(launch, notes=("there is no cache",)))) == []
 
 
 def test_the_section_is_put_between_its_comments(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "demo":
             return run_demo(limit=arguments.limit, queue_size=arguments.queue_size)
+        if arguments.command == "inspect":
+            return show_code(arguments.kernel, arguments.target, arguments.cc)
         return show_info(as_json=arguments.json)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that SIGINT ended
@@ -44,6 +46,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="show what ringkernel finds on this machine")
     info.add_argument("--json", action="store_true", help="print JSON")
+
+    inspect = commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU")
+    inspect.add_argument("kernel", metavar="MODULE:KERNEL", help="a module or a .py file, and a kernel in it")
+    inspect.add_argument(
+        "--target",
+        choices=("llvm", "asm", "ptx", "sass"),
+        default="asm",
+        help="llvm and asm: the span on this CPU; ptx and sass: the grid on a GPU (default: %(default)s)",
+    )
+    inspect.add_argument(
+        "--cc", type=capability, default=(9, 0), metavar="N.N", help="compute capability of the GPU (default: 9.0)"
+    )
     return parser
 
 
@@ -53,6 +67,14 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return number
+
+
+def capability(text: str) -> tuple[int, int]:
+    """Parse a compute capability."""
+    major, _, minor = text.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a compute capability such as 9.0")
+    return int(major), int(minor)
 
 
 def power_of_two(text: str) -> int:
@@ -77,6 +99,20 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
         return 2
 
 
+def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
+    """Print what a kernel is compiled to, or why it cannot be."""
+    from ringkernel.errors import RingKernelError
+    from ringkernel.inspecting import inspect
+
+    sys.path.insert(0, "")  # as for `python -m`
+    try:
+        print(inspect(kernel, target, cc))
+    except (RingKernelError, ImportError) as error:
+        print(f"ringkernel inspect: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 def show_info(*, as_json: bool) -> int:
     """Print what `machine()` finds, as text or as JSON."""
     facts = machine()
@@ -92,6 +128,27 @@ def show_info(*, as_json: bool) -> int:
     return 0
 
 
+def cuda_report() -> dict[str, object]:
+    """Collect what is there of CUDA, and what "auto" would choose."""
+    from ringkernel.devices.choosing import automatic
+    from ringkernel.devices.cuda_probe import cuda_facts
+
+    facts = cuda_facts()
+    device, reason = automatic(None)
+    gpus = [
+        f"{gpu.name} ({gpu.cc[0]}.{gpu.cc[1]}, {gpu.multiprocessors} multiprocessors): {gpu.problem or 'usable'}"
+        for gpu in facts.gpus
+    ]
+    return {
+        "cuda": facts.problem or ("the simulator" if facts.simulator else "yes"),
+        "cuda_driver": facts.driver or "none",
+        "cuda_simulator": "on" if facts.simulator else "off",
+        "gpus": gpus or "none",
+        "auto": f"{device}: {reason}",
+        **facts.packages,
+    }
+
+
 def machine() -> dict[str, object]:
     """Collect what a bug report should say about this machine; nothing is compiled or started."""
     import platform
@@ -105,7 +162,7 @@ def machine() -> dict[str, object]:
         "default_workers": max(1, cores - 1),
         "wake_mechanism": wake_mechanism(),
         "versions": {package: installed_version(package) for package in ("numba", "numpy", "llvmlite")},
-        "devices": {"cpu": "yes", "cuda": "not in this version"},
+        "devices": {"cpu": "yes", **cuda_report()},
     }
 
 

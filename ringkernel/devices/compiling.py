@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration import Declaration
 
+    from .grid_device import GridDevice
+
 T = TypeVar("T")
 
 _spans: dict[Any, Any] = {}
@@ -64,7 +66,7 @@ async def compiled_span(declaration: Declaration) -> Any:
 
     Raises `KernelCompileError`, at every call.
     """
-    spec = _spec(declaration)
+    spec = spec_of(declaration)
     key = (declaration.func, spec)
     if key in _spans:
         return _spans[key]
@@ -76,7 +78,32 @@ async def compiled_span(declaration: Declaration) -> Any:
     return span
 
 
-def _spec(declaration: Declaration) -> Any:
+_grids: dict[Any, Any] = {}
+
+
+async def compiled_grid(device: GridDevice, declaration: Declaration, span: Any) -> Any:
+    """What the device makes of a declaration: compiled once per device, function, types and options in this process.
+
+    Raises `KernelCompileError`, at every call.
+    """
+    key = (device.name, declaration.func, spec_of(declaration), declaration.block_size)
+    if key not in _grids:
+        _grids[key] = await in_thread(lambda: _compile_for(device, declaration, span))
+    return _grids[key]
+
+
+def _compile_for(device: GridDevice, declaration: Declaration, span: Any) -> Any:
+    try:
+        return device.compile(declaration, span)
+    except KernelCompileError:
+        raise
+    except Exception as error:
+        reason = f"it compiles for the CPU, but not for {device.name}: {_explain(declaration, error)}"
+        raise KernelCompileError(reason) from error
+
+
+def spec_of(declaration: Declaration) -> Any:
+    """What the declaration's handler is compiled for, as a `SpanTypes`."""
     from ringkernel.ring.span import SpanTypes
 
     assert declaration.input_type is not None
@@ -92,6 +119,11 @@ def _spec(declaration: Declaration) -> Any:
         max_outputs=declaration.max_outputs,
         check=declaration.check,
     )
+
+
+def compile_now(declaration: Declaration) -> Any:
+    """The declaration's span, compiled here and now. Raises `KernelCompileError`."""
+    return _compile(declaration, spec_of(declaration))
 
 
 def _compile(declaration: Declaration, spec: Any) -> Any:

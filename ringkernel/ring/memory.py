@@ -50,6 +50,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
+        self.grown: list[Bytes] = []  # the chunks that are its own; `chunks` also holds what was lent
         self._rest: Bytes = np.empty(0, np.uint8)
         self._free: defaultdict[int, list[Bytes]] = defaultdict(list)
 
@@ -69,6 +70,7 @@ class Arena:
     def _new_chunk(self, size: int) -> Bytes:
         chunk = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
         self.chunks.append(chunk)
+        self.grown.append(chunk)
         start = -int(chunk.ctypes.data) % LINE
         return chunk[start : start + size]
 

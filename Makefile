@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+CUDA_VENV ?= .venv-cuda
 ARGS   ?=
 
 BIN   := $(VENV)/bin
@@ -12,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint notebooks bench clean
+.PHONY: help demo test cuda grids gpu lint notebooks bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,19 @@ demo: $(STAMP)-demo  ## Run a year of flights through four compiled kernels
 
 test: $(STAMP)-test  ## Run the tests
 	$(BIN)/python -m pytest --ignore tests/test_notebooks.py $(ARGS)
+
+grids: $(STAMP)-test  ## Run the tests of kernels with grids, as threads of this CPU
+	$(BIN)/python -m pytest --grids tests/test_contract.py tests/test_compiled_kernels.py tests/test_connect.py \
+	    tests/test_map.py $(ARGS)
+
+cuda:  ## Run the CUDA tests, which need no GPU: PTX, and the simulator
+	$(MAKE) VENV=$(CUDA_VENV) $(CUDA_VENV)/.stamp-cuda
+	$(CUDA_VENV)/bin/python -m pytest tests/cuda $(ARGS)
+	NUMBA_ENABLE_CUDASIM=1 $(CUDA_VENV)/bin/python -m pytest tests/cuda $(ARGS)
+
+gpu:  ## Test and measure on a GPU; results go to benchmarks/results
+	$(MAKE) VENV=$(CUDA_VENV) $(CUDA_VENV)/.stamp-cuda
+	$(CUDA_VENV)/bin/python benchmarks/gpu.py $(ARGS)
 
 lint: $(STAMP)-lint  ## Check style, types and layers
 	$(BIN)/ruff check
@@ -37,13 +51,14 @@ bench: $(STAMP)-bench  ## Run the quick benchmark
 	$(BIN)/ringkernel bench --quick $(ARGS)
 
 clean:  ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) build dist .coverage
+	rm -rf $(VENV) $(CUDA_VENV) build dist .coverage
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ringkernel tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # One stamp per set of requirements: a second run installs nothing until pyproject.toml changes.
 $(STAMP)-demo:      REQUIRES = -e ".[demo]"
 $(STAMP)-test:      REQUIRES = -e . --group test
+$(STAMP)-cuda:      REQUIRES = -e ".[cuda]" --group cuda
 $(STAMP)-lint:      REQUIRES = -e . --group lint
 $(STAMP)-notebooks: REQUIRES = -e ".[demo,notebook]" --group test
 $(STAMP)-bench:     REQUIRES = -e . --group bench

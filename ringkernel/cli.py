@@ -1,4 +1,4 @@
-"""The console script: `ringkernel demo`, `bench`, `info` and `cache`.
+"""The console script: `ringkernel demo`, `bench`, `info`, `inspect` and `cache`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -13,7 +13,7 @@ from ringkernel._version import __version__
 from ringkernel.bench.cli import add_arguments as add_bench_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ringkernel.cache.store import Store
 
@@ -28,14 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the console script and return its exit code: 0 is success, 2 a wrong call or a missing extra."""
     arguments = build_parser().parse_args(argv)
     try:
-        if arguments.command == "demo":
-            return run_demo(limit=arguments.limit, queue_size=arguments.queue_size)
-        if arguments.command == "cache":
-            act = clear_cache if arguments.action == "clear" else show_cache
-            return act(as_json=arguments.json)
-        if arguments.command == "bench":
-            return run_bench(arguments)
-        return show_info(as_json=arguments.json)
+        act: Callable[[argparse.Namespace], int] = arguments.act
+        return act(arguments)
     except KeyboardInterrupt:
         return 130  # what a shell reports for a program that SIGINT ended
     except CacheAccessError as error:
@@ -62,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="messages that each queue holds, a power of two (default: %(default)s)",
     )
 
-    add_bench_arguments(commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives"))
+    bench = commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives")
+    add_bench_arguments(bench)
 
     info = commands.add_parser("info", help="show what ringkernel finds on this machine")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -72,6 +67,24 @@ def build_parser() -> argparse.ArgumentParser:
         "action", nargs="?", choices=("info", "clear"), default="info", help="what to do (default: %(default)s)"
     )
     cache.add_argument("--json", action="store_true", help="print JSON")
+    inspect = commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU")
+    inspect.add_argument("kernel", metavar="MODULE:KERNEL", help="a module or a .py file, and a kernel in it")
+    inspect.add_argument(
+        "--target",
+        choices=("llvm", "asm", "ptx", "sass"),
+        default="asm",
+        help="llvm and asm: the span on this CPU; ptx and sass: the grid on a GPU (default: %(default)s)",
+    )
+    inspect.add_argument(
+        "--cc", type=capability, default=(9, 0), metavar="N.N", help="compute capability of the GPU (default: 9.0)"
+    )
+    demo.set_defaults(act=lambda chosen: run_demo(limit=chosen.limit, queue_size=chosen.queue_size))
+    bench.set_defaults(act=run_bench)
+    info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
+    inspect.set_defaults(act=lambda chosen: show_code(chosen.kernel, chosen.target, chosen.cc))
+    cache.set_defaults(
+        act=lambda chosen: (clear_cache if chosen.action == "clear" else show_cache)(as_json=chosen.json)
+    )
     return parser
 
 
@@ -81,6 +94,14 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return number
+
+
+def capability(text: str) -> tuple[int, int]:
+    """Parse a compute capability."""
+    major, _, minor = text.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a compute capability such as 9.0")
+    return int(major), int(minor)
 
 
 def power_of_two(text: str) -> int:
@@ -112,6 +133,20 @@ def run_bench(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
+    """Print what a kernel is compiled to, or why it cannot be."""
+    from ringkernel.errors import RingKernelError
+    from ringkernel.inspecting import inspect
+
+    sys.path.insert(0, "")  # as for `python -m`
+    try:
+        print(inspect(kernel, target, cc))
+    except (RingKernelError, ImportError) as error:
+        print(f"ringkernel inspect: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 def show_info(*, as_json: bool) -> int:
     """Print what `machine()` finds, as text or as JSON."""
     return show(machine(), as_json=as_json)
@@ -136,6 +171,27 @@ def show(facts: Mapping[str, object], *, as_json: bool) -> int:
     return 0
 
 
+def cuda_report() -> dict[str, object]:
+    """Collect what is there of CUDA, and what "auto" would choose."""
+    from ringkernel.devices.choosing import automatic
+    from ringkernel.devices.cuda_probe import cuda_facts
+
+    facts = cuda_facts()
+    device, reason = automatic(None)
+    gpus = [
+        f"{gpu.name} ({gpu.cc[0]}.{gpu.cc[1]}, {gpu.multiprocessors} multiprocessors): {gpu.problem or 'usable'}"
+        for gpu in facts.gpus
+    ]
+    return {
+        "cuda": facts.problem or ("the simulator" if facts.simulator else "yes"),
+        "cuda_driver": facts.driver or "none",
+        "cuda_simulator": "on" if facts.simulator else "off",
+        "gpus": gpus or "none",
+        "auto": f"{device}: {reason}",
+        **facts.packages,
+    }
+
+
 def machine() -> dict[str, object]:
     """Collect what a bug report should say about this machine; nothing is compiled or started."""
     import platform
@@ -149,7 +205,7 @@ def machine() -> dict[str, object]:
         "default_workers": max(1, cores - 1),
         "wake_mechanism": wake_mechanism(),
         "versions": {package: installed_version(package) for package in ("numba", "numpy", "llvmlite")},
-        "devices": {"cpu": "yes", "cuda": "not in this version"},
+        "devices": {"cpu": "yes", **cuda_report()},
         "cache": cache_usage(),
     }
 

@@ -16,6 +16,7 @@ from .messages import MessageType
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_QUEUE_SIZE = 4096
+DEFAULT_BLOCK_SIZE = 128
 MAX_QUEUE_SIZE = 2**30
 _ATTRIBUTE = "__ring_kernel__"
 _registry: dict[str, Declaration] = {}
@@ -37,6 +38,7 @@ class Declaration:
     max_outputs: int
     check: bool
     zeroed: bool
+    block_size: int
 
     @property
     def is_coroutine(self) -> bool:
@@ -68,6 +70,7 @@ class _Options:
     max_outputs: int = 1
     check: bool = True
     zeroed: bool = True
+    block_size: int = DEFAULT_BLOCK_SIZE
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -82,6 +85,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     max_outputs: int = 1,
     check: bool = True,
     zeroed: bool = True,
+    block_size: int = DEFAULT_BLOCK_SIZE,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
@@ -106,6 +110,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
         zeroed: `out` is zero before each call. False saves writing every output twice, up to half the time of a handler
             that fills a large record; what it leaves out is then what the slot happened to hold.
+        block_size: on CUDA, the threads that share the messages of a handler without state, a multiple of 32 from 32
+            to 1024.
 
     Raises:
         MessageTypeError: a type that is none, or a plain function without `input_type`.
@@ -114,7 +120,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     if not isinstance(kernel_id, str) or not kernel_id:
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
-    options = _Options(input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed)
+    options = _Options(
+        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size
+    )
 
     def decorate(func: F) -> F:
         declaration = _declare(func, kernel_id, options)
@@ -181,6 +189,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         options.max_outputs,
         options.check,
         options.zeroed,
+        check_block_size(options.block_size),
     )
 
 
@@ -230,6 +239,13 @@ def _check_outputs_fit(kernel_id: str, max_outputs: int, size: int) -> None:
         raise ConfigurationError(
             f"kernel {kernel_id!r}: max_outputs={max_outputs} does not fit into a queue of {size}; enlarge queue_size"
         )
+
+
+def check_block_size(size: Any) -> int:
+    """Threads of a block. Raises `ConfigurationError`."""
+    if isinstance(size, int) and not isinstance(size, bool) and size in range(32, 1025, 32):
+        return size
+    raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
 
 
 def check_device(device: Any) -> str:

@@ -21,7 +21,34 @@ os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--grids", action="store_true", help='"auto" means grids, which run as threads of this CPU')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--grids"):
+        items[:] = [item for item in items if item.get_closest_marker("workers") is None]
+
+
+@pytest.fixture(autouse=True)
+def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With `--grids`, compiled kernels run as grids wherever they can."""
+    if not request.config.getoption("--grids"):
+        yield
+        return
+    from thread_device import ThreadDevice
+
+    from ringkernel.devices import choosing
+
+    device = ThreadDevice()
+    monkeypatch.setattr(choosing, "_opened", {device.name: device})
+    monkeypatch.setattr(choosing, "automatic", lambda declared: ("cpu" if declared.batch else device.name, "a test"))
+    yield
+    device.join()
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "workers: about CPU workers, so left out with --grids")
     config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
 
 

@@ -60,6 +60,14 @@ async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> a
     return task
 
 
+def live_state(runtime: RingKernelRuntime, kernel_id: str) -> Any:
+    """The state record that a running kernel works on, for handlers that wait for the test."""
+    engine = runtime.kernels[kernel_id].engine
+    home = engine._state_view
+    memory = getattr(engine, "_memory", None)
+    return (memory[0].region.view(home.dtype) if memory else home)[0]
+
+
 def drain(runtime: RingKernelRuntime, kernel_id: str) -> list[Any]:
     """All outputs that wait, without waiting for more."""
     outputs: list[Any] = []

@@ -519,7 +519,7 @@ def handler(msg, out):
         for span in spans:
             emitted, index, info = run(span, [1.0, bad, 2.0])
             assert (emitted, index) == ([1.0], 1)
-            described.append(failure._described(info))
+            described.append(failure.described(info))
         assert described[0] == described[1]
         assert described[1][0] is expected[0]
         assert described[1][1] in (expected[1], ())

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from helpers import check_books, drain, eventually, turns, within
+from helpers import check_books, drain, eventually, live_state, turns, within
 
 from ringkernel import (
     ConfigurationError,
@@ -80,7 +80,7 @@ async def start(runtime: RingKernelRuntime, kernel_id: str, func: Any, **options
 async def enter_gate(runtime: RingKernelRuntime, kernel_id: str = "k", messages: int = 1) -> Any:
     """A gated kernel that stands in its first message. Its live state, which the test may write to."""
     await start(runtime, kernel_id, gated)
-    gate = runtime.kernels[kernel_id].engine._state_view[0]
+    gate = live_state(runtime, kernel_id)
     await runtime.send_batch(kernel_id, np.arange(messages))
     await eventually(lambda: gate["entered"] == 1)
     return gate
@@ -183,7 +183,7 @@ async def test_a_sender_that_waits_is_let_in_when_a_pause_leaves_room(runtime):
     await runtime.launch("k", gated, queue_size=8)
     await runtime.send_batch("k", np.arange(8))
     await runtime.activate("k")
-    gate = runtime.kernels["k"].engine._state_view[0]
+    gate = live_state(runtime, "k")
     await eventually(lambda: gate["entered"] == 1)
     sending = asyncio.create_task(runtime.send("k", 8))
     pausing = asyncio.create_task(runtime.deactivate("k"))
@@ -364,6 +364,7 @@ async def test_a_slow_kernel_does_not_hold_up_a_fast_one_on_the_same_worker(runt
     assert runtime.kernels["slow"].error is None
 
 
+@pytest.mark.workers
 async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(runtime, caplog):
     before = worker_threads()
     for name in ("left", "right"):
@@ -408,7 +409,7 @@ async def test_a_stuck_stage_is_cut_out_of_its_chain(runtime):
         await runtime.launch(name, func, queue_size=8)
     runtime.connect("source", "stuck")
     runtime.connect("source", "beside")
-    gate = runtime.kernels["stuck"].engine._state_view[0]
+    gate = live_state(runtime, "stuck")
     for name in ("source", "stuck", "beside"):
         await runtime.activate(name)
     sending = asyncio.create_task(runtime.send_batch("source", np.arange(40)))
@@ -430,6 +431,7 @@ async def test_a_stuck_stage_is_cut_out_of_its_chain(runtime):
     assert runtime.statistics("stuck") == counts
 
 
+@pytest.mark.workers
 async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(runtime, monkeypatch):
     monkeypatch.setattr(workers_module, "HOLD_S", 1_000.0)  # the monitor does not come to the rescue
     await start(runtime, "innocent", echo)
@@ -443,6 +445,7 @@ async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(runtime, 
     assert await within(runtime.receive("stuck")) == 0
 
 
+@pytest.mark.workers
 async def test_two_stuck_handlers_do_not_stop_a_third_kernel(runtime):
     gates = [await enter_gate(runtime, name) for name in ("one", "two")]
     await start(runtime, "third", echo)
@@ -456,6 +459,7 @@ async def test_two_stuck_handlers_do_not_stop_a_third_kernel(runtime):
     await check_alive(runtime, "third")
 
 
+@pytest.mark.workers
 async def test_threads_do_not_pile_up(runtime):
     """A worker that a slow kernel kept for itself ends with it."""
     await start(runtime, "other", echo)
@@ -1059,6 +1063,7 @@ async def test_a_plain_function_without_types_is_refused(runtime):
         runtime.get_state("ft_plain")
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 async def test_a_device_that_is_not_there_is_refused(runtime, device):
     with pytest.raises(DeviceUnavailableError, match=f"'k'.*{device}"):
@@ -1346,6 +1351,7 @@ def test_a_fork_may_make_a_runtime_of_its_own(tmp_path):
     assert (run.stdout.strip(), run.returncode) == ("done", 0), run.stderr
 
 
+@pytest.mark.workers
 async def test_an_activation_that_no_worker_answers_is_given_up(runtime, monkeypatch):
     """It must not wait for ever, and leaves the kernel as it was."""
     from ringkernel.devices import compiled, workers

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import check_books, drain, eventually, turns, within
+from helpers import check_books, drain, eventually, live_state, turns, within
 
 from ringkernel import (
     ConfigurationError,
@@ -115,7 +115,7 @@ def gated(msg, out, state):
 
 def gate_of(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The live state of a gated kernel: the test writes to it while the handler stands in it."""
-    return runtime.kernels[kernel_id].engine._state_view[0]
+    return live_state(runtime, kernel_id)
 
 
 async def start(runtime: RingKernelRuntime, *kernels: tuple[str, Any], queue_size: int = 1024) -> None:

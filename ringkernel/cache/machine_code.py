@@ -59,6 +59,9 @@ class LoadedProgram:
         self._engine = codegen._engine
         self._names = program.names
 
+    def __contains__(self, label: str) -> bool:
+        return label in self._names
+
     def address(self, label: str) -> int:
         """Where a function is."""
         return int(self._engine.get_function_address(self._names[label]))

@@ -30,7 +30,7 @@ from ringkernel.ring.layout import (
 from ringkernel.ring.typed import TypedEdge, TypedRing
 
 from .engine import Engine, Ledger
-from .failure import failure_of
+from .failure import described, failure_of
 from .queues import Edge, Inlet, Outlet
 from .workers import Eviction
 
@@ -57,6 +57,7 @@ class CompiledEngine(Engine):
     """Runs a compiled kernel on a worker. The token is the worker's while `seat` is set."""
 
     device = "cpu"
+    lends = True
     output: TypedRing | None
     __slots__ = (
         "_answer",
@@ -435,17 +436,24 @@ class CompiledEngine(Engine):
                 break
         return copy[0]
 
+    def _ns_of(self, ticks: int) -> int:
+        return self._party.clock.ns_of(ticks)
+
+    def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+        """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
+        return described(number)
+
     def ledger(self) -> Ledger:
-        block, clock = self.snapshot(), self._party.clock
+        block = self.snapshot()
         histogram = tuple(
-            (clock.ns_of(2**i), int(count)) for i, count in enumerate(block["histogram"].tolist()) if count
+            (self._ns_of(2**i), int(count)) for i, count in enumerate(block["histogram"].tolist()) if count
         )
         return Ledger(
             processed=int(block["processed"]),
             failed=int(block["failed"]),
             in_flight=self.in_flight or (0 if self.seat is None else int(block["in_flight"])),
             dropped=int(block["dropped"]),
-            busy_s=clock.ns_of(int(block["busy_ticks"])) / 1e9,
+            busy_s=self._ns_of(int(block["busy_ticks"])) / 1e9,
             turns=int(block["turns"]),
             peak_input=int(block["peak_input"]),
             peak_output=int(block["peak_output"]),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration import Declaration
 
+    from .grid_device import GridDevice
+
 T = TypeVar("T")
 
 _spans: dict[Any, Any] = {}
@@ -71,19 +73,44 @@ async def compiled_span(declaration: Declaration) -> Any:
 
     Raises `KernelCompileError`, at every call.
     """
-    spec = _spec(declaration)
+    spec = spec_of(declaration)
     key = (declaration.func, spec)
     if key in _spans:
         return _spans[key]
     here = (asyncio.get_running_loop(), key)
     if here not in _pending:
-        _pending[here] = asyncio.ensure_future(in_thread(lambda: _compile(declaration, spec)))
+        _pending[here] = asyncio.ensure_future(in_thread(lambda: _find(declaration, spec)))
         _pending[here].add_done_callback(lambda _: _pending.pop(here, None))
     _spans[key] = span = await asyncio.shield(_pending[here])
     return span
 
 
-def _spec(declaration: Declaration) -> Any:
+_grids: dict[Any, Any] = {}
+
+
+async def compiled_grid(device: GridDevice, declaration: Declaration, span: Any) -> Any:
+    """What the device makes of a declaration: compiled once per device, function, types and options in this process.
+
+    Raises `KernelCompileError`, at every call.
+    """
+    key = (device.name, declaration.func, spec_of(declaration), declaration.block_size)
+    if key not in _grids:
+        _grids[key] = await in_thread(lambda: _compile_for(device, declaration, span))
+    return _grids[key]
+
+
+def _compile_for(device: GridDevice, declaration: Declaration, span: Any) -> Any:
+    try:
+        return device.compile(declaration, span)
+    except KernelCompileError:
+        raise
+    except Exception as error:
+        reason = f"it compiles for the CPU, but not for {device.name}: {_explain(declaration, error)}"
+        raise KernelCompileError(reason) from error
+
+
+def spec_of(declaration: Declaration) -> Any:
+    """What the declaration's handler is compiled for, as a `SpanTypes`."""
     from ringkernel.ring.span_types import SpanTypes
 
     assert declaration.input_type is not None
@@ -102,12 +129,24 @@ def _spec(declaration: Declaration) -> Any:
     )
 
 
-def _compile(declaration: Declaration, spec: Any) -> Any:
+def compile_now(declaration: Declaration) -> Any:
+    """The declaration's span, compiled here and now, whatever the cache holds. Raises `KernelCompileError`."""
+    from ringkernel.ring.span import compile_span
+
+    return _compile(declaration, spec_of(declaration), compile_span)
+
+
+def _find(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.ring.span_cache import find_span
+
+    return _compile(declaration, spec, find_span)
+
+
+def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:
     from ringkernel.ring.span_types import HandlerError
 
     try:
-        return find_span(declaration.func, spec)
+        return make(declaration.func, spec)
     except ConfigurationError:
         raise
     except HandlerError as error:

@@ -47,6 +47,8 @@ class Engine(ABC):
     """
 
     device: str
+    reaches_arena_only = False  # whether an array that it is lent has to be in the arena
+    lends = False  # whether its rings can be exchanged for an array in place, see `mapping.py`
     outlet: Outlet
     inlet: Inlet
     output: Ring | None

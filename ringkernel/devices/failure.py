@@ -42,7 +42,7 @@ async def failure_of(engine: CompiledEngine) -> BaseException:
     declaration = engine.declaration
     assert declaration.input_type is not None
     shown = declaration.input_type.from_record(messages) if not declaration.batch else messages
-    kind, arguments = _described(int(block["fault_info_address"]))
+    kind, arguments = engine.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
     if kind is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
@@ -62,7 +62,7 @@ async def failure_of(engine: CompiledEngine) -> BaseException:
     return error
 
 
-def _described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+def described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
     """Class and static arguments of the exception that numba describes at this address."""
     if address == 0:
         return None, ()
@@ -110,16 +110,17 @@ async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
 def _arguments(engine: CompiledEngine, messages: Any) -> list[Any]:
     declaration = engine.declaration
     scalar_call = not declaration.batch
-    arguments = [_given(messages, scalar_call)]
+    arguments = [given(messages, one=scalar_call)]
     if declaration.output_type is not None:
         outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
-        arguments.append(_given(outs, scalar_call))
+        arguments.append(given(outs, one=scalar_call))
     if declaration.state is not None:
-        arguments.append(_given(engine.state_copy(), declaration.state_type is not None))
+        arguments.append(given(engine.state_copy(), one=declaration.state_type is not None))
     return arguments
 
 
-def _given(records: Any, one: bool) -> Any:
+def given(records: Any, *, one: bool) -> Any:
+    """Records as a handler sees them; the first of them if it sees `one`."""
     if one:
         return _RecordView(records[0])
     return _ArrayView(records) if records.dtype.fields is not None else records

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
+    from .grid_pool import GridPool
     from .pacing import Pacer
     from .party import LoopParty
     from .workers import WorkerPool
@@ -29,6 +30,7 @@ class Host:
         self.workers = default_workers() if workers is None else workers
         self._party: LoopParty | None = None
         self._pool: WorkerPool | None = None
+        self._grids: GridPool | None = None
 
     @property
     def party(self) -> LoopParty:
@@ -48,10 +50,26 @@ class Host:
             self._pool = WorkerPool(self.party, self.workers)
         return self._pool
 
+    @property
+    def grids(self) -> GridPool:
+        """The grids on other devices."""
+        if self._grids is None:
+            from .grid_pool import GridPool
+
+            self._grids = GridPool(self.party)
+        return self._grids
+
     def woke(self) -> None:
         """A worker was woken: let the monitor look after it."""
         if self._pool is not None:
             self._pool.watch()
+
+    async def prepare_grids(self) -> None:
+        """Compile what grids need on this side, in a thread of its own."""
+        from . import compiling
+        from .grid_pool import compiled_watcher
+
+        await compiling.in_thread(compiled_watcher)
 
     async def prepare(self, *, workers: bool) -> None:
         """Import and compile what typed rings and, with `workers`, compiled kernels need, in a thread of its own."""
@@ -62,8 +80,9 @@ class Host:
 
     def close(self) -> None:
         """End the threads, and stop listening."""
-        if self._pool is not None:
-            self._pool.stop()
+        for pool in (self._grids, self._pool):
+            if pool is not None:
+                pool.stop()
         if self._party is not None:
             self._party.close()
 

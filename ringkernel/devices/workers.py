@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ringkernel.ring.descriptor import Waker, new_waker
 from ringkernel.ring.entries import EntryPoint, entries
@@ -87,7 +88,7 @@ class Worker:
         self.number = number
         self.region = party.arena.allocate(PARTY_DTYPE.itemsize)
         self.address = self.region.address
-        self._scratch = np.zeros(1, np.int64)
+        self._scratch = pool.scratch()
         self.waker: Waker = new_waker(blocking=True)
         record = self.region.view(PARTY_DTYPE)[0]
         record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
@@ -98,7 +99,7 @@ class Worker:
         self._seen_turns = -1
         self._seen_at = 0.0
         self._busy_checks = 0
-        loop = compiled_loop()
+        loop = pool.loop()
         # the frame of the thread keeps alive whatever compiled code may touch, also while the interpreter exits
         keepalive = (party.arena.chunks, pool.keepalive, self._scratch, loop)
         self.thread = threading.Thread(
@@ -158,6 +159,14 @@ class WorkerPool:
         self._pid = os.getpid()
         _pools.add(self)
 
+    def loop(self) -> Any:
+        """What the threads run."""
+        return compiled_loop()
+
+    def scratch(self) -> npt.NDArray[np.int64]:
+        """Words of a thread's own, for its sleep."""
+        return np.zeros(1, np.int64)
+
     # --- seats -----------------------------------------------------------------------------------------------
 
     def seat(self, block: int, span_address: int, door: int, beside: Worker | None = None) -> Seat:
@@ -166,7 +175,9 @@ class WorkerPool:
         return self._seat_on(worker or self._least_loaded(), block, span_address, door)
 
     def _seat_on(self, worker: Worker, block: int, span_address: int, door: int) -> Seat:
-        address = self._new_seat_address()
+        return self._take_seat(self._new_seat_address(), worker, block, span_address, door)
+
+    def _take_seat(self, address: int, worker: Worker, block: int, span_address: int, door: int) -> Seat:
         write = self.api.write_word
         write(address + SEAT.owner, FREE)
         write(address + SEAT.state, RUNG)

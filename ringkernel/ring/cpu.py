@@ -16,7 +16,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import ops
+from . import ops, turn
 from .descriptor import WAKE_MECHANISM
 from .specialize import Specializer
 
@@ -158,8 +158,11 @@ def _copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
 
 _libc_read = types.ExternalFunction("read", types.intp(types.intc, types.intp, types.intp))
 _libc_write = types.ExternalFunction("write", types.intp(types.intc, types.intp, types.intp))
+_libc_poll = types.ExternalFunction("poll", types.intc(types.intp, types.uint64, types.intc))
 _libc_usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
+_libc_sched_yield = types.ExternalFunction("sched_yield", types.intc())
 _store_plain = _store("monotonic")
+_SHORTEST_SLEEP_NS = 5_000
 
 
 def _sleep_on_descriptor(descriptor: int, scratch: int) -> None:
@@ -191,8 +194,53 @@ def _no_cpu() -> int:
     return -1
 
 
+def _yield_or_sleep(ns: int) -> None:
+    if ns < _SHORTEST_SLEEP_NS:
+        _libc_sched_yield()
+    else:
+        _libc_usleep(ns // 1000)
+
+
+def _identity(value: int) -> int:
+    return value
+
+
+def _nothing() -> None:
+    return
+
+
+def _zero() -> int:
+    return 0
+
+
 def _jit(function: Callable[..., Any]) -> Any:
     return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _peek(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0]))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _poke(typingctx: Any, address: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _zero_bytes(typingctx: Any, address: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        cgutils.memset(builder, builder.inttoptr(args[0], _I8P), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @functools.cache
@@ -212,10 +260,65 @@ def specializer(timed: bool) -> Specializer:
         ops.this_cpu: _jit(_cpu_of_this_thread if sys.platform == "linux" else _no_cpu),
         ops.call_span: _call_span,
         ops.copy_bytes: _copy_bytes,
+        ops.peek: _peek,
+        ops.poke: _poke,
+        ops.zero_bytes: _zero_bytes,
+        ops.fence_acquire: _fence("acquire"),
+        ops.nap: _jit(_yield_or_sleep),
         ops.sleep_on: _jit(_sleep_a_little if timed else _sleep_on_descriptor),
         ops.wake: _jit(_wake_nobody if timed else _wake_descriptor),
     }
     return Specializer(_jit, replacements)
+
+
+def grid_operations() -> dict[Any, Any]:
+    """The operations of a grid of one thread on this CPU, for tests of what grids do; see `desk.py`."""
+    return {
+        ops.load: _load("monotonic"),
+        ops.load_acquire: _load("acquire"),
+        ops.store: _store("monotonic"),
+        ops.store_release: _store("release"),
+        ops.fence_release: _fence("release"),
+        ops.fence_acquire: _fence("acquire"),
+        ops.peek: _peek,
+        ops.poke: _poke,
+        ops.spin_hint: _spin_hint,
+        ops.ticks: _cycle_counter if IS_X86 else _jit(_monotonic_ns),
+        ops.copy_bytes: _copy_bytes,
+        ops.zero_bytes: _zero_bytes,
+        ops.nap: _jit(_yield_or_sleep),
+        ops.thread_index: _jit(_zero),
+        ops.barrier: _jit(_nothing),
+        ops.call_span: _call_span,
+        ops.desk_memory: _jit(_identity),
+    }
+
+
+def _sleep_beating(descriptor: int, scratch: int) -> None:
+    """Sleep on a descriptor, and let a word go up meanwhile. `scratch`: a buffer, the word's address, a pollfd."""
+    beat = _load_plain(scratch + 8)
+    readable = 0
+    while readable <= 0:
+        _store_plain(beat, _load_plain(beat) + 1)
+        _store_plain(scratch + 16, descriptor | (1 << 32))  # the descriptor, POLLIN
+        readable = _libc_poll(scratch + 16, 1, 100)
+    _libc_read(descriptor, scratch, 8)
+
+
+def _sleep_a_little_beating(descriptor: int, scratch: int) -> None:
+    beat = _load_plain(scratch + 8)
+    _store_plain(beat, _load_plain(beat) + 1)
+    _libc_usleep(500)
+
+
+def compile_watcher(loop: Callable[..., Any], watch: Callable[..., Any], rest: Callable[..., Any]) -> Any:
+    """The worker loop with `watch` and `rest` for `turn` and `rest`, and a sleep that gives a sign of life."""
+    differing = (turn.turn, turn.rest, ops.sleep_on)
+    watcher = Specializer(_jit, parent=specializer(TIMED_SLEEP), differing=differing)
+    watcher.stand_in(turn.turn, watcher(watch))
+    watcher.stand_in(turn.rest, watcher(rest))
+    watcher.stand_in(ops.sleep_on, _jit(_sleep_a_little_beating if TIMED_SLEEP else _sleep_beating))
+    return _overload(watcher.rebind(loop), 2, nogil=True).entry_point
 
 
 def compile_entry(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
@@ -229,7 +332,10 @@ def compile_entry(function: Callable[..., Any], n_arguments: int, *, nogil: bool
 
 def compile_overload(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
     """What numba knows of such a function: its `entry_point`, its `library` and the names in there."""
-    bound = specializer(TIMED_SLEEP).rebind(function)
+    return _overload(specializer(TIMED_SLEEP).rebind(function), n_arguments, nogil=nogil)
+
+
+def _overload(bound: Callable[..., Any], n_arguments: int, *, nogil: bool) -> Any:
     signature = types.int64(*[types.int64] * n_arguments)
     dispatcher = njit(signature, error_model="numpy", nogil=nogil, no_cfunc_wrapper=True)(bound)
     return dispatcher.overloads[dispatcher.signatures[0]]

@@ -25,7 +25,7 @@ LAYOUT_VERSION = 1
 HISTOGRAM_BUCKETS = 64
 
 
-def _record(name: str, *lines: tuple[str, ...]) -> tuple[np.dtype[Any], Any]:
+def record(name: str, *lines: tuple[str, ...]) -> tuple[np.dtype[Any], Any]:
     """A record of 128-byte lines: its dtype, and a named tuple of the byte offset of each field.
 
     A field written as `"name:64"` is an array of 64 words and may run over several lines.
@@ -45,7 +45,7 @@ def _record(name: str, *lines: tuple[str, ...]) -> tuple[np.dtype[Any], Any]:
     return dtype, offset_of(*offsets)
 
 
-RING_DTYPE, RING = _record(
+RING_DTYPE, RING = record(
     "Ring",
     # producer: `tail` is the next sequence to publish; `wanted` the sequence that the slowest consumer has to reach
     # before a producer that waits for room should be woken
@@ -59,7 +59,7 @@ RING_DTYPE, RING = _record(
     ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open"),
 )
 
-EDGE_DTYPE, EDGE = _record(
+EDGE_DTYPE, EDGE = record(
     "Edge",
     # consumer: the next sequence to take, and for `pop` its own copy of what may be taken
     ("head", "bound"),
@@ -70,7 +70,7 @@ EDGE_DTYPE, EDGE = _record(
     ("ring", "door_address"),
 )
 
-BLOCK_DTYPE, BLOCK = _record(
+BLOCK_DTYPE, BLOCK = record(
     "Block",
     # host, while it holds the token: what the kernel is
     (
@@ -88,8 +88,9 @@ BLOCK_DTYPE, BLOCK = _record(
     ),
     # host, at any time
     ("command", "epoch"),
-    # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room
-    ("status", "echo", "blocked", "state_version"),
+    # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room; `answers`
+    # counts them where nobody can ring, and somebody watches
+    ("status", "echo", "blocked", "state_version", "answers"),
     # poller: the ledger, between two even values of `ledger_version`
     (
         "ledger_version",
@@ -110,14 +111,14 @@ BLOCK_DTYPE, BLOCK = _record(
     (f"histogram:{HISTOGRAM_BUCKETS}",),
 )
 
-BELL_DTYPE, BELL = _record(
+BELL_DTYPE, BELL = record(
     "Bell",
     # `door` holds the address of the bell that is to be rung; a fixed bell is behind its own door. `standing`: armed
     # again as soon as it has been collected
     ("state", "next_address", "party_address", "tag", "door", "standing"),
 )
 
-SEAT_DTYPE, SEAT = _record(
+SEAT_DTYPE, SEAT = record(
     "Seat",
     # the first words as in a bell; `owner`, which the worker and the supervisor change by compare-and-swap only
     ("state", "next_address", "party_address", "owner"),
@@ -127,7 +128,7 @@ SEAT_DTYPE, SEAT = _record(
     ("block_address",),
 )
 
-PARTY_DTYPE, PARTY = _record(
+PARTY_DTYPE, PARTY = record(
     "Party",
     # anyone: bells that were rung, newest first
     ("inbox_address",),
@@ -145,5 +146,6 @@ ARMED, RUNG, QUIET = 0, 1, 2
 FREE, CLAIMED, COMMIT, REVOKED, GONE = 0, 1, 2, 3, 4
 # block.status; a coroutine kernel has no block, so these are the states that a poller can be in
 STATUS_IDLE, STATUS_ACTIVE, STATUS_DEACTIVATED, STATUS_TERMINATING, STATUS_TERMINATED, STATUS_FAILED = range(6)
+STATUS_DESERTED = 6  # a grid has ended by itself, since its host gave no sign of life
 # block.command
 COMMAND_NONE, COMMAND_RUN, COMMAND_PAUSE, COMMAND_DRAIN, COMMAND_STOP = range(5)

@@ -57,6 +57,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
+        self.grown: list[Bytes] = []  # the chunks that are its own; `chunks` also holds what was lent
         self._chunk: Bytes = np.empty(0, np.uint8)
         self._used = 0
         self._address = 0
@@ -79,6 +80,7 @@ class Arena:
     def _open_chunk(self, size: int) -> None:
         memory = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
         self.chunks.append(memory)
+        self.grown.append(memory)
         start = -int(memory.ctypes.data) % LINE
         self._chunk = memory[start : start + size]
         self._address = int(memory.ctypes.data) + start

@@ -85,3 +85,57 @@ def sleep_on(descriptor: int, scratch: int) -> None:
 def wake(descriptor: int) -> None:
     """Wake the sleeper on the descriptor."""
     raise _unbound("wake")
+
+
+# --- what a grid needs besides (see `desk.py` and `spread.py`) -------------------------------------------------------
+
+
+def peek(address: int) -> int:
+    """Plain load of a word that no other thread writes at the moment; the compiler may reorder or drop it."""
+    raise _unbound("peek")
+
+
+def poke(address: int, value: int) -> None:
+    """Plain store to a word that no other thread reads at the moment."""
+    raise _unbound("poke")
+
+
+def fence_acquire() -> None:
+    """Orders every earlier load before everything after it: after a poll by `load` that has seen something."""
+    raise _unbound("fence_acquire")
+
+
+def zero_bytes(address: int, count: int) -> None:
+    """Set bytes to zero."""
+    raise _unbound("zero_bytes")
+
+
+def nap(ns: int) -> None:
+    """Give way for about so many nanoseconds."""
+    raise _unbound("nap")
+
+
+def thread_index() -> int:
+    """This thread's number within its block; 0 leads."""
+    raise _unbound("thread_index")
+
+
+def barrier() -> None:
+    """Wait for all threads of the block, wherever in the code they call it; what each wrote before is visible to all
+    of them afterwards."""
+    raise _unbound("barrier")
+
+
+def desk_memory(proposed: int) -> int:
+    """The address of the block's own memory, if the target has some that is faster than `proposed`."""
+    raise _unbound("desk_memory")
+
+
+def grid_span(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+    """The span of the kernel that the grid runs, called directly; by one thread or by all, see `spread.py`."""
+    raise _unbound("grid_span")
+
+
+def grid_helper(desk: int) -> None:
+    """What the other threads of the grid's block do, see `spread.py`."""
+    raise _unbound("grid_helper")

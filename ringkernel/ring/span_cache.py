@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ringkernel")
 
+_NEVER_DROPS = "span that never drops"
+"""A second name of such a span."""
+
 
 def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """The handler's span. Raises what `compile_span` raises, and `ConfigurationError` for the cache's settings."""
     key = _key(handler, spec)
     loaded = None if key is None else programs.fetch(key)
     if loaded is not None:
-        return Span(loaded.address("span"), loaded)
+        return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded)
     from .span import compile_span
 
     span = compile_span(handler, spec)
     if key is not None and key == _key(handler, spec):  # what it reads may have changed while it was compiled
-        programs.keep(key, lambda: machine_code.emit([span.library], {"span": span.symbol}))
+        names = dict.fromkeys(("span", *([_NEVER_DROPS] if span.never_drops else [])), span.symbol)
+        programs.keep(key, lambda: machine_code.emit([span.library], names))
     return span
 
 

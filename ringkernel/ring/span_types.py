@@ -24,10 +24,12 @@ class SpanTypes:
 
 @dataclass(frozen=True)
 class Span:
-    """A compiled span. `keepalive` owns the machine code; `library` is numba's, or None if it came from the cache."""
+    """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `library` is
+    numba's, or None if it came from the cache."""
 
     address: int
     keepalive: Any
+    never_drops: bool
     library: Any = None
     symbol: str = ""
 

@@ -8,7 +8,7 @@ a user's handler may call ordinary helper functions.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 Jit = Callable[[Callable[..., Any]], Any]
@@ -18,20 +18,41 @@ class Specializer:
     """Rebinds and compiles functions; each function once.
 
     `jit` compiles one function whose names are already bound; `replacements` maps functions to what stands in for
-    them on this target.
+    them on this target. With a `parent`, what does not depend on one of `differing` is compiled there, once for all
+    that have the same parent.
     """
 
-    def __init__(self, jit: Jit, replacements: Mapping[Any, Any] | None = None) -> None:
+    def __init__(
+        self,
+        jit: Jit,
+        replacements: Mapping[Any, Any] | None = None,
+        *,
+        parent: Specializer | None = None,
+        differing: Collection[Any] = (),
+    ) -> None:
         self._jit = jit
         self._done: dict[Any, Any] = dict(replacements or {})
+        self._parent = parent
+        self._differing = frozenset(differing)
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         """The compiled form of `function`; it is compiled when it is first used."""
+        if function not in self._done and self._parent is not None and not self._differs(function, set()):
+            self._done[function] = self._parent(function)
         if function not in self._done:
             copy, bind = self._shell(function)
             self._done[function] = self._jit(copy)
             bind()  # afterwards, so that functions may name themselves and each other
         return self._done[function]
+
+    @property
+    def functions(self) -> set[Any]:
+        """The functions that were compiled so far, and those that something stands in for."""
+        return set(self._done) | (self._parent.functions if self._parent is not None else set())
+
+    def stand_in(self, function: Callable[..., Any], replacement: Any) -> None:
+        """Let `replacement` stand for `function` in what is compiled from now on."""
+        self._done[function] = replacement
 
     def compiled(self) -> list[Any]:
         """Everything that was compiled so far, and the replacements."""
@@ -42,6 +63,15 @@ class Specializer:
         copy, bind = self._shell(function)
         bind()
         return copy
+
+    def _differs(self, function: Callable[..., Any], seen: set[Any]) -> bool:
+        """Whether the function is compiled here: it is a local one, or leads to one that differs."""
+        if function in self._differing or "<locals>" in function.__qualname__:
+            return True
+        seen.add(function)
+        named = (function.__globals__.get(name) for name in _names(function.__code__))
+        called = [value for value in named if isinstance(value, types.FunctionType) and value not in seen]
+        return any(self._differs(value, seen) for value in called)
 
     def _shell(self, function: Callable[..., Any]) -> tuple[types.FunctionType, Callable[[], None]]:
         """A copy whose globals and closure are still the original's, and what rebinds them."""

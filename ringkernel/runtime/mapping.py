@@ -20,10 +20,11 @@ from ringkernel.lifecycle import KernelState
 from .message_queue import as_batch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ringkernel.devices.compiled import CompiledEngine
     from ringkernel.devices.queues import Edge
+    from ringkernel.ring.memory import Region
     from ringkernel.ring.typed import TypedRing
 
     from .kernel import RingKernel
@@ -96,18 +97,20 @@ def _edge_between(source: RingKernel, target: RingKernel) -> Edge:
     return next(edge for edge in target.engine.edges if edge.ring is source.engine.output)
 
 
-async def map_over(path: list[RingKernel], values: Any, *, progress: bool) -> Any:
-    """Send all values through the path; everything that comes out. See `RingKernelRuntime.map`."""
+async def map_over(path: list[RingKernel], values: Any, *, progress: bool, reach: Callable[[], Awaitable[None]]) -> Any:
+    """Send all values through the path; everything that comes out. See `RingKernelRuntime.map`. `reach` lets devices
+    reach memory that is new."""
     from .progress import follow
 
     first, last = path[0], path[-1]
     message_type = first.engine.declaration.input_type
     messages = as_batch(message_type, values)
-    lend = all(_is_compiled(kernel) for kernel in path) and len(messages) > 0
+    lend = all(kernel.engine.lends for kernel in path) and len(messages) > 0
     transfer = _Lent(path, messages) if lend else _Copied(path, messages)
     for kernel in path:
         kernel.mapping = True
     try:
+        await reach()
         async with transfer.in_place():
             with follow(progress, f"{first.kernel_id}..{last.kernel_id}", len(messages), transfer.position):
                 await _through(path, transfer.source, transfer.start + len(messages))
@@ -152,10 +155,6 @@ async def _pass(path: list[RingKernel], source: Edge, end: int) -> None:
         before = kernel
 
 
-def _is_compiled(kernel: RingKernel) -> bool:
-    return not kernel.engine.declaration.is_coroutine
-
-
 class _Lent:
     """The array and the result are the first kernel's input ring and the last one's output ring."""
 
@@ -168,6 +167,10 @@ class _Lent:
         assert first.declaration.input_type is not None
         arena = first.arena
         count = len(messages)
+        self._regions: list[Region] = []
+        self._in_arena = any(kernel.engine.reaches_arena_only for kernel in path)
+        if self._in_arena:
+            messages = self._arena_copy(messages)
         self._ring = TypedRing(arena, first.declaration.input_type, _power_of_two(count), lent=messages)
         self.source: Edge = self._ring.add_edge()
         self._ring.fill()
@@ -181,11 +184,23 @@ class _Lent:
             most = count
             for kernel in path:
                 most *= kernel.engine.declaration.max_outputs
-            self._result = first.results.allocate(most * output_type.dtype.itemsize).view(output_type.dtype)
+            nbytes = most * output_type.dtype.itemsize
+            room = self._arena_bytes(nbytes) if self._in_arena else first.results.allocate(nbytes)
+            self._result = room.view(output_type.dtype)
             self._output = TypedRing(arena, output_type, _power_of_two(most), lent=self._result)
             self._output.add_edge()
             self._arrays.append(self._result)
         self._chunks = arena.chunks
+
+    def _arena_bytes(self, nbytes: int) -> Any:
+        self._regions.append(self._first.engine.arena.allocate(nbytes))  # type: ignore[attr-defined]
+        return self._regions[-1].bytes[:nbytes]
+
+    def _arena_copy(self, messages: Any) -> Any:
+        """The messages where a device reaches them."""
+        copy = self._arena_bytes(messages.nbytes).view(messages.dtype)
+        copy.view(np.uint8)[:] = messages.view(np.uint8)
+        return copy
 
     def _engines(self) -> tuple[CompiledEngine, CompiledEngine]:
         return self._first.engine, self._last.engine  # type: ignore[return-value]
@@ -250,7 +265,9 @@ class _Lent:
             for array in self._arrays:
                 index = next(i for i, chunk in enumerate(self._chunks) if chunk is array)
                 del self._chunks[index]
-
+        else:
+            for region in self._regions:
+                region.quarantine()
         self._ring.dispose()
         if self._output is not None:
             self._output.dispose()
@@ -261,11 +278,13 @@ class _Lent:
         if output_type is None:
             return None
         result, self._result = self._result[: self._emitted], None
+        if self._in_arena:
+            result, self._regions = result.copy(), []
         return output_type.from_array(result)
 
 
 class _Copied:
-    """Through the kernels' own rings, for chains with a coroutine kernel in them."""
+    """Through the kernels' own rings, for chains with a kernel in them that cannot be lent an array."""
 
     def __init__(self, path: list[RingKernel], messages: Any) -> None:
         self._first, self._last = path[0], path[-1]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack, asynccontextmanager
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ringkernel.declaration import Declaration, declared, find_declaration
-from ringkernel.devices import compiling
+from ringkernel.declaration import Declaration, check_device, declared, find_declaration
+from ringkernel.devices import choosing, compiling
 from ringkernel.devices.coroutine import CoroutineEngine
 from ringkernel.devices.host import Host
 from ringkernel.devices.pacing import Pacer, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
-    DeviceUnavailableError,
     KernelExistsError,
     KernelNotFoundError,
     KernelStateError,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from ringkernel.devices.engine import Engine
+    from ringkernel.devices.grid_device import GridDevice
+    from ringkernel.ring.span_types import Span
 
 logger = logging.getLogger("ringkernel")
 
@@ -52,12 +54,14 @@ class RingKernelRuntime:
 
     Args:
         workers: CPU worker threads for compiled kernels; by default the cores that the process may use, minus one.
+        device: for kernels that are declared, and launched, with "auto": "auto", "cpu", "cuda" or "cuda:N".
     """
 
-    def __init__(self, *, workers: int | None = None) -> None:
+    def __init__(self, *, workers: int | None = None, device: str = "auto") -> None:
         if workers is not None and (not isinstance(workers, int) or workers < 1):
             raise ConfigurationError(f"workers is {workers!r}; it must be 1 or more, or None")
         self._workers = workers
+        self._device = check_device(device)
         self._kernels: dict[str, RingKernel] = {}
         self._launching: set[str] = set()
         self._terminations: set[asyncio.Task[None]] = set()
@@ -152,7 +156,7 @@ class RingKernelRuntime:
             KernelExistsError: a kernel of that id is alive.
             KernelStateError: one of that id has ended and was not removed, or the runtime is closed.
             KernelCompileError: the handler cannot be compiled.
-            DeviceUnavailableError: the device is not there.
+            DeviceUnavailableError: the device is not there; the message says what is missing.
 
         Cancelled or failed, it has launched nothing.
         """
@@ -163,10 +167,10 @@ class RingKernelRuntime:
         declaration = find_declaration(kernel_id, kernel_func).with_options(
             kernel_id=kernel_id, device=device, queue_size=queue_size
         )
-        _check_device(declaration)
+        chosen = choosing.choose(declaration, self._device)
         self._launching.add(kernel_id)
         try:
-            kernel = await self._new_kernel(declaration, host)
+            kernel = await self._new_kernel(declaration, host, chosen)
         finally:
             self._launching.discard(kernel_id)
         if self._closed:
@@ -186,16 +190,19 @@ class RingKernelRuntime:
                 f"kernel {kernel_id!r} has TERMINATED and cannot be restarted; remove() it to launch the id anew"
             )
 
-    async def _new_kernel(self, declaration: Declaration, host: Host) -> RingKernel:
+    async def _new_kernel(self, declaration: Declaration, host: Host, device: str) -> RingKernel:
         compiled = not declaration.is_coroutine
         if compiled or declaration.input_type is not None or declaration.output_type is not None:
             await host.prepare(workers=compiled)
         engine: Engine
         if compiled:
             span = await compiling.compiled_span(declaration)
-            from ringkernel.devices.compiled import CompiledEngine
+            if device == "cpu":
+                from ringkernel.devices.compiled import CompiledEngine
 
-            engine = CompiledEngine(declaration, span, host)
+                engine = CompiledEngine(declaration, span, host)
+            else:
+                engine = await self._new_grid(declaration, span, host, device)
         else:
             engine = CoroutineEngine(declaration, host)
         kernel = RingKernel(
@@ -209,6 +216,39 @@ class RingKernelRuntime:
         engine.on_end = lambda error: self._on_end(kernel, error)
         engine.outlet.refuse = lambda: _refusal(kernel)
         return kernel
+
+    async def _new_grid(self, declaration: Declaration, span: Span, host: Host, name: str) -> Engine:
+        """A kernel on a device where nothing may be loaded or allocated while a grid runs: those that do stop for a
+        moment, between two spans."""
+        from ringkernel.devices.grid import GridEngine
+
+        device = choosing.open_device(name)
+        await host.prepare_grids()
+        compiled = await compiling.compiled_grid(device, declaration, span)
+        async with self._at_rest(name):
+            engine = GridEngine(declaration, span, host, device, device.load(compiled))
+            device.adopt(host.party.arena)
+        return engine
+
+    @asynccontextmanager
+    async def _at_rest(self, device: str, but: RingKernel | None = None) -> AsyncIterator[None]:
+        """Hold the tokens of all kernels on a device; `but` is held already."""
+        async with AsyncExitStack() as stack:
+            for kernel in list(self._kernels.values()):
+                if kernel.device == device and kernel is not but:
+                    await stack.enter_async_context(kernel.lock)
+                    if kernel.engine.is_running:
+                        await stack.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
+            yield
+
+    async def _reach(self, kernels: list[RingKernel], held: RingKernel | None = None) -> None:
+        """Let the devices of kernels reach memory that the arena has grown by since."""
+        arena = self._bind().party.arena if any(kernel.engine.reaches_arena_only for kernel in kernels) else None
+        for kernel in kernels:
+            device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
+            if device is not None and arena is not None and not device.reaches(arena):
+                async with self._at_rest(kernel.device, held):
+                    device.adopt(arena)
 
     def _on_end(self, kernel: RingKernel, error: BaseException | None) -> None:
         """The kernel is over: the automatic rows of the table."""
@@ -241,6 +281,7 @@ class RingKernelRuntime:
             kernel.check(command)
             before = kernel.state
             try:
+                await self._reach([kernel], kernel)
                 await kernel.engine.start()
             finally:
                 if kernel.state is before and kernel.engine.is_running:
@@ -519,7 +560,7 @@ class RingKernelRuntime:
         mapping.check_array(messages)
         path = mapping.find_path(self._kernel(first_id), self._kernel(last_id))
         mapping.check_path(path)
-        return await mapping.map_over(path, messages, progress=progress)
+        return await mapping.map_over(path, messages, progress=progress, reach=lambda: self._reach(path))
 
     def connect(self, source_id: str, target_id: str) -> None:
         """Make the source's output an input of the target: no Python in between.
@@ -540,19 +581,3 @@ def _refusal(kernel: RingKernel) -> KernelStateError:
         f"cannot send to kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
         f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"
     )
-
-
-def _check_device(declaration: Declaration) -> None:
-    """There is one device for each kind of kernel so far. Raises `DeviceUnavailableError`."""
-    name, device = declaration.kernel_id, declaration.device
-    if device.startswith("cuda"):
-        reason = (
-            "a coroutine kernel runs in the event loop"
-            if declaration.is_coroutine
-            else "this version of ringkernel has no CUDA device yet"
-        )
-        raise DeviceUnavailableError(
-            f'kernel {name!r}: device="{device}" is not available: {reason}; use "cpu" or "auto"'
-        )
-    if device == "auto" and not declaration.is_coroutine:
-        logger.debug('kernel %r: device "auto" chose "cpu": it is the only one in this version', name)

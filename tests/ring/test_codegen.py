@@ -21,7 +21,8 @@ from ringkernel.ring import bell, ops, transfer, turn
 from ringkernel.ring.cpu import compile_entry, specializer
 from ringkernel.ring.layout import BELL, BLOCK, CLAIMED, COMMIT, EDGE, PARTY, RING, SEAT
 from ringkernel.ring.ops import load, load_acquire
-from ringkernel.ring.span import SpanTypes, compile_span
+from ringkernel.ring.span import compile_span
+from ringkernel.ring.span_types import SpanTypes
 from ringkernel.ring.specialize import Specializer
 
 if TYPE_CHECKING:

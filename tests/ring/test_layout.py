@@ -54,7 +54,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
         **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_bell_address"), "host"),
         **dict.fromkeys(("command", "epoch"), "host"),
-        **dict.fromkeys(("status", "echo", "blocked", "state_version"), "poller"),
+        **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from ringkernel.ring.span import SpanTypes, compile_span
+from ringkernel.ring.span import compile_span
+from ringkernel.ring.span_types import SpanTypes
 from ringkernel.ring.specialize import Specializer
 
 if TYPE_CHECKING:

@@ -1,0 +1,142 @@
+"""What of CUDA is there, found out without starting anything: the driver is asked, no context is made."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+logger = logging.getLogger("ringkernel")
+
+INSTALL = 'pip install "numba-ringkernel[cuda]"'
+PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvrtc", "nvidia-nvjitlink")
+_NEEDED = ("numba-cuda", "cuda-core", "nvidia-nvvm")
+_MINIMUM_CC = (8, 0)
+_MINIMUM_DRIVER = 13000
+_NOT_INITIALIZED = 3
+_SETTINGS = {"CUDA_MODULE_LOADING": "EAGER", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
+_ATTRIBUTES = {"major": 75, "minor": 76, "watchdog": 17, "multiprocessors": 16, "host_pointers": 91}
+"""CU_DEVICE_ATTRIBUTE_*: compute capability, KERNEL_EXEC_TIMEOUT, MULTIPROCESSOR_COUNT, and
+CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM."""
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """One GPU. `problem` says why ringkernel does not use it, or None."""
+
+    name: str
+    cc: tuple[int, int]
+    multiprocessors: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class CudaFacts:
+    """What was found. `problem` says why no kernel can run on `cuda`, and what to do, or None."""
+
+    packages: dict[str, str]
+    driver: str | None
+    simulator: bool
+    gpus: tuple[GpuFacts, ...]
+    problem: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `ringkernel info`."""
+        return asdict(self)
+
+    def problem_of(self, index: int) -> str | None:
+        """Why no kernel can run on this GPU, or None."""
+        if self.problem is not None or self.simulator:
+            return self.problem
+        if index >= len(self.gpus):
+            return f"there is no GPU {index}; found are {len(self.gpus)}: {', '.join(gpu.name for gpu in self.gpus)}"
+        return self.gpus[index].problem
+
+
+@functools.cache
+def cuda_facts() -> CudaFacts:
+    """Look once."""
+    packages = {name: found for name in PACKAGES if (found := _version(name)) is not None}
+    simulator = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+    missing = [name for name in _NEEDED if name not in packages]
+    if simulator:
+        problem = None if "numba-cuda" in packages else f"numba-cuda is not installed: {INSTALL}"
+        return CudaFacts(packages, None, simulator, (), problem)
+    driver, gpus, problem = _ask_driver()
+    if missing:
+        problem = f"{', '.join(missing)} not installed: {INSTALL}"
+    elif problem is None and all(gpu.problem is not None for gpu in gpus):
+        problem = "; ".join(f"{gpu.name}: {gpu.problem}" for gpu in gpus)
+    return CudaFacts(packages, driver, simulator, gpus, problem)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _ask_driver() -> tuple[str | None, tuple[GpuFacts, ...], str | None]:
+    """The driver's version, its GPUs, and what is wrong."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        library: Any = ctypes.CDLL(name)
+    except OSError:
+        return None, (), f"no NVIDIA driver is installed ({name} is missing)"
+    _set_environment(library)
+    code = library.cuInit(0)
+    if code != 0:
+        return None, (), f"the NVIDIA driver refuses (cuInit says {code}): is a GPU there, and visible to this process?"
+    number, count = ctypes.c_int(), ctypes.c_int()
+    library.cuDriverGetVersion(ctypes.byref(number))
+    library.cuDeviceGetCount(ctypes.byref(count))
+    driver = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    gpus = tuple(_ask_about(library, index) for index in range(count.value))
+    if not gpus:
+        return driver, gpus, "the driver knows no GPU (CUDA_VISIBLE_DEVICES?)"
+    if number.value < _MINIMUM_DRIVER:
+        return driver, gpus, f"the driver is for CUDA {driver}; the installed compiler needs 13.0 (driver 580 or newer)"
+    return driver, gpus, None
+
+
+def _set_environment(library: Any) -> None:
+    """What CUDA has to know before it starts: load kernels at once, since a load in the middle may wait behind one that
+    keeps running; and as many hardware queues as there can be, since each running kernel takes one."""
+    context = ctypes.c_void_p()
+    if library.cuCtxGetCurrent(ctypes.byref(context)) != _NOT_INITIALIZED:
+        logger.info("CUDA was started by others in this process: its settings are theirs")
+        return
+    for name, value in _SETTINGS.items():
+        if os.environ.setdefault(name, value) == value:
+            logger.info("%s=%s is set for this process", name, value)
+
+
+def max_connections() -> int:
+    """Hardware queues of this process: kernels that can run at the same time on a GPU."""
+    text = os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS", "")
+    return min(int(text), 32) if text.isdecimal() and int(text) > 0 else 8
+
+
+def _ask_about(library: Any, index: int) -> GpuFacts:
+    device, text, value = ctypes.c_int(), ctypes.create_string_buffer(100), ctypes.c_int()
+    library.cuDeviceGet(ctypes.byref(device), index)
+    library.cuDeviceGetName(text, len(text), device)
+    found = {}
+    for name, number in _ATTRIBUTES.items():
+        library.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        found[name] = value.value
+    cc = (found["major"], found["minor"])
+    problem = None
+    if cc < _MINIMUM_CC:
+        problem = f"compute capability {cc[0]}.{cc[1]} is below {_MINIMUM_CC[0]}.{_MINIMUM_CC[1]}"
+    elif found["watchdog"]:
+        problem = "it drives a display, and its watchdog would end a kernel that keeps running"
+    elif not found["host_pointers"]:
+        problem = "it cannot use the addresses of the host's memory"
+    return GpuFacts(text.value.decode(), cc, found["multiprocessors"], problem)

@@ -1,0 +1,207 @@
+"""Compiled kernels on a device that runs grids: the same handshakes, rings and ends as on a CPU worker."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelStateError
+from ringkernel.ring.desk_layout import desk_nbytes
+from ringkernel.ring.layout import (
+    BLOCK,
+    COMMAND_PAUSE,
+    COMMAND_RUN,
+    STATUS_DEACTIVATED,
+    STATUS_DESERTED,
+    STATUS_FAILED,
+    STATUS_TERMINATED,
+)
+from ringkernel.ring.typed import TypedEdge, TypedRing
+
+from .compiled import CompiledEngine
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ringkernel.declaration import Declaration
+    from ringkernel.ring.span_types import Span
+
+    from .grid_device import Code, GridDevice, Memory
+    from .grid_pool import GridSeat
+    from .host import Host
+    from .queues import Edge
+
+FINAL = (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
+"""What a grid says as its last word."""
+
+logger = logging.getLogger("ringkernel")
+
+
+class GridEngine(CompiledEngine):
+    """Runs a compiled kernel as a grid, from each start to the next pause. The token is the grid's while `seat` is
+    set; the state is in the device's memory then, and at home otherwise."""
+
+    reaches_arena_only = True
+    __slots__ = (
+        "_is_given_up",
+        "_last_words",
+        "_memory",
+        "_writing",
+        "code",
+        "device",
+        "grid_device",
+        "staging_address",
+        "state_address",
+    )
+
+    def __init__(self, declaration: Declaration, span: Span, host: Host, device: GridDevice, code: Code) -> None:
+        self.grid_device, self.code, self.device = device, code, device.name
+        self._is_given_up = False
+        self._last_words: tuple[Any, int] | None = None
+        self._memory: list[Memory] = []
+        super().__init__(declaration, span, host)
+        self.state_address = self._allocate(0 if declaration.state is None else declaration.state.nbytes)
+        spread = declaration.output_type is not None and declaration.state is None
+        itemsize = declaration.output_type.dtype.itemsize if declaration.output_type is not None else 0
+        self.staging_address = self._allocate(code.n_threads * itemsize if spread else 0)
+        self._writing = self.output
+        if self.output is not None:
+            self.output.want(0)  # the grid never sleeps for room, but its watcher does
+
+    def _allocate(self, nbytes: int) -> int:
+        if nbytes == 0:
+            return 0
+        self._memory.append(self.grid_device.allocate(nbytes + -nbytes % 8, self._party.arena))
+        return self._memory[-1].address
+
+    def add_input(self, edge: Edge) -> None:
+        """As for every kernel. Raises `ConfigurationError` if the device's block cannot hold that many."""
+        limit = self.grid_device.max_desk_nbytes
+        n_consumers = 0 if getattr(self, "output", None) is None else len(self.output.edges)  # type: ignore[union-attr]
+        if desk_nbytes(len(self.edges) + 1, n_consumers, self.code.n_threads) > limit:
+            raise ConfigurationError(
+                f"kernel {self.kernel_id!r} on {self.device} cannot have {len(self.edges) + 1} inputs: what a block "
+                f"keeps of them must fit in {limit} bytes; connect some of them through a kernel between"
+            )
+        super().add_input(edge)
+
+    def lend(self, source: TypedRing | None, result: TypedRing | None) -> None:
+        super().lend(source, result)
+        self._writing = result or self.output
+
+    @property
+    def connections(self) -> tuple[list[TypedEdge], TypedRing | None]:
+        """The edges that it reads from now, its own or lent ones, and the ring that it writes to."""
+        return self._reading, self._writing
+
+    # --- the handshake ---------------------------------------------------------------------------------------
+
+    def _sit_down(self) -> None:
+        self.seat = self._host.grids.start(self)
+
+    def _take_token(self) -> None:
+        if self.seat is not None:
+            self._host.grids.unseat(self.seat)
+            self.seat = None
+
+    def _on_status(self) -> None:
+        """As for every kernel; a grid that ended because it thought itself alone goes on."""
+        if self.seat is not None and not self.has_ended and self._read(BLOCK.status) == STATUS_DESERTED:
+            self._take_token()
+            if not self._host.grids.is_closing:
+                logger.warning(
+                    "kernel %r: its grid had heard nothing of this process, and starts again", self.kernel_id
+                )
+                self._sit_down()
+            return
+        super()._on_status()
+
+    def _retract(self, command: int) -> None:
+        """A grid cannot be evicted: one that answers late is told to pause."""
+        if command == COMMAND_RUN and self.seat is not None:
+            if not (self.has_ended or self._terminating or self._failing is not None):
+                self._command(COMMAND_PAUSE)
+            return
+        super()._retract(command)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _take_by_force(self, timeout: float) -> None:
+        if self.seat is None:
+            self._finished(None)
+            return
+        self._give_up(
+            KernelStateError(
+                f"kernel {self.kernel_id!r} on {self.device} did not acknowledge the stop within {timeout:g} s, so its "
+                f"handler has not returned; it was abandoned: {self._read(BLOCK.in_flight)} message(s) are in flight, "
+                f"its memory stays allocated"
+            )
+        )
+
+    def take_answer(self, before: int) -> bool:
+        """A grid is over that has begun when there were `before` answers: take what it said. False if it said
+        nothing."""
+        if self._read(BLOCK.answers) == before or self._read(BLOCK.status) not in FINAL:
+            return False
+        self._on_status()
+        return True
+
+    def is_lost(self, reason: str) -> None:
+        """The device has ended the grid, or is gone."""
+        if self.has_ended or self.seat is None:
+            return
+        self._give_up(DeviceUnavailableError(f"kernel {self.kernel_id!r}: {self.device} was lost: {reason}"))
+
+    def _give_up(self, error: Exception) -> None:
+        """Let everybody else go on without this grid, which may still reach what it could reach."""
+        seat: GridSeat = self.seat  # type: ignore[assignment]
+        self.seat = None
+        self._is_given_up = True
+        self._host.grids.give_up(seat)
+        self.in_flight = self._read(BLOCK.in_flight)
+        self._last_words = super().snapshot(), super().emitted()
+        self._block.quarantine()
+        for region in self._tables:
+            region.quarantine()
+        self._host.grids.keepalive.append((self.code, [edge.ring for edge in self.edges], self.output, self._memory))
+        logger.warning("%s", error)
+        self._finished(error)
+
+    def close_inputs(self) -> None:
+        if self._is_given_up:
+            for edge in self.edges:
+                assert isinstance(edge, TypedEdge)
+                edge.ring.quarantine()
+            if self.output is not None:
+                end = self.output.position()
+                for consumer in self.output.edges:
+                    consumer.limit = min(consumer.limit, end)  # what comes late is nobody's
+                self.output.quarantine()
+        super().close_inputs()
+
+    def release(self) -> None:
+        super().release()
+        if not self._is_given_up:
+            for memory in self._memory:
+                memory.release()
+
+    # --- looking inside --------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Any:
+        """As for every kernel; of a grid that was given up, what it had said by then, whatever it does later."""
+        return super().snapshot() if self._last_words is None else self._last_words[0]
+
+    def emitted(self) -> int:
+        return super().emitted() if self._last_words is None else self._last_words[1]
+
+    def _ns_of(self, ticks: int) -> int:
+        return int(ticks / self.grid_device.ticks_per_ns)
+
+    def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+        return (None, ()) if number == 0 else self.code.raised(number)
+
+    async def read_state(self) -> npt.NDArray[np.generic]:
+        """A copy of the state between two spans, by taking the token for a moment: the grid brings it home."""
+        async with self.token():
+            return self.state_copy()

@@ -1,0 +1,177 @@
+"""The grids of one event loop, and the worker thread that watches them.
+
+A grid cannot ring a bell. The watcher, a CPU worker in whose loop a look at a grid takes the place of a turn, rings
+for it, and gives the sign of life without which grids end. A timer sees to grids that have ended without an answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.ring.cpu import compile_watcher
+from ringkernel.ring.desk_layout import BOOK_DTYPE, HEART, HEART_DTYPE, desk_nbytes
+from ringkernel.ring.layout import BLOCK, EDGE, FREE, GONE, RING, SEAT
+from ringkernel.ring.watch import rest_watch, watch
+
+from .worker_loop import run_worker
+from .workers import Seat, WorkerPool
+
+if TYPE_CHECKING:
+    from ringkernel.ring.memory import Region
+
+    from .grid import GridEngine
+    from .grid_device import Grid, GridDevice
+    from .party import LoopParty
+
+logger = logging.getLogger("ringkernel")
+
+LOOK_S = 0.05
+BEAT_TIMEOUT_NS = 3_000_000_000
+_I8 = np.dtype(np.int64)
+
+
+class GridSeat(Seat):
+    """A kernel's place on a device: the seat is the watcher's, the book the grid's."""
+
+    __slots__ = ("answers", "book", "engine", "grid", "is_left")
+
+    def __init__(self, seat: Seat, engine: GridEngine, book: Region, grid: Grid, answers: int) -> None:
+        super().__init__(seat.address, seat.worker, seat.block, seat.span_address, seat.door)
+        self.engine, self.book, self.grid = engine, book, grid
+        self.answers = answers
+        self.is_left = False
+
+
+class GridPool(WorkerPool):
+    """Starts grids and watches them. All methods belong to the event loop's thread."""
+
+    def __init__(self, party: LoopParty) -> None:
+        self._heart = party.arena.allocate(HEART_DTYPE.itemsize)
+        self._ending: list[GridSeat] = []
+        self._running: list[GridSeat] = []
+        self._devices: set[GridDevice] = set()
+        self.is_closing = False
+        super().__init__(party, 1)
+
+    def loop(self) -> Any:
+        return compiled_watcher()
+
+    def scratch(self) -> npt.NDArray[np.int64]:
+        """For the watcher's sleep: see `cpu.py`."""
+        return np.array([0, self._heart.address + HEART.beat, 0], np.int64)
+
+    # --- starting and ending ---------------------------------------------------------------------------------
+
+    def start(self, engine: GridEngine) -> GridSeat:
+        """Hand a kernel whose token the caller holds to a grid."""
+        self._forget_ended()
+        book = self._write_book(engine)
+        worker = self._least_loaded()
+        address = self._new_seat_address()
+        answers = self.api.read_word(engine.block + BLOCK.answers)
+        grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
+        plain = self._take_seat(address, worker, book.address, 0, engine.door)
+        seat = GridSeat(plain, engine, book, grid, answers)
+        worker.seats.discard(plain)
+        worker.seats.add(seat)
+        self._running.append(seat)
+        self._devices.add(engine.grid_device)
+        self.watch()
+        return seat
+
+    def _desk_nbytes(self, engine: GridEngine) -> int:
+        edges, output = engine.connections
+        return desk_nbytes(len(edges), 0 if output is None else len(output.edges), engine.code.n_threads)
+
+    def _write_book(self, engine: GridEngine) -> Region:
+        device, read = engine.grid_device, self.api.read_word
+        told_at = BOOK_DTYPE.itemsize
+        edges, output = engine.connections
+        desk_at = told_at + 8 * len(edges)
+        desk_at += -desk_at % 128
+        book = self.party.arena.allocate(desk_at + self._desk_nbytes(engine))
+        record = book.view(BOOK_DTYPE)[0]
+        record["block_address"] = engine.block
+        record["desk_address"] = book.address + desk_at
+        record["state_address"], record["staging_address"] = engine.state_address, engine.staging_address
+        record["n_threads"] = engine.code.n_threads
+        record["span_ticks"] = int(device.span_ns * device.ticks_per_ns)
+        record["heart_address"] = self._heart.address
+        record["beat_timeout_ticks"] = int(BEAT_TIMEOUT_NS * device.ticks_per_ns)
+        record["patience_ticks"] = int(device.patience_ns * device.ticks_per_ns)
+        record["max_nap_ns"] = device.max_nap_ns
+        record["told_answers"] = read(engine.block + BLOCK.answers)
+        if output is not None:
+            record["told_tail"] = read(output.address + RING.tail)
+        told = book.view(_I8, len(edges), told_at)
+        for i, edge in enumerate(edges):
+            told[i] = read(edge.address + EDGE.head)
+        return book
+
+    def unseat(self, seat: Seat) -> None:
+        assert isinstance(seat, GridSeat)
+        super().unseat(seat)
+        if seat in self._running:
+            self._running.remove(seat)
+        self._ending.append(seat)
+
+    def give_up(self, seat: GridSeat) -> None:
+        """A grid does not answer, or is lost: nobody watches it any more. What it may still reach stays."""
+        while (seen := self.revoke(seat, forced=False)) not in (FREE, GONE):
+            pass  # the watcher has a look at it: a matter of nanoseconds, unless the thread is descheduled
+        self.unseat(seat)
+        self._ending.remove(seat)
+        self.keepalive.append(seat.book)
+        seat.book.quarantine()
+        if seen == FREE:
+            self.api.ring_bell(seat.address)  # so that the watcher meets the old seat, and dismisses it
+
+    def _forget_ended(self) -> None:
+        """Books that neither the watcher nor a grid will look at again go back."""
+        for seat in self._ending:
+            seat.is_left = seat.is_left or self.api.read_word(seat.address + SEAT.owner) == GONE
+        self._ending = [seat for seat in self._ending if not (seat.is_left and seat.grid.is_done())]
+
+    def _new_seat_address(self) -> int:
+        self._forget_ended()  # before an address of theirs serves again
+        return super()._new_seat_address()
+
+    # --- the timer -------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        if self._monitor is None and not self.is_closing:
+            self._monitor = self.party.loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._monitor = None
+        for seat in list(self._running):
+            self._look_after(seat)
+        if self._running:
+            self.watch()
+
+    def _look_after(self, seat: GridSeat) -> None:
+        """A grid that has ended without an answer is lost; if only its watcher is late, the answer is taken now."""
+        failure = seat.grid.failure()
+        if failure is not None:
+            seat.engine.is_lost(failure)
+        elif seat.grid.is_done() and not seat.engine.take_answer(seat.answers):
+            seat.engine.is_lost("it has ended without an answer")
+
+    def stop(self, timeout: float = 1.0) -> None:
+        self.is_closing = True
+        self.api.write_word(self._heart.address + HEART.leave, 1)
+        super().stop(timeout)
+        for device in self._devices:
+            device.forget(self.party.arena)
+        self._devices.clear()
+
+
+@functools.cache
+def compiled_watcher() -> Any:
+    """The worker loop with a look at a grid in the place of a turn, compiled once per process."""
+    return compile_watcher(run_worker, watch, rest_watch)

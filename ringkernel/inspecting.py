@@ -1,0 +1,94 @@
+"""`ringkernel inspect`: what a kernel becomes, as text. Needs no GPU."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.declaration import Declaration, declared
+from ringkernel.devices import choosing, compiling, cuda_probe
+from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError
+
+if TYPE_CHECKING:
+    from ringkernel.ring.cuda import GridCode
+
+TARGETS = ("llvm", "asm", "ptx", "sass")
+
+
+def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
+    """The LLVM IR or assembly of a kernel's span on this CPU, or the PTX or SASS of its grid.
+
+    Args:
+        kernel: `MODULE:KERNEL`, a module to import (or a path to a file), and a kernel's id or function in it.
+        target: "llvm", "asm", "ptx" or "sass".
+        cc: compute capability for the last two.
+
+    Raises `KernelNotFoundError`, `KernelCompileError`, `DeviceUnavailableError` (what is missing).
+    """
+    declaration = find(kernel)
+    if declaration.is_coroutine:
+        raise ConfigurationError(f"kernel {declaration.kernel_id!r} is a coroutine kernel: it is not compiled")
+    span = compiling.compile_now(declaration)
+    if target == "llvm":
+        return str(span.library.get_llvm_str())
+    if target == "asm":
+        return str(span.library.get_asm_str())
+    code = _grid(declaration, span, cc)
+    return code.ptx if target == "ptx" else _disassemble(code)
+
+
+def find(kernel: str) -> Declaration:
+    """The declaration that `MODULE:KERNEL` names."""
+    place, _, name = kernel.rpartition(":")
+    if not place or not name:
+        raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:weather")
+    path = Path(place)
+    if path.suffix == ".py":
+        sys.path.insert(0, str(path.parent.resolve()))
+        place = path.stem
+    module = importlib.import_module(place)
+    found = getattr(getattr(module, name, None), "__ring_kernel__", None) or declared(name)
+    if not isinstance(found, Declaration):
+        raise KernelNotFoundError(f"{place} declares no kernel {name!r}")
+    return found
+
+
+def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
+    facts = cuda_probe.cuda_facts()
+    missing = [name for name in ("numba-cuda", "nvidia-nvvm") if name not in facts.packages]
+    if missing:
+        raise DeviceUnavailableError(f"{', '.join(missing)} not installed: {cuda_probe.INSTALL}")
+    choosing.check_fits(declaration, "cuda")
+    from ringkernel.devices.grid_loop import run_grid
+    from ringkernel.ring.cuda import compile_grid
+
+    return compile_grid(
+        run_grid,
+        declaration.func,
+        compiling.spec_of(declaration),
+        never_drops=span.never_drops,
+        spread=declaration.state is None,
+        cc=cc,
+    )
+
+
+def _disassemble(code: GridCode) -> str:
+    """Assemble, and disassemble with the CUDA toolkit's tool."""
+    tool = shutil.which("nvdisasm")
+    if tool is None:
+        raise DeviceUnavailableError("nvdisasm is not on the PATH; it comes with the CUDA toolkit (13.0 fits)")
+    from ringkernel.devices.cuda_driver import assemble
+
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder, "grid.cubin")
+        cubin.write_bytes(assemble(code, f"sm_{code.cc[0]}{code.cc[1]}").code)
+        command = [tool, str(cubin)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (the toolkit's tool)
+    if done.returncode != 0:
+        raise DeviceUnavailableError(f"nvdisasm failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,135 @@
+"""An intrinsic that calls a handler on addresses, and gets its failure as a code.
+
+The same construction for every target; what differs (how a function is compiled, how an exception is described) is in
+a `CallTarget`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.core import cgutils
+
+from .span_body import ALL, DROP, EMIT, FAILED, FAULT_INFO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .span_types import SpanTypes
+
+_I64 = ir.IntType(64)
+
+
+@dataclass(frozen=True)
+class CallTarget:
+    """How a target compiles and fails.
+
+    `intrinsic` is its decorator; `overload(dispatcher, argument_types)` compiles a function; `describe(builder,
+    status)` is one int64 that says which exception a call has ended with.
+    """
+
+    intrinsic: Callable[..., Any]
+    overload: Callable[[Any, tuple[Any, ...]], Any]
+    describe: Callable[[Any, Any], Any]
+
+
+def argument_types(spec: SpanTypes) -> tuple[Any, ...]:
+    """The numba types of a handler's parameters."""
+
+    def of(dtype: Any) -> Any:
+        item = from_dtype(dtype)
+        return types.Array(item, 1, "C") if spec.batch else item
+
+    arguments = [of(spec.input)]
+    if spec.output is not None:
+        arguments.append(of(spec.output))
+    if spec.state is not None:
+        dtype, shape = spec.state
+        arguments.append(from_dtype(dtype) if shape is None else types.Array(from_dtype(dtype), len(shape), "C"))
+    return tuple(arguments)
+
+
+def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
+    """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL.
+
+    `source_count` and `target_count` are the lengths of the slices for a batch handler, and indices otherwise.
+    """
+    given = argument_types(spec)
+
+    @target.intrinsic
+    def call(typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, state: Any, fault: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, source_count, out, out_count, state, fault = args
+            values = [_message(context, builder, given[0], source, source_count)]
+            if spec.output is not None:
+                values.append(_message(context, builder, given[1], out, out_count))
+            if spec.state is not None:
+                values.append(_state(context, builder, given[-1], spec.state[1], state))
+            compiled = target.overload(dispatcher, given)
+            context.active_code_library.add_linking_library(compiled.library)
+            status, value = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
+            returned = compiled.signature.return_type
+            with builder.if_then(status.is_error):
+                where = builder.inttoptr(builder.add(fault, ir.Constant(_I64, FAULT_INFO)), _I64.as_pointer())
+                builder.store(target.describe(builder, status), where)
+            return _verdict(context, builder, returned, status, value, spec.batch)
+
+        return types.int64(*[types.int64] * 6), codegen
+
+    return call
+
+
+def _message(context: Any, builder: Any, numba_type: Any, address: Any, number: Any) -> Any:
+    """One record out of an array of records, or for a batch handler the array itself."""
+    if isinstance(numba_type, types.Array):
+        return _array(context, builder, numba_type, address, [number])
+    pointer = builder.inttoptr(address, context.get_value_type(numba_type))
+    size = context.get_abi_sizeof(context.get_data_type(numba_type))
+    # `address` is loop-invariant and the record is an element of one array: what LLVM needs to see to vectorise
+    raw = builder.bitcast(pointer, ir.ArrayType(ir.IntType(8), size).as_pointer())
+    return builder.bitcast(builder.gep(raw, [number]), context.get_value_type(numba_type))
+
+
+def _array(context: Any, builder: Any, numba_type: Any, address: Any, shape: list[Any]) -> Any:
+    array = context.make_array(numba_type)(context, builder)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(numba_type.dtype)))
+    array.data = builder.inttoptr(address, array.data.type)
+    strides = [size]
+    for extent in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], extent))
+    count = shape[0]
+    for extent in shape[1:]:
+        count = builder.mul(count, extent)
+    array.nitems, array.itemsize = count, size
+    array.shape, array.strides = cgutils.pack_array(builder, shape), cgutils.pack_array(builder, strides)
+    return array._getvalue()
+
+
+def _state(context: Any, builder: Any, numba_type: Any, shape: tuple[int, ...] | None, address: Any) -> Any:
+    if shape is None:
+        return builder.inttoptr(address, context.get_value_type(numba_type))
+    extents = [context.get_constant(types.intp, extent) for extent in shape]
+    return _array(context, builder, numba_type, address, extents)
+
+
+def _verdict(context: Any, builder: Any, returned: Any, status: Any, value: Any, batch: bool) -> Any:
+    """What the handler says as one int64."""
+    everything = ir.Constant(_I64, ALL if batch else EMIT)
+    if isinstance(returned, types.NoneType):
+        verdict = everything
+    elif isinstance(returned, types.Optional):
+        plain = _plain_verdict(context, builder, returned.type, value, batch)
+        verdict = builder.select(status.is_none, everything, plain)
+    else:
+        verdict = _plain_verdict(context, builder, returned, value, batch)
+    return builder.select(status.is_error, ir.Constant(_I64, FAILED), verdict)
+
+
+def _plain_verdict(context: Any, builder: Any, returned: Any, value: Any, batch: bool) -> Any:
+    if batch:
+        return context.cast(builder, value, returned, types.int64)
+    bit = builder.icmp_unsigned("!=", value, ir.Constant(value.type, 0))
+    return builder.select(bit, ir.Constant(_I64, EMIT), ir.Constant(_I64, DROP))

@@ -1,0 +1,113 @@
+"""Watching a grid, for those who sleep: a grid cannot ring a bell, so a CPU worker does it for it. Compiled.
+
+A watch takes the place of a turn in the worker's loop: its seat refers to a grid's book. It tells of cursors and
+answers that are new by the same functions by which a CPU kernel tells of its own, while something is outstanding, and
+rests otherwise: who then publishes to the grid or commands it rings the watcher.
+"""
+
+from __future__ import annotations
+
+from .bell import ring_bell
+from .desk_layout import BOOK, BOOK_DTYPE, HEART
+from .layout import (
+    ARMED,
+    BLOCK,
+    CLAIMED,
+    EDGE,
+    FREE,
+    RING,
+    RUNG,
+    SEAT,
+    STATUS_DEACTIVATED,
+    STATUS_DESERTED,
+    STATUS_FAILED,
+    STATUS_TERMINATED,
+)
+from .ops import compare_exchange, fence, load, load_acquire, nap, store
+from .transfer import notify_consumers, notify_producer
+from .turn import IDLE, LEFT, WORKED, can_work, release
+
+TOLD_HEADS = BOOK_DTYPE.itemsize
+NAP_NS = 20_000
+
+
+def watch(seat: int) -> int:
+    """Tell what is new about a grid. LEFT when it has given the token back, and everybody knows."""
+    if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
+        return LEFT
+    book = load(seat + SEAT.block_address)
+    beat(book)
+    result = WORKED if tell(book) == 1 else IDLE
+    if result == IDLE and load(book + BOOK.is_over) == 1:
+        result = LEFT
+    if release(seat) == 0:
+        result = LEFT
+    return result
+
+
+def beat(book: int) -> None:
+    """A sign of life."""
+    address = load(book + BOOK.heart_address) + HEART.beat
+    store(address, load(address) + 1)
+
+
+def tell(book: int) -> int:
+    """Ring whoever waits for what a grid has done since the last look. 1 if it has done anything."""
+    block = load(book + BOOK.block_address)
+    answers = load_acquire(block + BLOCK.answers)  # acquire, and first: the cursors are then at least as new
+    news = tell_output(book, block) | tell_inputs(book, block)
+    if answers != load(book + BOOK.told_answers):
+        store(book + BOOK.told_answers, answers)
+        status = load(block + BLOCK.status)
+        if status in (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED):
+            store(book + BOOK.is_over, 1)
+        fence()
+        ring_bell(load(block + BLOCK.status_bell_address))
+        news = 1
+    return news
+
+
+def tell_output(book: int, block: int) -> int:
+    """Ring the consumers of what is new. 1 if anything is."""
+    if load(block + BLOCK.output) == 0:
+        return 0
+    ring = block + load(block + BLOCK.output)
+    tail = load_acquire(ring + RING.tail)
+    if tail == load(book + BOOK.told_tail):
+        return 0
+    store(book + BOOK.told_tail, tail)
+    fence()  # the cursor was seen before the look at the bells; who sleeps has armed its bell before it looked there
+    notify_consumers(ring)
+    return 1
+
+
+def tell_inputs(book: int, block: int) -> int:
+    """Ring the producers that wait for room, and the host where it watches. 1 if a cursor has moved."""
+    news = 0
+    table = block + load(block + BLOCK.inputs)
+    for i in range(load(block + BLOCK.n_inputs)):
+        edge = block + load(table + 8 * i)
+        head = load_acquire(edge + EDGE.head)
+        told = book + TOLD_HEADS + 8 * i
+        if head != load(told):
+            store(told, head)
+            fence()  # as above
+            notify_producer(edge, head)
+            news = 1
+    return news
+
+
+def rest_watch(seat: int) -> int:
+    """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on."""
+    if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
+        return 0  # revoked; the next watch finds out
+    book = load(seat + SEAT.block_address)
+    store(seat + SEAT.state, ARMED)
+    fence()  # armed, before the last look
+    left = 1
+    outstanding = tell(book) | can_work(load(book + BOOK.block_address), seat) | load(book + BOOK.is_over)
+    if outstanding == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
+        left = 0  # otherwise somebody rang, and the seat is in the inbox
+        nap(NAP_NS)  # it takes long: no need to look all the time
+    release(seat)
+    return left

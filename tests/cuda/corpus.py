@@ -1,0 +1,162 @@
+"""Handlers of every shape: what must compile to PTX, for the gate and for comparisons with the CPU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ringkernel.ring.span import SpanTypes
+
+WIDTHS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "?"]
+VALUE = np.dtype([("value", "f8")])
+NUMBER = np.dtype([("value", "i8")])
+TICK = np.dtype([("price", "f8"), ("volume", "f4"), ("id", "i4")], align=True)
+GRID = np.dtype([("id", "i4"), ("a", "f4", (5,)), ("m", "i2", (2, 3))], align=True)
+PART = np.dtype([("x", "f8"), ("n", "i4")], align=True)
+NESTED = np.dtype([("id", "i8"), ("part", PART), ("parts", "f8", (3,))], align=True)
+ODD = np.dtype([("a", "u1"), ("b", "u1"), ("c", "u1")], align=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A handler and what it is compiled for. `mathematics`: calls of the math library are to be expected."""
+
+    name: str
+    handler: Any
+    spec: SpanTypes
+    never_drops: bool = True
+    mathematics: bool = False
+
+    @property
+    def spread(self) -> bool:
+        return self.spec.state is None
+
+
+def copy(msg, out):
+    out.value = msg.value
+
+
+def widths() -> list[Case]:
+    cases = []
+    for width in WIDTHS:
+        dtype = np.dtype([("value", width)])
+        cases.append(Case(f"copies {width}", copy, SpanTypes(dtype, dtype, None)))
+    return cases
+
+
+def keep_positive(msg, out):
+    out.price, out.volume, out.id = msg.price, msg.volume, msg.id
+    return msg.price > 0
+
+
+def early(msg, out):
+    if msg.id < 0:
+        return False
+    for i in range(msg.id):
+        if msg.price > i:
+            out.price = i
+            return True
+    out.volume = msg.volume
+    return msg.volume != 0
+
+
+def arrays(msg, out):
+    total = np.float32(0)
+    for i in range(5):
+        total += msg.a[i]
+        out.a[i] = msg.a[4 - i]
+    out.id = msg.m[1, 2]
+    return total > 0
+
+
+def picks(msg, out):
+    out.value = msg.a[msg.id]
+
+
+def nested(msg, out):
+    out.id = msg.part.n
+    for i in range(3):
+        out.parts[i] = msg.parts[i] + msg.part.x
+
+
+def odd(msg, out):
+    out.a, out.b, out.c = msg.c, msg.b, msg.a
+    return msg.a != msg.b
+
+
+def watches(msg):
+    if msg.value < 0:
+        raise ValueError("negative")
+
+
+def counts(msg, out, state):
+    state[0] += msg.value
+    out.value = state[0]
+
+
+def averages(msg, out, state):
+    state.price += 0.1 * (msg.price - state.price)
+    state.id += 1
+    out.price, out.id = state.price, state.id
+
+
+def table(msg, out, state):
+    out.value = state[msg.id, 1]
+    return msg.id != 3
+
+
+def remembers(msg, state):
+    state[0] = max(state[0], msg.value)
+
+
+def raises(msg, out):
+    if msg.value > 1e9:
+        raise OverflowError("too large", 3)
+    if msg.value < 0:
+        raise ValueError("negative")
+    out.value = msg.value
+
+
+def divides(msg, out):
+    out.value = 1 / msg.value + 7 // msg.value + 3 % msg.value
+
+
+def mathematics(msg, out):
+    out.value = math.sin(msg.value) + math.pow(msg.value, 1.5) + math.exp(-msg.value)
+
+
+def roots(msg, out):
+    out.value = np.sqrt(abs(msg.value)) + np.floor(msg.value)
+
+
+def helper(x: float) -> float:
+    return 3 * x + 1
+
+
+def calls(msg, out, by=2.0):
+    out.value = helper(msg.value) * by
+
+
+CASES = [
+    *widths(),
+    Case("drops", keep_positive, SpanTypes(TICK, TICK, None), never_drops=False),
+    Case("returns early", early, SpanTypes(TICK, TICK, None), never_drops=False),
+    Case("nested arrays", arrays, SpanTypes(GRID, GRID, None), never_drops=False),
+    Case("index checks", picks, SpanTypes(GRID, VALUE, None)),
+    Case("records in records", nested, SpanTypes(NESTED, NESTED, None)),
+    Case("three bytes", odd, SpanTypes(ODD, ODD, None), never_drops=False),
+    Case("no output", watches, SpanTypes(VALUE, None, None)),
+    Case("an array as state", counts, SpanTypes(NUMBER, NUMBER, (np.dtype("i8"), (1,)))),
+    Case("a record as state", averages, SpanTypes(TICK, TICK, (TICK, None))),
+    Case("a table as state", table, SpanTypes(TICK, VALUE, (np.dtype("f8"), (4, 2))), never_drops=False),
+    Case("state, no output", remembers, SpanTypes(VALUE, None, (np.dtype("f8"), (1,)))),
+    Case("raises", raises, SpanTypes(VALUE, VALUE, None)),
+    Case("divides", divides, SpanTypes(VALUE, VALUE, None), mathematics=True),
+    Case("mathematics", mathematics, SpanTypes(VALUE, VALUE, None), mathematics=True),
+    Case("roots", roots, SpanTypes(VALUE, VALUE, None)),
+    Case("calls a helper", calls, SpanTypes(VALUE, VALUE, None)),
+    Case("unchecked", picks, SpanTypes(GRID, VALUE, None, check=False)),
+]

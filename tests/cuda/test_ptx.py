@@ -1,0 +1,202 @@
+"""Grids as PTX, without a GPU: every handler compiles and assembles, and the order that the design relies on is there.
+
+For each kind of check a seeded mutation shows that it can fail.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from corpus import CASES, Case
+from numba import cuda, types
+from ptx import ARCHITECTURES, Ptx, assemble, order_of
+
+from ringkernel.devices.grid_loop import run_grid
+from ringkernel.ring import calling, desk, ops, span_body, transfer, turn
+from ringkernel.ring import cuda as cuda_target
+from ringkernel.ring.cuda import GridCode, compile_grid, instruction, operations, target_with
+from ringkernel.ring.specialize import Specializer
+
+if TYPE_CHECKING:
+    from ringkernel.ring.program import GridTarget
+
+CC = (8, 0)
+MAX_REGISTERS = 96
+DROPS, RAISES = (next(case for case in CASES if case.name == name) for name in ("drops", "raises"))
+
+
+def grid(case: Case, *, cc: tuple[int, int] = CC, target: GridTarget | None = None) -> GridCode:
+    return compile_grid(
+        run_grid, case.handler, case.spec, never_drops=case.never_drops, spread=case.spread, cc=cc, target=target
+    )
+
+
+def check_polls(code: Ptx) -> None:
+    """What others write is loaded anew in every pass, at system scope: four words at a time, and the command."""
+    assert len(re.findall(r"ld\.relaxed\.sys\.u64", code.polling_loop())) >= 5
+
+
+def check_scopes(code: Ptx) -> None:
+    """Nothing is ordered for this GPU or block only, and nothing is changed by read-modify-write."""
+    assert not re.findall(r"\b(?:ld|st|fence)[.\w]*\.(?:gpu|cta|cluster)\b", code.text)
+    assert not re.findall(r"\b(?:atom|red|membar)\b[.\w]*", code.text)
+
+
+def check_order(code: Ptx) -> None:
+    """In the loop: a fence after a poll that saw something, two around what is posted, one for the histogram; releases
+    of the ledger, the echo and the answer."""
+    loop = code.polling_loop()
+    assert loop.count("fence.acq_rel.sys") >= 4
+    assert loop.count("st.release.sys.u64") >= 3
+
+
+def check_faults(code: GridCode, case: Case) -> None:
+    """The numbers of the handler's exceptions are in the code."""
+    numbers = [number for number, (kind, _) in code.raised.items() if kind is OverflowError]
+    assert numbers or case is not RAISES
+    for number in numbers:
+        assert re.search(rf"\b(?:mov|st|selp)[.\w]*\s[^;]*\b{number};", code.ptx), (number, code.raised)
+
+
+def check_loads(code: Ptx, case: Case) -> None:
+    """Ring memory is not read through the non-coherent cache; constants of the math library may be."""
+    assert case.mathematics or not re.findall(r"ld\.(?:global\.)?nc\b", code.text)
+
+
+def check_calls(code: Ptx, case: Case) -> None:
+    """Everything is inlined and in registers, the math library's slow paths aside."""
+    assert case.mathematics or not re.findall(r"^\s*call\b|\.local\b", code.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_handler_compiles_and_assembles(case, tmp_path):
+    code = grid(case)
+    ptx = Ptx(code.ptx)
+    check_polls(ptx)
+    check_scopes(ptx)
+    check_order(ptx)
+    check_faults(code, case)
+    check_loads(ptx, case)
+    check_calls(ptx, case)
+    for architecture in ARCHITECTURES:
+        registers, stack = assemble(code.ptx, architecture, tmp_path)
+        assert registers <= MAX_REGISTERS
+        assert stack == 0 or case.mathematics
+
+
+@pytest.mark.parametrize("cc", [(9, 0), (10, 0)])
+def test_code_for_newer_architectures(cc, tmp_path):
+    code = grid(DROPS, cc=cc)
+    check_order(Ptx(code.ptx))
+    assert assemble(code.ptx, f"sm_{cc[0]}{cc[1]}", tmp_path)[1] == 0
+
+
+# --- the order, function by function -----------------------------------------------------------------------------
+
+
+def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
+    """The PTX of one function of the protocol, alone."""
+    bound = Specializer(cuda_target.jit, table or operations()).rebind(function)
+
+    def entry(address):
+        bound(address)
+
+    bound = cuda_target.jit(bound)
+    with cuda_target._settings(CC, check=False):
+        return str(cuda.compile_ptx(entry, types.void(types.int64), cc=CC)[0])
+
+
+def test_a_fetch_polls_relaxed_and_fences_once():
+    assert order_of(piece(desk.fetch)) == "lfl"  # the words, the fence, the command
+    assert piece(desk.fetch).count("fence") == 1
+
+
+def test_a_post_publishes_outputs_before_the_input_cursor():
+    assert order_of(piece(desk.post)) == "sfsfs"
+
+
+def test_an_answer_is_released():
+    assert order_of(piece(desk.answer)) == "sr"
+    assert piece(desk.answer).count("st.release.sys") == 2
+
+
+def test_the_histogram_is_between_odd_and_even():
+    assert order_of(piece(desk.settle)) == "sfsr"
+
+
+# --- mutations ---------------------------------------------------------------------------------------------------
+
+
+def broken(**changes: Any) -> dict[Any, Any]:
+    return {**operations(), **{getattr(ops, name): replacement for name, replacement in changes.items()}}
+
+
+def nothing() -> None:
+    return
+
+
+NO_FENCE = cuda_target.jit(nothing)
+GPU_LOAD = instruction("ld.relaxed.gpu.u64 $0, [$1];", "=l,l", 1, result=True)
+GPU_FENCE = instruction("fence.acq_rel.gpu;", "", 0, result=False)
+
+
+def test_a_plain_poll_is_caught():
+    code = Ptx(grid(DROPS, target=target_with(broken(load=operations()[ops.peek]))).ptx)
+    with pytest.raises(AssertionError):
+        check_polls(code)
+
+
+@pytest.mark.parametrize("changes", [{"load": GPU_LOAD}, {"fence_release": GPU_FENCE}], ids=["load", "fence"])
+def test_gpu_scope_is_caught(changes):
+    code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
+    with pytest.raises(AssertionError):
+        check_scopes(code)
+
+
+@pytest.mark.parametrize("name", ["fence_acquire", "fence_release"])
+def test_a_missing_fence_is_caught(name):
+    table = broken(**{name: NO_FENCE})
+    with pytest.raises(AssertionError):
+        check_order(Ptx(grid(DROPS, target=target_with(table)).ptx))
+    orders = {function: order_of(piece(function, table)) for function in (desk.fetch, desk.post)}
+    assert orders != {desk.fetch: "lfl", desk.post: "sfsfs"}
+
+
+def test_a_dropped_fault_path_is_caught(monkeypatch):
+    check_faults(grid(RAISES), RAISES)
+    monkeypatch.setattr(calling, "FAILED", span_body.EMIT)
+    blind = calling.CallTarget(
+        cuda_target.intrinsic, cuda_target._overload, lambda _builder, _status: calling.ir.Constant(calling._I64, 0)
+    )
+    monkeypatch.setattr(cuda_target, "CUDA_CALL", blind)
+    code = grid(RAISES, target=target_with(operations()))
+    with pytest.raises(AssertionError):
+        check_faults(code, RAISES)
+
+
+def test_a_barrier_that_is_gone_would_be_seen():
+    code = grid(DROPS)
+    assert code.ptx.count("barrier.sync") >= 7
+    assert "bar.sync" not in code.ptx
+
+
+# --- one source --------------------------------------------------------------------------------------------------
+
+
+def test_the_cpu_and_cuda_compile_the_same_functions():
+    """The turn and the ring's protocol are the CPU's own functions, not a second version of them."""
+    program = grid(DROPS).program
+    compiled = program.private.functions
+    for function in (turn.run_span, turn.find_input, turn.publish_outputs, turn.keep_ledger, turn.adapt_span):
+        assert function in compiled
+    for function in (transfer.room_of, transfer.bound_of, transfer.slot_address, transfer.set_tail, turn.give_back):
+        assert function in compiled
+    from ringkernel.devices import worker_loop
+    from ringkernel.ring.cpu import TIMED_SLEEP, compile_entry, specializer
+
+    compile_entry(worker_loop.run_worker, 2, nogil=True)
+    on_the_cpu = specializer(TIMED_SLEEP).functions
+    of_the_turn = {function for function in compiled if function.__module__ in (turn.__name__, transfer.__name__)}
+    assert of_the_turn <= on_the_cpu

@@ -1,0 +1,92 @@
+"""What the threads of a block do together, in numba's CUDA simulator: the CPU's results, in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import check_books, within
+
+from ringkernel import DeviceUnavailableError, KernelFailedError, KernelState, RingKernelRuntime, ring_kernel
+
+ROW = np.dtype([("id", "i4"), ("x", "f4")], align=True)
+
+
+@ring_kernel("si_all", input_type=ROW, output_type=float)
+def every(msg, out):
+    out.value = msg.id + msg.x
+
+
+@ring_kernel("si_some", input_type=int, output_type=ROW)
+def some(msg, out):
+    if msg.value == 777:
+        raise ValueError("seven")
+    out.id = msg.value
+    return msg.value % 3 != 0
+
+
+@ring_kernel("si_sum", input_type=int, output_type=int, state=np.zeros(1, np.int64))
+def running_sum(msg, out, state):
+    state[0] += msg.value
+    out.value = state[0]
+    return state[0] % 2 == 0
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 61])
+@pytest.mark.parametrize("handler", [every, some, running_sum], ids=lambda handler: handler.__name__)
+async def test_the_results_are_the_cpus(loop_errors, handler, count):
+    values = np.arange(count)
+    if handler is every:
+        values = np.array([(i, i / 2) for i in range(count)], ROW)
+    results = {}
+    for device in ("cpu", "cuda"):
+        async with RingKernelRuntime(workers=1) as runtime:
+            await runtime.launch("k", handler, device=device)
+            await runtime.activate("k")
+            results[device] = (await within(runtime.map("k", values), 60)).tolist()
+            check_books(runtime, "k")
+    assert results["cuda"] == results["cpu"]
+
+
+async def test_pause_resume_and_terminate(loop_errors):
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("k", some, device="cuda")
+        await runtime.activate("k")
+        await runtime.deactivate("k")
+        await runtime.send_batch("k", np.arange(20))
+        assert check_books(runtime, "k").processed == 0
+        await runtime.reactivate("k")
+        await within(runtime.terminate("k", 20), 30)  # graceful: after what was queued
+        assert runtime.get_state("k") is KernelState.TERMINATED
+        got = (await runtime.receive_batch("k"))["id"].tolist()
+        assert got == [i for i in range(20) if i % 3]
+
+
+async def test_the_first_failure_counts_and_what_is_before_it_comes_out(loop_errors):
+    values = np.arange(30)
+    values[[13, 14, 27]] = 777
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("k", some, device="cuda")
+        await runtime.send_batch("k", values)
+        await runtime.activate("k")
+        await within(runtime.wait("k"), 30)
+        error = runtime.kernels["k"].error
+        assert isinstance(error, ValueError)
+        assert error.__traceback__ is not None
+        counts = check_books(runtime, "k")
+        assert (counts.processed, counts.failed, counts.unprocessed) == (13, 1, 16)
+        got = (await runtime.receive_batch("k"))["id"].tolist()
+        assert got == [i for i in range(13) if i % 3]
+        with pytest.raises(KernelFailedError, match="seven"):
+            await runtime.receive("k")
+
+
+async def test_one_kernel_at_a_time(loop_errors):
+    async with RingKernelRuntime(workers=1) as runtime:
+        for name in ("a", "b"):
+            await runtime.launch(name, some, device="cuda")
+        await runtime.activate("a")
+        with pytest.raises(DeviceUnavailableError, match="one kernel at a time"):
+            await runtime.activate("b")
+        await runtime.deactivate("a")
+        await runtime.activate("b")
+        assert runtime.get_state("b") is KernelState.ACTIVE

@@ -1,0 +1,135 @@
+"""A device that runs grids as threads of this CPU, one thread per grid: the device loop without a GPU."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any
+
+from numba import njit, types
+
+from ringkernel.devices import failure
+from ringkernel.devices.grid_loop import run_grid
+from ringkernel.ring.calling import handler_call
+from ringkernel.ring.clock import tick_clock
+from ringkernel.ring.cpu import _jit, grid_operations
+from ringkernel.ring.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
+from ringkernel.ring.span import CPU_CALL, Span, SpanTypes
+
+
+@functools.cache
+def cpu_target() -> GridTarget:
+    return GridTarget(
+        jit=_jit,
+        jit_handler=lambda check: njit(error_model="numpy", boundscheck=check),
+        handler_call=lambda dispatcher, spec: handler_call(dispatcher, spec, CPU_CALL),
+        operations=grid_operations(),
+    )
+
+
+def compiled(program: Program) -> Any:
+    """The entry of a grid, to be called without the GIL."""
+    dispatcher = njit(types.void(types.int64), error_model="numpy", nogil=True)(program.entry)
+    return dispatcher.overloads[dispatcher.signatures[0]].entry_point
+
+
+@functools.cache
+def any_grid() -> Any:
+    """One compiled loop for all kernels: it calls their spans by address."""
+    return compiled(grid_program(cpu_target(), run_grid, INDIRECT))
+
+
+def grid_of(handler: Any, spec: SpanTypes, *, never_drops: bool, spread: bool) -> Any:
+    """A compiled loop for one handler, with the span built in."""
+    span: GridSpan = grid_span(cpu_target(), handler, spec, never_drops=never_drops, spread=spread)
+    return compiled(grid_program(cpu_target(), run_grid, span))
+
+
+class ThreadGrid:
+    def __init__(self, entry: Any, book: int, keepalive: Any) -> None:
+        self.reason: str | None = None
+        self.thread = threading.Thread(target=self._run, args=(entry, book, keepalive), name="grid", daemon=True)
+        self.thread.start()
+
+    def _run(self, entry: Any, book: int, keepalive: Any) -> None:
+        entry(book)
+
+    def is_done(self) -> bool:
+        return not self.thread.is_alive()
+
+    def failure(self) -> str | None:
+        return self.reason
+
+
+class ThreadCode:
+    n_threads = 1
+
+    def __init__(self, span: Span, entry: Any) -> None:
+        self.span, self.entry = span, entry
+
+    def raised(self, number: int) -> Any:
+        return failure.described(number)
+
+
+class ThreadMemory:
+    def __init__(self, region: Any) -> None:
+        self.region = region
+        self.address = region.address
+
+    def release(self) -> None:
+        self.region = None
+
+
+class ThreadDevice:
+    """See `grid_device.py`. `spread`: have the span built in that threads of a block share."""
+
+    max_desk_nbytes = 48 * 1024
+    span_ns = 50_000
+    patience_ns = 20_000
+    max_nap_ns = 1_000_000
+
+    def __init__(self, name: str = "cuda:0", *, spread: bool = False) -> None:
+        self.name = name
+        self.spread = spread
+        self.ticks_per_ns = tick_clock().ticks_per_ns()
+        self.grids: list[ThreadGrid] = []
+        self._chunks: list[Any] = []
+        self._reached: dict[Any, int] = {}
+
+    def compile(self, declaration: Any, span: Span) -> Any:
+        if not self.spread or declaration.state is not None:
+            return ThreadCode(span, any_grid())
+        from ringkernel.devices.compiling import spec_of
+
+        spec = spec_of(declaration)
+        entry = grid_of(declaration.func, spec, never_drops=span.never_drops, spread=True)
+        return ThreadCode(span, entry)
+
+    def load(self, compiled: ThreadCode) -> ThreadCode:
+        return compiled
+
+    def reaches(self, arena: Any) -> bool:
+        return self._reached.get(arena) == len(arena.grown)
+
+    def adopt(self, arena: Any) -> None:
+        if arena not in self._reached:
+            self._chunks.append(arena.chunks)
+        self._reached[arena] = len(arena.grown)
+
+    def forget(self, arena: Any) -> None:
+        self._reached.pop(arena, None)
+
+    def allocate(self, nbytes: int, arena: Any) -> ThreadMemory:
+        return ThreadMemory(arena.allocate(nbytes))
+
+    def start(self, code: ThreadCode, book: int, desk_nbytes: int) -> ThreadGrid:
+        assert desk_nbytes <= self.max_desk_nbytes
+        grid = ThreadGrid(code.entry, book, (self._chunks, code))
+        self.grids = [old for old in self.grids if not old.is_done()]
+        self.grids.append(grid)
+        return grid
+
+    def join(self) -> None:
+        for grid in self.grids:
+            grid.thread.join(5.0)
+            assert grid.is_done()

@@ -30,7 +30,7 @@ from ringkernel.ring.layout import (
     SEAT,
 )
 
-from .worker_loop import run_worker
+from .worker_loop import LEAVE_AFTER, SCRATCH_BYTES, run_worker
 
 if TYPE_CHECKING:
     import asyncio
@@ -87,11 +87,12 @@ class Worker:
         self.number = number
         self.region = party.arena.allocate(PARTY_DTYPE.itemsize)
         self.address = self.region.address
-        self._scratch = np.zeros(1, np.int64)
+        self._scratch = np.zeros(SCRATCH_BYTES // 8, np.int64)
         self.waker: Waker = new_waker(blocking=True)
         record = self.region.view(PARTY_DTYPE)[0]
         record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
         record["patience"] = record["min_patience"] = party.clock.ticks_of(MIN_PATIENCE_NS)
+        record["leave_after"] = LEAVE_AFTER
         record["max_patience"] = party.clock.ticks_of(MAX_PATIENCE_NS)
         self.seats: set[Seat] = set()
         self.dedicated = False

@@ -63,7 +63,9 @@ class GridPool(WorkerPool):
 
     def scratch(self) -> npt.NDArray[np.int64]:
         """For the watcher's sleep: see `cpu.py`."""
-        return np.array([0, self._heart.address + HEART.beat, 0], np.int64)
+        words = super().scratch()
+        words[1] = self._heart.address + HEART.beat
+        return words
 
     # --- starting and ending ---------------------------------------------------------------------------------
 

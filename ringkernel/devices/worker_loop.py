@@ -14,11 +14,28 @@ from __future__ import annotations
 
 from ringkernel.ring.bell import take_inbox
 from ringkernel.ring.layout import PARTY, SEAT
-from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, spin_hint, store, store_release, this_cpu, ticks
+from ringkernel.ring.ops import (
+    fence,
+    leave_cpu,
+    load,
+    load_acquire,
+    sleep_on,
+    spin_hint,
+    store,
+    store_release,
+    this_cpu,
+    ticks,
+)
 from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
 
 SHORT_SLEEP = 12
 """Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it."""
+LEAVE_AFTER, LEAVE_AT_LAST = 8, 1 << 14
+"""After so many short sleeps on its waker's core a worker asks for another one; twice as many each time that did not
+last, back to the first number after a long sleep."""
+MASKS = 64
+"""Where in the scratch memory there is room for `leave_cpu`."""
+SCRATCH_BYTES = MASKS + 256
 
 
 def run_worker(party: int, scratch: int) -> int:
@@ -45,15 +62,31 @@ def park(party: int, scratch: int) -> None:
         sleep_on(load(party + PARTY.read_fd), scratch)
         slept = ticks() - before
         store(party + PARTY.parks, load(party + PARTY.parks) + 1)
-        here = this_cpu()
-        store_release(party + PARTY.crowded, 1 if here >= 0 and here == load(party + PARTY.waker_cpu) else 0)
-        shortest = load(party + PARTY.min_patience)
-        if slept < SHORT_SLEEP * shortest:  # a little more patience would have saved both sides the sleep
-            longer = min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience))
-            store(party + PARTY.patience, longer)
-        else:
-            store(party + PARTY.patience, shortest)
+        adapt(party, slept, scratch)
     store(party + PARTY.parked, 0)
+
+
+def adapt(party: int, slept: int, scratch: int) -> None:
+    """Learn from a sleep how long to watch next time, and where."""
+    here = this_cpu()
+    crowded = here >= 0 and here == load(party + PARTY.waker_cpu)
+    store_release(party + PARTY.crowded, 1 if crowded else 0)
+    shortest = load(party + PARTY.min_patience)
+    if slept >= SHORT_SLEEP * shortest:
+        store(party + PARTY.patience, shortest)
+        store(party + PARTY.crowded_sleeps, 0)
+        store(party + PARTY.leave_after, LEAVE_AFTER)
+        return
+    # a little more patience would have saved both sides the sleep
+    store(party + PARTY.patience, min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience)))
+    if crowded:
+        sleeps = load(party + PARTY.crowded_sleeps) + 1
+        if sleeps >= load(party + PARTY.leave_after):
+            store(party + PARTY.leave_after, min(2 * load(party + PARTY.leave_after), LEAVE_AT_LAST))
+            sleeps = 0
+            leave_cpu(here, scratch + MASKS)
+            store_release(party + PARTY.crowded, 1 if this_cpu() == here else 0)
+        store(party + PARTY.crowded_sleeps, sleeps)
 
 
 def adopt(party: int, seat: int) -> None:

@@ -194,6 +194,30 @@ def _no_cpu() -> int:
     return -1
 
 
+_sched_getaffinity = types.ExternalFunction("sched_getaffinity", types.intc(types.intc, types.intp, types.intp))
+_sched_setaffinity = types.ExternalFunction("sched_setaffinity", types.intc(types.intc, types.intp, types.intp))
+_MASK_BYTES = 128
+
+
+def _leave_cpu(cpu: int, masks: int) -> None:
+    if _sched_getaffinity(0, _MASK_BYTES, masks) != 0:
+        return  # more CPUs than fit
+    others = 0
+    for offset in range(0, _MASK_BYTES, 8):
+        word = _load_plain(masks + offset)
+        if offset == cpu // 64 * 8:
+            word &= ~(1 << (cpu & 63))
+        others |= word
+        _store_plain(masks + _MASK_BYTES + offset, word)
+    if others != 0:
+        _sched_setaffinity(0, _MASK_BYTES, masks + _MASK_BYTES)  # returns when the thread has moved
+        _sched_setaffinity(0, _MASK_BYTES, masks)
+
+
+def _stay(cpu: int, masks: int) -> None:
+    return
+
+
 def _yield_or_sleep(ns: int) -> None:
     if ns < _SHORTEST_SLEEP_NS:
         _libc_sched_yield()
@@ -258,6 +282,7 @@ def specializer(timed: bool) -> Specializer:
         ops.spin_hint: _spin_hint,
         ops.ticks: _cycle_counter if IS_X86 else _jit(_monotonic_ns),
         ops.this_cpu: _jit(_cpu_of_this_thread if sys.platform == "linux" else _no_cpu),
+        ops.leave_cpu: _jit(_leave_cpu if sys.platform == "linux" else _stay),
         ops.call_span: _call_span,
         ops.copy_bytes: _copy_bytes,
         ops.peek: _peek,

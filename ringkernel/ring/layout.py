@@ -137,7 +137,17 @@ PARTY_DTYPE, PARTY = record(
     # host
     ("stop", "min_patience", "max_patience"),
     # worker
-    ("hot_address", "n_hot", "turns", "current_address", "parks", "patience", "crowded"),
+    (
+        "hot_address",
+        "n_hot",
+        "turns",
+        "current_address",
+        "parks",
+        "patience",
+        "crowded",
+        "crowded_sleeps",
+        "leave_after",
+    ),
 )
 
 # bell.state: ring it; it is in an inbox or watched anyway; nobody wants to know

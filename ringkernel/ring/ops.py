@@ -67,6 +67,12 @@ def this_cpu() -> int:
     raise _unbound("this_cpu")
 
 
+def leave_cpu(cpu: int, masks: int) -> None:
+    """Let this thread go on on another CPU that it may use, if there is one; `masks`: 256 bytes to work in. It may come
+    back whenever the system thinks so."""
+    raise _unbound("leave_cpu")
+
+
 def call_span(address: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Call the compiled span at `address`; see `span.py`."""
     raise _unbound("call_span")

@@ -68,7 +68,20 @@ WRITERS: dict[str, dict[str, str]] = {
         "inbox_address": "anyone",
         **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu"), "shared"),
         **dict.fromkeys(("stop", "min_patience", "max_patience"), "host"),
-        **dict.fromkeys(("hot_address", "n_hot", "turns", "current_address", "parks", "patience", "crowded"), "worker"),
+        **dict.fromkeys(
+            (
+                "hot_address",
+                "n_hot",
+                "turns",
+                "current_address",
+                "parks",
+                "patience",
+                "crowded",
+                "crowded_sleeps",
+                "leave_after",
+            ),
+            "worker",
+        ),
     },
 }
 

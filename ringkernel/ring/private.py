@@ -39,6 +39,11 @@ def wake_nobody(descriptor: int) -> None:
     """Nobody sleeps at a desk."""
 
 
+def nowhere() -> int:
+    """Who is never woken need not know where its waker runs."""
+    return -1
+
+
 def call_span(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Run the grid's span, and let the host know how much it is: of a span that never ends it learns nothing more."""
     block, home = desk + DESK_BLOCK, peek(desk + DESK.home)
@@ -67,4 +72,5 @@ def private_operations(
         ops.compare_exchange: compile_shared(compare_exchange),
         ops.exchange: compile_shared(exchange),
         ops.wake: jit(wake_nobody),
+        ops.this_cpu: jit(nowhere),
     }

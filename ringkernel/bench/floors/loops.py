@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from .atomics import LINE_BYTES, fresh_words
+
 Array = npt.NDArray[Any]
 
 
@@ -27,6 +29,9 @@ def plain_loop(records: Array) -> tuple[Array, float]:
     return results, time.perf_counter() - start
 
 
+_APART_LINES = 17
+
+
 @njit(nogil=True, error_model="numpy")
 def _saxpy(a: Any, x: Any, b: Any, y: Any, repeats: int) -> None:
     for _ in range(repeats):
@@ -35,8 +40,16 @@ def _saxpy(a: Any, x: Any, b: Any, y: Any, repeats: int) -> None:
 
 
 def bare_saxpy(a: Any, x: Array, b: Any, repeats: int) -> tuple[Array, float]:
-    """`y = a * x + b` over one block in cache, again and again. Returns (y, seconds)."""
-    y = np.empty_like(x)
+    """`y = a * x + b` over one block in cache, again and again. Returns (y, seconds).
+
+    Both blocks start on a line, and not at the same place in their pages: a floor must not pay for where malloc put
+    them (half the speed at worst).
+    """
+    lines = -(-x.nbytes // LINE_BYTES)
+    pool = fresh_words(2 * lines + _APART_LINES).view(x.dtype)
+    source, y = pool[: x.size], pool[-x.size :]
+    source[:] = x
+    x = source
     _saxpy(a, x, b, y, 1)
     start = time.perf_counter()
     _saxpy(a, x, b, y, repeats)

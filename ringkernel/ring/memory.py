@@ -8,6 +8,7 @@ frame of its own; an arena is freed when the last such thread and the last owner
 from __future__ import annotations
 
 from collections import defaultdict
+from mmap import PAGESIZE
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
-        self.grown: list[Bytes] = []  # the chunks that are its own; `chunks` also holds what was lent
+        self.grown: list[Bytes] = []  # the whole pages of its own chunks; `chunks` also holds what was lent
         self._rest: Bytes = np.empty(0, np.uint8)
         self._free: defaultdict[int, list[Bytes]] = defaultdict(list)
 
@@ -68,11 +69,13 @@ class Arena:
         return Region(self, view)
 
     def _new_chunk(self, size: int) -> Bytes:
-        chunk = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
+        size += -size % PAGESIZE
+        chunk = np.zeros(size + PAGESIZE, np.uint8)  # zeroed by the system, page by page, when first touched
+        start = -int(chunk.ctypes.data) % PAGESIZE
+        pages = chunk[start : start + size]
         self.chunks.append(chunk)
-        self.grown.append(chunk)
-        start = -int(chunk.ctypes.data) % LINE
-        return chunk[start : start + size]
+        self.grown.append(pages)
+        return pages
 
     def _take_back(self, view: Bytes) -> None:
         self._free[view.nbytes].append(view)

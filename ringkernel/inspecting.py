@@ -46,7 +46,7 @@ def find(kernel: str) -> Declaration:
     """The declaration that `MODULE:KERNEL` names."""
     place, _, name = kernel.rpartition(":")
     if not place or not name:
-        raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:weather")
+        raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:derive")
     path = Path(place)
     if path.suffix == ".py":
         sys.path.insert(0, str(path.parent.resolve()))

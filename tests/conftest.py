@@ -23,26 +23,28 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--grids", action="store_true", help='"auto" means grids, which run as threads of this CPU')
+    parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--grids"):
+    if config.getoption("--grids") or config.getoption("--cuda"):
         items[:] = [item for item in items if item.get_closest_marker("workers") is None]
 
 
 @pytest.fixture(autouse=True)
 def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With `--grids`, compiled kernels run as grids wherever they can."""
+    """With `--grids` or `--cuda`, compiled kernels run as grids wherever they can."""
+    from ringkernel.devices import choosing
+
+    if request.config.getoption("--grids") or request.config.getoption("--cuda"):
+        monkeypatch.setattr(choosing, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
     if not request.config.getoption("--grids"):
         yield
         return
     from thread_device import ThreadDevice
 
-    from ringkernel.devices import choosing
-
     device = ThreadDevice()
     monkeypatch.setattr(choosing, "_opened", {device.name: device})
-    monkeypatch.setattr(choosing, "automatic", lambda declared: ("cpu" if declared.batch else device.name, "a test"))
     yield
     device.join()
 

@@ -8,6 +8,7 @@ frame of its own; an arena is freed when the last such thread and the last owner
 from __future__ import annotations
 
 from collections import defaultdict
+from mmap import PAGESIZE
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
-        self.grown: list[Bytes] = []  # the chunks that are its own; `chunks` also holds what was lent
+        self.grown: list[Bytes] = []  # the whole pages of its own chunks; `chunks` also holds what was lent
         self._chunk: Bytes = np.empty(0, np.uint8)
         self._used = 0
         self._address = 0
@@ -78,11 +79,12 @@ class Arena:
         return Region(self, self._chunk, start, size, self._address + start)
 
     def _open_chunk(self, size: int) -> None:
-        memory = np.zeros(size + LINE, np.uint8)  # zeroed by the system, page by page, when first touched
+        size += -size % PAGESIZE
+        memory = np.zeros(size + PAGESIZE, np.uint8)  # zeroed by the system, page by page, when first touched
+        start = -int(memory.ctypes.data) % PAGESIZE
         self.chunks.append(memory)
-        self.grown.append(memory)
-        start = -int(memory.ctypes.data) % LINE
         self._chunk = memory[start : start + size]
+        self.grown.append(self._chunk)
         self._address = int(memory.ctypes.data) + start
         self._used = 0
 

@@ -29,7 +29,7 @@ def module(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("target", "wanted"), [("llvm", "define"), ("asm", ".text"), ("ptx", ".target sm_80"), ("sass", "EXIT")]
+    ("target", "wanted"), [("llvm", "define"), ("asm", ".globl"), ("ptx", ".target sm_80"), ("sass", "EXIT")]
 )
 def test_what_a_kernel_becomes(module, capsys, target, wanted):
     code = cli.main(["inspect", f"{module}:double", "--target", target, "--cc", "8.0"])

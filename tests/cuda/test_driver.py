@@ -1,0 +1,191 @@
+"""The rules that the driver's module keeps, with a driver that only takes notes: no GPU is needed, none was seen."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringkernel import DeviceUnavailableError
+from ringkernel.devices import cuda_driver
+from ringkernel.devices.cuda_driver import CudaDevice
+from ringkernel.ring.memory import Arena
+
+
+class Driver:
+    """Answers as CUDA's driver does; `calls` are the notes."""
+
+    CU_MEMHOSTREGISTER_PORTABLE, CU_MEMHOSTREGISTER_DEVICEMAP = 1, 2
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.next_address = 4096
+
+    def cuMemHostRegister(self, address: int, nbytes: int, flags: int) -> tuple[int]:  # noqa: N802 (CUDA's names)
+        self.calls.append(("pin", address, nbytes, flags))
+        return (0,)
+
+    def cuMemHostUnregister(self, address: int) -> tuple[int]:  # noqa: N802
+        self.calls.append(("unpin", address))
+        return (0,)
+
+    def cuMemHostGetDevicePointer(self, address: int, flags: int) -> tuple[int, int]:  # noqa: N802
+        return (0, address)
+
+    def cuMemAlloc(self, nbytes: int) -> tuple[int, int]:  # noqa: N802
+        if nbytes > 10**9:
+            return (2, 0)
+        self.next_address += nbytes
+        return (0, self.next_address)
+
+    def cuMemFree(self, address: int) -> tuple[int]:  # noqa: N802
+        self.calls.append(("free", address))
+        return (0,)
+
+    def cuGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
+        return (0, b"out of memory")
+
+
+class Event:
+    def __init__(self) -> None:
+        self.state: bool | Exception = False
+
+    @property
+    def is_done(self) -> bool:
+        if isinstance(self.state, Exception):
+            raise self.state
+        return self.state
+
+
+class Board:
+    """A device with `multiprocessor_count` of 3; the streams and events that it made."""
+
+    compute_capability = (9, 0)
+    properties = SimpleNamespace(multiprocessor_count=3)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.streams: list[Any] = []
+
+    def set_current(self) -> None:
+        pass
+
+    def create_stream(self, *, options: Any) -> Any:
+        assert options.nonblocking
+        self.streams.append(SimpleNamespace(record=lambda event: None))
+        return self.streams[-1]
+
+    def create_event(self, *, options: Any) -> Event:
+        return Event()
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    taken: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(cuda_driver, "driver", Driver())
+    monkeypatch.setattr(cuda_driver, "Device", Board)
+    monkeypatch.setattr(cuda_driver, "launch", lambda *given: taken.append(given))
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+    return taken
+
+
+@pytest.fixture
+def device(launches):
+    return CudaDevice(0)
+
+
+def compiled(blocks: int = 4, n_threads: int = 128) -> Any:
+    occupancy = SimpleNamespace(max_active_blocks_per_multiprocessor=lambda threads, nbytes: blocks)
+    kernel = SimpleNamespace(occupancy=occupancy)
+    return SimpleNamespace(
+        n_threads=n_threads,
+        cubin=SimpleNamespace(get_kernel=lambda entry: kernel),
+        code=SimpleNamespace(entry="grid", raised={3: (ValueError, ("no",))}),
+    )
+
+
+def notes(kind: str) -> list[tuple[Any, ...]]:
+    return [call[1:] for call in cuda_driver.driver.calls if call[0] == kind]
+
+
+def test_a_launch_is_one_block_over_a_book(device, launches):
+    code = device.load(compiled())
+    grid = device.start(code, 12_345, 4_000)
+    ((stream, config, kernel, argument),) = launches
+    assert (stream, kernel) == (code.stream, code.kernel)
+    assert (config.grid, config.block, config.shmem_size) == ((1, 1, 1), (128, 1, 1), 4_000)
+    assert argument == 12_345
+    assert isinstance(argument, np.int64)
+    assert not grid.is_done()
+    code.event.state = True
+    assert grid.is_done()
+    assert grid.failure() is None
+    assert code.raised(3) == (ValueError, ("no",))
+    assert code.raised(99)[0] is RuntimeError
+
+
+def test_an_error_of_the_device_is_the_grids_failure(device):
+    code = device.load(compiled())
+    grid = device.start(code, 1, 1)
+    code.event.state = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
+    assert grid.failure() == "CUDA_ERROR_ILLEGAL_ADDRESS"
+    assert grid.is_done()
+
+
+def test_no_more_grids_than_can_run_at_once(device, launches):
+    codes = [device.load(compiled()) for _ in range(4)]
+    for code in codes[:3]:
+        device.start(code, 1, 1)
+    with pytest.raises(DeviceUnavailableError, match=r"runs 3 kernels.*3 multiprocessors.*32 hardware queues"):
+        device.start(codes[3], 1, 1)
+    assert len(launches) == 3
+    codes[0].event.state = True
+    device.start(codes[3], 1, 1)
+
+
+def test_hardware_queues_bound_it_too(launches, monkeypatch):
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "2")
+    assert CudaDevice(0).max_grids == 1
+
+
+def test_a_block_that_does_not_fit_is_refused(device):
+    with pytest.raises(DeviceUnavailableError, match="smaller block_size"):
+        device.load(compiled(blocks=0, n_threads=1024))
+
+
+def test_an_arena_is_pinned_page_by_page_once(device):
+    arena = Arena()
+    arena.allocate(100)
+    assert not device.reaches(arena)
+    device.adopt(arena)
+    device.adopt(arena)
+    assert device.reaches(arena)
+    arena.allocate(10 << 20)
+    assert not device.reaches(arena)
+    device.adopt(arena)
+    pinned = notes("pin")
+    assert [address for address, _, _ in pinned] == [int(chunk.ctypes.data) for chunk in arena.grown]
+    assert all(address % 4096 == 0 and nbytes % 4096 == 0 and flags == 3 for address, nbytes, flags in pinned)
+
+
+def test_what_a_grid_may_hold_up_waits_until_none_runs(device):
+    arena = Arena()
+    arena.allocate(100)
+    device.adopt(arena)
+    memory = device.allocate(64, arena)
+    code = device.load(compiled())
+    device.start(code, 1, 1)
+    memory.release()
+    device.forget(arena)
+    assert notes("free") == notes("unpin") == []
+    code.event.state = True
+    device.tidy()
+    assert notes("free") == [(memory.address,)]
+    assert len(notes("unpin")) == 1
+
+
+def test_the_drivers_words_are_in_the_error(device):
+    with pytest.raises(DeviceUnavailableError, match="allocating 2000000000 bytes: the driver says out of memory"):
+        device.allocate(2_000_000_000, Arena())

@@ -378,7 +378,7 @@ async def test_types_that_do_not_match_are_refused_and_nothing_changes(runtime):
     assert await within(runtime.receive("source")) == 2
     await runtime.send("floats", 1.0)
     assert await within(runtime.receive("floats")) == 1.0
-    assert runtime.kernels["source"].targets == []
+    assert runtime.kernels["source"].targets == ()
 
 
 async def test_a_coroutine_source_that_has_emitted_objects_is_refused(runtime):
@@ -418,6 +418,7 @@ def slow_step(msg, out):
     out.value = msg.value + 1
 
 
+@pytest.mark.workers
 async def test_a_saturated_worker_hands_kernels_to_an_idle_one_and_nothing_is_lost():
     """A chain starts on one worker; while it keeps that busy, half of it moves."""
     names = [f"k{i}" for i in range(4)]
@@ -594,7 +595,7 @@ async def test_a_source_that_ends_leaves_its_target_everything(runtime):
     runtime.remove("source")
     await runtime.activate("target")
     assert await receive_all(runtime, "target", 8) == list(range(2, 10))
-    assert runtime.kernels["target"].sources == []
+    assert runtime.kernels["target"].sources == ()
     await runtime.send("target", 50)
     assert await receive_all(runtime, "target", 1) == [51]
 

@@ -95,7 +95,7 @@ class CompiledEngine(Engine):
         self._epoch = 0
         self._commanded = COMMAND_NONE
         self._answer: asyncio.Future[int] | None = None
-        self._watchers: list[asyncio.Event] = []
+        self._watchers: tuple[asyncio.Event, ...] = ()
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
         self.mapped_in = self.mapped_out = 0
@@ -124,7 +124,7 @@ class CompiledEngine(Engine):
         state_nbytes = 0 if state is None else state.nbytes
         self._block: Region = self._party.arena.allocate(state_at + state_nbytes)
         self.block = self._block.address
-        self._tables: list[Region] = []
+        self._tables: tuple[Region, ...] = ()
         self._table = self._block.view(_I8, _INPUT_TABLE, table_at)
         self._state_view: npt.NDArray[Any] | None = None
         record = self._block.view(BLOCK_DTYPE)[0]
@@ -173,7 +173,7 @@ class CompiledEngine(Engine):
         """Let the kernel read from these edges. The token is the host's."""
         if len(edges) > len(self._table):
             region = self._party.arena.allocate(16 * len(self._table))
-            self._tables.append(region)
+            self._tables += (region,)
             self._table = region.view(_I8, 2 * len(self._table))
             self._api.write_word(self.block + BLOCK.inputs, region.address - self.block)
         self._reading = [edge for edge in edges if isinstance(edge, TypedEdge)]
@@ -492,7 +492,7 @@ class CompiledEngine(Engine):
         reached = asyncio.Event()
         bell = self._party.bell(reached.set)
         edge.watch(sequence, bell.door)
-        self._watchers.append(reached)
+        self._watchers += (reached,)
         try:
             while edge.position() < sequence:
                 if self.has_ended:
@@ -502,7 +502,7 @@ class CompiledEngine(Engine):
                     await reached.wait()
                     reached.clear()
         finally:
-            self._watchers.remove(reached)
+            self._watchers = tuple(watcher for watcher in self._watchers if watcher is not reached)
             edge.watch(NEVER, 0)
             bell.release()
 

@@ -63,7 +63,7 @@ class TypedEdge:
         self.peak = self.patience = 0
         self._stuck_on = 0
         self._end = 0
-        self._left: list[Array] = []
+        self._left: tuple[Array, ...] = ()
         self.closed = False
         self._getting: Waiting = NOBODY
 
@@ -158,7 +158,7 @@ class TypedEdge:
         self._api.write_word(self.address + EDGE.closed, 1)
         self.ring.count_open()
         self._end = max(self.ring.position(), self.head)
-        self._left.append(self.ring.copy_out(self.head, self._end - self.head))
+        self._left += (self.ring.copy_out(self.head, self._end - self.head),)
         self._api.ring_door(self.ring.door)
         self.ring.putting.notify()
 
@@ -168,9 +168,9 @@ class TypedEdge:
         if self.closed and self.ring.is_last(self):
             end = max(self.ring.position(), self._end)
             if end > self._end:
-                self._left.append(self.ring.copy_out(self._end, end - self._end))
+                self._left += (self.ring.copy_out(self._end, end - self._end),)
                 self._end = end
-        return self._left
+        return list(self._left)
 
     def take_failed(self, count: int) -> Array:
         """The messages that the consumer, which does not run any more, failed on; they count as taken."""
@@ -259,7 +259,7 @@ class TypedRing:
         record["edges"] = RING_DTYPE.itemsize
         record["wanted"] = NEVER
         record["low"] = NEVER  # not looked at yet
-        self._tables: list[Region] = []
+        self._tables: tuple[Region, ...] = ()  # most rings do with the one in their own region
 
     @property
     def slots(self) -> Array:
@@ -333,7 +333,7 @@ class TypedRing:
         before = self.table
         region = self.arena.allocate(2 * before.nbytes)
         region.view(_I8, len(before))[:] = before
-        self._tables.append(region)
+        self._tables += (region,)
         self.api.write_word(self.address + RING.edges, region.address - self.address)
 
     def set_door(self, address: int) -> None:

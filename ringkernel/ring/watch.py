@@ -25,7 +25,7 @@ from .layout import (
 )
 from .ops import compare_exchange, fence, load, load_acquire, nap, store
 from .transfer import notify_consumers, notify_producer
-from .turn import IDLE, LEFT, WORKED, can_work, release
+from .turn import IDLE, LEFT, WORKED, can_work, let_producers_in, release
 
 TOLD_HEADS = BOOK_DTYPE.itemsize
 NAP_NS = 20_000
@@ -104,6 +104,7 @@ def rest_watch(seat: int) -> int:
     book = load(seat + SEAT.block_address)
     store(seat + SEAT.state, ARMED)
     fence()  # armed, before the last look
+    let_producers_in(load(book + BOOK.block_address))
     left = 1
     outstanding = tell(book) | can_work(load(book + BOOK.block_address), seat) | load(book + BOOK.is_over)
     if outstanding == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState, next_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.devices.engine import Engine
+    from ringkernel.errors import RingKernelError
 
     from .message_queue import MessageQueue
+
+logger = logging.getLogger("ringkernel")
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -30,8 +35,8 @@ class RingKernel:
     error: BaseException | None = None
     engine: Engine = field(repr=False, default=None)  # type: ignore[assignment]
     lock: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
-    sources: list[RingKernel] = field(repr=False, default_factory=list)
-    targets: list[RingKernel] = field(repr=False, default_factory=list)
+    sources: tuple[RingKernel, ...] = field(repr=False, default=())
+    targets: tuple[RingKernel, ...] = field(repr=False, default=())
     mapping: bool = field(repr=False, default=False)
 
     def check(self, command: Command) -> KernelState:
@@ -41,3 +46,24 @@ class RingKernel:
     def enter(self, command: Command) -> None:
         """Apply a command's row of the table."""
         self.state = self.check(command)
+
+    def end(self, error: BaseException | None) -> None:
+        """The kernel is over: the automatic rows of the table."""
+        if self.state is KernelState.LAUNCHED:
+            self.enter(Command.ACTIVATE)  # it failed before its activation had been noticed
+        self.enter(Command.FINISH if error is None else Command.FAIL)
+        self.error = error
+        if isinstance(error, asyncio.CancelledError):
+            logger.info("kernel %r was ended by the cancellation of its task", self.kernel_id)
+        elif error is not None:
+            logger.error("kernel %r has failed", self.kernel_id, exc_info=error)
+
+    def refusal(self) -> RingKernelError:
+        """Why nothing may be sent to it."""
+        reason = self.engine.ended_reason()
+        if self.error is not None and reason is not None:
+            return reason
+        return KernelStateError(
+            f"cannot send to kernel {self.kernel_id!r} while it is {self.state.name}; "
+            f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"
+        )

@@ -213,8 +213,8 @@ class RingKernelRuntime:
             device=engine.device,
             engine=engine,
         )
-        engine.on_end = lambda error: self._on_end(kernel, error)
-        engine.outlet.refuse = lambda: _refusal(kernel)
+        engine.on_end = kernel.end
+        engine.outlet.refuse = kernel.refusal
         return kernel
 
     async def _new_grid(self, declaration: Declaration, span: Span, host: Host, name: str) -> Engine:
@@ -249,17 +249,6 @@ class RingKernelRuntime:
             if device is not None and arena is not None and not device.reaches(arena):
                 async with self._at_rest(kernel.device, held):
                     device.adopt(arena)
-
-    def _on_end(self, kernel: RingKernel, error: BaseException | None) -> None:
-        """The kernel is over: the automatic rows of the table."""
-        if kernel.state is KernelState.LAUNCHED:
-            kernel.enter(Command.ACTIVATE)  # it failed before its activation had been noticed
-        kernel.enter(Command.FINISH if error is None else Command.FAIL)
-        kernel.error = error
-        if isinstance(error, asyncio.CancelledError):
-            logger.info("kernel %r was ended by the cancellation of its task", kernel.kernel_id)
-        elif error is not None:
-            logger.error("kernel %r has failed", kernel.kernel_id, exc_info=error)
 
     async def activate(self, kernel_id: str) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
@@ -354,8 +343,8 @@ class RingKernelRuntime:
             )
         del self._kernels[kernel_id]
         for other in (*kernel.sources, *kernel.targets):
-            other.sources = [source for source in other.sources if source is not kernel]
-            other.targets = [target for target in other.targets if target is not kernel]
+            other.sources = tuple(source for source in other.sources if source is not kernel)
+            other.targets = tuple(target for target in other.targets if target is not kernel)
         kernel.engine.release()
 
     # --- looking ---------------------------------------------------------------------------------------------
@@ -571,13 +560,3 @@ class RingKernelRuntime:
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
         """
         wiring.connect(self._kernel(source_id), self._kernel(target_id))
-
-
-def _refusal(kernel: RingKernel) -> KernelStateError:
-    reason = kernel.engine.ended_reason()
-    if kernel.error is not None and reason is not None:
-        return reason  # type: ignore[return-value]
-    return KernelStateError(
-        f"cannot send to kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
-        f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"
-    )

@@ -37,8 +37,8 @@ def connect(source: RingKernel, target: RingKernel) -> None:
     else:
         edge = ring.add_edge()
     target.engine.add_input(edge)
-    source.targets.append(target)
-    target.sources.append(source)
+    source.targets += (target,)
+    target.sources += (source,)
     inlet.ended = lambda: _goes_elsewhere(source)
     inlet.finish()
 

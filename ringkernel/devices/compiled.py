@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -176,7 +176,7 @@ class CompiledEngine(Engine):
             self._tables += (region,)
             self._table = region.view(_I8, 2 * len(self._table))
             self._api.write_word(self.block + BLOCK.inputs, region.address - self.block)
-        self._reading = [edge for edge in edges if isinstance(edge, TypedEdge)]
+        self._reading = cast("list[TypedEdge]", edges)
         for i, edge in enumerate(self._reading):
             self._table[i] = edge.address - self.block
         self._api.write_word(self.block + BLOCK.n_inputs, len(edges))

@@ -69,7 +69,7 @@ class Eviction(Enum):
 class Seat:
     """A kernel's place with one worker."""
 
-    __slots__ = ("address", "block", "door", "keepalive", "span_address", "worker")
+    __slots__ = ("address", "block", "door", "span_address", "worker")
 
     def __init__(self, address: int, worker: Worker, block: int, span_address: int, door: int) -> None:
         self.address = address

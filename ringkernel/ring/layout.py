@@ -120,12 +120,11 @@ BELL_DTYPE, BELL = record(
 
 SEAT_DTYPE, SEAT = record(
     "Seat",
-    # the first words as in a bell; `owner`, which the worker and the supervisor change by compare-and-swap only
-    ("state", "next_address", "party_address", "owner"),
+    # the first words as in a bell; `owner`, which the worker and the supervisor change by compare-and-swap only; host,
+    # before the seat is handed over: `block_address`
+    ("state", "next_address", "party_address", "owner", "block_address"),
     # worker
     ("hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
-    # host, before the seat is handed over
-    ("block_address",),
 )
 
 PARTY_DTYPE, PARTY = record(

@@ -250,8 +250,9 @@ class TypedRing:
         self._lent = lent
         slots_address = self.address + _HEADER if lent is None else int(lent.ctypes.data)
         self._bytes: npt.NDArray[np.uint8] | None = None
-        self.encode: Encode = self._first_encode
-        self.decode: Decode = self._first_decode
+        first_use = self._first_use
+        self.encode: Encode = first_use
+        self.decode: Decode = first_use
         record = self.region.view(RING_DTYPE)[0]
         record["slots"] = slots_address - self.address
         record["capacity"] = capacity
@@ -273,17 +274,10 @@ class TypedRing:
             return self._tables[-1].view(_I8, self._tables[-1].nbytes // 8)
         return self.region.view(_I8, _EDGE_TABLE, RING_DTYPE.itemsize)
 
-    def _first_encode(self, sequence: int, message: Any) -> None:
-        self._make_codec()
-        self.encode(sequence, message)
-
-    def _first_decode(self, sequence: int) -> Any:
-        self._make_codec()
-        return self.decode(sequence)
-
-    def _make_codec(self) -> None:
-        """Many a ring never sees a single message in Python."""
+    def _first_use(self, sequence: int, *message: Any) -> Any:
+        """`encode` or `decode`, before there are any: many a ring never sees a single message in Python."""
         self.encode, self.decode = self.message_type.codec(self.slots, self.capacity - 1)
+        return self.encode(sequence, *message) if message else self.decode(sequence)
 
     @property
     def _slot_bytes(self) -> npt.NDArray[np.uint8]:

@@ -60,9 +60,8 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
     "Seat": {
-        **dict.fromkeys(("state", "next_address", "party_address", "owner"), "shared"),
+        **dict.fromkeys(("state", "next_address", "party_address", "owner", "block_address"), "shared"),
         **dict.fromkeys(("hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"),
-        "block_address": "host",
     },
     "Party": {
         "inbox_address": "anyone",

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelStateError
-from ringkernel.ring.desk_layout import desk_nbytes
+from ringkernel.ring.desk_layout import BOOK, desk_nbytes
 from ringkernel.ring.layout import (
     BLOCK,
     COMMAND_PAUSE,
@@ -106,7 +106,13 @@ class GridEngine(CompiledEngine):
             self.seat = None
 
     def _on_status(self) -> None:
-        """As for every kernel; a grid that ended because it thought itself alone goes on."""
+        """As for every kernel; a grid that ended because it thought itself alone goes on.
+
+        A last word counts once the watcher has told it. Before that the grid may still be writing it, and what stands
+        there may be the last word of the grid before.
+        """
+        if self.seat is not None and self._read(BLOCK.status) in FINAL and not self._is_told(self.seat):
+            return
         if self.seat is not None and not self.has_ended and self._read(BLOCK.status) == STATUS_DESERTED:
             self._take_token()
             if not self._host.grids.is_closing:
@@ -116,6 +122,9 @@ class GridEngine(CompiledEngine):
                 self._sit_down()
             return
         super()._on_status()
+
+    def _is_told(self, seat: Any) -> bool:
+        return bool(self._api.read_word(seat.book.address + BOOK.is_over))
 
     def _retract(self, command: int) -> None:
         """A grid cannot be evicted: one that answers late is told to pause."""
@@ -144,6 +153,7 @@ class GridEngine(CompiledEngine):
         nothing."""
         if self._read(BLOCK.answers) == before or self._read(BLOCK.status) not in FINAL:
             return False
+        self._api.write_word(self.seat.book.address + BOOK.is_over, 1)  # type: ignore[union-attr]
         self._on_status()
         return True
 

@@ -108,6 +108,7 @@ class GridPool(WorkerPool):
         record["patience_ticks"] = int(device.patience_ns * device.ticks_per_ns)
         record["max_nap_ns"] = device.max_nap_ns
         record["told_answers"] = read(engine.block + BLOCK.answers)
+        record["told_echo"] = read(engine.block + BLOCK.echo)
         if output is not None:
             record["told_tail"] = read(output.address + RING.tail)
         told = book.view(_I8, len(edges), told_at)

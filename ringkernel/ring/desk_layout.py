@@ -27,7 +27,7 @@ BOOK_DTYPE, BOOK = record(
         "max_nap_ns",
     ),
     # watcher: what it has told the host's side; a word per input, its cursor, follows the record
-    ("told_answers", "told_tail", "is_over"),
+    ("told_answers", "told_echo", "told_tail", "is_over"),
 )
 
 HEART_DTYPE, HEART = record(

@@ -58,13 +58,25 @@ def tell(book: int) -> int:
     news = tell_output(book, block) | tell_inputs(book, block)
     if answers != load(book + BOOK.told_answers):
         store(book + BOOK.told_answers, answers)
-        status = load(block + BLOCK.status)
-        if status in (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED):
+        store(book + BOOK.told_echo, load(block + BLOCK.echo))
+        if is_final(load(block + BLOCK.status)):
             store(book + BOOK.is_over, 1)
         fence()
         ring_bell(load(block + BLOCK.status_bell_address))
         news = 1
     return news
+
+
+def is_final(status: int) -> bool:
+    """Whether a grid that says this has given the token back."""
+    return status in (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
+
+
+def is_due(book: int, block: int) -> int:
+    """1 if an answer is to come, or has come and is not told yet."""
+    if load_acquire(block + BLOCK.epoch) != load(book + BOOK.told_echo):
+        return 1
+    return 1 if is_final(load(block + BLOCK.status)) and load(book + BOOK.is_over) == 0 else 0
 
 
 def tell_output(book: int, block: int) -> int:
@@ -106,7 +118,11 @@ def rest_watch(seat: int) -> int:
     fence()  # armed, before the last look
     let_producers_in(load(book + BOOK.block_address))
     left = 1
-    outstanding = tell(book) | can_work(load(book + BOOK.block_address), seat) | load(book + BOOK.is_over)
+    block = load(book + BOOK.block_address)
+    # in this order: a grid moves its input cursors after its output's, so with no input left all outputs are seen
+    outstanding = is_due(book, block) | can_work(block, seat)
+    fence()
+    outstanding |= tell(book) | load(book + BOOK.is_over)
     if outstanding == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the seat is in the inbox
         nap(NAP_NS)  # it takes long: no need to look all the time

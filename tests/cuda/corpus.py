@@ -10,7 +10,8 @@ import numpy as np
 
 from ringkernel.ring.span import SpanTypes
 
-WIDTHS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "?"]
+WIDTHS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "b1"]
+ALL = np.dtype([(width, width) for width in WIDTHS], align=True)
 VALUE = np.dtype([("value", "f8")])
 NUMBER = np.dtype([("value", "i8")])
 TICK = np.dtype([("price", "f8"), ("volume", "f4"), ("id", "i4")], align=True)
@@ -39,12 +40,10 @@ def copy(msg, out):
     out.value = msg.value
 
 
-def widths() -> list[Case]:
-    cases = []
-    for width in WIDTHS:
-        dtype = np.dtype([("value", width)])
-        cases.append(Case(f"copies {width}", copy, SpanTypes(dtype, dtype, None)))
-    return cases
+def copy_all(msg, out):
+    out.i1, out.i2, out.i4, out.i8 = msg.i1, msg.i2, msg.i4, msg.i8
+    out.u1, out.u2, out.u4, out.u8 = msg.u1, msg.u2, msg.u4, msg.u8
+    out.f4, out.f8, out.b1 = msg.f4, msg.f8, msg.b1
 
 
 def keep_positive(msg, out):
@@ -141,7 +140,8 @@ def calls(msg, out, by=2.0):
 
 
 CASES = [
-    *widths(),
+    Case("one scalar", copy, SpanTypes(VALUE, VALUE, None)),
+    Case("all widths", copy_all, SpanTypes(ALL, ALL, None)),
     Case("drops", keep_positive, SpanTypes(TICK, TICK, None), never_drops=False),
     Case("returns early", early, SpanTypes(TICK, TICK, None), never_drops=False),
     Case("nested arrays", arrays, SpanTypes(GRID, GRID, None), never_drops=False),

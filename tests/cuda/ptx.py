@@ -71,19 +71,25 @@ def find_assembler() -> str | None:
     return found
 
 
-def assemble(text: str, architecture: str, folder: Path) -> tuple[int, int]:
-    """Registers and bytes of stack of the entry, according to `ptxas`."""
+def assemble(text: str, architectures: tuple[str, ...], folder: Path) -> list[tuple[int, int]]:
+    """Registers and bytes of stack of the entry, according to `ptxas`, which runs for all architectures at once."""
     source = folder / "grid.ptx"
     source.write_text(text)
     assembler = find_assembler()
     assert assembler is not None, "no ptxas: install nvidia-cuda-nvcc (make cuda does)"
-    done = subprocess.run(
-        [assembler, f"-arch={architecture}", "-v", str(source), "-o", str(folder / "grid.cubin")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    stack = int(re.search(r"(\d+) bytes stack frame", done.stderr)[1])  # type: ignore[index]
-    registers = int(re.search(r"Used (\d+) registers", done.stderr)[1])  # type: ignore[index]
-    return registers, stack
+    running = [
+        subprocess.Popen(
+            [assembler, f"-arch={architecture}", "-v", str(source), "-o", str(folder / f"{architecture}.cubin")],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for architecture in architectures
+    ]
+    found = []
+    for one in running:
+        said = one.communicate()[1]
+        assert one.returncode == 0, said
+        stack = int(re.search(r"(\d+) bytes stack frame", said)[1])  # type: ignore[index]
+        registers = int(re.search(r"Used (\d+) registers", said)[1])  # type: ignore[index]
+        found.append((registers, stack))
+    return found

@@ -80,8 +80,7 @@ def test_every_handler_compiles_and_assembles(case, tmp_path):
     check_faults(code, case)
     check_loads(ptx, case)
     check_calls(ptx, case)
-    for architecture in ARCHITECTURES:
-        registers, stack = assemble(code.ptx, architecture, tmp_path)
+    for registers, stack in assemble(code.ptx, ARCHITECTURES, tmp_path):
         assert registers <= MAX_REGISTERS
         assert stack == 0 or case.mathematics
 
@@ -90,7 +89,8 @@ def test_every_handler_compiles_and_assembles(case, tmp_path):
 def test_code_for_newer_architectures(cc, tmp_path):
     code = grid(DROPS, cc=cc)
     check_order(Ptx(code.ptx))
-    assert assemble(code.ptx, f"sm_{cc[0]}{cc[1]}", tmp_path)[1] == 0
+    ((_, stack),) = assemble(code.ptx, (f"sm_{cc[0]}{cc[1]}",), tmp_path)
+    assert stack == 0
 
 
 # --- the order, function by function -----------------------------------------------------------------------------

@@ -154,11 +154,14 @@ class TypedEdge:
         running. What it had not taken is in `leftovers()`."""
         self.head = self.bound = self.position() + self._stuck_on
         self.set_door(0)
+        seen = max(self.ring.position(), self.head)
+        self._left += (self.ring.copy_out(self.head, seen - self.head),)  # while the producer still waits for this
         self.closed = True
         self._api.write_word(self.address + EDGE.closed, 1)
         self.ring.count_open()
-        self._end = max(self.ring.position(), self.head)
-        self._left += (self.ring.copy_out(self.head, self._end - self.head),)
+        self._end = max(self.ring.position(), seen)
+        if self._end > seen:
+            self._left += (self.ring.copy_out(seen, self._end - seen),)
         self._api.ring_door(self.ring.door)
         self.ring.putting.notify()
 

@@ -156,6 +156,46 @@ def _read_batches(edge: int, _record: int, messages: int, status: int, batch: in
     return bad
 
 
+def _write_one_by_one(ring: int, _record: int, messages: int, status: int, _batch: int) -> int:
+    """As `_push_all`, but written into the slots. As a turn does, it keeps its cursor and what it knows of its consumer
+    at hand, and tells the ring's own copy when it looks anew."""
+    store_release(status, 1)
+    while load_acquire(status + LINE) == 0:
+        spin_hint()
+    slots, last_slot = ring + load(ring + RING_AT.slots), load(ring + RING_AT.capacity) - 1
+    limit = 0
+    for i in range(messages):
+        while i >= limit:
+            store(ring + RING_AT.next, i)
+            limit = i + room_of(ring, 1)
+            if i >= limit:
+                spin_hint()
+        slot = slots + RECORD_BYTES * (i & last_slot)
+        poke(slot, i)
+        poke(slot + 8, i ^ SALT)
+        store_release(ring + RING_AT.tail, i + 1)  # release: the slot has been written
+    return 0
+
+
+def _read_one_by_one(edge: int, _record: int, messages: int, status: int, _batch: int) -> int:
+    """As `_pop_all`, but read in the slots, likewise. It gives its producer a moment before it looks anew: a cursor
+    that both sides want all the time moves between cores for each message."""
+    bad = 0
+    ring = edge + load(edge + EDGE.ring)
+    slots, last_slot = ring + load(ring + RING_AT.slots), load(ring + RING_AT.capacity) - 1
+    store_release(status + LINE, 1)
+    bound = 0
+    for i in range(messages):
+        while i >= bound:
+            spin_hint()
+            bound = bound_of(edge, i)
+        slot = slots + RECORD_BYTES * (i & last_slot)
+        if peek(slot) != i or peek(slot + 8) != i ^ SALT:
+            bad += 1
+        store_release(edge + EDGE.head, i + 1)  # release: the slot has been read
+    return bad
+
+
 def _is_ready(status: int) -> int:
     return load_acquire(status)
 
@@ -229,9 +269,13 @@ def one_way_ns(messages: int, *, capacity: int, batch: int = 1, in_place: bool =
     Batches are written and read in place; single messages are copied in and out by push and pop, unless `in_place`.
     `messages` is rounded down to whole batches.
     """
-    copied = batch == 1 and not in_place
-    produce = _compiled(_push_all if copied else _write_batches, 5)
-    consume = _compiled(_pop_all if copied else _read_batches, 5)
+    if batch > 1:
+        sides: tuple[Any, Any] = _write_batches, _read_batches
+    elif in_place:
+        sides = _write_one_by_one, _read_one_by_one
+    else:
+        sides = _push_all, _pop_all
+    produce, consume = (_compiled(side, 5) for side in sides)
     _compiled(_is_ready, 1)
     messages = max(batch, messages // batch * batch)
     ring = plain_ring(capacity)

@@ -446,6 +446,22 @@ async def test_a_saturated_worker_hands_kernels_to_an_idle_one_and_nothing_is_lo
             assert check_books(runtime, name).processed == sent
 
 
+async def test_a_coroutine_that_waits_already_hears_of_a_source_that_is_connected_later(runtime):
+    seen: list[Any] = []
+    await runtime.launch("target", collector(seen))
+    await runtime.activate("target")
+    await eventually(lambda: runtime.kernels["target"].engine.source.line.waiters)
+    await runtime.deactivate("target")
+    await runtime.launch("source", add_one)
+    runtime.connect("source", "target")
+    await runtime.reactivate("target")
+    await runtime.activate("source")
+    for i in range(3):
+        await runtime.send("source", i)
+        await eventually(lambda n=i + 1: len(seen) == n)
+    assert seen == [1, 2, 3]
+
+
 # --- pausing and ending ------------------------------------------------------------------------------------------
 
 

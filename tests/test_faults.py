@@ -924,6 +924,11 @@ def assigns_in_a_helper_by_keyword(msg, out):
     write_to(value=3, record=msg)
 
 
+def assigns_through_a_tuple(msg, out):
+    both = (msg, out)
+    both[0].value = 3
+
+
 def assigns_to_what_a_helper_returns(msg, out):
     passed_on(msg).value = 3
 
@@ -960,6 +965,7 @@ DOES_NOT_COMPILE: list[tuple[Any, dict[str, Any], str]] = [
     (assigns_in_a_loop_over_the_batch, {"batch": True}, r"msg.*read only"),
     (assigns_in_a_helper, {}, r"record\.value = value.*read only"),
     (assigns_in_a_helper_by_keyword, {}, r"record\.value = value.*read only"),
+    (assigns_through_a_tuple, {}, r"both.*read only"),
     (assigns_to_what_a_helper_returns, {}, r"passed_on.*read only"),
     (assigns_whole_nested_array, {"input_type": VECTOR, "output_type": VECTOR}, r"out\.xs.*loop|loop.*out\.xs"),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ringkernel.errors import ConfigurationError
+
 from . import settings
 from .machine_code import CannotMoveError, Program, load
 from .store import Store
@@ -26,11 +28,13 @@ def fetch(key: str) -> LoadedProgram | None:
         return None
     try:
         payload = Store(settings.directory(), limit).read(key)
-    except OSError as error:
+        program = None if payload is None else Program.decode(payload)
+        return None if program is None else load(program)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a file system, or LLVM: compiling works without either)
         _warn(error)
         return None
-    program = None if payload is None else Program.decode(payload)
-    return None if program is None else load(program)
 
 
 def keep(key: str, emit: Callable[[], Program]) -> None:
@@ -41,13 +45,15 @@ def keep(key: str, emit: Callable[[], Program]) -> None:
     try:
         directory = settings.directory()
         Store(directory, limit).write(key, emit().encode())
+    except ConfigurationError:
+        raise
     except CannotMoveError as reason:
         logger.debug("not cached: %s", reason)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 (likewise)
         _warn(error)
 
 
-def _warn(error: OSError) -> None:
+def _warn(error: Exception) -> None:
     global _warned  # noqa: PLW0603 (once per process, whichever thread comes first)
     if not _warned:
         _warned = True

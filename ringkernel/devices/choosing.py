@@ -52,15 +52,15 @@ def choose(declaration: Declaration, default: str) -> str:
 
 def automatic(declaration: Declaration | None) -> tuple[str, str]:
     """What "auto" means for a kernel, or without one in general; and why."""
+    if declaration is not None and declaration.batch:
+        return "cpu", "its handler takes batches"
+    if declaration is not None and declaration.state is not None:
+        return "cpu", "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
     facts = cuda_facts()
     if facts.problem is not None:
         return "cpu", facts.problem
     if facts.simulator:
         return "cpu", "the CUDA simulator is used only where it is asked for"
-    if declaration is not None and declaration.batch:
-        return "cpu", "its handler takes batches"
-    if declaration is not None and declaration.state is not None:
-        return "cpu", "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
     index = next(i for i, gpu in enumerate(facts.gpus) if gpu.problem is None)
     return f"cuda:{index}", f"{facts.gpus[index].name} is there, and the handler has no state"
 

@@ -136,7 +136,7 @@ class KernelContext(Generic[TIn, TOut]):
         if self._is_settled() is not NOTHING:
             await asyncio.sleep(0)
             return
-        await self._line.wait(self._is_settled, None, None)
+        await self._line.wait(self._is_settled, None)
 
     def _is_settled(self) -> Any:
         return True if self.is_active or self.should_terminate else NOTHING
@@ -164,7 +164,7 @@ class KernelContext(Generic[TIn, TOut]):
                     self.on_wait()
                 self._iterating = True
                 try:
-                    message = await line.wait(inlet.try_get, inlet.prepare, None, yielding=yielding or inlet.over)
+                    message = await line.wait(inlet.try_get, None, yielding=yielding or inlet.over)
                 except KernelExit:
                     return
                 finally:
@@ -172,3 +172,5 @@ class KernelContext(Generic[TIn, TOut]):
             self.busy = True
             yield message  # type: ignore[misc]
         self.busy = False
+        if self.on_wait is not None:
+            self.on_wait()

@@ -15,7 +15,7 @@ logger = logging.getLogger("ringkernel")
 
 INSTALL = 'pip install "numba-ringkernel[cuda]"'
 PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvrtc", "nvidia-nvjitlink")
-_NEEDED = ("numba-cuda", "cuda-core", "nvidia-nvvm")
+_NEEDED = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink")
 _MINIMUM_CC = (8, 0)
 _MINIMUM_DRIVER = 13000
 _NOT_INITIALIZED = 3
@@ -67,7 +67,8 @@ def cuda_facts() -> CudaFacts:
     if simulator:
         problem = None if "numba-cuda" in packages else f"numba-cuda is not installed: {INSTALL}"
         return CudaFacts(packages, None, simulator, (), problem)
-    driver, gpus, problem = _ask_driver()
+    # without the packages nothing can run there, and asking the driver starts CUDA in this process
+    driver, gpus, problem = (None, (), None) if missing else _ask_driver()
     if missing:
         problem = f"{', '.join(missing)} not installed: {INSTALL}"
     elif problem is None and all(gpu.problem is not None for gpu in gpus):

@@ -166,7 +166,7 @@ class Engine(ABC):
     async def wait_end(self, timeout: float | None = None) -> None:
         """Wait until the kernel has ended. Raises `asyncio.TimeoutError`."""
         if not self.has_ended:
-            await self.ending.wait(lambda: self.has_ended or NOTHING, None, timeout)
+            await self.ending.wait(lambda: self.has_ended or NOTHING, timeout)
 
     def end(self, error: BaseException | None) -> None:
         """The kernel is over: settle its inputs, wake who waits, tell the supervisor."""
@@ -175,12 +175,14 @@ class Engine(ABC):
         self.has_ended = True
         self.error = error
         self.outlet.close()
-        self.close_inputs()
-        self.on_end(error)
-        self.inlet.finish()
-        for edge in self.output.edges if self.output is not None else ():
-            edge.getting.notify()
-        self.ending.notify_all()
+        try:
+            self.close_inputs()
+        finally:  # whatever happens there: nobody may wait for this kernel for ever
+            self.on_end(error)
+            self.inlet.finish()
+            for edge in self.output.edges if self.output is not None else ():
+                edge.getting.notify()
+            self.ending.notify_all()
 
 
 def _brief(error: BaseException) -> str:

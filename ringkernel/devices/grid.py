@@ -119,7 +119,10 @@ class GridEngine(CompiledEngine):
                 logger.warning(
                     "kernel %r: its grid had heard nothing of this process, and starts again", self.kernel_id
                 )
-                self._sit_down()
+                try:
+                    self._sit_down()
+                except Exception as error:  # noqa: BLE001 (whatever the device says, the kernel has ended)
+                    self._finished(error)
             return
         super()._on_status()
 

@@ -77,11 +77,12 @@ class Line:
     that the first one sleeps and has not been notified.
     """
 
-    __slots__ = ("_loop", "asks", "waiters")
+    __slots__ = ("_loop", "asks", "prepare", "waiters")
 
     def __init__(self) -> None:
         self.waiters: deque[asyncio.Future[None] | _Passing] | tuple[()] = ()  # most lines never see a waiter
         self.asks = False
+        self.prepare: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def notify(self) -> None:
@@ -102,7 +103,6 @@ class Line:
     async def wait(  # noqa: C901, PLR0912 (one loop with every way to leave it)
         self,
         attempt: Callable[[], Any],
-        prepare: Callable[[], None] | None,
         timeout: float | None,
         *,
         yielding: bool = False,
@@ -110,8 +110,8 @@ class Line:
         """Stand in line until `attempt` returns something other than `NOTHING`; it may raise. The caller has just
         tried, or found others waiting, or wants to let other tasks run first (`yielding`).
 
-        `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then tried once
-        more. Raises `asyncio.TimeoutError` after `timeout` seconds, at the earliest after letting other tasks run.
+        The line's `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then
+        tried once more. Raises `asyncio.TimeoutError` after `timeout` seconds, and after letting other tasks run.
         """
         loop, waiters = self._loop, self.waiters
         if loop is None or isinstance(waiters, tuple):
@@ -126,8 +126,8 @@ class Line:
                     await _let_others_run()
                 else:
                     if waiters[0] is place:
-                        if prepare is not None:
-                            prepare()
+                        if self.prepare is not None:  # each time: it may have become necessary meanwhile
+                            self.prepare()
                             result = attempt()
                             if result is not NOTHING:
                                 return result

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ringkernel.errors import KernelStateError
 from ringkernel.ring.clock import tick_clock
 from ringkernel.ring.descriptor import Waker, new_waker
 from ringkernel.ring.host import host_api
@@ -26,6 +24,7 @@ from ringkernel.ring.layout import (
 from ringkernel.ring.memory import Arena, Region, ResultPool, Slab
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _TAGS = 256
@@ -160,13 +159,3 @@ class LoopParty:
             if not self.loop.is_closed():
                 self.loop.remove_reader(self._waker.read_fd)
             self._waker.recycle()
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop. Raises `KernelStateError` outside of one."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise KernelStateError(
-            "no event loop is running in this thread; use ringkernel from a coroutine, as in asyncio.run(main())"
-        ) from None

@@ -49,11 +49,10 @@ class Outlet:
     The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
     """
 
-    __slots__ = ("_bell", "_host", "line", "offer", "pacer", "prepare", "refuse", "ring")
+    __slots__ = ("_bell", "_host", "line", "offer", "pacer", "refuse", "ring")
 
     def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
         self.line = Line()
-        self.prepare: Callable[[], None] | None = None
         self.refuse: Callable[[], RingKernelError] = lambda: RingKernelError("the queue is closed")
         self.pacer = pacer
         self._host = host
@@ -66,7 +65,7 @@ class Outlet:
         self.offer: Callable[[Any], bool] = ring.offer
         ring.putting = self.line
         if ring.typed and self._host is not None:
-            self.prepare = self._ask_for_room
+            self.line.prepare = self._ask_for_room
             if self._bell is not None:
                 ring.set_door(self._bell.door)
 
@@ -104,7 +103,7 @@ class Outlet:
         """The slow part of `put`: stand in line for room, or, `yielding`, to let other tasks run first."""
         if self.ring.shut:
             raise self.refuse()
-        await self.line.wait(lambda: self._attempt(message), self.prepare, timeout, yielding=yielding)
+        await self.line.wait(lambda: self._attempt(message), timeout, yielding=yielding)
 
     async def put_many(self, messages: Any, timeout: float | None = None) -> None:
         """Publish all messages in order, waiting for room. Raises `BatchTimeoutError`.
@@ -127,7 +126,7 @@ class Outlet:
                 attempt = functools.partial(self._attempt_many, rest)
                 count: Any = NOTHING if self.line.waiters or yielding else attempt()
                 if count is NOTHING:
-                    count = await self.line.wait(attempt, self.prepare, left, yielding=yielding)
+                    count = await self.line.wait(attempt, left, yielding=yielding)
                 sent += count
             except TimeoutError:
                 raise BatchTimeoutError(sent, total) from None
@@ -150,8 +149,9 @@ class Outlet:
     def release(self) -> None:
         """The ring has no more producer here."""
         if self._bell is not None:
+            self.ring.set_door(0)
             self._bell.release()
-            self._bell = self.prepare = None
+            self._bell = self.line.prepare = None
 
 
 class Inlet:
@@ -173,7 +173,6 @@ class Inlet:
         "line",
         "over",
         "pacer",
-        "prepare",
         "take",
     )
 
@@ -181,7 +180,6 @@ class Inlet:
         self.edges: list[Edge] = []
         self.take: Callable[[], Any] = _take_nothing
         self.line = Line()
-        self.prepare: Callable[[], None] | None = None
         self.over = False
         self.ended: Callable[[], BaseException | None] = lambda: None
         self.pacer = pacer
@@ -212,13 +210,14 @@ class Inlet:
         self._choose()
         edge.refresh()
         if edge.ring.typed and self._host is not None:
-            self.prepare = self._ask_for_messages
+            self.line.prepare = self._ask_for_messages
             if self._bell is not None:
                 edge.set_door(self._bell.door)
 
     def detach(self, edge: Edge) -> None:
         """Leave an edge to somebody else."""
         edge.getting = NOBODY
+        edge.set_door(0)
         self.edges.remove(edge)
         self._choose()
 
@@ -282,7 +281,7 @@ class Inlet:
         """The slow part of `get`: stand in line for a message, or, `yielding`, to let other tasks run first."""
         if self.over and not yielding and not self.line.waiters:
             self._nothing()
-        return await self.line.wait(self.try_get, self.prepare, timeout, yielding=yielding)
+        return await self.line.wait(self.try_get, timeout, yielding=yielding)
 
     async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first."""
@@ -295,7 +294,7 @@ class Inlet:
             messages = self.try_get_many(most)
             if messages is not NOTHING:
                 return messages
-        return await self.line.wait(lambda: self.try_get_many(most), self.prepare, timeout, yielding=yielding)
+        return await self.line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
 
     def get_nowait(self) -> Any:
         """Take a message or raise `QueueEmptyError`."""
@@ -333,4 +332,4 @@ class Inlet:
             self.detach(edge)
         if self._bell is not None:
             self._bell.release()
-            self._bell = self.prepare = None
+            self._bell = self.line.prepare = None

@@ -225,7 +225,14 @@ class WorkerPool:
             return self._start()
         return min(shared, key=lambda worker: len(worker.seats))
 
+    def _reap(self) -> None:
+        """Let go of threads that have ended since they were given up."""
+        for worker in [worker for worker in self._retired if not worker.thread.is_alive()]:
+            self._retired.remove(worker)
+            worker.waker.recycle()
+
     def _start(self) -> Worker:
+        self._reap()
         worker = Worker(self, self._numbers)
         self._numbers += 1
         self.workers.append(worker)

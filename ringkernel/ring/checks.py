@@ -46,7 +46,17 @@ def check_assignments(annotation: Any) -> None:
                 )
 
 
-_DERIVING = ("getattr", "getitem", "static_getitem", "getiter", "iternext", "pair_first", "cast", "exhaust_iter")
+_DERIVING = (
+    "getattr",
+    "getitem",
+    "static_getitem",
+    "getiter",
+    "iternext",
+    "pair_first",
+    "cast",
+    "exhaust_iter",
+    "build_tuple",
+)
 
 
 def check_message_untouched(annotation: Any) -> None:

@@ -2,9 +2,9 @@
 
 A record is a sequence of 128-byte lines and every line has one writer, so that no two writers share a cache line
 (128 rather than 64: adjacent-line prefetch; about 18 % faster on the CPUs that we measured). A reference from one
-record to another is an offset relative to the record that holds it: nothing in a ring, an edge or a block is an
-absolute pointer, so that they can live in memory that another process or a GPU maps elsewhere. The exceptions are
-named `*_address`; they belong to this process and stand in records of their own (bell, seat, party).
+record to another is an offset relative to the record that holds it, so that rings, edges and blocks can live in memory
+that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doors and bells, machine code, and
+what parties keep; they mean something in this process only.
 
 All words are int64. Compiled code reads an offset as `RING.tail`; Python sees the same record through `RING_DTYPE`.
 """

@@ -24,9 +24,10 @@ def slot_address(ring: int, sequence: int) -> int:
 
 def slowest_head(ring: int) -> int:
     """The cursor of the slowest open consumer; `NEVER` if there is none."""
+    count = load_acquire(ring + RING.n_edges)  # acquire: the table is at least as new
     table = ring + load(ring + RING.edges)
     low = NEVER
-    for i in range(load(ring + RING.n_edges)):
+    for i in range(count):
         edge = ring + load(table + 8 * i)
         if load_acquire(edge + EDGE.closed) == 0:
             head = load_acquire(edge + EDGE.head)  # acquire: the consumer is done with the slots below

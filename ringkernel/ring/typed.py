@@ -159,9 +159,7 @@ class TypedEdge:
         self.closed = True
         self._api.write_word(self.address + EDGE.closed, 1)
         self.ring.count_open()
-        self._end = max(self.ring.position(), seen)
-        if self._end > seen:
-            self._left += (self.ring.copy_out(seen, self._end - seen),)
+        self._end = seen  # where others read on, the producer may have overwritten what it has published since
         self._api.ring_door(self.ring.door)
         self.ring.putting.notify()
 

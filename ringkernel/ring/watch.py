@@ -116,7 +116,8 @@ def rest_watch(seat: int) -> int:
     book = load(seat + SEAT.block_address)
     store(seat + SEAT.state, ARMED)
     fence()  # armed, before the last look
-    let_producers_in(load(book + BOOK.block_address))
+    if load(load(book + BOOK.block_address) + BLOCK.blocked) == 1:
+        let_producers_in(load(book + BOOK.block_address))
     left = 1
     block = load(book + BOOK.block_address)
     # in this order: a grid moves its input cursors after its output's, so with no input left all outputs are seen

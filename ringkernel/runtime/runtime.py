@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -91,7 +91,9 @@ class RingKernelRuntime:
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            await ending  # bounded by the timeout; a runtime that is half closed helps nobody
+            while not ending.done():  # bounded by the timeout; a runtime that is half closed helps nobody
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(ending)
             raise
         finally:
             if self._host_or_none is not None:
@@ -225,9 +227,15 @@ class RingKernelRuntime:
         device = choosing.open_device(name)
         await host.prepare_grids()
         compiled = await compiling.compiled_grid(device, declaration, span)
-        async with self._at_rest(name):
-            engine = GridEngine(declaration, span, host, device, device.load(compiled))
-            device.adopt(host.party.arena)
+        engine: Engine | None = None
+        try:
+            async with self._at_rest(name):
+                engine = GridEngine(declaration, span, host, device, device.load(compiled))
+                device.adopt(host.party.arena)
+        except BaseException:
+            if engine is not None:
+                engine.release()
+            raise
         return engine
 
     @asynccontextmanager
@@ -485,7 +493,7 @@ class RingKernelRuntime:
                 message = inlet.try_get()
             if message is not NOTHING:
                 return message
-        return await line.wait(inlet.try_get, inlet.prepare, timeout)
+        return await line.wait(inlet.try_get, timeout)
 
     def receive_nowait(self, kernel_id: str) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""

@@ -832,3 +832,23 @@ def test_both_kinds_of_edge_have_the_same_methods() -> None:
 
     assert public(ObjectEdge) <= public(TypedEdge)
     assert public(ObjectRing) - {"refresh"} <= public(TypedRing)
+
+
+def test_an_edge_that_closes_while_its_producer_laps_it_keeps_what_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes an edge is descheduled in the middle; the producer and another consumer go on."""
+    ring = TypedRing(Arena(), MessageType(int), 4)
+    closing, other = ring.add_edge(), ring.add_edge()
+    for value in range(4):
+        assert ring.offer(value)
+    count_open = TypedRing.count_open
+
+    def meanwhile(self: TypedRing) -> None:
+        count_open(self)
+        for value in range(4, 20):
+            assert other.take() == value - 4
+            assert self.offer(value)
+
+    monkeypatch.setattr(TypedRing, "count_open", meanwhile)
+    closing.close()
+    assert [value for part in closing.leftovers() for value in part["value"].tolist()] == [0, 1, 2, 3]
+    assert closing.published() - closing.start == 4

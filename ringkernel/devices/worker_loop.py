@@ -30,9 +30,9 @@ from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
 
 SHORT_SLEEP = 12
 """Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it."""
-LEAVE_AFTER, LEAVE_AT_LAST = 8, 1 << 14
+LEAVE_AFTER = 8
 """After so many short sleeps on its waker's core a worker asks for another one; twice as many each time that did not
-last, back to the first number after a long sleep."""
+last twice the longest patience (a millisecond)."""
 MASKS = 64
 """Where in the scratch memory there is room for `leave_cpu`."""
 SCRATCH_BYTES = MASKS + 256
@@ -75,14 +75,16 @@ def adapt(party: int, slept: int, scratch: int) -> None:
     if slept >= SHORT_SLEEP * shortest:
         store(party + PARTY.patience, shortest)
         store(party + PARTY.crowded_sleeps, 0)
-        store(party + PARTY.leave_after, LEAVE_AFTER)
         return
     # a little more patience would have saved both sides the sleep
     store(party + PARTY.patience, min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience)))
     if crowded:
         sleeps = load(party + PARTY.crowded_sleeps) + 1
         if sleeps >= load(party + PARTY.leave_after):
-            store(party + PARTY.leave_after, min(2 * load(party + PARTY.leave_after), LEAVE_AT_LAST))
+            now = ticks()
+            lasted = now - load(party + PARTY.left_at) > 2 * load(party + PARTY.max_patience)
+            store(party + PARTY.leave_after, LEAVE_AFTER if lasted else 2 * load(party + PARTY.leave_after))
+            store(party + PARTY.left_at, now)
             sleeps = 0
             leave_cpu(here, scratch + MASKS)
             store_release(party + PARTY.crowded, 1 if this_cpu() == here else 0)

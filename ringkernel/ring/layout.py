@@ -146,6 +146,7 @@ PARTY_DTYPE, PARTY = record(
         "crowded",
         "crowded_sleeps",
         "leave_after",
+        "left_at",
     ),
 )
 

@@ -78,6 +78,7 @@ WRITERS: dict[str, dict[str, str]] = {
                 "crowded",
                 "crowded_sleeps",
                 "leave_after",
+                "left_at",
             ),
             "worker",
         ),

@@ -444,8 +444,7 @@ class Forked(Process):
         self._template = template
         self._code: int | None = None
         job = {"script": script, "out": str(self.out), "err": str(self.err)}
-        template.stdin.write(json.dumps(job) + "\n")
-        template.stdin.flush()
+        template.stdin.write(json.dumps(job).encode() + b"\n")
         self.pid = int(template.stdout.readline())
 
     def code(self) -> int | None:
@@ -462,7 +461,8 @@ class Forked(Process):
 def template() -> Iterator[Any]:
     """A process that has compiled everything."""
     command = [sys.executable, "-c", PRELUDE + _SAID + TEMPLATE]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    # without a buffer, which might have read ahead what `select` is to see: how a process ended that died at once
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         yield process
         assert process.stdin is not None
         process.stdin.close()

@@ -196,14 +196,16 @@ def machine() -> dict[str, object]:
     """Collect what a bug report should say about this machine; nothing is compiled or started."""
     import platform
 
-    cores = allowed_cores()
+    from ringkernel.devices.host import allowed_cores, default_workers
+    from ringkernel.ring.descriptor import WAKE_MECHANISM
+
     return {
         "ringkernel": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": cores,
-        "default_workers": max(1, cores - 1),
-        "wake_mechanism": wake_mechanism(),
+        "cores": allowed_cores(),
+        "default_workers": default_workers(),
+        "wake_mechanism": WAKE_MECHANISM,
         "versions": {package: installed_version(package) for package in ("numba", "numpy", "llvmlite")},
         "devices": {"cpu": "yes", **cuda_report()},
         "cache": cache_usage(),
@@ -242,24 +244,6 @@ def open_cache() -> Store:
         return Store(settings.directory(), settings.limit())
     except (ConfigurationError, OSError) as error:
         raise CacheAccessError(str(error)) from error
-
-
-def allowed_cores() -> int:
-    """Count the cores that this process may use, which can be fewer than the machine has."""
-    import os
-
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def wake_mechanism() -> str:
-    """Name what a parked worker sleeps on here."""
-    import os
-
-    if hasattr(os, "eventfd"):
-        return "eventfd"
-    return "pipe" if os.name == "posix" else "timed"
 
 
 def installed_version(package: str) -> str:

@@ -56,6 +56,16 @@ class Opponent:
 
         return measure
 
+    def rate(self, job: str, count: int) -> Callable[[], Awaitable[float]]:
+        """A contender that says how many millions of messages/s a job of so many messages comes to."""
+        measure = self.asked(job, count=count)
+
+        async def millions_per_s() -> float:
+            answer = await measure()
+            return float(answer["messages"] / answer["seconds"] / 1e6)
+
+        return millions_per_s
+
 
 @dataclass
 class Bench:

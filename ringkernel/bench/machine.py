@@ -8,15 +8,10 @@ import platform
 import subprocess
 from pathlib import Path
 
+from ringkernel.devices.host import allowed_cores
+
 PACKAGES = ("numba-ringkernel", "numba", "llvmlite", "numpy", "uvloop")
 FEW_CORES = 4
-
-
-def cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe(loop: str) -> dict[str, str]:
@@ -24,7 +19,7 @@ def describe(loop: str) -> dict[str, str]:
     return {
         "machine": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": str(cores()),
+        "cores": str(allowed_cores()),
         "load": _load(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "event loop": loop,
@@ -36,13 +31,13 @@ def describe(loop: str) -> dict[str, str]:
 def warnings() -> list[str]:
     """What is wrong with this machine as a place to measure on."""
     found = []
-    if cores() < FEW_CORES:
+    if allowed_cores() < FEW_CORES:
         found.append(
-            f"{cores()} cores: cases with two compiled threads share them with Python and with everything else here, "
-            f"and what several workers gain cannot show"
+            f"{allowed_cores()} cores: cases with two compiled threads share them with Python and with everything else "
+            f"here, and what several workers gain cannot show"
         )
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > cores() / 2:
-        found.append(f"the machine is busy: load {_load()} on {cores()} cores when the run began")
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > allowed_cores() / 2:
+        found.append(f"the machine is busy: load {_load()} on {allowed_cores()} cores when the run began")
     return found
 
 

@@ -18,14 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ringkernel.ring.cpu import compile_entry
 from ringkernel.ring.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
 from ringkernel.ring.layout import RING as RING_AT
-from ringkernel.ring.ops import load, load_acquire, spin_hint, store, store_release
+from ringkernel.ring.ops import load, load_acquire, peek, poke, spin_hint, store, store_release
 from ringkernel.ring.transfer import bound_of, pop, push, room_of, set_tail, slot_address
 
 from .floors.atomics import fresh_words
@@ -36,28 +33,6 @@ if TYPE_CHECKING:
 
 RECORD_BYTES = 16
 SALT = 0x5A5A
-_I64 = ir.IntType(64)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def peek(typingctx: Any, address: Any) -> Any:
-    """Read a word of a slot: the plain load that a handler does, which may be vectorised."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(builder.inttoptr(args[0], _I64.as_pointer()))
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def poke(typingctx: Any, address: Any, value: Any) -> Any:
-    """Write a word of a slot, plainly."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[1], builder.inttoptr(args[0], _I64.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
 
 
 def _ping(ring: int, edge: int, record: int, round_trips: int) -> int:

@@ -65,15 +65,11 @@ def sources() -> str:
 
 
 @functools.cache
-def _host_cpu() -> tuple[str, str, str]:
+def cpu() -> tuple[str, ...]:
+    """What numba compiles for: the machine's CPU, unless its settings say otherwise (and those are in the key)."""
     from llvmlite import binding as llvm
 
     return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-
-
-def cpu() -> tuple[str, ...]:
-    """What numba compiles for: the machine's CPU, unless its settings say otherwise (and those are in the key)."""
-    return _host_cpu()
 
 
 def numba_settings() -> list[tuple[str, str]]:

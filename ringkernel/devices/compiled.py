@@ -29,7 +29,7 @@ from ringkernel.ring.layout import (
 )
 from ringkernel.ring.typed import TypedEdge, TypedRing
 
-from .engine import Engine, Ledger
+from .engine import GRACE_S, STALL_S, Engine, Ledger
 from .failure import described, failure_of
 from .queues import Edge, Inlet, Outlet
 from .workers import Eviction
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 ANSWER_TIMEOUT_S = 5.0
-STALL_S = 0.1
-_GRACE_S = 0.05
 _INPUT_TABLE = 8
 _I8 = np.dtype(np.int64)
 
@@ -352,7 +350,7 @@ class CompiledEngine(Engine):
             await self._wait_while_it_gets_on(deadline)
         if not self.has_ended:
             self._command(COMMAND_STOP)
-            await self._wait_over(max(_GRACE_S, deadline - loop.time() if not drain else 0.0))
+            await self._wait_over(max(GRACE_S, deadline - loop.time() if not drain else 0.0))
         if not self.has_ended and self._failing is None:
             self._take_by_force(timeout)
         await self.wait_end()

@@ -12,7 +12,7 @@ from ringkernel.lifecycle import KernelState
 from ringkernel.ring.objects import ObjectRing
 
 from .context import KernelContext
-from .engine import Engine, Ledger
+from .engine import GRACE_S, STALL_S, Engine, Ledger
 from .queues import Edge, Inlet, Outlet, Ring
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from .host import Host
 
 logger = logging.getLogger("ringkernel")
-
-_GRACE_S = 0.05
-STALL_S = 0.1
 
 
 class CoroutineEngine(Engine):
@@ -141,7 +138,7 @@ class CoroutineEngine(Engine):
         await self._wait_for_task(deadline)
         if not self.task.done():
             self.task.cancel()
-            await asyncio.wait([self.task], timeout=_GRACE_S)
+            await asyncio.wait([self.task], timeout=GRACE_S)
         if not self.task.done():
             self.in_flight = int(self.context.busy)
             logger.warning(

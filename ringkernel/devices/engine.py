@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 OnEnd = Callable[[BaseException | None], None]
 
+STALL_S = 0.1
+"""A drain that can do nothing but wait for room ends after this."""
+GRACE_S = 0.05
+"""What a kernel that was told to stop at once is given to obey."""
+
 
 @dataclass(frozen=True)
 class Ledger:

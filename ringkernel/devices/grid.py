@@ -11,10 +11,8 @@ from ringkernel.ring.layout import (
     BLOCK,
     COMMAND_PAUSE,
     COMMAND_RUN,
-    STATUS_DEACTIVATED,
+    LAST_WORDS,
     STATUS_DESERTED,
-    STATUS_FAILED,
-    STATUS_TERMINATED,
 )
 from ringkernel.ring.typed import TypedEdge, TypedRing
 
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from .grid_pool import GridSeat
     from .host import Host
     from .queues import Edge
-
-FINAL = (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
-"""What a grid says as its last word."""
 
 logger = logging.getLogger("ringkernel")
 
@@ -111,7 +106,7 @@ class GridEngine(CompiledEngine):
         A last word counts once the watcher has told it. Before that the grid may still be writing it, and what stands
         there may be the last word of the grid before.
         """
-        if self.seat is not None and self._read(BLOCK.status) in FINAL and not self._is_told(self.seat):
+        if self.seat is not None and self._read(BLOCK.status) in LAST_WORDS and not self._is_told(self.seat):
             return
         if self.seat is not None and not self.has_ended and self._read(BLOCK.status) == STATUS_DESERTED:
             self._take_token()
@@ -154,7 +149,7 @@ class GridEngine(CompiledEngine):
     def take_answer(self, before: int) -> bool:
         """A grid is over that has begun when there were `before` answers: take what it said. False if it said
         nothing."""
-        if self._read(BLOCK.answers) == before or self._read(BLOCK.status) not in FINAL:
+        if self._read(BLOCK.answers) == before or self._read(BLOCK.status) not in LAST_WORDS:
             return False
         self._api.write_word(self.seat.book.address + BOOK.is_over, 1)  # type: ignore[union-attr]
         self._on_status()

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from .workers import WorkerPool
 
 
+def allowed_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def default_workers() -> int:
-    """Cores that this process may use, minus one for the event loop; at least one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, allowed - 1)
+    """One worker for each of these cores but one, which is for the event loop; at least one."""
+    return max(1, allowed_cores() - 1)
 
 
 class Host:

@@ -157,5 +157,7 @@ FREE, CLAIMED, COMMIT, REVOKED, GONE = 0, 1, 2, 3, 4
 # block.status; a coroutine kernel has no block, so these are the states that a poller can be in
 STATUS_IDLE, STATUS_ACTIVE, STATUS_DEACTIVATED, STATUS_TERMINATING, STATUS_TERMINATED, STATUS_FAILED = range(6)
 STATUS_DESERTED = 6  # a grid has ended by itself, since its host gave no sign of life
+LAST_WORDS = (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
+"""What a poller says when it gives the token back."""
 # block.command
 COMMAND_NONE, COMMAND_RUN, COMMAND_PAUSE, COMMAND_DRAIN, COMMAND_STOP = range(5)

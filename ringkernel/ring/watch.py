@@ -15,13 +15,10 @@ from .layout import (
     CLAIMED,
     EDGE,
     FREE,
+    LAST_WORDS,
     RING,
     RUNG,
     SEAT,
-    STATUS_DEACTIVATED,
-    STATUS_DESERTED,
-    STATUS_FAILED,
-    STATUS_TERMINATED,
 )
 from .ops import compare_exchange, fence, load, load_acquire, nap, store
 from .transfer import notify_consumers, notify_producer
@@ -59,7 +56,7 @@ def tell(book: int) -> int:
     if answers != load(book + BOOK.told_answers):
         store(book + BOOK.told_answers, answers)
         store(book + BOOK.told_echo, load(block + BLOCK.echo))
-        if is_final(load(block + BLOCK.status)):
+        if load(block + BLOCK.status) in LAST_WORDS:
             store(book + BOOK.is_over, 1)
         fence()
         ring_bell(load(block + BLOCK.status_bell_address))
@@ -67,16 +64,11 @@ def tell(book: int) -> int:
     return news
 
 
-def is_final(status: int) -> bool:
-    """Whether a grid that says this has given the token back."""
-    return status in (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
-
-
 def is_due(book: int, block: int) -> int:
     """1 if an answer is to come, or has come and is not told yet."""
     if load_acquire(block + BLOCK.epoch) != load(book + BOOK.told_echo):
         return 1
-    return 1 if is_final(load(block + BLOCK.status)) and load(book + BOOK.is_over) == 0 else 0
+    return 1 if load(block + BLOCK.status) in LAST_WORDS and load(book + BOOK.is_over) == 0 else 0
 
 
 def tell_output(book: int, block: int) -> int:

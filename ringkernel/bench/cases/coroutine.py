@@ -36,16 +36,6 @@ def _p50_us(opponent: Opponent, count: int) -> Callable[[], Awaitable[float]]:
     return p50_us
 
 
-def _rate(opponent: Opponent, count: int) -> Callable[[], Awaitable[float]]:
-    measure = opponent.asked("flood", count=count)
-
-    async def millions_per_s() -> float:
-        answer = await measure()
-        return float(answer["messages"] / answer["seconds"] / 1e6)
-
-    return millions_per_s
-
-
 async def run(bench: Bench) -> list[Row]:
     """Round trip and flood against each rival; targets against the asyncio actor."""
     messages = ticks(bench.count(FLOOD, least=50))
@@ -64,7 +54,7 @@ async def run(bench: Bench) -> list[Row]:
                 "us", {"ringkernel": p50_us} | {o.name: _p50_us(o, len(few)) for o in both}
             )
             rates = await bench.race_numbers(
-                "M/s", {"ringkernel": rate} | {o.name: _rate(o, len(messages)) for o in opponents}
+                "M/s", {"ringkernel": rate} | {o.name: o.rate("flood", len(messages)) for o in opponents}
             )
     actors: list[Opponent | None] = [*both] or [None]
     beside: list[Opponent | None] = [*opponents] or [None]

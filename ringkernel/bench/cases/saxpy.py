@@ -20,9 +20,9 @@ import numpy as np
 import ringkernel as rk
 from ringkernel.bench.endless import consumed, engine_of, feed_endlessly
 from ringkernel.bench.floors.loops import bare_saxpy
-from ringkernel.bench.machine import cores
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, at_least
+from ringkernel.devices.host import allowed_cores
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -188,7 +188,7 @@ async def run(bench: Bench) -> list[Row]:
     """Per stage and core: each number of stages on one worker, eight on several; GNU Radio where there is one."""
     samples = bench.count(SAMPLES, least=16 * BLOCK)
     radio, small = Radio(BLOCK), Radio(SMALL_BLOCK)
-    several = max(2, cores() - 1)
+    several = max(2, allowed_cores() - 1)
     with bench.opponents("saxpy") as opponents:
         async with rk.RingKernelRuntime(workers=1) as one, rk.RingKernelRuntime(workers=several) as many:
             await _check_whole_blocks(one, radio)

@@ -21,22 +21,12 @@ from ringkernel.bench.model import Row, at_least
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ringkernel.bench.context import Bench, Opponent
+    from ringkernel.bench.context import Bench
 
 SENDS = 20_000
 QUEUE_SIZE = 4096  # the default of both sides
 DRAIN_DEADLINE_S = 10
 IN_PROCESS = "asyncio.Queue here"
-
-
-def _asked(opponent: Opponent, count: int) -> Callable[[], Awaitable[float]]:
-    measure = opponent.asked("send", count=count)
-
-    async def millions_per_s() -> float:
-        answer = await measure()
-        return float(answer["messages"] / answer["seconds"] / 1e6)
-
-    return millions_per_s
 
 
 async def run(bench: Bench) -> list[Row]:
@@ -70,7 +60,7 @@ async def run(bench: Bench) -> list[Row]:
                 return await asyncio_queue_rate(messages, QUEUE_SIZE) / 1e6
 
             contenders: dict[str, Callable[[], Awaitable[float]]] = {"ringkernel": to_sink, IN_PROCESS: to_queue}
-            contenders |= {opponent.name: _asked(opponent, len(messages)) for opponent in opponents}
+            contenders |= {opponent.name: opponent.rate("send", len(messages)) for opponent in opponents}
             found = await bench.race_numbers("M/s", contenders)
     rows = [
         Row(

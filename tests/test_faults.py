@@ -15,12 +15,13 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from helpers import check_books, drain, eventually, live_state, turns, within
+from helpers import PATIENCE_S, check_books, drain, eventually, live_state, turns, within
 
 from ringkernel import (
     ConfigurationError,
@@ -38,6 +39,7 @@ from ringkernel import (
     ring_kernel,
 )
 from ringkernel.devices import compiled as compiled_module
+from ringkernel.devices import compiling
 from ringkernel.devices import workers as workers_module
 from ringkernel.ring.layout import BLOCK, STATUS_DEACTIVATED
 
@@ -1189,7 +1191,22 @@ async def test_use_after_close_is_refused_and_reading_goes_on(loop_errors):
     await runtime.close()
 
 
-async def test_closing_while_a_kernel_is_being_launched(loop_errors):
+@pytest.fixture
+def compiling_may_go_on(monkeypatch) -> Iterator[threading.Event]:
+    """Compilers wait for this: a handler that the compile cache knows would be there at once."""
+    may_go_on = threading.Event()
+    find = compiling._find
+
+    def find_later(declaration: Any, spec: Any) -> Any:
+        may_go_on.wait(PATIENCE_S)
+        return find(declaration, spec)
+
+    monkeypatch.setattr(compiling, "_find", find_later)
+    yield may_go_on
+    may_go_on.set()
+
+
+async def test_closing_while_a_kernel_is_being_launched(loop_errors, compiling_may_go_on):
     runtime = RingKernelRuntime(workers=1)
 
     @ring_kernel(kernel_id="ft_late", input_type=int)
@@ -1199,12 +1216,13 @@ async def test_closing_while_a_kernel_is_being_launched(loop_errors):
     launching = asyncio.create_task(runtime.launch("ft_late"))
     await turns()
     await within(runtime.close())
+    compiling_may_go_on.set()
     with pytest.raises(KernelStateError, match="closed"):
         await within(launching, 20)
     assert "ft_late" not in runtime.kernels
 
 
-async def test_a_cancelled_launch_has_launched_nothing(runtime):
+async def test_a_cancelled_launch_has_launched_nothing(runtime, compiling_may_go_on):
     @ring_kernel(kernel_id="ft_cancelled", input_type=int, output_type=int)
     def fresh(msg, out):
         out.value = msg.value
@@ -1214,6 +1232,7 @@ async def test_a_cancelled_launch_has_launched_nothing(runtime):
     launching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await launching
+    compiling_may_go_on.set()
     assert runtime.get_state("ft_cancelled") is KernelState.CREATED
     await start(runtime, "ft_cancelled", fresh)
     await check_alive(runtime, "ft_cancelled")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from helpers import eventually, within
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.devices import workers
-from ringkernel.ring.layout import PARTY
+from ringkernel.devices.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, make_way
+from ringkernel.ring.cpu import compile_entry
+from ringkernel.ring.layout import PARTY, PARTY_DTYPE
+from ringkernel.ring.ops import ticks, waits_for_cpu
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 if sys.platform != "linux":
     pytest.skip("threads are put on CPUs as Linux does it", allow_module_level=True)
@@ -34,36 +40,241 @@ def cpus() -> Iterator[list[int]]:
     os.sched_setaffinity(0, allowed)
 
 
-async def woken_on(runtime: RingKernelRuntime, cpu: int) -> Any:
-    """The runtime's one worker, after a message that has woken it on a CPU."""
+def set_word(worker: Any, word: int, value: int) -> None:
+    worker._pool.api.write_word(worker.address + word, value)
+
+
+def word_of(worker: Any, word: int) -> int:
+    return int(worker._pool.api.read_word(worker.address + word))
+
+
+async def patient_worker(runtime: RingKernelRuntime, *, talking: bool) -> Any:
+    """The runtime's one worker, which would watch for 20 s; `talking`: for the shortest time it would be less."""
     (worker,) = runtime._host_or_none.pool.workers
     await eventually(lambda: worker.parked)
-    os.sched_setaffinity(worker.thread.native_id, {cpu})
-    await runtime.send("k", 1)
-    assert await within(runtime.receive("k")) == 1
+    ticks = worker._pool.party.clock.ticks_of(PATIENCE_NS)
+    set_word(worker, PARTY.max_patience, ticks)
+    set_word(worker, PARTY.patience, ticks)
+    if not talking:
+        set_word(worker, PARTY.min_patience, ticks)
     return worker
 
 
-async def test_a_worker_that_shares_its_wakers_cpu_parks_at_once_and_another_one_watches(monkeypatch, cpus):
+async def talk_until(runtime: RingKernelRuntime, has_happened: Callable[[], bool]) -> None:
+    for number in range(2_000):
+        await runtime.send("k", number)
+        assert await within(runtime.receive("k")) == number
+        if has_happened():
+            return
+    raise AssertionError("it has not happened")
+
+
+async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus):
     monkeypatch.setattr(workers, "MIN_PATIENCE_NS", 1)  # so that it is parked before the test begins
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
         await runtime.activate("k")
-        os.sched_setaffinity(0, {cpus[0]})
-        worker = await woken_on(runtime, cpus[0])
-        read = worker._pool.api.read_word
-        assert read(worker.address + PARTY.crowded) == 1
-        patience = worker._pool.party.clock.ticks_of(PATIENCE_NS)
-        for word in (PARTY.min_patience, PARTY.max_patience, PARTY.patience):
-            worker._pool.api.write_word(worker.address + word, patience)
-        await woken_on(runtime, cpus[0])  # it has parked, for all its patience, and does again
-        await eventually(lambda: worker.parked)
-        if len(cpus) > 1:
-            parks = read(worker.address + PARTY.parks)
-            await woken_on(runtime, cpus[1])
-            assert read(worker.address + PARTY.crowded) == 0
-            for _ in range(100):
-                await runtime.send("k", 2)
-                assert await within(runtime.receive("k")) == 2
-            assert read(worker.address + PARTY.parks) == parks + 1
-            assert not worker.parked
+        worker = await patient_worker(runtime, talking=False)
+        os.sched_setaffinity(0, cpus[:1])
+        os.sched_setaffinity(worker.thread.native_id, cpus[:1])
+        parks = word_of(worker, PARTY.parks)
+        await talk_until(runtime, lambda: word_of(worker, PARTY.parks) > parks)
+
+
+async def test_a_worker_with_nowhere_to_go_parks(monkeypatch, cpus):
+    monkeypatch.setattr(workers, "MIN_PATIENCE_NS", 1)
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("k", echo)
+        await runtime.activate("k")
+        worker = await patient_worker(runtime, talking=True)
+        os.sched_setaffinity(0, cpus[:1])
+        os.sched_setaffinity(worker.thread.native_id, cpus[:1])
+        parks = word_of(worker, PARTY.parks)
+        await talk_until(runtime, lambda: word_of(worker, PARTY.parks) > parks)
+
+
+# --- who waits for a CPU ------------------------------------------------------------------------------------------
+
+
+def _waits(stat: int, cpu: int, scratch: int) -> int:
+    return waits_for_cpu(stat, cpu, scratch)
+
+
+@pytest.fixture(scope="module")
+def waits() -> Callable[[int, int], int]:
+    entry = compile_entry(_waits, 3)
+    scratch = np.zeros(64, np.int64)
+    return lambda stat, cpu: entry(stat, cpu, int(scratch.ctypes.data))
+
+
+def stat_line(name: str, state: str, cpu: int) -> bytes:
+    """As proc_pid_stat(5) has it: the CPU is the 39th of 52 fields."""
+    return (
+        f"4711 ({name}) {state} {' '.join(map(str, range(4, 39)))} {cpu} {' '.join(map(str, range(40, 53)))}\n".encode()
+    )
+
+
+@pytest.mark.parametrize("name", ["python3", "a b", "", "R 1 2 3", ")", "x) R 1", "(((", "é"])
+@pytest.mark.parametrize(
+    ("state", "cpu", "asked", "expected"),
+    [
+        ("R", 3, 3, 1),
+        ("R", 3, 0, 0),
+        ("R", 13, 3, 0),
+        ("R", 128, 128, 1),
+        ("S", 3, 3, 0),
+        ("D", 3, 3, 0),
+        ("R", 0, 0, 1),
+    ],
+)
+def test_a_threads_stat_is_read(tmp_path, waits, name, state, cpu, asked, expected):
+    (tmp_path / "stat").write_bytes(stat_line(name, state, cpu))
+    with (tmp_path / "stat").open("rb") as file:
+        assert waits(file.fileno(), asked) == expected
+
+
+@pytest.mark.parametrize("text", [b"", b")", b"4711 (a) R", b"4711 (a) R 1 2 3", b"4711 (a", b"\0" * 512, b")" * 600])
+def test_a_broken_stat_says_nothing(tmp_path, waits, text):
+    (tmp_path / "stat").write_bytes(text)
+    with (tmp_path / "stat").open("rb") as file:
+        assert [waits(file.fileno(), cpu) for cpu in range(4)] == [0] * 4
+
+
+def test_no_stat_says_nothing(waits):
+    assert waits(-1, 0) == 0
+
+
+def test_the_systems_own_stat_tells_who_waits(cpus, waits):
+    """Another process on this CPU that could always run waits while this thread is there to ask."""
+    os.sched_setaffinity(0, cpus[:1])
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+    ) as busy:
+        try:
+            assert busy.stdout is not None
+            busy.stdout.readline()
+            with Path(f"/proc/{busy.pid}/task/{busy.pid}/stat").open("rb") as stat:
+                assert waits(stat.fileno(), cpus[0]) == 1
+                assert waits(stat.fileno(), cpus[0] + 1) == 0
+        finally:
+            busy.kill()
+
+
+# --- one look, by this thread in the part of the worker --------------------------------------------------------------
+
+MIN_TICKS = 1_000
+SHORTEST_STAY = SHORT_SLEEP * MIN_TICKS
+
+
+def _look(party: int, scratch: int) -> int:
+    make_way(party, scratch)
+    return 0
+
+
+class Idle:
+    """An idle worker's record and its loop's, whose thread is said to wait for one CPU."""
+
+    def __init__(self, directory: Path, cpu: int) -> None:
+        (directory / "stat").write_bytes(stat_line("python3", "R", cpu))
+        self._stat = os.open(directory / "stat", os.O_RDONLY)
+        self._records = np.zeros(2, PARTY_DTYPE)
+        self._scratch = np.zeros(SCRATCH_BYTES // 8, np.int64)
+        self._entry = compile_entry(_look, 2)
+        self._ticks = compile_entry(lambda _: ticks(), 1)
+        self.worker, loop = self._records
+        self.worker["loop_address"] = self._records.ctypes.data + PARTY_DTYPE.itemsize
+        self.worker["min_patience"] = MIN_TICKS
+        self.worker["patience"] = 2 * MIN_TICKS  # they have been talking
+        loop["stat_fd"] = self._stat
+
+    def now(self) -> int:
+        return int(self._ticks(0))
+
+    def look(self, since: int = LONG_AGO) -> None:
+        self.worker["idle_since"] = since
+        self._entry(int(self._records.ctypes.data), int(self._scratch.ctypes.data))
+
+    def look_on(self, cpu: int, allowed: list[int]) -> None:
+        """Look while on a CPU that may be left for the others."""
+        for cpus in ([cpu], allowed):
+            os.sched_setaffinity(0, cpus)
+        self.look()
+
+    def close(self) -> None:
+        os.close(self._stat)
+
+
+@pytest.fixture
+def idle(tmp_path, cpus) -> Iterator[Idle]:
+    worker = Idle(tmp_path, cpus[0])
+    yield worker
+    worker.close()
+
+
+def test_who_has_been_talking_moves(idle, cpus):
+    if len(cpus) == 1:
+        pytest.skip("there is no other CPU to go to")
+    for _ in range(1_000):  # the system may have moved this thread just before the look
+        idle.look_on(cpus[0], cpus)
+        if idle.worker["left_at"]:
+            break
+    assert idle.worker["left_at"]
+    assert idle.worker["stay"] == SHORTEST_STAY
+    assert not idle.worker["crowded"]
+    assert os.sched_getaffinity(0) == set(cpus)
+
+
+def test_who_has_not_been_talking_parks(idle, cpus):
+    os.sched_setaffinity(0, cpus[:1])
+    idle.worker["patience"] = MIN_TICKS
+    idle.look()
+    assert idle.worker["crowded"]
+    assert not idle.worker["left_at"]
+
+
+def test_who_has_nowhere_to_go_parks(idle, cpus):
+    os.sched_setaffinity(0, cpus[:1])
+    idle.look()
+    assert idle.worker["crowded"]
+
+
+def test_who_has_just_moved_parks_and_stays_the_longer_the_more_often_that_was_in_vain(idle, cpus):
+    os.sched_setaffinity(0, cpus[:1])
+    stay = 1 << 40
+    idle.worker["stay"] = stay
+    idle.worker["left_at"] = before = idle.now()
+    idle.look()
+    assert idle.worker["crowded"]
+    assert (idle.worker["left_at"], idle.worker["stay"]) == (before, stay)
+    idle.worker["left_at"] = before - 2 * stay
+    idle.look()
+    assert idle.worker["left_at"] > before
+    assert idle.worker["stay"] == MAX_STAYS * SHORTEST_STAY  # twice as long, or so long at most
+    idle.worker["stay"] = 4 * SHORTEST_STAY
+    idle.worker["left_at"] = idle.now() - 10 * SHORTEST_STAY
+    idle.look()
+    assert idle.worker["stay"] in (8 * SHORTEST_STAY, SHORTEST_STAY)  # the latter if this thread was held up
+    idle.worker["left_at"] = idle.now() - 100 * SHORTEST_STAY
+    idle.look()
+    assert idle.worker["stay"] == SHORTEST_STAY
+
+
+def test_who_waits_for_another_cpu_is_not_in_the_way(idle, cpus):
+    if len(cpus) == 1:
+        pytest.skip("there is no other CPU")
+    os.sched_setaffinity(0, cpus[1:])
+    idle.look()
+    assert not idle.worker["crowded"]
+    assert idle.worker["idle_since"] == LOOKED
+
+
+def test_one_look_and_not_at_once(idle, cpus):
+    os.sched_setaffinity(0, cpus[:1])
+    idle.worker["min_patience"] = 1 << 62
+    idle.look(since=0)
+    assert 0 < idle.worker["idle_since"] <= idle.now()  # from now on
+    idle.look(since=idle.now())
+    assert not idle.worker["crowded"]
+    idle.worker["min_patience"] = MIN_TICKS
+    idle.look(since=LOOKED)
+    assert not idle.worker["crowded"]

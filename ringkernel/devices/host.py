@@ -6,6 +6,8 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
+from .watching import Attention
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -33,6 +35,7 @@ class Host:
     def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, pacer: Pacer) -> None:
         self.loop = loop
         self.pacer = pacer
+        self.attention = Attention()
         self.workers = default_workers() if workers is None else workers
         self._party: LoopParty | None = None
         self._pool: WorkerPool | None = None

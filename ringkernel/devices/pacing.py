@@ -14,15 +14,15 @@ from ringkernel.ring.waiting import NOTHING
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-MAX_OPERATIONS = 64
+MAX_OPERATIONS = 512
 MAX_NS = 1_000_000
-_MOST = MAX_OPERATIONS // 2  # before the clock is read: operations may suddenly take longer
+_MOST = 32  # before the clock is read: operations may suddenly take longer
 
 
 class Pacer:
-    """Says when a caller that never waits has to let other tasks run: every 64 operations or 1 ms.
+    """Says when a caller that never waits has to let other tasks run: every 256 operations or 1 ms.
 
-    Callers count `left` down and ask `due()` at zero. The clock is read twice for 64 quick operations, the more often
+    Callers count `left` down and ask `due()` at zero. The clock is read every 32 quick operations, the more often
     the longer they take.
     """
 

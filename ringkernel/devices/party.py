@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,14 @@ class Bell:
         self._party.retire(self)
 
 
+def _open_own_stat() -> int:
+    """A descriptor of what Linux tells of this thread; -1 elsewhere."""
+    try:
+        return os.open(f"/proc/self/task/{threading.get_native_id()}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, AttributeError):
+        return -1
+
+
 class LoopParty:
     """What the kernels of one event loop need of it: its arena, its bells, and the descriptor that it waits on."""
 
@@ -74,6 +83,7 @@ class LoopParty:
         view = self._record.view(PARTY_DTYPE)[0]
         view["fd"] = self._waker.write_fd
         view["parked"] = 1
+        view["stat_fd"] = self._stat_fd = _open_own_stat()
         if self._waker.read_fd >= 0:
             loop.add_reader(self._waker.read_fd, self._on_wake)
         else:
@@ -130,6 +140,11 @@ class LoopParty:
             self.dispatch()
             self._timer = self.loop.call_later(_TIMED_SLEEP_S, self._on_timer)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the loop's thread was last woken on the core of the thread that woke it."""
+        return self.api.read_word(self.address + PARTY.crowded) == 1
+
     def dispatch(self) -> None:
         """Run the callbacks of all bells that were rung."""
         while True:
@@ -155,6 +170,9 @@ class LoopParty:
         if self._timer is not None:
             self._timer.cancel()
         self.api.write_word(self.address + PARTY.parked, NEVER)  # nobody writes to the descriptor from now on
+        self.api.write_word(self.address + PARTY.stat_fd, -1)
+        if self._stat_fd >= 0:
+            os.close(self._stat_fd)
         if self._waker.read_fd >= 0 and self._waker.pid == os.getpid():
             if not self.loop.is_closed():
                 self.loop.remove_reader(self._waker.read_fd)

@@ -14,6 +14,7 @@ from ringkernel.errors import ConfigurationError, QueueEmptyError, QueueFullErro
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
 from .pacing import Line, Pacer, check_timeout
+from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 Ring: TypeAlias = "ObjectRing | TypedRing"
 Edge: TypeAlias = "ObjectEdge | TypedEdge"
-
-SPIN_NS = 3_000
-_PAYS_BELOW_NS = 40_000
 
 
 def _take_nothing() -> Any:
@@ -139,10 +137,11 @@ class Outlet:
     def _ask_for_room(self) -> None:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
         ring = self.ring
+        assert self._host is not None
         if self._bell is None:  # most queues never see anybody wait
-            assert self._host is not None
             self._bell = self._host.party.bell(self.line.notify)
             ring.set_door(self._bell.door)
+        self._host.attention.give(None)
         ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
         self._bell.arm()
 
@@ -167,7 +166,7 @@ class Inlet:
         "_lone",
         "_next",
         "_open",
-        "_parked_ns",
+        "_watch",
         "edges",
         "ended",
         "line",
@@ -188,7 +187,7 @@ class Inlet:
         self._host = host
         self._bell: Bell | None = None
         self._next = 0
-        self._parked_ns = 0
+        self._watch: Watch | None = None
 
     def set_open(self, is_open: bool) -> None:
         """Whether messages are handed out."""
@@ -308,23 +307,23 @@ class Inlet:
         if self._bell is None:  # as for an outlet
             assert self._host is not None
             self._bell = self._host.party.bell(self._on_bell)
+            self._watch = Watch(self._host)
             for edge in self.edges:
                 edge.set_door(self._bell.door)
-        self._set_patience(0)
-        self._parked_ns = time.monotonic_ns()
+        assert self._watch is not None
+        self._watch.sleep()
         self._bell.arm()
 
     def _on_bell(self) -> None:
-        """Something has come. If that was quick, watch for the next one for a few microseconds before sleeping."""
-        if time.monotonic_ns() - self._parked_ns < _PAYS_BELOW_NS:
-            assert self._host is not None
-            self._set_patience(self._host.party.clock.ticks_of(SPIN_NS))
+        """Something has come."""
+        if self._watch is not None:
+            self._watch.wake(self._watched())
         self.line.notify()
 
-    def _set_patience(self, ticks: int) -> None:
-        # only where the producer runs on another thread can watching help
-        if self._lone is not None and self._lone.ring.typed and self._lone.ring.putting is NOBODY:
-            self._lone.patience = ticks  # type: ignore[union-attr]
+    def _watched(self) -> TypedEdge | None:
+        """The edge to watch: only where the producer runs on another thread can that help."""
+        edge = self._lone
+        return edge if edge is not None and edge.ring.typed and edge.ring.putting is NOBODY else None  # type: ignore[return-value]
 
     def release(self) -> None:
         """Nobody consumes here any more."""

@@ -4,10 +4,12 @@ The worker takes turns for the kernels in its hot list. A kernel that found noth
 and is polled by nobody; its bell brings it back. With an empty list the worker parks on its descriptor.
 
 How long a while is adapts: twice as long after each hit and after each short sleep, back to the minimum after a long
-one. A fixed short one makes a busy round trip slow (both sides go to sleep each time), a fixed long one burns the core,
-and keeps whoever woke the worker waiting, if that is on the same core: first message after idleness 54 us with a
-minimum of 30 us, 25 us with 8. A worker that was woken on its waker's core does not watch at all: the waker could do
-nothing meanwhile. (Beside another busy process on two cores: round trip 7 us instead of 18, its p99 12 instead of 520.)
+one. A fixed short one makes a busy round trip slow (both sides go to sleep each time), a fixed long one burns the core.
+
+Linux likes to put a thread that has slept for a moment on the core of whoever wakes it. If that is the worker, which
+watches on, the event loop sits in the queue behind it until the worker parks: 500 us for a message of 2 us. So a worker
+with nothing to do looks once whether the loop waits for its core, and if so, leaves. It parks if they have not been
+talking, which is quickest; otherwise it goes to another core, and both stay awake from then on.
 """
 
 from __future__ import annotations
@@ -25,17 +27,23 @@ from ringkernel.ring.ops import (
     store_release,
     this_cpu,
     ticks,
+    waits_for_cpu,
 )
 from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
 
 SHORT_SLEEP = 12
-"""Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it."""
-LEAVE_AFTER = 8
-"""After so many short sleeps on its waker's core a worker asks for another one; twice as many each time that did not
-last twice the longest patience (a millisecond)."""
+"""Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it. Also the shortest stay on a
+core; twice as long each time that it was too short."""
+MAX_STAYS = 1024
+LOOK_AFTER = 2
+"""The worker looks whether it is in the way after half the minimal patience (4 us), or at once after a sleep."""
 MASKS = 64
 """Where in the scratch memory there is room for `leave_cpu`."""
-SCRATCH_BYTES = MASKS + 256
+TEXT = MASKS + 256
+"""And for `waits_for_cpu`."""
+SCRATCH_BYTES = TEXT + 512
+LONG_AGO, LOOKED = 1, -1
+"""Values of `idle_since` besides the time, and 0 while there is work."""
 
 
 def run_worker(party: int, scratch: int) -> int:
@@ -48,8 +56,11 @@ def run_worker(party: int, scratch: int) -> int:
             seat = after
         if load(party + PARTY.n_hot) == 0:
             park(party, scratch)
-        elif sweep(party) == 0:
+        elif sweep(party) != 0:
+            store(party + PARTY.idle_since, 0)
+        else:
             spin_hint()
+            make_way(party, scratch)
     return load(party + PARTY.parks)
 
 
@@ -62,33 +73,50 @@ def park(party: int, scratch: int) -> None:
         sleep_on(load(party + PARTY.read_fd), scratch)
         slept = ticks() - before
         store(party + PARTY.parks, load(party + PARTY.parks) + 1)
-        adapt(party, slept, scratch)
+        adapt(party, slept)
     store(party + PARTY.parked, 0)
 
 
-def adapt(party: int, slept: int, scratch: int) -> None:
-    """Learn from a sleep how long to watch next time, and where."""
-    here = this_cpu()
-    crowded = here >= 0 and here == load(party + PARTY.waker_cpu)
-    store_release(party + PARTY.crowded, 1 if crowded else 0)
+def adapt(party: int, slept: int) -> None:
+    """Learn from a sleep how long to watch next time."""
     shortest = load(party + PARTY.min_patience)
-    if slept >= SHORT_SLEEP * shortest:
-        store(party + PARTY.patience, shortest)
-        store(party + PARTY.crowded_sleeps, 0)
+    longer = min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience))
+    # a little more patience would have saved both sides a short sleep
+    store(party + PARTY.patience, longer if slept < SHORT_SLEEP * shortest else shortest)
+    store(party + PARTY.idle_since, LONG_AGO)
+    store_release(party + PARTY.crowded, 0)
+
+
+def make_way(party: int, scratch: int) -> None:
+    """Leave the core to the event loop if it waits for it; looked at once each time that the worker has nothing to
+    do."""
+    since = load(party + PARTY.idle_since)
+    now = ticks()
+    if since == 0:
+        store(party + PARTY.idle_since, now)
+    if since <= 0 or LOOK_AFTER * (now - since) < load(party + PARTY.min_patience):
         return
-    # a little more patience would have saved both sides the sleep
-    store(party + PARTY.patience, min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience)))
-    if crowded:
-        sleeps = load(party + PARTY.crowded_sleeps) + 1
-        if sleeps >= load(party + PARTY.leave_after):
-            now = ticks()
-            lasted = now - load(party + PARTY.left_at) > 2 * load(party + PARTY.max_patience)
-            store(party + PARTY.leave_after, LEAVE_AFTER if lasted else 2 * load(party + PARTY.leave_after))
-            store(party + PARTY.left_at, now)
-            sleeps = 0
-            leave_cpu(here, scratch + MASKS)
-            store_release(party + PARTY.crowded, 1 if this_cpu() == here else 0)
-        store(party + PARTY.crowded_sleeps, sleeps)
+    store(party + PARTY.idle_since, LOOKED)
+    here = this_cpu()
+    if waits_for_cpu(load(load(party + PARTY.loop_address) + PARTY.stat_fd), here, scratch + TEXT) == 0:
+        return
+    if load(party + PARTY.patience) > load(party + PARTY.min_patience) and may_move(party, now) == 1:
+        leave_cpu(here, scratch + MASKS)
+        if this_cpu() != here:
+            return
+    store_release(party + PARTY.crowded, 1)  # so that everything rests, and the worker parks
+
+
+def may_move(party: int, now: int) -> int:
+    """1 if the worker has been here for long enough, which counts as the beginning of the next stay."""
+    shortest = SHORT_SLEEP * load(party + PARTY.min_patience)
+    stayed = now - load(party + PARTY.left_at)
+    stay = load(party + PARTY.stay)
+    if stayed < stay:
+        return 0
+    store(party + PARTY.stay, min(2 * stay, MAX_STAYS * shortest) if stayed < 4 * stay else shortest)
+    store(party + PARTY.left_at, now)
+    return 1
 
 
 def adopt(party: int, seat: int) -> None:

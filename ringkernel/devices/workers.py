@@ -31,7 +31,7 @@ from ringkernel.ring.layout import (
     SEAT,
 )
 
-from .worker_loop import LEAVE_AFTER, SCRATCH_BYTES, run_worker
+from .worker_loop import SCRATCH_BYTES, run_worker
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,7 +93,7 @@ class Worker:
         record = self.region.view(PARTY_DTYPE)[0]
         record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
         record["patience"] = record["min_patience"] = party.clock.ticks_of(MIN_PATIENCE_NS)
-        record["leave_after"] = LEAVE_AFTER
+        record["loop_address"] = party.address
         record["max_patience"] = party.clock.ticks_of(MAX_PATIENCE_NS)
         self.seats: set[Seat] = set()
         self.dedicated = False

@@ -95,6 +95,7 @@ def collect_tags(party: int, tags: int, room: int) -> int:
     """
     store_release(party + PARTY.parked, 1)
     fence()  # `parked` before the look at the inbox
+    store(party + PARTY.crowded, 1 if load(party + PARTY.waker_cpu) == this_cpu() else 0)
     bell = take_inbox(party)
     count = 0
     while bell != 0:

@@ -218,6 +218,45 @@ def _stay(cpu: int, masks: int) -> None:
     return
 
 
+_libc_pread = types.ExternalFunction("pread", types.intp(types.intc, types.intp, types.intp, types.int64))
+_STAT_BYTES = 512
+_STATE, _PROCESSOR = 3, 39
+"""Fields of /proc/PID/task/TID/stat, see proc_pid_stat(5); the second one is in brackets and may hold anything."""
+_SPACE, _BRACKET, _ZERO, _RUNNABLE = b" )0R"
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _byte(typingctx: Any, text: Any, index: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.zext(builder.load_atomic(builder.inttoptr(builder.add(*args), _I8P), "monotonic", 1), _I64)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+def _is_queued_on(stat: int, cpu: int, text: int) -> int:
+    count = _libc_pread(stat, text, _STAT_BYTES, 0)
+    index = count - 1
+    while index > 0 and _byte(text, index) != _BRACKET:
+        index -= 1
+    if index < 1 or _byte(text, index + 2) != _RUNNABLE:
+        return 0  # it sleeps
+    field = _STATE - 1
+    while index < count and field < _PROCESSOR:
+        index += 1
+        if _byte(text, index) == _SPACE:
+            field += 1
+    where = 0
+    index += 1
+    while index < count and _byte(text, index) != _SPACE:
+        where = 10 * where + _byte(text, index) - _ZERO
+        index += 1
+    return 1 if field == _PROCESSOR and where == cpu else 0
+
+
+def _unknown(stat: int, cpu: int, text: int) -> int:
+    return 0
+
+
 def _yield_or_sleep(ns: int) -> None:
     if ns < _SHORTEST_SLEEP_NS:
         _libc_sched_yield()
@@ -283,6 +322,7 @@ def specializer(timed: bool) -> Specializer:
         ops.ticks: _cycle_counter if IS_X86 else _jit(_monotonic_ns),
         ops.this_cpu: _jit(_cpu_of_this_thread if sys.platform == "linux" else _no_cpu),
         ops.leave_cpu: _jit(_leave_cpu if sys.platform == "linux" else _stay),
+        ops.waits_for_cpu: _jit(_is_queued_on if sys.platform == "linux" else _unknown),
         ops.call_span: _call_span,
         ops.copy_bytes: _copy_bytes,
         ops.peek: _peek,

@@ -134,7 +134,7 @@ PARTY_DTYPE, PARTY = record(
     # sleeper sets, waker claims and says on which CPU it runs; it sleeps on `read_fd` and is woken through `fd`
     ("parked", "fd", "read_fd", "waker_cpu"),
     # host
-    ("stop", "min_patience", "max_patience"),
+    ("stop", "min_patience", "max_patience", "loop_address", "stat_fd"),
     # worker
     (
         "hot_address",
@@ -143,10 +143,10 @@ PARTY_DTYPE, PARTY = record(
         "current_address",
         "parks",
         "patience",
+        "idle_since",
         "crowded",
-        "crowded_sleeps",
-        "leave_after",
         "left_at",
+        "stay",
     ),
 )
 

@@ -73,6 +73,12 @@ def leave_cpu(cpu: int, masks: int) -> None:
     raise _unbound("leave_cpu")
 
 
+def waits_for_cpu(stat: int, cpu: int, scratch: int) -> int:
+    """1 if another thread could run and waits for that CPU, which the caller is on. `stat`: the descriptor of what the
+    system tells of the thread, or -1; `scratch`: 512 bytes to work in. 0 also where that cannot be known."""
+    raise _unbound("waits_for_cpu")
+
+
 def call_span(address: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Call the compiled span at `address`; see `span.py`."""
     raise _unbound("call_span")

@@ -66,7 +66,7 @@ WRITERS: dict[str, dict[str, str]] = {
     "Party": {
         "inbox_address": "anyone",
         **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu"), "shared"),
-        **dict.fromkeys(("stop", "min_patience", "max_patience"), "host"),
+        **dict.fromkeys(("stop", "min_patience", "max_patience", "loop_address", "stat_fd"), "host"),
         **dict.fromkeys(
             (
                 "hot_address",
@@ -75,10 +75,10 @@ WRITERS: dict[str, dict[str, str]] = {
                 "current_address",
                 "parks",
                 "patience",
+                "idle_since",
                 "crowded",
-                "crowded_sleeps",
-                "leave_after",
                 "left_at",
+                "stay",
             ),
             "worker",
         ),

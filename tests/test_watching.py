@@ -1,0 +1,122 @@
+"""How long a consumer in the event loop watches before it sleeps."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ringkernel.devices import watching
+from ringkernel.devices.watching import (
+    GLANCE_NS,
+    MAX_DOUBTS,
+    MOVE_NS,
+    PAID,
+    PAYS_BELOW_NS,
+    WATCH_NS,
+    Attention,
+    Watch,
+)
+
+
+class World:
+    """An event loop of which a test says how late it is, and whether it was woken on its waker's core."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_ns = 0
+        self.party = SimpleNamespace(is_crowded=False, clock=SimpleNamespace(ticks_of=lambda ns: ns))
+        self.host: Any = SimpleNamespace(attention=Attention(), party=self.party)
+        monkeypatch.setattr(watching, "monotonic_ns", lambda: self.now_ns)
+
+    def edge(self) -> Any:
+        return SimpleNamespace(head=0, patience=0)
+
+    def nap(self, watch: Watch, edge: Any, slept_ns: int = 1_000) -> None:
+        watch.sleep()
+        self.now_ns += slept_ns
+        watch.wake(edge)
+
+
+@pytest.fixture
+def world(monkeypatch) -> World:
+    return World(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("slept_ns", "crowded", "patience"),
+    [
+        (PAYS_BELOW_NS - 1, False, WATCH_NS),
+        (PAYS_BELOW_NS, False, 0),
+        (PAYS_BELOW_NS, True, WATCH_NS),
+        (MOVE_NS - 1, True, WATCH_NS),
+        (MOVE_NS, True, 0),
+    ],
+)
+def test_who_has_slept_shortly_watches(world, slept_ns, crowded, patience):
+    edge = world.edge()
+    world.party.is_crowded = crowded
+    world.nap(Watch(world.host), edge, slept_ns)
+    assert edge.patience == patience
+
+
+def test_nothing_to_watch(world):
+    watch = Watch(world.host)
+    world.nap(watch, None)
+    watch.sleep()
+
+
+def test_only_the_last_that_went_to_sleep_watches_for_long(world):
+    one, other = Watch(world.host), Watch(world.host)
+    edge, other_edge = world.edge(), world.edge()
+    world.nap(one, edge)
+    assert edge.patience == WATCH_NS
+    other.sleep()
+    assert edge.patience == GLANCE_NS
+    edge.head += PAID
+    one.sleep()
+    other.wake(other_edge)
+    assert other_edge.patience == GLANCE_NS
+    one.wake(edge)
+    assert edge.patience == WATCH_NS
+
+
+def test_a_producer_that_sleeps_wants_the_loop_too(world):
+    edge = world.edge()
+    world.nap(Watch(world.host), edge)
+    world.host.attention.give(None)
+    assert edge.patience == GLANCE_NS
+
+
+def test_a_watch_in_vain_is_left_out_more_and_more_often(world):
+    watch, edge = Watch(world.host), world.edge()
+    watched = []
+    for _ in range(2_000):
+        world.nap(watch, edge)
+        watched.append(edge.patience > 0)
+    gaps = [len(gap) for gap in "".join("x" if w else "." for w in watched).split("x")[1:-1]]
+    assert gaps[:7] == [1, 3, 7, 15, 31, 63, MAX_DOUBTS]
+    assert max(gaps) == MAX_DOUBTS
+
+
+def test_a_watch_that_pays_ends_all_doubts(world):
+    watch, edge = Watch(world.host), world.edge()
+    for _ in range(5):
+        world.nap(watch, edge)  # in vain, 1 left out, in vain, 2 of 3 left out
+    while not edge.patience:
+        world.nap(watch, edge)
+    edge.head += PAID
+    world.nap(watch, edge)
+    assert edge.patience
+    edge.head += PAID - 1
+    world.nap(watch, edge)
+    assert not edge.patience
+
+
+def test_who_sleeps_does_not_watch(world):
+    watch, edge = Watch(world.host), world.edge()
+    world.nap(watch, edge)
+    watch.sleep()
+    assert edge.patience == 0
+    world.host.attention.give(Watch(world.host))
+    assert edge.patience == 0

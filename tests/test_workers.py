@@ -181,11 +181,11 @@ class Idle:
         self._scratch = np.zeros(SCRATCH_BYTES // 8, np.int64)
         self._entry = compile_entry(_look, 2)
         self._ticks = compile_entry(lambda _: ticks(), 1)
-        self.worker, loop = self._records
+        self.worker, self.loop = self._records
         self.worker["loop_address"] = self._records.ctypes.data + PARTY_DTYPE.itemsize
         self.worker["min_patience"] = MIN_TICKS
         self.worker["patience"] = 2 * MIN_TICKS  # they have been talking
-        loop["stat_fd"] = self._stat
+        self.loop["stat_fd"] = self._stat
 
     def now(self) -> int:
         return int(self._ticks(0))
@@ -227,6 +227,14 @@ def test_who_has_been_talking_moves(idle, cpus):
 def test_who_has_not_been_talking_parks(idle, cpus):
     os.sched_setaffinity(0, cpus[:1])
     idle.worker["patience"] = MIN_TICKS
+    idle.loop["waker_cpu"] = cpus[0]
+    idle.look()
+    assert not idle.worker["crowded"]  # the loop has taken note already
+    idle.loop["inbox_address"] = 1
+    idle.loop["waker_cpu"] = cpus[0] + 1
+    idle.look()
+    assert not idle.worker["crowded"]  # it was woken from elsewhere
+    idle.loop["waker_cpu"] = cpus[0]
     idle.look()
     assert idle.worker["crowded"]
     assert not idle.worker["left_at"]

@@ -80,11 +80,15 @@ def park(party: int, scratch: int) -> None:
 def adapt(party: int, slept: int) -> None:
     """Learn from a sleep how long to watch next time."""
     shortest = load(party + PARTY.min_patience)
-    longer = min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience))
-    # a little more patience would have saved both sides a short sleep
-    store(party + PARTY.patience, longer if slept < SHORT_SLEEP * shortest else shortest)
+    crowded = 0
+    if slept < SHORT_SLEEP * shortest:
+        # a little more patience would have saved both sides the sleep
+        store(party + PARTY.patience, min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience)))
+    else:
+        store(party + PARTY.patience, shortest)
+        crowded = 1 if load(party + PARTY.waker_cpu) == this_cpu() else 0
     store(party + PARTY.idle_since, LONG_AGO)
-    store_release(party + PARTY.crowded, 0)
+    store_release(party + PARTY.crowded, crowded)
 
 
 def make_way(party: int, scratch: int) -> None:
@@ -98,12 +102,16 @@ def make_way(party: int, scratch: int) -> None:
         return
     store(party + PARTY.idle_since, LOOKED)
     here = this_cpu()
-    if waits_for_cpu(load(load(party + PARTY.loop_address) + PARTY.stat_fd), here, scratch + TEXT) == 0:
-        return
-    if load(party + PARTY.patience) > load(party + PARTY.min_patience) and may_move(party, now) == 1:
-        leave_cpu(here, scratch + MASKS)
-        if this_cpu() != here:
+    loop = load(party + PARTY.loop_address)
+    if load(party + PARTY.patience) > load(party + PARTY.min_patience):
+        if waits_for_cpu(load(loop + PARTY.stat_fd), here, scratch + TEXT) == 0:
             return
+        if may_move(party, now) == 1:
+            leave_cpu(here, scratch + MASKS)
+            if this_cpu() != here:
+                return
+    elif load(loop + PARTY.inbox_address) == 0 or load(loop + PARTY.waker_cpu) != here:
+        return  # it was not woken just now, from here; to ask the system would take longer than to park
     store_release(party + PARTY.crowded, 1)  # so that everything rests, and the worker parks
 
 

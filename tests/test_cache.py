@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numba import extending
+from numba import types as numba_types
 from numba.core import config
-from numba.core.imputils import lower_cast
+from numba.core.imputils import lower_constant
+from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import overload
 
 import ringkernel as rk
@@ -335,6 +338,41 @@ def test_what_somebody_put_into_a_library_is_in_the_key(monkeypatch: pytest.Monk
     assert len(keys) == 3
 
 
+def test_every_value_in_a_library_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "import numpy as np\ndef handler(msg): return np.linalg.theirs"
+    keys = set()
+    for theirs in (np.float32(1), np.float32(2), b"1", b"2", np.dtype("i4"), np.dtype("i8"), np.record):
+        monkeypatch.setattr(np.linalg, "theirs", theirs, raising=False)
+        keys.add(key(built(source)))
+    assert len(keys) == 7
+
+
+def test_a_function_under_the_name_of_a_librarys_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for step in (1, 2):
+        theirs = built(f"def handler(x): return x + {step}")
+        theirs.__module__, theirs.__qualname__ = "numpy.linalg", "theirs"  # as `functools.wraps` does
+        monkeypatch.setattr(np.linalg, "theirs", theirs, raising=False)
+        keys.add(key(built("from numpy.linalg import theirs\ndef handler(msg): return theirs(1)")))
+    assert len(keys) == 2
+
+
+FROM_AFAR = {
+    "handed to a helper": "def helper(m): return m.DEPTH\ndef handler(msg): return helper(library)",
+    "from a helper": "def helper(): return library\ndef handler(msg): return helper().DEPTH",
+    "by getattr": "def handler(msg): return getattr(library, 'DEPTH')",
+    "by getattr with a default": "def handler(msg): return getattr(library, 'DEPTH', 5.0)",
+    "by getattr of a global": "NAME = 'DEPTH'\ndef handler(msg): return getattr(library, NAME)",
+}
+
+
+@pytest.mark.parametrize("how", FROM_AFAR)
+def test_a_module_is_in_the_key_however_it_is_read(how: str) -> None:
+    source = FROM_AFAR[how]
+    assert key(built(source, "DEPTH = 1.0")) != key(built(source, "DEPTH = 2.0"))
+    assert key(built(source, "DEPTH = 1.0")) == key(built(source, "DEPTH = 1.0\nUNREAD = object()"))
+
+
 def test_functions_that_name_each_other_have_a_key() -> None:
     mutual = """
 def even(n):
@@ -375,11 +413,14 @@ SPECS = {
 
 
 def test_every_type_and_option_is_in_the_key() -> None:
-    from ringkernel.ring.span_cache import _key
+    from ringkernel.ring.span_cache import _fingerprint
 
-    handler = built()
-    keys = {_key(handler, spec) for spec in (SPEC, *SPECS.values())}
-    assert len(keys - {None}) == 1 + len(SPECS)
+    handler, keys = built(), set()
+    for spec in (SPEC, *SPECS.values()):
+        fingerprint = _fingerprint(handler, spec)
+        assert fingerprint is not None
+        keys.add(fingerprint.hexdigest())
+    assert len(keys) == 1 + len(SPECS)
 
 
 @pytest.mark.parametrize("name", ["OPT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "LOOP_VECTORIZE",
@@ -448,27 +489,75 @@ def test_a_module_that_makes_attributes_has_no_key() -> None:
         key(built(source, "def __getattr__(name): return 1"))
 
 
-def test_numba_extensions_turn_the_cache_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def extended() -> None: ...
+
+
+def _without_a_module() -> None:
+    exec("@overload(extended)\ndef text(): return lambda: 1", {"overload": overload, "extended": extended})
+
+
+def _template() -> None:
+    infer_global(extended)(type("Theirs", (ConcreteTemplate,), {"cases": [], "__module__": __name__}))
+
+
+EXTENSIONS: dict[str, Callable[[], Any]] = {
+    "overload": lambda: overload(extended)(lambda: lambda: 1),
+    "overload without a module": _without_a_module,
+    "overload_method": lambda: extending.overload_method(numba_types.Float, "mine")(lambda x: lambda x: 1),
+    "overload_attribute": lambda: extending.overload_attribute(numba_types.Float, "mine")(lambda x: lambda x: 1),
+    "register_jitable": lambda: extending.register_jitable(fastmath=True)(extended),
+    "type_callable": lambda: extending.type_callable(extended)(lambda context: lambda: None),
+    "lower_builtin": lambda: extending.lower_builtin(extended)(lambda *_: None),
+    "lower_cast": lambda: extending.lower_cast(object, object)(lambda *_: None),
+    "lower_getattr": lambda: extending.lower_getattr(numba_types.Float, "mine")(lambda *_: None),
+    "lower_setattr": lambda: extending.lower_setattr(numba_types.Float, "mine")(lambda *_: None),
+    "lower_constant": lambda: lower_constant(object)(lambda *_: None),
+    "infer_global": _template,
+}
+
+
+@pytest.mark.parametrize("how", EXTENSIONS)
+def test_numba_extensions_turn_the_cache_off(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core.imputils import builtin_registry as lowerings
     from numba.core.typing.templates import builtin_registry as templates
 
-    for registry, names in ((templates, ("functions", "attributes", "globals")), (lowerings, ("casts",))):
-        for name in names:
-            monkeypatch.setattr(registry, name, list(getattr(registry, name)))
     assert key_of("x")
-
-    def extended() -> None: ...
-
     with monkeypatch.context() as scoped:
-        for name in ("functions", "globals"):
-            scoped.setattr(templates, name, list(getattr(templates, name)))
-        overload(extended)(lambda: lambda: 1)
+        for registry in (lowerings, templates):
+            for name, table in vars(registry).items():
+                if isinstance(table, list):
+                    scoped.setattr(registry, name, list(table))
+        EXTENSIONS[how]()
         with pytest.raises(UnkeyableError, match="extended"):
             key_of("x")
     assert key_of("x")
-    lower_cast(object, object)(lambda *_: None)
-    with pytest.raises(UnkeyableError, match="extended"):
+
+
+def test_without_the_sources_of_the_package_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment.sources.cache_clear()
+    monkeypatch.setattr(environment, "_SOURCES", ("nowhere",))
+    with pytest.raises(UnkeyableError, match="the sources of ringkernel.nowhere are not in"):
         key_of("x")
+    monkeypatch.undo()
+    assert key_of("x")
+
+
+def test_the_version_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(environment, "__version__", "another")
+    assert key_of("x") != before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, RecursionError, AttributeError])
+def test_what_fails_when_it_is_looked_at_has_no_key(error: type[Exception]) -> None:
+    class Evil:
+        def __repr__(self) -> str:
+            raise error("no")
+
+    handler = built("def handler(msg): return library.value")
+    handler.__globals__["library"].value = Evil()
+    with pytest.raises(UnkeyableError, match=error.__name__):
+        key_of(handler)
 
 
 # --- spans, in this process ------------------------------------------------------------------------------------------
@@ -580,6 +669,75 @@ def test_what_changes_during_the_compilation_is_not_kept(cache: Path, monkeypatc
     monkeypatch.setattr(compiler, "compile_span", slowly)
     find_span(handler, SPEC)
     assert files(cache) == []
+
+
+CALLED_BEFORE = """
+from numba import njit
+G = 7.0
+SIGNATURE
+
+def helper(x):
+    return x * G
+
+CALL
+def handler(msg, out):
+    out.value = helper(msg.value)
+G = 2.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("signature", "call", "holds"),
+    [("@njit", "helper(1.0)", 7.0), ("@njit('f8(f8)')", "", 7.0), ("@njit", "", 2.0)],
+    ids=["called before", "with signatures", "not compiled yet"],
+)
+def test_a_helper_that_holds_what_it_read_earlier_is_not_kept(
+    signature: str, call: str, holds: float, cache: Path
+) -> None:
+    source = CALLED_BEFORE.replace("SIGNATURE\n", signature).replace("CALL", call)
+    assert run(find_span(built(source), SPEC), [1.0])[0] == [holds]
+    assert len(files(cache)) == (holds == 2.0)
+    fresh = built(CALLED_BEFORE.replace("SIGNATURE\n", "@njit").replace("CALL", ""))
+    assert run(find_span(fresh, SPEC), [1.0])[0] == [2.0]
+
+
+def test_a_helper_that_reads_nothing_may_be_called_before(cache: Path) -> None:
+    source = "import math\nfrom numba import njit\n"
+    source += "@njit('f8(f8)')\ndef helper(x): return abs(math.sin(x)) + len((1,))\n"
+    source += "helper(1.0)\ndef handler(msg, out): out.value = helper(msg.value)"
+    find_span(built(source), SPEC)
+    assert len(files(cache)) == 1
+
+
+def test_kernels_may_share_a_helper_that_reads_something(cache: Path) -> None:
+    source = "from numba import njit\nG = 7.0\n@njit\ndef helper(x): return x * G\n"
+    source += "def handler(msg, out): out.value = helper(msg.value)\n"
+    source += "def other(msg, out): out.value = 1.0 + helper(msg.value)"
+    handler = built(source)
+    find_span(handler, SPEC)
+    find_span(handler.__globals__["other"], SPEC)
+    assert len(files(cache)) == 2
+    handler.__globals__["G"] = 8.0
+    find_span(handler, SPEC)
+    assert len(files(cache)) == 2
+
+
+def test_a_helper_from_numbas_own_cache_is_not_kept_if_it_reads_something(cache: Path, tmp_path: Path) -> None:
+    """numba's cache looks at the file of a function, not at what it reads from others."""
+    (tmp_path / "cached_by_numba.py").write_text(
+        "from numba import njit\n"
+        "@njit(cache=True)\ndef scaled(x):\n    return x * G\n"
+        "@njit(cache=True)\ndef twice(x):\n    return x + x\n"
+    )
+    for called, kept in (("scaled", 0), ("twice", 1)):
+        module = types.ModuleType("cached_by_numba")
+        path = tmp_path / "cached_by_numba.py"
+        exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+        module.__dict__["G"] = 2.0
+        handler = built(f"def handler(msg, out): out.value = library.{called}(msg.value)")
+        handler.__globals__["library"] = module
+        assert run(find_span(handler, SPEC), [3.0])[0] == [6.0]
+        assert len(files(cache)) == kept
 
 
 def test_a_missing_symbol_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

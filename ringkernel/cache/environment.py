@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
+import types
 from pathlib import Path
 from typing import Any
+
+from ringkernel._version import __version__
 
 FORMAT = 1
 """Of keys and programs: raise it when either changes in a way that the sources below do not show."""
@@ -36,9 +39,19 @@ _WITHOUT_EFFECT = (
 """Beginnings of the names of numba's settings that do not change code; whatever is not listed is in the key."""
 
 
+_KNOWN = frozenset({"numba", "ringkernel", "abc", "builtins"})
+"""Where what numba knows by itself comes from; `abc` is the module of classes that are made without one."""
+
+
 def describe() -> str:
     """All of it as text, for a key. Imports numba."""
-    parts = {"format": FORMAT, "versions": versions(), "sources": sources(), "cpu": cpu(), "numba": numba_settings()}
+    parts = {
+        "format": FORMAT,
+        "versions": versions(),
+        "sources": (__version__, sources()),
+        "cpu": cpu(),
+        "numba": numba_settings(),
+    }
     return repr(parts)
 
 
@@ -58,7 +71,10 @@ def sources() -> str:
     """A hash of the modules of this package that are compiled, or that say how."""
     package, digest = Path(__file__).parent.parent, hashlib.sha256()
     for folder in _SOURCES:
-        for path in sorted((package / folder).glob("*.py")):
+        paths = sorted((package / folder).glob("*.py"))
+        if not paths:
+            raise FileNotFoundError(f"the sources of ringkernel.{folder} are not in {package}, so a change is not seen")
+        for path in paths:
             content = path.read_bytes()
             digest.update(f"{folder}/{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -88,18 +104,43 @@ def _is_plain(value: Any) -> bool:
 
 
 def is_numba_extended() -> bool:
-    """Whether somebody has taught numba to compile something (`@overload`, `lower_builtin`).
+    """Whether somebody has taught numba to compile something (`@overload`, `lower_builtin`, `infer_global`).
 
     What that does cannot be seen in the handlers that use it.
     """
     from numba.core.imputils import builtin_registry as lowerings
     from numba.core.typing.templates import builtin_registry as templates
 
-    taught = [getattr(template, "_overload_func", None) for template in (*templates.functions, *templates.attributes)]
-    lowered = [entry[0] for table in (lowerings.functions, lowerings.getattrs, lowerings.casts) for entry in table]
-    return any(one is not None and not _is_known(one) for one in (*taught, *lowered))
+    named = [one for _, kind in templates.globals for one in getattr(kind, "templates", ())]
+    taught = {*templates.functions, *templates.attributes, *named}
+    tables = (lowerings.functions, lowerings.casts, lowerings.constants, lowerings.getattrs, lowerings.setattrs)
+    lowered = [entry[0] for table in tables for entry in table]
+    return not (all(map(_is_known_lowering, lowered)) and all(map(_is_known_template, taught)))
 
 
-def _is_known(function: Any) -> bool:
-    module = getattr(function, "__module__", None)  # None: numba itself has made it from text
-    return module is None or module.partition(".")[0] in ("numba", "ringkernel")
+@functools.cache
+def _is_known_lowering(function: Any) -> bool:
+    return all(map(_is_known, _parts(function)))
+
+
+@functools.cache
+def _is_known_template(template: type) -> bool:
+    """Whether a class that says how something is typed is numba's own, and the functions in it are."""
+    values = [value for name, value in vars(template).items() if name != "key"]  # which is what it types
+    values.append(getattr(template, "_overload_func", None))
+    functions = [part for value in values if isinstance(value, types.FunctionType) for part in _parts(value)]
+    return all(map(_is_known, (*template.__mro__, *functions)))
+
+
+def _parts(function: Any) -> list[Any]:
+    """A function, and those that it stands around."""
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    return [function, *(one for one in cells if isinstance(one, types.FunctionType))]
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a function or class is numba's or ours, by its module and by where its code is: `wraps` takes the one
+    name, and code that was made from text has none of the other."""
+    scope = getattr(value, "__globals__", {})
+    homes = [value.__module__, scope.get("__name__")]
+    return any(homes) and all(home is None or home.partition(".")[0] in _KNOWN for home in homes)

@@ -29,6 +29,12 @@ LIBRARIES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator"
 MAX_ARRAY_BYTES = 1_000_000
 """numba embeds the address of a larger array, and such code stays in its process anyway."""
 
+_DATA = (
+    bool, int, float, complex, str, bytes, tuple, frozenset, slice, enum.Enum, types.ModuleType, np.ndarray, np.generic,
+    np.dtype,
+)  # fmt: skip
+"""Values of which a library's own cannot be told from somebody else's."""
+
 _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _READS_ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _IMPORTS = frozenset({"IMPORT_NAME", "IMPORT_FROM"})
@@ -40,29 +46,73 @@ class UnkeyableError(Exception):
 
 def key_of(*parts: Any) -> str:
     """A file name for machine code made from these values, in this environment. Raises `UnkeyableError`."""
+    return in_this_environment(*parts).hexdigest()
+
+
+def in_this_environment(*parts: Any) -> Fingerprint:
+    """A hash of these values and the environment. Raises `UnkeyableError`."""
     if is_numba_extended():
         raise UnkeyableError("numba was extended in this process, and what that changes cannot be seen")
+    try:
+        environment = describe()
+    except OSError as error:
+        raise UnkeyableError(str(error)) from error
+    return fingerprint_of(environment, *parts)
+
+
+def fingerprint_of(*parts: Any) -> Fingerprint:
+    """A hash of these values alone. Raises `UnkeyableError`."""
     fingerprint = Fingerprint()
-    fingerprint.add((describe(), *parts))
-    return fingerprint.hexdigest()
+    try:
+        fingerprint.add(parts)
+        fingerprint.hexdigest()
+    except UnkeyableError:
+        raise
+    except Exception as error:  # the values are the user's, and may do anything when they are looked at
+        raise UnkeyableError(f"{type(error).__name__} while looking at what is read") from error
+    return fingerprint
 
 
 class Fingerprint:
     """A hash that values are added to."""
 
     def __init__(self) -> None:
+        self.dispatchers: list[Any] = []
+        """Functions that the user gave to numba."""
         self._hash = hashlib.sha256()
-        self._seen: dict[Any, tuple[int, Any]] = {}  # the objects, too: an address serves again when its object is gone
+        self._seen: dict[int, tuple[int, Any]] = {}  # the objects, too: an address serves again when its object is gone
+        self._modules: list[types.ModuleType] = []
+        self._attributes: set[str] = set()
+        self._texts: set[str] = set()
+        self._texts_are_names = False
+        self._done: set[tuple[int, str]] = set()
 
     def hexdigest(self) -> str:
-        """The hash so far."""
+        """The hash of all that was added. What is read from modules is added here.
+
+        A module may be handed on to a helper, or come out of one: so it is every attribute, of every module in sight,
+        that is called like something that any of the code reads from anything.
+        """
+        while pending := self._pending():
+            for module, name in pending:
+                self._done.add((id(module), name))
+                self._attribute(module, name)
         return self._hash.hexdigest()
 
-    def add(self, value: Any, attributes: frozenset[str] = frozenset()) -> None:
-        """Add a value. `attributes` are names that the code reads from it, if it is a module."""
+    def _pending(self) -> list[tuple[types.ModuleType, str]]:
+        names = sorted(self._attributes | (self._texts if self._texts_are_names else set()))
+        return [
+            (module, name)
+            for module in self._modules
+            for name in names
+            if (id(module), name) not in self._done and (name in vars(module) or _is_lazy(module))
+        ]
+
+    def add(self, value: Any) -> None:
+        """Add a value and all that it leads to, but for the attributes of modules: see `hexdigest`."""
         for matches, add in _KINDS:
             if matches(value):
-                add(self, value, attributes)
+                add(self, value)
                 return
         raise UnkeyableError(f"{type(value).__qualname__} objects have no key: {value!r:.80}")
 
@@ -70,42 +120,45 @@ class Fingerprint:
         content = payload.encode("utf-8", "backslashreplace") if isinstance(payload, str) else payload
         self._hash.update(f"{tag} {len(content)}\n".encode() + content)
 
-    def _add_all(self, tag: str, values: Any, attributes: frozenset[str] = frozenset()) -> None:
+    def _add_all(self, tag: str, values: Any) -> None:
         self._put(tag, str(len(values)))
         for value in values:
-            self.add(value, attributes)
+            self.add(value)
 
-    def _is_new(self, value: Any, key: Any = None) -> bool:
-        """Whether this object (as `key`) was not added before; otherwise a reference to it is."""
-        key = id(value) if key is None else key
-        if key in self._seen:
-            self._put("again", str(self._seen[key][0]))
+    def _is_new(self, value: Any) -> bool:
+        """Whether this object was not added before; otherwise a reference to it is."""
+        if id(value) in self._seen:
+            self._put("again", str(self._seen[id(value)][0]))
             return False
-        self._seen[key] = (len(self._seen), value)
+        self._seen[id(value)] = (len(self._seen), value)
         return True
 
     # --- plain values ----------------------------------------------------------------------------------------
 
-    def _plain(self, value: Any, _: frozenset[str]) -> None:
+    def _plain(self, value: Any) -> None:
         self._put(type(value).__name__, repr(value))
 
-    def _float(self, value: float, _: frozenset[str]) -> None:
+    def _text(self, value: str) -> None:
+        self._put("str", repr(value))
+        self._texts.add(value)
+
+    def _float(self, value: float) -> None:
         self._put("float", struct.pack("<d", value))
 
-    def _complex(self, value: complex, _: frozenset[str]) -> None:
+    def _complex(self, value: complex) -> None:
         self._put("complex", struct.pack("<dd", value.real, value.imag))
 
-    def _tuple(self, value: Any, attributes: frozenset[str]) -> None:
-        self._add_all("tuple", value, attributes)
+    def _tuple(self, value: Any) -> None:
+        self._add_all("tuple", value)
 
-    def _slice(self, value: slice, _: frozenset[str]) -> None:
+    def _slice(self, value: slice) -> None:
         self._add_all("slice", (value.start, value.stop, value.step))
 
-    def _named_tuple(self, value: Any, attributes: frozenset[str]) -> None:
+    def _named_tuple(self, value: Any) -> None:
         self._put("namedtuple", f"{type(value).__module__} {type(value).__qualname__} {value._fields}")
-        self._add_all("fields", tuple(value), attributes)
+        self._add_all("fields", tuple(value))
 
-    def _frozenset(self, value: frozenset[Any], _: frozenset[str]) -> None:
+    def _frozenset(self, value: frozenset[Any]) -> None:
         members = []
         for member in value:
             of_member = Fingerprint()
@@ -115,7 +168,7 @@ class Fingerprint:
 
     # --- NumPy -----------------------------------------------------------------------------------------------
 
-    def _dtype(self, value: np.dtype[Any], _: frozenset[str]) -> None:
+    def _dtype(self, value: np.dtype[Any]) -> None:
         if value.hasobject:
             raise UnkeyableError(f"{value} holds Python objects")
         kind = f"{value.str} {value.itemsize} {value.alignment} {value.isalignedstruct} {value.type.__name__}"
@@ -128,11 +181,11 @@ class Fingerprint:
                 self._put("field", f"{name!r} {field[1]}")
                 self.add(field[0])
 
-    def _scalar(self, value: np.generic, _: frozenset[str]) -> None:
+    def _scalar(self, value: np.generic) -> None:
         self.add(value.dtype)
         self._put("scalar", value.tobytes())
 
-    def _array(self, value: np.ndarray[Any, Any], _: frozenset[str]) -> None:
+    def _array(self, value: np.ndarray[Any, Any]) -> None:
         if value.nbytes > MAX_ARRAY_BYTES:
             raise UnkeyableError(f"an array of {value.nbytes} bytes is read where it is, not copied into the code")
         self.add(value.dtype)
@@ -143,7 +196,7 @@ class Fingerprint:
 
     # --- enums, classes, what libraries offer ----------------------------------------------------------------
 
-    def _enum(self, value: Any, _: frozenset[str]) -> None:
+    def _enum(self, value: Any) -> None:
         if self._is_new(value):
             bases = [base.__qualname__ for base in value.__mro__]
             self._put("enum", f"{value.__module__} {bases}")
@@ -151,53 +204,56 @@ class Fingerprint:
                 self._put("member", name)
                 self.add(member.value)
 
-    def _member(self, value: enum.Enum, _: frozenset[str]) -> None:
+    def _member(self, value: enum.Enum) -> None:
         self.add(type(value))
         self.add(value.value)
 
-    def _by_name(self, value: Any, _: frozenset[str]) -> None:
+    def _by_name(self, value: Any) -> None:
+        if value is getattr or value is hasattr:
+            self._texts_are_names = True
         self._put("library", f"{type(value).__name__} {value.__module__}.{value.__qualname__}")
 
-    def _ufunc(self, value: np.ufunc, _: frozenset[str]) -> None:
+    def _ufunc(self, value: np.ufunc) -> None:
         self._put("ufunc", value.__name__)
 
-    def _number_type(self, value: Any, _: frozenset[str]) -> None:
+    def _number_type(self, value: Any) -> None:
         self._put("numba type", repr(value))
 
-    def _exception(self, value: type[BaseException], _: frozenset[str]) -> None:
+    def _exception(self, value: type[BaseException]) -> None:
         self._put("exception", f"{value.__module__}.{value.__qualname__}")  # pickled by name
 
     # --- functions and modules -------------------------------------------------------------------------------
 
-    def _code(self, value: types.CodeType, attributes: frozenset[str]) -> None:
+    def _code(self, value: types.CodeType) -> None:
         shape = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)
         names = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
         self._put("code", f"{shape} {names}")
         self._put("bytecode", value.co_code)
         self._put("exceptions", value.co_exceptiontable)
-        self._add_all("constants", value.co_consts, attributes)
+        self._add_all("constants", value.co_consts)
 
-    def _function(self, value: types.FunctionType, _: frozenset[str]) -> None:
+    def _function(self, value: types.FunctionType) -> None:
         if not self._is_new(value):
             return
         self._put("function")
         self.add(value.__code__)
         self.add(value.__defaults__)
         self._add_all("keywords", tuple((value.__kwdefaults__ or {}).items()))
-        names, attributes = _reads(value.__code__)
+        names = self._reads(value.__code__)
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             self._put("cell", name)
-            self.add(_content(name, cell), attributes)
+            self.add(_content(name, cell))
         for name in sorted(names):
             for scope in (value.__globals__, vars(builtins)):
                 if name in scope:
                     self._put("global", name)
-                    self.add(scope[name], attributes)
+                    self.add(scope[name])
                     break
 
-    def _dispatcher(self, value: Any, _: frozenset[str]) -> None:
+    def _dispatcher(self, value: Any) -> None:
         if not self._is_new(value):
             return
+        self.dispatchers.append(value)
         self._put("dispatcher")
         self.add(value._compiler.pipeline_class)
         self._add_all("options", sorted(value.targetoptions.items()))
@@ -206,31 +262,43 @@ class Fingerprint:
             self._put("signatures", str(value.signatures))
         self.add(value.py_func)
 
-    def _module(self, value: types.ModuleType, attributes: frozenset[str]) -> None:
-        """What is read from a module: every attribute of a name that the code reads from anything."""
-        if not self._is_new(value, (id(value), attributes)):
-            return
-        content = vars(value)
-        self._put("module", value.__name__)
-        is_library = _is_library(value.__name__)
-        if not is_library and "__getattr__" in content and attributes - content.keys():
-            raise UnkeyableError(f"module {value.__name__} makes attributes when they are asked for")
-        for name in sorted(attributes & content.keys()):
-            self._put("attribute", name)
-            if not is_library or _is_foreign(content[name]):
-                self.add(content[name], attributes)
+    def _module(self, value: types.ModuleType) -> None:
+        if self._is_new(value):
+            self._put("module", value.__name__)
+            self._modules.append(value)
+
+    def _attribute(self, module: types.ModuleType, name: str) -> None:
+        if name not in vars(module):
+            raise UnkeyableError(f"module {module.__name__} makes attributes when they are asked for")
+        value = vars(module)[name]
+        if not is_library(module.__name__) or _is_foreign(value):
+            self._put("attribute", f"{module.__name__} {name}")
+            self.add(value)
+
+    def _reads(self, code: types.CodeType) -> set[str]:
+        """The global names that `code` and the functions inside it read; notes the names of attributes."""
+        names = set[str]()
+        for instruction in instructions(code):
+            if instruction.opname in _READS_GLOBAL:
+                names.add(instruction.argval)
+            elif instruction.opname in _READS_ATTRIBUTE:
+                self._attributes.add(instruction.argval)
+            elif instruction.opname in _IMPORTS:
+                raise UnkeyableError("it imports a module when it is called")
+        return names
 
 
 # --- which value is of which kind ------------------------------------------------------------------------------------
 
-Kind = tuple[Callable[[Any], bool], Callable[[Fingerprint, Any, frozenset[str]], None]]
+Kind = tuple[Callable[[Any], bool], Callable[[Fingerprint, Any], None]]
 
 
 def _exactly(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: type(value) in kinds  # a subclass may do anything
 
 
-def _is_library(module: Any) -> bool:
+def is_library(module: Any) -> bool:
+    """Whether a module's name is one of those whose versions are in the key."""
     return isinstance(module, str) and module.partition(".")[0] in LIBRARIES
 
 
@@ -243,7 +311,19 @@ def _is_reachable(value: Any) -> bool:
 
 
 def _is_library_object(value: Any) -> bool:
-    return _is_library(getattr(value, "__module__", None)) and _is_reachable(value)
+    return is_library(_home(value)) and is_library(getattr(value, "__module__", None)) and _is_reachable(value)
+
+
+def _home(value: Any) -> Any:
+    """The name of the module that a value comes from. Of a function it is where its code is, since a decorator may
+    have given it another's name."""
+    function = getattr(value, "py_func", value)
+    is_function = isinstance(function, types.FunctionType)
+    return function.__globals__.get("__name__") if is_function else getattr(value, "__module__", None)
+
+
+def _is_lazy(module: types.ModuleType) -> bool:
+    return "__getattr__" in vars(module) and not is_library(module.__name__)
 
 
 def _is_dispatcher(value: Any) -> bool:
@@ -265,11 +345,11 @@ def _is_exception(value: Any) -> bool:
 
 def _is_foreign(value: Any) -> bool:
     """Whether something in a library's module may have been put there by somebody else."""
-    if isinstance(value, types.FunctionType):
-        return not _is_library(value.__module__)
-    if isinstance(value, bool | int | float | complex | str | tuple | np.ndarray | types.ModuleType):
-        return True
-    return _is_dispatcher(value)
+    if isinstance(value, types.FunctionType) or _is_dispatcher(value):
+        return not _is_library_object(value)
+    if isinstance(value, type):
+        return not is_library(value.__module__)
+    return isinstance(value, _DATA) or not is_library(type(value).__module__)
 
 
 def _is_numpy_ufunc(value: Any) -> bool:
@@ -281,7 +361,8 @@ def _is_named_tuple(value: Any) -> bool:
 
 
 _KINDS: tuple[Kind, ...] = (
-    (_exactly(type(None), bool, int, str, bytes, type(Ellipsis)), Fingerprint._plain),
+    (_exactly(type(None), bool, int, bytes, type(Ellipsis)), Fingerprint._plain),
+    (_exactly(str), Fingerprint._text),
     (_exactly(float), Fingerprint._float),
     (_exactly(complex), Fingerprint._complex),
     (_exactly(tuple), Fingerprint._tuple),
@@ -307,25 +388,12 @@ _KINDS: tuple[Kind, ...] = (
 # --- what code reads -------------------------------------------------------------------------------------------------
 
 
-def _reads(code: types.CodeType) -> tuple[set[str], frozenset[str]]:
-    """The global names that `code` and the functions inside it read, and the names of attributes."""
-    names, attributes = set[str](), set[str]()
-    for inner in _with_inner(code):
-        for instruction in dis.get_instructions(inner):
-            if instruction.opname in _READS_GLOBAL:
-                names.add(instruction.argval)
-            elif instruction.opname in _READS_ATTRIBUTE:
-                attributes.add(instruction.argval)
-            elif instruction.opname in _IMPORTS:
-                raise UnkeyableError("it imports a module when it is called")
-    return names, frozenset(attributes)
-
-
-def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
+def instructions(code: types.CodeType) -> Iterator[dis.Instruction]:
+    """Instructions of `code` and of the functions inside it."""
+    yield from dis.get_instructions(code)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _with_inner(constant)
+            yield from instructions(constant)
 
 
 def _content(name: str, cell: types.CellType) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.cache import fingerprint, machine_code, programs
+from ringkernel.cache import earlier, fingerprint, machine_code, programs
 
 from .span_types import Span, SpanTypes
 
@@ -21,24 +21,37 @@ _NEVER_DROPS = "span that never drops"
 
 def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """The handler's span. Raises what `compile_span` raises, and `ConfigurationError` for the cache's settings."""
-    key = _key(handler, spec)
-    loaded = None if key is None else programs.fetch(key)
+    read = _fingerprint(handler, spec)
+    loaded = None if read is None else programs.fetch(read.hexdigest())
     if loaded is not None:
         return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded)
+    outdated = earlier.outdated(read.dispatchers) if read is not None else []
     from .span import compile_span
 
     span = compile_span(handler, spec)
-    if key is not None and key == _key(handler, spec):  # what it reads may have changed while it was compiled
-        names = dict.fromkeys(("span", *([_NEVER_DROPS] if span.never_drops else [])), span.symbol)
-        programs.keep(key, lambda: machine_code.emit([span.library], names))
+    if outdated:
+        reason = f"{outdated[0]} was compiled earlier, maybe with other values"
+        logger.debug("handler %s is not kept: %s", handler.__qualname__, reason)
+    elif read is not None:
+        _keep(span, handler, spec, read)
     return span
 
 
-def _key(handler: Callable[..., Any], spec: SpanTypes) -> str | None:
-    """The key of a handler's span, or None if it is compiled in every process."""
+def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: fingerprint.Fingerprint) -> None:
+    """Leave the span in the cache, unless what the handler reads has changed while it was compiled."""
+    after = _fingerprint(handler, spec)
+    if after is None or after.hexdigest() != before.hexdigest():
+        return
+    earlier.saw(after.dispatchers)
+    names = dict.fromkeys(("span", *([_NEVER_DROPS] if span.never_drops else [])), span.symbol)
+    programs.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
+
+
+def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> fingerprint.Fingerprint | None:
+    """What a handler's span is made of, or None if it is compiled in every process."""
     options = tuple((field.name, getattr(spec, field.name)) for field in dataclasses.fields(spec))
     try:
-        return fingerprint.key_of("span", options, handler)
+        return fingerprint.in_this_environment("span", options, handler)
     except fingerprint.UnkeyableError as reason:
         logger.debug("handler %s is not cached: %s", handler.__qualname__, reason)
         return None

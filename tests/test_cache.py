@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -807,6 +809,81 @@ def test_a_damaged_file_is_a_miss_and_is_replaced(damage: Callable[[Path], None]
     assert is_cached(find_span(built(), SPEC))
 
 
+def _link(path: Path) -> None:
+    path.rename(path.with_name("a file of ours somewhere"))
+    path.symlink_to(path.with_name("a file of ours somewhere"))
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
+        made.bind(path.name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has neither of them")
+@pytest.mark.parametrize("put", [_link, _pipe, _socket], ids=lambda put: put.__name__)
+def test_what_is_no_file_is_a_miss_and_is_replaced(put: Callable[[Path], None], cache: Path) -> None:
+    store = Store(cache, 1000)
+    store.write("aa", b"payload")
+    put(files(cache)[0])
+    assert store.usage().entries == 0
+    assert store.read("aa") is None
+    store.write("aa", b"payload")
+    assert store.read("aa") == b"payload"
+    assert files(cache)[0].is_file()
+    assert not files(cache)[0].is_symlink()
+
+
+def test_a_directory_in_the_place_of_a_file_is_left_alone(cache: Path) -> None:
+    store = Store(cache, 1000)
+    (cache / f"aa{SUFFIX}").mkdir(parents=True)
+    assert store.read("aa") is None
+    with pytest.raises(OSError, match="directory"):
+        store.write("aa", b"payload")
+    assert store.clear().entries == 0
+    assert [path.name for path in cache.iterdir()] == [f"aa{SUFFIX}"]
+
+
+def test_a_file_that_may_not_be_read_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those that `sudo` left in the user's cache."""
+    store = Store(cache, 1000)
+    store.write("aa", b"payload")
+    with monkeypatch.context() as scoped:
+        scoped.setattr(os, "open", _refuse)
+        assert store.read("aa") is None
+    assert store.read("aa") == b"payload"
+
+
+def test_what_others_keep_from_being_evicted_is_no_failure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, unlink = Store(cache, 150), Path.unlink
+    store.write("theirs", b"payload")
+    monkeypatch.setattr(Path, "unlink", lambda path: _refuse() if path.name.startswith("theirs") else unlink(path))
+    for key in ("aa", "bb", "cc"):
+        store.write(key, b"payload")
+    assert [path.name for path in files(cache)] == [f"cc{SUFFIX}", f"theirs{SUFFIX}"]
+
+
+def _refuse(*_: Any) -> Any:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_clearing_while_another_writes_is_no_failure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, replace = Store(cache, 1000), os.replace
+
+    def cleared_before(*names: Any) -> None:
+        store.clear()
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", cleared_before)
+    store.write("aa", b"payload")
+    assert list(cache.iterdir()) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner there")
 def test_files_of_others_are_not_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(cache, 1000)
@@ -851,6 +928,62 @@ def test_a_home_that_is_not_known_is_a_warning(
     monkeypatch.setattr(sys, "platform", "linux")
     assert programs.fetch("ab") is None
     assert "no home directory" in caplog.text
+    monkeypatch.setattr(Path, "home", lambda: Path("relative"))
+    with pytest.raises(OSError, match="no home directory: 'relative' is a relative path"):
+        settings.directory()
+
+
+LIMITED = """
+import logging, resource, signal, sys
+from pathlib import Path
+from ringkernel.cache import programs
+from ringkernel.cache.machine_code import Program
+logging.basicConfig()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for key in ("aa", "bb"):
+    programs.keep(key, lambda: Program(bytes(100_000), {}, ()))
+print(list(Path(sys.argv[1]).iterdir()))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
+def test_a_file_system_that_takes_no_more_is_a_warning_and_leaves_nothing(cache: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(cache)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
+    assert done.stderr.count("cannot be used") == 1
+    assert "File too large" in done.stderr
+
+
+WRITER = """
+import os, sys, tempfile
+from pathlib import Path
+from ringkernel.cache import store
+create = tempfile.mkstemp
+def told(*arguments):
+    made = create(*arguments)
+    print("writing", flush=True)
+    return made
+tempfile.mkstemp = told
+while True:
+    store.Store(Path(sys.argv[1]), 1 << 30).write("aa", os.urandom(50_000_000))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends processes otherwise")
+def test_a_writer_that_is_killed_leaves_what_was_there(cache: Path) -> None:
+    store = Store(cache, 1 << 30)
+    store.write("aa", b"payload")
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(cache)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.kill()
+    payload = store.read("aa")
+    assert payload is not None
+    assert len(payload) in (7, 50_000_000)  # the one or the other, whole
+    store.clear()
+    assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "value"), [(settings.SIZE_VARIABLE, "much"), (settings.DIRECTORY_VARIABLE, "a/b")])
@@ -913,7 +1046,7 @@ def test_sizes(text: str, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.limit() == nbytes
 
 
-@pytest.mark.parametrize("text", ["-1", "1.5M", "M", "1T", "1MB", "\N{ARABIC-INDIC DIGIT ONE}"])
+@pytest.mark.parametrize("text", ["-1", "1.5M", "M", "1T", "1MB", "9" * 5000, "\N{ARABIC-INDIC DIGIT ONE}"])
 def test_what_is_no_size_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(settings.SIZE_VARIABLE, text)
     with pytest.raises(rk.ConfigurationError, match="must be a number of bytes"):

@@ -13,7 +13,7 @@ DIRECTORY_VARIABLE = "RINGKERNEL_CACHE_DIR"
 SIZE_VARIABLE = "RINGKERNEL_CACHE_SIZE"
 DEFAULT_SIZE = "256M"
 
-_SIZE = re.compile(r"(\d+)\s*([KMG]?)", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,18})\s*([KMG]?)", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -43,6 +43,8 @@ def _user_cache() -> Path:
         home = Path.home()
     except RuntimeError as error:
         raise OSError(f"no home directory: {error}") from None
+    if not home.is_absolute():
+        raise OSError(f"no home directory: {str(home)!r} is a relative path")
     if sys.platform == "win32":
         return home / "AppData" / "Local"
     return home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"

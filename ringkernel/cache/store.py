@@ -7,6 +7,7 @@ its owner vouch for, since what is in it will be executed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -24,6 +25,10 @@ _ABANDONED_S = 3600.0
 """A temporary file as old as this belongs to a process that died while writing it."""
 
 
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})
+"""What opening a link says, and a socket."""
+
+
 class Usage(NamedTuple):
     """What a store holds."""
 
@@ -39,17 +44,10 @@ class Store:
         self.limit = limit
 
     def read(self, key: str) -> bytes | None:
-        """The payload, or None: nothing there, or nothing that can be trusted (corrupt, another's, or writable by
-        others)."""
+        """The payload, or None: nothing there, or nothing that can be trusted (corrupt, another's, writable by others,
+        or no file at all)."""
         path = self._path(key)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except FileNotFoundError:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            if not _is_private(os.fstat(descriptor)):
-                return None
-            content = file.read()
+        content = _content(path)
         payload = content[len(_MAGIC) + 32 :]
         if content[: len(_MAGIC) + 32] != _MAGIC + _checksum(key, payload):
             return None
@@ -67,7 +65,8 @@ class Store:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            os.replace(temporary, self._path(key))  # noqa: PTH105 (mkstemp gives a string)
+            with contextlib.suppress(FileNotFoundError):  # the cache was cleared meanwhile
+                os.replace(temporary, self._path(key))  # noqa: PTH105 (mkstemp gives a string)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # noqa: PTH108 (likewise)
@@ -80,7 +79,7 @@ class Store:
         return Usage(len(found), sum(status.st_size for _, status in found))
 
     def clear(self) -> Usage:
-        """Remove all entries, and what crashed writers left; nothing else that is in the directory."""
+        """Remove all entries, and what writers have begun; nothing else that is in the directory."""
         removed = [status.st_size for path, status in self._entries() if _remove(path)]
         for path, _ in self._listing(TEMPORARY_SUFFIX):
             _remove(path)
@@ -92,11 +91,13 @@ class Store:
         for path, status in oldest_first:
             if excess <= 0:
                 break
-            _remove(path)
-            excess -= status.st_size
+            with contextlib.suppress(PermissionError):  # another user's, in a directory of everybody's
+                _remove(path)
+                excess -= status.st_size
         for path, status in self._listing(TEMPORARY_SUFFIX):
             if time.time() - status.st_mtime > _ABANDONED_S:
-                _remove(path)
+                with contextlib.suppress(PermissionError):
+                    _remove(path)
 
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         return self._listing(SUFFIX)
@@ -110,11 +111,34 @@ class Store:
         for path in paths:
             if path.name.endswith(suffix):
                 with contextlib.suppress(FileNotFoundError):  # another process evicts, too
-                    found.append((path, path.lstat()))
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        found.append((path, status))
         return found
 
     def _path(self, key: str) -> Path:
         return self.directory / f"{key}{SUFFIX}"
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file of this user's; empty if there is none. Links are not followed, and a pipe is not waited for:
+    others may have put them there."""
+    flags = [getattr(os, name, 0) for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK")]
+    try:
+        descriptor = os.open(path, os.O_RDONLY | sum(flags))
+    except (FileNotFoundError, PermissionError):
+        return b""
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return b""
+        raise
+    try:
+        if not _is_private(os.fstat(descriptor)):
+            return b""
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _checksum(key: str, payload: bytes) -> bytes:

@@ -6,6 +6,8 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,16 +27,50 @@ class CacheAccessError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the console script and return its exit code: 0 is success, 2 a wrong call or a missing extra."""
-    arguments = build_parser().parse_args(argv)
+    """Run the console script and return its exit code.
+
+    0 is success, 1 a check that failed, 2 a wrong call, a missing extra or a place that cannot be written; 130 and 141
+    are what a shell reports for programs that SIGINT and SIGPIPE ended.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, in a C locale for one
     try:
-        act: Callable[[argparse.Namespace], int] = arguments.act
-        return act(arguments)
+        try:
+            arguments = build_parser().parse_args(argv)
+            act: Callable[[argparse.Namespace], int] = arguments.act
+            return act(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130  # what a shell reports for a program that SIGINT ended
-    except CacheAccessError as error:
+        return 130
+    except BrokenPipeError:
+        return nobody_reads()
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # how rich takes it
+            return nobody_reads()
+        raise
+    except Exception as error:
+        if not is_for_the_user(error):
+            raise
         print(f"ringkernel: {error}", file=sys.stderr)
         return 2
+
+
+def nobody_reads() -> int:
+    """Take back what is still to be written to a reader that has gone, as `head` does: the interpreter would try once
+    more at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return 141
+
+
+def is_for_the_user(error: Exception) -> bool:
+    """Whether an error is about what was asked, or about this machine, and its message says all."""
+    from ringkernel.errors import RingKernelError
+
+    return isinstance(error, RingKernelError | CacheAccessError | OSError)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -99,7 +135,7 @@ def positive(text: str) -> int:
 def capability(text: str) -> tuple[int, int]:
     """Parse a compute capability."""
     major, _, minor = text.partition(".")
-    if not (major.isdecimal() and minor.isdecimal()):
+    if not (text.isascii() and major.isdecimal() and minor.isdecimal() and len(text) < 6):
         raise argparse.ArgumentTypeError(f"{text!r} is not a compute capability such as 9.0")
     return int(major), int(minor)
 
@@ -138,10 +174,9 @@ def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
     from ringkernel.errors import RingKernelError
     from ringkernel.inspecting import inspect
 
-    sys.path.insert(0, "")  # as for `python -m`
     try:
         print(inspect(kernel, target, cc))
-    except (RingKernelError, ImportError) as error:
+    except RingKernelError as error:
         print(f"ringkernel inspect: {error}", file=sys.stderr)
         return 2
     return 0
@@ -174,17 +209,19 @@ def show(facts: Mapping[str, object], *, as_json: bool) -> int:
 def cuda_report() -> dict[str, object]:
     """Collect what is there of CUDA, and what "auto" would choose."""
     from ringkernel.devices.choosing import automatic
-    from ringkernel.devices.cuda_probe import cuda_facts
+    from ringkernel.devices.cuda_probe import cuda_facts, driver_version
 
     facts = cuda_facts()
     device, reason = automatic(None)
-    gpus = [
+    gpus: object = [
         f"{gpu.name} ({gpu.cc[0]}.{gpu.cc[1]}, {gpu.multiprocessors} multiprocessors): {gpu.problem or 'usable'}"
         for gpu in facts.gpus
     ]
+    if not facts.was_asked:
+        gpus = "not looked for"
     return {
         "cuda": facts.problem or ("the simulator" if facts.simulator else "yes"),
-        "cuda_driver": facts.driver or "none",
+        "cuda_driver": driver_version() or "none",
         "cuda_simulator": "on" if facts.simulator else "off",
         "gpus": gpus or "none",
         "auto": f"{device}: {reason}",

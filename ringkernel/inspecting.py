@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration import Declaration, declared
 from ringkernel.devices import choosing, compiling, cuda_probe
-from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError
+from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError, RingKernelError
 
 if TYPE_CHECKING:
     from ringkernel.ring.cuda import GridCode
@@ -28,7 +30,7 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
         target: "llvm", "asm", "ptx" or "sass".
         cc: compute capability for the last two.
 
-    Raises `KernelNotFoundError`, `KernelCompileError`, `DeviceUnavailableError` (what is missing).
+    Raises `ModuleError`, `KernelNotFoundError`, `KernelCompileError`, `DeviceUnavailableError` (what is missing).
     """
     declaration = find(kernel)
     if declaration.is_coroutine:
@@ -47,15 +49,46 @@ def find(kernel: str) -> Declaration:
     place, _, name = kernel.rpartition(":")
     if not place or not name:
         raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:derive")
-    path = Path(place)
-    if path.suffix == ".py":
-        sys.path.insert(0, str(path.parent.resolve()))
-        place = path.stem
-    module = importlib.import_module(place)
+    module = _load(place)
     found = getattr(getattr(module, name, None), "__ring_kernel__", None) or declared(name)
     if not isinstance(found, Declaration):
         raise KernelNotFoundError(f"{place} declares no kernel {name!r}")
     return found
+
+
+class ModuleError(RingKernelError):
+    """A module cannot be imported; the message says why, and where."""
+
+
+def _load(place: str) -> Any:
+    """Import a module, or the module in a file. Raises `ModuleError`."""
+    import numba  # noqa: F401 (first: a file of the user's may be called like a module that it imports)
+
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as for `python -m`
+    try:
+        return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except (Exception, SystemExit) as error:  # whatever its code does when it is run
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_a_file(frame.filename)]
+        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        raise ModuleError(f"{place} cannot be imported: {type(error).__name__}: {error}{where}") from error
+
+
+def _is_of_a_file(name: str) -> bool:
+    return not name.startswith("<") and name not in (__file__, importlib.__file__)
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError("there is no such file")
+    sys.path.insert(0, str(path.parent.resolve()))  # as for `python path`
+    name = path.stem if path.stem not in sys.modules else f"{path.stem} in {path.parent}"  # another module is there
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:

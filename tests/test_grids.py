@@ -297,7 +297,7 @@ GPU = cuda_probe.GpuFacts("A GPU", (9, 0), 132, None)
 
 
 def facts(*gpus: cuda_probe.GpuFacts, problem: str | None = None, simulator: bool = False) -> cuda_probe.CudaFacts:
-    return cuda_probe.CudaFacts({}, "13.0", simulator, gpus, problem)
+    return cuda_probe.CudaFacts({}, simulator, gpus, problem)
 
 
 @pytest.mark.workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _run(arguments, console)
     except (RingKernelError, ReportError) as error:
-        print(error, file=sys.stderr)
+        print(f"ringkernel bench: {error}", file=sys.stderr)
         return 2
 
 
@@ -67,24 +68,44 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from .cases import CASES
     from .compare import print_comparison
     from .model import Report
-    from .runner import check_extra
     from .table import print_cases, print_report
 
     if arguments.list:
         print_cases({name: case.title for name, case in CASES.items()}, console)
         return 0
-    if arguments.plot:
-        check_extra(["matplotlib"])
-    old = Report.load(arguments.compare) if arguments.compare else None  # before an hour of measuring, not after it
+    old = Report.load(arguments.compare) if arguments.compare else None
+    _check_outputs(arguments)
     report = Report.load(arguments.saved) if arguments.saved else _measured(_options(arguments))
-    print_report(report, console)
     if arguments.json:
-        report.save(arguments.json)
+        report.save(arguments.json)  # first: nobody may be left to read the table
+    print_report(report, console)
     if old is not None:
         print_comparison(old, report, console)
     if arguments.plot:
         _plot(report, arguments.plot)
     return 0 if report.holds else 1
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Raise now what would be raised after an hour of measuring."""
+    from .plots import check_format
+    from .runner import check_extra
+
+    if arguments.json:
+        _check_writable(arguments.json)
+    if arguments.plot:
+        check_extra(["matplotlib"])
+        check_format(arguments.plot)
+        _check_writable(arguments.plot)
+
+
+def _check_writable(path: str) -> None:
+    """Raises `OSError`, which names the file, unless it can be written. Leaves what is there, and nothing else."""
+    was_there = os.path.lexists(path)
+    with open(path, "ab"):  # noqa: PTH123 (a path may be the empty text, which `Path` takes for this directory)
+        pass
+    if not was_there:
+        os.unlink(path)  # noqa: PTH108 (likewise)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

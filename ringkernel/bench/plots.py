@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import ConfigurationError
 
 from .method import spread_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from .model import Report, Row
 
@@ -36,6 +39,12 @@ class NothingToPlotError(ValueError):
     """None of the cases that have a picture are in the report."""
 
 
+def check_format(path: str) -> None:
+    """Raises `ConfigurationError` for a name that promises something else than a PNG."""
+    if Path(path).suffix.lower() not in ("", ".png"):
+        raise ConfigurationError(f"{path!r} is the name of something else; pictures are PNG, as in report.png")
+
+
 def figure_of(report: Report) -> Any:
     """A matplotlib figure with one panel for each case that has a picture. Raises `NothingToPlotError`."""
     import matplotlib as mpl
@@ -55,10 +64,11 @@ def figure_of(report: Report) -> Any:
             draw(axes, report)
         for axes in places[len(panels) :]:
             axes.set_axis_off()
-        machine = report.machine
+        machine, budget = report.machine, report.options.get("budget")
+        rounds = budget.get("rounds", "?") if isinstance(budget, Mapping) else "?"
         figure.supxlabel(
             f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('python', '?')}, "
-            f"{report.created[:10]}; medians of {report.options['budget']['rounds']} rounds, bars: quartiles",
+            f"{report.created[:10]}; medians of {rounds} rounds, bars: quartiles",
             fontsize=9,
             color="#666666",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -47,8 +48,8 @@ class Options:
             raise ConfigurationError(f"there is no case {unknown[0]!r}; the cases are {', '.join(CASES)}")
         if self.rivals not in RIVAL_CHOICES:
             raise ConfigurationError(f"rivals is {self.rivals!r}; it must be one of {', '.join(RIVAL_CHOICES)}")
-        if self.budget.rounds < 1 or not self.budget.scale > 0:
-            raise ConfigurationError(f"a run needs 1 round or more and a scale above 0, got {self.budget}")
+        if self.budget.rounds < 1 or not 0 < self.budget.scale < math.inf:
+            raise ConfigurationError(f"a run needs 1 round or more and a finite scale above 0, got {self.budget}")
         loop = self.loop or ("uvloop" if importlib.util.find_spec("uvloop") else "asyncio")
         return replace(self, cases=self.cases or tuple(CASES), loop=loop)
 

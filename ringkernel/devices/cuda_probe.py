@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from typing import Any
 
 logger = logging.getLogger("ringkernel")
@@ -16,6 +16,7 @@ logger = logging.getLogger("ringkernel")
 INSTALL = 'pip install "numba-ringkernel[cuda]"'
 PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvrtc", "nvidia-nvjitlink")
 _NEEDED = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink")
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MINIMUM_CC = (8, 0)
 _MINIMUM_DRIVER = 13000
 _NOT_INITIALIZED = 3
@@ -37,13 +38,14 @@ class GpuFacts:
 
 @dataclass(frozen=True)
 class CudaFacts:
-    """What was found. `problem` says why no kernel can run on `cuda`, and what to do, or None."""
+    """What was found. `problem` says why no kernel can run on `cuda`, and what to do, or None; `was_asked` whether the
+    driver was asked for GPUs."""
 
     packages: dict[str, str]
-    driver: str | None
     simulator: bool
     gpus: tuple[GpuFacts, ...]
     problem: str | None
+    was_asked: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """For `ringkernel info`."""
@@ -66,44 +68,62 @@ def cuda_facts() -> CudaFacts:
     missing = [name for name in _NEEDED if name not in packages]
     if simulator:
         problem = None if "numba-cuda" in packages else f"numba-cuda is not installed: {INSTALL}"
-        return CudaFacts(packages, None, simulator, (), problem)
-    # without the packages nothing can run there, and asking the driver starts CUDA in this process
-    driver, gpus, problem = (None, (), None) if missing else _ask_driver()
-    if missing:
+        return CudaFacts(packages, simulator, (), problem, was_asked=False)
+    if missing:  # nothing can run there, and asking the driver for GPUs starts CUDA in this process
         problem = f"{', '.join(missing)} not installed: {INSTALL}"
-    elif problem is None and all(gpu.problem is not None for gpu in gpus):
+        return CudaFacts(packages, simulator, (), problem, was_asked=False)
+    gpus, problem = _ask_driver()
+    if problem is None and all(gpu.problem is not None for gpu in gpus):
         problem = "; ".join(f"{gpu.name}: {gpu.problem}" for gpu in gpus)
-    return CudaFacts(packages, driver, simulator, gpus, problem)
+    return CudaFacts(packages, simulator, gpus, problem)
+
+
+def driver_version() -> str | None:
+    """The CUDA version that the installed driver is for, None without a driver. Does not start CUDA."""
+    try:
+        return _version_of(_load_driver())[1]
+    except OSError:
+        return None
 
 
 def _version(package: str) -> str | None:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 
-def _ask_driver() -> tuple[str | None, tuple[GpuFacts, ...], str | None]:
-    """The driver's version, its GPUs, and what is wrong."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+def _ask_driver() -> tuple[tuple[GpuFacts, ...], str | None]:
+    """The driver's GPUs, and what is wrong."""
     try:
-        library: Any = ctypes.CDLL(name)
+        library = _load_driver()
     except OSError:
-        return None, (), f"no NVIDIA driver is installed ({name} is missing)"
+        return (), f"no NVIDIA driver is installed ({_DRIVER} is missing)"
     _set_environment(library)
     code = library.cuInit(0)
     if code != 0:
-        return None, (), f"the NVIDIA driver refuses (cuInit says {code}): is a GPU there, and visible to this process?"
-    number, count = ctypes.c_int(), ctypes.c_int()
-    library.cuDriverGetVersion(ctypes.byref(number))
+        return (), f"the NVIDIA driver refuses (cuInit says {code}): is a GPU there, and visible to this process?"
+    count = ctypes.c_int()
     library.cuDeviceGetCount(ctypes.byref(count))
-    driver = f"{number.value // 1000}.{number.value % 1000 // 10}"
     gpus = tuple(_ask_about(library, index) for index in range(count.value))
     if not gpus:
-        return driver, gpus, "the driver knows no GPU (CUDA_VISIBLE_DEVICES?)"
-    if number.value < _MINIMUM_DRIVER:
-        return driver, gpus, f"the driver is for CUDA {driver}; the installed compiler needs 13.0 (driver 580 or newer)"
-    return driver, gpus, None
+        return gpus, "the driver knows no GPU (CUDA_VISIBLE_DEVICES?)"
+    number, version = _version_of(library)
+    if number < _MINIMUM_DRIVER:
+        return gpus, f"the driver is for CUDA {version}; the installed compiler needs 13.0 (driver 580 or newer)"
+    return gpus, None
+
+
+def _load_driver() -> Any:
+    """The driver's library. Raises `OSError` without one."""
+    return ctypes.CDLL(_DRIVER)
+
+
+def _version_of(library: Any) -> tuple[int, str]:
+    """The newest CUDA that a driver serves, as it says itself and as people write it."""
+    number = ctypes.c_int()
+    library.cuDriverGetVersion(ctypes.byref(number))  # it may be called before cuInit
+    return number.value, f"{number.value // 1000}.{number.value % 1000 // 10}"
 
 
 def _set_environment(library: Any) -> None:

@@ -73,15 +73,15 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.list:
         print_cases({name: case.title for name, case in CASES.items()}, console)
         return 0
-    old = Report.load(arguments.compare) if arguments.compare else None
+    old = None if arguments.compare is None else Report.load(arguments.compare)
     _check_outputs(arguments)
-    report = Report.load(arguments.saved) if arguments.saved else _measured(_options(arguments))
-    if arguments.json:
+    report = _measured(_options(arguments)) if arguments.saved is None else Report.load(arguments.saved)
+    if arguments.json is not None:
         report.save(arguments.json)  # first: nobody may be left to read the table
     print_report(report, console)
     if old is not None:
         print_comparison(old, report, console)
-    if arguments.plot:
+    if arguments.plot is not None:
         _plot(report, arguments.plot)
     return 0 if report.holds else 1
 
@@ -91,9 +91,9 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     from .plots import check_format
     from .runner import check_extra
 
-    if arguments.json:
+    if arguments.json is not None:
         _check_writable(arguments.json)
-    if arguments.plot:
+    if arguments.plot is not None:
         check_extra(["matplotlib"])
         check_format(arguments.plot)
         _check_writable(arguments.plot)
@@ -129,9 +129,12 @@ def _measured(options: Options) -> Report:
 
 
 def _plot(report: Report, path: str) -> None:
+    from .model import ReportError
     from .plots import NothingToPlotError, save
 
     try:
         save(report, path)
     except NothingToPlotError as error:
         print(f"--plot: {error}", file=sys.stderr)
+    except (LookupError, TypeError, ValueError) as error:  # `params` may hold anything
+        raise ReportError(f"--plot: this report cannot be drawn: {error!r}") from error

@@ -88,11 +88,12 @@ def different_machines(old: Report, new: Report) -> list[str]:
 def print_comparison(old: Report, new: Report, console: Console) -> None:
     """A table of what changed, and how many rows did not."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Column, Table
 
     differences = compare(old, new)
     for line in different_machines(old, new):
-        console.print(f"[yellow]Warning:[/] not the same circumstances: {line}", highlight=False)
+        console.print(f"[yellow]Warning:[/] not the same circumstances: {escape(line)}", highlight=False)
     table = Table(
         "case",
         "figure",
@@ -102,7 +103,7 @@ def print_comparison(old: Report, new: Report, console: Console) -> None:
         Column("change", justify="right"),
         Column("noise", justify="right"),
         "",
-        title=f"Compared with the run of {old.created}",
+        title=escape(f"Compared with the run of {old.created}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -112,13 +113,14 @@ def print_comparison(old: Report, new: Report, console: Console) -> None:
             continue
         colour = f"[{_COLOURS[item.change]}]{item.change}[/]"
         if math.isnan(item.factor):
-            table.add_row(item.case, item.figure, "", "", "", "", "", colour)
+            table.add_row(escape(item.case), escape(item.figure), "", "", "", "", "", colour)
             continue
         change, noise = f"{100 * (item.factor - 1):+.0f} %", f"± {100 * item.noise:.0f} %"
-        table.add_row(item.case, item.figure, item.what, number(item.old), number(item.new), change, noise, colour)
+        texts = map(escape, (item.case, item.figure, item.what))
+        table.add_row(*texts, number(item.old), number(item.new), change, noise, colour)
     if table.row_count:
         console.print(table)
     counts = Counter(item.change for item in differences)
     words: tuple[Change, ...] = ("better", "worse", "within noise", "new", "gone")
     changes = ", ".join(f"{counts[word]} {word}" for word in words if counts[word])
-    console.print(f"Compared with the run of {old.created}: {changes}.", highlight=False)
+    console.print(f"Compared with the run of {old.created}: {changes}.", highlight=False, markup=False)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping  # noqa: TC003 (reading a report needs the types of its fields)
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from .method import NOISY, Spread, moved, spread_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from .reading import UnreadableError, read
 
 SCHEMA = 1
 KIND = "ringkernel-bench"
@@ -107,6 +106,11 @@ class Row:
             return ()
         over, under = (self.beside, self.ours) if self.inverted else (self.ours, self.beside)
         return tuple(a / b for a, b in zip(over.values, under.values, strict=True) if b)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether both sides have a value for each round, where both are right."""
+        return self.beside is None or bool(self.wrong) or len(self.ours.values) == len(self.beside.values)
 
     @property
     def wrong(self) -> str:
@@ -210,23 +214,27 @@ class Report:
             raise ReportError(
                 f"this report has schema {data.get('schema')!r}, and this version of ringkernel reads schema {SCHEMA}"
             )
-        fields = {name: value for name, value in data.items() if name not in ("kind", "schema")}
         try:
-            fields["cases"] = tuple(case_from_json(case) for case in fields["cases"])
-            fields["warnings"] = tuple(fields["warnings"])
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ReportError(f"this report is damaged: {error!r}") from error
+            report: Self = read(cls, data, "report")
+        except (UnreadableError, RecursionError) as error:
+            raise ReportError(f"this report is damaged: {error}") from error
+        for case in report.cases:
+            for row in case.rows:
+                if not row.is_paired:
+                    raise ReportError(
+                        f"this report is damaged: row {row.key!r} of {case.name!r} has sides of two lengths"
+                    )
+        return report
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file. Raises `ReportError`, naming it."""
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ReportError(f"{path}: cannot be read: {error}") from error
         except ReportError as error:
             raise ReportError(f"{path}: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise ReportError(f"{path}: cannot be read: {error}") from error
 
     def _repr_html_(self) -> str:
         from .html import report_html
@@ -234,26 +242,7 @@ class Report:
         return report_html(self)
 
 
-def _series(data: Mapping[str, Any]) -> Series:
-    return Series(**{**data, "values": tuple(data["values"])})
-
-
-def _row(data: Mapping[str, Any]) -> Row:
-    return Row(
-        **{
-            **data,
-            "ours": _series(data["ours"]),
-            "beside": None if data["beside"] is None else _series(data["beside"]),
-            "target": None if data["target"] is None else Target(**data["target"]),
-        }
-    )
-
-
-def case_from_json(data: Mapping[str, Any]) -> CaseResult:
-    """One case out of a report's JSON."""
-    distributions = tuple(
-        Distribution(item["name"], tuple((float(p), float(ns)) for p, ns in item["points"]))
-        for item in data["distributions"]
-    )
-    rows = tuple(_row(row) for row in data["rows"])
-    return CaseResult(**{**data, "rows": rows, "distributions": distributions, "notes": tuple(data["notes"])})
+def case_from_json(data: Any) -> CaseResult:
+    """One case out of a report's JSON. Raises `UnreadableError`."""
+    case: CaseResult = read(CaseResult, data, "case")
+    return case

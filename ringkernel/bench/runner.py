@@ -24,6 +24,7 @@ from . import machine
 from .cases import CASES
 from .context import QUICK, RIVAL_CHOICES, Budget
 from .model import CaseResult, Report, case_from_json
+from .reading import UnreadableError
 
 _GRACE_S = 3.0
 """How long an interrupted case may take to end by itself."""
@@ -183,7 +184,10 @@ def run_case(name: str, options: Options, heard: Heard) -> tuple[CaseResult, dic
             error = late if child.is_late else f"its process ended with status {status}: {last[0]}"
             failed = CaseResult(name, CASES[name].title, seconds=time.perf_counter() - started, error=error)
             return failed, {}, {}
-    return case_from_json(answer["result"]), answer["about"], answer["missing"]
+    try:
+        return case_from_json(answer["result"]), answer["about"], answer["missing"]
+    except UnreadableError as error:  # a rate of nothing in no time, for one
+        return CaseResult(name, CASES[name].title, seconds=time.perf_counter() - started, error=str(error)), {}, {}
 
 
 def _listen(lines: Iterable[str], heard: Callable[[int, int], None]) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"  {mark} {text}", style="dim", highlight=False, markup=False)
     for case in report.cases:
         for note in case.notes:
-            console.print(f"  {case.name}: {note}", style="dim", highlight=False)
+            console.print(f"  {case.name}: {note}", style="dim", highlight=False, markup=False)
     if report.rivals:
         console.print("Rivals: " + "; ".join(report.rivals.values()) + ".", highlight=False, markup=False)
     for name, reason in report.missing.items():
@@ -38,14 +38,14 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"[yellow]Warning:[/] {escape(warning)}", highlight=False)
     for line in failures(report):
         console.print(f"[bold red]WRONG:[/] {escape(line)}", highlight=False)
-    console.print(summary(report), highlight=False)
+    console.print(summary(report), highlight=False, markup=False)
 
 
 def print_header(report: Report, console: Console) -> None:
     """Where the numbers come from."""
     width = max(map(len, report.machine))
     for name, value in report.machine.items():
-        console.print(f"[dim]{name:{width}}[/]  {value}", highlight=False)
+        console.print(f"[dim]{escape(f'{name:{width}}')}[/]  {escape(value)}", highlight=False)
     console.print()
 
 
@@ -64,7 +64,7 @@ def table_of(report: Report, notes: dict[str, str], *, is_wide: bool) -> Table:
     ]
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for case in report.cases:
-        table.add_row(f"[bold]{case.name}[/]", "", f"[dim]{case.seconds:.1f} s[/]")
+        table.add_row(f"[bold]{escape(case.name)}[/]", "", f"[dim]{case.seconds:.1f} s[/]")
         for row in case.rows:
             table.add_row(*_cells(row, notes, is_wide=is_wide))
         if case.error:
@@ -76,15 +76,15 @@ def table_of(report: Report, notes: dict[str, str], *, is_wide: bool) -> Table:
 def _cells(row: Row, notes: dict[str, str], *, is_wide: bool) -> list[str]:
     """One line of the table."""
     if row.wrong:
-        return [f" {row.figure}", "[red]wrong[/]", f"[red]{escape(row.wrong)}[/]"]
+        return [f" {escape(row.figure)}", "[red]wrong[/]", f"[red]{escape(row.wrong)}[/]"]
     beside = f"[dim]{escape(row.missing)}[/]"
     if row.beside is not None:
-        beside = f"{figure_of(row.beside)} {row.beside.name}{mark_of(row, notes)}"
+        beside = escape(f"{figure_of(row.beside)} {row.beside.name}{mark_of(row, notes)}")
     noisy = "[yellow]~[/]" if row.is_noisy else ""
-    cells = [f" {row.figure}", figure_of(row.ours), beside, noisy + ratio(row)]
+    cells = [f" {escape(row.figure)}", escape(figure_of(row.ours)), beside, noisy + ratio(row)]
     if is_wide:
         cells.append(spread(judged(row)))
-    target = f"{target_of(row)} " if is_wide or row.verdict == "missed" else ""
+    target = f"{escape(target_of(row))} " if is_wide or row.verdict == "missed" else ""
     cells.append(f"{target}[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict else "")
     return cells
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ringkernel.bench import bench, runner
 from ringkernel.bench.cases import CASES
-from ringkernel.bench.model import Report
+from ringkernel.bench.model import CaseResult, Report, Row, Series
+from ringkernel.bench.runner import Options
 from ringkernel.cli import main
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError
 
@@ -73,7 +77,7 @@ def test_figures_of_the_cpu_are_not_taken_for_another_devices() -> None:
     ("options", "reason"),
     [
         ({"rounds": 0}, "1 round or more"),
-        ({"scale": 0.0}, "a scale above 0"),
+        ({"scale": 0.0}, "a finite scale above 0"),
         ({"rivals": "some"}, "none, default, all"),
     ],
 )
@@ -88,6 +92,58 @@ def test_a_report_of_another_kind_is_refused_before_anything_runs(
     (tmp_path / "old.json").write_text("{}")
     assert main(["bench", "--case", "map", "--compare", str(tmp_path / "old.json")]) == 2
     assert "old.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (["--json", "nowhere/new.json"], "No such file or directory: 'nowhere/new.json'"),
+        (["--json", "."], "Is a directory: '.'"),
+        (["--json", ""], "No such file or directory: ''"),
+        (["--plot", "nowhere/new.png"], "No such file or directory: 'nowhere/new.png'"),
+        (["--plot", "new.svg"], "'new.svg' is the name of something else; pictures are PNG"),
+        (["--compare", "old.json"], "old.json: this is no report"),
+        (["--compare", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--scale", "nan"], "a finite scale above 0"),
+        (["--scale", "inf"], "a finite scale above 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_runs(
+    option: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(*_: Any) -> Any:
+        raise AssertionError("it has begun to measure")
+
+    monkeypatch.setattr(runner, "run_case", measured)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.json").write_text('{"kind": "another"}')
+    assert main(["bench", "--case", "map", *option]) == 2
+    err = capsys.readouterr().err
+    assert reason in err
+    assert err.startswith("ringkernel")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+
+
+def test_the_json_is_there_although_nobody_reads_the_table(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    saved, new = Path(__file__).parent.parent.parent / "benchmarks" / "results" / "quick.json", tmp_path / "new.json"
+    with os.fdopen(writing, "w") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "ringkernel.cli", "bench", "--from", str(saved), "--json", str(new)],
+            stdout=nobody, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 141
+    assert Report.load(new) == Report.load(saved)
+
+
+def test_what_a_case_says_and_is_no_number_is_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = Row("r", "figure", Series("ringkernel", "M/s", (math.inf,)))
+    answer = {"result": asdict(CaseResult("map", "title", (rate,))), "about": {}, "missing": {}}
+    monkeypatch.setattr(runner, "_listen", lambda *_: answer)
+    options = Options(budget=runner.budget_of(full=False, rounds=1, scale=0.01), rivals="none").checked()
+    result, _, _ = runner.run_case("map", options, lambda *_: None)
+    assert result.error == "case.rows[0].ours.values[0] is inf, not a number"
 
 
 @pytest.mark.parametrize("module", ["rich", "hdrh"])

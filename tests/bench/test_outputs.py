@@ -84,6 +84,21 @@ def test_comparison_shows_what_changed() -> None:
     assert "cpu: A processor then, Another now" in text.getvalue()
 
 
+def test_texts_are_no_markup() -> None:
+    odd = dataclasses.replace(row("[/]"), ours=Series("[bold", "[/b]", (1.0,)), beside=Series("[red]", "[/b]", (2.0,)))
+    shown = report(
+        case(odd, name="[/case]", notes=("[/note]",), error="[/error]"),
+        machine={"[/cpu]": "[/value]"}, created="[/when]", warnings=("[/warning]",),
+    )  # fmt: skip
+    text = printed(shown)
+    for part in ("figure [/]", "[/b] [red]", "[/case]", "[/note]", "[/error]", "[/cpu]", "[/value]", "[/warning]"):
+        assert part in text
+    compared = io.StringIO()
+    print_comparison(shown, report(case(row("[/]"), name="[/case]")), Console(file=compared, width=160))
+    assert "[/when]" in compared.getvalue()
+    assert "figure [/]" in compared.getvalue()
+
+
 def test_html_for_notebooks() -> None:
     bad = dataclasses.replace(row("<b>"), ours=Series("ringkernel", "M/s", (), "a < b"))
     html = report(*full_report().cases, case(bad, row(target=at_least(0.5)), name="map"))._repr_html_()

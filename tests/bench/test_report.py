@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reports import case, full_report, report, row
@@ -39,6 +41,58 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path, text: str, reason:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ReportError, match=rf"foreign\.json: .*{reason}"):
         Report.load(path)
+
+
+DAMAGES: list[tuple[tuple[Any, ...], Any, str]] = [
+    (("cases", 0, "rows", 0, "ours", "values"), "fast", "report.cases[0].rows[0].ours.values is 'fast', not a list"),
+    (
+        ("cases", 0, "rows", 0, "ours", "values", 1),
+        None,
+        "report.cases[0].rows[0].ours.values[1] is None, not a number",
+    ),
+    (
+        ("cases", 0, "rows", 0, "ours", "values", 1),
+        math.inf,
+        "report.cases[0].rows[0].ours.values[1] is inf, not a num",
+    ),
+    (("cases", 0, "rows", 0, "ours", "values"), [1.0], "row 'batch1-1024' of 'ring_one_way' has sides of two lengths"),
+    (("cases", 0, "rows", 0, "inverted"), 1, "report.cases[0].rows[0].inverted is 1, not true or false"),
+    (("cases", 1, "distributions", 0, "points", 0), [1], "points[0] is [1], not a list of 2"),
+    (("machine",), [], "report.machine is [], not an object"),
+    (("machine", "cpu"), 7, "report.machine.cpu is 7, not a text"),
+    (("cases", 1), "latency", "report.cases[1] is 'latency', not an object"),
+    (("created",), ..., "report has no 'created'"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "reason"), DAMAGES)
+def test_a_damaged_report_says_where(place: tuple[Any, ...], value: Any, reason: str) -> None:
+    data = json.loads(json.dumps(full_report().to_json()))
+    inner = data
+    for step in place[:-1]:
+        inner = inner[step]
+    if value is ...:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    with pytest.raises(ReportError, match=re.escape(reason)):
+        Report.from_json(data)
+
+
+def test_deep_nesting_is_no_report(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ReportError, match=r"deep\.json: cannot be read"):
+        Report.load(tmp_path / "deep.json")
+
+
+def test_fields_may_be_added_within_a_schema() -> None:
+    data = json.loads(json.dumps(full_report().to_json()))
+    for inner in (data, data["cases"][0], data["cases"][0]["rows"][0], data["cases"][0]["rows"][0]["ours"]):
+        inner["later"] = {"anything": [1]}
+    del data["cases"][0]["compile_s"]  # an older one lacks some
+    again = Report.from_json(data)
+    assert again.cases[1:] == full_report().cases[1:]
+    assert again.cases[0].compile_s == 0.0
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

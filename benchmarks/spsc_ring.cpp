@@ -243,18 +243,4 @@ std::int64_t spsc_round_trip(std::int64_t round_trips, double* seconds) try {
     return -1;
 }
 
-std::int64_t copy_bytes(std::int64_t nbytes, std::int64_t repeats, double* seconds) try {
-    const auto from = zeroed<unsigned char>(nbytes), to = zeroed<unsigned char>(nbytes);
-    for (std::int64_t i = 0; i < nbytes; i++) from[i] = static_cast<unsigned char>(i * 31 >> 3);
-    const auto begun = Clock::now();
-    for (std::int64_t i = 0; i < repeats; i++) {
-        std::memcpy(to.get(), from.get(), nbytes);
-        asm volatile("" : : "r"(to.get()) : "memory");  // somebody may look now: no copy is left out
-    }
-    *seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-    return std::memcmp(from.get(), to.get(), nbytes) != 0;
-} catch (const std::exception&) {
-    return -1;
-}
-
 }  // extern "C"

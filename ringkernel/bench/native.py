@@ -38,7 +38,7 @@ class Native:
         self.compiler = compiler
         """Name, version and optimisation of the compiler: "g++ 12.4.0 -O3 -march=native"."""
         self._library = ctypes.CDLL(str(library))
-        for name, parameters in (("spsc_one_way", 3), ("spsc_round_trip", 1), ("copy_bytes", 2)):
+        for name, parameters in (("spsc_one_way", 3), ("spsc_round_trip", 1)):
             function = getattr(self._library, name)
             function.argtypes = (*[ctypes.c_int64] * parameters, ctypes.POINTER(ctypes.c_double))
             function.restype = ctypes.c_int64
@@ -63,11 +63,6 @@ class Native:
         """Mean time in ns of a 16-byte record to another thread and back over two rings, one under way at a time."""
         _check(round_trips=round_trips)
         return 1e9 * self._seconds("spsc_round_trip", round_trips) / round_trips
-
-    def memcpy_gb_s(self, nbytes: int, repeats: int) -> float:
-        """Rate of `memcpy` in one thread, in 1e9 bytes copied per second (each is read once and written once)."""
-        _check(nbytes=nbytes, repeats=repeats)
-        return 1e-9 * nbytes * repeats / self._seconds("copy_bytes", nbytes, repeats)
 
     def _seconds(self, name: str, *arguments: int) -> float:
         seconds = ctypes.c_double()

@@ -39,9 +39,8 @@ def test_every_record_arrives(native: Native, messages: int, capacity: int, batc
 
 
 @needs_compiler
-def test_round_trip_and_memcpy_answer_with_times(native: Native) -> None:
+def test_a_round_trip_answers_with_a_time(native: Native) -> None:
     assert native.round_trip_ns(1000) > 1
-    assert native.memcpy_gb_s(100_003, 3) > 0
 
 
 @needs_compiler
@@ -87,7 +86,7 @@ def test_sizes_that_make_no_sense(native: Native, messages: int, capacity: int, 
 @needs_compiler
 def test_memory_that_is_not_there(native: Native) -> None:
     with pytest.raises(MemoryError, match="no memory"):
-        native.memcpy_gb_s(1 << 61, 1)
+        native.one_way_ns(1, capacity=1 << 56)
 
 
 @needs_compiler

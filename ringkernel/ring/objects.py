@@ -70,7 +70,7 @@ class ObjectEdge:
         """How many messages may be taken now."""
         return self.bound - self.head if self.bound > self.head else self.look()
 
-    def look(self, patience: int = 0) -> int:  # noqa: ARG002 (as of a typed edge: nothing can come while one waits here)
+    def look(self) -> int:
         """How many messages there are."""
         bound = self.ring.tail
         if bound > self._limit:  # noqa: PLR1730 (min() and max() would take longer than all the rest)

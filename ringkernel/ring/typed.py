@@ -115,9 +115,9 @@ class TypedEdge:
         """How many messages the event loop may take now."""
         return self.bound - self.head if self.bound > self.head else self.look()
 
-    def look(self, patience: int = 0) -> int:
-        """How many messages there are, after spinning for at most `patience` ticks while there is none."""
-        self.bound = bound = self._wait_bound(self.address, self.head, patience)
+    def look(self) -> int:
+        """How many messages there are."""
+        self.bound = bound = self._wait_bound(self.address, self.head, 0)
         depth = bound - self.head
         if depth > self.peak:  # noqa: PLR1730 (once per look: half the time of max())
             self.peak = depth
@@ -127,8 +127,12 @@ class TypedEdge:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none, also after watching
         for `patience` ticks."""
         head = self.head
-        if head >= self.bound and self.look(self.patience) <= 0:
-            return NOTHING
+        if head >= self.bound:  # `look` written out: this is the call that is made once per message
+            self.bound = bound = self._wait_bound(self.address, head, self.patience)
+            if bound <= head:
+                return NOTHING
+            if bound - head > self.peak:  # noqa: PLR1730 (half the time of max())
+                self.peak = bound - head
         ring = self.ring
         value = ring.decode(head)
         self.head = head + 1

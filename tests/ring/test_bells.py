@@ -569,7 +569,7 @@ def test_a_kernel_that_rests_on_a_full_output_is_rung_by_room(compiled_rest: Any
     assert kernel.input.offer(7)
     assert compiled_rest(kernel.seat.address) == 1
     assert not kernel.is_rung()
-    assert kernel.taker.look(0) == 4
+    assert kernel.taker.look() == 4
     kernel.taker.take_many(4)
     assert kernel.is_rung()
 

@@ -138,7 +138,7 @@ class RingMachine(RuleBasedStateMachine):
         edge, model = data.draw(st.sampled_from(self.edges))
         if not model.closed:
             count = data.draw(st.integers(0, model.available()))
-            assert edge.look(0) >= count
+            assert edge.look() >= count
             values = edge.take_many(count)
             taken = INT64.from_array(values).tolist() if self.ring.typed else values
             assert taken == [model.waiting.popleft() for _ in range(count)]
@@ -259,7 +259,7 @@ def test_a_limit_below_the_cursor_leaves_nothing_to_take(new: Callable[[int], An
         assert ring.offer(i)
     assert [take(edge), take(edge)] == [0, 1]
     edge.limit = 1
-    assert edge.available() == edge.look(0) == 0
+    assert edge.available() == edge.look() == 0
     assert edge.take() is NOTHING
 
 
@@ -616,7 +616,7 @@ def test_published_is_consumed_plus_remaining_on_each_edge(new: Callable[[int], 
     second = ring.add_edge()
     publish_some(5, 4)
     for edge, consumed in ((first, 6), (second, 1)):
-        assert edge.look(0) >= consumed
+        assert edge.look() >= consumed
         edge.take_many(consumed)
     first.limit = 8
     for edge, meant, consumed in ((first, 8, 6), (second, 4, 1)):
@@ -664,7 +664,7 @@ def test_what_a_producer_in_a_span_publishes_after_its_last_consumer_left_is_sti
     ring.slots["value"][5] = 5
     ring.api.publish(ring.address, 6)
     assert leftovers(last) == [0, 1, 2, 3, 4]
-    assert fresh.look(0) == 1
+    assert fresh.look() == 1
     assert fresh.take() == 5
 
 

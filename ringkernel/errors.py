@@ -66,7 +66,10 @@ class ConfigurationError(RingKernelError, ValueError):
 
 
 class DeviceUnavailableError(RingKernelError):
-    """The device that was asked for is not there."""
+    """The device that was asked for is not there, or was lost. `partial`: of what was asked for, what is left, or
+    None."""
+
+    partial: Any = None
 
 
 class KernelExit(BaseException):

@@ -8,11 +8,13 @@ from typing import Any
 
 from numba import njit, types
 
+from ringkernel import DeviceUnavailableError
 from ringkernel.devices import failure
 from ringkernel.devices.grid_loop import run_grid
 from ringkernel.ring.calling import handler_call
 from ringkernel.ring.clock import tick_clock
 from ringkernel.ring.cpu import _jit, grid_operations
+from ringkernel.ring.memory import Arena
 from ringkernel.ring.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
 from ringkernel.ring.span import CPU_CALL, Span, SpanTypes
 
@@ -71,10 +73,26 @@ class ThreadCode:
         return failure.described(number)
 
 
+POISON = 0xA5
+"""Every byte of what must not be read."""
+
+
 class ThreadMemory:
-    def __init__(self, region: Any) -> None:
-        self.region = region
+    """Memory apart from the host's. What was moved here is poisoned there, so that reading the wrong copy shows."""
+
+    def __init__(self, device: ThreadDevice, region: Any) -> None:
+        self.device, self.region = device, region
         self.address = region.address
+        region.bytes[:] = POISON
+
+    def read(self, offset: int, nbytes: int) -> Any:
+        if self.device.is_lost:
+            raise DeviceUnavailableError(f"{self.device.name}: reading {nbytes} bytes: the driver says it is lost")
+        return self.region.bytes[offset : offset + nbytes].copy()
+
+    def write(self, offset: int, source: Any) -> None:
+        self.region.bytes[offset : offset + len(source)] = source
+        source[:] = POISON
 
     def release(self) -> None:
         self.region = None
@@ -93,7 +111,9 @@ class ThreadDevice:
         self.spread = spread
         self.ticks_per_ns = tick_clock().ticks_per_ns()
         self.grids: list[ThreadGrid] = []
-        self._chunks: list[Any] = []
+        self.is_lost = False
+        self.memory = Arena()
+        self._chunks: list[Any] = [self.memory.chunks]
         self._reached: dict[Any, int] = {}
 
     def compile(self, declaration: Any, span: Span) -> Any:
@@ -120,7 +140,7 @@ class ThreadDevice:
         self._reached.pop(arena, None)
 
     def allocate(self, nbytes: int, arena: Any) -> ThreadMemory:
-        return ThreadMemory(arena.allocate(nbytes))
+        return ThreadMemory(self, self.memory.allocate(nbytes))
 
     def start(self, code: ThreadCode, book: int, desk_nbytes: int) -> ThreadGrid:
         assert desk_nbytes <= self.max_desk_nbytes

@@ -164,6 +164,7 @@ class CompiledEngine(Engine):
     def add_input(self, edge: Edge) -> None:
         assert isinstance(edge, TypedEdge)
         self.edges.append(edge)
+        edge.engine = self
         edge.set_door(self.door)
         self._write_inputs(self.edges)
 

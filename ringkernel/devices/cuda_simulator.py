@@ -81,6 +81,9 @@ OPERATIONS: dict[Any, Any] = {
     ops.store_release: _store,
     ops.fence_acquire: _nothing,
     ops.fence_release: _nothing,
+    ops.load_near: _load,
+    ops.store_near: _store,
+    ops.fence_near: _nothing,
     ops.peek: _load,
     ops.poke: _store,
     ops.spin_hint: _spin,
@@ -175,6 +178,16 @@ class SimulatedMemory:
     def __init__(self, region: Region) -> None:
         self._region: Region | None = region
         self.address = region.address
+
+    def read(self, offset: int, nbytes: int) -> Any:
+        """See `grid_device.py`."""
+        assert self._region is not None
+        return self._region.bytes[offset : offset + nbytes].copy()
+
+    def write(self, offset: int, source: Any) -> None:
+        """See `grid_device.py`."""
+        assert self._region is not None
+        self._region.bytes[offset : offset + len(source)] = source
 
     def release(self) -> None:
         """See `grid_device.py`."""

@@ -138,6 +138,11 @@ class Engine(ABC):
                 parts.append(message_type.as_messages(part) if untyped else part)
         return parts
 
+    def unreadable(self) -> tuple[int, Exception | None]:
+        """How many messages that it never took were lost with a device, and why."""
+        edges: list[Any] = [edge for edge in self.edges if getattr(edge, "unreadable", 0)]
+        return sum(edge.unreadable for edge in edges), next((edge.lost_because for edge in edges), None)
+
     def accepted(self) -> int:
         """Messages published to this kernel."""
         return sum(edge.published() - edge.start for edge in self.edges)

@@ -187,12 +187,21 @@ class GridEngine(CompiledEngine):
                     consumer.limit = min(consumer.limit, end)  # what comes late is nobody's
                 self.output.quarantine()
         super().close_inputs()
+        lost, reason = self.unreadable()
+        if lost:
+            logger.warning("kernel %r: %d message(s) that it had not taken are lost: %s", self.kernel_id, lost, reason)
 
     def release(self) -> None:
         super().release()
         if not self._is_given_up:
             for memory in self._memory:
                 memory.release()
+
+    async def _failed(self) -> None:
+        try:
+            await super()._failed()
+        except DeviceUnavailableError as error:  # what it failed on cannot be read
+            self._finished(error)
 
     # --- looking inside --------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ringkernel.ring.place import Memory as Memory  # what a device allocates
+
 if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
     from ringkernel.ring.memory import Arena
@@ -22,15 +24,6 @@ class Grid(Protocol):
 
     def failure(self) -> str | None:
         """Why the device has ended it, or None."""
-
-
-class Memory(Protocol):
-    """Memory of a device; goes back when it is released, which no grid may run into."""
-
-    address: int
-
-    def release(self) -> None:
-        """Nobody uses it any more."""
 
 
 class Code(Protocol):
@@ -72,7 +65,7 @@ class GridDevice(Protocol):
         """No grid will reach the arena's memory again."""
 
     def allocate(self, nbytes: int, arena: Arena) -> Memory:
-        """Memory for a kernel's state or the threads' own places. No grid may run meanwhile."""
+        """Memory for a kernel's state, the threads' own places, or a ring. No grid may run meanwhile."""
 
     def start(self, code: Any, book: int, desk_nbytes: int) -> Grid:
         """Start a grid over its book. Returns at once."""

@@ -3,6 +3,9 @@
 All order towards the host and towards other kernels is in `fetch`, `post` and `answer`. On the desk itself nothing is
 shared, so there a turn runs with plain loads and stores (`private.py`), and its compare-and-swaps are private, too:
 a grid cannot be revoked, it is told to stop and answers.
+
+Between grids of one device the cursors of a ring can be near (`place.py`), and then the host's are mirrors of them:
+neighbours look at the near ones only, the host at the mirrors only.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from .desk_layout import (
     HEART,
     INPUT_HOME,
     INPUT_NBYTES,
+    FETCH_UNROLL,
     INPUT_RING,
     JOB,
     MARK,
-    n_fetches,
+    max_fetches,
+    max_nears,
 )
 from .layout import (
     BELL,
@@ -42,7 +47,19 @@ from .layout import (
     SEAT_DTYPE,
     STATUS_DESERTED,
 )
-from .ops import fence_acquire, fence_release, load, peek, poke, store, store_release, ticks
+from .ops import (
+    fence_acquire,
+    fence_near,
+    fence_release,
+    load,
+    load_near,
+    peek,
+    poke,
+    store,
+    store_near,
+    store_release,
+    ticks,
+)
 
 DESK_NBYTES, SEAT_NBYTES, BLOCK_NBYTES = DESK_DTYPE.itemsize, SEAT_DTYPE.itemsize, BLOCK_DTYPE.itemsize
 EDGE_NBYTES, RING_NBYTES = EDGE_DTYPE.itemsize, RING_DTYPE.itemsize
@@ -87,6 +104,7 @@ def lay_out(desk: int, book: int) -> None:
     bring_state(desk, load(book + BOOK.state_address))
     at = lay_out_rings(desk, desk + DESK_REST, load(book + BOOK.heart_address))
     lay_out_job(desk + DESK_JOB, at, book)
+    fence_acquire()  # acquire: the slots below the cursors are written, also those that the first fetch finds unchanged
 
 
 def bring_state(desk: int, state: int) -> None:
@@ -121,7 +139,9 @@ def lay_out_rings(desk: int, at: int, heart: int) -> int:
     poke(desk + DESK.n_consumers, n_consumers)
     poke(desk + DESK.output_home, output_home)
     poke(desk + DESK.fetches, at)
-    at += 16 * n_fetches(n_inputs, n_consumers)
+    at += 16 * max_fetches(n_inputs, n_consumers)
+    poke(desk + DESK.nears, at)
+    at += 16 * max_nears(n_inputs, n_consumers)
     fetch_from(desk, home + BLOCK.epoch, block + BLOCK.epoch)
     fetch_from(desk, heart + HEART.beat, desk + DESK.beat)
     fetch_from(desk, heart + HEART.leave, desk + DESK.leave)
@@ -136,7 +156,7 @@ def lay_out_rings(desk: int, at: int, heart: int) -> int:
         at += INPUT_NBYTES
     if output_home != 0:
         at = lay_out_output(desk, at, output_home, n_consumers)
-    while peek(desk + DESK.n_fetches) < n_fetches(n_inputs, n_consumers):
+    while peek(desk + DESK.n_fetches) % FETCH_UNROLL != 0:
         fetch_from(desk, heart + HEART.beat, desk + DESK.beat)
     return at
 
@@ -151,6 +171,19 @@ def fetch_from(desk: int, there: int, here: int) -> None:
     poke(desk + DESK.n_fetches, n + 1)
 
 
+def fetch_cursor(desk: int, near: int, home: int, here: int) -> None:
+    """Have a neighbour's cursor looked at from now on, where it lies: near, or at home."""
+    if near == 0:
+        fetch_from(desk, home, here)
+        return
+    n = peek(desk + DESK.n_nears)
+    pair = peek(desk + DESK.nears) + 16 * n
+    poke(pair, near)
+    poke(pair + 8, here)
+    poke(here, load_near(near))
+    poke(desk + DESK.n_nears, n + 1)
+
+
 def lay_out_input(desk: int, at: int, edge_home: int) -> None:
     """One input: its edge and its ring."""
     ring, ring_home = at + INPUT_RING, edge_home + load(edge_home + EDGE.ring)
@@ -162,7 +195,7 @@ def lay_out_input(desk: int, at: int, edge_home: int) -> None:
     poke(at + EDGE.ring, INPUT_RING)
     poke(ring + RING.wanted, NEVER)
     poke(ring + RING.slots, ring_home + peek(ring + RING.slots) - ring)
-    fetch_from(desk, ring_home + RING.tail, ring + RING.tail)
+    fetch_cursor(desk, peek(ring + RING.near_address), ring_home + RING.tail, ring + RING.tail)
     fetch_from(desk, edge_home + EDGE.limit, at + EDGE.limit)
 
 
@@ -184,7 +217,7 @@ def lay_out_output(desk: int, at: int, home: int, n_consumers: int) -> int:
         edge_home = home + load(table_home + 8 * i)
         poke(table + 8 * i, at - ring)
         poke(at + EDGE.door_address, 0)
-        fetch_from(desk, edge_home + EDGE.head, at + EDGE.head)
+        fetch_cursor(desk, load(edge_home + EDGE.near_address), edge_home + EDGE.head, at + EDGE.head)
         fetch_from(desk, edge_home + EDGE.closed, at + EDGE.closed)
         at += CONSUMER_NBYTES
     return at
@@ -201,7 +234,24 @@ def lay_out_job(job: int, at: int, book: int) -> None:
 
 
 def fetch(desk: int) -> int:
-    """Look at what others write: commands, cursors, limits, the heartbeat. 1 if anything is new.
+    """Look at what others write. 1 if anything is new."""
+    return fetch_near(desk) | fetch_home(desk)
+
+
+def fetch_near(desk: int) -> int:
+    """Look at the cursors of neighbours on this device. 1 if any is new."""
+    pair = peek(desk + DESK.nears)
+    news = 0
+    for _ in range(peek(desk + DESK.n_nears)):
+        news |= note(peek(pair + 8), load_near(peek(pair)))
+        pair += 16
+    if news == 1:
+        fence_near()  # acquire: the slots below a tail are written, those below a head have been read
+    return news
+
+
+def fetch_home(desk: int) -> int:
+    """Look at home: commands, cursors, limits, the heartbeat. 1 if anything is new.
 
     Four loads at a time are on their way together: each takes a microsecond where the host's memory is far.
     """
@@ -228,7 +278,34 @@ def note(here: int, value: int) -> int:
 
 
 def post(desk: int) -> None:
-    """Publish what a turn has done: outputs, counts, and the input cursors last."""
+    """Publish what a turn has done."""
+    post_near(desk)  # first: neighbours wait for it, and it takes less time
+    post_home(desk)
+
+
+def post_near(desk: int) -> None:
+    """Publish to the neighbours on this device. They look at nothing but the slots and these cursors."""
+    if peek(desk + DESK.n_nears) == 0:
+        return
+    fence_near()  # release: the slots below the tail are written, those below the heads have been read
+    output = peek(desk + DESK.output)
+    if output != 0:
+        put_near(peek(output + RING.near_address), peek(output + RING.tail))
+    at = peek(desk + DESK.inputs)
+    for _ in range(peek(desk + DESK.n_inputs)):
+        put_near(peek(at + EDGE.near_address), peek(at + EDGE.head))
+        at += INPUT_NBYTES
+
+
+def put_near(there: int, cursor: int) -> None:
+    """Publish a cursor, if it lies near."""
+    if there != 0:
+        store_near(there, cursor)
+
+
+def post_home(desk: int) -> None:
+    """Publish at home: outputs, counts, and the input cursors last, also where they are mirrors of near ones. So whoever
+    sees there that a message is done finds what came of it."""
     block, home = desk + DESK_BLOCK, peek(desk + DESK.home)
     version = peek(block + BLOCK.ledger_version)
     store(home + BLOCK.ledger_version, version - 1)

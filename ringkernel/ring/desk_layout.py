@@ -4,7 +4,8 @@ A grid is one block of threads that runs one kernel, on a device that may reach 
 not change it by read-modify-write. So it copies what it needs to a **desk** of its own: the block, a seat, and the
 ring and edge records that it is connected to. The turn runs on the desk, as it stands, and nobody else sees it;
 `desk.py` fetches what others have written before a turn and posts what the turn has done. The **book** says where
-everything is. As in `layout.py`, all words are int64.
+everything is. Home is the host's memory; what is **near** lies in the device's own, see `place.py`. As in `layout.py`,
+all words are int64.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ HEART_DTYPE, HEART = record(
 
 DESK_DTYPE, DESK = record(
     "Desk",
-    # all of it is the grid's first thread's. `fetches`, `posts`: tables of pairs of addresses, there and here
+    # all of it is the grid's first thread's. `fetches`, `nears`: tables of pairs of addresses, there and here
     (
         "home",
         "n_inputs",
@@ -51,6 +52,8 @@ DESK_DTYPE, DESK = record(
         "output_home",
         "fetches",
         "n_fetches",
+        "nears",
+        "n_nears",
         "state_home",
         "span_address",
     ),
@@ -97,15 +100,21 @@ CONSUMER_NBYTES = EDGE_DTYPE.itemsize
 FETCH_UNROLL = 4
 
 
-def n_fetches(n_inputs: int, n_consumers: int) -> int:
-    """Pairs in the table of fetches: epoch, heart, two words per input, two per consumer and one for the ring;
+def max_fetches(n_inputs: int, n_consumers: int) -> int:
+    """Pairs in the table of fetches, at most: epoch, heart, two words per input, two per consumer and one for the ring;
     filled up so that they can be looked at four at a time."""
     count = 4 + 2 * n_inputs + 2 * n_consumers
     return -(-count // FETCH_UNROLL) * FETCH_UNROLL
 
 
+def max_nears(n_inputs: int, n_consumers: int) -> int:
+    """Pairs in the table of what is near, at most: the cursor of each neighbour."""
+    return n_inputs + n_consumers
+
+
 def desk_nbytes(n_inputs: int, n_consumers: int, n_threads: int) -> int:
     """Bytes of a desk."""
-    tables = 8 * n_inputs + 8 * n_consumers + 16 * n_fetches(n_inputs, n_consumers)
+    pairs = max_fetches(n_inputs, n_consumers) + max_nears(n_inputs, n_consumers)
+    tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
     rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
     return DESK_REST + tables + rings + n_threads * (MARK + 16)

@@ -21,7 +21,7 @@ NEVER = 2**62
 """A sequence number that no cursor reaches: `limit`, `watch` and `wanted` when they are off."""
 
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 HISTOGRAM_BUCKETS = 64
 
 
@@ -55,8 +55,8 @@ RING_DTYPE, RING = record(
     # bare ping-pong)
     ("next", "low"),
     # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
-    # offsets from here; `door` is the producer's
-    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open"),
+    # offsets from here; `door` is the producer's; `near`: where `tail` lies in the memory of a device, see `place.py`
+    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open", "near_address"),
 )
 
 EDGE_DTYPE, EDGE = record(
@@ -66,8 +66,8 @@ EDGE_DTYPE, EDGE = record(
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_door_address"),
-    # host, while the consumer does not run
-    ("ring", "door_address"),
+    # host, while the consumer does not run; `near`: where `head` lies in the memory of a device, see `place.py`
+    ("ring", "door_address", "near_address"),
 )
 
 BLOCK_DTYPE, BLOCK = record(

@@ -112,6 +112,22 @@ def poke(address: int, value: int) -> None:
     raise _unbound("poke")
 
 
+def load_near(address: int) -> int:
+    """Atomic load without order of a word that lies in the device's memory and that only its grids write."""
+    raise _unbound("load_near")
+
+
+def store_near(address: int, value: int) -> None:
+    """Atomic store without order to such a word."""
+    raise _unbound("store_near")
+
+
+def fence_near() -> None:
+    """Orders everything before it before everything after it, as the grids of this device see it: acquire and
+    release."""
+    raise _unbound("fence_near")
+
+
 def fence_acquire() -> None:
     """Orders every earlier load before everything after it: after a poll by `load` that has seen something."""
     raise _unbound("fence_acquire")

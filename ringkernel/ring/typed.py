@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.errors import DeviceUnavailableError
+
 from .host import HostApi, host_api
 from .layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
 from .waiting import NOBODY, NOTHING, Waiting, together
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ringkernel.messages import Decode, Encode, MessageType
 
     from .memory import Arena, Region
+    from .place import Place
 
 Array = npt.NDArray[Any]
 _EDGE_TABLE = 8
@@ -31,7 +34,8 @@ _I8 = np.dtype(np.int64)
 
 class TypedEdge:
     """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there; `getting` are those
-    who wait for more in the event loop, if it is the consumer."""
+    who wait for more in the event loop, if it is the consumer; `engine` is the kernel that reads it, if one does that
+    is compiled. `unreadable` messages that it had not taken were lost with a device, as `lost_because` says."""
 
     __slots__ = (
         "_api",
@@ -44,12 +48,15 @@ class TypedEdge:
         "address",
         "bound",
         "closed",
+        "engine",
         "head",
+        "lost_because",
         "patience",
         "peak",
         "region",
         "ring",
         "start",
+        "unreadable",
     )
 
     def __init__(self, ring: TypedRing, region: Region, offset: int, head: int) -> None:
@@ -65,6 +72,9 @@ class TypedEdge:
         self._end = 0
         self._left: tuple[Array, ...] = ()
         self.closed = False
+        self.engine: Any = None
+        self.unreadable = 0
+        self.lost_because: DeviceUnavailableError | None = None
         self._getting: Waiting = NOBODY
 
     @property
@@ -159,7 +169,7 @@ class TypedEdge:
         self.head = self.bound = self.position() + self._stuck_on
         self.set_door(0)
         seen = max(self.ring.position(), self.head)
-        self._left += (self.ring.copy_out(self.head, seen - self.head),)  # while the producer still waits for this
+        self._leave(self.head, seen)  # while the producer still waits for this
         self.closed = True
         self._api.write_word(self.address + EDGE.closed, 1)
         self.ring.count_open()
@@ -173,16 +183,25 @@ class TypedEdge:
         if self.closed and self.ring.is_last(self):
             end = max(self.ring.position(), self._end)
             if end > self._end:
-                self._left += (self.ring.copy_out(self._end, end - self._end),)
+                self._leave(self._end, end)
                 self._end = end
         return list(self._left)
+
+    def _leave(self, start: int, end: int) -> None:
+        """Keep what was not taken, as far as it can be read."""
+        try:
+            self._left += (self.ring.copy_out(start, end - start),)
+        except DeviceUnavailableError as error:
+            self.unreadable += end - start
+            self.lost_because = error
 
     def take_failed(self, count: int) -> Array:
         """The messages that the consumer, which does not run any more, failed on; they count as taken."""
         head = self.position()
-        failed = self.ring.copy_out(head, count)
-        self._api.consume(self.address, head + count)
-        return failed
+        try:
+            return self.ring.copy_out(head, count)
+        finally:
+            self._api.consume(self.address, head + count)
 
     def quarantine(self, count: int) -> None:
         """The consumer is stuck on the next `count` messages, which count as taken: it may read them for ever."""
@@ -191,7 +210,7 @@ class TypedEdge:
 
 
 class TypedRing:
-    """A bounded ring of records with one producer, and its edges.
+    """A bounded ring of records with one producer, and its edges; at home, or in a `place` near grids.
 
     `capacity` is a power of two. `overhang` extra slots behind the end let a kernel with several outputs per message
     write them in one piece. With `lent`, an array of records is the slot array itself: nothing is copied.
@@ -217,6 +236,7 @@ class TypedRing:
         "engine",
         "getting",
         "message_type",
+        "place",
         "putting",
         "region",
         "shut",
@@ -248,6 +268,7 @@ class TypedRing:
         self.getting: Waiting = NOBODY
         self.shut = False
         self.engine: Any = None
+        self.place: Place | None = None
         itemsize = message_type.dtype.itemsize
         own = 0 if lent is not None else (capacity + overhang) * itemsize
         self.region = arena.allocate(_HEADER + own)
@@ -289,6 +310,39 @@ class TypedRing:
         if self._bytes is None:
             self._bytes = self.slots.view(np.uint8)
         return self._bytes
+
+    # --- where it lies: neither the producer nor a consumer that has something to take is running ------------------
+
+    @property
+    def slot_nbytes(self) -> int:
+        """Bytes of the slot array, with the slots behind its end, of a ring that was not lent one."""
+        return self.region.nbytes - _HEADER
+
+    @property
+    def _slots_at_home(self) -> npt.NDArray[np.uint8]:
+        return self.region.bytes[_HEADER:]
+
+    def move_to(self, place: Place) -> None:
+        """Lie there from now on. Raises `DeviceUnavailableError`, and then has changed nothing."""
+        cursors = np.zeros((1 + len(place.edges), LINE // 8), np.int64)
+        cursors[:, 0] = [self.position(), *(edge.position() for edge in place.edges)]
+        place.write(cursors.view(np.uint8).reshape(-1), self._slots_at_home)
+        self._lie(place, place.slots_address)
+
+    def bring_home(self) -> None:
+        """Lie at home again. Raises `DeviceUnavailableError`, and then has changed nothing."""
+        if self.place is not None:
+            self._slots_at_home[:] = self.place.read_slots(0, self.slot_nbytes)
+            self._lie(None, self.address + _HEADER)
+
+    def _lie(self, place: Place | None, slots_address: int) -> None:
+        write = self.api.write_word
+        write(self.address + RING.slots, slots_address - self.address)
+        write(self.address + RING.near_address, 0 if place is None else place.tail_address)
+        for edge in self.edges:
+            is_near = place is not None and edge in place.edges
+            write(edge.address + EDGE.near_address, place.head_address(edge) if is_near else 0)  # type: ignore[union-attr]
+        self.place = place
 
     # --- edges: the producer is not running ------------------------------------------------------------------
 
@@ -399,22 +453,30 @@ class TypedRing:
         self.ceiling = 0
 
     def copy_out(self, head: int, count: int) -> Array:
-        """A copy of the slots of `count` sequences from `head` on."""
+        """A copy of the slots of `count` sequences from `head` on. Raises `DeviceUnavailableError` if they lie near a
+        device that cannot be read."""
         size = self.message_type.dtype.itemsize
         result = np.empty(count * size, np.uint8)
         start = (head & (self.capacity - 1)) * size
         straight = min(len(result), self.capacity * size - start)
-        result[:straight] = self._slot_bytes[start : start + straight]
-        result[straight:] = self._slot_bytes[: len(result) - straight]
+        result[:straight] = self._read(start, straight)
+        result[straight:] = self._read(0, len(result) - straight)
         return result.view(self.message_type.dtype)
+
+    def _read(self, start: int, nbytes: int) -> npt.NDArray[np.uint8]:
+        if self.place is None or nbytes == 0:
+            return self._slot_bytes[start : start + nbytes]
+        return self.place.read_slots(start, nbytes)
 
     def dispose(self) -> None:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
-        self._lent = self.engine = self._bytes = self._last = None
+        self._lent = self.engine = self._bytes = self._last = self.place = None
         del self.encode, self.decode
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""
         for region in (self.region, *self._tables, *(edge.region for edge in self.edges)):
             region.quarantine()
+        if self.place is not None:
+            self.place.quarantine()

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ringkernel.declaration import Declaration, check_device, declared, find_declaration
-from ringkernel.devices import choosing, compiling
+from ringkernel.devices import choosing, compiling, placing
 from ringkernel.devices.coroutine import CoroutineEngine
 from ringkernel.devices.host import Host
 from ringkernel.devices.pacing import Pacer, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
+    DeviceUnavailableError,
     KernelExistsError,
     KernelNotFoundError,
     KernelStateError,
@@ -239,24 +240,36 @@ class RingKernelRuntime:
         return engine
 
     @asynccontextmanager
-    async def _at_rest(self, device: str, but: RingKernel | None = None) -> AsyncIterator[None]:
-        """Hold the tokens of all kernels on a device; `but` is held already."""
+    async def _at_rest(self, device: str) -> AsyncIterator[None]:
+        """Hold the tokens of all kernels on a device. Whoever calls this holds no kernel's lock."""
         async with AsyncExitStack() as stack:
             for kernel in list(self._kernels.values()):
-                if kernel.device == device and kernel is not but:
+                if kernel.device == device:
                     await stack.enter_async_context(kernel.lock)
                     if kernel.engine.is_running:
                         await stack.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
             yield
 
-    async def _reach(self, kernels: list[RingKernel], held: RingKernel | None = None) -> None:
+    async def _reach(self, kernels: list[RingKernel]) -> None:
         """Let the devices of kernels reach memory that the arena has grown by since."""
-        arena = self._bind().party.arena if any(kernel.engine.reaches_arena_only for kernel in kernels) else None
         for kernel in kernels:
-            device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
-            if device is not None and arena is not None and not device.reaches(arena):
-                async with self._at_rest(kernel.device, held):
-                    device.adopt(arena)
+            if not self._is_reached(kernel):
+                async with self._at_rest(kernel.device):
+                    kernel.engine.grid_device.adopt(self._bind().party.arena)  # type: ignore[attr-defined]
+
+    def _is_reached(self, kernel: RingKernel) -> bool:
+        device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
+        return device is None or device.reaches(self._bind().party.arena)
+
+    async def _prepare(self, kernel: RingKernel) -> None:
+        """Have a kernel's device reach the memory that it needs, and its output lie where it should."""
+        await self._reach([kernel])
+        if not placing.is_settled(kernel.engine.output):
+            async with self._at_rest(kernel.device):
+                placing.settle(kernel.engine.output)  # type: ignore[arg-type]
+
+    def _is_prepared(self, kernel: RingKernel) -> bool:
+        return self._is_reached(kernel) and placing.is_settled(kernel.engine.output)
 
     async def activate(self, kernel_id: str) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
@@ -274,16 +287,23 @@ class RingKernelRuntime:
 
     async def _start(self, kernel: RingKernel, command: Command) -> None:
         kernel.check(command)
+        while not await self._started(kernel, command):
+            await self._prepare(kernel)  # without the kernel's lock: it takes those of others
+
+    async def _started(self, kernel: RingKernel, command: Command) -> bool:
+        """Start a kernel, unless there is something to prepare first: then False, and nothing was done."""
         async with kernel.lock:
             kernel.check(command)
+            if not self._is_prepared(kernel):
+                return False
             before = kernel.state
             try:
-                await self._reach([kernel], kernel)
                 await kernel.engine.start()
             finally:
                 if kernel.state is before and kernel.engine.is_running:
                     kernel.enter(command)
                 kernel.task = getattr(kernel.engine, "task", None)
+        return True
 
     async def deactivate(self, kernel_id: str) -> None:
         """ACTIVE to DEACTIVATED: when this returns, no further message is taken. They queue up, and wait.
@@ -376,18 +396,32 @@ class RingKernelRuntime:
     def unprocessed(self, kernel_id: str) -> Any:
         """What a kernel that has TERMINATED never took, in order, input by input: an array, or a list of objects.
 
-        Raises `KernelStateError` while the kernel lives.
+        Raises `KernelStateError` while the kernel lives, and `DeviceUnavailableError` if some of it was in the memory
+        of a device that was lost; `.partial` is the rest.
         """
         kernel = self._known(kernel_id)
         if kernel.state is not KernelState.TERMINATED:
             raise KernelStateError(
                 f"kernel {kernel_id!r} is {kernel.state.name}; what it leaves unprocessed is known once it has ended"
             )
-        leftovers = kernel.engine.leftovers()
-        message_type = kernel.engine.declaration.input_type
+        left = self._left_by(kernel.engine)
+        lost, reason = kernel.engine.unreadable()
+        if lost:
+            error = DeviceUnavailableError(
+                f"{lost} message(s) that kernel {kernel_id!r} had not taken cannot be read: {reason}; "
+                f"the error's `partial` has the other {len(left)}"
+            )
+            error.partial = left
+            raise error from reason
+        return left
+
+    @staticmethod
+    def _left_by(engine: Engine) -> Any:
+        leftovers, message_type = engine.leftovers(), engine.declaration.input_type
         if message_type is None:
             return [message for part in leftovers for message in part]
-        return message_type.from_array(np.concatenate([np.asarray(part, message_type.dtype) for part in leftovers]))
+        parts = [np.empty(0, message_type.dtype), *(np.asarray(part, message_type.dtype) for part in leftovers)]
+        return message_type.from_array(np.concatenate(parts))
 
     async def read_state(self, kernel_id: str) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.

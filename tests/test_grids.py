@@ -4,6 +4,7 @@ the other files, which run with `--grids`, too; here is what is different."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 from helpers import check_books, eventually, live_state, within
 from numba import types
-from thread_device import ThreadDevice, ThreadGrid
+from thread_device import POISON, ThreadDevice, ThreadGrid
 
 from ringkernel import (
     ConfigurationError,
     DeviceUnavailableError,
     KernelFailedError,
     KernelState,
+    KernelStateError,
     RingKernelRuntime,
     ring_kernel,
 )
@@ -45,6 +47,11 @@ async def runtime(device, loop_errors):
 
 @ring_kernel("gr_double", input_type=float, output_type=float)
 def double(msg, out):
+    out.value = 2 * msg.value
+
+
+@ring_kernel("gr_double_int", input_type=int, output_type=int)
+def double_int(msg, out):
     out.value = 2 * msg.value
 
 
@@ -209,6 +216,339 @@ async def test_closing_leaves_no_grid(device, loop_errors):
             await start(runtime, f"k{i}", double)
         grids = list(device.grids)
     await eventually(lambda: all(grid.is_done() for grid in grids))
+
+
+# --- rings near grids --------------------------------------------------------------------------------------------
+
+
+async def chain(runtime: RingKernelRuntime, *kernels: tuple[str, Any, str], queue_size: int = 16) -> None:
+    """Launch and connect, one after the other; nobody is started."""
+    for name, function, where in kernels:
+        await runtime.launch(name, function, device=where, queue_size=queue_size)
+    for (source, *_), (target, *_) in itertools.pairwise(kernels):
+        runtime.connect(source, target)
+
+
+async def activate(runtime: RingKernelRuntime, *names: str) -> None:
+    for name in names:
+        await runtime.activate(name)
+
+
+def output_of(runtime: RingKernelRuntime, name: str) -> Any:
+    return runtime.kernels[name].engine.output
+
+
+def is_near(runtime: RingKernelRuntime, name: str) -> bool:
+    """Whether a kernel's output lies in the device's memory; then nothing of it is at home, and nobody writes there."""
+    ring = output_of(runtime, name)
+    assert ring.place is None or (ring._slots_at_home == POISON).all()
+    return ring.place is not None
+
+
+async def numbers(runtime: RingKernelRuntime, name: str, count: int) -> list[int]:
+    got: list[int] = []
+    while len(got) < count:
+        got += (await within(runtime.receive_batch(name))).tolist()
+    return got
+
+
+async def test_a_ring_between_grids_lies_in_their_memory(runtime, device):
+    await chain(runtime, ("a", some, "cuda"), ("b", running_sum, "cuda"), ("c", some, "cuda"), queue_size=4)
+    await activate(runtime, "a", "b", "c")
+    values = np.random.default_rng(2).integers(0, 900, 3_000)
+    got = asyncio.create_task(asyncio.wait_for(runtime.map(("a", "c"), values), 20))
+    sums = np.cumsum(values[values % 3 != 0] + 7)
+    sums = sums[sums != 1_000]
+    np.testing.assert_array_equal(await got, sums[sums % 3 != 0] + 7)
+    assert [is_near(runtime, name) for name in "abc"] == [True, True, False]
+    for name in "abc":
+        check_books(runtime, name)
+    assert runtime.statistics("a").emitted == runtime.statistics("b").processed == len(sums)
+
+
+@pytest.mark.parametrize("order", ["abc", "cba", "bca"])
+async def test_in_whatever_order_they_start_the_ring_is_near(runtime, device, order):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), ("c", running_sum, "cuda"))
+    await activate(runtime, *order)
+    await runtime.send_batch("a", np.ones(40, np.int64))
+    expected = np.ones(40, np.int64)
+    for _ in range(3):
+        expected = np.cumsum(expected)
+    assert await numbers(runtime, "c", 40) == expected.tolist()
+    assert is_near(runtime, "a")
+    assert is_near(runtime, "b")
+
+
+async def test_a_chain_that_is_started_all_at_once(runtime, device):
+    await chain(runtime, *((name, double, "cuda") for name in "abcd"))
+    await within(asyncio.gather(*(runtime.activate(name) for name in "dbca")))
+    await runtime.send("a", 1.0)
+    assert await within(runtime.receive("d")) == 16.0
+    assert all(is_near(runtime, name) for name in "abc")
+
+
+@pytest.mark.parametrize(("source", "target"), [("cpu", "cuda"), ("cuda", "cpu")])
+async def test_a_ring_that_the_host_uses_too_lies_at_home(runtime, device, source, target):
+    await chain(runtime, ("a", double, source), ("b", double, target))
+    await activate(runtime, "a", "b")
+    await runtime.send("a", 1.0)
+    assert await within(runtime.receive("b")) == 4.0
+    assert not is_near(runtime, "a")
+
+
+async def test_grids_of_two_devices_meet_in_the_hosts_memory(runtime, device, monkeypatch):
+    other = ThreadDevice("cuda:1")
+    monkeypatch.setattr(choosing, "_opened", {device.name: device, other.name: other})
+    await chain(runtime, ("a", double, "cuda:0"), ("b", double, "cuda:1"), ("c", double, "cuda:1"))
+    await activate(runtime, "a", "b", "c")
+    await runtime.send("a", 1.0)
+    assert await within(runtime.receive("c")) == 8.0
+    assert [is_near(runtime, name) for name in "ab"] == [False, True]
+    for name in "abc":
+        await runtime.terminate(name)
+    other.join()
+
+
+async def test_what_waits_for_a_target_moves_with_its_ring(runtime, device):
+    await start(runtime, "a", running_sum, queue_size=8)
+    await runtime.send_batch("a", np.arange(1, 6))
+    await eventually(lambda: runtime.statistics("a").output_depth == 5)
+    await runtime.deactivate("a")
+    assert await runtime.receive("a") == 1
+    await runtime.launch("b", some, device="cuda")
+    runtime.connect("a", "b")
+    await runtime.reactivate("a")
+    await runtime.activate("b")
+    assert await numbers(runtime, "b", 1) == [10 + 7]  # of 3, 6, 10, 15
+    assert is_near(runtime, "a")
+    assert check_books(runtime, "a").received == 5
+
+
+async def test_what_a_target_leaves_comes_home(runtime, device):
+    """Also while its source is running, and goes on after it has nobody left."""
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), queue_size=8)
+    await activate(runtime, "a", "b")
+    await runtime.send_batch("a", np.ones(3, np.int64))
+    assert await numbers(runtime, "b", 3) == [1, 3, 6]
+    await runtime.deactivate("b")
+    await runtime.send_batch("a", np.ones(16, np.int64))
+    await eventually(lambda: runtime.statistics("b").unprocessed == 8)
+    await runtime.terminate("b")
+    assert runtime.unprocessed("b").tolist() == list(range(4, 12))
+    counts = check_books(runtime, "b")
+    assert (counts.accepted, counts.processed, counts.unprocessed) == (11, 3, 8)
+    assert is_near(runtime, "a")
+    runtime.remove("b")
+    with pytest.raises(KernelStateError, match="'a'"):
+        await runtime.receive("a")
+    await runtime.terminate("a")
+    assert runtime.unprocessed("a").tolist() == [1] * 8
+
+
+@ring_kernel("gr_plus", input_type=int, output_type=int)
+async def plus_one(ctx):
+    async for message in ctx:
+        await ctx.send(message + 1)
+
+
+@ring_kernel("gr_add", input_type=int, output_type=int, device="cpu")
+def add_one(msg, out):
+    out.value = msg.value + 1
+
+
+@pytest.mark.parametrize("guest", [plus_one, add_one], ids=["coroutine", "cpu"])
+async def test_a_host_kernel_that_joins_brings_the_ring_home(runtime, device, guest):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
+    await activate(runtime, "a", "b")
+    await runtime.send_batch("a", np.ones(5, np.int64))
+    assert await numbers(runtime, "b", 5) == [1, 3, 6, 10, 15]
+    await runtime.deactivate("b")
+    await runtime.send_batch("a", np.ones(3, np.int64))
+    await eventually(lambda: runtime.statistics("a").emitted == 8)
+    await runtime.deactivate("a")
+    assert is_near(runtime, "a")
+    await runtime.launch("guest", guest)
+    runtime.connect("a", "guest")
+    await activate(runtime, "guest")
+    await runtime.reactivate("b")  # reads on where it was, before the ring moves
+    assert await numbers(runtime, "b", 3) == [21, 28, 36]
+    await runtime.reactivate("a")
+    assert not is_near(runtime, "a")
+    await runtime.send_batch("a", np.ones(2, np.int64))
+    assert await numbers(runtime, "guest", 2) == [10, 11]
+    assert await numbers(runtime, "b", 2) == [45, 55]
+    await within(runtime.terminate("guest"))
+    await runtime.deactivate("a")
+    await runtime.reactivate("a")
+    assert is_near(runtime, "a")  # the grids are among themselves again
+    await runtime.send("a", 1)
+    assert await numbers(runtime, "b", 1) == [66]
+    for name in ("a", "b", "guest"):
+        check_books(runtime, name)
+
+
+async def test_a_further_grid_joins(runtime, device):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
+    await activate(runtime, "a", "b")
+    await runtime.send_batch("a", np.ones(2, np.int64))
+    assert await numbers(runtime, "b", 2) == [1, 3]
+    await runtime.deactivate("a")
+    await runtime.launch("further", running_sum, device="cuda", queue_size=16)
+    runtime.connect("a", "further")
+    await activate(runtime, "further")
+    await runtime.reactivate("a")
+    await runtime.send_batch("a", np.ones(30, np.int64))
+    heads = asyncio.gather(numbers(runtime, "b", 30), numbers(runtime, "further", 30))
+    got, seen = await within(heads)
+    assert seen == np.cumsum(np.arange(3, 33)).tolist()
+    assert got == [3 + total for total in seen]
+    assert is_near(runtime, "a")
+
+
+async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
+    await chain(runtime, ("a", double, "cuda"), ("b", double, "cuda"))
+    await activate(runtime, "a")
+    await runtime.send_batch("a", np.arange(8.0))
+    await eventually(lambda: runtime.statistics("a").emitted == 8)
+    assert is_near(runtime, "a")
+    ring = output_of(runtime, "a")
+    await runtime.terminate("a")
+    runtime.remove("a")
+    await runtime.activate("b")
+    assert (await within(runtime.receive_batch("b", 4))).tolist() == [0, 4, 8, 12]
+    await runtime.deactivate("b")
+    await runtime.launch("new", double, device="cuda")  # takes memory that is free
+    await runtime.reactivate("b")
+    assert await numbers(runtime, "b", 4) == [16, 20, 24, 28]
+    assert ring.place is not None
+
+
+async def test_a_drain_through_near_rings_leaves_nothing(runtime, device):
+    await chain(runtime, *((name, running_sum, "cuda") for name in "abc"), queue_size=64)
+    await activate(runtime, "a", "b", "c")
+    await runtime.send_batch("a", np.ones(60, np.int64))
+    for name in "abc":
+        await within(runtime.terminate(name))
+    emitted = [check_books(runtime, name).emitted for name in "abc"]
+    left = [len(runtime.unprocessed(name)) for name in "abc"]
+    assert left == [0, 0, 0]
+    assert emitted == [60, 60, 60]
+
+
+async def test_a_map_that_fails_in_the_middle_of_near_rings(runtime, device):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", some, "cuda"), ("c", running_sum, "cuda"), queue_size=8)
+    await activate(runtime, "a", "b", "c")
+    with pytest.raises(KernelFailedError) as failure:
+        await within(runtime.map(("a", "c"), np.full(500, 10)), 20)
+    error = runtime.kernels["b"].error
+    assert isinstance(error, ValueError)
+    assert any("1000" in note for note in error.__notes__)  # the message that it failed on was read from the device
+    assert error.__traceback__ is not None
+    passed = np.arange(10, 1_000, 10)
+    expected = np.cumsum(passed[passed % 3 != 0] + 7)
+    np.testing.assert_array_equal(failure.value.partial, expected)
+    counts = check_books(runtime, "b")
+    assert (counts.processed, counts.failed) == (99, 1)
+    left = runtime.unprocessed("b").tolist()
+    assert left == list(range(1_010, 1_010 + 10 * len(left), 10))
+    assert counts.accepted == 100 + len(left) == check_books(runtime, "a").emitted
+
+
+async def test_an_abandoned_target_leaves_what_it_had_not_taken(runtime, device):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", gated, "cuda"), queue_size=8)
+    await activate(runtime, "a", "b")
+    gate = live_state(runtime, "b")
+    await runtime.send_batch("a", np.ones(5, np.int64))
+    await eventually(lambda: gate["entered"] == 1 and runtime.statistics("a").emitted == 5)
+    assert is_near(runtime, "a")
+    await within(runtime.terminate("b", timeout=0.1))
+    counts = check_books(runtime, "b")
+    assert (counts.processed, counts.in_flight, counts.unprocessed) == (0, 1, 4)
+    assert runtime.unprocessed("b").tolist() == [2, 3, 4, 5]
+    place = output_of(runtime, "a").place
+    assert place._is_quarantined
+    gate["open"] = 1  # now it returns, late, and writes its cursors once more
+    await eventually(lambda: sum(not grid.is_done() for grid in device.grids) <= 1)
+    assert runtime.statistics("b") == counts
+    await runtime.deactivate("a")
+    await runtime.launch("c", running_sum, device="cuda")
+    runtime.connect("a", "c")
+    await activate(runtime, "c")
+    await runtime.reactivate("a")
+    assert output_of(runtime, "a").place is not place
+    await runtime.send("a", 1)
+    assert await numbers(runtime, "c", 1) == [6]
+
+
+async def test_an_abandoned_source_leaves_its_target_what_it_had_published(runtime, device):
+    await chain(runtime, ("a", gated, "cuda"), ("b", double_int, "cuda"), queue_size=8)
+    await activate(runtime, "a", "b")
+    gate = live_state(runtime, "a")
+    gate["open"] = 1
+    await runtime.send_batch("a", np.arange(3))
+    assert await numbers(runtime, "b", 3) == [0, 2, 4]
+    gate["open"] = gate["entered"] = 0
+    await runtime.send("a", 3)
+    await eventually(lambda: gate["entered"] == 1)
+    await within(runtime.terminate("a", timeout=0.1))
+    counts = check_books(runtime, "a")
+    assert (counts.processed, counts.in_flight, counts.emitted) == (3, 1, 3)
+    gate["open"] = 1  # what it publishes now is nobody's
+    await eventually(lambda: sum(not grid.is_done() for grid in device.grids) <= 1)
+    await runtime.send("b", 50)
+    assert await numbers(runtime, "b", 1) == [100]
+    assert check_books(runtime, "b").accepted == 4
+
+
+async def test_a_lost_device_takes_with_it_what_was_only_there(runtime, device, caplog):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), queue_size=8)
+    await activate(runtime, "a", "b")
+    await runtime.send_batch("a", np.ones(2, np.int64))
+    assert await numbers(runtime, "b", 2) == [1, 3]
+    await runtime.deactivate("b")
+    await runtime.send_batch("a", np.ones(5, np.int64))
+    await runtime.send("b", 77)  # from the host: at home
+    await eventually(lambda: runtime.statistics("b").unprocessed == 6)
+    device.is_lost = True
+    runtime.kernels["a"].engine.seat.grid.reason = "an illegal address"
+    assert await within(runtime.wait("a")) is KernelState.TERMINATED
+    await within(runtime.terminate("b"))
+    counts = check_books(runtime, "b")
+    assert (counts.accepted, counts.processed, counts.unprocessed) == (8, 2, 6)
+    assert check_books(runtime, "a").emitted == 7
+    for _ in range(2):
+        with pytest.raises(DeviceUnavailableError, match="5 message.*'b'.*it is lost.*the other 1") as loss:
+            runtime.unprocessed("b")
+        assert loss.value.partial.tolist() == [77]
+    assert any("5 message(s)" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_kernel_that_failed_on_what_is_lost(runtime, device):
+    await chain(runtime, ("a", double_int, "cuda"), ("b", some, "cuda"))
+    await activate(runtime, "a", "b")
+    device.is_lost = True
+    await runtime.send_batch("a", np.array([1, 500]))
+    assert await within(runtime.wait("b")) is KernelState.TERMINATED
+    assert isinstance(runtime.kernels["b"].error, DeviceUnavailableError)
+    counts = check_books(runtime, "b")
+    assert (counts.processed, counts.failed, counts.unprocessed) == (1, 1, 0)
+
+
+async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(runtime, device, monkeypatch):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
+
+    def refuse(nbytes: int, arena: Any) -> Any:
+        raise DeviceUnavailableError(f"cuda:0: allocating {nbytes} bytes: the driver says out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "allocate", refuse)
+        with pytest.raises(DeviceUnavailableError, match="out of memory"):
+            await runtime.activate("a")
+    assert runtime.get_state("a") is KernelState.LAUNCHED
+    await activate(runtime, "b", "a")
+    await runtime.send("a", 1)
+    assert await numbers(runtime, "b", 1) == [1]
+    assert is_near(runtime, "a")
 
 
 # --- faults ------------------------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 Rules that keep a persistent kernel from blocking the host, and the host from blocking on it: everything is compiled,
 loaded, pinned and allocated while no grid of this process runs on the device, and freed likewise; each grid has a
-non-blocking stream of its own; nobody synchronizes, the end of a grid is asked for (`event.is_done`); no more grids
-than hardware queues and multiprocessors. Grids are one block each, so each fits on a multiprocessor of its own.
+non-blocking stream of its own; nobody synchronizes, the end of a grid, or of a copy, is asked for (`event.is_done`); no
+more grids than hardware queues, less one for copies, and multiprocessors. Grids are one block each, so each fits on a
+multiprocessor of its own.
 """
 
 from __future__ import annotations
 
 import functools
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from cuda.core import Device, EventOptions, LaunchConfig, Linker, LinkerOptions,
 
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.ring.cuda import GridCode, compile_grid
+from ringkernel.ring.memory import Arena
 
 from .compiling import spec_of
 from .cuda_probe import max_connections
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.declaration import Declaration
-    from ringkernel.ring.memory import Arena
+    from ringkernel.ring.memory import Bytes
     from ringkernel.ring.span_types import Span
 
+COPY_TIMEOUT_S = 2.0
+_BOUNCE_NBYTES = 1 << 18
 _PINNED = driver.CU_MEMHOSTREGISTER_PORTABLE | driver.CU_MEMHOSTREGISTER_DEVICEMAP
 
 
@@ -39,6 +44,13 @@ def checked(outcome: tuple[Any, ...], what: str) -> Any:
         _, text = driver.cuGetErrorString(code)
         raise DeviceUnavailableError(f"{what}: the driver says {text.decode() if text else code}")
     return values[0] if values else None
+
+
+def _pin(chunk: Any, name: str) -> int:
+    """Pin whole pages of memory; their address."""
+    address = int(chunk.ctypes.data)
+    checked(driver.cuMemHostRegister(address, chunk.nbytes, _PINNED), f"{name}: pinning memory")
+    return address
 
 
 def _unpin(chunk: Any) -> None:
@@ -96,12 +108,67 @@ class CudaGrid:
         return self._failure
 
 
+class CudaCopies:
+    """Copies to and from device memory, also while grids run: on a stream of their own, through a piece of pinned
+    memory, and with a deadline, since a copy that waits for a grid would wait for ever."""
+
+    def __init__(self, name: str, device: Any) -> None:
+        self._name = name
+        self._stream = device.create_stream(options=StreamOptions(nonblocking=True))
+        self._event = device.create_event(options=EventOptions(timing_enabled=False))
+        self._arena = Arena()
+        self._bounce = self._arena.allocate(_BOUNCE_NBYTES)
+        _pin(self._arena.grown[0], name)
+        self._problem: str | None = None
+
+    def read(self, address: int, nbytes: int) -> Bytes:
+        """A copy of device memory. Raises `DeviceUnavailableError`."""
+        result = np.empty(nbytes, np.uint8)
+        for start in range(0, nbytes, _BOUNCE_NBYTES):
+            size = min(_BOUNCE_NBYTES, nbytes - start)
+            self._run(driver.cuMemcpyDtoHAsync, self._bounce.address, address + start, size)
+            result[start : start + size] = self._bounce.bytes[:size]
+        return result
+
+    def write(self, address: int, source: Bytes) -> None:
+        """Copy to device memory. Raises `DeviceUnavailableError`."""
+        for start in range(0, len(source), _BOUNCE_NBYTES):
+            size = min(_BOUNCE_NBYTES, len(source) - start)
+            self._bounce.bytes[:size] = source[start : start + size]
+            self._run(driver.cuMemcpyHtoDAsync, address + start, self._bounce.address, size)
+
+    def _run(self, copy: Callable[..., Any], target: int, source: int, nbytes: int) -> None:
+        what = f"{self._name}: copying {nbytes} bytes"
+        if self._problem is not None:
+            raise DeviceUnavailableError(f"{what}: {self._problem}")
+        checked(copy(target, source, nbytes, self._stream.handle), what)
+        self._stream.record(self._event)
+        deadline = time.monotonic() + COPY_TIMEOUT_S
+        try:
+            while not self._event.is_done:
+                if time.monotonic() > deadline:
+                    self._problem = f"an earlier copy has not ended within {COPY_TIMEOUT_S:g} s"  # and may still
+                    raise DeviceUnavailableError(f"{what} did not end within {COPY_TIMEOUT_S:g} s")
+        except DeviceUnavailableError:
+            raise
+        except Exception as error:  # whatever the driver says is the reason
+            raise DeviceUnavailableError(f"{what}: the driver says {error}") from error
+
+
 class CudaMemory:
     """A piece of device memory. It is freed when no grid runs."""
 
     def __init__(self, device: CudaDevice, nbytes: int) -> None:
         self._device = device
         self.address = int(checked(driver.cuMemAlloc(nbytes), f"{device.name}: allocating {nbytes} bytes"))
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        """See `grid_device.py`."""
+        return self._device.copies().read(self.address + offset, nbytes)
+
+    def write(self, offset: int, source: Bytes) -> None:
+        """See `grid_device.py`."""
+        self._device.copies().write(self.address + offset, source)
 
     def release(self) -> None:
         """See `grid_device.py`."""
@@ -128,6 +195,12 @@ class CudaDevice:
         self._grids: list[CudaGrid] = []
         self._pinned: dict[Arena, list[Any]] = {}
         self._later: list[Callable[[], Any]] = []
+        self._copies = CudaCopies(self.name, self._device)  # now, since nothing is pinned while a grid runs
+
+    def copies(self) -> CudaCopies:
+        """Copies to and from the device's memory, in whichever thread asks."""
+        self._device.set_current()
+        return self._copies
 
     def compile(self, declaration: Declaration, span: Span) -> CompiledGrid:
         """See `grid_device.py`. A handler with a state runs on one thread, others are spread over a block."""
@@ -159,8 +232,7 @@ class CudaDevice:
         self.tidy()
         pinned = self._pinned.setdefault(arena, [])
         for chunk in arena.grown[len(pinned) :]:
-            address = int(chunk.ctypes.data)
-            checked(driver.cuMemHostRegister(address, chunk.nbytes, _PINNED), f"{self.name}: pinning memory")
+            address = _pin(chunk, self.name)
             seen = int(checked(driver.cuMemHostGetDevicePointer(address, 0), f"{self.name}: mapping memory"))
             if seen != address:
                 raise DeviceUnavailableError(f"{self.name} cannot use the addresses of the host's memory")

@@ -52,10 +52,11 @@ class Ptx:
 
 
 def order_of(text: str) -> str:
-    """The ordered accesses of a straight piece of code, as letters: l and s relaxed, a acquire, r release, f fence.
-    Runs of the same letter are one."""
+    """The ordered accesses of a straight piece of code, as letters: l and s relaxed, a acquire, r release, f fence, and
+    as capital letters what only this GPU sees. Runs of the same letter are one."""
     letters = {"ld.relaxed.sys": "l", "st.relaxed.sys": "s", "ld.acquire.sys": "a", "st.release.sys": "r"}
     letters["fence.acq_rel.sys"] = "f"
+    letters |= {"ld.relaxed.gpu": "L", "st.relaxed.gpu": "S", "fence.acq_rel.gpu": "F"}
     found = "".join(letters[one] for one in re.findall("|".join(map(re.escape, letters)), text))
     return re.sub(r"(.)\1+", r"\1", found)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +24,7 @@ class Driver:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.next_address = 4096
+        self.copies_say, self.moved = 0, b""
 
     def cuMemHostRegister(self, address: int, nbytes: int, flags: int) -> tuple[int]:  # noqa: N802 (CUDA's names)
         self.calls.append(("pin", address, nbytes, flags))
@@ -43,6 +46,16 @@ class Driver:
     def cuMemFree(self, address: int) -> tuple[int]:  # noqa: N802
         self.calls.append(("free", address))
         return (0,)
+
+    def cuMemcpyDtoHAsync(self, target: int, source: int, nbytes: int, stream: Any) -> tuple[int]:  # noqa: N802
+        self.calls.append(("copy", target, source, nbytes, stream))
+        ctypes.memset(target, source & 0xFF, nbytes)
+        return (self.copies_say,)
+
+    def cuMemcpyHtoDAsync(self, target: int, source: int, nbytes: int, stream: Any) -> tuple[int]:  # noqa: N802
+        self.calls.append(("copy", target, source, nbytes, stream))
+        self.moved += ctypes.string_at(source, nbytes)
+        return (self.copies_say,)
 
     def cuGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
         return (0, b"out of memory")
@@ -68,17 +81,19 @@ class Board:
     def __init__(self, index: int) -> None:
         self.index = index
         self.streams: list[Any] = []
+        self.events: list[Event] = []
 
     def set_current(self) -> None:
         pass
 
     def create_stream(self, *, options: Any) -> Any:
         assert options.nonblocking
-        self.streams.append(SimpleNamespace(record=lambda event: None))
+        self.streams.append(SimpleNamespace(record=lambda event: None, handle=len(self.streams)))
         return self.streams[-1]
 
     def create_event(self, *, options: Any) -> Event:
-        return Event()
+        self.events.append(Event())
+        return self.events[-1]
 
 
 @pytest.fixture
@@ -165,7 +180,7 @@ def test_an_arena_is_pinned_page_by_page_once(device):
     arena.allocate(10 << 20)
     assert not device.reaches(arena)
     device.adopt(arena)
-    pinned = notes("pin")
+    pinned = notes("pin")[1:]  # the first is for copies
     assert [address for address, _, _ in pinned] == [int(chunk.ctypes.data) for chunk in arena.grown]
     assert all(address % 4096 == 0 and nbytes % 4096 == 0 and flags == 3 for address, nbytes, flags in pinned)
 
@@ -189,3 +204,42 @@ def test_what_a_grid_may_hold_up_waits_until_none_runs(device):
 def test_the_drivers_words_are_in_the_error(device):
     with pytest.raises(DeviceUnavailableError, match="allocating 2000000000 bytes: the driver says out of memory"):
         device.allocate(2_000_000_000, Arena())
+
+
+def test_a_copy_goes_in_pieces_over_a_stream_of_its_own(device):
+    memory = device.allocate(600_000, Arena())
+    copies = device._copies
+    copies._event.state = True
+    read = memory.read(256, 600_000)
+    pieces = notes("copy")
+    assert [nbytes for *_, nbytes, _ in pieces] == [262_144, 262_144, 75_712]
+    assert [source for _, source, _, _ in pieces] == [memory.address + 256 + 262_144 * i for i in range(3)]
+    assert {target for target, *_ in pieces} == {copies._bounce.address}
+    assert {stream for *_, stream in pieces} == {copies._stream.handle}
+    assert (read == (memory.address & 0xFF)).all()
+    source = np.arange(600_000).astype(np.uint8)
+    memory.write(0, source)
+    assert cuda_driver.driver.moved == source.tobytes()
+    code = device.load(compiled())
+    assert code.stream is not copies._stream
+
+
+def test_a_copy_waits_for_its_end_and_for_no_grid(device, monkeypatch):
+    memory = device.allocate(64, Arena())
+    seconds = itertools.count(step=0.5)
+    monkeypatch.setattr(cuda_driver.time, "monotonic", lambda: next(seconds))
+    for reason in (r"did not end within 2 s", r"an earlier copy has not ended"):
+        with pytest.raises(DeviceUnavailableError, match=rf"cuda:0: copying 8 bytes:? {reason}"):
+            memory.read(0, 8)
+    assert len(notes("copy")) == 1  # what comes late must not hit the next one
+
+
+def test_a_copy_on_a_device_that_is_lost(device):
+    memory = device.allocate(64, Arena())
+    cuda_driver.driver.copies_say = 700
+    with pytest.raises(DeviceUnavailableError, match="copying 8 bytes: the driver says"):
+        memory.read(0, 8)
+    cuda_driver.driver.copies_say = 0
+    device._copies._event.state = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
+    with pytest.raises(DeviceUnavailableError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
+        memory.read(0, 8)

@@ -17,6 +17,7 @@ from ringkernel.devices.grid_loop import run_grid
 from ringkernel.ring import calling, desk, ops, span_body, transfer, turn
 from ringkernel.ring import cuda as cuda_target
 from ringkernel.ring.cuda import GridCode, compile_grid, instruction, operations, target_with
+from ringkernel.ring.desk import lay_out
 from ringkernel.ring.specialize import Specializer
 
 if TYPE_CHECKING:
@@ -39,9 +40,21 @@ def check_polls(code: Ptx) -> None:
 
 
 def check_scopes(code: Ptx) -> None:
-    """Nothing is ordered for this GPU or block only, and nothing is changed by read-modify-write."""
-    assert not re.findall(r"\b(?:ld|st|fence)[.\w]*\.(?:gpu|cta|cluster)\b", code.text)
+    """Nothing is ordered for this block only, for this GPU only cursors that are near, and nothing is changed by
+    read-modify-write."""
+    assert not re.findall(r"\b(?:ld|st|fence)[.\w]*\.(?:cta|cluster)\b", code.text)
+    for_this_gpu = set(re.findall(r"\b(?:ld|st|fence)[.\w]*\.gpu[.\w]*", code.text))
+    assert for_this_gpu == {"ld.relaxed.gpu.u64", "st.relaxed.gpu.u64", "fence.acq_rel.gpu"}
     assert not re.findall(r"\b(?:atom|red|membar)\b[.\w]*", code.text)
+
+
+def check_near(code: Ptx) -> None:
+    """Near cursors are loaded anew in every pass; there is a fence after those that are new, and one before those that
+    are published: the output's and the inputs'."""
+    loop = code.polling_loop()
+    assert len(re.findall(r"ld\.relaxed\.gpu\.u64", loop)) >= 1
+    assert len(re.findall(r"st\.relaxed\.gpu\.u64", loop)) >= 2
+    assert loop.count("fence.acq_rel.gpu") >= 2
 
 
 def check_order(code: Ptx) -> None:
@@ -76,6 +89,7 @@ def test_every_handler_compiles_and_assembles(case, tmp_path):
     ptx = Ptx(code.ptx)
     check_polls(ptx)
     check_scopes(ptx)
+    check_near(ptx)
     check_order(ptx)
     check_faults(code, case)
     check_loads(ptx, case)
@@ -109,12 +123,32 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
 
 
 def test_a_fetch_polls_relaxed_and_fences_once():
-    assert order_of(piece(desk.fetch)) == "lfl"  # the words, the fence, the command
-    assert piece(desk.fetch).count("fence") == 1
+    assert order_of(piece(desk.fetch_home)) == "lfl"  # the words, the fence, the command
+    assert piece(desk.fetch_home).count("fence") == 1
+    assert order_of(piece(desk.fetch_near)) == "LF"
+    assert piece(desk.fetch_near).count("fence") == 1
+    assert order_of(piece(desk.fetch)) == "LFlfl"
 
 
 def test_a_post_publishes_outputs_before_the_input_cursor():
-    assert order_of(piece(desk.post)) == "sfsfs"
+    assert order_of(piece(desk.post_home)) == "sfsfs"
+
+
+def test_neighbours_are_told_before_the_host():
+    """The slots, then the near cursors, and only then the slow stores to the host's memory."""
+    assert order_of(piece(desk.post_near)) == "FS"
+    assert piece(desk.post_near).count("fence") == 1
+    assert order_of(piece(desk.post)) == "FSsfsfs"
+
+
+def lay_out_behind(book):
+    lay_out(book + 4096, book)
+
+
+def test_a_desk_is_laid_out_and_then_fenced():
+    order = order_of(piece(lay_out_behind))
+    assert order.endswith("f")
+    assert "L" in order  # a near cursor is looked at where it lies, from the start
 
 
 def test_an_answer_is_released():
@@ -138,18 +172,46 @@ def nothing() -> None:
 
 
 NO_FENCE = cuda_target.jit(nothing)
+PEEK, POKE = operations()[ops.peek], operations()[ops.poke]
+CTA_LOAD = instruction("ld.relaxed.cta.u64 $0, [$1];", "=l,l", 1, result=True)
+CTA_FENCE = instruction("fence.acq_rel.cta;", "", 0, result=False)
 GPU_LOAD = instruction("ld.relaxed.gpu.u64 $0, [$1];", "=l,l", 1, result=True)
 GPU_FENCE = instruction("fence.acq_rel.gpu;", "", 0, result=False)
 
 
 def test_a_plain_poll_is_caught():
-    code = Ptx(grid(DROPS, target=target_with(broken(load=operations()[ops.peek]))).ptx)
+    code = Ptx(grid(DROPS, target=target_with(broken(load=PEEK))).ptx)
     with pytest.raises(AssertionError):
         check_polls(code)
 
 
-@pytest.mark.parametrize("changes", [{"load": GPU_LOAD}, {"fence_release": GPU_FENCE}], ids=["load", "fence"])
-def test_gpu_scope_is_caught(changes):
+@pytest.mark.parametrize(
+    "changes",
+    [{"load_near": PEEK}, {"store_near": POKE}, {"fence_near": NO_FENCE}],
+    ids=["load", "store", "fence"],
+)
+def test_what_is_near_without_order_is_caught(changes):
+    table = broken(**changes)
+    code = Ptx(grid(DROPS, target=target_with(table)).ptx)
+    for check in (check_near, check_scopes):
+        with pytest.raises(AssertionError):
+            check(code)
+    assert order_of(piece(desk.fetch, table)) + order_of(piece(desk.post, table)) != "LFlfl" + "FSsfsfs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [({"load": GPU_LOAD}, check_polls), ({"fence_release": GPU_FENCE}, check_order)],
+    ids=["load", "fence"],
+)
+def test_gpu_scope_towards_the_host_is_caught(changes, check):
+    code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
+    with pytest.raises(AssertionError):
+        check(code)
+
+
+@pytest.mark.parametrize("changes", [{"load_near": CTA_LOAD}, {"fence_near": CTA_FENCE}], ids=["load", "fence"])
+def test_block_scope_is_caught(changes):
     code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
     with pytest.raises(AssertionError):
         check_scopes(code)
@@ -160,8 +222,8 @@ def test_a_missing_fence_is_caught(name):
     table = broken(**{name: NO_FENCE})
     with pytest.raises(AssertionError):
         check_order(Ptx(grid(DROPS, target=target_with(table)).ptx))
-    orders = {function: order_of(piece(function, table)) for function in (desk.fetch, desk.post)}
-    assert orders != {desk.fetch: "lfl", desk.post: "sfsfs"}
+    orders = {function: order_of(piece(function, table)) for function in (desk.fetch_home, desk.post_home)}
+    assert orders != {desk.fetch_home: "lfl", desk.post_home: "sfsfs"}
 
 
 def test_a_dropped_fault_path_is_caught(monkeypatch):

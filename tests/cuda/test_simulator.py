@@ -90,3 +90,22 @@ async def test_one_kernel_at_a_time(loop_errors):
         await runtime.deactivate("a")
         await runtime.activate("b")
         assert runtime.get_state("b") is KernelState.ACTIVE
+
+
+async def test_a_ring_between_two_grids(loop_errors):
+    """One after the other: what the first leaves in the device's memory the second finds there."""
+    async with RingKernelRuntime(workers=1) as runtime:
+        for name in ("a", "b"):
+            await runtime.launch(name, running_sum, device="cuda")
+        runtime.connect("a", "b")
+        await runtime.send_batch("a", np.arange(20))
+        await runtime.activate("a")
+        await within(runtime.terminate("a", 20), 30)
+        assert runtime.kernels["a"].engine.output.place is not None
+        await runtime.activate("b")
+        await within(runtime.terminate("b", 20), 30)
+        evens = np.cumsum(np.arange(20))
+        sums = np.cumsum(evens[evens % 2 == 0])
+        assert (await runtime.receive_batch("b")).tolist() == sums[sums % 2 == 0].tolist()
+        check_books(runtime, "a")
+        check_books(runtime, "b")

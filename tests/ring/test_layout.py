@@ -40,6 +40,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "n_edges": "host",
         "n_open": "host",
         "door_address": "host",
+        "near_address": "host",
     },
     "Edge": {
         **dict.fromkeys(("head", "bound"), "consumer"),
@@ -49,6 +50,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "watch_door_address": "host",
         "ring": "host",
         "door_address": "host",
+        "near_address": "host",
     },
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),

@@ -1,0 +1,151 @@
+"""What a grid publishes where, and in which order: its desk in plain Python, on the records of kernels that rest."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+from thread_device import ThreadDevice
+
+from ringkernel import RingKernelRuntime, ring_kernel
+from ringkernel.devices import choosing
+from ringkernel.ring import desk, ops
+from ringkernel.ring.desk_layout import BOOK_DTYPE, DESK, DESK_BLOCK, INPUT_RING
+from ringkernel.ring.layout import BLOCK, EDGE, RING
+from ringkernel.ring.specialize import Specializer
+
+
+@ring_kernel("de_copy", input_type=int, output_type=int)
+def copy(msg, out):
+    out.value = msg.value
+
+
+def word(address: int) -> Any:
+    return ctypes.c_int64.from_address(address)
+
+
+class Bench:
+    """A kernel's desk, and notes of what its functions do outside of it: ordered stores and fences."""
+
+    def __init__(self, engine: Any) -> None:
+        self.notes: list[Any] = []
+        self.engine = engine
+        load, fence = (lambda address: word(address).value), self._fence
+        table: dict[Any, Any] = {
+            **dict.fromkeys((ops.load, ops.load_near, ops.peek), load),
+            **dict.fromkeys((ops.store, ops.store_release, ops.store_near), self._store),
+            ops.poke: self._poke,
+            ops.fence_near: lambda: fence("near"),
+            ops.fence_release: lambda: fence("release"),
+            ops.fence_acquire: lambda: fence("acquire"),
+            ops.ticks: lambda: 0,
+        }
+        specializer = Specializer(lambda function: function, table)
+        self.lay_out, self.fetch, self.post = map(specializer, (desk.lay_out, desk.fetch, desk.post))
+        self.book = engine._host.grids._write_book(engine)
+        self.desk = int(self.book.view(BOOK_DTYPE)["desk_address"][0])
+        self.lay_out(self.desk, self.book.address)
+
+    def _poke(self, address: int, value: int) -> None:
+        word(address).value = value
+
+    def _store(self, address: int, value: int) -> None:
+        word(address).value = value
+        self.notes.append(address)
+
+    def _fence(self, kind: str) -> None:
+        self.notes.append(kind)
+
+    @property
+    def input(self) -> int:
+        return int(word(self.desk + DESK.inputs).value)
+
+    @property
+    def output(self) -> int:
+        return int(word(self.desk + DESK.output).value)
+
+
+@pytest.fixture
+async def benches(monkeypatch, loop_errors):
+    """The desks of the middle and the last of three kernels whose rings are near."""
+    device = ThreadDevice()
+    monkeypatch.setattr(choosing, "_opened", {device.name: device})
+    async with RingKernelRuntime(workers=1) as runtime:
+        for name in "abc":
+            await runtime.launch(name, copy, device="cuda")
+        runtime.connect("a", "b")
+        runtime.connect("b", "c")
+        for name in "abc":
+            await runtime.activate(name)
+        await runtime.send_batch("a", np.arange(5))
+        assert (await runtime.receive_batch("c", 5)) is not None
+        for name in "abc":
+            await runtime.deactivate(name)
+        yield [Bench(runtime.kernels[name].engine) for name in "bc"]
+    device.join()
+
+
+async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
+    bench, _ = benches
+    source, target = bench.engine.edges[0], bench.engine.output
+    (reads,) = (edge for edge in bench.engine.edges[1:])
+    place = reads.ring.place
+    word(bench.output + RING.tail).value += 3
+    at = bench.input
+    for _ in bench.engine.edges:
+        word(at + EDGE.head).value += 3
+        at += desk.INPUT_NBYTES
+    bench.notes.clear()
+    bench.post(bench.desk)
+    near_tail, near_head = target.place.tail_address, place.head_address(reads)
+    home_tail = target.address + RING.tail
+    home_heads = [edge.address + EDGE.head for edge in (source, reads)]
+    order = bench.notes
+    assert order[:3] == ["near", near_tail, near_head]
+    assert "near" not in order[3:]
+    counts = bench.engine.block + BLOCK.processed
+    first = order.index(home_tail)
+    assert order.index("release") < first  # the slots, before the mirror of the tail
+    for late in home_heads:
+        between = order[max(first, order.index(counts)) : order.index(late)]
+        assert "release" in between  # outputs and counts, before the mirror of a head
+    assert word(near_tail).value == word(home_tail).value == target.position()
+    assert word(near_head).value == word(home_heads[1]).value == reads.position()
+
+
+async def test_neighbours_look_at_near_cursors_only(benches):
+    middle, last = benches
+    source = last.engine.edges[1]
+    seen = last.input + desk.INPUT_NBYTES + INPUT_RING + RING.tail
+    room = word(middle.output + RING.edges).value + middle.output
+    head = middle.output + word(room).value + EDGE.head
+    before = word(seen).value
+    assert before == word(head).value == source.position()
+    word(source.ring.address + RING.tail).value += 2  # mirrors, for the host
+    word(source.address + EDGE.head).value += 2
+    for bench in benches:
+        bench.notes.clear()
+        bench.fetch(bench.desk)
+    assert (word(seen).value, word(head).value) == (before, before)
+    word(source.ring.place.tail_address).value += 2
+    word(source.ring.place.head_address(source)).value += 2
+    for bench in benches:
+        bench.notes.clear()
+        bench.fetch(bench.desk)
+        assert bench.notes[0] == "near"
+    assert (word(seen).value, word(head).value) == (before + 2, before + 2)
+    for address in (source.ring.address + RING.tail, source.address + EDGE.head, source.ring.place.tail_address):
+        word(address).value -= 2
+    word(source.ring.place.head_address(source)).value -= 2
+
+
+async def test_a_desk_is_complete_when_it_is_fenced(benches):
+    bench, _ = benches
+    bench.notes.clear()
+    bench.lay_out(bench.desk, bench.book.address)
+    assert bench.notes == ["acquire"]
+    assert word(bench.desk + DESK.n_nears).value == 2
+    assert word(bench.desk + DESK.n_fetches).value % 4 == 0
+    assert word(bench.desk + DESK_BLOCK + BLOCK.n_inputs).value == 2

@@ -118,6 +118,7 @@ def rest_watch(seat: int) -> int:
     outstanding |= tell(book) | load(book + BOOK.is_over)
     if outstanding == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the seat is in the inbox
-        nap(NAP_NS)  # it takes long: no need to look all the time
     release(seat)
+    if left == 0:
+        nap(NAP_NS)  # it takes long: no need to look all the time; unclaimed, or the host could hardly ever revoke it
     return left

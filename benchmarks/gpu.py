@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ringkernel as rk
-from ringkernel.devices import choosing
+from ringkernel.devices import choosing, placing
 from ringkernel.devices.cuda_probe import cuda_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 HERE = Path(__file__).parent
 SUITES = ["test_contract.py", "test_compiled_kernels.py", "test_connect.py", "test_map.py", "test_lifecycle.py"]
@@ -113,8 +113,19 @@ async def round_trips(rounds: int) -> dict[str, float]:
         return percentiles(times[rounds // 10 :])
 
 
-async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int) -> float:
-    """Messages per second, host to host, in batches of this size."""
+@contextlib.contextmanager
+def rings_in(memory: str) -> Iterator[None]:
+    """Where the rings between grids lie: in the "device" memory, as ever, or in the "host" memory, to compare."""
+    decide = placing._wanted
+    placing._wanted = decide if memory == "device" else lambda _ring: None
+    try:
+        yield
+    finally:
+        placing._wanted = decide
+
+
+async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int, memory: str = "device") -> float:
+    """Messages per second, host to host, in batches of this size; rings between the kernels lie in `memory`."""
     async with rk.RingKernelRuntime() as runtime:
         for name, function in kernels:
             await runtime.launch(name, function, device=DEVICE)
@@ -122,6 +133,8 @@ async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int) -> 
             runtime.connect(source, target)
         for name, _ in kernels:
             await runtime.activate(name)
+        between = [runtime.kernels[source].engine.output.place for (source, _), _ in itertools.pairwise(kernels)]
+        assert all((place is not None) == (memory == "device") for place in between)
         first, last, values = kernels[0][0], kernels[-1][0], ticks(batch)
         count = max(1, total // batch)
         begin = time.perf_counter()
@@ -142,11 +155,18 @@ async def figures(quick: bool) -> dict[str, Any]:
     total = 20_000 if quick else 1_000_000
     chain = [("a", echo), ("b", echo)]
     found: dict[str, Any] = {"round_trip": await round_trips(1_000 if quick else 20_000)}
-    for label, kernels in {"stateless": [("k", echo)], "stateful": [("k", mean)], "chain of two": chain}.items():
-        found[f"messages_per_s {label}"] = {
-            batch: await throughput(kernels, batch, max(batch, total if batch > 1 else total // 20))
-            for batch in (1, 16, 256, 4096)
-        }
+    rows = [
+        ("stateless", [("k", echo)], "device"),
+        ("stateful", [("k", mean)], "device"),
+        ("chain of two, the ring between them in device memory", chain, "device"),
+        ("chain of two, the ring between them in host memory", chain, "host"),
+    ]
+    for label, kernels, memory in rows:
+        with rings_in(memory):
+            found[f"messages_per_s {label}"] = {
+                batch: await throughput(kernels, batch, max(batch, total if batch > 1 else total // 20), memory)
+                for batch in (1, 16, 256, 4096)
+            }
     async with rk.RingKernelRuntime() as runtime:
         await start(runtime, ("k", echo))
         values = ticks(total)

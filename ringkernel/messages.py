@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import struct
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -371,6 +372,35 @@ def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.fields is None:
         return dtype.newbyteorder("=")
     return np.dtype([(name, _aligned(dtype.fields[name][0])) for name in dtype.names or ()], align=True)
+
+
+def misaligned_field(dtype: np.dtype[Any]) -> str | None:
+    """Which field of an array of records does not lie at a multiple of its alignment, as words for an error, or None."""
+    leaves = list(_leaves(dtype, "", 0))
+    for name, offset, size in leaves:
+        if offset % size:
+            return f"field {name!r} lies at byte {offset} of a record, which is no multiple of {size}"
+    for name, offset, size in leaves:
+        if dtype.itemsize % size:
+            return (
+                f"field {name!r} lies at byte {offset} of a record of {dtype.itemsize} bytes, so in the next record it "
+                f"lies at byte {offset + dtype.itemsize}, which is no multiple of {size}"
+            )
+    return None
+
+
+def _leaves(dtype: np.dtype[Any], path: str, start: int) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and alignment of everything that a handler may load at once."""
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        for i in range(min(2, math.prod(shape))):  # the second shows whether all that follow are aligned, too
+            yield from _leaves(base, path, start + i * base.itemsize)
+    elif dtype.fields is None:
+        yield path, start, dtype.alignment
+    else:
+        for name in dtype.names or ():
+            field, offset = dtype.fields[name][:2]
+            yield from _leaves(field, f"{path}.{name}".lstrip("."), start + offset)
 
 
 def _describe(dtype: np.dtype[Any]) -> str:

@@ -20,6 +20,7 @@ from ringkernel import (
     KernelFailedError,
     KernelState,
     KernelStateError,
+    MessageTypeError,
     RingKernelRuntime,
     ring_kernel,
 )
@@ -683,6 +684,67 @@ async def test_a_batch_handler_is_refused_with_what_to_write_instead(runtime, de
     batch = ring_kernel("k", input_type=int, output_type=int, batch=True)(lambda msgs, outs: None)
     with pytest.raises(ConfigurationError, match="Write the handler for one message"):
         await runtime.launch("k", batch, device="cuda")
+
+
+INNER = np.dtype([("n", "i4"), ("x", "f8")])
+
+
+class Packed:
+    dtype = np.dtype([("flag", "?"), ("price", "f8")])
+
+
+class Nested:
+    dtype = np.dtype([("id", "i8"), ("part", INNER)])
+
+
+class Odd:
+    dtype = np.dtype([("price", "f8"), ("flag", "?")])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"input_type": Packed}, r"input_type, field 'price' lies at byte 1 .* no multiple of 8"),
+        ({"input_type": int, "output_type": Nested}, r"output_type, field 'part\.x' lies at byte 12 .* multiple of 8"),
+        ({"input_type": Odd}, r"input_type, field 'price' lies at byte 0 of a record of 9 bytes, .* at byte 9, "),
+        ({"input_type": int, "state": np.zeros(3, INNER)}, r"state, field 'x' lies at byte 4 .* multiple of 8"),
+        (
+            {"input_type": int, "state": np.zeros(3, [("k", "i8"), ("parts", INNER, (4,))])},
+            r"state, field 'parts\.x' lies at byte 12 ",
+        ),
+    ],
+)
+async def test_records_that_are_not_aligned_are_refused(runtime, device, options, reason):
+    has_out, has_state = "output_type" in options, "state" in options
+    handler = {(False, False): lambda msg: None, (True, False): lambda msg, out: None}.get(
+        (has_out, has_state), lambda msg, state: None
+    )
+    declared = ring_kernel("k", **options)(handler)
+    for _ in range(2):
+        with pytest.raises(MessageTypeError, match=rf"'k'.*\"cuda:0\".*{reason}.*align=True\) would be right"):
+            await runtime.launch("k", declared, device="cuda:0")
+    assert "k" not in runtime.kernels
+    assert device.grids == []
+    assert (await runtime.launch("k", declared, device="cpu")).device == "cpu"
+
+
+async def test_auto_keeps_what_is_not_aligned_on_the_cpu(runtime, device, monkeypatch, caplog):
+    monkeypatch.setattr(choosing, "cuda_facts", lambda: facts(GPU))
+    caplog.set_level(logging.INFO, "ringkernel")
+    assert (await runtime.launch("k", ring_kernel("k", input_type=Packed)(lambda msg: None))).device == "cpu"
+    assert any("'price' lies at byte 1" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        [("a", "i4"), ("b", "i4"), ("c", "f8")],  # as it happens
+        [("flag", "?"), ("part", INNER), ("many", "i1", (3,)), ("x", "c16")],  # aligned by the message type
+    ],
+)
+async def test_records_that_are_aligned_need_not_say_so(runtime, device, dtype):
+    function = ring_kernel("k", input_type=np.dtype(dtype))(lambda msg: None)
+    assert (await runtime.launch("k", function, device="cuda")).device == "cuda:0"
 
 
 @pytest.mark.parametrize("size", [0, 31, 48, 2048, "128", True])

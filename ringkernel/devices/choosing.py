@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ringkernel.errors import ConfigurationError, DeviceUnavailableError
+from ringkernel.errors import ConfigurationError, DeviceUnavailableError, MessageTypeError
+from ringkernel.messages import misaligned_field
 
 from .cuda_probe import cuda_facts
 
@@ -22,7 +23,8 @@ _opened: dict[str, GridDevice] = {}
 def choose(declaration: Declaration, default: str) -> str:
     """The name of the kernel's device: "cpu" or "cuda:N". `default`, the runtime's, is for kernels that say "auto".
 
-    Raises `DeviceUnavailableError`, and `ConfigurationError` for a kernel that the device cannot run.
+    Raises `DeviceUnavailableError`, and for a kernel that the device cannot run `ConfigurationError` or
+    `MessageTypeError`.
     """
     kernel_id, asked = declaration.kernel_id, declaration.device
     if declaration.is_coroutine:
@@ -54,6 +56,8 @@ def automatic(declaration: Declaration | None) -> tuple[str, str]:
     """What "auto" means for a kernel, or without one in general; and why."""
     if declaration is not None and declaration.batch:
         return "cpu", "its handler takes batches"
+    if declaration is not None and (misaligned := _misaligned(declaration)) is not None:
+        return "cpu", misaligned
     if declaration is not None and declaration.state is not None:
         return "cpu", "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
     facts = cuda_facts()
@@ -66,13 +70,34 @@ def automatic(declaration: Declaration | None) -> tuple[str, str]:
 
 
 def check_fits(declaration: Declaration, device: str) -> None:
-    """Raises `ConfigurationError` for a handler that a grid cannot run."""
+    """Raises `ConfigurationError` for a handler that a grid cannot run, `MessageTypeError` for records that it cannot
+    read."""
     if declaration.batch:
         raise ConfigurationError(
             f'kernel {declaration.kernel_id!r}: batch=True does not go with device="{device}": there the threads of a '
             f"block take one message each. Write the handler for one message, f(msg, out), returning False to drop "
             f"it, without batch=True; a handler that has to see neighbours keeps them in its state"
         )
+    misaligned = _misaligned(declaration)
+    if misaligned is not None:
+        raise MessageTypeError(
+            f'kernel {declaration.kernel_id!r} cannot run with device="{device}", where fields have to be aligned: '
+            f"{misaligned}; np.dtype(..., align=True) would be right"
+        )
+
+
+def _misaligned(declaration: Declaration) -> str | None:
+    """What of a kernel's records is not aligned, if anything."""
+    dtypes = {
+        "input_type": None if declaration.input_type is None else declaration.input_type.dtype,
+        "output_type": None if declaration.output_type is None else declaration.output_type.dtype,
+        "state": None if declaration.state is None else declaration.state.dtype,
+    }
+    for what, dtype in dtypes.items():
+        problem = None if dtype is None else misaligned_field(dtype)
+        if problem is not None:
+            return f"in its {what}, {problem}"
+    return None
 
 
 def open_device(name: str) -> GridDevice:

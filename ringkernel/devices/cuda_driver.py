@@ -144,13 +144,14 @@ class CudaCopies:
         checked(copy(target, source, nbytes, self._stream.handle), what)
         self._stream.record(self._event)
         deadline = time.monotonic() + COPY_TIMEOUT_S
+        while not self._is_done(what):
+            if time.monotonic() > deadline:
+                self._problem = f"an earlier copy has not ended within {COPY_TIMEOUT_S:g} s"  # and may write there yet
+                raise DeviceUnavailableError(f"{what} did not end within {COPY_TIMEOUT_S:g} s")
+
+    def _is_done(self, what: str) -> bool:
         try:
-            while not self._event.is_done:
-                if time.monotonic() > deadline:
-                    self._problem = f"an earlier copy has not ended within {COPY_TIMEOUT_S:g} s"  # and may still
-                    raise DeviceUnavailableError(f"{what} did not end within {COPY_TIMEOUT_S:g} s")
-        except DeviceUnavailableError:
-            raise
+            return bool(self._event.is_done)
         except Exception as error:  # whatever the driver says is the reason
             raise DeviceUnavailableError(f"{what}: the driver says {error}") from error
 
@@ -163,15 +164,15 @@ class CudaMemory:
         self.address = int(checked(driver.cuMemAlloc(nbytes), f"{device.name}: allocating {nbytes} bytes"))
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """See `grid_device.py`."""
+        """See `ring/place.py`."""
         return self._device.copies().read(self.address + offset, nbytes)
 
     def write(self, offset: int, source: Bytes) -> None:
-        """See `grid_device.py`."""
+        """See `ring/place.py`."""
         self._device.copies().write(self.address + offset, source)
 
     def release(self) -> None:
-        """See `grid_device.py`."""
+        """See `ring/place.py`."""
         self._device.later(lambda: checked(driver.cuMemFree(self.address), f"{self._device.name}: freeing"))
 
 

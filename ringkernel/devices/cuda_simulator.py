@@ -180,17 +180,17 @@ class SimulatedMemory:
         self.address = region.address
 
     def read(self, offset: int, nbytes: int) -> Any:
-        """See `grid_device.py`."""
+        """See `ring/place.py`."""
         assert self._region is not None
         return self._region.bytes[offset : offset + nbytes].copy()
 
     def write(self, offset: int, source: Any) -> None:
-        """See `grid_device.py`."""
+        """See `ring/place.py`."""
         assert self._region is not None
         self._region.bytes[offset : offset + len(source)] = source
 
     def release(self) -> None:
-        """See `grid_device.py`."""
+        """See `ring/place.py`."""
         self._region = None
 
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ringkernel.declaration import Declaration
+    from ringkernel.ring.place import Memory
     from ringkernel.ring.span_types import Span
 
-    from .grid_device import Code, GridDevice, Memory
+    from .grid_device import Code, GridDevice
     from .grid_pool import GridSeat
     from .host import Host
     from .queues import Edge

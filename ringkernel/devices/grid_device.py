@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringkernel.ring.place import Memory as Memory  # what a device allocates
-
 if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
     from ringkernel.ring.memory import Arena
+    from ringkernel.ring.place import Memory
     from ringkernel.ring.span_types import Span
 
 

@@ -20,10 +20,10 @@ from .desk_layout import (
     DESK_JOB,
     DESK_REST,
     DESK_SEAT,
+    FETCH_UNROLL,
     HEART,
     INPUT_HOME,
     INPUT_NBYTES,
-    FETCH_UNROLL,
     INPUT_RING,
     JOB,
     MARK,
@@ -304,8 +304,8 @@ def put_near(there: int, cursor: int) -> None:
 
 
 def post_home(desk: int) -> None:
-    """Publish at home: outputs, counts, and the input cursors last, also where they are mirrors of near ones. So whoever
-    sees there that a message is done finds what came of it."""
+    """Publish at home: outputs, counts, and the input cursors last, also where they are mirrors of near ones, so that
+    whoever sees there that a message is done finds what came of it."""
     block, home = desk + DESK_BLOCK, peek(desk + DESK.home)
     version = peek(block + BLOCK.ledger_version)
     store(home + BLOCK.ledger_version, version - 1)

@@ -160,6 +160,7 @@ class RingKernelRuntime:
             KernelStateError: one of that id has ended and was not removed, or the runtime is closed.
             KernelCompileError: the handler cannot be compiled.
             DeviceUnavailableError: the device is not there; the message says what is missing.
+            ConfigurationError, MessageTypeError: the device cannot run such a handler, or read such records.
 
         Cancelled or failed, it has launched nothing.
         """

@@ -375,7 +375,7 @@ def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def misaligned_field(dtype: np.dtype[Any]) -> str | None:
-    """Which field of an array of records does not lie at a multiple of its alignment, as words for an error, or None."""
+    """Which field of an array of records does not lie where its size wants it, as words for an error, or None."""
     leaves = list(_leaves(dtype, "", 0))
     for name, offset, size in leaves:
         if offset % size:

@@ -280,6 +280,16 @@ async def test_in_whatever_order_they_start_the_ring_is_near(runtime, device, or
     assert is_near(runtime, "b")
 
 
+async def test_rings_move_while_the_device_rests_anyway(runtime, device, monkeypatch):
+    await chain(runtime, *((name, double, "cuda") for name in "abcd"))
+    started = []
+    start_one = device.start
+    monkeypatch.setattr(device, "start", lambda *given: (started.append(given), start_one(*given))[1])
+    await activate(runtime, *"abcd")
+    assert len(started) == 4  # nobody had to stop for the next one
+    assert all(is_near(runtime, name) for name in "abc")
+
+
 async def test_a_chain_that_is_started_all_at_once(runtime, device):
     await chain(runtime, *((name, double, "cuda") for name in "abcd"))
     await within(asyncio.gather(*(runtime.activate(name) for name in "dbca")))
@@ -535,6 +545,24 @@ async def test_a_kernel_that_failed_on_what_is_lost(runtime, device):
     assert isinstance(runtime.kernels["b"].error, DeviceUnavailableError)
     counts = check_books(runtime, "b")
     assert (counts.processed, counts.failed, counts.unprocessed) == (1, 1, 0)
+
+
+async def test_a_ring_that_cannot_be_brought_home_stays(runtime, device):
+    await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
+    await activate(runtime, "a", "b")
+    await runtime.deactivate("a")
+    await runtime.launch("guest", add_one)
+    runtime.connect("a", "guest")
+    device.is_lost = True
+    with pytest.raises(DeviceUnavailableError, match="it is lost"):
+        await runtime.reactivate("a")
+    assert runtime.get_state("a") is KernelState.DEACTIVATED
+    assert is_near(runtime, "a")
+    device.is_lost = False
+    await runtime.reactivate("a")
+    await activate(runtime, "guest")
+    await runtime.send("a", 1)
+    assert (await numbers(runtime, "guest", 1), await numbers(runtime, "b", 1)) == ([2], [1])
 
 
 async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(runtime, device, monkeypatch):

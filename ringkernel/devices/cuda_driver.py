@@ -10,6 +10,7 @@ multiprocessor of its own.
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ class CudaGrid:
 
 class CudaCopies:
     """Copies to and from device memory, also while grids run: on a stream of their own, through a piece of pinned
-    memory, and with a deadline, since a copy that waits for a grid would wait for ever."""
+    memory, and with a deadline, since a copy that waits for a grid would wait for ever. From any thread, one by one."""
 
     def __init__(self, name: str, device: Any) -> None:
         self._name = name
@@ -120,22 +121,25 @@ class CudaCopies:
         self._bounce = self._arena.allocate(_BOUNCE_NBYTES)
         _pin(self._arena.grown[0], name)
         self._problem: str | None = None
+        self._lock = threading.Lock()
 
     def read(self, address: int, nbytes: int) -> Bytes:
         """A copy of device memory. Raises `DeviceUnavailableError`."""
         result = np.empty(nbytes, np.uint8)
         for start in range(0, nbytes, _BOUNCE_NBYTES):
             size = min(_BOUNCE_NBYTES, nbytes - start)
-            self._run(driver.cuMemcpyDtoHAsync, self._bounce.address, address + start, size)
-            result[start : start + size] = self._bounce.bytes[:size]
+            with self._lock:
+                self._run(driver.cuMemcpyDtoHAsync, self._bounce.address, address + start, size)
+                result[start : start + size] = self._bounce.bytes[:size]
         return result
 
     def write(self, address: int, source: Bytes) -> None:
         """Copy to device memory. Raises `DeviceUnavailableError`."""
         for start in range(0, len(source), _BOUNCE_NBYTES):
             size = min(_BOUNCE_NBYTES, len(source) - start)
-            self._bounce.bytes[:size] = source[start : start + size]
-            self._run(driver.cuMemcpyHtoDAsync, address + start, self._bounce.address, size)
+            with self._lock:
+                self._bounce.bytes[:size] = source[start : start + size]
+                self._run(driver.cuMemcpyHtoDAsync, address + start, self._bounce.address, size)
 
     def _run(self, copy: Callable[..., Any], target: int, source: int, nbytes: int) -> None:
         what = f"{self._name}: copying {nbytes} bytes"

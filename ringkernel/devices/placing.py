@@ -1,8 +1,8 @@
 """Which memory a ring lies in: the one place where that is decided.
 
 A ring that only grids of one device use lies in that device's memory, see `ring/place.py`; every other one at home,
-in the host's, which all devices reach. That is settled before the producer starts. Until then nothing new is
-published, so who has come since, and reads at home, finds nothing to take.
+in the host's, which all devices reach. That is settled before the producer starts, while the device's kernels rest.
+Until then nothing new is published, so who has come since, and reads at home, finds nothing to take.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ def is_settled(ring: Any) -> bool:
     return ring.place.device is device and set(readers) <= set(ring.place.edges)
 
 
-def settle(ring: TypedRing) -> None:
-    """Put a ring where it should lie. No grid of the device runs. Raises `DeviceUnavailableError`: then the ring is
-    where it was, or at home."""
+def settle(ring: Any) -> None:
+    """Put a kernel's output where it should lie. No grid of the device runs.
+
+    Raises `DeviceUnavailableError`, and then the ring is where it was, or at home.
+    """
     if is_settled(ring):
         return
     ring.bring_home()

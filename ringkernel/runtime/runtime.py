@@ -263,11 +263,14 @@ class RingKernelRuntime:
         return device is None or device.reaches(self._bind().party.arena)
 
     async def _prepare(self, kernel: RingKernel) -> None:
-        """Have a kernel's device reach the memory that it needs, and its output lie where it should."""
+        """Have a kernel's device reach the memory that it needs, and its output lie where it should: with all others
+        of the device, since they rest meanwhile."""
         await self._reach([kernel])
         if not placing.is_settled(kernel.engine.output):
             async with self._at_rest(kernel.device):
-                placing.settle(kernel.engine.output)  # type: ignore[arg-type]
+                for one in self._kernels.values():
+                    if one.device == kernel.device and not one.engine.has_ended:
+                        placing.settle(one.engine.output)
 
     def _is_prepared(self, kernel: RingKernel) -> bool:
         return self._is_reached(kernel) and placing.is_settled(kernel.engine.output)

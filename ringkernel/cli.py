@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from ringkernel._version import __version__
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one need not wait for whoever compiles
         return 130
     except BrokenPipeError:
         return nobody_reads()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -96,11 +97,16 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
     missing = [name for name in ("numba-cuda", "nvidia-nvvm") if name not in facts.packages]
     if missing:
         raise DeviceUnavailableError(f"{', '.join(missing)} not installed: {cuda_probe.INSTALL}")
+    if facts.simulator:
+        raise DeviceUnavailableError("NUMBA_ENABLE_CUDASIM puts a simulator in the compiler's place; unset it")
+    if cc < cuda_probe.MINIMUM_CC:
+        least = cuda_probe.MINIMUM_CC
+        raise ConfigurationError(f"compute capability {_dotted(cc)} is below {_dotted(least)}, which kernels need")
     choosing.check_fits(declaration, "cuda")
     from ringkernel.devices.grid_loop import run_grid
     from ringkernel.ring.cuda import compile_grid
 
-    return compile_grid(
+    code = compile_grid(
         run_grid,
         declaration.func,
         compiling.spec_of(declaration),
@@ -108,6 +114,15 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
         spread=declaration.state is None,
         cc=cc,
     )
+    made_for = re.search(r"^\.target sm_(\d+)(\d)", code.ptx, re.MULTILINE)
+    if made_for is None or (int(made_for[1]), int(made_for[2])) != cc:  # the compiler takes the nearest, without a word
+        nearest = "" if made_for is None else f"; the nearest that it knows is {made_for[1]}.{made_for[2]}"
+        raise ConfigurationError(f"the installed compiler does not know compute capability {_dotted(cc)}{nearest}")
+    return code
+
+
+def _dotted(cc: tuple[int, int]) -> str:
+    return f"{cc[0]}.{cc[1]}"
 
 
 def _disassemble(code: GridCode) -> str:

@@ -174,19 +174,33 @@ def test_what_is_no_terminal_gets_no_colours() -> None:
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 
+ENDLESS = """
+import atexit, sys
+@atexit.register
+def end():
+    print("ending", flush=True)
+    sys.stdin.read()
+print("here", flush=True)
+while True: pass
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
-def test_an_interrupt_ends_a_module_that_does_not(tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text("print('here', flush=True)\nwhile True: pass\n")
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+def test_interrupts_end_it_without_a_word(twice: bool, tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
     command = [sys.executable, "-P", "-m", "ringkernel.cli", "inspect", "endless.py:k"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "here\n"
         asked = time.monotonic()
         process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ending\n"
+        if twice:  # for those who do not want to wait for what is done at the end
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
         _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (-signal.SIGINT if twice else 130, "")
     assert time.monotonic() - asked < 5
 
 

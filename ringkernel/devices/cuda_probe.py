@@ -17,7 +17,7 @@ INSTALL = 'pip install "numba-ringkernel[cuda]"'
 PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvrtc", "nvidia-nvjitlink")
 _NEEDED = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink")
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_MINIMUM_CC = (8, 0)
+MINIMUM_CC = (8, 0)
 _MINIMUM_DRIVER = 13000
 _NOT_INITIALIZED = 3
 _SETTINGS = {"CUDA_MODULE_LOADING": "EAGER", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
@@ -154,8 +154,8 @@ def _ask_about(library: Any, index: int) -> GpuFacts:
         found[name] = value.value
     cc = (found["major"], found["minor"])
     problem = None
-    if cc < _MINIMUM_CC:
-        problem = f"compute capability {cc[0]}.{cc[1]} is below {_MINIMUM_CC[0]}.{_MINIMUM_CC[1]}"
+    if cc < MINIMUM_CC:
+        problem = f"compute capability {cc[0]}.{cc[1]} is below {MINIMUM_CC[0]}.{MINIMUM_CC[1]}"
     elif found["watchdog"]:
         problem = "it drives a display, and its watchdog would end a kernel that keeps running"
     elif not found["host_pointers"]:

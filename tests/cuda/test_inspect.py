@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from ringkernel import cli
+from ringkernel.devices import cuda_probe
 
 SOURCE = """
 import ringkernel as rk
@@ -49,3 +51,26 @@ def test_what_a_kernel_becomes(module, capsys, target, wanted):
 def test_what_cannot_be_shown(module, capsys, kernel, reason):
     assert cli.main(["inspect", kernel.format(module), "--target", "ptx"]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cc", "reason"),
+    [
+        ("1.0", "compute capability 1.0 is below 8.0, which kernels need"),
+        ("7.5", "compute capability 7.5 is below 8.0"),
+        ("8.4", "does not know compute capability 8.4; the nearest that it knows is 8.0"),
+        ("99.9", "does not know compute capability 99.9; the nearest that it knows is 12.1"),
+    ],
+)
+def test_a_gpu_that_the_compiler_does_not_know_is_not_another(module, capsys, cc, reason):
+    assert cli.main(["inspect", f"{module}:double", "--target", "ptx", "--cc", cc]) == 2
+    shown = capsys.readouterr()
+    assert reason in shown.err
+    assert shown.out == ""
+
+
+def test_the_simulator_compiles_nothing(module, capsys, monkeypatch):
+    facts = cuda_probe.cuda_facts()
+    monkeypatch.setattr(cuda_probe, "cuda_facts", lambda: replace(facts, simulator=True))
+    assert cli.main(["inspect", f"{module}:double", "--target", "ptx"]) == 2
+    assert "NUMBA_ENABLE_CUDASIM" in capsys.readouterr().err

@@ -505,6 +505,11 @@ class OwnError(Exception):
     pass
 
 
+class PickyError(Exception):
+    def __init__(self, number):
+        super().__init__(number + 1)
+
+
 @ring_kernel(kernel_id="ft_fails", input_type=int, output_type=int)
 def fail_at_57(msg, out):
     if msg.value == 57:
@@ -718,6 +723,41 @@ async def test_a_failure_that_python_does_not_reproduce_says_so(runtime, monkeyp
     assert error.args == ("only when compiled",)
     assert "did not fail" in shown(error)
     assert "failed on message 5" in shown(error)
+
+
+@ring_kernel(kernel_id="ft_computed", input_type=int, output_type=int)
+def frozen_computed(msg, out):
+    if msg.value == LIMIT:
+        raise OwnError("value", msg.value)
+    out.value = msg.value
+
+
+@ring_kernel(kernel_id="ft_picky", input_type=int, output_type=int)
+def frozen_picky(msg, out):
+    if msg.value == LIMIT:
+        raise PickyError(msg.value)
+    out.value = msg.value
+
+
+@pytest.mark.parametrize(
+    ("func", "kind", "arguments"),
+    [
+        (frozen_computed, OwnError, ("value", "(computed)")),
+        (frozen_picky, RuntimeError, ("PickyError('(computed)',)",)),
+    ],
+    ids=["computed", "picky"],
+)
+async def test_an_exception_whose_arguments_only_the_compiled_code_knows_ends_the_kernel(
+    runtime, monkeypatch, func, kind, arguments
+):
+    """The kernel ends with what is known, also where the exception's class cannot be called with it."""
+    await runtime.launch("k", func)
+    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 10**9)
+    await runtime.send_batch("k", np.arange(10))
+    await runtime.activate("k")
+    await within(runtime.wait("k"))
+    error = runtime.kernels["k"].error
+    assert (type(error), error.args) == (kind, arguments)
 
 
 async def test_a_run_again_that_never_ends_has_a_deadline(runtime, monkeypatch):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .compiled import CompiledEngine
 
 REPLAY_TIMEOUT_S = 0.5
+COMPUTED = "(computed)"
+"""Shown for an argument of an exception that only the compiled code has known."""
 
 
 class HandlerError(RingKernelError):
@@ -55,11 +57,19 @@ async def failure_of(engine: CompiledEngine) -> BaseException:
     elif kind is IndexError and not arguments:
         error = IndexError("index is out of bounds")
     else:
-        error = kind(*arguments)
+        error = _made(kind, arguments)
     error.add_note(where)
     if not isinstance(replayed, BaseException):
         error.add_note(f"no Python traceback: the undecorated function, run again on a copy, {replayed}")
     return error
+
+
+def _made(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    """An exception of this class, or one that names it if its constructor fails on what is known of the arguments."""
+    try:
+        return kind(*arguments)
+    except Exception:  # noqa: BLE001 (the user's class)
+        return RuntimeError(f"{kind.__name__}{arguments!r}")
 
 
 def described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
@@ -74,10 +84,15 @@ def described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]
         kind, arguments = described[0], described[1]
     except Exception:  # noqa: BLE001 (numba's format is not ours; the class is a nicety)
         return RuntimeError, ()
-    fixed = tuple(arguments) if isinstance(arguments, tuple | list) else ()
+    fixed = tuple(map(_known, arguments)) if isinstance(arguments, tuple | list) else ()
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         return RuntimeError, ()
     return kind, fixed
+
+
+def _known(argument: Any) -> Any:
+    """An argument of an exception; numba has an object of LLVM's in the place of one that the handler has computed."""
+    return COMPUTED if type(argument).__module__.partition(".")[0] == "llvmlite" else argument
 
 
 async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from ringkernel.declaration import Declaration, check_device, declared, find_declaration
-from ringkernel.devices import choosing, compiling, placing
-from ringkernel.devices.coroutine import CoroutineEngine
+from ringkernel.declaration import check_device, declared, find_declaration
+from ringkernel.devices import choosing
 from ringkernel.devices.host import Host
 from ringkernel.devices.pacing import Pacer, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
-    DeviceUnavailableError,
     KernelExistsError,
     KernelNotFoundError,
     KernelStateError,
@@ -28,18 +24,16 @@ from ringkernel.errors import (
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.ring.waiting import NOTHING
 
-from . import mapping, wiring
+from . import contents, launching, mapping, resting, wiring
 from .home import Home
-from .kernel import RingKernel
-from .message_queue import KernelQueue, as_batch
+from .message_queue import as_batch
 from .statistics import KernelStatistics, statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from ringkernel.devices.engine import Engine
-    from ringkernel.devices.grid_device import GridDevice
-    from ringkernel.ring.span_types import Span
+    from .kernel import RingKernel
+
 
 logger = logging.getLogger("ringkernel")
 
@@ -174,7 +168,7 @@ class RingKernelRuntime:
         chosen = choosing.choose(declaration, self._device)
         self._launching.add(kernel_id)
         try:
-            kernel = await self._new_kernel(declaration, host, chosen)
+            kernel = await launching.new_kernel(declaration, chosen, host, self._home, self._kernels)
         finally:
             self._launching.discard(kernel_id)
         if self._closed:
@@ -194,87 +188,6 @@ class RingKernelRuntime:
                 f"kernel {kernel_id!r} has TERMINATED and cannot be restarted; remove() it to launch the id anew"
             )
 
-    async def _new_kernel(self, declaration: Declaration, host: Host, device: str) -> RingKernel:
-        compiled = not declaration.is_coroutine
-        if compiled or declaration.input_type is not None or declaration.output_type is not None:
-            await host.prepare(workers=compiled)
-        engine: Engine
-        if compiled:
-            span = await compiling.compiled_span(declaration)
-            if device == "cpu":
-                from ringkernel.devices.compiled import CompiledEngine
-
-                engine = CompiledEngine(declaration, span, host)
-            else:
-                engine = await self._new_grid(declaration, span, host, device)
-        else:
-            engine = CoroutineEngine(declaration, host)
-        kernel = RingKernel(
-            kernel_id=declaration.kernel_id,
-            func=declaration.func,
-            input_queue=KernelQueue(engine, self._home, output=False),
-            output_queue=KernelQueue(engine, self._home, output=True),
-            device=engine.device,
-            engine=engine,
-        )
-        engine.on_end = kernel.end
-        engine.outlet.refuse = kernel.refusal
-        return kernel
-
-    async def _new_grid(self, declaration: Declaration, span: Span, host: Host, name: str) -> Engine:
-        """A kernel on a device where nothing may be loaded or allocated while a grid runs: those that do stop for a
-        moment, between two spans."""
-        from ringkernel.devices.grid import GridEngine
-
-        device = choosing.open_device(name)
-        await host.prepare_grids()
-        compiled = await compiling.compiled_grid(device, declaration, span)
-        engine: Engine | None = None
-        try:
-            async with self._at_rest(name):
-                engine = GridEngine(declaration, span, host, device, device.load(compiled))
-                device.adopt(host.party.arena)
-        except BaseException:
-            if engine is not None:
-                engine.release()
-            raise
-        return engine
-
-    @asynccontextmanager
-    async def _at_rest(self, device: str) -> AsyncIterator[None]:
-        """Hold the tokens of all kernels on a device. Whoever calls this holds no kernel's lock."""
-        async with AsyncExitStack() as stack:
-            for kernel in list(self._kernels.values()):
-                if kernel.device == device:
-                    await stack.enter_async_context(kernel.lock)
-                    if kernel.engine.is_running:
-                        await stack.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
-            yield
-
-    async def _reach(self, kernels: list[RingKernel]) -> None:
-        """Let the devices of kernels reach memory that the arena has grown by since."""
-        for kernel in kernels:
-            if not self._is_reached(kernel):
-                async with self._at_rest(kernel.device):
-                    kernel.engine.grid_device.adopt(self._bind().party.arena)  # type: ignore[attr-defined]
-
-    def _is_reached(self, kernel: RingKernel) -> bool:
-        device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
-        return device is None or device.reaches(self._bind().party.arena)
-
-    async def _prepare(self, kernel: RingKernel) -> None:
-        """Have a kernel's device reach the memory that it needs, and its output lie where it should: with all others
-        of the device, since they rest meanwhile."""
-        await self._reach([kernel])
-        if not placing.is_settled(kernel.engine.output):
-            async with self._at_rest(kernel.device):
-                for one in self._kernels.values():
-                    if one.device == kernel.device and not one.engine.has_ended:
-                        placing.settle(one.engine.output)
-
-    def _is_prepared(self, kernel: RingKernel) -> bool:
-        return self._is_reached(kernel) and placing.is_settled(kernel.engine.output)
-
     async def activate(self, kernel_id: str) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
 
@@ -292,13 +205,15 @@ class RingKernelRuntime:
     async def _start(self, kernel: RingKernel, command: Command) -> None:
         kernel.check(command)
         while not await self._started(kernel, command):
-            await self._prepare(kernel)  # without the kernel's lock: it takes those of others
+            await resting.prepare(
+                kernel, self._kernels, self._bind()
+            )  # without the kernel's lock: it takes those of others
 
     async def _started(self, kernel: RingKernel, command: Command) -> bool:
         """Start a kernel, unless there is something to prepare first: then False, and nothing was done."""
         async with kernel.lock:
             kernel.check(command)
-            if not self._is_prepared(kernel):
+            if not resting.is_prepared(kernel, self._bind()):
                 return False
             before = kernel.state
             try:
@@ -408,66 +323,21 @@ class RingKernelRuntime:
             raise KernelStateError(
                 f"kernel {kernel_id!r} is {kernel.state.name}; what it leaves unprocessed is known once it has ended"
             )
-        left = self._left_by(kernel.engine)
-        lost, reason = kernel.engine.unreadable()
-        if lost:
-            error = DeviceUnavailableError(
-                f"{lost} message(s) that kernel {kernel_id!r} had not taken cannot be read: {reason}; "
-                f"the error's `partial` has the other {len(left)}"
-            )
-            error.partial = left
-            raise error from reason
-        return left
-
-    @staticmethod
-    def _left_by(engine: Engine) -> Any:
-        leftovers, message_type = engine.leftovers(), engine.declaration.input_type
-        if message_type is None:
-            return [message for part in leftovers for message in part]
-        parts = [np.empty(0, message_type.dtype), *(np.asarray(part, message_type.dtype) for part in leftovers)]
-        return message_type.from_array(np.concatenate(parts))
+        return contents.leftovers_of(kernel)
 
     async def read_state(self, kernel_id: str) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
         A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state.
         """
-        kernel = self._kernel(kernel_id)
-        declaration = self._stateful(kernel)
-        async with kernel.lock:
-            copy = await kernel.engine.read_state()
-        return copy if declaration.state_type is None else declaration.state_type.from_record(copy)
+        return await contents.read_state(self._kernel(kernel_id))
 
     async def write_state(self, kernel_id: str, value: Any) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
 
         Raises `KernelStateError` in other states, `MessageTypeError` for a value that does not fit.
         """
-        kernel = self._kernel(kernel_id)
-        declaration = self._stateful(kernel)
-        state = declaration.state
-        assert state is not None
-        if declaration.state_type is not None:
-            new = declaration.state_type.as_array([value])
-        else:
-            new = np.asarray(value)
-            if new.shape != state.shape or not np.can_cast(new.dtype, state.dtype, "same_kind"):
-                raise MessageTypeError(
-                    f"the state of kernel {kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}, "
-                    f"got shape {new.shape} and dtype {new.dtype}"
-                )
-        async with kernel.lock:
-            if kernel.state not in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
-                raise KernelStateError(
-                    f"cannot write the state of kernel {kernel_id!r} while it is {kernel.state.name}; deactivate() it"
-                )
-            kernel.engine.write_state(new)
-
-    def _stateful(self, kernel: RingKernel) -> Declaration:
-        declaration = kernel.engine.declaration
-        if declaration.state is None:
-            raise MessageTypeError(f"kernel {kernel.kernel_id!r} was declared without a state")
-        return declaration
+        await contents.write_state(self._kernel(kernel_id), value)
 
     # --- messages --------------------------------------------------------------------------------------------
 
@@ -595,7 +465,11 @@ class RingKernelRuntime:
         mapping.check_array(messages)
         path = mapping.find_path(self._kernel(first_id), self._kernel(last_id))
         mapping.check_path(path)
-        return await mapping.map_over(path, messages, progress=progress, reach=lambda: self._reach(path))
+
+        async def reach() -> None:
+            await resting.reach(path, self._kernels, self._bind())
+
+        return await mapping.map_over(path, messages, progress=progress, reach=reach)
 
     def connect(self, source_id: str, target_id: str) -> None:
         """Make the source's output an input of the target: no Python in between.

@@ -295,8 +295,17 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert self.errors == []
 
 
+async def compile_all() -> None:
+    """What a first launch compiles may take longer than a step."""
+    declare_kernels()
+    async with RingKernelRuntime(workers=1) as runtime:
+        for kernel_id in ("objects", "records", "compiled"):
+            await runtime.launch(kernel_id)
+
+
 def test_the_lifecycle_follows_its_model(caplog):
     caplog.set_level(logging.CRITICAL, "ringkernel")  # kernels are poisoned on purpose
+    asyncio.run(compile_all())
     run_state_machine_as_test(
         LifecycleMachine,
         settings=settings(

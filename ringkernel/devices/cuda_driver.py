@@ -20,7 +20,7 @@ from cuda.core import Device, EventOptions, LaunchConfig, Linker, LinkerOptions,
 
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.ring.cuda import GridCode, compile_grid
-from ringkernel.ring.memory import Arena
+from ringkernel.ring.memory import CHUNK_BYTES, Arena
 
 from .compiling import spec_of
 from .cuda_probe import max_connections
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ringkernel.ring.span_types import Span
 
 COPY_TIMEOUT_S = 2.0
-_BOUNCE_NBYTES = 1 << 18
 _PINNED = driver.CU_MEMHOSTREGISTER_PORTABLE | driver.CU_MEMHOSTREGISTER_DEVICEMAP
 
 
@@ -118,7 +117,7 @@ class CudaCopies:
         self._stream = device.create_stream(options=StreamOptions(nonblocking=True))
         self._event = device.create_event(options=EventOptions(timing_enabled=False))
         self._arena = Arena()
-        self._bounce = self._arena.allocate(_BOUNCE_NBYTES)
+        self._bounce = self._arena.allocate(CHUNK_BYTES)
         _pin(self._arena.grown[0], name)
         self._problem: str | None = None
         self._lock = threading.Lock()
@@ -126,8 +125,8 @@ class CudaCopies:
     def read(self, address: int, nbytes: int) -> Bytes:
         """A copy of device memory. Raises `DeviceUnavailableError`."""
         result = np.empty(nbytes, np.uint8)
-        for start in range(0, nbytes, _BOUNCE_NBYTES):
-            size = min(_BOUNCE_NBYTES, nbytes - start)
+        for start in range(0, nbytes, CHUNK_BYTES):
+            size = min(CHUNK_BYTES, nbytes - start)
             with self._lock:
                 self._run(driver.cuMemcpyDtoHAsync, self._bounce.address, address + start, size)
                 result[start : start + size] = self._bounce.bytes[:size]
@@ -135,8 +134,8 @@ class CudaCopies:
 
     def write(self, address: int, source: Bytes) -> None:
         """Copy to device memory. Raises `DeviceUnavailableError`."""
-        for start in range(0, len(source), _BOUNCE_NBYTES):
-            size = min(_BOUNCE_NBYTES, len(source) - start)
+        for start in range(0, len(source), CHUNK_BYTES):
+            size = min(CHUNK_BYTES, len(source) - start)
             with self._lock:
                 self._bounce.bytes[:size] = source[start : start + size]
                 self._run(driver.cuMemcpyHtoDAsync, address + start, self._bounce.address, size)

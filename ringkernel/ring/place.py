@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .layout import LINE
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Bytes = npt.NDArray[np.uint8]
+    from .memory import Bytes
 
 
 class Memory(Protocol):

@@ -13,7 +13,7 @@ import pytest
 from ringkernel import DeviceUnavailableError
 from ringkernel.devices import cuda_driver
 from ringkernel.devices.cuda_driver import CudaDevice
-from ringkernel.ring.memory import Arena
+from ringkernel.ring.memory import CHUNK_BYTES, Arena
 
 
 class Driver:
@@ -207,17 +207,17 @@ def test_the_drivers_words_are_in_the_error(device):
 
 
 def test_a_copy_goes_in_pieces_over_a_stream_of_its_own(device):
-    memory = device.allocate(600_000, Arena())
+    memory = device.allocate(10_000_000, Arena())
     copies = device._copies
     copies._event.state = True
-    read = memory.read(256, 600_000)
+    read = memory.read(256, 10_000_000)
     pieces = notes("copy")
-    assert [nbytes for *_, nbytes, _ in pieces] == [262_144, 262_144, 75_712]
-    assert [source for _, source, _, _ in pieces] == [memory.address + 256 + 262_144 * i for i in range(3)]
+    assert [nbytes for *_, nbytes, _ in pieces] == [CHUNK_BYTES, CHUNK_BYTES, 10_000_000 - 2 * CHUNK_BYTES]
+    assert [source for _, source, _, _ in pieces] == [memory.address + 256 + CHUNK_BYTES * i for i in range(3)]
     assert {target for target, *_ in pieces} == {copies._bounce.address}
     assert {stream for *_, stream in pieces} == {copies._stream.handle}
     assert (read == (memory.address & 0xFF)).all()
-    source = np.arange(600_000).astype(np.uint8)
+    source = np.arange(10_000_000).astype(np.uint8)
     memory.write(0, source)
     assert cuda_driver.driver.moved == source.tobytes()
     code = device.load(compiled())

@@ -88,14 +88,15 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Raise now what would be raised after an hour of measuring."""
-    from .plots import check_format
+    from .cases import CASES
+    from .plots import check_picture
     from .runner import check_extra
 
     if arguments.json is not None:
         _check_writable(arguments.json)
     if arguments.plot is not None:
         check_extra(["matplotlib"])
-        check_format(arguments.plot)
+        check_picture(arguments.plot, CASES if arguments.saved is not None else arguments.case or CASES)
         _check_writable(arguments.plot)
 
 
@@ -135,6 +136,6 @@ def _plot(report: Report, path: str) -> None:
     try:
         save(report, path)
     except NothingToPlotError as error:
-        print(f"--plot: {error}", file=sys.stderr)
+        raise ReportError(f"--plot: {error}") from error
     except (LookupError, TypeError, ValueError) as error:  # `params` may hold anything
         raise ReportError(f"--plot: this report cannot be drawn: {error!r}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,10 @@ class NothingToPlotError(ValueError):
     """None of the cases that have a picture are in the report."""
 
 
-def check_format(path: str) -> None:
-    """Raises `ConfigurationError` for a name that promises something else than a PNG."""
+def check_picture(path: str, cases: Iterable[str]) -> None:
+    """Raises `ConfigurationError` for cases without a picture, and for a name that promises something else than PNG."""
+    if not PANELS.keys() & set(cases):
+        raise ConfigurationError(f"there is nothing to plot: only {', '.join(PANELS)} have pictures")
     if Path(path).suffix.lower() not in ("", ".png"):
         raise ConfigurationError(f"{path!r} is the name of something else; pictures are PNG, as in report.png")
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from ringkernel.cache import settings
 from ringkernel.errors import ConfigurationError, RingKernelError
 
 from . import machine
@@ -140,6 +141,7 @@ def run(options: Options, heard: Heard = lambda _case, _done, _total: None) -> R
     options = options.checked()
     check_extra()
     check_device(options.device)
+    settings.limit()  # raises what every launch would
     started, about, missing, results = time.perf_counter(), {}, {}, []
     facts, warnings = machine.describe(options.loop), machine.warnings()
     for name in options.cases:

@@ -43,7 +43,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def print_header(report: Report, console: Console) -> None:
     """Where the numbers come from."""
-    width = max(map(len, report.machine))
+    width = max(map(len, report.machine), default=0)
     for name, value in report.machine.items():
         console.print(f"[dim]{escape(f'{name:{width}}')}[/]  {escape(value)}", highlight=False)
     console.print()

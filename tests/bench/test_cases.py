@@ -100,8 +100,9 @@ def test_a_report_of_another_kind_is_refused_before_anything_runs(
         (["--json", "nowhere/new.json"], "No such file or directory: 'nowhere/new.json'"),
         (["--json", "."], "Is a directory: '.'"),
         (["--json", ""], "No such file or directory: ''"),
-        (["--plot", "nowhere/new.png"], "No such file or directory: 'nowhere/new.png'"),
-        (["--plot", "new.svg"], "'new.svg' is the name of something else; pictures are PNG"),
+        (["--case", "saxpy", "--plot", "nowhere/new.png"], "No such file or directory: 'nowhere/new.png'"),
+        (["--plot", "new.png"], "nothing to plot: only ring_one_way"),
+        (["--case", "saxpy", "--plot", "new.svg"], "'new.svg' is the name of something else; pictures are PNG"),
         (["--compare", "old.json"], "old.json: this is no report"),
         (["--compare", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--scale", "nan"], "a finite scale above 0"),
@@ -122,6 +123,20 @@ def test_what_cannot_be_done_is_said_before_anything_runs(
     assert reason in err
     assert err.startswith("ringkernel")
     assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+
+
+def test_wrong_settings_are_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RINGKERNEL_CACHE_SIZE", "much")
+    assert main(["bench", "--case", "map", *TINY]) == 2
+    assert "RINGKERNEL_CACHE_SIZE is 'much'; it must be" in capsys.readouterr().err
+
+
+def test_a_saved_report_without_pictures_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Report("", {}, {"cpu": "one"}, ()).save(tmp_path / "empty.json")
+    assert main(["bench", "--from", str(tmp_path / "empty.json"), "--plot", str(tmp_path / "new.png")]) == 2
+    assert "--plot: there is nothing to plot" in capsys.readouterr().err
 
 
 def test_the_json_is_there_although_nobody_reads_the_table(tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ def test_texts_are_no_markup() -> None:
     assert "figure [/]" in compared.getvalue()
 
 
+def test_a_report_of_nothing() -> None:
+    assert "0 cases" in printed(Report("", {}, {}, ()))
+
+
 def test_html_for_notebooks() -> None:
     bad = dataclasses.replace(row("<b>"), ours=Series("ringkernel", "M/s", (), "a < b"))
     html = report(*full_report().cases, case(bad, row(target=at_least(0.5)), name="map"))._repr_html_()

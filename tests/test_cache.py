@@ -544,6 +544,16 @@ def test_without_the_sources_of_the_package_there_is_no_key(monkeypatch: pytest.
     assert key_of("x")
 
 
+def test_sources_that_were_upgraded_under_a_process_make_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not what was imported, and what that compiles must not be kept as theirs."""
+    environment.sources.cache_clear()
+    monkeypatch.setattr(environment, "IMPORTED_AT_S", 0.0)
+    with pytest.raises(UnkeyableError, match=r"cache/__init__\.py has changed since ringkernel was imported"):
+        key_of("x")
+    monkeypatch.undo()
+    assert key_of("x")
+
+
 def test_the_version_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key_of("x")
     monkeypatch.setattr(environment, "__version__", "another")

@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from ringkernel._version import __version__
+from ringkernel._version import IMPORTED_AT_S, __version__
 
 FORMAT = 1
 """Of keys and programs: raise it when either changes in a way that the sources below do not show."""
@@ -43,6 +43,10 @@ _KNOWN = frozenset({"numba", "ringkernel", "abc", "builtins"})
 """Where what numba knows by itself comes from; `abc` is the module of classes that are made without one."""
 
 
+class SourcesUnknownError(Exception):
+    """Nothing says which version of this package is running."""
+
+
 def describe() -> str:
     """All of it as text, for a key. Imports numba."""
     parts = {
@@ -68,16 +72,27 @@ def versions() -> tuple[str, ...]:
 
 @functools.cache
 def sources() -> str:
-    """A hash of the modules of this package that are compiled, or that say how."""
+    """A hash of the modules of this package that are compiled, or that say how.
+
+    Raises `SourcesUnknownError` where it would not be the hash of what this process has imported.
+    """
     package, digest = Path(__file__).parent.parent, hashlib.sha256()
     for folder in _SOURCES:
         paths = sorted((package / folder).glob("*.py"))
         if not paths:
-            raise FileNotFoundError(f"the sources of ringkernel.{folder} are not in {package}, so a change is not seen")
+            raise SourcesUnknownError(f"the sources of ringkernel.{folder} are not in {package}")
         for path in paths:
+            if _changed_at_s(path) > IMPORTED_AT_S:  # an upgrade under a process that runs
+                raise SourcesUnknownError(f"{path} has changed since ringkernel was imported")
             content = path.read_bytes()
             digest.update(f"{folder}/{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def _changed_at_s(path: Path) -> float:
+    """When a file was written or put there: installers may give it an older time of modification."""
+    status = path.stat()
+    return status.st_mtime if sys.platform == "win32" else status.st_ctime
 
 
 @functools.cache

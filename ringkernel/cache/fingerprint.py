@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .environment import describe, is_numba_extended
+from .environment import SourcesUnknownError, describe, is_numba_extended
 
 LIBRARIES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator", "_operator", "random", "_random"})
 """Known by name, since their versions are in the key."""
@@ -55,7 +55,7 @@ def in_this_environment(*parts: Any) -> Fingerprint:
         raise UnkeyableError("numba was extended in this process, and what that changes cannot be seen")
     try:
         environment = describe()
-    except OSError as error:
+    except (SourcesUnknownError, OSError) as error:
         raise UnkeyableError(str(error)) from error
     return fingerprint_of(environment, *parts)
 

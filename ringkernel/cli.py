@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
@@ -36,9 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, in a C locale for one
+    name = "ringkernel"
     try:
         try:
             arguments = build_parser().parse_args(argv)
+            name += f" {arguments.command}"
             act: Callable[[argparse.Namespace], int] = arguments.act
             return act(arguments)
         finally:
@@ -57,8 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not is_for_the_user(error):
             raise
-        print(f"ringkernel: {error}", file=sys.stderr)
+        complain(f"{name}: {error}")
         return 2
+
+
+def complain(message: str) -> None:
+    """Say on stderr what is wrong, if there is one that takes it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(message, file=sys.stderr)
 
 
 def nobody_reads() -> int:
@@ -162,7 +172,7 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
         package = (missing.name or "").partition(".")[0]
         if package not in DEMO_PACKAGES:
             raise
-        print(f'The demo needs {package}: pip install "numba-ringkernel[demo]"', file=sys.stderr)
+        complain(f'The demo needs {package}: pip install "numba-ringkernel[demo]"')
         return 2
 
 
@@ -174,15 +184,10 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
-    """Print what a kernel is compiled to, or why it cannot be."""
-    from ringkernel.errors import RingKernelError
+    """Print what a kernel is compiled to."""
     from ringkernel.inspecting import inspect
 
-    try:
-        print(inspect(kernel, target, cc))
-    except RingKernelError as error:
-        print(f"ringkernel inspect: {error}", file=sys.stderr)
-        return 2
+    print(inspect(kernel, target, cc))
     return 0
 
 

@@ -112,7 +112,7 @@ def test_what_is_no_compute_capability(text: str, capsys: pytest.CaptureFixture[
 def test_what_the_package_refuses(arguments: list[str], variables: dict[str, str], reason: str) -> None:
     done = ringkernel(*arguments, env=variables)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"ringkernel: {reason}")
+    assert done.stderr.startswith(f"ringkernel {arguments[0]}: {reason}")
     assert "Traceback" not in done.stderr
 
 
@@ -146,7 +146,18 @@ def test_a_reader_that_has_gone_is_no_error(command: list[str]) -> None:
 def test_a_full_disk_is_said(command: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = ringkernel(*command, stdout=full, cwd=ROOT)
-    assert (done.returncode, done.stderr) == (2, "ringkernel: [Errno 28] No space left on device\n")
+    assert (done.returncode, done.stderr) == (2, f"ringkernel {command[0]}: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no such device")
+@pytest.mark.parametrize(
+    "command", [["nonsense"], ["inspect", "nothing:k"], ["bench", "--case", "nonsense"]], ids=" ".join
+)
+def test_a_complaint_that_nobody_takes_changes_no_exit_code(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert ringkernel(*command, stderr=full).returncode == 2
+    closed = ringkernel(*command, stderr=None, preexec_fn=lambda: os.close(2))
+    assert (closed.returncode, "cannot be" in closed.stdout) == (2, False)
 
 
 @pytest.mark.parametrize("command", [["info"], COMMANDS[-1]], ids=" ".join)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,24 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and show; 0 if every result held, 1 if not, 2 for a wrong call or something that is missing."""
+    """Measure and show; 0 if every result held, 1 if not. Raises for a wrong call or something that is missing."""
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        print("The benchmark needs rich: pip install 'numba-ringkernel[bench]'", file=sys.stderr)
-        return 2
-    from ringkernel.errors import RingKernelError
+        from ringkernel.errors import RingKernelError
 
-    from .model import ReportError
-
+        raise RingKernelError("the benchmark needs rich: pip install 'numba-ringkernel[bench]'") from None
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file or a pipe has no width, and the table is meant to be read
-    try:
-        return _run(arguments, console)
-    except (RingKernelError, ReportError) as error:
-        print(f"ringkernel bench: {error}", file=sys.stderr)
-        return 2
+    return _run(arguments, console)
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from ringkernel.errors import RingKernelError
+
 from .method import NOISY, Spread, moved, spread_of
 from .reading import UnreadableError, read
 
@@ -23,7 +25,7 @@ KIND = "ringkernel-bench"
 Verdict = Literal["met", "missed", "unknown", ""]
 
 
-class ReportError(ValueError):
+class ReportError(RingKernelError, ValueError):
     """A file is not a report that this version reads."""
 
 

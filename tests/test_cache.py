@@ -388,6 +388,25 @@ def handler(msg, out):
     assert key(built(mutual)) != key(built(mutual.replace("False", "True")))
 
 
+def test_what_lies_between_the_fields_of_records_is_not_in_the_key() -> None:
+    dtype = np.dtype(
+        [("n", "i4"), ("x", "f8"), ("inner", np.dtype([("a", "u1", 3), ("b", "i8")], align=True))], align=True
+    )
+    clean, dirty, other = (np.frombuffer(bytes([fill]) * dtype.itemsize, dtype).copy() for fill in (0, 255, 255))
+    for records, n in ((clean, 1), (dirty, 1), (other, 2)):
+        records[0] = (n, 2.0, ((1, 2, 3), 4))
+        records["n"] = n
+    handler = built("def handler(msg): return R[0].x")
+
+    def of(value: Any) -> str:
+        handler.__globals__["R"] = value
+        return key(handler)
+
+    assert clean.tobytes() != dirty.tobytes()
+    assert of(clean) == of(dirty) != of(other)
+    assert of(clean[0]) == of(dirty[0]) != of(other[0])
+
+
 def test_defaults_of_keywords_are_in_the_key() -> None:
     source = "def handler(msg, *, extra=1): return extra"
     assert key(built(source)) != key(built(source.replace("extra=1", "extra=2")))

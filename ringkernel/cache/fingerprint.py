@@ -183,7 +183,7 @@ class Fingerprint:
 
     def _scalar(self, value: np.generic) -> None:
         self.add(value.dtype)
-        self._put("scalar", value.tobytes())
+        self._content("scalar", value)
 
     def _array(self, value: np.ndarray[Any, Any]) -> None:
         if value.nbytes > MAX_ARRAY_BYTES:
@@ -192,7 +192,15 @@ class Fingerprint:
         flags = value.flags
         layout = (flags.c_contiguous, flags.f_contiguous, flags.aligned, flags.writeable)
         self._put("array", f"{value.shape} {value.strides} {layout}")
-        self._put("content", value.tobytes())
+        self._content("content", value)
+
+    def _content(self, tag: str, value: Any) -> None:
+        """The bytes of an array or a record, without those between the fields, which may be anything."""
+        if value.dtype.names is None:
+            self._put(tag, value.tobytes())
+        else:
+            for name in value.dtype.names:
+                self._content(tag, value[name])
 
     # --- enums, classes, what libraries offer ----------------------------------------------------------------
 

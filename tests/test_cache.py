@@ -779,6 +779,29 @@ def test_a_missing_symbol_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert not is_cached(find_span(built(), SPEC))
 
 
+HASHES = """
+import sys
+import numba.core.event as event
+from test_cache import SPEC, built, is_cached, run
+from ringkernel.ring.span_cache import find_span
+with event.install_recorder("numba:compile") as compiled:
+    span = find_span(built("def handler(msg, out): out.value = hash('a') ^ hash('some longer text')"), SPEC)
+print(is_cached(span), len(compiled.buffer) == 0, run(span, [1.0])[0] == [float(hash("a") ^ hash("some longer text"))])
+"""
+
+
+def test_hashes_are_those_of_the_process_that_asks(cache: Path) -> None:
+    """Python salts them anew in each process, and numba registers the salt only when it compiles."""
+    printed = []
+    for salt in ("1", "2"):
+        variables = {**os.environ, "PYTHONHASHSEED": salt, "PYTHONPATH": str(Path(__file__).parent)}
+        done = subprocess.run(
+            [sys.executable, "-c", HASHES], env=variables, capture_output=True, text=True, timeout=60, check=True
+        )
+        printed.append(done.stdout)
+    assert printed == ["False False True\n", "True True True\n"]
+
+
 def _needing_more(decode: Callable[[bytes], Any]) -> Callable[..., Any]:
     def needing_more(cls: Any, payload: bytes) -> Any:
         program = decode(payload)

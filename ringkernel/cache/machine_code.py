@@ -129,7 +129,9 @@ def load(program: Program) -> LoadedProgram | None:
 
     with global_compiler_lock:
         _register_symbols()
-        if not all(llvm.address_of_symbol(name) for name in program.needs):
+        if not _are_there(program.needs):
+            _register_rarer_symbols()
+        if not _are_there(program.needs):
             return None
         # an engine for each program: names are unique within the process that compiled it, and only there
         codegen = JITCPUCodegen("ringkernel")
@@ -138,6 +140,21 @@ def load(program: Program) -> LoadedProgram | None:
     loaded = LoadedProgram(program, codegen)
     _loaded.append(loaded)
     return loaded
+
+
+def _are_there(names: Iterable[str]) -> bool:
+    from llvmlite import binding as llvm
+
+    return all(llvm.address_of_symbol(name) for name in names)
+
+
+@functools.cache
+def _register_rarer_symbols() -> None:
+    """All that numba registers when it compiles, as for hashes. It takes as long as it does then, but not more."""
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 @functools.cache

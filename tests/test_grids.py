@@ -26,6 +26,7 @@ from ringkernel import (
 )
 from ringkernel.devices import choosing, cuda_probe, grid_pool
 from ringkernel.ring.desk_layout import HEART, desk_nbytes
+from ringkernel.ring.layout import LINE
 
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
 usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
@@ -184,6 +185,32 @@ async def test_memory_that_is_new_is_adopted_before_a_start(runtime, device):
     assert device.reaches(arena)
     await runtime.send("big", 3.0)
     assert await within(runtime.receive("k")) == 12.0
+
+
+def fill(arena: Any) -> list[Any]:
+    """Take what is left of an arena's last chunk, down to a line or two; it comes back with what this returns."""
+    kept = []
+    for size in (1 << 16, 1 << 10, LINE):
+        while arena._chunk.nbytes - arena._used > 2 * size:
+            kept.append(arena.allocate(size))
+    return kept
+
+
+async def test_a_grid_starts_on_memory_that_was_adopted(runtime, device):
+    await runtime.launch("k", double, device="cuda")
+    await runtime.launch("other", double, device="cuda")
+    host = runtime._host_or_none
+    filled = fill(host.party.arena)
+    await runtime.activate("k")  # the device looks at where its book lies
+    filled += fill(host.grids._books)
+    with pytest.raises(DeviceUnavailableError, match="start the kernel again"):
+        await runtime.activate("other")
+    assert runtime.get_state("other") is KernelState.LAUNCHED
+    await runtime.activate("other")
+    for name in ("k", "other"):
+        await runtime.send(name, 1.0)
+        assert await within(runtime.receive(name)) == 2.0
+    assert filled
 
 
 async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, device, monkeypatch, caplog):

@@ -136,6 +136,10 @@ class ThreadDevice:
             self._chunks.append(arena.chunks)
         self._reached[arena] = len(arena.grown)
 
+    def _is_reached(self, address: int) -> bool:
+        chunks = (chunk for arena, count in self._reached.items() for chunk in arena.grown[:count])
+        return any(0 <= address - int(chunk.ctypes.data) < chunk.nbytes for chunk in chunks)
+
     def forget(self, arena: Any) -> None:
         self._reached.pop(arena, None)
 
@@ -144,6 +148,7 @@ class ThreadDevice:
 
     def start(self, code: ThreadCode, book: int, desk_nbytes: int) -> ThreadGrid:
         assert desk_nbytes <= self.max_desk_nbytes
+        assert self._is_reached(book), "a grid would run on memory that was not adopted"
         grid = ThreadGrid(code.entry, book, (self._chunks, code))
         self.grids = [old for old in self.grids if not old.is_done()]
         self.grids.append(grid)

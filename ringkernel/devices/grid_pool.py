@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.errors import DeviceUnavailableError
 from ringkernel.ring.cpu import compile_watcher
 from ringkernel.ring.desk_layout import BOOK_DTYPE, HEART, HEART_DTYPE, desk_nbytes
 from ringkernel.ring.layout import BLOCK, EDGE, FREE, GONE, RING, SEAT
+from ringkernel.ring.memory import Arena
 from ringkernel.ring.watch import rest_watch, watch
 
 from .worker_loop import run_worker
@@ -48,15 +50,30 @@ class GridSeat(Seat):
 
 
 class GridPool(WorkerPool):
-    """Starts grids and watches them. All methods belong to the event loop's thread."""
+    """Starts grids and watches them. All methods belong to the event loop's thread.
+
+    Books lie in an arena of their own: each start takes one, at a moment when no device can be made to reach more.
+    """
 
     def __init__(self, party: LoopParty) -> None:
-        self._heart = party.arena.allocate(HEART_DTYPE.itemsize)
+        self._books = Arena()
+        self._arenas = (party.arena, self._books)
+        self._heart = self._books.allocate(HEART_DTYPE.itemsize)
         self._ending: list[GridSeat] = []
         self._running: list[GridSeat] = []
         self._devices: set[GridDevice] = set()
         self.is_closing = False
         super().__init__(party, 1)
+        self.keepalive.append(self._books.chunks)
+
+    def reaches(self, device: GridDevice) -> bool:
+        """Whether the device reaches all memory that its grids may touch."""
+        return all(device.reaches(arena) for arena in self._arenas)
+
+    def adopt(self, device: GridDevice) -> None:
+        """Let the device reach it. None of its grids runs."""
+        for arena in self._arenas:
+            device.adopt(arena)
 
     def loop(self) -> Any:
         return compiled_watcher()
@@ -70,9 +87,13 @@ class GridPool(WorkerPool):
     # --- starting and ending ---------------------------------------------------------------------------------
 
     def start(self, engine: GridEngine) -> GridSeat:
-        """Hand a kernel whose token the caller holds to a grid."""
+        """Hand a kernel whose token the caller holds to a grid. Raises `DeviceUnavailableError`."""
         self._forget_ended()
         book = self._write_book(engine)
+        if not engine.grid_device.reaches(self._books):
+            raise DeviceUnavailableError(
+                f"{engine.device} does not reach the memory for one more grid while others run; start the kernel again"
+            )
         worker = self._least_loaded()
         answers = self.api.read_word(engine.block + BLOCK.answers)
         grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
@@ -96,7 +117,7 @@ class GridPool(WorkerPool):
         edges, output = engine.connections
         desk_at = told_at + 8 * len(edges)
         desk_at += -desk_at % 128
-        book = self.party.arena.allocate(desk_at + self._desk_nbytes(engine))
+        book = self._books.allocate(desk_at + self._desk_nbytes(engine))
         record = book.view(BOOK_DTYPE)[0]
         record["block_address"] = engine.block
         record["desk_address"] = book.address + desk_at
@@ -170,7 +191,8 @@ class GridPool(WorkerPool):
         self.api.write_word(self._heart.address + HEART.leave, 1)
         super().stop(timeout)
         for device in self._devices:
-            device.forget(self.party.arena)
+            for arena in self._arenas:
+                device.forget(arena)
         self._devices.clear()
 
 

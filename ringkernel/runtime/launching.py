@@ -68,7 +68,7 @@ async def _new_grid(
     try:
         async with resting.at_rest(others, name):
             engine = GridEngine(declaration, span, host, device, device.load(compiled))
-            device.adopt(host.party.arena)
+            host.grids.adopt(device)
     except BaseException:
         if engine is not None:
             engine.release()

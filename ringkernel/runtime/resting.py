@@ -36,7 +36,7 @@ async def reach(path: Iterable[RingKernel], kernels: Mapping[str, RingKernel], h
     for kernel in path:
         if not _is_reached(kernel, host):
             async with at_rest(kernels, kernel.device):
-                kernel.engine.grid_device.adopt(host.party.arena)  # type: ignore[attr-defined]
+                host.grids.adopt(kernel.engine.grid_device)  # type: ignore[attr-defined]
 
 
 async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], host: Host) -> None:
@@ -57,4 +57,4 @@ def is_prepared(kernel: RingKernel, host: Host) -> bool:
 
 def _is_reached(kernel: RingKernel, host: Host) -> bool:
     device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
-    return device is None or device.reaches(host.party.arena)
+    return device is None or host.grids.reaches(device)

@@ -63,7 +63,7 @@ async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> a
 def live_state(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The state record that a running kernel works on, for handlers that wait for the test."""
     engine = runtime.kernels[kernel_id].engine
-    home = engine._state_view
+    home = engine.block.state
     memory = getattr(engine, "_memory", None)
     return (memory[0].region.view(home.dtype) if memory else home)[0]
 

@@ -233,7 +233,8 @@ async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await asyncio.sleep(0)
     deadline = time.monotonic() + 5
-    while kernel.engine._read(BLOCK.status) != STATUS_DEACTIVATED:  # the loop stands still, so it cannot see the answer
+    block = kernel.engine.block
+    while block.read(BLOCK.status) != STATUS_DEACTIVATED:  # the loop stands still, so it cannot see the answer
         assert time.monotonic() < deadline
     pausing.cancel()
     with pytest.raises(asyncio.CancelledError):

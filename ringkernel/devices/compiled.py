@@ -13,14 +13,11 @@ import numpy.typing as npt
 from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.ring.layout import (
     BLOCK,
-    BLOCK_DTYPE,
     COMMAND_DRAIN,
     COMMAND_NONE,
     COMMAND_PAUSE,
     COMMAND_RUN,
     COMMAND_STOP,
-    LAYOUT_VERSION,
-    MAGIC,
     NEVER,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
@@ -29,6 +26,7 @@ from ringkernel.ring.layout import (
 )
 from ringkernel.ring.typed import TypedEdge, TypedRing
 
+from .block import ControlBlock
 from .engine import GRACE_S, STALL_S, Engine, Ledger
 from .failure import described, failure_of
 from .queues import Edge, Inlet, Outlet
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ringkernel.declaration import Declaration
-    from ringkernel.ring.memory import Arena, Region, ResultPool
+    from ringkernel.ring.memory import Arena, ResultPool
     from ringkernel.ring.span_types import Span
 
     from .host import Host
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 ANSWER_TIMEOUT_S = 5.0
-_INPUT_TABLE = 8
-_I8 = np.dtype(np.int64)
 
 
 class CompiledEngine(Engine):
@@ -60,17 +56,13 @@ class CompiledEngine(Engine):
     __slots__ = (
         "_answer",
         "_api",
-        "_block",
         "_commanded",
         "_epoch",
         "_failing",
         "_host",
         "_party",
         "_reading",
-        "_state_view",
         "_status_bell",
-        "_table",
-        "_tables",
         "_terminating",
         "_watchers",
         "block",
@@ -99,7 +91,7 @@ class CompiledEngine(Engine):
         self.mapped_in = self.mapped_out = 0
         self._status_bell = self._party.bell(self._on_status, standing=True)
         self.door = self._party.new_door()
-        self._make_block()
+        self.block = ControlBlock(declaration, span.address, self._status_bell.address, self._party.arena, self._api)
         self._make_rings()
 
     @property
@@ -113,29 +105,6 @@ class CompiledEngine(Engine):
         return self._party.results
 
     # --- memory ----------------------------------------------------------------------------------------------
-
-    def _make_block(self) -> None:
-        state = self.declaration.state
-        table_at = BLOCK_DTYPE.itemsize
-        state_at = table_at + 8 * _INPUT_TABLE
-        state_at += -state_at % 128
-        state_nbytes = 0 if state is None else state.nbytes
-        self._block: Region = self._party.arena.allocate(state_at + state_nbytes)
-        self.block = self._block.address
-        self._tables: tuple[Region, ...] = ()
-        self._table = self._block.view(_I8, _INPUT_TABLE, table_at)
-        self._state_view: npt.NDArray[Any] | None = None
-        record = self._block.view(BLOCK_DTYPE)[0]
-        record["magic"], record["version"], record["size"] = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
-        record["inputs"] = table_at
-        record["state"], record["state_nbytes"] = state_at, state_nbytes
-        record["max_outputs"] = self.declaration.max_outputs
-        record["span_address"] = self.span.address
-        record["status_bell_address"] = self._status_bell.address
-        record["fault_index"] = -1
-        if state is not None:
-            self._state_view = self._block.view(state.dtype, state.size, state_at).reshape(state.shape)
-            self._state_view[...] = state
 
     def _make_rings(self) -> None:
         host, declaration = self._host, self.declaration
@@ -159,43 +128,33 @@ class CompiledEngine(Engine):
             self.output.set_door(self.door)
             self.output.engine = self
             self.inlet.attach(self.output.add_edge())
-            self._api.write_word(self.block + BLOCK.output, self.output.address - self.block)
+            self.block.write_to(self.output)
 
     def add_input(self, edge: Edge) -> None:
         assert isinstance(edge, TypedEdge)
         self.edges.append(edge)
         edge.engine = self
         edge.set_door(self.door)
-        self._write_inputs(self.edges)
+        self._read_from(self.edges)
 
-    def _write_inputs(self, edges: list[Edge]) -> None:
+    def _read_from(self, edges: list[Edge]) -> None:
         """Let the kernel read from these edges. The token is the host's."""
-        if len(edges) > len(self._table):
-            region = self._party.arena.allocate(16 * len(self._table))
-            self._tables += (region,)
-            self._table = region.view(_I8, 2 * len(self._table))
-            self._api.write_word(self.block + BLOCK.inputs, region.address - self.block)
         self._reading = cast("list[TypedEdge]", edges)
-        for i, edge in enumerate(self._reading):
-            self._table[i] = edge.address - self.block
-        self._api.write_word(self.block + BLOCK.n_inputs, len(edges))
+        self.block.read_from(self._reading)
 
     # --- the handshake ---------------------------------------------------------------------------------------
-
-    def _read(self, offset: int) -> int:
-        return self._api.read_word(self.block + offset)
 
     def _command(self, command: int) -> None:
         self._epoch += 1
         self._commanded = command
-        self._api.give_command(self.block, command, self._epoch, self.door)
+        self.block.command(command, self._epoch, self.door)
         self._host.woke()
 
     def _on_status(self) -> None:
         """The kernel's poller has answered, or given the token back."""
         if self.has_ended:
             return
-        status, echo = self._read(BLOCK.status), self._read(BLOCK.echo)
+        status, echo = self.block.read(BLOCK.status), self.block.read(BLOCK.echo)
         if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
             self._take_token()
             if status == STATUS_DEACTIVATED and self._commanded != COMMAND_PAUSE:
@@ -270,7 +229,7 @@ class CompiledEngine(Engine):
 
     def _sit_down(self) -> None:
         """Give the token to a worker."""
-        self.seat = self._host.pool.seat(self.block, self.span.address, self.door, self._neighbour())
+        self.seat = self._host.pool.seat(self.block.address, self.span.address, self.door, self._neighbour())
         self.worker = self.seat.worker
 
     def _neighbour(self) -> Worker | None:
@@ -369,14 +328,14 @@ class CompiledEngine(Engine):
             if await self._wait_over(min(STALL_S / 2, left)):
                 return
             progress = self._progress()
-            if progress != seen or not self._read(BLOCK.blocked):
+            if progress != seen or not self.block.read(BLOCK.blocked):
                 seen, since = progress, loop.time()
             elif loop.time() - since >= STALL_S:
                 return
 
     def _progress(self) -> tuple[int, int]:
         low = 0 if self.output is None else self._api.slowest_head(self.output.address)
-        return self._read(BLOCK.turns), low
+        return self.block.read(BLOCK.turns), low
 
     def _take_by_force(self, timeout: float) -> None:
         """The kernel has not answered. Unless it only waits for a worker that another one holds, its handler does
@@ -392,10 +351,8 @@ class CompiledEngine(Engine):
         if outcome is Eviction.FREE:
             self._finished(None)
             return
-        self.in_flight = self._read(BLOCK.in_flight)
-        self._block.quarantine()
-        for region in self._tables:
-            region.quarantine()
+        self.in_flight = self.block.read(BLOCK.in_flight)
+        self.block.quarantine()
         self._host.pool.keepalive.append((self.span, [edge.ring for edge in self.edges], self.output))
         message = (
             f"kernel {self.kernel_id!r} did not return from its handler within {timeout:g} s and was abandoned: its "
@@ -405,7 +362,7 @@ class CompiledEngine(Engine):
         self._finished(KernelStateError(message))
 
     def close_inputs(self) -> None:
-        stuck = self.block + self._read(BLOCK.fault_edge) if self.in_flight else 0
+        stuck = self.block.address + self.block.read(BLOCK.fault_edge) if self.in_flight else 0
         for edge in self.edges:
             assert isinstance(edge, TypedEdge)
             if edge.address == stuck:
@@ -429,11 +386,7 @@ class CompiledEngine(Engine):
 
     def snapshot(self) -> Any:
         """A consistent copy of the block's counters, as a record."""
-        copy = np.zeros(1, BLOCK_DTYPE)
-        while not self._api.copy_ledger(self.block, int(copy.ctypes.data)):
-            if self._read(BLOCK.ledger_version) & 1 and self.has_ended:
-                break
-        return copy[0]
+        return self.block.counters(lambda: self.has_ended)
 
     def _ns_of(self, ticks: int) -> int:
         return self._party.clock.ns_of(ticks)
@@ -462,11 +415,11 @@ class CompiledEngine(Engine):
     async def read_state(self) -> npt.NDArray[Any]:
         """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the
         token for a moment."""
-        view = self._state_view
+        view = self.block.state
         assert view is not None
         copy = np.empty_like(view)
         for _ in range(1_000):
-            if self._api.copy_state(self.block, int(copy.ctypes.data)):
+            if self.block.copy_state(copy):
                 return copy
         async with self.token():
             copy[...] = view
@@ -474,17 +427,17 @@ class CompiledEngine(Engine):
 
     def state_copy(self) -> npt.NDArray[Any]:
         """A copy of the state. The token is the host's."""
-        assert self._state_view is not None
-        return self._state_view.copy()
+        assert self.block.state is not None
+        return self.block.state.copy()
 
     def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
         """The messages that the handler failed on."""
-        return next(e for e in self._reading if e.address == self.block + edge_offset).take_failed(count)
+        return next(e for e in self._reading if e.address == self.block.address + edge_offset).take_failed(count)
 
     def write_state(self, value: npt.NDArray[Any]) -> None:
         """Replace the state. The token is the host's."""
-        assert self._state_view is not None
-        self._state_view[...] = value
+        assert self.block.state is not None
+        self.block.state[...] = value
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
         assert isinstance(edge, TypedEdge)
@@ -521,13 +474,13 @@ class CompiledEngine(Engine):
         if source is not None:
             edge = source.edges[0]
             edge.set_door(self.door)
-            self._write_inputs([edge])
+            self._read_from([edge])
         else:
-            self._write_inputs(self.edges)
+            self._read_from(self.edges)
         output = result or self.output
         if output is not None:
             output.set_door(self.door)
-            self._api.write_word(self.block + BLOCK.output, output.address - self.block)
+            self.block.write_to(output)
 
     def release(self) -> None:
         self.outlet.release()

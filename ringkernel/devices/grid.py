@@ -107,9 +107,9 @@ class GridEngine(CompiledEngine):
         A last word counts once the watcher has told it. Before that the grid may still be writing it, and what stands
         there may be the last word of the grid before.
         """
-        if self.seat is not None and self._read(BLOCK.status) in LAST_WORDS and not self._is_told(self.seat):
+        if self.seat is not None and self.block.read(BLOCK.status) in LAST_WORDS and not self._is_told(self.seat):
             return
-        if self.seat is not None and not self.has_ended and self._read(BLOCK.status) == STATUS_DESERTED:
+        if self.seat is not None and not self.has_ended and self.block.read(BLOCK.status) == STATUS_DESERTED:
             self._take_token()
             if not self._host.grids.is_closing:
                 logger.warning(
@@ -142,15 +142,15 @@ class GridEngine(CompiledEngine):
         self._give_up(
             KernelStateError(
                 f"kernel {self.kernel_id!r} on {self.device} did not acknowledge the stop within {timeout:g} s, so its "
-                f"handler has not returned; it was abandoned: {self._read(BLOCK.in_flight)} message(s) are in flight, "
-                f"its memory stays allocated"
+                f"handler has not returned; it was abandoned: {self.block.read(BLOCK.in_flight)} message(s) are in "
+                f"flight, its memory stays allocated"
             )
         )
 
     def take_answer(self, before: int) -> bool:
         """A grid is over that has begun when there were `before` answers: take what it said. False if it said
         nothing."""
-        if self._read(BLOCK.answers) == before or self._read(BLOCK.status) not in LAST_WORDS:
+        if self.block.read(BLOCK.answers) == before or self.block.read(BLOCK.status) not in LAST_WORDS:
             return False
         self._api.write_word(self.seat.book.address + BOOK.is_over, 1)  # type: ignore[union-attr]
         self._on_status()
@@ -168,11 +168,9 @@ class GridEngine(CompiledEngine):
         self.seat = None
         self._is_given_up = True
         self._host.grids.give_up(seat)
-        self.in_flight = self._read(BLOCK.in_flight)
+        self.in_flight = self.block.read(BLOCK.in_flight)
         self._last_words = super().snapshot(), super().emitted()
-        self._block.quarantine()
-        for region in self._tables:
-            region.quarantine()
+        self.block.quarantine()
         self._host.grids.keepalive.append((self.code, [edge.ring for edge in self.edges], self.output, self._memory))
         logger.warning("%s", error)
         self._finished(error)

@@ -95,7 +95,7 @@ class GridPool(WorkerPool):
                 f"{engine.device} does not reach the memory for one more grid while others run; start the kernel again"
             )
         worker = self._least_loaded()
-        answers = self.api.read_word(engine.block + BLOCK.answers)
+        answers = engine.block.read(BLOCK.answers)
         grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
         address = self._new_seat_address()
         plain = self._take_seat(address, worker, book.address, 0, engine.door)
@@ -119,7 +119,7 @@ class GridPool(WorkerPool):
         desk_at += -desk_at % 128
         book = self._books.allocate(desk_at + self._desk_nbytes(engine))
         record = book.view(BOOK_DTYPE)[0]
-        record["block_address"] = engine.block
+        record["block_address"] = engine.block.address
         record["desk_address"] = book.address + desk_at
         record["state_address"], record["staging_address"] = engine.state_address, engine.staging_address
         record["n_threads"] = engine.code.n_threads
@@ -128,8 +128,8 @@ class GridPool(WorkerPool):
         record["beat_timeout_ticks"] = int(BEAT_TIMEOUT_NS * device.ticks_per_ns)
         record["patience_ticks"] = int(device.patience_ns * device.ticks_per_ns)
         record["max_nap_ns"] = device.max_nap_ns
-        record["told_answers"] = read(engine.block + BLOCK.answers)
-        record["told_echo"] = read(engine.block + BLOCK.echo)
+        record["told_answers"] = engine.block.read(BLOCK.answers)
+        record["told_echo"] = engine.block.read(BLOCK.echo)
         if output is not None:
             record["told_tail"] = read(output.address + RING.tail)
         told = book.view(_I8, len(edges), told_at)

@@ -105,7 +105,7 @@ async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
     order = bench.notes
     assert order[:3] == ["near", near_tail, near_head]
     assert "near" not in order[3:]
-    counts = bench.engine.block + BLOCK.processed
+    counts = bench.engine.block.address + BLOCK.processed
     first = order.index(home_tail)
     assert order.index("release") < first  # the slots, before the mirror of the tail
     for late in home_heads:

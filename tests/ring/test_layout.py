@@ -179,7 +179,7 @@ def words(engine: Any) -> Iterator[tuple[str, int]]:
     api = engine._api
     rings = [edge.ring for edge in engine.edges] + [engine.output]
     edges = [*engine.edges, *engine.output.edges]
-    records = [("Block", engine.block)]
+    records = [("Block", engine.block.address)]
     records += [("Ring", ring.address) for ring in rings] + [("Edge", edge.address) for edge in edges]
     for name, address in records:
         dtype, _ = RECORDS[name]
@@ -188,7 +188,8 @@ def words(engine: Any) -> Iterator[tuple[str, int]]:
             for at in range(offset, offset + item.itemsize, 8):
                 yield f"{name}.{field}", api.read_word(address + at)
     for i in range(len(engine.edges)):
-        yield "inputs table", api.read_word(engine.block + api.read_word(engine.block + layout.BLOCK.inputs) + 8 * i)
+        table = engine.block.address + engine.block.read(layout.BLOCK.inputs)
+        yield "inputs table", api.read_word(table + 8 * i)
     for ring in rings:
         table = ring.address + api.read_word(ring.address + layout.RING.edges)
         for i in range(len(ring.edges)):
@@ -211,7 +212,7 @@ async def test_only_words_named_address_hold_addresses(runtime: RingKernelRuntim
         await runtime.send("layout", i)
         assert await runtime.receive("layout") == i + 1
     engine = kernel.engine
-    near = [engine.block, engine.span.address, id(engine)]
+    near = [engine.block.address, engine.span.address, id(engine)]
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
     assert "Block.span_address" in found  # the check does find addresses
@@ -232,7 +233,7 @@ async def test_a_failed_kernel_leaves_no_pointer_behind_either(runtime: RingKern
         await runtime.receive("fails", timeout=10)
     await eventually(lambda: kernel.error is not None)
     engine = kernel.engine
-    near = [engine.block, engine.span.address, id(engine)]
+    near = [engine.block.address, engine.span.address, id(engine)]
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
 

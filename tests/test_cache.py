@@ -26,7 +26,7 @@ from numba.extending import overload
 
 import ringkernel as rk
 from ringkernel import cli
-from ringkernel.cache import environment, programs, settings
+from ringkernel.cache import earlier, environment, programs, settings
 from ringkernel.cache.fingerprint import Fingerprint, UnkeyableError, key_of
 from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
 from ringkernel.devices import failure
@@ -751,6 +751,18 @@ def test_kernels_may_share_a_helper_that_reads_something(cache: Path) -> None:
     handler.__globals__["G"] = 8.0
     find_span(handler, SPEC)
     assert len(files(cache)) == 2
+
+
+def test_what_a_helper_reads_may_become_unknown_meanwhile(cache: Path) -> None:
+    source = "from numba import njit\nG = 7.0\n@njit\ndef helper(x): return x * G\n"
+    handler = built(source + "def handler(msg, out): out.value = helper(msg.value)")
+    find_span(handler, SPEC)
+    helper = handler.__globals__["helper"]
+    assert earlier.outdated([helper]) == []
+    handler.__globals__["G"] = object()
+    assert earlier.outdated([helper]) == ["helper"]
+    earlier.saw([helper])
+    assert earlier.outdated([helper]) == ["helper"]
 
 
 def test_a_helper_from_numbas_own_cache_is_not_kept_if_it_reads_something(cache: Path, tmp_path: Path) -> None:

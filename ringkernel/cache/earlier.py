@@ -8,11 +8,12 @@ compiled with other values than those in its key, and must not be kept under it.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import types
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from .fingerprint import fingerprint_of, instructions, is_library
+from .fingerprint import UnkeyableError, fingerprint_of, instructions, is_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,13 +28,17 @@ def outdated(dispatchers: Iterable[Any]) -> list[str]:
 
 
 def saw(dispatchers: Iterable[Any]) -> None:
-    """They were all compiled just now, or still hold what they read. Raises `UnkeyableError`."""
+    """They were all compiled just now, or still hold what they read."""
     for one in dispatchers:
-        _seen[one] = _describe(one)
+        with contextlib.suppress(UnkeyableError):  # what it reads has changed since
+            _seen[one] = _describe(one)
 
 
 def _is_seen(dispatcher: Any) -> bool:
-    return _seen.get(dispatcher) == _describe(dispatcher)
+    try:
+        return _seen.get(dispatcher) == _describe(dispatcher)
+    except UnkeyableError:
+        return False
 
 
 def _describe(dispatcher: Any) -> tuple[str, frozenset[Any]]:

@@ -11,7 +11,6 @@ from ringkernel.devices import watching
 from ringkernel.devices.watching import (
     GLANCE_NS,
     MAX_DOUBTS,
-    MOVE_NS,
     PAID,
     PAYS_BELOW_NS,
     WATCH_NS,
@@ -25,9 +24,15 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_ns = 0
-        self.party = SimpleNamespace(is_crowded=False, clock=SimpleNamespace(ticks_of=lambda ns: ns))
+        self.moves = False
+        clock = SimpleNamespace(ticks_of=lambda ns: ns)
+        self.party = SimpleNamespace(is_crowded=False, clock=clock, worker_moves=self.worker_moves)
         self.host: Any = SimpleNamespace(attention=Attention(), party=self.party)
         monkeypatch.setattr(watching, "monotonic_ns", lambda: self.now_ns)
+
+    def worker_moves(self) -> bool:
+        moves, self.moves = self.moves, False
+        return moves
 
     def edge(self) -> Any:
         return SimpleNamespace(head=0, patience=0)
@@ -44,18 +49,18 @@ def world(monkeypatch) -> World:
 
 
 @pytest.mark.parametrize(
-    ("slept_ns", "crowded", "patience"),
+    ("slept_ns", "crowded", "moves", "patience"),
     [
-        (PAYS_BELOW_NS - 1, False, WATCH_NS),
-        (PAYS_BELOW_NS, False, 0),
-        (PAYS_BELOW_NS, True, WATCH_NS),
-        (MOVE_NS - 1, True, WATCH_NS),
-        (MOVE_NS, True, 0),
+        (PAYS_BELOW_NS - 1, False, False, WATCH_NS),
+        (PAYS_BELOW_NS, False, False, 0),
+        (PAYS_BELOW_NS - 1, True, False, 0),
+        (100 * PAYS_BELOW_NS, True, True, WATCH_NS),
+        (100 * PAYS_BELOW_NS, False, True, WATCH_NS),
     ],
 )
-def test_who_has_slept_shortly_watches(world, slept_ns, crowded, patience):
+def test_who_was_woken_soon_or_by_a_worker_that_moves_watches(world, slept_ns, crowded, moves, patience):
     edge = world.edge()
-    world.party.is_crowded = crowded
+    world.party.is_crowded, world.moves = crowded, moves
     world.nap(Watch(world.host), edge, slept_ns)
     assert edge.patience == patience
 
@@ -97,6 +102,16 @@ def test_a_watch_in_vain_is_left_out_more_and_more_often(world):
     gaps = [len(gap) for gap in "".join("x" if w else "." for w in watched).split("x")[1:-1]]
     assert gaps[:7] == [1, 3, 7, 15, 31, 63, MAX_DOUBTS]
     assert max(gaps) == MAX_DOUBTS
+
+
+def test_a_worker_that_moves_is_awaited_whatever_the_doubts(world):
+    watch, edge = Watch(world.host), world.edge()
+    for _ in range(6):
+        world.nap(watch, edge)
+    assert not edge.patience
+    world.moves = True
+    world.nap(watch, edge)
+    assert edge.patience == WATCH_NS
 
 
 def test_a_watch_that_pays_ends_all_doubts(world):

@@ -220,6 +220,7 @@ def test_who_has_been_talking_moves(idle, cpus):
             break
     assert idle.worker["left_at"]
     assert idle.worker["stay"] == SHORTEST_STAY
+    assert idle.loop["worker_moves"]
     assert not idle.worker["crowded"]
     assert os.sched_getaffinity(0) == set(cpus)
 
@@ -238,6 +239,7 @@ def test_who_has_not_been_talking_parks(idle, cpus):
     idle.look()
     assert idle.worker["crowded"]
     assert not idle.worker["left_at"]
+    assert not idle.loop["worker_moves"]
 
 
 def test_who_has_nowhere_to_go_parks(idle, cpus):

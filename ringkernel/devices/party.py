@@ -140,6 +140,13 @@ class LoopParty:
             self.dispatch()
             self._timer = self.loop.call_later(_TIMED_SLEEP_S, self._on_timer)
 
+    def worker_moves(self) -> bool:
+        """Whether a worker has left its core for the loop's sake since this was last asked: it is back in a moment."""
+        moves = self.api.read_word(self.address + PARTY.worker_moves) == 1
+        if moves:
+            self.api.write_word(self.address + PARTY.worker_moves, 0)
+        return moves
+
     @property
     def is_crowded(self) -> bool:
         """Whether the loop's thread was last woken on the core of the thread that woke it."""

@@ -18,9 +18,7 @@ WATCH_NS, GLANCE_NS = 50_000, 3_000
 """For how long; the shorter one if others in the event loop have gone to sleep since. A worker that leaves its core to
 the loop is back within the longer one."""
 PAYS_BELOW_NS = 40_000
-MOVE_NS = 1_000_000
-"""Who has slept for less watches; for less than the longer one if the loop was woken on the core of its waker, which
-then had to leave."""
+"""Who has slept for less watches. But not who was woken on its waker's core: meanwhile nobody else could run there."""
 PAID = 4
 MAX_DOUBTS = 63
 """A watch that is over before so many messages have come was not worth it. Then the next ones are left out: 1, 3, 7."""
@@ -71,11 +69,15 @@ class Watch:
     def wake(self, edge: TypedEdge | None) -> None:
         """The consumer was woken. It watches `edge` from now on, if there is reason to."""
         slept_ns = monotonic_ns() - self._slept_at_ns
-        if edge is None or slept_ns >= (MOVE_NS if self._host.party.is_crowded else PAYS_BELOW_NS):
+        party = self._host.party
+        if edge is None:
             return
-        if self._left_out < self._doubts:
-            self._left_out += 1
-            return
+        if not party.worker_moves():
+            if slept_ns >= PAYS_BELOW_NS or party.is_crowded:
+                return
+            if self._left_out < self._doubts:
+                self._left_out += 1
+                return
         is_alone = self._host.attention.belongs_to(self)
         edge.patience = self._host.party.clock.ticks_of(WATCH_NS if is_alone else GLANCE_NS)
         self._edge, self._from = edge, edge.head

@@ -9,7 +9,8 @@ one. A fixed short one makes a busy round trip slow (both sides go to sleep each
 Linux likes to put a thread that has slept for a moment on the core of whoever wakes it. If that is the worker, which
 watches on, the event loop sits in the queue behind it until the worker parks: 500 us for a message of 2 us. So a worker
 with nothing to do looks once whether the loop waits for its core, and if so, leaves. It parks if they have not been
-talking, which is quickest; otherwise it goes to another core, and both stay awake from then on.
+talking, which is quickest; otherwise it goes to another core, and tells the loop, so that the loop stays awake until
+it is there (`watching.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
 SHORT_SLEEP = 12
 """Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it. Also the shortest stay on a
 core; twice as long each time that it was too short."""
-MAX_STAYS = 1024
+MAX_STAYS = 32
+"""But never longer than so many of those (3 ms): what made the worker come back may be over."""
 LOOK_AFTER = 2
 """The worker looks whether it is in the way after half the minimal patience (4 us), or at once after a sleep."""
 MASKS = 64
@@ -107,6 +109,7 @@ def make_way(party: int, scratch: int) -> None:
         if waits_for_cpu(load(loop + PARTY.stat_fd), here, scratch + TEXT) == 0:
             return
         if may_move(party, now) == 1:
+            store_release(loop + PARTY.worker_moves, 1)
             leave_cpu(here, scratch + MASKS)
             if this_cpu() != here:
                 return

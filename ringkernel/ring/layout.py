@@ -120,19 +120,19 @@ BELL_DTYPE, BELL = record(
 
 SEAT_DTYPE, SEAT = record(
     "Seat",
-    # the first words as in a bell; `owner`, which the worker and the supervisor change by compare-and-swap only; host,
-    # before the seat is handed over: `block_address`
-    ("state", "next_address", "party_address", "owner", "block_address"),
-    # worker
-    ("hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
+    # the first words as in a bell; host, before the seat is handed over: `block_address`
+    ("state", "next_address", "party_address", "block_address"),
+    # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too
+    ("owner", "hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
 )
 
 PARTY_DTYPE, PARTY = record(
     "Party",
     # anyone: bells that were rung, newest first
     ("inbox_address",),
-    # sleeper sets, waker claims and says on which CPU it runs; it sleeps on `read_fd` and is woken through `fd`
-    ("parked", "fd", "read_fd", "waker_cpu"),
+    # sleeper sets, waker claims and says on which CPU it runs; it sleeps on `read_fd` and is woken through `fd`; a
+    # worker that leaves its CPU to the sleeper says so
+    ("parked", "fd", "read_fd", "waker_cpu", "worker_moves"),
     # host
     ("stop", "min_patience", "max_patience", "loop_address", "stat_fd"),
     # worker

@@ -62,12 +62,12 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
     "Seat": {
-        **dict.fromkeys(("state", "next_address", "party_address", "owner", "block_address"), "shared"),
-        **dict.fromkeys(("hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"),
+        **dict.fromkeys(("state", "next_address", "party_address", "block_address"), "shared"),
+        **dict.fromkeys(("owner", "hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"),
     },
     "Party": {
         "inbox_address": "anyone",
-        **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu"), "shared"),
+        **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu", "worker_moves"), "shared"),
         **dict.fromkeys(("stop", "min_patience", "max_patience", "loop_address", "stat_fd"), "host"),
         **dict.fromkeys(
             (
@@ -115,7 +115,7 @@ def test_every_line_has_one_writer(name: str) -> None:
         ("Block", "command", "status"),
         ("Block", "magic", "command"),
         ("Block", "status", "ledger_version"),
-        ("Seat", "owner", "hot_address"),
+        ("Seat", "state", "owner"),
         ("Party", "inbox_address", "parked"),
         ("Party", "parked", "stop"),
         ("Party", "stop", "hot_address"),

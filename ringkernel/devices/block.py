@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _INPUT_TABLE = 8
 _LINE = 128
-_I8 = np.dtype(np.int64)
 
 
 class ControlBlock:
@@ -28,7 +27,7 @@ class ControlBlock:
     `state` is a view of the last, None if there is none. What changes it, or the rings, is for who holds the token.
     """
 
-    __slots__ = ("_api", "_arena", "_region", "_table", "_tables", "address", "state")
+    __slots__ = ("_api", "_arena", "_region", "_table_address", "_table_size", "_tables", "address", "state")
 
     def __init__(
         self, declaration: Declaration, span_address: int, status_bell: int, arena: Arena, api: HostApi
@@ -43,7 +42,7 @@ class ControlBlock:
         self._region: Region = arena.allocate(state_at + state_nbytes)
         self.address = self._region.address
         self._tables: tuple[Region, ...] = ()
-        self._table = self._region.view(_I8, _INPUT_TABLE, table_at)
+        self._table_address, self._table_size = self.address + table_at, _INPUT_TABLE
         self.state: npt.NDArray[Any] | None = None
         record = self._region.view(BLOCK_DTYPE)[0]
         record["magic"], record["version"], record["size"] = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
@@ -67,13 +66,14 @@ class ControlBlock:
 
     def read_from(self, edges: Sequence[TypedEdge]) -> None:
         """Let the kernel take its input there."""
-        if len(edges) > len(self._table):
-            region = self._arena.allocate(16 * len(self._table))
+        if len(edges) > self._table_size:
+            self._table_size *= 2
+            region = self._arena.allocate(8 * self._table_size)
             self._tables += (region,)
-            self._table = region.view(_I8, 2 * len(self._table))
+            self._table_address = region.address
             self._api.write_word(self.address + BLOCK.inputs, region.address - self.address)
         for i, edge in enumerate(edges):
-            self._table[i] = edge.address - self.address
+            self._api.write_word(self._table_address + 8 * i, edge.address - self.address)
         self._api.write_word(self.address + BLOCK.n_inputs, len(edges))
 
     def write_to(self, ring: TypedRing) -> None:

@@ -140,8 +140,9 @@ class Engine(ABC):
 
     def unreadable(self) -> tuple[int, Exception | None]:
         """How many messages that it never took were lost with a device, and why."""
-        edges: list[Any] = [edge for edge in self.edges if getattr(edge, "unreadable", 0)]
-        return sum(edge.unreadable for edge in edges), next((edge.lost_because for edge in edges), None)
+        edges: list[Any] = [edge for edge in self.edges if edge.ring.typed]
+        lost = [edge.lost for edge in edges if edge.lost is not None]
+        return sum(count for count, _ in lost), next((reason for _, reason in lost), None)
 
     def accepted(self) -> int:
         """Messages published to this kernel."""

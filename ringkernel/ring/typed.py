@@ -35,7 +35,7 @@ _I8 = np.dtype(np.int64)
 class TypedEdge:
     """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there; `getting` are those
     who wait for more in the event loop, if it is the consumer; `engine` is the kernel that reads it, if one does that
-    is compiled. `unreadable` messages that it had not taken were lost with a device, as `lost_because` says."""
+    is compiled. `lost`: how many messages that it had not taken were lost with a device, and why."""
 
     __slots__ = (
         "_api",
@@ -50,13 +50,12 @@ class TypedEdge:
         "closed",
         "engine",
         "head",
-        "lost_because",
+        "lost",
         "patience",
         "peak",
         "region",
         "ring",
         "start",
-        "unreadable",
     )
 
     def __init__(self, ring: TypedRing, region: Region, offset: int, head: int) -> None:
@@ -73,8 +72,7 @@ class TypedEdge:
         self._left: tuple[Array, ...] = ()
         self.closed = False
         self.engine: Any = None
-        self.unreadable = 0
-        self.lost_because: DeviceUnavailableError | None = None
+        self.lost: tuple[int, DeviceUnavailableError] | None = None
         self._getting: Waiting = NOBODY
 
     @property
@@ -192,8 +190,7 @@ class TypedEdge:
         try:
             self._left += (self.ring.copy_out(start, end - start),)
         except DeviceUnavailableError as error:
-            self.unreadable += end - start
-            self.lost_because = error
+            self.lost = (self.lost[0] if self.lost else 0) + end - start, error
 
     def take_failed(self, count: int) -> Array:
         """The messages that the consumer, which does not run any more, failed on; they count as taken."""

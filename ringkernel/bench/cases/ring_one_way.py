@@ -3,6 +3,7 @@
     ringkernel   thread --ring--> main    one by one: written and read in place, as C++ does it; push and pop: copied in
                                           and out; batches: in place, published once
     C++ ring     thread --ring--> main    the usual design, record by record, and with the same batches
+    memcpy       main                     as many records, from one piece of memory of a ring's size to another
 
 Every record is checked by its consumer. All rates are of a thread that does nothing else; where a batch is 1, the
 other thread is woken by nobody and spins.
@@ -12,8 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ringkernel.bench import pair
 from ringkernel.bench.cpp import cpp_ring
+from ringkernel.bench.floors.loops import copy_gb_s
 from ringkernel.bench.method import sized
 from ringkernel.bench.model import Row, Target, at_least
 
@@ -52,22 +56,30 @@ def _cpp(bench: Bench, native: Native, capacity: int, batch: int) -> Callable[[]
     )
 
 
+def _copy(bench: Bench, capacity: int) -> Callable[[], Awaitable[float]]:
+    source, target = (np.full(capacity * pair.RECORD_BYTES, fill, np.uint8) for fill in (1, 2))
+    repeats = max(1, bench.count(MESSAGES[256], least=1024) // capacity)
+    return _rate(lambda: pair.RECORD_BYTES / copy_gb_s(source, target, repeats))
+
+
 async def run(bench: Bench) -> list[Row]:
-    """One row per capacity and batch, and what C++ gains from the same batches."""
+    """One row per capacity and batch, what C++ gains from the same batches, and what the memory allows."""
     native, reason = cpp_ring()
     rows = []
     for capacity in CAPACITIES:
         contenders = {"one by one": _ours(bench, capacity, 1, in_place=True), "push and pop": _ours(bench, capacity, 1)}
         contenders |= {f"batch {batch}": _ours(bench, capacity, batch) for batch in BATCHES}
+        contenders["memcpy"] = _copy(bench, capacity)
         if native is not None:
             contenders["C++ ring"] = _cpp(bench, native, capacity, 1)
             contenders["C++ ring, batch 256"] = _cpp(bench, native, capacity, 256)
         found = await bench.race_numbers("M/s", contenders)
-        scalar, batched = found.get("C++ ring"), found.get("C++ ring, batch 256")
+        scalar = found.get("C++ ring")
+        others = {"batched": found.get("C++ ring, batch 256"), "memcpy": found["memcpy"]}
 
         def row(name: str, key: str, batch: int, target: Target | None = None, *, note: str = "") -> Row:
             ours = found[name]  # noqa: B023 (used at once)
-            beside = batched if key.endswith("batched") else scalar  # noqa: B023
+            beside = others.get(key.rpartition("-")[2], scalar)  # noqa: B023
             return Row(
                 f"{key}-{capacity}",  # noqa: B023
                 f"one way, {name}, capacity {capacity:,}",  # noqa: B023
@@ -88,4 +100,5 @@ async def run(bench: Bench) -> list[Row]:
             for batch in BATCHES
         ]
         rows.append(row("batch 256", "batch256-batched", 256))
+        rows.append(row("batch 256", "batch256-memcpy", 256))
     return rows

@@ -14,7 +14,7 @@ from helpers import eventually, within
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.devices import workers
-from ringkernel.devices.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, make_way
+from ringkernel.devices.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
 from ringkernel.ring.cpu import compile_entry
 from ringkernel.ring.layout import PARTY, PARTY_DTYPE
 from ringkernel.ring.ops import ticks, waits_for_cpu
@@ -162,12 +162,17 @@ def test_the_systems_own_stat_tells_who_waits(cpus, waits):
 
 # --- one look, by this thread in the part of the worker --------------------------------------------------------------
 
-MIN_TICKS = 1_000
+MIN_TICKS = 10_000_000  # some milliseconds
 SHORTEST_STAY = SHORT_SLEEP * MIN_TICKS
 
 
 def _look(party: int, scratch: int) -> int:
     make_way(party, scratch)
+    return 0
+
+
+def _adapt(party: int, slept: int) -> int:
+    adapt(party, slept)
     return 0
 
 
@@ -193,6 +198,9 @@ class Idle:
     def look(self, since: int = LONG_AGO) -> None:
         self.worker["idle_since"] = since
         self._entry(int(self._records.ctypes.data), int(self._scratch.ctypes.data))
+
+    def adapt(self, slept: int) -> None:
+        compile_entry(_adapt, 2)(int(self._records.ctypes.data), slept)
 
     def look_on(self, cpu: int, allowed: list[int]) -> None:
         """Look while on a CPU that may be left for the others."""
@@ -242,31 +250,61 @@ def test_who_has_not_been_talking_parks(idle, cpus):
     assert not idle.loop["worker_moves"]
 
 
-def test_who_has_nowhere_to_go_parks(idle, cpus):
+def test_who_has_nowhere_to_go_parks_and_does_not_try_again_soon(idle, cpus):
     os.sched_setaffinity(0, cpus[:1])
     idle.look()
     assert idle.worker["crowded"]
+    assert not idle.loop["worker_moves"]
+    assert idle.worker["stay"] == MAX_STAYS * SHORTEST_STAY
 
 
-def test_who_has_just_moved_parks_and_stays_the_longer_the_more_often_that_was_in_vain(idle, cpus):
+def test_who_has_just_moved_parks(idle, cpus):
     os.sched_setaffinity(0, cpus[:1])
-    stay = 1 << 40
-    idle.worker["stay"] = stay
+    idle.worker["stay"] = SHORTEST_STAY << 20
     idle.worker["left_at"] = before = idle.now()
     idle.look()
+    assert not idle.worker["crowded"]
+    idle.loop["inbox_address"], idle.loop["waker_cpu"] = 1, cpus[0]
+    idle.look()
     assert idle.worker["crowded"]
-    assert (idle.worker["left_at"], idle.worker["stay"]) == (before, stay)
-    idle.worker["left_at"] = before - 2 * stay
-    idle.look()
+    assert idle.worker["left_at"] == before
+    assert not idle.loop["worker_moves"]
+
+
+@pytest.mark.parametrize(
+    ("stay", "stayed", "expected"), [(4, 10, 8), (4, 100, 1), (MAX_STAYS, 2 * MAX_STAYS, MAX_STAYS), (0, 5, 1)]
+)
+def test_a_stay_is_the_longer_the_shorter_those_before_were(idle, cpus, stay, stayed, expected):
+    if len(cpus) == 1:
+        pytest.skip("there is no other CPU to go to")
+    idle.worker["stay"] = stay * SHORTEST_STAY
+    for _ in range(1_000):
+        idle.worker["left_at"] = before = idle.now() - stayed * SHORTEST_STAY
+        idle.look_on(cpus[0], cpus)
+        if idle.worker["left_at"] != before:
+            break
     assert idle.worker["left_at"] > before
-    assert idle.worker["stay"] == MAX_STAYS * SHORTEST_STAY  # twice as long, or so long at most
-    idle.worker["stay"] = 4 * SHORTEST_STAY
-    idle.worker["left_at"] = idle.now() - 10 * SHORTEST_STAY
-    idle.look()
-    assert idle.worker["stay"] in (8 * SHORTEST_STAY, SHORTEST_STAY)  # the latter if this thread was held up
-    idle.worker["left_at"] = idle.now() - 100 * SHORTEST_STAY
-    idle.look()
-    assert idle.worker["stay"] == SHORTEST_STAY
+    assert idle.worker["stay"] == expected * SHORTEST_STAY
+
+
+@pytest.mark.parametrize(
+    ("slept", "beside", "has_stayed", "crowded"),
+    [
+        (1, True, True, 0),
+        (1, True, False, 1),
+        (1, False, False, 0),
+        (SHORT_SLEEP, True, True, 1),
+        (100, False, True, 0),
+    ],
+)
+def test_who_is_woken_on_its_wakers_cpu_watches_only_if_it_can_leave(idle, cpus, slept, beside, has_stayed, crowded):
+    os.sched_setaffinity(0, cpus[:1])
+    idle.worker["waker_cpu"] = cpus[0] if beside else cpus[0] + 1
+    idle.worker["max_patience"] = 100 * MIN_TICKS
+    idle.worker["stay"] = 0 if has_stayed else 1 << 60
+    idle.adapt(slept * MIN_TICKS)
+    assert idle.worker["crowded"] == crowded
+    assert idle.worker["patience"] == (4 * MIN_TICKS if slept < SHORT_SLEEP else MIN_TICKS)
 
 
 def test_who_waits_for_another_cpu_is_not_in_the_way(idle, cpus):

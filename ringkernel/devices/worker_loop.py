@@ -8,9 +8,9 @@ one. A fixed short one makes a busy round trip slow (both sides go to sleep each
 
 Linux likes to put a thread that has slept for a moment on the core of whoever wakes it. If that is the worker, which
 watches on, the event loop sits in the queue behind it until the worker parks: 500 us for a message of 2 us. So a worker
-with nothing to do looks once whether the loop waits for its core, and if so, leaves. It parks if they have not been
-talking, which is quickest; otherwise it goes to another core, and tells the loop, so that the loop stays awake until
-it is there (`watching.py`).
+with nothing to do looks once whether the loop waits for its core, and if so, leaves: it goes to another core, and tells
+the loop, so that the loop stays awake until it is there (`watching.py`). It parks instead if they have not talked,
+which is quickest then, if it has only just moved, or if there is no other core.
 """
 
 from __future__ import annotations
@@ -80,17 +80,23 @@ def park(party: int, scratch: int) -> None:
 
 
 def adapt(party: int, slept: int) -> None:
-    """Learn from a sleep how long to watch next time."""
+    """Learn from a sleep how long to watch next time; not at all on the waker's core, unless it can be left."""
     shortest = load(party + PARTY.min_patience)
-    crowded = 0
     if slept < SHORT_SLEEP * shortest:
         # a little more patience would have saved both sides the sleep
         store(party + PARTY.patience, min(2 * load(party + PARTY.patience), load(party + PARTY.max_patience)))
     else:
         store(party + PARTY.patience, shortest)
-        crowded = 1 if load(party + PARTY.waker_cpu) == this_cpu() else 0
     store(party + PARTY.idle_since, LONG_AGO)
-    store_release(party + PARTY.crowded, crowded)
+    is_beside = load(party + PARTY.waker_cpu) == this_cpu()
+    store_release(party + PARTY.crowded, 1 if is_beside and may_move(party, ticks()) == 0 else 0)
+
+
+def may_move(party: int, now: int) -> int:
+    """1 if worker and loop have been talking, and the worker has been on its core for long enough."""
+    if load(party + PARTY.patience) <= load(party + PARTY.min_patience):
+        return 0
+    return 1 if now - load(party + PARTY.left_at) >= load(party + PARTY.stay) else 0
 
 
 def make_way(party: int, scratch: int) -> None:
@@ -105,29 +111,28 @@ def make_way(party: int, scratch: int) -> None:
     store(party + PARTY.idle_since, LOOKED)
     here = this_cpu()
     loop = load(party + PARTY.loop_address)
-    if load(party + PARTY.patience) > load(party + PARTY.min_patience):
-        if waits_for_cpu(load(loop + PARTY.stat_fd), here, scratch + TEXT) == 0:
-            return
-        if may_move(party, now) == 1:
-            store_release(loop + PARTY.worker_moves, 1)
-            leave_cpu(here, scratch + MASKS)
-            if this_cpu() != here:
-                return
-    elif load(loop + PARTY.inbox_address) == 0 or load(loop + PARTY.waker_cpu) != here:
-        return  # it was not woken just now, from here; to ask the system would take longer than to park
-    store_release(party + PARTY.crowded, 1)  # so that everything rests, and the worker parks
+    if may_move(party, now) == 1:
+        if waits_for_cpu(load(loop + PARTY.stat_fd), here, scratch + TEXT) == 1:
+            move(party, scratch, here, now)
+    elif load(loop + PARTY.inbox_address) != 0 and load(loop + PARTY.waker_cpu) == here:
+        # it was woken just now, from here; to ask the system would take longer than to park
+        store_release(party + PARTY.crowded, 1)
 
 
-def may_move(party: int, now: int) -> int:
-    """1 if the worker has been here for long enough, which counts as the beginning of the next stay."""
+def move(party: int, scratch: int, here: int, now: int) -> None:
+    """Go on on another core, which the loop is told to await; park if there is none."""
     shortest = SHORT_SLEEP * load(party + PARTY.min_patience)
-    stayed = now - load(party + PARTY.left_at)
     stay = load(party + PARTY.stay)
-    if stayed < stay:
-        return 0
-    store(party + PARTY.stay, min(2 * stay, MAX_STAYS * shortest) if stayed < 4 * stay else shortest)
+    was_short = now - load(party + PARTY.left_at) < 4 * stay
+    loop = load(party + PARTY.loop_address)
+    store(party + PARTY.stay, min(2 * stay, MAX_STAYS * shortest) if was_short else shortest)
     store(party + PARTY.left_at, now)
-    return 1
+    store_release(loop + PARTY.worker_moves, 1)
+    leave_cpu(here, scratch + MASKS)
+    if this_cpu() == here:
+        store_release(loop + PARTY.worker_moves, 0)
+        store(party + PARTY.stay, MAX_STAYS * shortest)
+        store_release(party + PARTY.crowded, 1)
 
 
 def adopt(party: int, seat: int) -> None:

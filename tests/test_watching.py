@@ -93,6 +93,17 @@ def test_a_producer_that_sleeps_wants_the_loop_too(world):
     assert edge.patience == GLANCE_NS
 
 
+def test_who_is_no_more_is_forgotten(world):
+    gone, other = Watch(world.host), Watch(world.host)
+    edge = world.edge()
+    world.nap(gone, edge)
+    world.host.attention.forget(other)
+    assert world.host.attention.belongs_to(gone)
+    world.host.attention.forget(gone)
+    other.sleep()
+    assert edge.patience == WATCH_NS  # nobody shortens what nobody watches
+
+
 def test_a_watch_in_vain_is_left_out_more_and_more_often(world):
     watch, edge = Watch(world.host), world.edge()
     watched = []

@@ -332,3 +332,5 @@ class Inlet:
         if self._bell is not None:
             self._bell.release()
             self._bell = self.line.prepare = None
+            assert self._host is not None
+            self._host.attention.forget(self._watch)

@@ -38,6 +38,11 @@ class Attention:
             self._holder.shorten()
         self._holder = to
 
+    def forget(self, watch: Watch | None) -> None:
+        """That consumer is no more."""
+        if self._holder is watch:
+            self._holder = None
+
     def belongs_to(self, watch: Watch) -> bool:
         """Whether nobody has gone to sleep since."""
         return self._holder is watch

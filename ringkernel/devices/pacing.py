@@ -113,10 +113,11 @@ class Line:
         The line's `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then
         tried once more. Raises `asyncio.TimeoutError` after `timeout` seconds, and after letting other tasks run.
         """
-        loop, waiters = self._loop, self.waiters
-        if loop is None or isinstance(waiters, tuple):
+        loop = self._loop
+        if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-            waiters = self.waiters = deque()
+            self.waiters = deque()
+        waiters: deque[Any] = self.waiters  # type: ignore[assignment]  # made with the loop
         deadline = None if timeout is None else loop.time() + check_timeout(timeout)
         place: asyncio.Future[None] | _Passing = _Passing() if yielding else loop.create_future()
         waiters.append(place)  # also who yields, so that nobody overtakes

@@ -15,9 +15,11 @@ from helpers import eventually, within
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.devices import workers
 from ringkernel.devices.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
+from ringkernel.ring import cpu
 from ringkernel.ring.cpu import compile_entry
 from ringkernel.ring.layout import PARTY, PARTY_DTYPE
-from ringkernel.ring.ops import ticks, waits_for_cpu
+from ringkernel.ring.ops import this_cpu, ticks, waits_for_cpu
+from ringkernel.ring.specialize import Specializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -305,6 +307,20 @@ def test_who_is_woken_on_its_wakers_cpu_watches_only_if_it_can_leave(idle, cpus,
     idle.adapt(slept * MIN_TICKS)
     assert idle.worker["crowded"] == crowded
     assert idle.worker["patience"] == (4 * MIN_TICKS if slept < SHORT_SLEEP else MIN_TICKS)
+
+
+def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_watches(idle, monkeypatch):
+    unknowing = Specializer(cpu._jit, parent=cpu.specializer(cpu.TIMED_SLEEP), differing=(this_cpu,))
+    unknowing.stand_in(this_cpu, cpu._jit(cpu._no_cpu))
+    monkeypatch.setattr(cpu, "specializer", lambda timed: unknowing)
+    idle.worker["waker_cpu"] = idle.loop["waker_cpu"] = -1
+    idle.adapt(99 * MIN_TICKS)
+    assert not idle.worker["crowded"]
+    idle.loop["inbox_address"] = 1
+    idle.worker["patience"] = MIN_TICKS
+    idle._entry = compile_entry(_look, 2)
+    idle.look()
+    assert not idle.worker["crowded"]
 
 
 def test_who_waits_for_another_cpu_is_not_in_the_way(idle, cpus):

@@ -15,7 +15,7 @@ which is quickest then, if it has only just moved, or if there is no other core.
 
 from __future__ import annotations
 
-from ringkernel.ring.bell import take_inbox
+from ringkernel.ring.bell import is_beside_waker, take_inbox
 from ringkernel.ring.layout import PARTY, SEAT
 from ringkernel.ring.ops import (
     fence,
@@ -88,8 +88,8 @@ def adapt(party: int, slept: int) -> None:
     else:
         store(party + PARTY.patience, shortest)
     store(party + PARTY.idle_since, LONG_AGO)
-    is_beside = load(party + PARTY.waker_cpu) == this_cpu()
-    store_release(party + PARTY.crowded, 1 if is_beside and may_move(party, ticks()) == 0 else 0)
+    crowded = is_beside_waker(party) == 1 and may_move(party, ticks()) == 0
+    store_release(party + PARTY.crowded, 1 if crowded else 0)
 
 
 def may_move(party: int, now: int) -> int:
@@ -114,7 +114,7 @@ def make_way(party: int, scratch: int) -> None:
     if may_move(party, now) == 1:
         if waits_for_cpu(load(loop + PARTY.stat_fd), here, scratch + TEXT) == 1:
             move(party, scratch, here, now)
-    elif load(loop + PARTY.inbox_address) != 0 and load(loop + PARTY.waker_cpu) == here:
+    elif load(loop + PARTY.inbox_address) != 0 and is_beside_waker(loop) == 1:
         # it was woken just now, from here; to ask the system would take longer than to park
         store_release(party + PARTY.crowded, 1)
 

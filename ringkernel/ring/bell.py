@@ -30,6 +30,12 @@ def push_bell(bell: int) -> int:
     return wake_party(party)
 
 
+def is_beside_waker(party: int) -> int:
+    """1 if this thread, which was woken as a party, is on the CPU on which its waker was."""
+    here = this_cpu()
+    return 1 if here >= 0 and load(party + PARTY.waker_cpu) == here else 0
+
+
 def wake_party(party: int) -> int:
     """Wake a party if it sleeps. 1 if it did."""
     fence()  # what the caller wrote for it, before the look at `parked`
@@ -95,7 +101,7 @@ def collect_tags(party: int, tags: int, room: int) -> int:
     """
     store_release(party + PARTY.parked, 1)
     fence()  # `parked` before the look at the inbox
-    store(party + PARTY.crowded, 1 if load(party + PARTY.waker_cpu) == this_cpu() else 0)
+    store(party + PARTY.crowded, is_beside_waker(party))
     bell = take_inbox(party)
     count = 0
     while bell != 0:

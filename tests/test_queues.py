@@ -9,6 +9,7 @@ import inspect
 import random
 import weakref
 from collections import deque
+from types import SimpleNamespace
 from typing import Annotated
 
 import numpy as np
@@ -107,6 +108,31 @@ def test_a_bad_capacity_is_refused(capacity):
 
 def test_the_default_capacity_is_bounded():
     assert MessageQueue().capacity == 4096
+
+
+class Racing:
+    """A ring whose ends are moved by other threads, by `step` messages between any two looks; two wait in it."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.head = step, 0
+        self.edges = [SimpleNamespace(closed=False, position=self.moved)]
+
+    def moved(self) -> int:
+        self.head += self.step
+        return self.head
+
+    def position(self) -> int:
+        return self.moved() + 2
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 1_000])
+def test_no_queue_holds_less_than_nothing_or_more_than_fits(monkeypatch, step):
+    queue, ring = MessageQueue(4), Racing(step)
+    monkeypatch.setattr(MessageQueue, "_ring", lambda _: ring)
+    assert queue.qsize() == min(2 + step, 4)
+    counts = queue.statistics()
+    assert 0 <= counts.depth <= 4
+    assert counts.got == counts.put - counts.depth >= 0
 
 
 # --- waiting ------------------------------------------------------------------------------------------------------

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers import eventually, within
 
+from ringkernel import QueueEmptyError, RingKernelRuntime, ring_kernel
 from ringkernel.devices import watching
 from ringkernel.devices.watching import (
     GLANCE_NS,
@@ -17,6 +21,18 @@ from ringkernel.devices.watching import (
     Attention,
     Watch,
 )
+from ringkernel.ring.layout import PARTY
+
+
+@ring_kernel("wt_echo", input_type=int, output_type=int)
+def echo(msg, out):
+    out.value = msg.value
+
+
+@ring_kernel("wt_forget", input_type=int)
+async def forget(ctx):
+    async for _ in ctx:
+        pass
 
 
 class World:
@@ -146,3 +162,51 @@ def test_who_sleeps_does_not_watch(world):
     assert edge.patience == 0
     world.host.attention.give(Watch(world.host))
     assert edge.patience == 0
+
+
+def test_who_leaves_an_edge_watches_it_no_more(world):
+    watch, edge = Watch(world.host), world.edge()
+    world.nap(watch, edge)
+    watch.leave(world.edge())
+    assert edge.patience == WATCH_NS
+    watch.leave(edge)
+    assert edge.patience == 0
+    watch.shorten()
+    world.host.attention.give(None)
+    assert edge.patience == 0  # it is somebody else's
+
+
+async def watched_edge(runtime: RingKernelRuntime, kernel_id: str) -> Any:
+    """The edge of a kernel's output, which the host watches since it was woken."""
+    engine: Any = runtime.kernels[kernel_id].engine
+    edge = engine.inlet.edges[0]
+    receiving = asyncio.create_task(runtime.receive(kernel_id))
+    await eventually(lambda: engine.inlet.line.asks)
+    engine._api.write_word(engine._party.address + PARTY.worker_moves, 1)  # reason enough
+    await runtime.send(kernel_id, 1)
+    assert await within(receiving) == 1
+    assert edge.patience
+    return edge
+
+
+async def test_who_does_not_wait_does_not_watch():
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("k", echo)
+        await runtime.activate("k")
+        edge = await watched_edge(runtime, "k")
+        edge.patience = runtime.kernels["k"].engine._party.clock.ticks_of(10_000_000_000)
+        before = monotonic()
+        with pytest.raises(QueueEmptyError):
+            runtime.receive_nowait("k")
+        assert monotonic() - before < 5
+
+
+async def test_a_kernel_that_is_connected_does_not_take_over_the_hosts_watch():
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("k", echo)
+        await runtime.activate("k")
+        edge = await watched_edge(runtime, "k")
+        await runtime.deactivate("k")
+        await runtime.launch("target", forget)
+        runtime.connect("k", "target")
+        assert edge.patience == 0

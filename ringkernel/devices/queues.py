@@ -217,6 +217,8 @@ class Inlet:
         """Leave an edge to somebody else."""
         edge.getting = NOBODY
         edge.set_door(0)
+        if self._watch is not None:
+            self._watch.leave(edge)
         self.edges.remove(edge)
         self._choose()
 
@@ -296,8 +298,11 @@ class Inlet:
         return await self.line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
 
     def get_nowait(self) -> Any:
-        """Take a message or raise `QueueEmptyError`."""
-        message = NOTHING if self.line.waiters else self.try_get()
+        """Take a message or raise `QueueEmptyError`, without watching for one."""
+        message: Any = NOTHING
+        if not self.line.waiters:
+            edge = self._ready_edge()
+            message = self._nothing() if edge is None else edge.take()
         if message is NOTHING:
             raise QueueEmptyError("no message is waiting; await get() or receive() to wait for one")
         return message

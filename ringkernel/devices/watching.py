@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.typed import TypedEdge
 
     from .host import Host
+    from .queues import Edge
 
 WATCH_NS, GLANCE_NS = 50_000, 3_000
 """For how long; the shorter one if others in the event loop have gone to sleep since. A worker that leaves its core to
@@ -86,6 +87,12 @@ class Watch:
         is_alone = self._host.attention.belongs_to(self)
         edge.patience = self._host.party.clock.ticks_of(WATCH_NS if is_alone else GLANCE_NS)
         self._edge, self._from = edge, edge.head
+
+    def leave(self, edge: Edge) -> None:
+        """Somebody else consumes from this edge now."""
+        if edge is self._edge:
+            self._edge.patience = 0
+            self._edge = None
 
     def shorten(self) -> None:
         """Somebody else goes to sleep."""

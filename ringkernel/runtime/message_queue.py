@@ -64,7 +64,8 @@ class MessageQueue:
         ring = self._ring()
         if ring is None or all(edge.closed for edge in ring.edges):
             return 0
-        return ring.position() - min(edge.position() for edge in ring.edges if not edge.closed)
+        low = min(edge.position() for edge in ring.edges if not edge.closed)
+        return max(0, min(ring.position() - low, self._capacity))  # both ends may move between the two looks
 
     def empty(self) -> bool:
         """Whether no message waits."""
@@ -102,9 +103,8 @@ class MessageQueue:
 
     def statistics(self) -> QueueStatistics:
         """Counts so far."""
-        ring = self._ring()
+        depth, ring = self.qsize(), self._ring()
         put = 0 if ring is None else ring.position()
-        depth = self.qsize()
         outlet, inlet = self._outlet(), self._inlet()
         return QueueStatistics(
             put=put,

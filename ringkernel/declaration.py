@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import ConfigurationError, KernelNotFoundError, MessageTypeError
 from .messages import MessageType
+from .signature import check_kind, check_output_is_written, check_signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -117,6 +118,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         MessageTypeError: a type that is none, or a plain function without `input_type`.
         ConfigurationError: an option out of its range, or a signature that does not fit.
     """
+    if inspect.isfunction(kernel_id):
+        name = kernel_id.__name__
+        raise ConfigurationError(f'a kernel needs an id: write @ring_kernel("{name}") above {name}, not @ring_kernel')
     if not isinstance(kernel_id, str) or not kernel_id:
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
@@ -153,8 +157,7 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
 
 
 def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Declaration:
-    if not callable(func) or not inspect.isfunction(func):
-        raise ConfigurationError(f"kernel {kernel_id!r}: {func!r} is no function; use `def` or `async def`")
+    check_kind(kernel_id, func)
     coroutine = inspect.iscoroutinefunction(func)
     if not coroutine and options.input_type is None:
         raise MessageTypeError(
@@ -162,8 +165,8 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
             f"input_type=...; a coroutine kernel is written with `async def`"
         )
     initial, state_type = (None, None) if options.state is None else _state_array(kernel_id, options.state)
-    inputs = None if options.input_type is None else MessageType(options.input_type)
-    outputs = None if options.output_type is None else MessageType(options.output_type)
+    inputs = _message_type(kernel_id, "input_type", options.input_type)
+    outputs = _message_type(kernel_id, "output_type", options.output_type)
     size = check_queue_size(options.queue_size)
     if not isinstance(options.max_outputs, int) or options.max_outputs < 1:
         raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {options.max_outputs!r}; it must be 1 or more")
@@ -175,7 +178,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     _check_outputs_fit(kernel_id, options.max_outputs, size)
     if coroutine and (options.state is not None or options.batch):
         raise ConfigurationError(f"kernel {kernel_id!r}: a coroutine kernel keeps its own state and batches; drop them")
-    _check_signature(kernel_id, func, coroutine, outputs is not None, options.state is not None)
+    _check_parameters(kernel_id, func, coroutine, outputs, options)
     return Declaration(
         kernel_id,
         func,
@@ -210,16 +213,24 @@ def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Mess
     )
 
 
-def _check_signature(kernel_id: str, func: Callable[..., Any], coroutine: bool, has_out: bool, has_state: bool) -> None:
-    wanted = ["ctx"] if coroutine else ["msg", *(["out"] if has_out else []), *(["state"] if has_state else [])]
-    parameters = inspect.signature(func).parameters.values()
-    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in plain if p.default is p.empty]
-    if len(required) > len(wanted) or len(plain) < len(wanted) or len(plain) != len(parameters):
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: {func.__name__}{inspect.signature(func)} should take ({', '.join(wanted)}): "
-            f"`out` where there is an output_type, `state` where there is a state"
-        )
+def _message_type(kernel_id: str, option: str, given: Any) -> MessageType | None:
+    try:
+        return None if given is None else MessageType(given)
+    except MessageTypeError as error:
+        raise MessageTypeError(f"kernel {kernel_id!r}, {option}: {error}") from None
+
+
+def _check_parameters(
+    kernel_id: str, func: Callable[..., Any], coroutine: bool, outputs: MessageType | None, options: _Options
+) -> None:
+    if coroutine:
+        check_signature(kernel_id, func, ["ctx"])
+        return
+    has_state = options.state is not None
+    check_signature(kernel_id, func, ["msg", *(["out"] if outputs else []), *(["state"] if has_state else [])])
+    if outputs is not None:
+        field = (outputs.dtype.names or ())[0]
+        check_output_is_written(kernel_id, func, f"[i].{field}" if options.batch else f".{field}")
 
 
 def check_queue_size(size: Any) -> int:

@@ -99,10 +99,7 @@ class MessageType:
         except TypeError:
             plain = np.dtype(object)
         if not _is_plain(plain):
-            raise MessageTypeError(
-                f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, "
-                f"or a class under @ringkernel.message"
-            )
+            raise MessageTypeError(_no_message_type(declared, plain))
         if plain.fields is None:
             self.scalar = True
             return np.dtype([("value", plain.newbyteorder("="))], align=True)
@@ -114,6 +111,11 @@ class MessageType:
         if self.cls is not None:
             return self.cls.__name__
         return str(self.dtype["value"]) if self.scalar else f"record({', '.join(self.dtype.names or ())})"
+
+    @property
+    def description(self) -> str:
+        """The name, with the fields where there are any."""
+        return self.name if self.scalar else f"{self.name} ({_describe(self.dtype)})"
 
     def matches(self, other: MessageType) -> bool:
         """Whether records of the other type can be read as this one."""
@@ -207,6 +209,8 @@ class MessageType:
         )
 
     def _refuse(self, value: Any, error: BaseException | None = None) -> None:
+        if isinstance(error, MessageTypeError):
+            raise error from None  # it says all of what follows
         want = {True: "a number", False: f"a {self.name}" if self.cls else "a record or tuple"}[self.scalar]
         reason = f": {error}" if error is not None else ""
         raise MessageTypeError(
@@ -221,6 +225,11 @@ class MessageType:
             return self._array_as_array(values)
         if not isinstance(values, Iterable):
             raise MessageTypeError(f"expected an array or a sequence of {self.name}, got {values!r:.200}")
+        if hasattr(values, "columns") and hasattr(values, "to_records"):  # iterating it gives the columns' names
+            raise MessageTypeError(
+                f"expected an array or a sequence of {self.name}, got a {type(values).__name__}; its records are "
+                f"`.to_records(index=False)`, a column is `[name].to_numpy()`"
+            )
         rows = list(values)
         result = np.zeros(len(rows), self.dtype)
         if self._format is not None:
@@ -265,7 +274,20 @@ class MessageType:
             return values.astype(self.dtype)
         raise MessageTypeError(
             f"expected an array of {self.name} ({_describe(self.dtype)}), got one of dtype {values.dtype}"
+            f"{self._remedy(values.dtype)}"
         )
+
+    def _remedy(self, given: np.dtype[Any]) -> str:
+        """How an array of another dtype may be made to fit, as the end of an error, or nothing."""
+        names, have = self.dtype.names or (), given.names
+        if have is None:
+            wanted = f"np.{self.dtype['value']}" if self.scalar and _is_plain(given) else None
+        elif have == names:
+            wanted = f"{self.cls.__name__}.dtype" if self.cls is not None else "dtype"
+        else:
+            same = set(names) <= set(have)
+            return f"; its fields in order are `array[{list(names)}]`" if same else ""
+        return "" if wanted is None else f"; convert it, as in `array.astype({wanted})`"
 
     def as_messages(self, records: Array) -> list[Any]:
         """The messages in an array of records, one by one."""
@@ -362,6 +384,20 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
     if dtype.fields is None:
         return dtype.kind in "biufcmM" and dtype.itemsize > 0
     return bool(dtype.names) and all(_is_plain(dtype[name]) for name in dtype.names or ())
+
+
+def _no_message_type(declared: Any, dtype: np.dtype[Any]) -> str:
+    """Why a type cannot be that of messages."""
+    bad = [name for name in dtype.names or () if not _is_plain(dtype[name])]
+    if bad:
+        return (
+            f"{declared!r} is no message type: its field {bad[0]!r} is of {dtype[bad[0]]}; fields are numbers, booleans, "
+            f"times, and arrays and records of these"
+        )
+    return (
+        f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, or a class "
+        f"under @ringkernel.message"
+    )
 
 
 def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1046,6 +1046,12 @@ def signatures() -> list[tuple[str, Any, dict[str, Any]]]:
 
     async def no_parameter(): ...
 
+    async def asynchronous_generator(ctx):
+        yield 1
+
+    def generator(msg):
+        yield 1
+
     return [
         ("too few", lambda msg: None, {"output_type": int}),
         ("too many", lambda msg, out, more: None, {"output_type": int}),
@@ -1056,6 +1062,8 @@ def signatures() -> list[tuple[str, Any, dict[str, Any]]]:
         ("none at all", lambda: None, {}),
         ("coroutine with two", two_parameters, {}),
         ("coroutine with none", no_parameter, {}),
+        ("asynchronous generator", asynchronous_generator, {}),
+        ("generator", generator, {}),
         ("builtin", print, {}),
         ("class", int, {}),
         ("not callable", 3, {}),
@@ -1069,6 +1077,49 @@ def test_a_signature_that_does_not_fit_is_refused_at_the_declaration(func, optio
     with pytest.raises(ConfigurationError, match="'ft_signature'") as caught:
         ring_kernel(kernel_id="ft_signature", input_type=int, **options)(func)
     assert isinstance(caught.value, ValueError)
+
+
+def assigns_to_out(msg, out):
+    out = msg.value * 2  # noqa: F841
+
+
+def assigns_to_outs(msgs, outs):
+    outs = msgs  # noqa: F841
+
+
+def reads_out_first(msg, out):
+    out = out.value
+
+
+@pytest.mark.parametrize(
+    ("func", "batch", "remedy"), [(assigns_to_out, False, "out.value = "), (assigns_to_outs, True, "outs[i].value = ")]
+)
+def test_a_handler_that_assigns_to_the_name_of_its_output_is_refused(func, batch, remedy):
+    with pytest.raises(ConfigurationError, match=re.escape(remedy)):
+        ring_kernel("ft_rebinds", input_type=int, output_type=int, batch=batch)(func)
+
+
+@pytest.mark.parametrize("func", [reads_out_first, lambda msg, out: None])
+def test_a_handler_that_reads_or_leaves_its_output_is_not_refused(func):
+    ring_kernel("ft_reads", input_type=int, output_type=int)(func)
+
+
+def test_a_decorator_without_an_id_says_how_to_write_it():
+    with pytest.raises(ConfigurationError, match=re.escape('@ring_kernel("echo")')):
+        ring_kernel(echo)
+
+
+def test_a_generator_is_refused_for_what_it_is():
+    _, generator, _ = next(case for case in signatures() if case[0] == "asynchronous generator")
+    with pytest.raises(ConfigurationError, match=re.escape("async generator; a coroutine kernel emits with")):
+        ring_kernel("ft_generator")(generator)
+
+
+@pytest.mark.parametrize("option", ["input_type", "output_type"])
+def test_a_type_that_is_none_is_refused_with_kernel_option_and_field(option):
+    text = np.dtype([("id", "i8"), ("name", "U8")])
+    with pytest.raises(MessageTypeError, match=f"'ft_type', {option}: .*its field 'name' is of <U8"):
+        ring_kernel("ft_type", **{"input_type": int, "output_type": int, option: text})(lambda msg, out: None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -493,6 +494,44 @@ def test_other_fields_are_another_type(names: tuple[str, ...]) -> None:
     other = np.zeros(2, np.dtype([(name, "f8") for name in names]))
     with pytest.raises(MessageTypeError, match="expected an array of"):
         MessageType(Tick).as_array(other)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given_dtype", "remedy"),
+    [
+        (Tick, [("id", "i4"), ("price", "f8"), ("buy", "?")], "array.astype(Tick.dtype)"),
+        (Tick.dtype, [("id", "i4"), ("price", "f8"), ("buy", "?")], "array.astype(dtype)"),
+        (Tick, [("price", "f8"), ("id", "i8"), ("buy", "?")], "array[['id', 'price', 'buy']]"),
+        (Tick, [("id", "i8"), ("price", "f8"), ("buy", "?"), ("more", "f8")], "array[['id', 'price', 'buy']]"),
+        (np.float32, "f8", "array.astype(np.float32)"),
+    ],
+)
+def test_an_array_of_another_dtype_is_refused_with_the_remedy(declared: Any, given_dtype: Any, remedy: str) -> None:
+    array = np.zeros(2, given_dtype)
+    resolved = MessageType(declared)
+    with pytest.raises(MessageTypeError) as caught:
+        resolved.as_array(array)
+    assert str(caught.value).endswith(f"`{remedy}`")
+    dtype = resolved.dtype["value"] if resolved.scalar else resolved.dtype
+    mended = array[list(Tick.dtype.names)] if "[[" in remedy else array.astype(dtype)
+    assert len(resolved.as_array(mended)) == 2
+
+
+def test_a_table_is_refused_with_the_way_to_its_records() -> None:
+    table = pandas.DataFrame({"id": [1], "price": [2.0], "buy": [True]})
+    with pytest.raises(MessageTypeError, match="DataFrame; its records are"):
+        MessageType(Tick).as_array(table)
+    assert MessageType(Tick).as_array(table.to_records(index=False))["price"].tolist() == [2.0]
+    assert MessageType(float).as_array(table["price"].to_numpy())["value"].tolist() == [2.0]
+
+
+@pytest.mark.parametrize("value", [{"id": 1}, (1,), [1, 2.0, True]])
+def test_a_refusal_says_it_once(value: Any) -> None:
+    resolved = MessageType(Tick.dtype)
+    encode, _ = resolved.codec(np.zeros(1, resolved.dtype), 0)
+    with pytest.raises(MessageTypeError) as caught:
+        encode(0, value)
+    assert str(caught.value).count("expected a record") == 1
 
 
 @given(values=st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans()), max_size=20))

@@ -66,6 +66,6 @@ def _fit_types(source: Engine, target: Engine, readers: list[Engine]) -> None:
                     reader.exchange_input(edge, fresh)
     elif emitted is None or not wanted.matches(emitted):
         raise MessageTypeError(
-            f"connect: kernel {source.kernel_id!r} emits {emitted.name if emitted else 'objects'} "
-            f"({emitted.dtype if emitted else 'any'}), kernel {target.kernel_id!r} takes {wanted.name} ({wanted.dtype})"
+            f"connect: kernel {source.kernel_id!r} emits {emitted.description if emitted else 'objects'}, "
+            f"kernel {target.kernel_id!r} takes {wanted.description}"
         )

@@ -35,6 +35,7 @@ class Line:
 LINES = (
     Line("latency", "p50", "`await send` + `await receive` through a compiled kernel, one in flight, p50"),
     Line("latency", "p99", "the same, p99"),
+    Line("latency", "p99.9", "the same, p99.9"),
     Line("coroutine", "p50-PyDotCompute", "the same through a coroutine kernel, p50"),
     Line("coroutine", "flood-PyDotCompute", "coroutine echo kernel, flooded, one way"),
     Line("send", "rate", "single `await send` into a compiled sink"),

@@ -246,6 +246,22 @@ async def test_closing_leaves_no_grid(device, loop_errors):
     await eventually(lambda: all(grid.is_done() for grid in grids))
 
 
+async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(device, loop_errors, monkeypatch):
+    def refuse(_arena: Any) -> None:
+        raise DeviceUnavailableError("cuda:0: unpinning")
+
+    monkeypatch.setattr(device, "forget", refuse)
+    runtime = RingKernelRuntime(workers=1)
+    await start(runtime, "grid", double)
+    await start(runtime, "worker", double, "cpu")
+    threads = [worker.thread for worker in runtime._host_or_none.pool.workers]
+    assert threads
+    with pytest.raises(DeviceUnavailableError, match="unpinning"):
+        await runtime.close()
+    assert not any(thread.is_alive() for thread in threads)
+    assert not runtime._host_or_none.party._open
+
+
 # --- rings near grids --------------------------------------------------------------------------------------------
 
 
@@ -667,6 +683,38 @@ async def test_a_grid_that_cannot_be_started(runtime, device, monkeypatch):
     await runtime.activate("k")
     await runtime.send("k", 1.0)
     assert await within(runtime.receive("k")) == 2.0
+
+
+async def test_a_grid_that_cannot_go_on_after_a_launch_has_ended(runtime, device, monkeypatch):
+    one = await start(runtime, "one", double)
+
+    def refuse(*given: Any) -> Any:
+        raise DeviceUnavailableError("cuda:0 runs 31 kernels")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "start", refuse)
+        await runtime.launch("two", double, device="cuda")
+    assert one.state is KernelState.TERMINATED
+    assert "31 kernels" in str(one.error)
+    await runtime.activate("two")
+    await runtime.send("two", 1.0)
+    assert await within(runtime.receive("two")) == 2.0
+
+
+async def test_a_launch_does_not_mind_that_another_grid_is_told_to_end_before_it_goes_on(runtime, device, monkeypatch):
+    await start(runtime, "one", double)
+    begin, ends = device.start, []
+
+    def start_and_end(*given: Any) -> Any:
+        ends.append(asyncio.ensure_future(runtime.terminate("one")))
+        return begin(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "start", start_and_end)
+        await runtime.launch("two", double, device="cuda")
+    await within(asyncio.gather(*ends))
+    assert runtime.get_state("one") is KernelState.TERMINATED
+    assert runtime.get_state("two") is KernelState.LAUNCHED
 
 
 async def test_more_inputs_than_a_desk_holds(runtime, device):

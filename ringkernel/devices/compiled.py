@@ -218,7 +218,7 @@ class CompiledEngine(Engine):
 
     def _retract(self, command: int) -> None:
         """Nobody waits any more: take back a pause, whether it has been obeyed yet or not, or a start."""
-        if self.has_ended or self._terminating or self._failing is not None:
+        if self._is_ending:
             return
         if command == COMMAND_PAUSE:
             self._command(COMMAND_RUN)
@@ -243,6 +243,11 @@ class CompiledEngine(Engine):
     @property
     def is_running(self) -> bool:
         return self.seat is not None
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether it has ended, or will without further commands."""
+        return self.has_ended or self._terminating or self._failing is not None
 
     async def start(self) -> None:
         await self._check_usable()
@@ -287,8 +292,20 @@ class CompiledEngine(Engine):
         try:
             yield
         finally:
-            if running and self.seat is None and not (self.has_ended or self._terminating or self._failing is not None):
-                await self.start()
+            if running and self.seat is None and not self._is_ending:
+                await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Run again after somebody has held the token. A kernel that cannot has ended; that is nothing to whoever held
+        it."""
+        try:
+            await self.start()
+        except Exception as error:
+            if self._is_ending:
+                return
+            if self.seat is not None:
+                raise
+            self._finished(error)
 
     # --- the end ---------------------------------------------------------------------------------------------
 

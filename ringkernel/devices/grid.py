@@ -128,7 +128,7 @@ class GridEngine(CompiledEngine):
     def _retract(self, command: int) -> None:
         """A grid cannot be evicted: one that answers late is told to pause."""
         if command == COMMAND_RUN and self.seat is not None:
-            if not (self.has_ended or self._terminating or self._failing is not None):
+            if not self._is_ending:
                 self._command(COMMAND_PAUSE)
             return
         super()._retract(command)

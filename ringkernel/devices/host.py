@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from .watching import Attention
@@ -88,12 +89,13 @@ class Host:
             await compiling.in_thread(functools.partial(_warm_up, workers))
 
     def close(self) -> None:
-        """End the threads, and stop listening."""
-        for pool in (self._grids, self._pool):
-            if pool is not None:
-                pool.stop()
-        if self._party is not None:
-            self._party.close()
+        """End the threads, and stop listening: all of it, whatever one of them raises."""
+        with ExitStack() as stack:  # in reverse
+            if self._party is not None:
+                stack.callback(self._party.close)
+            for pool in (self._pool, self._grids):
+                if pool is not None:
+                    stack.callback(pool.stop)
 
 
 def _warm_up(workers: bool) -> Any:

@@ -246,6 +246,13 @@ async def test_closing_leaves_no_grid(device, loop_errors):
     await eventually(lambda: all(grid.is_done() for grid in grids))
 
 
+async def test_a_device_reaches_nothing_of_a_runtime_that_is_closed(device, loop_errors):
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("never_started", double, device="cuda")
+        assert device._reached
+    assert not device._reached
+
+
 async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(device, loop_errors, monkeypatch):
     def refuse(_arena: Any) -> None:
         raise DeviceUnavailableError("cuda:0: unpinning")

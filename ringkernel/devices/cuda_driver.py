@@ -10,6 +10,7 @@ multiprocessor of its own.
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
     from ringkernel.ring.memory import Bytes
     from ringkernel.ring.span_types import Span
+
+logger = logging.getLogger("ringkernel")
 
 COPY_TIMEOUT_S = 2.0
 _PINNED = driver.CU_MEMHOSTREGISTER_PORTABLE | driver.CU_MEMHOSTREGISTER_DEVICEMAP
@@ -258,12 +261,15 @@ class CudaDevice:
         self._later.append(work)
 
     def tidy(self) -> None:
-        """Do what had to wait, if no grid runs."""
+        """Do what had to wait, if no grid runs. A device that refuses, since it is lost, keeps nobody from the rest."""
         self._grids = [grid for grid in self._grids if not grid.is_done()]
         if not self._grids:
             pending, self._later = self._later, []
             for work in pending:
-                work()
+                try:
+                    work()
+                except DeviceUnavailableError as error:
+                    logger.warning("%s", error)
 
     def start(self, code: CudaCode, book: int, desk_nbytes: int) -> CudaGrid:
         """See `grid_device.py`. Raises `DeviceUnavailableError` if as many run as can run at the same time."""

@@ -72,6 +72,7 @@ class GridPool(WorkerPool):
 
     def adopt(self, device: GridDevice) -> None:
         """Let the device reach it. None of its grids runs."""
+        self._devices.add(device)
         for arena in self._arenas:
             device.adopt(arena)
 
@@ -103,7 +104,6 @@ class GridPool(WorkerPool):
         worker.seats.discard(plain)
         worker.seats.add(seat)
         self._running.append(seat)
-        self._devices.add(engine.grid_device)
         self.watch()
         return seat
 

@@ -201,6 +201,17 @@ def test_what_a_grid_may_hold_up_waits_until_none_runs(device):
     assert len(notes("unpin")) == 1
 
 
+def test_what_a_lost_device_refuses_to_free_keeps_nobody_from_the_rest(device, monkeypatch, caplog):
+    arena = Arena()
+    arena.allocate(100)
+    device.adopt(arena)
+    device.allocate(64, arena).release()
+    monkeypatch.setattr(cuda_driver.driver, "cuMemFree", lambda address: (719,))
+    device.forget(arena)
+    assert len(notes("unpin")) == 1
+    assert "cuda:0: freeing: the driver says out of memory" in caplog.text
+
+
 def test_the_drivers_words_are_in_the_error(device):
     with pytest.raises(DeviceUnavailableError, match="allocating 2000000000 bytes: the driver says out of memory"):
         device.allocate(2_000_000_000, Arena())

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import check_books, eventually, live_state, within
+from helpers import check_books, eventually, live_state, turns, within
 from numba import types
 from thread_device import POISON, ThreadDevice, ThreadGrid
 
@@ -24,7 +25,7 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.devices import choosing, cuda_probe, grid_pool
+from ringkernel.devices import choosing, compiled, cuda_probe, grid_pool
 from ringkernel.ring.desk_layout import HEART, desk_nbytes
 from ringkernel.ring.layout import LINE
 
@@ -687,6 +688,55 @@ async def test_a_grid_that_cannot_be_started(runtime, device, monkeypatch):
     assert runtime.get_state("k") is KernelState.LAUNCHED
     monkeypatch.undo()
     monkeypatch.setattr(choosing, "_opened", {device.name: device})
+    await runtime.activate("k")
+    await runtime.send("k", 1.0)
+    assert await within(runtime.receive("k")) == 2.0
+
+
+@pytest.fixture
+def gate(device, monkeypatch):
+    """Grids begin when this is set."""
+    opened = threading.Event()
+
+    def begin(code: Any, book: int, nbytes: int) -> ThreadGrid:
+        def entry(book: int) -> None:
+            opened.wait()
+            code.entry(book)
+
+        grid = ThreadGrid(entry, book, (device._chunks, code))
+        device.grids.append(grid)
+        return grid
+
+    monkeypatch.setattr(device, "start", begin)
+    yield opened
+    opened.set()
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+async def test_an_activation_that_is_cancelled_has_happened_or_not(runtime, gate, times):
+    kernel = await runtime.launch("k", double, device="cuda")
+    activating = asyncio.create_task(runtime.activate("k"))
+    await eventually(lambda: kernel.engine.is_running)
+    for _ in range(times):
+        activating.cancel()
+        await turns()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await within(activating)
+    assert kernel.state is KernelState.ACTIVE
+    await runtime.send("k", 1.0)
+    assert await within(runtime.receive("k")) == 2.0
+
+
+async def test_a_grid_that_begins_too_late_rests(runtime, gate, monkeypatch):
+    kernel = await runtime.launch("k", double, device="cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "ANSWER_TIMEOUT_S", 0.05)
+        with pytest.raises(KernelStateError, match="nothing was changed"):
+            await runtime.activate("k")
+    assert kernel.state is KernelState.LAUNCHED
+    gate.set()
+    await eventually(lambda: not kernel.engine.is_running)
     await runtime.activate("k")
     await runtime.send("k", 1.0)
     assert await within(runtime.receive("k")) == 2.0

@@ -210,7 +210,7 @@ class CompiledEngine(Engine):
             await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
         except asyncio.CancelledError:
             if command == COMMAND_RUN:
-                await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
+                await _sit_out(answer)
             raise
         if not answer.done():
             raise TimeoutError
@@ -505,3 +505,12 @@ class CompiledEngine(Engine):
         self._status_bell.release()
         if not self.in_flight:
             self._party.release_door(self.door)
+
+
+async def _sit_out(answer: asyncio.Future[int]) -> None:
+    """Wait for the answer to a start, however often that is cancelled meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + ANSWER_TIMEOUT_S
+    while not answer.done() and (left := deadline - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([answer], timeout=left)

@@ -88,6 +88,11 @@ class Engine(ABC):
     def is_running(self) -> bool:
         """Whether the token is with who runs it."""
 
+    @property
+    def was_started(self) -> bool:
+        """Whether it is running and goes on: not if its start is being taken back."""
+        return self.is_running
+
     @abstractmethod
     async def start(self) -> None:
         """Take messages, for the first time or again."""

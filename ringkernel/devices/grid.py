@@ -125,6 +125,10 @@ class GridEngine(CompiledEngine):
     def _is_told(self, seat: Any) -> bool:
         return bool(self._api.read_word(seat.book.address + BOOK.is_over))
 
+    @property
+    def was_started(self) -> bool:
+        return self.seat is not None and self._commanded != COMMAND_PAUSE
+
     def _retract(self, command: int) -> None:
         """A grid cannot be evicted: one that answers late is told to pause."""
         if command == COMMAND_RUN and self.seat is not None:

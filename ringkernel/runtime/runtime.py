@@ -219,7 +219,7 @@ class RingKernelRuntime:
             try:
                 await kernel.engine.start()
             finally:
-                if kernel.state is before and kernel.engine.is_running:
+                if kernel.state is before and kernel.engine.was_started:
                     kernel.enter(command)
                 kernel.task = getattr(kernel.engine, "task", None)
         return True

@@ -53,7 +53,9 @@ def find(kernel: str) -> Declaration:
     module = _load(place)
     found = getattr(getattr(module, name, None), "__ring_kernel__", None) or declared(name)
     if not isinstance(found, Declaration):
-        raise KernelNotFoundError(f"{place} declares no kernel {name!r}")
+        there = [getattr(value, "__ring_kernel__", None) for value in vars(module).values()]
+        known = ", ".join(repr(one.kernel_id) for one in there if isinstance(one, Declaration)) or "none"
+        raise KernelNotFoundError(f"{place} declares no kernel {name!r}; declared are {known}")
     return found
 
 

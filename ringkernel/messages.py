@@ -391,8 +391,8 @@ def _no_message_type(declared: Any, dtype: np.dtype[Any]) -> str:
     bad = [name for name in dtype.names or () if not _is_plain(dtype[name])]
     if bad:
         return (
-            f"{declared!r} is no message type: its field {bad[0]!r} is of {dtype[bad[0]]}; fields are numbers, booleans, "
-            f"times, and arrays and records of these"
+            f"{declared!r} is no message type: its field {bad[0]!r} is of {dtype[bad[0]]}; fields are numbers, "
+            f"booleans, times, and arrays and records of these"
         )
     return (
         f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, or a class "

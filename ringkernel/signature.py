@@ -5,10 +5,12 @@ from __future__ import annotations
 import dis
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ACCESS = re.compile(r"(LOAD|STORE)_FAST")
 
@@ -24,7 +26,8 @@ def check_kind(kernel_id: str, func: Any) -> None:
         )
     if inspect.isgeneratorfunction(func):
         raise ConfigurationError(
-            f"kernel {kernel_id!r}: {func.__name__} is a generator; a compiled kernel writes to `out` and has no `yield`"
+            f"kernel {kernel_id!r}: {func.__name__} is a generator; a compiled kernel writes to `out` and has no "
+            f"`yield`"
         )
 
 

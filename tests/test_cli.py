@@ -62,7 +62,7 @@ def ringkernel(*arguments: str, **options: Any) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize(
     ("kernel", "reason"),
     [
-        ("kernels_of_a_test:nothing", "kernels_of_a_test declares no kernel 'nothing'"),
+        ("kernels_of_a_test:nothing", "kernels_of_a_test declares no kernel 'nothing'; declared are '"),
         ("kernels_of_a_test.py:nothing", "kernels_of_a_test.py declares no kernel 'nothing'"),
         ("kernels_of_a_test:stranger", "the message has no field 'nothing'"),
         ("kernels_of_a_test:coroutine", "a coroutine kernel: it is not compiled"),

@@ -990,6 +990,28 @@ async def test_a_full_queue_makes_send_wait_and_time_out(runtime):
     assert (await pump(runtime, "k", [], 5)).tolist() == [0, 1, 2, 3, 4]
 
 
+async def test_a_timeout_says_what_was_wanted_and_what_to_start(runtime):
+    await runtime.launch("k", identity_f8, queue_size=2)
+    for receive in (runtime.receive, runtime.receive_batch):
+        with pytest.raises(asyncio.TimeoutError, match=r"nothing came from kernel 'k' .*0 s; .*LAUNCHED: activate\(\)"):
+            await receive("k", timeout=0)
+    await runtime.send_batch("k", [1.0, 2.0])
+    with pytest.raises(
+        asyncio.TimeoutError, match=r"kernel 'k' had no room .*0 s: all 2 slots .*LAUNCHED: activate\(\)"
+    ):
+        await runtime.send("k", 3.0, timeout=0)
+    with pytest.raises(asyncio.TimeoutError, match="'k' is still LAUNCHED after 0 s"):
+        await runtime.wait("k", timeout=0)
+    await runtime.activate("k")
+    assert (await pump(runtime, "k", [], 2)).tolist() == [1, 2]
+    with pytest.raises(asyncio.TimeoutError) as caught:
+        await runtime.receive("k", timeout=0)
+    assert str(caught.value) == "nothing came from kernel 'k' within 0 s"
+    await runtime.deactivate("k")
+    with pytest.raises(asyncio.TimeoutError, match=r"DEACTIVATED: reactivate\(\)"):
+        await runtime.receive("k", timeout=0)
+
+
 async def test_a_batch_that_times_out_says_how_much_was_sent(runtime):
     await runtime.launch("k", identity_f8, queue_size=4)
     await runtime.send("k", 0.0)

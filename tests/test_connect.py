@@ -100,6 +100,22 @@ def collector(seen: list[Any]) -> Any:
 # --- shapes ------------------------------------------------------------------------------------------------------
 
 
+async def test_a_timeout_names_the_first_kernel_upstream_that_takes_nothing(runtime):
+    for name in ("a", "b", "c"):
+        await runtime.launch(name, add_one)
+    runtime.connect("a", "b")
+    runtime.connect("b", "c")
+    await start(runtime, "c")
+    with pytest.raises(asyncio.TimeoutError, match=r"'c' within 0 s; kernel 'b' is LAUNCHED: activate\(\) it"):
+        await runtime.receive("c", timeout=0)
+    await start(runtime, "b")
+    with pytest.raises(asyncio.TimeoutError, match=r"'c' within 0 s; kernel 'a' is LAUNCHED: activate\(\) it"):
+        await runtime.receive("c", timeout=0)
+    await start(runtime, "a")
+    with pytest.raises(asyncio.TimeoutError, match=r"'c' within 0 s$"):
+        await runtime.receive("c", timeout=0)
+
+
 async def test_a_chain_hands_messages_on_in_order(runtime):
     names = [f"k{i}" for i in range(5)]
     for name in names:

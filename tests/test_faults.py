@@ -907,6 +907,32 @@ def text_method(msg, out):
     out.value = msg.value.upper()
 
 
+def calculates_with_the_record(msg, out):
+    out.value = msg * 2
+
+
+def calculates_with_records(msgs, outs):
+    outs[:] = msgs * 2
+
+
+def imports_inside(msg, out):
+    import math
+
+    out.value = math.floor(msg.value)
+
+
+def assigns_to_a_global(msg, out):
+    global FACTORS  # noqa: PLW0603
+    FACTORS = msg.value
+
+
+FACTORS = {"a": 1}
+
+
+def reads_a_dictionary(msg, out):
+    out.value = FACTORS["a"] * msg.value
+
+
 def returns_number(msg, out):
     out.value = msg.value
     return msg.value
@@ -996,6 +1022,11 @@ DOES_NOT_COMPILE: list[tuple[Any, dict[str, Any], str]] = [
     (opens_a_file, {}, r"open"),
     (undefined_name, {}, r"no_such_name"),
     (text_method, {}, r"upper"),
+    (calculates_with_the_record, {}, r"mul\(record, .*msg\.value"),
+    (calculates_with_records, {"batch": True}, r"mul\(array\(record.*msgs\.value"),
+    (imports_inside, {}, r"import at the top"),
+    (assigns_to_a_global, {}, r"global.*`state`"),
+    (reads_a_dictionary, {}, r"'FACTORS'.*numbers, arrays"),
     (returns_number, {}, r"returns.*int64"),
     (returns_text, {}, r"returns.*(unicode|str)"),
     (returns_tuple, {}, r"returns.*[Tt]uple"),

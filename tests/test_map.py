@@ -400,6 +400,27 @@ async def test_a_map_over_kernels_that_are_not_connected_is_refused(runtime):
         await runtime.map(("a", "nobody"), np.arange(5))
 
 
+@pytest.mark.parametrize("chain", [("a", "b", "c"), ["a", "c"], ["a", "b", "c"], ("a",), ()])
+async def test_a_chain_that_is_no_pair_is_refused(runtime, chain):
+    await start(runtime, ("a", twice), ("b", twice), ("c", twice))
+    with pytest.raises(ConfigurationError, match=r"as in \('(a', '[ac]|first', 'last)'\); got"):
+        await runtime.map(chain, np.arange(5))
+    assert runtime.statistics("a").accepted == 0
+
+
+async def test_a_map_over_a_kernel_that_has_failed_says_why(runtime):
+    @ring_kernel("mp_failed", input_type=int, output_type=int)
+    def fails(msg, out):
+        raise ValueError("no such luck")
+
+    await start(runtime, ("a", fails))
+    await runtime.send("a", 1)
+    await within(runtime.wait("a"))
+    with pytest.raises(KernelFailedError, match="no such luck") as caught:
+        await runtime.map("a", np.arange(5))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
 @pytest.mark.parametrize("wrong", ["text", 5, None, np.arange(5.0), np.zeros((2, 2), int), [1, 2.5], np.int64(3)])
 async def test_what_is_no_batch_of_messages_is_refused(runtime, wrong):
     await start(runtime, ("k", twice))

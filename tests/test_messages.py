@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -518,7 +518,7 @@ def test_an_array_of_another_dtype_is_refused_with_the_remedy(declared: Any, giv
 
 
 def test_a_table_is_refused_with_the_way_to_its_records() -> None:
-    table = pandas.DataFrame({"id": [1], "price": [2.0], "buy": [True]})
+    table = pd.DataFrame({"id": [1], "price": [2.0], "buy": [True]})
     with pytest.raises(MessageTypeError, match="DataFrame; its records are"):
         MessageType(Tick).as_array(table)
     assert MessageType(Tick).as_array(table.to_records(index=False))["price"].tolist() == [2.0]

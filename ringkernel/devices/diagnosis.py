@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
 
-_LOCATION = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_LOCATION = re.compile(r'(File "|Raised from )(?P<file>[^"\n]+?)("?, line |\s+\()(?P<line>\d+)')
+_OPCODE = re.compile(r"unsupported opcode \((?P<name>\w+)\)")
+_OPCODES = {
+    "IMPORT_NAME": "an import inside of a handler cannot be compiled; import at the top of the module",
+    "STORE_GLOBAL": "a handler cannot assign to a global; what it keeps between messages is its `state`",
+}
+_RECORD = re.compile(r"Record\(.*?;\d+;(True|False)\)")
+_RECORD_OPERAND = "; a record itself cannot be calculated with, its fields can: "
 
 
 def reason_of(declaration: Declaration, error: Exception) -> tuple[str, str]:
@@ -26,11 +33,19 @@ def reason_of(declaration: Declaration, error: Exception) -> tuple[str, str]:
         return _bad_assignment(declaration), where
     if not text.strip():
         return f"numba cannot compile this handler ({type(error).__name__})", where
-    return _first_reason(text), where
+    opcode = _OPCODE.search(text)
+    if opcode is not None and opcode["name"] in _OPCODES:
+        return _OPCODES[opcode["name"]], where
+    return _first_reason(text) + _hint(declaration, text), where
 
 
 def _records(declaration: Declaration) -> dict[str, tuple[str, Any]]:
-    """The handler's record parameters: name to what it is and its dtype."""
+    """The handler's parameters that are one record: name to what it is and its dtype."""
+    return {} if declaration.batch else _given(declaration)
+
+
+def _given(declaration: Declaration) -> dict[str, tuple[str, Any]]:
+    """The handler's parameters of records, one or an array: name to what it is and its dtype."""
     names = list(inspect.signature(declaration.func).parameters)
     given: list[tuple[str, Any]] = []
     if declaration.input_type is not None:
@@ -39,7 +54,7 @@ def _records(declaration: Declaration) -> dict[str, tuple[str, Any]]:
         given.append(("output", declaration.output_type.dtype))
     if declaration.state_type is not None:
         given.append(("state", declaration.state_type.dtype))
-    return dict(zip(names, given, strict=False)) if not declaration.batch else {}
+    return dict(zip(names, given, strict=False))
 
 
 def _tree(declaration: Declaration) -> ast.AST | None:
@@ -76,6 +91,18 @@ def _bad_assignment(declaration: Declaration) -> str:
         "a field is assigned a value of a type that does not fit it; assign a nested array element by element in a "
         f"loop{hint}, and convert numbers explicitly, as in int(...)"
     )
+
+
+def _hint(declaration: Declaration, text: str) -> str:
+    """What a first line of numba's leaves out, as its end, or nothing."""
+    if "Cannot determine Numba type of" in text:
+        return "; from outside, a handler can read numbers, arrays, tuples and functions"
+    called = re.search(r"found for signature:\s+>>> (?P<call>.*)", text)
+    if called is None:
+        return ""
+    call = _RECORD.sub("record", called["call"])
+    fields = [f"{name}.{field}" for name, (_, dtype) in _given(declaration).items() for field in dtype.names or ()]
+    return f" {call}" + (f"{_RECORD_OPERAND}{', '.join(fields)}" if "record" in call else "")
 
 
 def _first_reason(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringkernel.errors import KernelFailedError, KernelStateError, MessageTypeError, RingKernelError
+from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError, MessageTypeError, RingKernelError
 from ringkernel.lifecycle import KernelState
 
 from .message_queue import as_batch
@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 
 
 _DRAIN_S = 1.0
+
+
+def ends_of(kernel_id: Any) -> tuple[str, str]:
+    """The first and the last kernel of what is given to `map`. Raises `ConfigurationError`."""
+    if not isinstance(kernel_id, tuple | list):
+        return kernel_id, kernel_id
+    if isinstance(kernel_id, tuple) and len(kernel_id) == 2:
+        return kernel_id
+    example = f"({kernel_id[0]!r}, {kernel_id[-1]!r})" if kernel_id else "('first', 'last')"
+    raise ConfigurationError(
+        f"map takes a kernel's id, or a pair of the first and the last of a chain, as in {example}; "
+        f"got {kernel_id!r:.200}"
+    )
 
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
@@ -50,7 +63,8 @@ def check_path(path: list[RingKernel]) -> None:
     for kernel in path:
         name = f"map: kernel {kernel.kernel_id!r}"
         if kernel.state is not KernelState.ACTIVE:
-            raise KernelStateError(f"{name} is {kernel.state.name}; it must be ACTIVE")
+            why = None if kernel.error is None else kernel.engine.ended_reason()
+            raise why or KernelStateError(f"{name} is {kernel.state.name}; it must be ACTIVE")
         if kernel.mapping:
             raise KernelStateError(f"{name} is already in a map; await that first")
         others = [source.kernel_id for source in kernel.sources if source is not previous]

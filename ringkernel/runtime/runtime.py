@@ -24,7 +24,7 @@ from ringkernel.errors import (
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.ring.waiting import NOTHING
 
-from . import contents, launching, mapping, resting, wiring
+from . import contents, late, launching, mapping, resting, wiring
 from .home import Home
 from .message_queue import as_batch
 from .statistics import KernelStatistics, statistics_of
@@ -275,7 +275,10 @@ class RingKernelRuntime:
         Raises `asyncio.TimeoutError` after `timeout` seconds.
         """
         kernel = self._kernel(kernel_id)
-        await kernel.engine.wait_end(timeout)
+        try:
+            await kernel.engine.wait_end(timeout)
+        except TimeoutError:
+            raise late.still_alive(kernel, timeout) from None
         return kernel.state
 
     def remove(self, kernel_id: str) -> None:
@@ -352,15 +355,19 @@ class RingKernelRuntime:
         if home.thread != get_ident() or not home.is_running():
             self._bind()
         try:
-            outlet = self._kernels[kernel_id].engine.outlet
+            kernel = self._kernels[kernel_id]
         except (KeyError, TypeError):
-            outlet = self._known(kernel_id, "send to").engine.outlet
+            kernel = self._known(kernel_id, "send to")
+        outlet = kernel.engine.outlet
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
-        if left <= 0 and pacer.due():
-            await outlet.wait_put(message, timeout, yielding=True)
-        elif outlet.line.waiters or not outlet.offer(message):
-            await outlet.wait_put(message, timeout)
+        try:
+            if left <= 0 and pacer.due():
+                await outlet.wait_put(message, timeout, yielding=True)
+            elif outlet.line.waiters or not outlet.offer(message):
+                await outlet.wait_put(message, timeout)
+        except TimeoutError:
+            raise late.no_room(kernel, timeout) from None
 
     def send_nowait(self, kernel_id: str, message: Any) -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
@@ -387,21 +394,25 @@ class RingKernelRuntime:
         if home.thread != get_ident() or not home.is_running():
             self._bind()
         try:
-            inlet = self._kernels[kernel_id].engine.inlet
+            kernel = self._kernels[kernel_id]
         except (KeyError, TypeError):
-            inlet = self._known(kernel_id, "receive from").engine.inlet
+            kernel = self._known(kernel_id, "receive from")
+        inlet = kernel.engine.inlet
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
-        if left <= 0 and pacer.due():
-            return await inlet.wait_get(timeout, yielding=True)
-        line = inlet.line
-        if not line.waiters:
-            message = inlet.take()
-            if message is NOTHING and inlet.over:
-                message = inlet.try_get()
-            if message is not NOTHING:
-                return message
-        return await line.wait(inlet.try_get, timeout)
+        try:
+            if left <= 0 and pacer.due():
+                return await inlet.wait_get(timeout, yielding=True)
+            line = inlet.line
+            if not line.waiters:
+                message = inlet.take()
+                if message is NOTHING and inlet.over:
+                    message = inlet.try_get()
+                if message is not NOTHING:
+                    return message
+            return await line.wait(inlet.try_get, timeout)
+        except TimeoutError:
+            raise late.nothing_came(kernel, timeout) from None
 
     def receive_nowait(self, kernel_id: str) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""
@@ -415,8 +426,12 @@ class RingKernelRuntime:
         An array for typed outputs, a list for objects. Raises what `receive` raises.
         """
         inlet = self._consumer(kernel_id)
-        batch = await inlet.get_many(max_messages, timeout)
-        message_type = self._kernel(kernel_id).engine.declaration.output_type
+        kernel = self._kernels[kernel_id]
+        try:
+            batch = await inlet.get_many(max_messages, timeout)
+        except TimeoutError:
+            raise late.nothing_came(kernel, timeout) from None
+        message_type = kernel.engine.declaration.output_type
         return batch if message_type is None else message_type.from_array(batch)
 
     def _consumer(self, kernel_id: str) -> Any:
@@ -457,11 +472,14 @@ class RingKernelRuntime:
 
         Raises:
             KernelStateError: not ACTIVE, messages waiting, or others feed the chain; nothing was sent.
-            KernelFailedError: a kernel ended meanwhile; `.partial` is what had come out.
+            KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile; `.partial` is what
+                had come out.
+            MessageTypeError: one of the messages is of another type; nothing was sent.
+            ConfigurationError: `kernel_id` is neither an id nor a pair.
 
         Cancelled, the kernels stop reading at the next message boundary and go on with their queues.
         """
-        first_id, last_id = kernel_id if isinstance(kernel_id, tuple) else (kernel_id, kernel_id)
+        first_id, last_id = mapping.ends_of(kernel_id)
         mapping.check_array(messages)
         path = mapping.find_path(self._kernel(first_id), self._kernel(last_id))
         mapping.check_path(path)

@@ -1,0 +1,52 @@
+"""What is said when the time is over: of whom was something wanted, and what holds it up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringkernel.lifecycle import KernelState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .kernel import RingKernel
+
+_TO_START = {KernelState.LAUNCHED: "activate", KernelState.DEACTIVATED: "reactivate"}
+
+
+def nothing_came(kernel: RingKernel, timeout: float | None) -> TimeoutError:
+    """There was no output in time."""
+    return TimeoutError(f"nothing came from kernel {kernel.kernel_id!r} within {timeout} s{_holding_up(kernel)}")
+
+
+def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
+    """There was no room in the input in time."""
+    capacity = kernel.input_queue.capacity
+    return TimeoutError(
+        f"the input of kernel {kernel.kernel_id!r} had no room within {timeout} s: all {capacity} slots are taken"
+        f"{_idle(kernel)}"
+    )
+
+
+def still_alive(kernel: RingKernel, timeout: float | None) -> TimeoutError:
+    """The kernel has not ended in time."""
+    return TimeoutError(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")
+
+
+def _holding_up(kernel: RingKernel) -> str:
+    """The first kernel upstream that takes no messages, as the end of an error, or nothing."""
+    return next((words for one in _upstream(kernel) if (words := _idle(one))), "")
+
+
+def _idle(kernel: RingKernel) -> str:
+    if kernel.state not in _TO_START:
+        return ""
+    return f"; kernel {kernel.kernel_id!r} is {kernel.state.name}: {_TO_START[kernel.state]}() it"
+
+
+def _upstream(kernel: RingKernel) -> Iterator[RingKernel]:
+    """The kernel, its sources, theirs, and so on: each once."""
+    found = [kernel]
+    for one in found:
+        yield one
+        found.extend(source for source in one.sources if source not in found)

@@ -12,6 +12,7 @@ RingKernelError
 ├── ConfigurationError          (also ValueError)
 └── DeviceUnavailableError
 
+BatchTimeoutError (asyncio.TimeoutError)  a `send_batch` that ran out of time; `.sent` says how many were sent
 KernelExit (BaseException)      ends a coroutine kernel whose input has been drained
 """
 

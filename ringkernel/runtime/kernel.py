@@ -23,7 +23,22 @@ logger = logging.getLogger("ringkernel")
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class RingKernel:
-    """A kernel of a runtime. Read it; the runtime writes it."""
+    """A kernel of a runtime. Read it; the runtime writes it.
+
+    Attributes:
+        kernel_id: its id.
+        func: the function that was declared.
+        input_queue: what waits to be taken; the host may put.
+        output_queue: what waits to be received; the host may get.
+        state: its state now.
+        task: of a coroutine kernel that was activated; None for a compiled one.
+        device: "event-loop", "cpu", or "cuda:N".
+        error: what a kernel that has failed ended with, or None.
+        sources: the kernels that feed it.
+        targets: the kernels that it feeds.
+
+    The rest belongs to the runtime.
+    """
 
     kernel_id: str
     func: Callable[..., Any]

@@ -76,28 +76,43 @@ class MessageQueue:
         return self.qsize() >= self._capacity
 
     async def put(self, message: Any, *, timeout: float | None = None) -> None:
-        """Append a message, waiting for room. Raises `asyncio.TimeoutError`, or `MessageTypeError`."""
+        """Append a message, waiting for room.
+
+        Raises `asyncio.TimeoutError` after `timeout` seconds, `MessageTypeError`, and `KernelStateError` for a kernel's
+        output, or the input of one that has ended.
+        """
         await self._producer().put(message, timeout)
 
     def put_nowait(self, message: Any) -> None:
-        """Append a message. Raises `QueueFullError`."""
+        """Append a message. Raises `QueueFullError`, and what `put` raises."""
         self._producer().put_nowait(message)
 
     async def put_batch(self, messages: Any, *, timeout: float | None = None) -> None:
-        """Append all messages in order. Raises `asyncio.TimeoutError` with `.sent`, how many were appended."""
+        """Append all messages in order: an array, or a sequence.
+
+        Raises `BatchTimeoutError` with `.sent`, how many were appended, and what `put` raises. Cancelled, a prefix was
+        appended.
+        """
         producer = self._producer()
         await producer.put_many(as_batch(self._message_type, messages), timeout)
 
     async def get(self, *, timeout: float | None = None) -> Any:
-        """Take a message, waiting for it. Raises `asyncio.TimeoutError`."""
+        """Take a message, waiting for it.
+
+        Raises `asyncio.TimeoutError` after `timeout` seconds, and `KernelStateError` for a kernel's input, or an output
+        that nothing more comes out of.
+        """
         return await self._consumer().get(timeout)
 
     def get_nowait(self) -> Any:
-        """Take a message. Raises `QueueEmptyError`."""
+        """Take a message. Raises `QueueEmptyError`, and what `get` raises."""
         return self._consumer().get_nowait()
 
     async def get_batch(self, max_messages: int | None = None, *, timeout: float | None = None) -> Any:
-        """Take at least one and up to `max_messages` messages: an array for records, a list for objects."""
+        """Take at least one and up to `max_messages` messages: a 1-D array for records, a list for objects.
+
+        Raises what `get` raises.
+        """
         batch = await self._consumer().get_many(max_messages, timeout)
         return batch if self._message_type is None else self._message_type.from_array(batch)
 

@@ -182,7 +182,9 @@ class RingKernelRuntime:
         existing = self._kernels.get(kernel_id)
         if kernel_id in self._launching or (existing is not None and existing.state is not KernelState.TERMINATED):
             state = existing.state.name if existing is not None else "being launched"
-            raise KernelExistsError(f"kernel {kernel_id!r} exists and is {state}; terminate it or use another id")
+            raise KernelExistsError(
+                f"kernel {kernel_id!r} exists and is {state}; terminate() and remove() it, or use another id"
+            )
         if existing is not None:
             raise KernelStateError(
                 f"kernel {kernel_id!r} has TERMINATED and cannot be restarted; remove() it to launch the id anew"
@@ -311,7 +313,7 @@ class RingKernelRuntime:
         return self._known(kernel_id, "get the state of").state
 
     def statistics(self, kernel_id: str) -> KernelStatistics:
-        """The kernel's counts and times, consistent with each other."""
+        """The kernel's counts and times, consistent with each other. From any thread."""
         kernel = self._known(kernel_id)
         return statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
 
@@ -331,7 +333,8 @@ class RingKernelRuntime:
     async def read_state(self, kernel_id: str) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
-        A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state.
+        A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state, and
+        `KernelStateError` for one whose handler does not return within 5 s. Cancelled, the kernel runs on.
         """
         return await contents.read_state(self._kernel(kernel_id))
 
@@ -347,8 +350,8 @@ class RingKernelRuntime:
     async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
         """Put a message into the kernel's input, waiting for room. Allowed in LAUNCHED, ACTIVE and DEACTIVATED.
 
-        Raises `asyncio.TimeoutError`, `KernelStateError` in other states (also when the kernel ends meanwhile),
-        `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
+        Raises `asyncio.TimeoutError` after `timeout` seconds, `KernelStateError` in other states (also when the kernel
+        ends meanwhile), `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
         """
         # `outlet.put` written out: this is the call that is made once per message
         home = self._home
@@ -376,8 +379,9 @@ class RingKernelRuntime:
     async def send_batch(self, kernel_id: str, messages: Any, *, timeout: float | None = None) -> None:
         """Put many messages into the input, in order: an array of the kernel's type, or a sequence of messages.
 
-        Raises `asyncio.TimeoutError` with `.sent`, the number that was sent before the time was over. Cancelled, a
-        prefix has been sent. Nothing is sent if one of them is of another type.
+        Raises `BatchTimeoutError` (an `asyncio.TimeoutError`) after `timeout` seconds, with `.sent`, the number that
+        was sent by then; `KernelStateError` as `send` does; `MessageTypeError` if one of them is of another type, and
+        then nothing was sent. Cancelled, a prefix has been sent.
         """
         engine = self._kernel(kernel_id).engine
         batch = as_batch(engine.declaration.input_type, messages)
@@ -386,8 +390,9 @@ class RingKernelRuntime:
     async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
         """Take the next output, in every state. A Python scalar, a message instance, or an `np.record`.
 
-        Raises `asyncio.TimeoutError`; `KernelStateError` when nothing more can come, `KernelFailedError` with the
-        cause if that is because the kernel has failed. Cancelled or timed out, it has taken nothing.
+        Raises `asyncio.TimeoutError` after `timeout` seconds; `KernelStateError` when nothing more can come, or when
+        the outputs go to a connected kernel; `KernelFailedError` with the cause when the kernel has failed, after its
+        last output; `MessageTypeError` for a kernel without outputs. Cancelled or timed out, it has taken nothing.
         """
         # `inlet.get` written out: this is the call that is made once per message
         home = self._home
@@ -423,7 +428,8 @@ class RingKernelRuntime:
     ) -> Any:
         """Take all outputs that wait, at least one and at most `max_messages`, waiting for the first.
 
-        An array for typed outputs, a list for objects. Raises what `receive` raises.
+        An array for typed outputs (1-D; of the scalar type, or of records), a list for objects. Raises what `receive`
+        raises, and `ConfigurationError` for a `max_messages` below 1. Cancelled or timed out, it has taken nothing.
         """
         inlet = self._consumer(kernel_id)
         kernel = self._kernels[kernel_id]
@@ -443,7 +449,7 @@ class RingKernelRuntime:
     async def stream(self, kernel_id: str, *, max_messages: int | None = None) -> AsyncIterator[Any]:
         """Iterate over the outputs batch by batch until the kernel has ended and all is received.
 
-        Raises `KernelFailedError` at the end if the kernel has failed.
+        Batches are what `receive_batch` returns. Raises `KernelFailedError` at the end if the kernel has failed.
         """
         kernel = self._kernel(kernel_id)
         while True:

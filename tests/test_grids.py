@@ -633,6 +633,25 @@ async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(run
     assert is_near(runtime, "a")
 
 
+async def test_a_ring_that_does_not_fit_is_nothing_to_another_kernels_start(runtime, device, monkeypatch):
+    await chain(runtime, ("large", double_int, "cuda"), ("b", double_int, "cuda"), queue_size=4096)
+    await chain(runtime, ("small", double_int, "cuda"), ("d", double_int, "cuda"))
+    allocate = device.allocate
+
+    def allocate_little(nbytes: int, arena: Any) -> Any:
+        if nbytes > 20_000:
+            raise DeviceUnavailableError(f"cuda:0: allocating {nbytes} bytes: the driver says out of memory")
+        return allocate(nbytes, arena)
+
+    monkeypatch.setattr(device, "allocate", allocate_little)
+    await activate(runtime, "b", "d", "small")
+    assert is_near(runtime, "small")
+    await runtime.send("small", 1)
+    assert await numbers(runtime, "d", 1) == [4]
+    with pytest.raises(DeviceUnavailableError, match="out of memory"):
+        await runtime.activate("large")
+
+
 # --- faults ------------------------------------------------------------------------------------------------------
 
 

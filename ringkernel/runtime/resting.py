@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ringkernel.devices import placing
+from ringkernel.errors import DeviceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -40,14 +41,17 @@ async def reach(path: Iterable[RingKernel], kernels: Mapping[str, RingKernel], h
 
 
 async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], host: Host) -> None:
-    """Have a kernel's device reach the memory that it needs, and its output lie where it should: with all others of
-    the device, since they rest meanwhile."""
+    """Have a kernel's device reach the memory that it needs, and its output lie where it should; and those of all
+    others of the device where that can be, since they rest meanwhile."""
     await reach([kernel], kernels, host)
     if not placing.is_settled(kernel.engine.output):
         async with at_rest(kernels, kernel.device):
+            if not kernel.engine.has_ended:
+                placing.settle(kernel.engine.output)
             for one in kernels.values():
                 if one.device == kernel.device and not one.engine.has_ended:
-                    placing.settle(one.engine.output)
+                    with suppress(DeviceUnavailableError):  # its own start will say so
+                        placing.settle(one.engine.output)
 
 
 def is_prepared(kernel: RingKernel, host: Host) -> bool:

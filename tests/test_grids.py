@@ -247,6 +247,21 @@ async def test_closing_leaves_no_grid(device, loop_errors):
     await eventually(lambda: all(grid.is_done() for grid in grids))
 
 
+async def test_a_device_belongs_to_one_runtime_at_a_time(device, loop_errors):
+    async with RingKernelRuntime(workers=1) as one, RingKernelRuntime(workers=1) as other:
+        await start(one, "k", double)
+        with pytest.raises(DeviceUnavailableError, match="another runtime of this process"):
+            await start(other, "k", double)
+        assert not other.kernels
+        await start(other, "k", double, "cpu")
+        await one.send("k", 1.0)
+        assert await within(one.receive("k")) == 2.0
+        await one.close()
+        await start(other, "later", double)
+        await other.send("later", 1.0)
+        assert await within(other.receive("later")) == 2.0
+
+
 async def test_a_device_reaches_nothing_of_a_runtime_that_is_closed(device, loop_errors):
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("never_started", double, device="cuda")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +37,11 @@ logger = logging.getLogger("ringkernel")
 LOOK_S = 0.05
 BEAT_TIMEOUT_NS = 3_000_000_000
 _I8 = np.dtype(np.int64)
+
+
+_users: weakref.WeakKeyDictionary[GridDevice, weakref.ref[GridPool]] = weakref.WeakKeyDictionary()
+_claiming = threading.Lock()
+"""Runtimes may live in several threads."""
 
 
 class GridSeat(Seat):
@@ -66,13 +73,27 @@ class GridPool(WorkerPool):
         super().__init__(party, 1)
         self.keepalive.append(self._books.chunks)
 
+    def claim(self, device: GridDevice) -> None:
+        """Have a device for this runtime alone: nobody else's grids would stop while it loads and allocates.
+
+        Raises `DeviceUnavailableError` while another runtime of this process has it.
+        """
+        with _claiming:
+            user = _users[device]() if device in _users else None
+            if user is not None and user is not self:
+                raise DeviceUnavailableError(
+                    f"{device.name} is in use by another runtime of this process, whose kernels would not stop while "
+                    f"this one loads; launch there, close it, or choose another device"
+                )
+            _users[device] = weakref.ref(self)
+        self._devices.add(device)
+
     def reaches(self, device: GridDevice) -> bool:
         """Whether the device reaches all memory that its grids may touch."""
         return all(device.reaches(arena) for arena in self._arenas)
 
     def adopt(self, device: GridDevice) -> None:
         """Let the device reach it. None of its grids runs."""
-        self._devices.add(device)
         for arena in self._arenas:
             device.adopt(arena)
 
@@ -190,10 +211,11 @@ class GridPool(WorkerPool):
         self.is_closing = True
         self.api.write_word(self._heart.address + HEART.leave, 1)
         super().stop(timeout)
-        for device in self._devices:
+        while self._devices:
+            device = self._devices.pop()
+            del _users[device]
             for arena in self._arenas:
                 device.forget(arena)
-        self._devices.clear()
 
 
 @functools.cache

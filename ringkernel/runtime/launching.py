@@ -64,6 +64,7 @@ async def _new_grid(
     device = choosing.open_device(name)
     await host.prepare_grids()
     compiled = await compiling.compiled_grid(device, declaration, span)
+    host.grids.claim(device)
     engine: Engine | None = None
     try:
         async with resting.at_rest(others, name):

@@ -30,8 +30,9 @@ END_S = 5.0
 """How long the end may take after the trigger. The issue is minutes and for ever, not milliseconds."""
 
 PRELUDE = """
-import asyncio, faulthandler, json, os, signal, sys, threading, time
+import asyncio, faulthandler, json, os, signal, sys, threading, time, warnings
 faulthandler.enable()
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)  # what Python 3.12 on says
 import numpy as np
 import ringkernel as rk
 

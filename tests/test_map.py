@@ -408,6 +408,35 @@ async def test_a_chain_that_is_no_pair_is_refused(runtime, chain):
     assert runtime.statistics("a").accepted == 0
 
 
+@ring_kernel("mp_fails_at_two", input_type=int, output_type=int)
+def fails_at_two(msg, out):
+    if msg.value == 2:
+        raise ValueError("two")
+    out.value = msg.value
+
+
+@ring_kernel("mp_same", input_type=int, output_type=int)
+def same(msg, out):
+    out.value = msg.value
+
+
+@ring_kernel("mp_relay", input_type=int, output_type=int)
+async def relay(ctx):
+    async for value in ctx:
+        await ctx.send(value)
+
+
+@pytest.mark.parametrize("names", ["f", "fs", "sf", "fr", "rf"])
+@pytest.mark.parametrize("before", [0, 1, 5000])
+async def test_a_map_fails_with_its_last_message(runtime, names, before):
+    await start(runtime, *((name, {"f": fails_at_two, "s": same, "r": relay}[name]) for name in names))
+    with pytest.raises(KernelFailedError, match="two") as caught:
+        await within(runtime.map((names[0], names[-1]), [1] * before + [2]))
+    assert caught.value.partial.tolist() == [1] * before
+    counts = runtime.statistics("f")
+    assert (counts.processed, counts.failed, counts.unprocessed) == (before, 1, 0)
+
+
 async def test_a_map_over_a_kernel_that_has_failed_says_why(runtime):
     @ring_kernel("mp_failed", input_type=int, output_type=int)
     def fails(msg, out):

@@ -470,6 +470,10 @@ class CompiledEngine(Engine):
                 if edge.position() < sequence:
                     await reached.wait()
                     reached.clear()
+            if self._failing is not None:
+                await self.wait_end()
+            if self.error is not None:  # the cursor has also moved over what the kernel failed on
+                raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
         finally:
             self._watchers = tuple(watcher for watcher in self._watchers if watcher is not reached)
             edge.watch(NEVER, 0)

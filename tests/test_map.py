@@ -426,14 +426,25 @@ async def relay(ctx):
         await ctx.send(value)
 
 
-@pytest.mark.parametrize("names", ["f", "fs", "sf", "fr", "rf"])
+@ring_kernel("mp_relay_fails_at_two", input_type=int, output_type=int)
+async def relay_fails_at_two(ctx):
+    async for value in ctx:
+        if value == 2:
+            raise ValueError("two")
+        await ctx.send(value)
+
+
+@pytest.mark.parametrize("names", ["f", "fs", "sf", "fr", "rf", "F", "Fs", "sF", "rF"])
 @pytest.mark.parametrize("before", [0, 1, 5000])
 async def test_a_map_fails_with_its_last_message(runtime, names, before):
-    await start(runtime, *((name, {"f": fails_at_two, "s": same, "r": relay}[name]) for name in names))
+    kinds = {"f": fails_at_two, "F": relay_fails_at_two, "s": same, "r": relay}
+    await start(runtime, *((name, kinds[name]) for name in names))
     with pytest.raises(KernelFailedError, match="two") as caught:
         await within(runtime.map((names[0], names[-1]), [1] * before + [2]))
-    assert caught.value.partial.tolist() == [1] * before
-    counts = runtime.statistics("f")
+    last = names[-1]
+    await eventually(lambda: runtime.statistics(last).input_depth == runtime.statistics(last).in_flight == 0)
+    assert caught.value.partial.tolist() + drain(runtime, last) == [1] * before
+    counts = runtime.statistics("f" if "f" in names else "F")
     assert (counts.processed, counts.failed, counts.unprocessed) == (before, 1, 0)
 
 

@@ -189,6 +189,8 @@ class CoroutineEngine(Engine):
                     raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
                 reached.clear()
                 await reached.wait()
+            if self.error is not None:  # it has taken them, and failed on one
+                raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
         finally:
             self.context.on_wait = None
 

@@ -479,7 +479,7 @@ class RingKernelRuntime:
         Raises:
             KernelStateError: not ACTIVE, messages waiting, or others feed the chain; nothing was sent.
             KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile; `.partial` is what
-                had come out.
+                had come out; what is still on its way through a chain can be received afterwards.
             MessageTypeError: one of the messages is of another type; nothing was sent.
             ConfigurationError: `kernel_id` is neither an id nor a pair.
 

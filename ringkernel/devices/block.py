@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ringkernel.ring.memory import Arena, Region
     from ringkernel.ring.typed import TypedEdge, TypedRing
 
-_INPUT_TABLE = 8
+_TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
+"""Where the table of inputs is, and for how many, until there are more."""
 _LINE = 128
 
 
@@ -27,7 +28,7 @@ class ControlBlock:
     `state` is a view of the last, None if there is none. What changes it, or the rings, is for who holds the token.
     """
 
-    __slots__ = ("_api", "_arena", "_region", "_table_address", "_table_size", "_tables", "address", "state")
+    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "state")
 
     def __init__(
         self, declaration: Declaration, span_address: int, status_bell: int, arena: Arena, api: HostApi
@@ -35,18 +36,16 @@ class ControlBlock:
         self._api = api
         self._arena = arena
         state = declaration.state
-        table_at = BLOCK_DTYPE.itemsize
-        state_at = table_at + 8 * _INPUT_TABLE
+        state_at = _TABLE_AT + 8 * _INPUT_TABLE
         state_at += -state_at % _LINE
         state_nbytes = 0 if state is None else state.nbytes
         self._region: Region = arena.allocate(state_at + state_nbytes)
         self.address = self._region.address
         self._tables: tuple[Region, ...] = ()
-        self._table_address, self._table_size = self.address + table_at, _INPUT_TABLE
         self.state: npt.NDArray[Any] | None = None
         record = self._region.view(BLOCK_DTYPE)[0]
         record["magic"], record["version"], record["size"] = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
-        record["inputs"] = table_at
+        record["inputs"] = _TABLE_AT
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
         record["span_address"] = span_address
@@ -66,14 +65,14 @@ class ControlBlock:
 
     def read_from(self, edges: Sequence[TypedEdge]) -> None:
         """Let the kernel take its input there."""
-        if len(edges) > self._table_size:
-            self._table_size *= 2
-            region = self._arena.allocate(8 * self._table_size)
+        room = self._tables[-1].nbytes // 8 if self._tables else _INPUT_TABLE
+        if len(edges) > room:
+            region = self._arena.allocate(16 * room)
             self._tables += (region,)
-            self._table_address = region.address
             self._api.write_word(self.address + BLOCK.inputs, region.address - self.address)
+        table = self._tables[-1].address if self._tables else self.address + _TABLE_AT
         for i, edge in enumerate(edges):
-            self._api.write_word(self._table_address + 8 * i, edge.address - self.address)
+            self._api.write_word(table + 8 * i, edge.address - self.address)
         self._api.write_word(self.address + BLOCK.n_inputs, len(edges))
 
     def write_to(self, ring: TypedRing) -> None:

@@ -127,11 +127,23 @@ def _dotted(cc: tuple[int, int]) -> str:
     return f"{cc[0]}.{cc[1]}"
 
 
+def _find_nvdisasm() -> str | None:
+    """On the PATH, or in its wheel."""
+    found = shutil.which("nvdisasm")
+    wheels = importlib.util.find_spec("nvidia")
+    for folder in [] if wheels is None else wheels.submodule_search_locations or []:
+        found = found or next(map(str, Path(folder).glob("*/bin/nvdisasm*")), None)
+    return found
+
+
 def _disassemble(code: GridCode) -> str:
     """Assemble, and disassemble with the CUDA toolkit's tool."""
-    tool = shutil.which("nvdisasm")
+    tool = _find_nvdisasm()
     if tool is None:
-        raise DeviceUnavailableError("nvdisasm is not on the PATH; it comes with the CUDA toolkit (13.0 fits)")
+        raise DeviceUnavailableError(
+            "there is no nvdisasm, neither on the PATH nor from its wheel, nvidia-cuda-nvdisasm; it comes with the "
+            "extra cuda on Linux, and with the CUDA toolkit"
+        )
     from ringkernel.devices.cuda_driver import assemble
 
     with tempfile.TemporaryDirectory() as folder:

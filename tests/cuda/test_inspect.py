@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
 
-from ringkernel import cli
+from ringkernel import cli, inspecting
 from ringkernel.devices import cuda_probe
 
 SOURCE = """
@@ -36,12 +35,15 @@ def module(tmp_path):
 def test_what_a_kernel_becomes(module, capsys, target, wanted):
     code = cli.main(["inspect", f"{module}:double", "--target", target, "--cc", "8.0"])
     shown = capsys.readouterr()
-    if target == "sass" and shutil.which("nvdisasm") is None:
-        assert code == 2
-        assert "nvdisasm is not on the PATH" in shown.err
-    else:
-        assert (code, shown.err) == (0, "")
-        assert wanted in shown.out
+    assert (code, shown.err) == (0, "")
+    assert wanted in shown.out
+
+
+def test_without_a_disassembler_says_where_it_comes_from(module, capsys, monkeypatch):
+    monkeypatch.setattr(inspecting.shutil, "which", lambda _: None)
+    monkeypatch.setattr(inspecting.importlib.util, "find_spec", lambda _: None)
+    assert cli.main(["inspect", f"{module}:double", "--target", "sass"]) == 2
+    assert "nvidia-cuda-nvdisasm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

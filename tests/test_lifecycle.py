@@ -14,7 +14,6 @@ from helpers import check_books, drain, eventually, turns, within
 from ringkernel import (
     TRANSITIONS,
     Command,
-    ConfigurationError,
     KernelContext,
     KernelExistsError,
     KernelFailedError,
@@ -755,19 +754,6 @@ async def test_a_failure_wakes_who_waits_and_leaves_siblings_alone(failing, runt
     assert runtime.get_state("sibling") is KernelState.ACTIVE
     await runtime.send("sibling", 1)
     assert await within(runtime.receive("sibling")) == 1
-
-
-async def test_managed_kernel_takes_what_launch_takes(runtime):
-    async def kernel(ctx):
-        async for value in ctx:
-            await ctx.send(value)
-
-    async with managed_kernel(runtime, "k", kernel, device="cpu", queue_size=16) as kernel_id:
-        assert runtime.kernels[kernel_id].input_queue.capacity == 16
-    with pytest.raises(ConfigurationError, match="device"):
-        async with managed_kernel(runtime, "other", kernel, device="tpu"):
-            pass
-    assert "other" not in runtime.kernels
 
 
 async def test_managed_kernel_does_not_mind_a_kernel_that_has_failed(failing, runtime):

@@ -16,19 +16,14 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def managed_kernel(
-    runtime: RingKernelRuntime,
-    kernel_id: str,
-    kernel_func: Callable[..., Any] | None = None,
-    *,
-    device: str | None = None,
-    queue_size: int | None = None,
+    runtime: RingKernelRuntime, kernel_id: str, kernel_func: Callable[..., Any] | None = None
 ) -> AsyncIterator[str]:
     """Launch and activate a kernel, and terminate it on the way out; it does not mind one that has already ended.
 
-    Takes what `launch` takes, and yields the kernel's id. Raises what `launch` and `activate` raise; a kernel that
-    could not be activated is terminated.
+    Yields the kernel's id. Raises what `launch` and `activate` raise; a kernel that could not be activated is
+    terminated.
     """
-    await runtime.launch(kernel_id, kernel_func, device=device, queue_size=queue_size)
+    await runtime.launch(kernel_id, kernel_func)
     try:
         await runtime.activate(kernel_id)
         yield kernel_id

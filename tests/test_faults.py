@@ -41,7 +41,7 @@ from ringkernel import (
 from ringkernel.devices import compiled as compiled_module
 from ringkernel.devices import compiling
 from ringkernel.devices import workers as workers_module
-from ringkernel.ring.layout import BLOCK, STATUS_DEACTIVATED
+from ringkernel.ring.layout import BLOCK, STATUS_DEACTIVATED, STATUS_FAILED
 
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)
@@ -226,6 +226,22 @@ async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime):
     await eventually(lambda: runtime.statistics("k").processed == 5)
     drain(runtime, "k")
     await check_alive(runtime, "k")
+
+
+async def test_an_end_that_is_told_twice_counts_once(runtime):
+    """The bell that was rung for the start is answered when the kernel has failed already; then it rings for that."""
+    kernel = await start(runtime, "k", fail_at_57)
+    await runtime.send_batch("k", [1, 57, 2])
+    engine, deadline = kernel.engine, time.monotonic() + 5
+    while engine.block.read(BLOCK.status) != STATUS_FAILED:  # the loop stands still
+        assert time.monotonic() < deadline
+    engine._on_status()
+    engine._on_status()
+    await within(runtime.wait("k"))
+    await turns()
+    counts = runtime.statistics("k")
+    assert (counts.accepted, counts.processed, counts.failed, counts.unprocessed) == (3, 1, 1, 1)
+    assert runtime.unprocessed("k").tolist() == [2]
 
 
 async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet(runtime):

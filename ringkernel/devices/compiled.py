@@ -60,6 +60,7 @@ class CompiledEngine(Engine):
         "_epoch",
         "_failing",
         "_host",
+        "_last_word",
         "_party",
         "_reading",
         "_status_bell",
@@ -88,6 +89,7 @@ class CompiledEngine(Engine):
         self._watchers: tuple[asyncio.Event, ...] = ()
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
+        self._last_word: tuple[int, int] | None = None
         self.mapped_in = self.mapped_out = 0
         self._status_bell = self._party.bell(self._on_status, standing=True)
         self.door = self._party.new_door()
@@ -156,6 +158,10 @@ class CompiledEngine(Engine):
             return
         status, echo = self.block.read(BLOCK.status), self.block.read(BLOCK.echo)
         if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
+            word = echo, status
+            if word == self._last_word:
+                return  # it was seen when the bell had been rung for something earlier, and now rings for it
+            self._last_word = word
             self._take_token()
             if status == STATUS_DEACTIVATED and self._commanded != COMMAND_PAUSE:
                 self._sit_down()  # that pause was superseded, and the worker left before it could know

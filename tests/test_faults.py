@@ -729,13 +729,18 @@ async def test_field_names_that_numpy_uses_itself_do_not_mislead_the_traceback(r
     assert "in ema" in shown(error)
 
 
-async def test_a_failure_that_python_does_not_reproduce_says_so(runtime, monkeypatch):
-    await runtime.launch("k", frozen_limit)
+async def failure_that_python_does_not_reproduce(runtime, monkeypatch, func):
+    """What a kernel ends with whose compiled code alone still has the limit that its handler was compiled with."""
+    await runtime.launch("k", func)
     monkeypatch.setattr(sys.modules[__name__], "LIMIT", 10**9)
     await runtime.send_batch("k", np.arange(10))
     await runtime.activate("k")
     await within(runtime.wait("k"))
-    error = runtime.kernels["k"].error
+    return runtime.kernels["k"].error
+
+
+async def test_a_failure_that_python_does_not_reproduce_says_so(runtime, monkeypatch):
+    error = await failure_that_python_does_not_reproduce(runtime, monkeypatch, frozen_limit)
     assert type(error) is OwnError
     assert error.args == ("only when compiled",)
     assert "did not fail" in shown(error)
@@ -768,12 +773,7 @@ async def test_an_exception_whose_arguments_only_the_compiled_code_knows_ends_th
     runtime, monkeypatch, func, kind, arguments
 ):
     """The kernel ends with what is known, also where the exception's class cannot be called with it."""
-    await runtime.launch("k", func)
-    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 10**9)
-    await runtime.send_batch("k", np.arange(10))
-    await runtime.activate("k")
-    await within(runtime.wait("k"))
-    error = runtime.kernels["k"].error
+    error = await failure_that_python_does_not_reproduce(runtime, monkeypatch, func)
     assert (type(error), error.args) == (kind, arguments)
 
 

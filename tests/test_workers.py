@@ -71,24 +71,13 @@ async def talk_until(runtime: RingKernelRuntime, has_happened: Callable[[], bool
     raise AssertionError("it has not happened")
 
 
-async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus):
+@pytest.mark.parametrize("talking", [False, True], ids=["in the way", "nowhere to go"])
+async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus, talking):
     monkeypatch.setattr(workers, "MIN_PATIENCE_NS", 1)  # so that it is parked before the test begins
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
         await runtime.activate("k")
-        worker = await patient_worker(runtime, talking=False)
-        os.sched_setaffinity(0, cpus[:1])
-        os.sched_setaffinity(worker.thread.native_id, cpus[:1])
-        parks = word_of(worker, PARTY.parks)
-        await talk_until(runtime, lambda: word_of(worker, PARTY.parks) > parks)
-
-
-async def test_a_worker_with_nowhere_to_go_parks(monkeypatch, cpus):
-    monkeypatch.setattr(workers, "MIN_PATIENCE_NS", 1)
-    async with RingKernelRuntime(workers=1) as runtime:
-        await runtime.launch("k", echo)
-        await runtime.activate("k")
-        worker = await patient_worker(runtime, talking=True)
+        worker = await patient_worker(runtime, talking=talking)
         os.sched_setaffinity(0, cpus[:1])
         os.sched_setaffinity(worker.thread.native_id, cpus[:1])
         parks = word_of(worker, PARTY.parks)

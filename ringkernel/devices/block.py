@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.ring.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, MAGIC
+from ringkernel.ring.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
 """Where the table of inputs is, and for how many, until there are more."""
-_LINE = 128
 
 
 class ControlBlock:
@@ -37,7 +36,7 @@ class ControlBlock:
         self._arena = arena
         state = declaration.state
         state_at = _TABLE_AT + 8 * _INPUT_TABLE
-        state_at += -state_at % _LINE
+        state_at += -state_at % LINE
         state_nbytes = 0 if state is None else state.nbytes
         self._region: Region = arena.allocate(state_at + state_nbytes)
         self.address = self._region.address

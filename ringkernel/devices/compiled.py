@@ -471,7 +471,7 @@ class CompiledEngine(Engine):
         try:
             while edge.position() < sequence:
                 if self.has_ended:
-                    raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+                    raise self.ended_error()
                 bell.arm()
                 if edge.position() < sequence:
                     await reached.wait()
@@ -479,7 +479,7 @@ class CompiledEngine(Engine):
             if self._failing is not None:
                 await self.wait_end()
             if self.error is not None:  # the cursor has also moved over what the kernel failed on
-                raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+                raise self.ended_error()
         finally:
             self._watchers = tuple(watcher for watcher in self._watchers if watcher is not reached)
             edge.watch(NEVER, 0)

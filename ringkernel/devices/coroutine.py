@@ -186,11 +186,11 @@ class CoroutineEngine(Engine):
         try:
             while edge.head < sequence or self.context.busy:
                 if self.has_ended:
-                    raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+                    raise self.ended_error()
                 reached.clear()
                 await reached.wait()
             if self.error is not None:  # it has taken them, and failed on one
-                raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+                raise self.ended_error()
         finally:
             self.context.on_wait = None
 

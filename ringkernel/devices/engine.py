@@ -174,6 +174,10 @@ class Engine(ABC):
             return failure
         return KernelStateError(f"kernel {self.kernel_id!r} has TERMINATED and nothing is left to receive")
 
+    def ended_error(self) -> RingKernelError:
+        """What those are told who still wait for something of a kernel that has ended."""
+        return self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+
     def close_inputs(self) -> None:
         """Take what was never taken, and let producers go on without this kernel."""
         for edge in self.edges:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.ring.cpu import compile_watcher
 from ringkernel.ring.desk_layout import BOOK_DTYPE, HEART, HEART_DTYPE, desk_nbytes
-from ringkernel.ring.layout import BLOCK, EDGE, FREE, GONE, RING, SEAT
+from ringkernel.ring.layout import BLOCK, EDGE, FREE, GONE, LINE, RING, SEAT
 from ringkernel.ring.memory import Arena
 from ringkernel.ring.watch import rest_watch, watch
 
@@ -137,7 +137,7 @@ class GridPool(WorkerPool):
         told_at = BOOK_DTYPE.itemsize
         edges, output = engine.connections
         desk_at = told_at + 8 * len(edges)
-        desk_at += -desk_at % 128
+        desk_at += -desk_at % LINE
         book = self._books.allocate(desk_at + self._desk_nbytes(engine))
         record = book.view(BOOK_DTYPE)[0]
         record["block_address"] = engine.block.address

@@ -234,7 +234,7 @@ def _byte(typingctx: Any, text: Any, index: Any) -> Any:
 
 
 def _is_queued_on(stat: int, cpu: int, text: int) -> int:
-    count = _libc_pread(stat, text, _STAT_BYTES, 0)
+    count = _libc_pread(stat, text, _STAT_BYTES - 2, 0)  # the look for a state goes two beyond
     index = count - 1
     while index > 0 and _byte(text, index) != _BRACKET:
         index -= 1

@@ -161,14 +161,18 @@ def lay_out_rings(desk: int, at: int, heart: int) -> int:
     return at
 
 
+def append_pair(pairs: int, count: int, there: int, here: int) -> None:
+    """Add to a list, of which `count` is the address of its length, where a word is and where its copy goes."""
+    n = peek(count)
+    poke(pairs + 16 * n, there)
+    poke(pairs + 16 * n + 8, here)
+    poke(count, n + 1)
+
+
 def fetch_from(desk: int, there: int, here: int) -> None:
     """Have a word looked at from now on."""
-    n = peek(desk + DESK.n_fetches)
-    pair = peek(desk + DESK.fetches) + 16 * n
-    poke(pair, there)
-    poke(pair + 8, here)
+    append_pair(peek(desk + DESK.fetches), desk + DESK.n_fetches, there, here)
     poke(here, load(there))
-    poke(desk + DESK.n_fetches, n + 1)
 
 
 def fetch_cursor(desk: int, near: int, home: int, here: int) -> None:
@@ -176,12 +180,8 @@ def fetch_cursor(desk: int, near: int, home: int, here: int) -> None:
     if near == 0:
         fetch_from(desk, home, here)
         return
-    n = peek(desk + DESK.n_nears)
-    pair = peek(desk + DESK.nears) + 16 * n
-    poke(pair, near)
-    poke(pair + 8, here)
+    append_pair(peek(desk + DESK.nears), desk + DESK.n_nears, near, here)
     poke(here, load_near(near))
-    poke(desk + DESK.n_nears, n + 1)
 
 
 def lay_out_input(desk: int, at: int, edge_home: int) -> None:

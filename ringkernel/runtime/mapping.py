@@ -153,7 +153,7 @@ async def _through(path: list[RingKernel], source: Edge, end: int) -> None:
             passing.result()
             return
         ended = next(kernel for kernel in path if kernel.engine.has_ended)
-        raise ended.engine.ended_reason() or KernelStateError(f"kernel {ended.kernel_id!r} has ended")
+        raise ended.engine.ended_error()
     finally:
         for task in (passing, *endings):
             task.cancel()

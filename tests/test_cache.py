@@ -392,9 +392,9 @@ def test_what_lies_between_the_fields_of_records_is_not_in_the_key() -> None:
     dtype = np.dtype(
         [("n", "i4"), ("x", "f8"), ("inner", np.dtype([("a", "u1", 3), ("b", "i8")], align=True))], align=True
     )
-    clean, dirty, other = (np.frombuffer(bytes([fill]) * dtype.itemsize, dtype).copy() for fill in (0, 255, 255))
+    clean, dirty, other = (np.frombuffer(bytearray([fill]) * dtype.itemsize, dtype) for fill in (0, 255, 255))
     for records, n in ((clean, 1), (dirty, 1), (other, 2)):
-        records["n"], records["x"] = n, 2.0  # one by one: a whole record would bring padding of its own
+        records["n"], records["x"] = n, 2.0  # one by one: a whole record, or a copy, has padding of its own
         records["inner"]["a"], records["inner"]["b"] = (1, 2, 3), 4
     handler = built("def handler(msg): return R[0].x")
 

@@ -61,15 +61,16 @@ class CompiledEngine(Engine):
         "_failing",
         "_host",
         "_last_word",
+        "_mapped_in",
+        "_mapped_out",
         "_party",
         "_reading",
         "_status_bell",
         "_terminating",
         "_watchers",
+        "_writing",
         "block",
         "door",
-        "mapped_in",
-        "mapped_out",
         "seat",
         "span",
         "worker",
@@ -90,7 +91,7 @@ class CompiledEngine(Engine):
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
         self._last_word: tuple[int, int] | None = None
-        self.mapped_in = self.mapped_out = 0
+        self._mapped_in = self._mapped_out = 0
         self._status_bell = self._party.bell(self._on_status, standing=True)
         self.door = self._party.new_door()
         self.block = ControlBlock(declaration, span.address, self._status_bell.address, self._party.arena, self._api)
@@ -119,6 +120,7 @@ class CompiledEngine(Engine):
         self.inlet = Inlet(host.pacer, host)
         self.inlet.ended = self.ended_reason
         self.output = None
+        self._writing: TypedRing | None = None
         if declaration.output_type is None:
             self.inlet.ended = lambda: MessageTypeError(
                 f"kernel {self.kernel_id!r} has no output_type, so there is nothing to receive"
@@ -130,7 +132,7 @@ class CompiledEngine(Engine):
             self.output.set_door(self.door)
             self.output.engine = self
             self.inlet.attach(self.output.add_edge())
-            self.block.write_to(self.output)
+            self._write_to(self.output)
 
     def add_input(self, edge: Edge) -> None:
         assert isinstance(edge, TypedEdge)
@@ -141,8 +143,16 @@ class CompiledEngine(Engine):
 
     def _read_from(self, edges: list[Edge]) -> None:
         """Let the kernel read from these edges. The token is the host's."""
-        self._reading = cast("list[TypedEdge]", edges)
-        self.block.read_from(self._reading)
+        reading = cast("list[TypedEdge]", edges)
+        self.block.read_from(reading)
+        self._reading = reading  # only now are the rings before let go of
+
+    def _write_to(self, ring: TypedRing | None) -> None:
+        """Let the kernel write to this ring. The token is the host's."""
+        if ring is not None:
+            ring.set_door(self.door)
+            self.block.write_to(ring)
+        self._writing = ring  # likewise
 
     # --- the handshake ---------------------------------------------------------------------------------------
 
@@ -291,7 +301,7 @@ class CompiledEngine(Engine):
             try:
                 await self.pause()
             except KernelStateError:
-                if not (self._terminating or self.has_ended):
+                if not self._is_ending:
                     raise
         if self._terminating or self._failing is not None:
             await self.wait_end()
@@ -376,7 +386,8 @@ class CompiledEngine(Engine):
             return
         self.in_flight = self.block.read(BLOCK.in_flight)
         self.block.quarantine()
-        self._host.pool.keepalive.append((self.span, [edge.ring for edge in self.edges], self.output))
+        rings = {edge.ring for edge in (*self.edges, *self._reading)}
+        self._host.pool.keepalive.append((self.span, rings, self.output, self._writing))
         message = (
             f"kernel {self.kernel_id!r} did not return from its handler within {timeout:g} s and was abandoned: its "
             f"thread is lost, {self.in_flight} message(s) are in flight"
@@ -486,28 +497,48 @@ class CompiledEngine(Engine):
             bell.release()
 
     def accepted(self) -> int:
-        lent = [edge for edge in self._reading if edge not in self.edges]
-        return super().accepted() + self.mapped_in + sum(edge.position() for edge in lent)
+        return super().accepted() + self._mapped_in + sum(edge.position() for edge in self._lent_edges())
 
     def emitted(self) -> int:
-        return super().emitted() + self.mapped_out
+        return super().emitted() + self._through_maps()
 
     def received(self) -> int:
-        return super().received() + self.mapped_out
+        return super().received() + self._through_maps() - self.inlet.kept
+
+    def _through_maps(self) -> int:
+        """What was written to lent rings: the map has it, up to what it has left to receivers."""
+        lent = self._writing if self._writing is not self.output else None
+        return self._mapped_out + (0 if lent is None else lent.position())
+
+    def _lent_edges(self) -> list[TypedEdge]:
+        return [edge for edge in self._reading if edge not in self.edges]
 
     def lend(self, source: TypedRing | None, result: TypedRing | None) -> None:
-        """Read from, and write to, these rings instead of the kernel's own; None restores. The token is the
-        host's."""
+        """Read from `source`, and write to `result`, instead of the kernel's own rings, where they are given. The token
+        is the host's. They are the engine's until `take_back`, and a worker may reach their arrays until then."""
         if source is not None:
             edge = source.edges[0]
             edge.set_door(self.door)
+            self.arena.lend(source.slots)
             self._read_from([edge])
-        else:
-            self._read_from(self.edges)
-        output = result or self.output
-        if output is not None:
-            output.set_door(self.door)
-            self.block.write_to(output)
+        if result is not None:
+            self.arena.lend(result.slots)
+            self._write_to(result)
+
+    def take_back(self) -> None:
+        """Read from, and write to, the kernel's own rings again. The token is the host's, or the kernel has ended."""
+        lent = {edge.ring for edge in self._lent_edges()}
+        self._mapped_in += sum(edge.position() for edge in self._lent_edges())
+        self._mapped_out = self._through_maps()
+        if self._writing is not None and self._writing is not self.output:
+            lent.add(self._writing)
+        self._read_from(self.edges)
+        self._write_to(self.output)
+        for ring in lent:
+            if self.in_flight:
+                ring.quarantine()  # a handler that does not return may reach it for ever
+            else:
+                self.arena.take_back(ring.slots)
 
     def release(self) -> None:
         self.outlet.release()

@@ -43,7 +43,6 @@ class GridEngine(CompiledEngine):
         "_is_given_up",
         "_last_words",
         "_memory",
-        "_writing",
         "code",
         "device",
         "grid_device",
@@ -61,7 +60,6 @@ class GridEngine(CompiledEngine):
         spread = declaration.output_type is not None and declaration.state is None
         itemsize = declaration.output_type.dtype.itemsize if declaration.output_type is not None else 0
         self.staging_address = self._allocate(code.n_threads * itemsize if spread else 0)
-        self._writing = self.output
         if self.output is not None:
             self.output.want(0)  # the grid never sleeps for room, but its watcher does
 
@@ -81,10 +79,6 @@ class GridEngine(CompiledEngine):
                 f"keeps of them must fit in {limit} bytes; connect some of them through a kernel between"
             )
         super().add_input(edge)
-
-    def lend(self, source: TypedRing | None, result: TypedRing | None) -> None:
-        super().lend(source, result)
-        self._writing = result or self.output
 
     @property
     def connections(self) -> tuple[list[TypedEdge], TypedRing | None]:
@@ -175,7 +169,8 @@ class GridEngine(CompiledEngine):
         self.in_flight = self.block.read(BLOCK.in_flight)
         self._last_words = super().snapshot(), super().emitted()
         self.block.quarantine()
-        self._host.grids.keepalive.append((self.code, [edge.ring for edge in self.edges], self.output, self._memory))
+        rings = {edge.ring for edge in (*self.edges, *self._reading)}
+        self._host.grids.keepalive.append((self.code, rings, self.output, self._writing, self._memory))
         logger.warning("%s", error)
         self._finished(error)
 

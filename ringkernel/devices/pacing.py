@@ -77,11 +77,12 @@ class Line:
     that the first one sleeps and has not been notified.
     """
 
-    __slots__ = ("_loop", "asks", "prepare", "waiters")
+    __slots__ = ("_loop", "asks", "holder", "prepare", "waiters")
 
     def __init__(self) -> None:
         self.waiters: deque[asyncio.Future[None] | _Passing] | tuple[()] = ()  # most lines never see a waiter
         self.asks = False
+        self.holder = ""  # whom the head of the line belongs to for longer, in words
         self.prepare: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -100,6 +101,17 @@ class Line:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def hold(self, holder: str) -> Hold:
+        """The head of the line, before all who stand in it, until it is released; in the loop's thread."""
+        return Hold(self, self._begin()[1], holder)
+
+    def _begin(self) -> tuple[asyncio.AbstractEventLoop, deque[Any]]:
+        """The loop and the line: both from the first waiter on."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self.waiters = deque()
+        return self._loop, self.waiters  # type: ignore[return-value]  # made with the loop
+
     async def wait(  # noqa: C901, PLR0912 (one loop with every way to leave it)
         self,
         attempt: Callable[[], Any],
@@ -113,11 +125,7 @@ class Line:
         The line's `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then
         tried once more. Raises `asyncio.TimeoutError` after `timeout` seconds, and after letting other tasks run.
         """
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-            self.waiters = deque()
-        waiters: deque[Any] = self.waiters  # type: ignore[assignment]  # made with the loop
+        loop, waiters = self._begin()
         deadline = None if timeout is None else loop.time() + check_timeout(timeout)
         place: asyncio.Future[None] | _Passing = _Passing() if yielding else loop.create_future()
         waiters.append(place)  # also who yields, so that nobody overtakes
@@ -134,7 +142,7 @@ class Line:
                                 return result
                         self.asks = True
                     if deadline is None:
-                        await place  # type: ignore[misc]  # who only passes yields
+                        await place  # type: ignore[misc]  # who only passes yields; a call less than below
                     elif not await _await_until(place, deadline, loop):  # type: ignore[arg-type]
                         result = attempt() if waiters[0] is place else NOTHING
                         if result is NOTHING:
@@ -159,9 +167,63 @@ class Line:
                 waiters.remove(place)
 
 
-async def _await_until(future: asyncio.Future[None], deadline: float, loop: asyncio.AbstractEventLoop) -> bool:
+class Hold:
+    """The head of a line, held for longer than one operation. Its owner waits in it as in a line; all others wait until
+    it is released. There is at most one in a line."""
+
+    __slots__ = ("_line", "_waiters")
+
+    waiters: tuple[()] = ()
+    """Nobody is before its owner."""
+
+    def __init__(self, line: Line, waiters: deque[Any], holder: str) -> None:
+        assert not line.holder
+        self._line, self._waiters = line, waiters
+        line.holder = holder
+        line.asks = False
+        waiters.appendleft(_Passing())
+
+    async def wait(self, attempt: Callable[[], Any], timeout: float | None, *, yielding: bool = False) -> Any:
+        """As `Line.wait`, but for who holds the head."""
+        line = self._line
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        if yielding:
+            await _let_others_run()
+            result = attempt()
+        else:
+            result = NOTHING
+        while result is NOTHING:
+            if line.prepare is not None:
+                line.prepare()
+                result = attempt()
+                if result is not NOTHING:
+                    break
+            place = self._waiters[0] = loop.create_future()
+            line.asks = True
+            try:
+                in_time = await _await_until(place, deadline, loop)
+            finally:
+                line.asks = False
+                self._waiters[0] = _Passing()
+            result = attempt()
+            if result is NOTHING and not in_time:
+                raise TimeoutError
+        return result
+
+    def release(self) -> None:
+        """Let the next one have the line."""
+        self._waiters.popleft()
+        self._line.holder = ""
+        self._line.notify()
+
+
+async def _await_until(future: asyncio.Future[None], deadline: float | None, loop: asyncio.AbstractEventLoop) -> bool:
     """Await a future until a time of the loop's clock, never without letting other tasks run. Whether it was in
     time."""
+    if deadline is None:
+        await future
+        return True
     if deadline <= loop.time():
         await asyncio.sleep(0)
         return False

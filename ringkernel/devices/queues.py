@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ringkernel.errors import ConfigurationError, QueueEmptyError, QueueFullError, RingKernelError
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
-from .pacing import Line, Pacer, check_timeout
+from .pacing import Hold, Line, Pacer, check_timeout
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -103,15 +103,17 @@ class Outlet:
             raise self.refuse()
         await self.line.wait(lambda: self._attempt(message), timeout, yielding=yielding)
 
-    async def put_many(self, messages: Any, timeout: float | None = None) -> None:
-        """Publish all messages in order, waiting for room. Raises `BatchTimeoutError`.
+    async def put_many(self, messages: Any, timeout: float | None = None, hold: Hold | None = None) -> None:
+        """Publish all messages in order, waiting for room: in the line, or at its head with the `hold` of it.
 
-        Cancelled, it has sent a prefix. Messages of concurrent callers may come in between.
+        Raises `BatchTimeoutError`. Cancelled, it has sent a prefix. Whatever it raises has `sent`, the number of
+        messages that were. Messages of concurrent callers may come in between.
         """
         if timeout is not None:
             check_timeout(timeout)
         if self.ring.shut:
             raise self.refuse()
+        line = hold or self.line
         sent, total = 0, len(messages)
         deadline = None if timeout is None else time.monotonic() + timeout
         while sent < total:
@@ -122,17 +124,22 @@ class Outlet:
             try:
                 rest = messages[sent:]
                 attempt = functools.partial(self._attempt_many, rest)
-                count: Any = NOTHING if self.line.waiters or yielding else attempt()
+                count: Any = NOTHING if line.waiters or yielding else attempt()
                 if count is NOTHING:
-                    count = await self.line.wait(attempt, left, yielding=yielding)
+                    count = await line.wait(attempt, left, yielding=yielding)
                 sent += count
             except TimeoutError:
                 raise BatchTimeoutError(sent, total) from None
+            except BaseException as error:
+                error.sent = sent  # type: ignore[attr-defined]
+                raise
 
     def put_nowait(self, message: Any) -> None:
         """Publish a message or raise `QueueFullError`."""
         if self.line.waiters or not self._attempt(message):
-            raise QueueFullError(f"all {self.ring.capacity} slots are taken; await put() or send() to wait for room")
+            holder = self.line.holder
+            why = f"{holder} has the queue to itself" if holder else f"all {self.ring.capacity} slots are taken"
+            raise QueueFullError(f"{why}; await put() or send() to wait")
 
     def _ask_for_room(self) -> None:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
@@ -162,6 +169,7 @@ class Inlet:
 
     __slots__ = (
         "_bell",
+        "_first",
         "_host",
         "_lone",
         "_next",
@@ -184,6 +192,7 @@ class Inlet:
         self.pacer = pacer
         self._open = True
         self._lone: Edge | None = None
+        self._first: TypedEdge | None = None
         self._host = host
         self._bell: Bell | None = None
         self._next = 0
@@ -196,7 +205,7 @@ class Inlet:
 
     def _choose(self) -> None:
         """Single out the edge of the common case: there is one, and it may be read."""
-        self._lone = self.edges[0] if self._open and len(self.edges) == 1 else None
+        self._lone = self.edges[0] if self._open and len(self.edges) == 1 and self._first is None else None
         if not self._open:
             self.take = _take_nothing
         else:
@@ -227,6 +236,18 @@ class Inlet:
         self.detach(edge)
         self.attach(fresh)
 
+    def take_first_from(self, edge: TypedEdge) -> None:
+        """Hand out what is left in an edge before anything else. Nothing more comes there."""
+        assert self._first is None
+        self._first = edge
+        self._choose()
+        self.line.notify()
+
+    @property
+    def kept(self) -> int:
+        """How many messages are left to be handed out first."""
+        return 0 if self._first is None else self._first.available()
+
     def finish(self) -> None:
         """Nothing more may come: `ended` knows."""
         self.over = True
@@ -234,7 +255,7 @@ class Inlet:
 
     def available(self) -> int:
         """How many messages wait."""
-        return sum(edge.available() for edge in self.edges)
+        return self.kept + sum(edge.available() for edge in self.edges)
 
     def try_get(self) -> Any:
         """Take a message; `NOTHING` if there is none now. Raises what `ended` says."""
@@ -262,6 +283,12 @@ class Inlet:
 
     def _ready_edge(self) -> Edge | None:
         """The next edge in turn that has a message."""
+        if self._first is not None:
+            if self.kept > 0:
+                return self._first
+            self._first.ring.dispose()
+            self._first = None
+            self._choose()
         if self._open:
             for _ in range(len(self.edges)):
                 self._next = (self._next + 1) % len(self.edges)
@@ -284,18 +311,20 @@ class Inlet:
             self._nothing()
         return await self.line.wait(self.try_get, timeout, yielding=yielding)
 
-    async def get_many(self, most: int | None = None, timeout: float | None = None) -> Any:
-        """Take at least one and up to `most` messages, waiting for the first."""
+    async def get_many(self, most: int | None = None, timeout: float | None = None, hold: Hold | None = None) -> Any:
+        """Take at least one and up to `most` messages, waiting for the first: in the line, or at its head with the
+        `hold` of it."""
         if most is not None and (not isinstance(most, int) or most < 1):
             raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
         pacer = self.pacer
         pacer.left -= 1
         yielding = pacer.left <= 0 and pacer.due()
-        if not self.line.waiters and not yielding:
+        line = hold or self.line
+        if not line.waiters and not yielding:
             messages = self.try_get_many(most)
             if messages is not NOTHING:
                 return messages
-        return await self.line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
+        return await line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
 
     def get_nowait(self) -> Any:
         """Take a message or raise `QueueEmptyError`, without watching for one."""
@@ -304,7 +333,9 @@ class Inlet:
             edge = self._ready_edge()
             message = self._nothing() if edge is None else edge.take()
         if message is NOTHING:
-            raise QueueEmptyError("no message is waiting; await get() or receive() to wait for one")
+            holder = self.line.holder
+            why = f"{holder} has the queue to itself" if holder else "no message is waiting"
+            raise QueueEmptyError(f"{why}; await get() or receive() to wait for one")
         return message
 
     def _ask_for_messages(self) -> None:
@@ -332,6 +363,7 @@ class Inlet:
 
     def release(self) -> None:
         """Nobody consumes here any more."""
+        self._first = None
         for edge in list(self.edges):
             self.detach(edge)
         if self._bell is not None:

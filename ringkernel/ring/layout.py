@@ -18,10 +18,10 @@ import numpy as np
 
 LINE = 128
 NEVER = 2**62
-"""A sequence number that no cursor reaches: `limit`, `watch` and `wanted` when they are off."""
+"""A sequence number that no cursor reaches: `limit`, `watch`, `wanted` and `end` when they are off."""
 
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 HISTOGRAM_BUCKETS = 64
 
 
@@ -55,8 +55,9 @@ RING_DTYPE, RING = record(
     # bare ping-pong)
     ("next", "low"),
     # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
-    # offsets from here; `door` is the producer's; `near`: where `tail` lies in the memory of a device, see `place.py`
-    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open", "near_address"),
+    # offsets from here; `door` is the producer's; `near`: where `tail` lies in the memory of a device, see `place.py`;
+    # `end`: nothing is published from this sequence on, since a lent slot array has no slot for it
+    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open", "near_address", "end"),
 )
 
 EDGE_DTYPE, EDGE = record(

@@ -88,6 +88,15 @@ class Arena:
         self._address = int(memory.ctypes.data) + start
         self._used = 0
 
+    def lend(self, array: npt.NDArray[Any]) -> None:
+        """Keep an array that is not the arena's alive for as long as what is the arena's."""
+        self.chunks.append(array)
+
+    def take_back(self, array: npt.NDArray[Any]) -> None:
+        """Nobody who works on the arena's memory reaches that array any more."""
+        index = next(i for i, chunk in enumerate(self.chunks) if chunk is array)
+        del self.chunks[index]
+
     def _take_back(self, chunk: Bytes, start: int, nbytes: int, address: int) -> None:
         self._free[nbytes].append((chunk, start, address))
 

@@ -37,10 +37,10 @@ def slowest_head(ring: int) -> int:
 
 def free_slots(ring: int, tail: int, low: int) -> int:
     """Slots that the producer may write, given the slowest head. Without a consumer a ring is full: nothing that
-    is published may vanish."""
+    is published may vanish. Beyond the end of lent memory there are none, whatever the consumers do."""
     if low == NEVER:
         return 0
-    return load(ring + RING.capacity) - (tail - low)
+    return min(low + load(ring + RING.capacity), load(ring + RING.end)) - tail
 
 
 def room_of(ring: int, needed: int) -> int:

@@ -99,6 +99,11 @@ class TypedEdge:
         """The event loop takes over from a consumer that was somebody else."""
         self.head = self.bound = self.position()
 
+    def skip_to(self, sequence: int) -> None:
+        """Go on from there: what is before it was taken otherwise. The caller is the consumer."""
+        self.head = self.bound = sequence
+        self._api.consume(self.address, sequence)
+
     def set_door(self, address: int) -> None:
         """Who is rung when something is published: a kernel, a bell of the event loop, or 0 for nobody."""
         self._api.write_word(self.address + EDGE.door_address, address)
@@ -210,7 +215,8 @@ class TypedRing:
     """A bounded ring of records with one producer, and its edges; at home, or in a `place` near grids.
 
     `capacity` is a power of two. `overhang` extra slots behind the end let a kernel with several outputs per message
-    write them in one piece. With `lent`, an array of records is the slot array itself: nothing is copied.
+    write them in one piece. With `lent`, an array of records is the slot array itself: nothing is copied, and nothing
+    is published beyond its end.
     `woke` is called when the event loop's own publishing or consuming has woken a worker.
     """
 
@@ -232,6 +238,7 @@ class TypedRing:
         "encode",
         "engine",
         "getting",
+        "keepalive",
         "message_type",
         "place",
         "putting",
@@ -265,6 +272,7 @@ class TypedRing:
         self.getting: Waiting = NOBODY
         self.shut = False
         self.engine: Any = None
+        self.keepalive: Any = None  # what owns the memory that was lent
         self.place: Place | None = None
         itemsize = message_type.dtype.itemsize
         own = 0 if lent is not None else (capacity + overhang) * itemsize
@@ -282,6 +290,7 @@ class TypedRing:
         record["itemsize"] = itemsize
         record["edges"] = RING_DTYPE.itemsize
         record["wanted"] = NEVER
+        record["end"] = NEVER if lent is None else len(lent)
         record["low"] = NEVER  # not looked at yet
         self._tables: tuple[Region, ...] = ()  # most rings do with the one in their own region
 
@@ -408,6 +417,8 @@ class TypedRing:
         shut. Below `ceiling` there is room without looking again."""
         low = self.api.slowest_head(self.address)
         self.ceiling = 0 if low == NEVER or self.shut else low + self.capacity
+        if self._lent is not None:
+            self.ceiling = min(self.ceiling, len(self._lent))
         return max(0, self.ceiling - self.tail)
 
     def want(self, sequence: int) -> None:
@@ -468,7 +479,7 @@ class TypedRing:
     def dispose(self) -> None:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
-        self._lent = self.engine = self._bytes = self._last = self.place = None
+        self._lent = self.engine = self._bytes = self._last = self.place = self.keepalive = None
         del self.encode, self.decode
 
     def quarantine(self) -> None:

@@ -52,7 +52,7 @@ class RingKernel:
     lock: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
     sources: tuple[RingKernel, ...] = field(repr=False, default=())
     targets: tuple[RingKernel, ...] = field(repr=False, default=())
-    mapping: bool = field(repr=False, default=False)
+    leasing: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
 
     def check(self, command: Command) -> KernelState:
         """The state that a command leads to. Raises `KernelStateError`."""

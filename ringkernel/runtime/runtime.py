@@ -27,6 +27,7 @@ from ringkernel.ring.waiting import NOTHING
 from . import contents, late, launching, mapping, resting, wiring
 from .home import Home
 from .message_queue import as_batch
+from .path import ends_of, find_path
 from .statistics import KernelStatistics, statistics_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class RingKernelRuntime:
         self._device = check_device(device)
         self._kernels: dict[str, RingKernel] = {}
         self._launching: set[str] = set()
-        self._terminations: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()  # what goes on after its caller was cancelled
         self._home = Home("this runtime")
         self._host_or_none: Host | None = None
         self._pacer = Pacer()
@@ -102,6 +103,8 @@ class RingKernelRuntime:
             left = max(0.0, deadline - asyncio.get_running_loop().time())
             await asyncio.gather(*(self._end(kernel, left) for kernel in ready))
             alive = [kernel for kernel in alive if kernel not in ready]
+        if self._finishing:  # what cancelled maps have lent comes back now
+            await asyncio.wait(set(self._finishing), timeout=1.0)
 
     async def _end(self, kernel: RingKernel, timeout: float) -> None:
         if kernel.state is not KernelState.TERMINATED and kernel.state is not KernelState.TERMINATING:
@@ -253,8 +256,8 @@ class RingKernelRuntime:
         timeout = check_timeout(timeout)
         kernel.check(Command.TERMINATE)
         task = asyncio.ensure_future(self._terminate(kernel, timeout))
-        self._terminations.add(task)
-        task.add_done_callback(self._terminations.discard)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
         await asyncio.shield(task)
 
     async def _terminate(self, kernel: RingKernel, timeout: float) -> None:
@@ -465,7 +468,9 @@ class RingKernelRuntime:
         """Send all messages through a kernel, or through the chain from the first to the last of a pair; all outputs.
 
         For compiled kernels the array itself is read in place, and the result is written in place: it must not be
-        changed meanwhile. The kernels are ACTIVE at the start and may be paused and resumed meanwhile.
+        changed meanwhile. The kernels are ACTIVE at the start and may be paused and resumed meanwhile. The map has them
+        to itself: another map that needs one of them, senders to any of them, and receivers from the last one wait in
+        line until it is over; `send_nowait` and `receive_nowait` raise.
 
         Args:
             kernel_id: a kernel, or the first and the last of a connected chain.
@@ -478,22 +483,22 @@ class RingKernelRuntime:
 
         Raises:
             KernelStateError: not ACTIVE, messages waiting, or others feed the chain; nothing was sent.
-            KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile; `.partial` is what
-                had come out; what is still on its way through a chain can be received afterwards.
+            KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile.
             MessageTypeError: one of the messages is of another type; nothing was sent.
             ConfigurationError: `kernel_id` is neither an id nor a pair.
 
-        Cancelled, the kernels stop reading at the next message boundary and go on with their queues.
+        Whatever ends it early has `.partial`, also an `asyncio.CancelledError` (under `asyncio.timeout` that is the
+        error's `__cause__`): what had come out. What comes out later can be received, in order. Cancelled, it returns
+        at once; the kernels stop reading at the next message boundary and go on with their queues.
         """
-        first_id, last_id = mapping.ends_of(kernel_id)
+        first_id, last_id = ends_of(kernel_id)
         mapping.check_array(messages)
-        path = mapping.find_path(self._kernel(first_id), self._kernel(last_id))
-        mapping.check_path(path)
+        path = find_path(self._kernel(first_id), self._kernel(last_id))
 
         async def reach() -> None:
             await resting.reach(path, self._kernels, self._bind())
 
-        return await mapping.map_over(path, messages, progress=progress, reach=reach)
+        return await mapping.map_over(path, messages, progress=progress, reach=reach, finishing=self._finishing)
 
     def connect(self, source_id: str, target_id: str) -> None:
         """Make the source's output an input of the target: no Python in between.

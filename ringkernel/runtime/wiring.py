@@ -19,12 +19,17 @@ _AT_REST = (KernelState.LAUNCHED, KernelState.DEACTIVATED)
 def connect(source: RingKernel, target: RingKernel) -> None:
     """Make the source's output an input of the target. Raises, and then has changed nothing."""
     for kernel in (source, target):
-        if kernel.state not in _AT_REST or kernel.mapping:
-            raise KernelStateError(
-                f"connect: kernel {kernel.kernel_id!r} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED"
-            )
+        name = f"connect: kernel {kernel.kernel_id!r}"
+        if kernel.state not in _AT_REST:
+            raise KernelStateError(f"{name} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
+        if kernel.leasing.locked():
+            raise KernelStateError(f"{name} is in a map; await that first")
     if target in source.targets:
         raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {target.kernel_id!r}")
+    if source.engine.inlet.kept:
+        raise KernelStateError(
+            f"connect: outputs of a map over {source.kernel_id!r} that was cancelled wait; receive them first"
+        )
     _fit_types(source.engine, target.engine, [reader.engine for reader in source.targets])
     ring = source.engine.output
     assert ring is not None

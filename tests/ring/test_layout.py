@@ -41,6 +41,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "n_open": "host",
         "door_address": "host",
         "near_address": "host",
+        "end": "host",
     },
     "Edge": {
         **dict.fromkeys(("head", "bound"), "consumer"),

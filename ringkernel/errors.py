@@ -27,13 +27,14 @@ class RingKernelError(Exception):
 
 
 class KernelStateError(RingKernelError):
-    """The kernel's state does not allow what was asked; nothing was changed."""
+    """The kernel's state does not allow what was asked; nothing was changed. `partial`: what a `map` had produced that
+    could not go on, or None."""
+
+    partial: Any = None
 
 
 class KernelFailedError(KernelStateError):
     """The kernel has failed. `__cause__` is why; `partial` what a `map` had produced by then, or None."""
-
-    partial: Any = None
 
 
 class KernelNotFoundError(RingKernelError, KeyError):

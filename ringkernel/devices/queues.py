@@ -33,6 +33,10 @@ def _take_nothing() -> Any:
     return NOTHING
 
 
+LOOK_S = 0.05
+"""How often a producer that waits looks whether there ever will be room, where that is in doubt."""
+
+
 class BatchTimeoutError(asyncio.TimeoutError):
     """A `send_batch` that ran out of time. `sent` says how many messages it had published."""
 
@@ -47,11 +51,14 @@ class Outlet:
     The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
     """
 
-    __slots__ = ("_bell", "_host", "line", "offer", "pacer", "refuse", "ring")
+    __slots__ = ("_bell", "_host", "_timer", "dead_end", "is_doubtful", "line", "offer", "pacer", "refuse", "ring")
 
     def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
         self.line = Line()
         self.refuse: Callable[[], RingKernelError] = lambda: RingKernelError("the queue is closed")
+        self.dead_end: Callable[[], RingKernelError | None] = lambda: None  # why there never will be room, if so
+        self.is_doubtful: Callable[[], bool] = lambda: False  # whether that may become so without anybody's notice
+        self._timer: asyncio.TimerHandle | None = None
         self.pacer = pacer
         self._host = host
         self._bell: Bell | None = None
@@ -62,7 +69,7 @@ class Outlet:
         self.ring = ring
         self.offer: Callable[[Any], bool] = ring.offer
         ring.putting = self.line
-        if ring.typed and self._host is not None:
+        if self._host is not None:
             self.line.prepare = self._ask_for_room
             if self._bell is not None:
                 ring.set_door(self._bell.door)
@@ -70,7 +77,13 @@ class Outlet:
     def _attempt(self, message: Any) -> Any:
         if self.ring.shut:
             raise self.refuse()
-        return self.offer(message) or NOTHING
+        return self.offer(message) or self._no_room()
+
+    def _no_room(self) -> Any:
+        reason = self.dead_end()
+        if reason is not None:
+            raise reason
+        return NOTHING
 
     def _attempt_many(self, messages: Any) -> Any:
         """Publish as many as there is room for. How many, or `NOTHING`."""
@@ -79,7 +92,7 @@ class Outlet:
             raise self.refuse()
         count = min(ring.room(), len(messages))
         if count <= 0:
-            return NOTHING
+            return self._no_room()
         ring.offer_many(messages[:count])
         return count
 
@@ -145,6 +158,10 @@ class Outlet:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
         ring = self.ring
         assert self._host is not None
+        if self._timer is None and self.is_doubtful():
+            self._timer = self._host.loop.call_later(LOOK_S, self._look_again)
+        if not ring.typed:
+            return
         if self._bell is None:  # most queues never see anybody wait
             self._bell = self._host.party.bell(self.line.notify)
             ring.set_door(self._bell.door)
@@ -152,8 +169,15 @@ class Outlet:
         ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
         self._bell.arm()
 
+    def _look_again(self) -> None:
+        self._timer = None
+        self.line.notify()
+
     def release(self) -> None:
         """The ring has no more producer here."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._bell is not None:
             self.ring.set_door(0)
             self._bell.release()

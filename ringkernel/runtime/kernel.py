@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState, next_state
 
+from .graph import upstream
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,6 +38,7 @@ class RingKernel:
         error: what a kernel that has failed ended with, or None.
         sources: the kernels that feed it.
         targets: the kernels that it feeds.
+        lost: id and error of the target that has ended last, if one has; first of those that have failed.
 
     The rest belongs to the runtime.
     """
@@ -52,6 +55,7 @@ class RingKernel:
     lock: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
     sources: tuple[RingKernel, ...] = field(repr=False, default=())
     targets: tuple[RingKernel, ...] = field(repr=False, default=())
+    lost: tuple[str, BaseException | None] | None = field(repr=False, default=None)
     leasing: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
 
     def check(self, command: Command) -> KernelState:
@@ -72,6 +76,11 @@ class RingKernel:
             logger.info("kernel %r was ended by the cancellation of its task", self.kernel_id)
         elif error is not None:
             logger.error("kernel %r has failed", self.kernel_id, exc_info=error)
+        for source in self.sources:
+            if error is not None or source.lost is None or source.lost[1] is None:
+                source.lost = self.kernel_id, error
+        for kernel in upstream(self):
+            kernel.engine.outlet.line.notify()  # who waits for room there may wait for nothing
 
     def refusal(self) -> RingKernelError:
         """Why nothing may be sent to it."""

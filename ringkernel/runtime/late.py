@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from ringkernel.lifecycle import KernelState
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .graph import upstream
 
+if TYPE_CHECKING:
     from .kernel import RingKernel
 
 _TO_START = {KernelState.LAUNCHED: "activate", KernelState.DEACTIVATED: "reactivate"}
@@ -43,18 +43,10 @@ def _is_held(kernel: RingKernel, timeout: float | None, holder: str) -> str:
 
 def _holding_up(kernel: RingKernel) -> str:
     """The first kernel upstream that takes no messages, as the end of an error, or nothing."""
-    return next((words for one in _upstream(kernel) if (words := _idle(one))), "")
+    return next((words for one in upstream(kernel) if (words := _idle(one))), "")
 
 
 def _idle(kernel: RingKernel) -> str:
     if kernel.state not in _TO_START:
         return ""
     return f"; kernel {kernel.kernel_id!r} is {kernel.state.name}: {_TO_START[kernel.state]}() it"
-
-
-def _upstream(kernel: RingKernel) -> Iterator[RingKernel]:
-    """The kernel, its sources, theirs, and so on: each once."""
-    found = [kernel]
-    for one in found:
-        yield one
-        found.extend(source for source in one.sources if source not in found)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ringkernel.devices import choosing, compiling
 from ringkernel.devices.coroutine import CoroutineEngine
 
 from . import resting
+from .graph import dead_end, may_come_to_a_dead_end
 from .kernel import RingKernel
 from .message_queue import KernelQueue
 
@@ -37,6 +39,8 @@ async def new_kernel(
     )
     engine.on_end = kernel.end
     engine.outlet.refuse = kernel.refusal
+    engine.outlet.dead_end = partial(dead_end, kernel)
+    engine.outlet.is_doubtful = partial(may_come_to_a_dead_end, kernel)
     return kernel
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
 
-from .path import check_empty, edge_between
+from .graph import edge_between
+from .path import check_empty
 
 if TYPE_CHECKING:
     from ringkernel.devices.compiled import CompiledEngine

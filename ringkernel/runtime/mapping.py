@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import KernelFailedError, KernelStateError, MessageTypeError
 
 from .copying import Copied
+from .graph import dead_end, edge_between
 from .leasing import Lease
 from .lending import Lent
 from .message_queue import as_batch
-from .path import check_path, edge_between
+from .path import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     Transfer = Lent | Copied
 
+LOOK_S = 0.05
+"""How often a map that waits looks whether it ever can be through."""
 GRACE_S = 0.05
 """What a cancelled map waits for the kernels, so that its exception has all that was computed."""
 
@@ -70,8 +73,7 @@ async def map_over(
             await _end(transfer, lease, finishing, cancelled=cancelled)
     except KernelStateError as error:
         failure = _failure(path, error)
-        if isinstance(failure, KernelFailedError):
-            failure.partial = transfer.result()
+        failure.partial = transfer.result()
         raise failure from failure.__cause__
     except BaseException as error:
         error.partial = transfer.result()  # type: ignore[attr-defined]
@@ -126,7 +128,12 @@ async def _through(path: list[RingKernel], source: Edge, end: int) -> None:
     passing = asyncio.ensure_future(_pass(path, source, end))
     endings = [asyncio.ensure_future(kernel.engine.wait_end()) for kernel in path]
     try:
-        await asyncio.wait([passing, *endings], return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            done, _ = await asyncio.wait([passing, *endings], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                break
+            for reason in filter(None, map(dead_end, path)):
+                raise reason
         if passing.done():
             passing.result()
             return

@@ -8,8 +8,6 @@ from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
 if TYPE_CHECKING:
-    from ringkernel.devices.queues import Edge
-
     from .kernel import RingKernel
 
 
@@ -67,8 +65,3 @@ def check_empty(kernels: list[RingKernel]) -> None:
             raise KernelStateError(
                 f"map: kernel {kernel.kernel_id!r} has messages waiting in its input; receive their outputs first"
             )
-
-
-def edge_between(source: RingKernel, target: RingKernel) -> Edge:
-    """The input of the target that the source feeds."""
-    return next(edge for edge in target.engine.edges if edge.ring is source.engine.output)

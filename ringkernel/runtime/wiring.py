@@ -49,6 +49,10 @@ def connect(source: RingKernel, target: RingKernel) -> None:
 
 
 def _goes_elsewhere(source: RingKernel) -> KernelStateError:
+    if not source.targets and source.lost is not None:
+        return KernelStateError(
+            f"the outputs of kernel {source.kernel_id!r} went to {source.lost[0]!r}, which has ended; connect() another"
+        )
     names = ", ".join(repr(target.kernel_id) for target in source.targets)
     return KernelStateError(
         f"the outputs of kernel {source.kernel_id!r} go to {names}; receive at the end of the chain"

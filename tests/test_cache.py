@@ -466,11 +466,65 @@ def test_versions_sources_and_cpu_are_in_the_key(name: str, monkeypatch: pytest.
     assert key_of("x") != before
 
 
-def test_the_sources_of_all_layers_that_are_compiled_are_read() -> None:
+VISITED = """
+import asyncio, json, sys
+import ringkernel as rk
+from ringkernel.ring.specialize import Specializer
+visited = set()
+visit = Specializer._shell
+def record(self, function):
+    visited.add(function.__code__.co_filename)
+    return visit(self, function)
+Specializer._shell = record
+@rk.ring_kernel("k", input_type=float, output_type=float, batch=True)
+def k(msgs, outs):
+    for i in range(len(msgs)):
+        outs[i].value = msgs[i].value
+async def main():
+    async with rk.RingKernelRuntime() as runtime, rk.managed_kernel(runtime, "k"):
+        await runtime.map("k", [1.0])
+asyncio.run(main())
+from ringkernel.devices.grid_pool import compiled_watcher
+compiled_watcher()
+loaded = {module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "ringkernel"}
+print(json.dumps([sorted(visited), sorted(filter(None, loaded))]))
+"""
+
+
+def test_every_module_that_is_compiled_or_loaded_for_it_is_in_the_key(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the specialiser really visits: each of these files, changed by one statement in a copy, makes another
+    key."""
     package = Path(str(rk.__file__)).parent
-    read = {folder: len(list((package / folder).glob("*.py"))) for folder in environment._SOURCES}
-    assert set(read) == {"cache", "ring", "devices"}
-    assert min(read.values()) > 5
+    result = subprocess.run([sys.executable, "-c", VISITED], capture_output=True, text=True, check=True, timeout=100)
+    visited, loaded = json.loads(result.stdout)
+    inside = {Path(path).relative_to(package) for path in visited if Path(path).is_relative_to(package)}
+    assert {"turn.py", "transfer.py", "bell.py", "span_body.py", "worker_loop.py", "watch.py"} <= {
+        path.name for path in inside
+    }
+    monkeypatch.setattr(environment, "IMPORTED_AT_S", float("inf"))
+    copy = tmp_path / "ringkernel"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    before = environment.hash_of_sources(copy)
+    assert before == environment.hash_of_sources(package)
+    for path in inside | {Path(path).relative_to(package) for path in loaded}:
+        content = (copy / path).read_text()
+        (copy / path).write_text(content + "\nchanged = 1\n")
+        assert environment.hash_of_sources(copy) != before, path
+        (copy / path).write_text(content)
+    (copy / "ring" / "deeper" / "still").mkdir(parents=True)
+    (copy / "ring" / "deeper" / "still" / "new.py").write_text("new = 1\n")
+    assert environment.hash_of_sources(copy) != before
+
+
+def test_moving_a_module_changes_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "IMPORTED_AT_S", float("inf"))
+    (tmp_path / "ring").mkdir()
+    (tmp_path / "one.py").write_text("x = 1\n")
+    before = environment.hash_of_sources(tmp_path)
+    (tmp_path / "one.py").rename(tmp_path / "ring" / "one.py")
+    assert environment.hash_of_sources(tmp_path) != before
 
 
 UNKEYABLE = {
@@ -556,8 +610,8 @@ def test_numba_extensions_turn_the_cache_off(how: str, monkeypatch: pytest.Monke
 
 def test_without_the_sources_of_the_package_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     environment.sources.cache_clear()
-    monkeypatch.setattr(environment, "_SOURCES", ("nowhere",))
-    with pytest.raises(UnkeyableError, match="the sources of ringkernel.nowhere are not in"):
+    monkeypatch.setattr(environment, "__file__", "/nowhere/cache/environment.py")
+    with pytest.raises(UnkeyableError, match="the sources of ringkernel are not in"):
         key_of("x")
     monkeypatch.undo()
     assert key_of("x")
@@ -567,7 +621,7 @@ def test_sources_that_were_upgraded_under_a_process_make_no_key(monkeypatch: pyt
     """They are not what was imported, and what that compiles must not be kept as theirs."""
     environment.sources.cache_clear()
     monkeypatch.setattr(environment, "IMPORTED_AT_S", 0.0)
-    with pytest.raises(UnkeyableError, match=r"cache/__init__\.py has changed since ringkernel was imported"):
+    with pytest.raises(UnkeyableError, match=r"__init__\.py has changed since ringkernel was imported"):
         key_of("x")
     monkeypatch.undo()
     assert key_of("x")

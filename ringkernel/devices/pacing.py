@@ -86,6 +86,11 @@ class Line:
         self.prepare: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def length(self) -> int:
+        """How many stand in it."""
+        return len(self.waiters) - bool(self.holder)
+
     def notify(self) -> None:
         """Something may have changed for the first waiter."""
         self.asks = False

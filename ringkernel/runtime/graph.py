@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 def upstream(kernel: RingKernel) -> Iterator[RingKernel]:
     """The kernel, its sources, theirs, and so on: each once."""
-    found = [kernel]
-    for one in found:
+    found = {kernel}
+    pending = [kernel]
+    for one in pending:
         yield one
-        found.extend(source for source in one.sources if source not in found)
+        new = [source for source in one.sources if source not in found]
+        found.update(new)
+        pending.extend(new)
 
 
 def edge_between(source: RingKernel, target: RingKernel) -> Edge:
@@ -30,7 +33,7 @@ def edge_between(source: RingKernel, target: RingKernel) -> Edge:
 def dead_end(kernel: RingKernel) -> KernelStateError | None:
     """Why a kernel cannot get on any more: it has no room for its outputs, since whoever would have to take them has
     ended, or cannot get on either. None if it can."""
-    end = _dead_end(kernel, [], only_if_full=True)
+    end = _find_dead_end(kernel, through_full_queues=True)
     if end is None:
         return None
     consumer, error = end.lost or ("", None)
@@ -45,24 +48,24 @@ def dead_end(kernel: RingKernel) -> KernelStateError | None:
 
 def may_come_to_a_dead_end(kernel: RingKernel) -> bool:
     """Whether there is one downstream, for which there still may be room before it."""
-    return _dead_end(kernel, [], only_if_full=False) is not None
+    return _find_dead_end(kernel, through_full_queues=False) is not None
 
 
-def _dead_end(kernel: RingKernel, seen: list[RingKernel], *, only_if_full: bool) -> RingKernel | None:
-    """The kernel downstream whose outputs nobody takes any more, and which holds this one up."""
-    output = kernel.engine.output
-    if output is None or kernel in seen:
-        return None
-    if all(edge.closed for edge in output.edges):
-        return kernel
-    seen.append(kernel)
-    for target in kernel.targets:
-        if target.engine.has_ended:
+def _find_dead_end(kernel: RingKernel, *, through_full_queues: bool) -> RingKernel | None:
+    """A kernel downstream whose outputs nobody takes any more; if so asked, one that holds this one up."""
+    found = {kernel}
+    pending = [kernel]
+    for one in pending:
+        output = one.engine.output
+        if output is None:
             continue
-        waiting = output.position() - edge_between(kernel, target).position()
-        is_full = output.capacity - waiting < kernel.engine.declaration.max_outputs
-        if is_full or not only_if_full:
-            end = _dead_end(target, seen, only_if_full=only_if_full)
-            if end is not None:
-                return end
+        if all(edge.closed for edge in output.edges):
+            return one
+        for target in one.targets:
+            if target in found or target.engine.has_ended:
+                continue
+            free = output.capacity - (output.position() - edge_between(one, target).position())
+            if not through_full_queues or free < one.engine.declaration.max_outputs:
+                found.add(target)
+                pending.append(target)
     return None

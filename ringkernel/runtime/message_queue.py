@@ -126,8 +126,8 @@ class MessageQueue:
             got=put - depth,
             depth=depth,
             capacity=self._capacity,
-            waiting_putters=len(outlet.line.waiters) if outlet is not None else 0,
-            waiting_getters=len(inlet.line.waiters) if inlet is not None else 0,
+            waiting_putters=outlet.line.length if outlet is not None else 0,
+            waiting_getters=inlet.line.length if inlet is not None else 0,
         )
 
     @property

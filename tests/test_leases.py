@@ -155,11 +155,78 @@ async def test_maps_over_overlapping_chains_take_turns(runtime):
     for outcome in await within(
         asyncio.gather(*(runtime.map(path, range(200)) for path in paths), return_exceptions=True)
     ):
-        if isinstance(outcome, KernelStateError):  # 'b' and 'c' are fed by others, too
+        if isinstance(outcome, KernelStateError):  # 'b' and 'c' are fed by others, too, and 'c' is a coroutine
             refused += 1
         else:
             assert outcome.tolist() == list(range(200))
     assert refused == 9
+
+
+@ring_kernel("ls_numbers", input_type=int, output_type=int, queue_size=64)
+async def numbers(ctx):
+    """Sends 1,000,000 and up without end, once it is asked."""
+    await ctx.receive()
+    value = 1_000_000
+    while not ctx.should_terminate:
+        await ctx.send(value)
+        value += 1
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("fed", ["a", "b", "c"])
+async def test_what_other_kernels_feed_to_the_path_waits_in_its_queue(runtime, fed):
+    """A source that never stops, at each kernel of the path: the results are the maps' own, the rest is the others'."""
+    await start(runtime, a=same, b=same, c=same)
+    await runtime.launch("other", numbers)
+    await runtime.deactivate(fed)
+    runtime.connect("other", fed)
+    await runtime.reactivate(fed)
+    await runtime.activate("other")
+    received: list[int] = []
+
+    async def receive() -> None:
+        while True:
+            received.extend((await runtime.receive_batch("c")).tolist())
+
+    receiving = asyncio.create_task(receive())
+    await runtime.send("other", 0)
+    for count in (1, 10, 1000, 3000) * 5:
+        before = len(received)
+        np.testing.assert_array_equal(await within(runtime.map(("a", "c"), np.arange(count))), np.arange(count))
+        await eventually(lambda before=before: len(received) > before)
+    for count in range(0, 30, 3):
+        mapping = asyncio.create_task(runtime.map(("a", "c"), np.arange(100)))
+        await turns(count)
+        mapping.cancel()
+        await asyncio.gather(mapping, return_exceptions=True)
+    before = len(received)
+    await eventually(lambda: len(received) > before + 100)
+    await within(runtime.terminate("other"))
+    await eventually(lambda: runtime.statistics(fed).input_depth == 0)
+    receiving.cancel()
+    others = [value for value in received if value >= 1_000_000]
+    assert others == list(range(1_000_000, 1_000_000 + len(others)))
+    for name in "abc":
+        await eventually(lambda name=name: runtime.statistics(name).in_flight == 0)
+        check_books(runtime, name)
+
+
+async def test_a_kernel_that_ends_in_a_map_keeps_what_others_have_fed(runtime):
+    await start(runtime, a=gated, b=poisoned)
+    await runtime.launch("other", same)
+    await runtime.deactivate("b")
+    runtime.connect("other", "b")
+    await runtime.reactivate("b")
+    await runtime.activate("other")
+    mapping = await stand_in_gate(runtime, "a", runtime.map(("a", "b"), [1, -1, 2]))
+    await runtime.send_batch("other", [7, 8, 9])
+    await eventually(lambda: runtime.statistics("other").emitted == 3)
+    open_gate(runtime, "a")
+    with pytest.raises(KernelFailedError) as caught:
+        await within(mapping)
+    assert caught.value.partial.tolist() == [1]
+    assert sorted(runtime.unprocessed("b").tolist()) == [2, 7, 8, 9]
+    check_books(runtime, "b")
 
 
 async def test_a_map_that_is_cancelled_in_line_has_done_nothing(runtime):

@@ -375,19 +375,20 @@ async def test_a_map_is_refused_while_inputs_wait(runtime):
     assert await within(runtime.receive("k")) == 2
 
 
-async def test_a_map_is_refused_where_others_feed_the_chain_or_take_from_it(runtime):
-    await start(runtime, ("a", twice), ("b", twice))
-    await runtime.launch("other", twice)
-    await runtime.deactivate("b")
-    runtime.connect("other", "b")
-    await runtime.reactivate("b")
-    await runtime.activate("other")
-    with pytest.raises(KernelStateError, match="'other'"):
-        await runtime.map(("a", "b"), np.arange(5))
-    with pytest.raises(KernelStateError, match="'a'"):
-        await runtime.map("b", np.arange(5))
+async def test_a_map_is_refused_where_its_outputs_go_elsewhere_or_come_from_its_own_branches(runtime):
+    await start(runtime, ("a", twice), ("b", twice), ("d", twice))
+    await runtime.launch("c", twice)
+    for name in ("a", "d"):
+        await runtime.deactivate(name)
+    runtime.connect("a", "c")
+    runtime.connect("c", "d")
+    for name in ("a", "d"):
+        await runtime.reactivate(name)
+    await runtime.activate("c")
     with pytest.raises(KernelStateError, match="'b'"):
         await runtime.map("a", np.arange(5))
+    with pytest.raises(KernelStateError, match="'c', too, which the path itself feeds"):
+        await runtime.map(("a", "d"), np.arange(5))
     assert runtime.statistics("a").accepted == 0
 
 

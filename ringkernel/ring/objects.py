@@ -47,6 +47,11 @@ class ObjectEdge:
         self._limit = value
         self.bound = min(self.bound, value)
 
+    def lift_limit(self) -> None:
+        """Take whatever comes; the consumer is told."""
+        self.limit = NEVER
+        self.getting.notify()
+
     def take(self) -> Any:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none."""
         head = self.head

@@ -95,6 +95,12 @@ class TypedEdge:
         self._api.write_word(self.address + EDGE.limit, value)
         self.bound = min(self.bound, value)
 
+    def lift_limit(self) -> None:
+        """Take whatever comes; the consumer is told."""
+        self.limit = NEVER
+        self._api.ring_door(self._api.read_word(self.address + EDGE.door_address))
+        self.getting.notify()
+
     def refresh(self) -> None:
         """The event loop takes over from a consumer that was somebody else."""
         self.head = self.bound = self.position()

@@ -35,6 +35,7 @@ class Copied:
 
     async def put(self) -> None:
         """Begin to feed the first kernel, and to collect from the last."""
+        self._lease.close_output()
         loop = asyncio.get_running_loop()
         feeding = self._first.outlet.put_many(self._messages, hold=self._lease.putting)
         self._tasks.append(loop.create_task(feeding))

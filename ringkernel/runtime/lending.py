@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.typed import TypedEdge, TypedRing
 
     from .kernel import RingKernel
+    from .leasing import Lease
 
 _DRAIN_S = 1.0
 
@@ -31,8 +32,8 @@ _DRAIN_S = 1.0
 class Lent:
     """The array and the result of a map, and where they are."""
 
-    def __init__(self, path: list[RingKernel], messages: Any) -> None:
-        self._path = path
+    def __init__(self, path: list[RingKernel], messages: Any, lease: Lease) -> None:
+        self._path, self._lease = path, lease
         self._first, self._last = path[0], path[-1]
         self._is_lent = False
         self._given = -1
@@ -82,12 +83,14 @@ class Lent:
     async def put(self) -> None:
         """Exchange the rings when nothing is on its way through the chain: what was sent before must not mix with the
         map. Cancelled or failed, nothing was exchanged."""
+        await self._lease.hold_foreign_sources()
         async with AsyncExitStack() as stack:
             await _hold(stack, self._first)
             if self._last is not self._first:
                 await _drain(self._path)
                 await _hold(stack, self._last)
-                check_empty(self._path[1:])
+                check_empty(self._path)
+            self._lease.close_output()
             first, last = self._engines()
             self._is_lent = True
             first.lend(self._ring, self._output if last is first else None)

@@ -54,13 +54,16 @@ async def map_over(
     messages = as_batch(path[0].engine.declaration.input_type, values)
     lease = await Lease.of(path)
     try:
-        check_path(path)
-        lease.close_lines()
-        lend = all(kernel.engine.lends for kernel in path) and len(messages) > 0
-        transfer: Transfer = Lent(path, messages) if lend else Copied(path, messages, lease)
+        lend = all(kernel.engine.lends for kernel in path)
+        check_path(path, lend=lend)
+        lease.close_inputs()
+        transfer: Transfer = (Lent if lend and len(messages) else Copied)(path, messages, lease)
     except BaseException:
         lease.release()
         raise
+    if not transfer.count:
+        lease.release()
+        return transfer.result()
     try:
         cancelled = False
         try:

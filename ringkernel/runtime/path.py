@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
+from .graph import edge_between, upstream
+
 if TYPE_CHECKING:
     from .kernel import RingKernel
 
@@ -26,42 +28,63 @@ def ends_of(kernel_id: Any) -> tuple[str, str]:
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
     """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain."""
-    pending = [[first]]
-    while pending:
-        path = pending.pop()
-        if path[-1] is last:
-            return path
-        pending.extend([*path, target] for target in path[-1].targets if target not in path)
-    raise KernelStateError(f"no connection leads from kernel {first.kernel_id!r} to {last.kernel_id!r}; connect() them")
+    before: dict[RingKernel, RingKernel | None] = {first: None}
+    pending = [first]
+    for kernel in pending:
+        new = [target for target in kernel.targets if target not in before]
+        before.update(dict.fromkeys(new, kernel))
+        pending.extend(new)
+    if last not in before:
+        raise KernelStateError(
+            f"no connection leads from kernel {first.kernel_id!r} to {last.kernel_id!r}; connect() them"
+        )
+    path = [last]
+    while (source := before[path[-1]]) is not None:
+        path.append(source)
+    return path[::-1]
 
 
-def check_path(path: list[RingKernel]) -> None:
-    """Raises `KernelStateError` if a map over these kernels could mix with other messages."""
-    previous = None
+def foreign_sources(path: list[RingKernel]) -> list[tuple[RingKernel, RingKernel]]:
+    """Who feeds a kernel of the path besides the one before it: source and target."""
+    previous = [None, *path]
+    return [
+        (source, kernel)
+        for kernel, before in zip(path, previous, strict=False)
+        for source in kernel.sources
+        if source is not before
+    ]
+
+
+def check_path(path: list[RingKernel], *, lend: bool) -> None:
+    """Raises `KernelStateError` if a map over these kernels could mix with other messages. `lend`: it is in place."""
     for kernel in path:
-        name = f"map: kernel {kernel.kernel_id!r}"
         if kernel.state is not KernelState.ACTIVE:
             why = None if kernel.error is None else kernel.engine.ended_reason()
-            raise why or KernelStateError(f"{name} is {kernel.state.name}; it must be ACTIVE")
-        others = [source.kernel_id for source in kernel.sources if source is not previous]
-        if others:
-            raise KernelStateError(f"{name} is fed by {', '.join(map(repr, others))}, too; map its whole chain instead")
-        previous = kernel
+            raise why or KernelStateError(f"map: kernel {kernel.kernel_id!r} is {kernel.state.name}; it must be ACTIVE")
+    foreign = foreign_sources(path)
+    for source, kernel in foreign:
+        name = f"map: kernel {kernel.kernel_id!r} is fed by {source.kernel_id!r}, too"
+        if not lend:
+            raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
+        if any(one in path for one in upstream(source)):
+            raise KernelStateError(f"{name}, which the path itself feeds; map each branch for itself")
     check_empty(path)
     last = path[-1]
-    if last.engine.inlet.available():
+    if last.engine.inlet.available() and not foreign:
         raise KernelStateError(f"map: outputs of kernel {last.kernel_id!r} wait to be received; receive them first")
     if last.targets:
         targets = ", ".join(repr(target.kernel_id) for target in last.targets)
         raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
 
 
-def check_empty(kernels: list[RingKernel]) -> None:
-    """Raises `KernelStateError` if messages wait in an input."""
-    for kernel in kernels:
+def check_empty(path: list[RingKernel]) -> None:
+    """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources."""
+    foreign = [edge_between(source, target) for source, target in foreign_sources(path)]
+    for kernel in path:
         engine = kernel.engine
         in_hand = engine.declaration.is_coroutine and engine.ledger().in_flight
-        if in_hand or any(edge.published() > edge.position() for edge in engine.edges):
+        waiting = any(edge.published() > edge.position() for edge in engine.edges if edge not in foreign)
+        if in_hand or waiting:
             raise KernelStateError(
                 f"map: kernel {kernel.kernel_id!r} has messages waiting in its input; receive their outputs first"
             )

@@ -470,7 +470,8 @@ class RingKernelRuntime:
         For compiled kernels the array itself is read in place, and the result is written in place: it must not be
         changed meanwhile. The kernels are ACTIVE at the start and may be paused and resumed meanwhile. The map has them
         to itself: another map that needs one of them, senders to any of them, and receivers from the last one wait in
-        line until it is over; `send_nowait` and `receive_nowait` raise.
+        line until it is over (`send_nowait` and `receive_nowait` raise), and what other kernels feed to them waits in
+        its queue.
 
         Args:
             kernel_id: a kernel, or the first and the last of a connected chain.
@@ -482,7 +483,8 @@ class RingKernelRuntime:
             last kernel has no output.
 
         Raises:
-            KernelStateError: not ACTIVE, messages waiting, or others feed the chain; nothing was sent.
+            KernelStateError: not ACTIVE, messages waiting, others feed a chain with a coroutine kernel in it, or the
+                chain feeds itself on another way; nothing was sent.
             KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile.
             MessageTypeError: one of the messages is of another type; nothing was sent.
             ConfigurationError: `kernel_id` is neither an id nor a pair.

@@ -68,7 +68,7 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
             raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
         if any(one in path for one in upstream(source)):
             raise KernelStateError(f"{name}, which the path itself feeds; map each branch for itself")
-    check_empty(path)
+    check_empty(path, of_host_only=bool(foreign))  # theirs may be on their way all the time
     last = path[-1]
     if last.engine.inlet.available() and not foreign:
         raise KernelStateError(f"map: outputs of kernel {last.kernel_id!r} wait to be received; receive them first")
@@ -77,14 +77,17 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
         raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
 
 
-def check_empty(path: list[RingKernel]) -> None:
-    """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources."""
+def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:
+    """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources; `of_host_only`: messages
+    that the host has sent there."""
     foreign = [edge_between(source, target) for source, target in foreign_sources(path)]
     for kernel in path:
         engine = kernel.engine
+        edges = [edge for edge in engine.edges if edge not in foreign]
+        if of_host_only:
+            edges = engine.edges[:1]
         in_hand = engine.declaration.is_coroutine and engine.ledger().in_flight
-        waiting = any(edge.published() > edge.position() for edge in engine.edges if edge not in foreign)
-        if in_hand or waiting:
+        if in_hand or any(edge.published() > edge.position() for edge in edges):
             raise KernelStateError(
                 f"map: kernel {kernel.kernel_id!r} has messages waiting in its input; receive their outputs first"
             )

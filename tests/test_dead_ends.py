@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import check_books, drain, eventually, turns, within
 
-from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
+from ringkernel import KernelFailedError, KernelStateError, RingKernelRuntime, ring_kernel
 
 SIZE = 8
 
@@ -87,7 +87,7 @@ async def test_a_sender_is_told_through_a_chain_once_it_is_full(runtime):
     await within(runtime.wait("d"))
     sent, error = await send_until_refused(runtime, "a")
     assert "nobody takes the outputs of kernel 'c' any more, since kernel 'd' has failed" in str(error)
-    assert sent == 3 * SIZE + 1  # all queues on the way are full, and a coroutine has one in hand
+    assert 3 * SIZE <= sent <= 3 * SIZE + 1  # all queues on the way are full, and the coroutine may have one in hand
     for name in "abc":
         await within(runtime.terminate(name, timeout=0.2))
     counts = [runtime.statistics(name) for name in "abcd"]
@@ -137,7 +137,7 @@ async def test_one_of_two_consumers_that_cannot_get_on_holds_up_the_source(runti
     sent, error = await send_until_refused(runtime, "a")
     assert "'c' has failed" in str(error)
     assert sent >= 2 * SIZE
-    assert runtime.get_state("free") is KernelState.TERMINATED or runtime.statistics("free").processed >= SIZE
+    await eventually(lambda: runtime.kernels["free"].error is not None or runtime.statistics("free").processed >= SIZE)
 
 
 async def test_a_new_consumer_makes_it_go_on(runtime):

@@ -78,8 +78,8 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
 
 
 def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:
-    """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources; `of_host_only`: messages
-    that the host has sent there."""
+    """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources; with `of_host_only`, if
+    messages wait that the host has sent there."""
     foreign = [edge_between(source, target) for source, target in foreign_sources(path)]
     for kernel in path:
         engine = kernel.engine

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import ConfigurationError, KernelNotFoundError, MessageTypeError
-from .messages import MessageType
+from .messages import MASKED, MessageType, empty_part
 from .signature import check_kind, check_output_is_written, check_signature
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +40,7 @@ class Declaration:
     check: bool
     zeroed: bool
     block_size: int
+    fma: bool
 
     @property
     def is_coroutine(self) -> bool:
@@ -72,6 +73,7 @@ class _Options:
     check: bool = True
     zeroed: bool = True
     block_size: int = DEFAULT_BLOCK_SIZE
+    fma: bool = False
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -87,6 +89,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     check: bool = True,
     zeroed: bool = True,
     block_size: int = DEFAULT_BLOCK_SIZE,
+    fma: bool = False,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
@@ -104,7 +107,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         output_type: likewise; None for a kernel that only consumes.
         state: what `state` is at launch, copied each time: a message instance, a structured record, or an array.
         queue_size: slots per ring, a power of two.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto" (what the runtime says, or else the CPU), "cpu", "cuda" or "cuda:N".
         batch: the function gets `msgs, outs[, state]`, contiguous slices of the rings without a copy, and returns
             how many outputs it wrote (nothing: one per message). It fails as a whole.
         max_outputs: for `batch`, slots in `outs` per message.
@@ -113,6 +116,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             that fills a large record; what it leaves out is then what the slot happened to hold.
         block_size: on CUDA, the threads that share the messages of a handler without state, a multiple of 32 from 32
             to 1024.
+        fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, and in the
+            last bits other than on the CPU, which never does so.
 
     Raises:
         MessageTypeError: a type that is none, or a plain function without `input_type`.
@@ -125,7 +130,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
     options = _Options(
-        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size
+        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size, fma
     )
 
     def decorate(func: F) -> F:
@@ -193,14 +198,20 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         options.check,
         options.zeroed,
         check_block_size(options.block_size),
+        _check_flag(kernel_id, "fma", options.fma),
     )
 
 
 def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], MessageType | None]:
     """The initial state as an array: of one record, or as it is."""
+    if isinstance(state, np.ma.MaskedArray):
+        raise MessageTypeError(f"kernel {kernel_id!r}: state is a masked array; {MASKED}")
     if isinstance(state, np.ndarray) and state.shape != ():
         if state.dtype.hasobject:
             raise MessageTypeError(f"kernel {kernel_id!r}: state must not hold Python objects, got {state.dtype}")
+        empty = empty_part(state.dtype)
+        if empty is not None:
+            raise MessageTypeError(f"kernel {kernel_id!r}: state cannot be of {state.dtype}: {empty}")
         return np.ascontiguousarray(state).copy(), None
     if isinstance(state, np.ndarray | np.void) and state.dtype.fields is not None:
         state_type = MessageType(state.dtype)
@@ -257,6 +268,12 @@ def check_block_size(size: Any) -> int:
     if isinstance(size, int) and not isinstance(size, bool) and size in range(32, 1025, 32):
         return size
     raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
+
+
+def _check_flag(kernel_id: str, option: str, given: Any) -> bool:
+    if isinstance(given, bool):
+        return given
+    raise ConfigurationError(f"kernel {kernel_id!r}: {option} is {given!r}; it must be True or False")
 
 
 def check_device(device: Any) -> str:

@@ -11,7 +11,8 @@ import functools
 import math
 import struct
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -25,6 +26,7 @@ Encode = Callable[[int, Any], None]
 Decode = Callable[[int], Any]
 
 _SCALARS: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.bool_, complex: np.complex128}
+MASKED = "the mask would be lost: use what `.filled(value)` or `.compressed()` makes of it"
 _STRUCT_FORMATS = {
     ("b", 1): "?",
     **{("i", 2**i): "bhiq"[i] for i in range(4)},
@@ -62,7 +64,7 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
         if arguments:
             scalar = (typing.get_args(arguments[-1]) or arguments[-1:])[0]
             found = np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
-            if _is_plain(found[0]):
+            if _is_plain(np.dtype(found)):
                 return found
     if isinstance(hint, type) and hint in _SCALARS:
         return (np.dtype(_SCALARS[hint]),)
@@ -221,15 +223,15 @@ class MessageType:
 
     def as_array(self, values: Any) -> Array:
         """The messages as a 1-D array of `dtype`; without a copy when they are one already."""
+        remedy = _no_batch(values)
+        if remedy is not None:
+            raise MessageTypeError(
+                f"expected an array or a sequence of {self.name}, got {_article(type(values).__name__)}; {remedy}"
+            )
         if isinstance(values, np.ndarray):
             return self._array_as_array(values)
         if not isinstance(values, Iterable):
             raise MessageTypeError(f"expected an array or a sequence of {self.name}, got {values!r:.200}")
-        if hasattr(values, "columns") and hasattr(values, "to_records"):  # iterating it gives the columns' names
-            raise MessageTypeError(
-                f"expected an array or a sequence of {self.name}, got a {type(values).__name__}; its records are "
-                f"`.to_records(index=False)`, a column is `[name].to_numpy()`"
-            )
         rows = list(values)
         result = np.zeros(len(rows), self.dtype)
         if self._format is not None:
@@ -360,17 +362,73 @@ def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
     if given.shape != dtype.shape:
         raise ValueError(f"shape {given.shape} instead of {dtype.shape}")
     base = dtype.base
-    if base.fields is None and (given.dtype.kind == "b" and base.kind == "b"):
-        return given
-    if base.kind == "b":
+    if base.kind == "b" and given.dtype.kind != "b":
         return np.asarray([_as_bool(v) for v in given.ravel().tolist()]).reshape(given.shape)
-    if base.fields is None and base.kind in "iu" and given.dtype.kind in "iu":
-        limits = np.iinfo(base)
-        if given.size and (int(given.min()) < limits.min or int(given.max()) > limits.max):
-            raise OverflowError(f"{value!r} does not fit into {base}")
-    elif base.fields is None and not np.can_cast(given.dtype, base, "same_kind"):
-        raise TypeError(f"{value!r:.60} is no {base}")
-    return given
+    return converted(given, base)
+
+
+def converted(given: Array, dtype: np.dtype[Any]) -> Array:
+    """The array as one of `dtype`, every value of it: NumPy's own conversions wrap around, and cut off.
+
+    Raises `TypeError` for a kind of values that is not, by NumPy's rule "same_kind", one of `dtype` (an integer is one
+    of any integer type that it fits into), and `OverflowError` for the first value that does not fit.
+    """
+    if dtype.fields is not None:
+        if given.dtype.names != dtype.names:
+            raise TypeError(f"{given.dtype} has other fields than {dtype}")
+        result = np.zeros(given.shape, dtype)
+        for name in dtype.names or ():
+            field = dtype[name]
+            if given.dtype[name].shape != field.shape:
+                raise ValueError(f"field {name!r} has shape {given.dtype[name].shape} instead of {field.shape}")
+            result[name] = converted(given[name], field.base)
+        return result
+    is_integer = given.dtype.kind in "iu" and dtype.kind in "iu"
+    if not is_integer and not np.can_cast(given.dtype, dtype, "same_kind"):
+        raise TypeError(f"{given.dtype} is no {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = given.astype(dtype)
+    bad = _misfits(given, result)
+    if bad is not None and bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
+        raise OverflowError(f"{given[index].item()!r}{where} does not fit into {dtype}")
+    return result
+
+
+def _misfits(given: Array, result: Array) -> Any:
+    """Which values a conversion has changed beyond rounding; None for kinds where none can be."""
+    kind = result.dtype.kind
+    if kind in "iu" and given.dtype.kind in "iu":
+        return (result.astype(given.dtype) != given) | ((result < 0) != (given < 0))
+    if kind in "fc" and given.dtype.kind in "iufc":
+        return np.isfinite(given) & ~np.isfinite(result)
+    if kind in "mM" and given.dtype.kind == kind:
+        return (result.astype(given.dtype) != given) & ~np.isnat(given)
+    return None
+
+
+_NO_BATCHES: dict[Any, str] = {
+    np.ma.MaskedArray: MASKED,
+    bytes | bytearray | memoryview: "`np.frombuffer(data, dtype)` makes an array of it",
+    str: "text is no sequence of messages",
+    Mapping: "its keys are no messages: send an array, or a list of its values",
+    AbstractSet: "it has no order: send `sorted(values)`, or a list",
+}
+
+
+def _no_batch(values: Any) -> str | None:
+    """What to do with something that is no batch, though NumPy or `iter` would make one of it; None for all others."""
+    for kinds, remedy in _NO_BATCHES.items():
+        if isinstance(values, kinds):
+            return remedy
+    if hasattr(values, "columns") and hasattr(values, "to_records"):  # iterating it gives the columns' names
+        return "its records are `.to_records(index=False)`, a column is `[name].to_numpy()`"
+    return None
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _python(value: Any) -> Any:
@@ -380,7 +438,7 @@ def _python(value: Any) -> Any:
 def _is_plain(dtype: np.dtype[Any]) -> bool:
     """Whether values of this dtype have a fixed size and no pointers in them."""
     if dtype.subdtype is not None:
-        return _is_plain(dtype.base)
+        return dtype.itemsize > 0 and _is_plain(dtype.base)
     if dtype.fields is None:
         return dtype.kind in "biufcmM" and dtype.itemsize > 0
     return bool(dtype.names) and all(_is_plain(dtype[name]) for name in dtype.names or ())
@@ -388,16 +446,30 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
 
 def _no_message_type(declared: Any, dtype: np.dtype[Any]) -> str:
     """Why a type cannot be that of messages."""
-    bad = [name for name in dtype.names or () if not _is_plain(dtype[name])]
-    if bad:
+    empty = empty_part(dtype)
+    if empty is not None:
+        return f"{declared!r} is no message type: {empty}"
+    bad = next((name for name in dtype.names or () if not _is_plain(dtype[name])), None)
+    if bad is not None:
         return (
-            f"{declared!r} is no message type: its field {bad[0]!r} is of {dtype[bad[0]]}; fields are numbers, "
+            f"{declared!r} is no message type: its field {bad!r} is of {dtype[bad]}; fields are numbers, "
             f"booleans, times, and arrays and records of these"
         )
     return (
         f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, or a class "
         f"under @ringkernel.message"
     )
+
+
+def empty_part(dtype: np.dtype[Any], path: str = "") -> str | None:
+    """Which part of a record, or all of it, has no size, as words for an error; None if there is none."""
+    for name in dtype.base.names or ():
+        found = empty_part(dtype.base[name], f"{path}.{name}".lstrip("."))
+        if found is not None:
+            return found
+    if dtype.itemsize == 0:
+        return f"{f'field {path!r}' if path else str(dtype)} holds nothing, so it has no size"
+    return None
 
 
 def _aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ from ringkernel.errors import KernelExit
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.waiting import NOTHING
 
-from .pacing import Line
+from .pacing import Line, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -88,9 +88,12 @@ class KernelContext(Generic[TIn, TOut]):
 
         Raises:
             asyncio.TimeoutError: nothing came in time.
+            ConfigurationError: `timeout` is no finite number, 0 or more.
 
         Cancelled or timed out, it has taken nothing.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
         inlet = self._inlet

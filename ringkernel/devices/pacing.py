@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import types
 from collections import deque
+from contextlib import suppress
+from numbers import Real
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -245,8 +248,15 @@ def _expire(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def check_timeout(timeout: float) -> float:
-    """The timeout in seconds. Raises `ConfigurationError` if it is none."""
-    if not isinstance(timeout, int | float) or timeout != timeout or timeout < 0:  # noqa: PLR0124 (NaN)
-        raise ConfigurationError(f"timeout is {timeout!r}; it must be None or a number of seconds, 0 or more")
-    return timeout
+def check_timeout(timeout: Any, *, remedy: str = "None waits without limit") -> float:
+    """The timeout in seconds. Raises `ConfigurationError` if it is no finite number of them, 0 or more."""
+    if isinstance(timeout, Real) and not isinstance(timeout, bool):
+        with suppress(OverflowError):  # an int may be larger than any float
+            seconds = float(timeout)
+            if 0 <= seconds < math.inf:
+                return seconds
+    try:
+        said = repr(timeout)[:60]
+    except ValueError:  # Python writes out no more than 4,300 digits
+        said = "larger than any float"
+    raise ConfigurationError(f"timeout is {said}; it must be a finite number of seconds, 0 or more ({remedy})")

@@ -103,6 +103,8 @@ class Outlet:
 
     async def put(self, message: Any, timeout: float | None = None) -> None:
         """Publish a message, waiting for room."""
+        if timeout is not None:
+            check_timeout(timeout)
         pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
@@ -322,6 +324,8 @@ class Inlet:
 
     async def get(self, timeout: float | None = None) -> Any:
         """Take a message, waiting for it."""
+        if timeout is not None:
+            check_timeout(timeout)
         pacer = self.pacer
         pacer.left -= 1
         if pacer.left <= 0 and pacer.due():
@@ -338,8 +342,10 @@ class Inlet:
     async def get_many(self, most: int | None = None, timeout: float | None = None, hold: Hold | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first: in the line, or at its head with the
         `hold` of it."""
-        if most is not None and (not isinstance(most, int) or most < 1):
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
+        if timeout is not None:
+            check_timeout(timeout)
         pacer = self.pacer
         pacer.left -= 1
         yielding = pacer.left <= 0 and pacer.due()

@@ -8,6 +8,7 @@ import numpy as np
 
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
+from ringkernel.messages import MASKED, converted
 
 if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
@@ -49,12 +50,7 @@ async def write_state(kernel: RingKernel, value: Any) -> None:
     if declaration.state_type is not None:
         new = declaration.state_type.as_array([value])
     else:
-        new = np.asarray(value)
-        if new.shape != state.shape or not np.can_cast(new.dtype, state.dtype, "same_kind"):
-            raise MessageTypeError(
-                f"the state of kernel {kernel.kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}, "
-                f"got shape {new.shape} and dtype {new.dtype}"
-            )
+        new = _as_state(value, state, kernel.kernel_id)
     async with kernel.lock:
         if kernel.state not in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
             raise KernelStateError(
@@ -62,6 +58,21 @@ async def write_state(kernel: RingKernel, value: Any) -> None:
                 f"deactivate() it"
             )
         kernel.engine.write_state(new)
+
+
+def _as_state(value: Any, state: np.ndarray[Any, Any], kernel_id: str) -> np.ndarray[Any, Any]:
+    """A value as an array like `state`. Raises `MessageTypeError` if that would change it."""
+    given = np.asarray(value)
+    reason = f"; {MASKED}" if isinstance(value, np.ma.MaskedArray) else ""
+    if given.shape == state.shape and not reason:
+        try:
+            return converted(given, state.dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            reason = f": {error}"
+    raise MessageTypeError(
+        f"the state of kernel {kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}, got shape "
+        f"{given.shape} and dtype {given.dtype}{reason}"
+    )
 
 
 def _stateful(kernel: RingKernel) -> Declaration:

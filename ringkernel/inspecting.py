@@ -115,6 +115,7 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
         never_drops=span.never_drops,
         spread=declaration.state is None,
         cc=cc,
+        fma=declaration.fma,
     )
     made_for = re.search(r"^\.target sm_(\d+)(\d)", code.ptx, re.MULTILINE)
     if made_for is None or (int(made_for[1]), int(made_for[2])) != cc:  # the compiler takes the nearest, without a word

@@ -842,8 +842,8 @@ def facts(*gpus: cuda_probe.GpuFacts, problem: str | None = None, simulator: boo
     ("found", "handler", "device", "reason"),
     [
         (facts(problem="no driver"), double, "cpu", "no driver"),
-        (facts(GPU), double, "cuda:0", "A GPU"),
-        (facts(cuda_probe.GpuFacts("Old", (7, 0), 80, "too old"), GPU), double, "cuda:1", "A GPU"),
+        (facts(GPU), double, "cpu", "A GPU is there, but no measurement has shown yet"),
+        (facts(cuda_probe.GpuFacts("Old", (7, 0), 80, "too old"), GPU), double, "cpu", 'device="cuda:1" asks for it'),
         (facts(GPU), running_sum, "cpu", "state"),
         (facts(simulator=True), double, "cpu", "simulator"),
     ],
@@ -939,6 +939,30 @@ async def test_auto_keeps_what_is_not_aligned_on_the_cpu(runtime, device, monkey
 async def test_records_that_are_aligned_need_not_say_so(runtime, device, dtype):
     function = ring_kernel("k", input_type=np.dtype(dtype))(lambda msg: None)
     assert (await runtime.launch("k", function, device="cuda")).device == "cuda:0"
+
+
+@pytest.mark.parametrize("fma", [1, None, "yes"])
+def test_fma_is_yes_or_no(fma):
+    with pytest.raises(ConfigurationError, match="'k'.*fma is .*True or False"):
+        ring_kernel("k", input_type=int, fma=fma)(lambda msg: None)
+
+
+async def test_a_grid_is_compiled_for_each_choice_of_fma(runtime, device, monkeypatch):
+    asked, compile_ = [], device.compile
+
+    def compile_and_note(declaration: Any, span: Any) -> Any:
+        asked.append(declaration.fma)
+        return compile_(declaration, span)
+
+    monkeypatch.setattr(device, "compile", compile_and_note)
+
+    def twice(msg, out):
+        out.value = msg.value * 2.0 + 1.0
+
+    for i, fma in enumerate((False, True, False)):
+        function = ring_kernel("k", input_type=float, output_type=float, fma=fma)(twice)
+        await runtime.launch(f"k{i}", function, device="cuda")
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("size", [0, 31, 48, 2048, "128", True])

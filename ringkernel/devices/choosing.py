@@ -66,7 +66,10 @@ def automatic(declaration: Declaration | None) -> tuple[str, str]:
     if facts.simulator:
         return "cpu", "the CUDA simulator is used only where it is asked for"
     index = next(i for i, gpu in enumerate(facts.gpus) if gpu.problem is None)
-    return f"cuda:{index}", f"{facts.gpus[index].name} is there, and the handler has no state"
+    return "cpu", (
+        f"{facts.gpus[index].name} is there, but no measurement has shown yet which handlers gain by it; "
+        f'device="cuda:{index}" asks for it'
+    )
 
 
 def check_fits(declaration: Declaration, device: str) -> None:

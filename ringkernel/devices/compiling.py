@@ -93,7 +93,7 @@ async def compiled_grid(device: GridDevice, declaration: Declaration, span: Any)
 
     Raises `KernelCompileError`, at every call.
     """
-    key = (device.name, declaration.func, spec_of(declaration), declaration.block_size)
+    key = (device.name, declaration.func, spec_of(declaration), declaration.block_size, declaration.fma)
     if key not in _grids:
         _grids[key] = await in_thread(lambda: _compile_for(device, declaration, span))
     return _grids[key]

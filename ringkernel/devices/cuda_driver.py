@@ -213,7 +213,15 @@ class CudaDevice:
         """See `grid_device.py`. A handler with a state runs on one thread, others are spread over a block."""
         spread = declaration.state is None
         spec = spec_of(declaration)
-        code = compile_grid(run_grid, declaration.func, spec, never_drops=span.never_drops, spread=spread, cc=self.cc)
+        code = compile_grid(
+            run_grid,
+            declaration.func,
+            spec,
+            never_drops=span.never_drops,
+            spread=spread,
+            cc=self.cc,
+            fma=declaration.fma,
+        )
         return CompiledGrid(code, assemble(code, self.arch), declaration.block_size if spread else 1)
 
     def load(self, compiled: CompiledGrid) -> CudaCode:

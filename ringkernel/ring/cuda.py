@@ -211,7 +211,7 @@ class GridCode:
     program: Program
 
 
-def compile_grid(
+def compile_grid(  # noqa: PLR0913 (all but the first three are options with a name)
     loop: Callable[[int], None],
     handler: Callable[..., Any],
     spec: SpanTypes,
@@ -219,9 +219,14 @@ def compile_grid(
     never_drops: bool,
     spread: bool,
     cc: tuple[int, int],
+    fma: bool = False,
     target: GridTarget | None = None,
 ) -> GridCode:
-    """Compile a handler and the loop around it to PTX. Raises whatever numba-cuda raises."""
+    """Compile a handler and the loop around it to PTX. Raises whatever numba-cuda raises.
+
+    With `fma` a product and the sum that it goes into are rounded once, together. Without, every operation is rounded
+    as on the CPU: the instructions say so, and no assembler joins them.
+    """
     target = target or grid_target()
     with _settings(cc, check=spec.check) as helper:
         span = grid_span(target, handler, spec, never_drops=never_drops, spread=spread)
@@ -229,6 +234,7 @@ def compile_grid(
         library, _ = compiler._compile_pyfunc_with_fixup(
             program.entry, types.void(types.int64), device=False, abi="numba", cc=cc
         )
+        library._nvvm_options["fma"] = fma  # on by default, and there is no other way to say so
         ptx, llvm = library.get_asm_str(cc=cc), library.get_llvm_str()
     raised = {code: (kind, arguments or ()) for code, (kind, arguments, _) in helper.exceptions.items()}
     return GridCode(ptx, llvm, library._entry_name, cc, raised, spread, program)

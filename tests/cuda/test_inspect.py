@@ -16,6 +16,14 @@ import ringkernel as rk
 def double(msg, out):
     out.value = 2 * msg.value
 
+@rk.ring_kernel("affine", input_type=float, output_type=float)
+def affine(msg, out):
+    out.value = msg.value * msg.value + msg.value
+
+@rk.ring_kernel("joined", input_type=float, output_type=float, fma=True)
+def joined(msg, out):
+    out.value = msg.value * msg.value + msg.value
+
 @rk.ring_kernel("lines", input_type=float, batch=True)
 def lines(msgs):
     pass
@@ -37,6 +45,13 @@ def test_what_a_kernel_becomes(module, capsys, target, wanted):
     shown = capsys.readouterr()
     assert (code, shown.err) == (0, "")
     assert wanted in shown.out
+
+
+@pytest.mark.parametrize(("target", "instruction"), [("ptx", "fma.rn.f64"), ("sass", "DFMA")])
+def test_what_is_shown_is_what_would_run_with_fma(module, capsys, target, instruction):
+    for kernel, wanted in (("affine", False), ("joined", True)):
+        assert cli.main(["inspect", f"{module}:{kernel}", "--target", target, "--cc", "8.0"]) == 0
+        assert (instruction in capsys.readouterr().out) is wanted
 
 
 def test_without_a_disassembler_says_where_it_comes_from(module, capsys, monkeypatch):

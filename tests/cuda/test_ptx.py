@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from corpus import CASES, Case
+from corpus import CASES, VALUE, Case
 from numba import cuda, types
 from ptx import ARCHITECTURES, Ptx, assemble, order_of
 
+from ringkernel import inspecting
 from ringkernel.devices.grid_loop import run_grid
 from ringkernel.ring import calling, desk, ops, span_body, transfer, turn
 from ringkernel.ring import cuda as cuda_target
 from ringkernel.ring.cuda import GridCode, compile_grid, instruction, operations, target_with
 from ringkernel.ring.desk import lay_out
+from ringkernel.ring.span_types import SpanTypes
 from ringkernel.ring.specialize import Specializer
 
 if TYPE_CHECKING:
@@ -105,6 +108,41 @@ def test_code_for_newer_architectures(cc, tmp_path):
     check_order(Ptx(code.ptx))
     ((_, stack),) = assemble(code.ptx, (f"sm_{cc[0]}{cc[1]}",), tmp_path)
     assert stack == 0
+
+
+# --- products and sums -------------------------------------------------------------------------------------------
+
+
+def multiply_and_add(msg, out):
+    out.value = msg.value * msg.value + msg.value
+
+
+def accumulate(msg, out, state):
+    state[0] = state[0] * msg.value + msg.value
+    out.value = state[0]
+
+
+JOINED = re.compile(r"\b(?:fma|mad)\.\S*f(?:32|64)")
+JOINED_IN_SASS = re.compile(r"\b[DF]FMA\b")
+FLOAT = np.dtype([("value", "f4")])
+
+
+@pytest.mark.parametrize("dtype", [VALUE, FLOAT], ids=["f8", "f4"])
+@pytest.mark.parametrize("state", [False, True], ids=["spread", "in order"])
+def test_products_and_sums_are_joined_only_where_that_was_asked_for(dtype, state):
+    handler = accumulate if state else multiply_and_add
+    spec = SpanTypes(dtype, dtype, (dtype["value"], (1,)) if state else None)
+    text, machine = {}, {}
+    for fma in (False, True):
+        code = compile_grid(run_grid, handler, spec, never_drops=True, spread=not state, cc=CC, fma=fma)
+        text[fma], machine[fma] = code.ptx, inspecting._disassemble(code)
+    assert not JOINED.findall(text[False])
+    assert JOINED.findall(text[True])
+    assert not JOINED_IN_SASS.findall(machine[False])  # nor does the assembler join what the text holds apart
+    assert JOINED_IN_SASS.findall(machine[True])
+    bits = "f64" if dtype is VALUE else "f32"
+    for operation in ("mul", "add"):
+        assert re.search(rf"\b{operation}\.rn\.{bits}\b", text[False])
 
 
 # --- the order, function by function -----------------------------------------------------------------------------

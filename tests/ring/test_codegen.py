@@ -6,6 +6,8 @@ version shows that it can fail.
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -493,6 +495,37 @@ def test_the_checks_of_spans_can_fail() -> None:
     assert not is_packed(span_code(remember, (VALUE, None)))  # each message needs the one before
     assert calls(span_code(transform))
     assert is_atomic(compiled(worker_loop.run_worker, 2).repeated("run_worker"))
+
+
+def multiply_and_add(msg: Any, out: Any) -> None:
+    out.value = msg.value * msg.value + (-1.0 - 2.0**-26)
+
+
+JOINED = re.compile(r"\b(?:vfn?m(?:add|sub)|fn?m(?:add|sub|la|ls))\w*", re.IGNORECASE)
+"""A product and a sum in one instruction, on x86 and on ARM."""
+
+
+def test_a_span_rounds_the_product_before_it_goes_into_the_sum() -> None:
+    """In one step they would give other bits than on a machine, or a device, that takes two."""
+    span = compile_span(multiply_and_add, SpanTypes(VALUE, VALUE, None))
+    assert not JOINED.findall(span.library.get_asm_str())
+    values, results = np.full(64, 1 + 2.0**-27), np.ones(64)  # the square is 1 + 2**-26 + 2**-54
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    fault = np.zeros(8, np.int64)
+    assert call(values.ctypes.data, 64, results.ctypes.data, 0, fault.ctypes.data) == 64
+    assert not results.any()
+
+
+def test_that_check_can_fail() -> None:
+    if not llvm.get_host_cpu_features().get("fma", platform.machine() in ("aarch64", "arm64")):
+        pytest.skip("this CPU has no such instruction")
+
+    def joined(a: float) -> float:
+        return a * a + (-1.0 - 2.0**-26)
+
+    dispatcher = njit("float64(float64)", fastmath={"contract"})(joined)
+    assert JOINED.findall("".join(dispatcher.inspect_asm().values()))
+    assert dispatcher(1 + 2.0**-27) == 2.0**-54
 
 
 def test_a_record_of_two_fields_stays_free_of_calls_too() -> None:

@@ -400,6 +400,8 @@ def serve():
     sys.exit(0)
 
 asyncio.run(warm_up())
+for thread in set(threading.enumerate()) - {threading.current_thread()}:
+    thread.join(10)  # one that has just delivered what it compiled may not have ended yet
 assert threading.active_count() == 1, threading.enumerate()
 exec(compile(serve(), "<mode>", "exec"), globals())
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.errors import KernelStateError
 from ringkernel.ring.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
 """Where the table of inputs is, and for how many, until there are more."""
+_HEAD = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
 
 
 class ControlBlock:
@@ -43,7 +45,7 @@ class ControlBlock:
         self._tables: tuple[Region, ...] = ()
         self.state: npt.NDArray[Any] | None = None
         record = self._region.view(BLOCK_DTYPE)[0]
-        record["magic"], record["version"], record["size"] = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
+        record["magic"], record["version"], record["size"] = _HEAD
         record["inputs"] = _TABLE_AT
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
@@ -57,6 +59,16 @@ class ControlBlock:
     def read(self, offset: int) -> int:
         """A word that the poller may be writing."""
         return self._api.read_word(self.address + offset)
+
+    def check(self, kernel_id: str) -> None:
+        """Whoever takes the block over goes by its offsets. Raises `KernelStateError` if it is none of this layout."""
+        head = tuple(self.read(word) for word in (BLOCK.magic, BLOCK.version, BLOCK.size))
+        if head != _HEAD:
+            raise KernelStateError(
+                f"kernel {kernel_id!r} cannot run: its control block is damaged, it begins with magic {head[0]:#x}, "
+                f"version {head[1]}, size {head[2]} instead of {_HEAD[0]:#x}, {_HEAD[1]}, {_HEAD[2]}; terminate() and "
+                f"remove() it, and launch it anew"
+            )
 
     def command(self, command: int, epoch: int, door: int) -> None:
         """Tell the kernel behind the door."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.errors import KernelStateError, MessageTypeError
+from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.ring.layout import (
     BLOCK,
     COMMAND_DRAIN,
@@ -65,7 +65,6 @@ class CompiledEngine(Engine):
         "_mapped_out",
         "_party",
         "_reading",
-        "_status_bell",
         "_terminating",
         "_watchers",
         "_writing",
@@ -92,9 +91,14 @@ class CompiledEngine(Engine):
         self._terminating = False
         self._last_word: tuple[int, int] | None = None
         self._mapped_in = self._mapped_out = 0
-        self._status_bell = self._party.bell(self._on_status, standing=True)
-        self.door = self._party.new_door()
-        self.block = ControlBlock(declaration, span.address, self._status_bell.address, self._party.arena, self._api)
+
+    def build(self) -> None:
+        party = self._party
+        status_bell = party.bell(self._on_status, standing=True)
+        self.taken.callback(status_bell.release)
+        self.door = party.new_door()
+        self.taken.callback(self._release_door)
+        self.block = ControlBlock(self.declaration, self.span.address, status_bell.address, party.arena, self._api)
         self._make_rings()
 
     @property
@@ -115,9 +119,11 @@ class CompiledEngine(Engine):
         arena, size = self._party.arena, declaration.queue_size
         ring = TypedRing(arena, declaration.input_type, size, woke=host.woke)
         self.outlet = Outlet(ring, host.pacer, host)
+        self.taken.callback(self.outlet.release)
         self.edges: list[Edge] = []
         self.add_input(ring.add_edge())
         self.inlet = Inlet(host.pacer, host)
+        self.taken.callback(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.output = None
         self._writing: TypedRing | None = None
@@ -174,7 +180,7 @@ class CompiledEngine(Engine):
             self._last_word = word
             self._take_token()
             if status == STATUS_DEACTIVATED and self._commanded != COMMAND_PAUSE:
-                self._sit_down()  # that pause was superseded, and the worker left before it could know
+                self._sit_down_again()  # that pause was superseded, and the worker left before it could know
         if status == STATUS_TERMINATED:
             self._finished(None)
         elif status == STATUS_FAILED:
@@ -197,10 +203,10 @@ class CompiledEngine(Engine):
         """Give a command and wait for the answer to it. Raises `KernelStateError` if something else happened."""
         self._answer = asyncio.get_running_loop().create_future()
         answer = self._answer
-        self._command(command)
-        if command == COMMAND_RUN and self.seat is None:
-            self._sit_down()
         try:
+            self._command(command)
+            if command == COMMAND_RUN and self.seat is None:
+                self._sit_down()
             status = await self._await_answer(answer, command)
         except asyncio.CancelledError:
             if command == COMMAND_PAUSE or not answer.done():
@@ -239,14 +245,29 @@ class CompiledEngine(Engine):
         if command == COMMAND_PAUSE:
             self._command(COMMAND_RUN)
             if self.seat is None:
-                self._sit_down()
+                self._sit_down_again()
         elif self.seat is not None and self._host.pool.evict(self.seat) is Eviction.FREE:
             self.seat = None
 
     def _sit_down(self) -> None:
-        """Give the token to a worker."""
+        """Give the token to who will run the kernel. Raises `KernelStateError` for a block that is damaged, and
+        `DeviceUnavailableError` when nobody can be had; then the token is the host's."""
+        self.block.check(self.kernel_id)
+        try:
+            self._take_seat()
+        except DeviceUnavailableError as error:
+            raise DeviceUnavailableError(f"kernel {self.kernel_id!r} cannot run now: {error}") from error
+
+    def _take_seat(self) -> None:
         self.seat = self._host.pool.seat(self.block.address, self.span.address, self.door, self._neighbour())
         self.worker = self.seat.worker
+
+    def _sit_down_again(self) -> None:
+        """As `_sit_down`, where nobody waits for it: a kernel that cannot go on has ended."""
+        try:
+            self._sit_down()
+        except Exception as error:  # noqa: BLE001 (whatever it is)
+            self._finished(error)
 
     def _neighbour(self) -> Worker | None:
         """The worker of a kernel that this one is connected to, so that a chain stays together."""
@@ -348,6 +369,25 @@ class CompiledEngine(Engine):
             self._take_by_force(timeout)
         await self.wait_end()
 
+    async def end_by_force(self, error: Exception) -> None:
+        with suppress(Exception):
+            self._command(COMMAND_STOP)
+            await self._wait_over(GRACE_S)
+        if self.has_ended or self._failing is not None:
+            return
+        try:
+            self._take_by_force(0.0, error)
+        except Exception as worse:  # noqa: BLE001 (whatever it is)
+            if not self.has_ended:
+                self._leave_seat()
+                self._abandon("could not be taken from who runs it", worse)
+
+    def _leave_seat(self) -> None:
+        """Nobody knows what has become of an eviction: leave the kernel its thread."""
+        if self.seat is not None:
+            self._host.pool.abandon(self.seat)
+            self.seat = None
+
     async def _wait_over(self, timeout: float) -> bool:
         with suppress(asyncio.TimeoutError):
             await self.wait_end(timeout)
@@ -370,30 +410,33 @@ class CompiledEngine(Engine):
         low = 0 if self.output is None else self._api.slowest_head(self.output.address)
         return self.block.read(BLOCK.turns), low
 
-    def _take_by_force(self, timeout: float) -> None:
-        """The kernel has not answered. Unless it only waits for a worker that another one holds, its handler does
-        not return: leave it its memory and its thread, and let everybody else go on."""
-        if self.seat is None:
-            self._finished(None)
-            return
-        seat, self.seat = self.seat, None
-        outcome = self._host.pool.evict(seat)
+    def _take_by_force(self, timeout: float, cause: Exception | None = None) -> None:
+        """The kernel has not answered, or could not be asked because of `cause`. Unless it only waits for a worker
+        that another one holds, its handler does not return."""
+        outcome = Eviction.FREE if self.seat is None else self._host.pool.evict(self.seat)
         if outcome is Eviction.GIVING_BACK:
-            self.seat = seat  # its answer is on the way
-            return
+            return  # its answer is on the way
+        self.seat = None
         if outcome is Eviction.FREE:
-            self._finished(None)
-            return
+            self._finished(cause)
+        elif cause is None:
+            self._abandon(f"did not return from its handler within {timeout:g} s")
+        else:
+            self._abandon("could not be ended properly", cause)
+
+    def _abandon(self, why: str, cause: Exception | None = None) -> None:
+        """Leave the kernel its memory and its thread, and let everybody else go on."""
         self.in_flight = self.block.read(BLOCK.in_flight)
         self.block.quarantine()
         rings = {edge.ring for edge in (*self.edges, *self._reading)}
         self._host.pool.keepalive.append((self.span, rings, self.output, self._writing))
-        message = (
-            f"kernel {self.kernel_id!r} did not return from its handler within {timeout:g} s and was abandoned: its "
-            f"thread is lost, {self.in_flight} message(s) are in flight"
+        error = KernelStateError(
+            f"kernel {self.kernel_id!r} {why} and was abandoned: its thread is lost, {self.in_flight} message(s) are "
+            f"in flight"
         )
-        logger.warning(message)
-        self._finished(KernelStateError(message))
+        error.__cause__ = cause
+        logger.warning("%s", error)
+        self._finished(error)
 
     def close_inputs(self) -> None:
         stuck = self.block.address + self.block.read(BLOCK.fault_edge) if self.in_flight else 0
@@ -540,10 +583,7 @@ class CompiledEngine(Engine):
             else:
                 self.arena.take_back(ring.slots)
 
-    def release(self) -> None:
-        self.outlet.release()
-        self.inlet.release()
-        self._status_bell.release()
+    def _release_door(self) -> None:
         if not self.in_flight:
             self._party.release_door(self.door)
 

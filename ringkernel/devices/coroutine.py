@@ -35,11 +35,16 @@ class CoroutineEngine(Engine):
         self._host = host
         self.task: asyncio.Task[None] | None = None
         self._failed = 0
+
+    def build(self) -> None:
+        declaration, host = self.declaration, self._host
         ring = self._new_ring(declaration.input_type)
         self.outlet = Outlet(ring, host.pacer, host)
+        self.taken.callback(self.outlet.release)
         edge = ring.add_edge()
         self.edges: list[Edge] = [edge]
         self.source = Inlet(host.pacer, host)
+        self.taken.callback(self.source.release)
         self.source.set_open(False)
         self.source.attach(edge)
         self._make_output(self._new_ring(declaration.output_type))
@@ -58,7 +63,9 @@ class CoroutineEngine(Engine):
     def _make_output(self, ring: Ring) -> None:
         self.output = ring
         self.sink = Outlet(ring, self._host.pacer, self._host)
+        self.taken.callback(self.sink.release)
         self.inlet = Inlet(self._host.pacer, self._host)
+        self.taken.callback(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.inlet.attach(ring.add_edge())
 
@@ -152,6 +159,14 @@ class CoroutineEngine(Engine):
         elif not self.has_ended:
             self._on_done(self.task)
 
+    async def end_by_force(self, error: Exception) -> None:
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=GRACE_S)
+        if not self.has_ended:
+            self.in_flight = int(self.context.busy)
+            self._finish(error)
+
     async def _wait_for_task(self, deadline: float) -> None:
         """Until the task is done, the time is over, or the kernel can do nothing but wait for room."""
         assert self.task is not None
@@ -193,9 +208,3 @@ class CoroutineEngine(Engine):
                 raise self.ended_error()
         finally:
             self.context.on_wait = None
-
-    def release(self) -> None:
-        self.outlet.release()
-        self.sink.release()
-        self.inlet.release()
-        self.source.release()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
 from ringkernel.ring.waiting import NOTHING
 
-from .pacing import Line
+from .pacing import Line, check_timeout
 
 if TYPE_CHECKING:
     from ringkernel.declaration import Declaration
@@ -72,6 +73,7 @@ class Engine(ABC):
         "on_end",
         "outlet",
         "output",
+        "taken",
     )
 
     def __init__(self, declaration: Declaration) -> None:
@@ -82,6 +84,12 @@ class Engine(ABC):
         self.has_ended = False
         self.ending = Line()
         self.in_flight = 0
+        self.taken = ExitStack()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Take what the kernel needs, and note in `taken` how each thing goes back: `release` also does that for an
+        engine that was built halfway. Memory goes back by itself."""
 
     @property
     @abstractmethod
@@ -106,6 +114,10 @@ class Engine(ABC):
         """End, after what is queued now if `drain`. Returns when it has ended; it does within `timeout` and 0.1 s."""
 
     @abstractmethod
+    async def end_by_force(self, error: Exception) -> None:
+        """`finish` has failed with this: take the kernel from who runs it, or leave that one all that it can reach."""
+
+    @abstractmethod
     def ledger(self) -> Ledger:
         """The counts so far."""
 
@@ -121,9 +133,9 @@ class Engine(ABC):
         """Replace the state. The token is the host's."""
         raise NotImplementedError
 
-    @abstractmethod
     def release(self) -> None:
-        """The kernel has ended and is forgotten."""
+        """The kernel has ended and is forgotten, or was never launched: give back what it took."""
+        self.taken.close()
 
     @abstractmethod
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
@@ -185,6 +197,8 @@ class Engine(ABC):
 
     async def wait_end(self, timeout: float | None = None) -> None:
         """Wait until the kernel has ended. Raises `asyncio.TimeoutError`."""
+        if timeout is not None:
+            check_timeout(timeout)
         if not self.has_ended:
             await self.ending.wait(lambda: self.has_ended or NOTHING, timeout)
 

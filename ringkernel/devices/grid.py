@@ -56,6 +56,10 @@ class GridEngine(CompiledEngine):
         self._last_words: tuple[Any, int] | None = None
         self._memory: list[Memory] = []
         super().__init__(declaration, span, host)
+
+    def build(self) -> None:
+        super().build()
+        declaration, code = self.declaration, self.code
         self.state_address = self._allocate(0 if declaration.state is None else declaration.state.nbytes)
         spread = declaration.output_type is not None and declaration.state is None
         itemsize = declaration.output_type.dtype.itemsize if declaration.output_type is not None else 0
@@ -66,8 +70,14 @@ class GridEngine(CompiledEngine):
     def _allocate(self, nbytes: int) -> int:
         if nbytes == 0:
             return 0
-        self._memory.append(self.grid_device.allocate(nbytes + -nbytes % 8, self._party.arena))
-        return self._memory[-1].address
+        memory = self.grid_device.allocate(nbytes + -nbytes % 8, self._party.arena)
+        self.taken.callback(self._release_memory, memory)
+        self._memory.append(memory)
+        return memory.address
+
+    def _release_memory(self, memory: Memory) -> None:
+        if not self._is_given_up:
+            memory.release()
 
     def add_input(self, edge: Edge) -> None:
         """As for every kernel. Raises `ConfigurationError` if the device's block cannot hold that many."""
@@ -87,7 +97,7 @@ class GridEngine(CompiledEngine):
 
     # --- the handshake ---------------------------------------------------------------------------------------
 
-    def _sit_down(self) -> None:
+    def _take_seat(self) -> None:
         self.seat = self._host.grids.start(self)
 
     def _take_token(self) -> None:
@@ -109,10 +119,7 @@ class GridEngine(CompiledEngine):
                 logger.warning(
                     "kernel %r: its grid had heard nothing of this process, and starts again", self.kernel_id
                 )
-                try:
-                    self._sit_down()
-                except Exception as error:  # noqa: BLE001 (whatever the device says, the kernel has ended)
-                    self._finished(error)
+                self._sit_down_again()
             return
         super()._on_status()
 
@@ -133,17 +140,24 @@ class GridEngine(CompiledEngine):
 
     # --- the end ---------------------------------------------------------------------------------------------
 
-    def _take_by_force(self, timeout: float) -> None:
+    def _take_by_force(self, timeout: float, cause: Exception | None = None) -> None:
         if self.seat is None:
-            self._finished(None)
-            return
-        self._give_up(
-            KernelStateError(
-                f"kernel {self.kernel_id!r} on {self.device} did not acknowledge the stop within {timeout:g} s, so its "
-                f"handler has not returned; it was abandoned: {self.block.read(BLOCK.in_flight)} message(s) are in "
-                f"flight, its memory stays allocated"
-            )
+            self._finished(cause)
+        elif cause is None:
+            self._abandon(f"did not acknowledge the stop within {timeout:g} s, so its handler has not returned")
+        else:
+            self._abandon("could not be ended properly", cause)
+
+    def _leave_seat(self) -> None:
+        """`_abandon` does it."""
+
+    def _abandon(self, why: str, cause: Exception | None = None) -> None:
+        error = KernelStateError(
+            f"kernel {self.kernel_id!r} on {self.device} {why}; it was abandoned: {self.block.read(BLOCK.in_flight)} "
+            f"message(s) are in flight, its memory stays allocated"
         )
+        error.__cause__ = cause
+        self._give_up(error)
 
     def take_answer(self, before: int) -> bool:
         """A grid is over that has begun when there were `before` answers: take what it said. False if it said
@@ -163,9 +177,9 @@ class GridEngine(CompiledEngine):
     def _give_up(self, error: Exception) -> None:
         """Let everybody else go on without this grid, which may still reach what it could reach."""
         seat: GridSeat = self.seat  # type: ignore[assignment]
-        self.seat = None
         self._is_given_up = True
         self._host.grids.give_up(seat)
+        self.seat = None
         self.in_flight = self.block.read(BLOCK.in_flight)
         self._last_words = super().snapshot(), super().emitted()
         self.block.quarantine()
@@ -188,12 +202,6 @@ class GridEngine(CompiledEngine):
         lost, reason = self.unreadable()
         if lost:
             logger.warning("kernel %r: %d message(s) that it had not taken are lost: %s", self.kernel_id, lost, reason)
-
-    def release(self) -> None:
-        super().release()
-        if not self._is_given_up:
-            for memory in self._memory:
-                memory.release()
 
     async def _failed(self) -> None:
         try:

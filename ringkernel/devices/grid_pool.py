@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.ring.cpu import compile_watcher
 from ringkernel.ring.desk_layout import BOOK_DTYPE, HEART, HEART_DTYPE, desk_nbytes
-from ringkernel.ring.layout import BLOCK, EDGE, FREE, GONE, LINE, RING, SEAT
+from ringkernel.ring.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING, SEAT
 from ringkernel.ring.memory import Arena
 from ringkernel.ring.watch import rest_watch, watch
 
@@ -95,6 +95,7 @@ class GridPool(WorkerPool):
     def adopt(self, device: GridDevice) -> None:
         """Let the device reach it. None of its grids runs."""
         for arena in self._arenas:
+            arena.keep()
             device.adopt(arena)
 
     def loop(self) -> Any:
@@ -116,16 +117,19 @@ class GridPool(WorkerPool):
             raise DeviceUnavailableError(
                 f"{engine.device} does not reach the memory for one more grid while others run; start the kernel again"
             )
-        worker = self._least_loaded()
-        answers = engine.block.read(BLOCK.answers)
-        grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
-        address = self._new_seat_address()
-        plain = self._take_seat(address, worker, book.address, 0, engine.door)
-        seat = GridSeat(plain, engine, book, grid, answers)
-        worker.seats.discard(plain)
-        worker.seats.add(seat)
+        worker, address = (
+            self._least_loaded(),
+            self._new_seat_address(),
+        )  # before the grid runs, which they may not stop
+        try:
+            answers = engine.block.read(BLOCK.answers)
+            grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
+        except BaseException:
+            self.party.seats.release(address)
+            raise
+        seat = GridSeat(Seat(address, worker, book.address, 0, engine.door), engine, book, grid, answers)
         self._running.append(seat)
-        self.watch()
+        self._sit_down(seat)
         return seat
 
     def _desk_nbytes(self, engine: GridEngine) -> int:
@@ -167,7 +171,7 @@ class GridPool(WorkerPool):
 
     def give_up(self, seat: GridSeat) -> None:
         """A grid does not answer, or is lost: nobody watches it any more. What it may still reach stays."""
-        while (seen := self.revoke(seat, forced=False)) not in (FREE, GONE):
+        while (seen := self.revoke(seat, forced=False)) not in (FREE, GONE, REVOKED):
             pass  # the watcher has a look at it: a matter of nanoseconds, unless the thread is descheduled
         self.unseat(seat)
         self._ending.remove(seat)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
+import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from .watching import Attention
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from .grid_pool import GridPool
     from .pacing import Pacer
@@ -30,11 +33,17 @@ def default_workers() -> int:
     return max(1, allowed_cores() - 1)
 
 
+_FORSAKEN_STOP_S = 0.1
+"""How long the threads of a runtime that nobody has closed are waited for, in the middle of something else."""
+
+
 class Host:
     """The event loop's side of the house."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, pacer: Pacer) -> None:
         self.loop = loop
+        self._pid = os.getpid()
+        self._is_forsaken = self._is_closed = False
         self.pacer = pacer
         self.attention = Attention()
         self.workers = default_workers() if workers is None else workers
@@ -48,7 +57,7 @@ class Host:
         if self._party is None:
             from .party import LoopParty
 
-            self._party = LoopParty(self.loop)
+            self._party = LoopParty(self.loop, self._lose_loop)
         return self._party
 
     @property
@@ -88,14 +97,37 @@ class Host:
         if self._party is None or (workers and self._pool is None):
             await compiling.in_thread(functools.partial(_warm_up, workers))
 
-    def close(self) -> None:
+    def close(self, timeout: float = 1.0) -> None:
         """End the threads, and stop listening: all of it, whatever one of them raises."""
+        self._is_closed = True
+        self._is_closed = True
         with ExitStack() as stack:  # in reverse
             if self._party is not None:
                 stack.callback(self._party.close)
             for pool in (self._pool, self._grids):
                 if pool is not None:
-                    stack.callback(pool.stop)
+                    stack.callback(pool.stop, timeout)
+
+    def _lose_loop(self) -> None:
+        self.forsake("'s event loop was closed")
+
+    def forsake(self, reason: str, *, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Nobody has closed it, and nobody will: close it, and warn. Called by finalizers, so in any thread, in the
+        middle of anything. At the interpreter's exit the pools end by themselves, and a fork has no threads."""
+        if self._is_closed or self._party is None or is_exiting() or os.getpid() != self._pid:
+            return
+        if self.loop.is_running():
+            self.loop.call_soon_threadsafe(self.close, _FORSAKEN_STOP_S)
+        else:
+            self.close(_FORSAKEN_STOP_S)
+        if not self._is_forsaken:
+            self._is_forsaken = True
+            warnings.warn(
+                f"a RingKernelRuntime{reason} without close(): its threads are stopped, and its kernels do not go on; "
+                f"use `async with RingKernelRuntime() as runtime`, or `await runtime.close()`",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
 
 def _warm_up(workers: bool) -> Any:

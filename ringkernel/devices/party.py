@@ -37,11 +37,11 @@ class Bell:
 
     __slots__ = ("_party", "address", "door", "tag")
 
-    def __init__(self, party: LoopParty, address: int, tag: int) -> None:
+    def __init__(self, party: LoopParty, bells: Slab, tag: int) -> None:
         self._party = party
-        self.address = address
-        self.door = address + BELL.door
         self.tag = tag
+        self.address = bells.allocate()
+        self.door = self.address + BELL.door
 
     def arm(self) -> None:
         """Ask to be rung once. The caller then looks once more at what it waits for."""
@@ -60,11 +60,36 @@ def _open_own_stat() -> int:
         return -1
 
 
-class LoopParty:
-    """What the kernels of one event loop need of it: its arena, its bells, and the descriptor that it waits on."""
+class _Listener:
+    """What the loop calls when it is woken. Only the loop holds it, and lets go of it when it is closed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_party",)
+
+    def __init__(self, party: LoopParty) -> None:
+        self._party = party
+
+    def __call__(self) -> None:
+        self._party.on_wake()
+        self.listen()
+
+    def listen(self) -> None:
+        """Where nobody can wake the loop, be called again in a moment."""
+        if self._party.is_timed:
+            self._party.loop.call_later(_TIMED_SLEEP_S, self)
+
+    def __del__(self) -> None:
+        self._party.on_dropped()
+
+
+class LoopParty:
+    """What the kernels of one event loop need of it: its arena, its bells, and the descriptor that it waits on.
+
+    `lost` is called when the loop is closed before the party.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[[], None] | None = None) -> None:
         self.loop = loop
+        self._lost = lost
         self.arena = Arena()
         self.results = ResultPool()
         self.api = host_api()
@@ -78,29 +103,37 @@ class LoopParty:
         self._record: Region = self.arena.allocate(PARTY_DTYPE.itemsize)
         self.address = self._record.address
         self._waker: Waker = new_waker(blocking=False)
-        self._timer: asyncio.TimerHandle | None = None
+        self._stat_fd = -1
         self._open = True
+        try:
+            self._listen()
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self) -> None:
         view = self._record.view(PARTY_DTYPE)[0]
         view["fd"] = self._waker.write_fd
         view["parked"] = 1
         view["stat_fd"] = self._stat_fd = _open_own_stat()
+        listener = _Listener(self)
         if self._waker.read_fd >= 0:
-            loop.add_reader(self._waker.read_fd, self._on_wake)
-        else:
-            self._on_timer()
+            self.loop.add_reader(self._waker.read_fd, listener)
+        listener.listen()
 
     def bell(self, callback: Callable[[], None], *, standing: bool = False) -> Bell:
         """A new bell: rung once after each `arm()`, or, if it is standing, always."""
-        address = self._bells.allocate()
         tag = self._next_tag
         self._next_tag += 1
+        bell = Bell(self, self._bells, tag)
+        address = bell.address
         self.api.write_word(address + BELL.party_address, self.address)
         self.api.write_word(address + BELL.tag, tag)
         self.api.write_word(address + BELL.door, address)
         self.api.write_word(address + BELL.standing, int(standing))
         self.api.write_word(address + BELL.state, ARMED if standing else QUIET)
         self._callbacks[tag] = callback
-        return Bell(self, address, tag)
+        return bell
 
     def new_door(self) -> int:
         """A door with nobody behind it. Doors are reused as doors or bells only."""
@@ -126,19 +159,26 @@ class LoopParty:
         del self._callbacks[bell.tag]
         self._bells.release(bell.address)
 
-    def _on_wake(self) -> None:
+    @property
+    def is_timed(self) -> bool:
+        """Whether the loop has to look by itself, again and again."""
+        return self._open and self._waker.read_fd < 0
+
+    def on_wake(self) -> None:
+        """Somebody has rung, or may have where sleeps are timed."""
         if self._waker.pid != os.getpid():
             return  # a forked child with a copy of the loop: the wake-up is not for it
         try:
             self._waker.clear()
         except BlockingIOError:
             return
-        self.dispatch()
-
-    def _on_timer(self) -> None:
         if self._open:
             self.dispatch()
-            self._timer = self.loop.call_later(_TIMED_SLEEP_S, self._on_timer)
+
+    def on_dropped(self) -> None:
+        """The loop listens no more."""
+        if self._open and self._lost is not None:
+            self._lost()
 
     def worker_moves(self) -> bool:
         """Whether a worker has left its core for the loop's sake since this was last asked: it is back in a moment."""
@@ -174,8 +214,6 @@ class LoopParty:
         if not self._open:
             return
         self._open = False
-        if self._timer is not None:
-            self._timer.cancel()
         self.api.write_word(self.address + PARTY.parked, NEVER)  # nobody writes to the descriptor from now on
         self.api.write_word(self.address + PARTY.stat_fd, -1)
         if self._stat_fd >= 0:

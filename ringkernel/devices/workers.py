@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.errors import DeviceUnavailableError
 from ringkernel.ring.descriptor import Waker, new_waker
 from ringkernel.ring.entries import EntryPoint, entries
 from ringkernel.ring.layout import (
@@ -27,6 +28,7 @@ from ringkernel.ring.layout import (
     GONE,
     PARTY,
     PARTY_DTYPE,
+    REVOKED,
     RUNG,
     SEAT,
 )
@@ -88,28 +90,43 @@ class Worker:
         self.number = number
         self.region = party.arena.allocate(PARTY_DTYPE.itemsize)
         self.address = self.region.address
-        self._scratch = pool.scratch()
+        self.seats: set[Seat] = set()
+        self.kept: Seat | None = None
+        self._seen_turns = -1
+        self._seen_at = 0.0
+        self._busy_checks = 0
+        loop, self._scratch, is_begun = pool.loop(), pool.scratch(), threading.Lock()
         self.waker: Waker = new_waker(blocking=True)
+        try:
+            self._fill(party)
+            # the frame of the thread keeps alive whatever compiled code may touch, also while the interpreter exits
+            keepalive = (party.arena.chunks, pool.keepalive, self._scratch)
+            self.thread = threading.Thread(
+                target=_run,
+                args=(loop, is_begun, self.address, int(self._scratch.ctypes.data), self.waker, keepalive),
+                name=f"ringkernel-worker-{number}",
+                daemon=True,
+            )
+            self.thread.start()
+        except BaseException:
+            if is_begun.acquire(blocking=False):  # no thread is there, or it will find that it has come too late
+                self.waker.recycle()
+            else:
+                self.tell_to_stop()
+                pool.retired.append(self)
+            raise
+
+    def _fill(self, party: LoopParty) -> None:
         record = self.region.view(PARTY_DTYPE)[0]
         record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
         record["patience"] = record["min_patience"] = party.clock.ticks_of(MIN_PATIENCE_NS)
         record["loop_address"] = party.address
         record["max_patience"] = party.clock.ticks_of(MAX_PATIENCE_NS)
-        self.seats: set[Seat] = set()
-        self.dedicated = False
-        self._seen_turns = -1
-        self._seen_at = 0.0
-        self._busy_checks = 0
-        loop = pool.loop()
-        # the frame of the thread keeps alive whatever compiled code may touch, also while the interpreter exits
-        keepalive = (party.arena.chunks, pool.keepalive, self._scratch, loop)
-        self.thread = threading.Thread(
-            target=_run,
-            args=(loop, self.address, int(self._scratch.ctypes.data), keepalive),
-            name=f"ringkernel-worker-{number}",
-            daemon=True,
-        )
-        self.thread.start()
+
+    @property
+    def dedicated(self) -> bool:
+        """Whether it is left to one kernel, `kept`, which holds it or did: all others move on."""
+        return self.kept is not None
 
     @property
     def parked(self) -> bool:
@@ -139,8 +156,10 @@ class Worker:
         self._pool.api.wake_party(self.address)
 
 
-def _run(loop: Any, party: int, scratch: int, keepalive: Any) -> None:
-    loop(party, scratch)
+def _run(loop: Any, is_begun: threading.Lock, party: int, scratch: int, waker: Waker, keepalive: Any) -> None:
+    if is_begun.acquire(blocking=False):
+        loop(party, scratch)
+        waker.recycle()  # here, where nobody sleeps on it any more, whoever else is still there to know
 
 
 class WorkerPool:
@@ -152,8 +171,9 @@ class WorkerPool:
         self.size = size
         self.workers: list[Worker] = []
         self.keepalive: list[Any] = []
-        self._retired: list[Worker] = []
+        self.retired: list[Worker] = []
         self._limbo: list[int] = []
+        self._refusal: Exception | None = None
         self._span_ticks = party.clock.ticks_of(SPAN_NS)
         self._monitor: asyncio.TimerHandle | None = None
         self._numbers = 0
@@ -171,25 +191,26 @@ class WorkerPool:
     # --- seats -----------------------------------------------------------------------------------------------
 
     def seat(self, block: int, span_address: int, door: int, beside: Worker | None = None) -> Seat:
-        """Hand a kernel whose token the caller holds to a worker: `beside` if that takes kernels."""
+        """Hand a kernel whose token the caller holds to a worker: `beside` if that takes kernels.
+
+        Raises `DeviceUnavailableError` when there is none, and no thread to be had.
+        """
         worker = beside if beside is not None and beside in self.workers and not beside.dedicated else None
-        return self._seat_on(worker or self._least_loaded(), block, span_address, door)
+        worker = worker or self._least_loaded()
+        return self._sit_down(Seat(self._new_seat_address(), worker, block, span_address, door))
 
-    def _seat_on(self, worker: Worker, block: int, span_address: int, door: int) -> Seat:
-        return self._take_seat(self._new_seat_address(), worker, block, span_address, door)
-
-    def _take_seat(self, address: int, worker: Worker, block: int, span_address: int, door: int) -> Seat:
-        write = self.api.write_word
+    def _sit_down(self, seat: Seat) -> Seat:
+        """Write the words of a seat, and hand it over to its worker."""
+        write, address = self.api.write_word, seat.address
         write(address + SEAT.owner, FREE)
         write(address + SEAT.state, RUNG)
-        write(address + SEAT.party_address, worker.address)
-        write(address + SEAT.block_address, block)
+        write(address + SEAT.party_address, seat.worker.address)
+        write(address + SEAT.block_address, seat.block)
         write(address + SEAT.span_limit, 1)
         write(address + SEAT.span_ticks, self._span_ticks)
         write(address + SEAT.next_edge, 0)
-        seat = Seat(address, worker, block, span_address, door)
-        worker.seats.add(seat)
-        self.api.hand_over(address, door)
+        seat.worker.seats.add(seat)
+        self.api.hand_over(address, seat.door)
         self.watch()
         return seat
 
@@ -222,18 +243,28 @@ class WorkerPool:
     def _least_loaded(self) -> Worker:
         shared = [worker for worker in self.workers if not worker.dedicated]
         if len(shared) < self.size and all(worker.seats for worker in shared):
-            return self._start()
+            fresh = self._start()
+            if fresh is not None:
+                return fresh
+        if not shared:
+            raise DeviceUnavailableError(f"no worker thread can be had: {self._refusal}") from self._refusal
         return min(shared, key=lambda worker: len(worker.seats))
 
     def _reap(self) -> None:
-        """Let go of threads that have ended since they were given up."""
-        for worker in [worker for worker in self._retired if not worker.thread.is_alive()]:
-            self._retired.remove(worker)
-            worker.waker.recycle()
+        """Let go of threads that have ended since they were given up, and have nobody left to move."""
+        self.retired = [worker for worker in self.retired if worker.seats or worker.thread.is_alive()]
 
-    def _start(self) -> Worker:
+    def _start(self) -> Worker | None:
+        """A new worker; None if the system has no thread, descriptor or memory for one."""
         self._reap()
-        worker = Worker(self, self._numbers)
+        try:
+            worker = Worker(self, self._numbers)
+        except (RuntimeError, OSError, MemoryError) as error:
+            if self._refusal is None:
+                logger.warning("no further worker thread can be had: %s", error)
+            self._refusal = error
+            return None
+        self._refusal = None
         self._numbers += 1
         self.workers.append(worker)
         return worker
@@ -242,7 +273,7 @@ class WorkerPool:
         if worker in self.workers:
             worker.tell_to_stop()
             self.workers.remove(worker)
-            self._retired.append(worker)
+            self.retired.append(worker)
 
     def evict(self, seat: Seat) -> Eviction:
         """Take a kernel from its worker for good, in whatever it is doing."""
@@ -251,43 +282,58 @@ class WorkerPool:
             self.unseat(seat)
             self.api.ring_bell(seat.address)  # so that the worker meets the old seat, and dismisses it
             return Eviction.FREE
-        if seen != CLAIMED or self.revoke(seat, forced=True) != CLAIMED:
+        if seen == CLAIMED:
+            seen = self.revoke(seat, forced=True)
+        if seen not in (CLAIMED, REVOKED):  # (the latter: it was evicted before, and that failed halfway)
             return Eviction.GIVING_BACK
+        self._lose(seat)
+        return Eviction.ABANDONED
+
+    def abandon(self, seat: Seat) -> None:
+        """Nobody knows what has become of an eviction: leave the kernel its thread."""
+        self.revoke(seat, forced=True)
+        self._lose(seat)
+
+    def _lose(self, seat: Seat) -> None:
         worker = seat.worker
-        self._clear_out(worker, keep=seat)
+        worker.kept = seat
         self.unseat(seat)
         self._limbo.remove(seat.address)  # the thread may come back to it; never reused
         self._retire(worker)
-        return Eviction.ABANDONED
+        self._move_on(worker)
+        self.watch()
 
-    def _clear_out(self, worker: Worker, keep: Seat) -> None:
-        """Move all kernels but one to another worker."""
-        others = [seat for seat in worker.seats if seat is not keep]
-        worker.dedicated = True
-        if not others:
-            return
-        target = self._least_loaded_or_fresh(worker)
-        for seat in others:
-            self.move(seat, target)
+    def _move_on(self, worker: Worker) -> bool:
+        """Move all kernels but the one that it is left to from a worker. False if one is still there, since there is
+        no thread for it, or it is in a turn just now: the monitor tries again."""
+        others = [seat for seat in worker.seats if seat is not worker.kept]
+        target = self._free_worker() if others else None
+        left = [seat for seat in others if target is None or not self.move(seat, target)]
+        if not worker.seats:
+            self._retire(worker)
+        return not left
 
-    def _least_loaded_or_fresh(self, but: Worker) -> Worker:
+    def _free_worker(self) -> Worker | None:
+        """One that no kernel holds, maybe a new one."""
         now = self.party.loop.time()
         for worker in self.workers:
-            if worker is not but and not worker.dedicated and worker.held_for(now) < HOLD_S:
+            if not worker.dedicated and worker.held_for(now) < HOLD_S:
                 return worker
         return self._start()
 
     def move(self, seat: Seat, target: Worker) -> bool:
         """Give a kernel to another worker. False if it is in a turn just now."""
+        try:
+            address = self._new_seat_address()  # first: nothing may fail once the seat is revoked
+        except MemoryError:
+            return False
         if self.revoke(seat, forced=False) != FREE:
+            self.party.seats.release(address)
             return False
         old = seat.address
-        source = seat.worker
-        source.seats.discard(seat)
-        fresh = self._seat_on(target, seat.block, seat.span_address, seat.door)
-        target.seats.discard(fresh)
-        seat.address, seat.worker = fresh.address, target
-        target.seats.add(seat)
+        seat.worker.seats.discard(seat)
+        seat.address, seat.worker = address, target
+        self._sit_down(seat)
         self._limbo.append(old)
         self.api.ring_bell(old)  # so that the old worker meets it, and dismisses it
         return True
@@ -306,7 +352,9 @@ class WorkerPool:
         for worker in awake:
             if not worker.dedicated:
                 self._look_at(worker, now)
-        if awake:
+        held = [worker for worker in (*self.workers, *self.retired) if worker.dedicated]
+        waiting = [worker for worker in held if not self._move_on(worker)]
+        if awake or waiting:
             self.watch()
 
     def _look_at(self, worker: Worker, now: float) -> None:
@@ -314,7 +362,7 @@ class WorkerPool:
             holder = next((seat for seat in worker.seats if seat.address == worker.current), None)
             if holder is not None:
                 logger.info("a kernel holds worker %d; the others move on", worker.number)
-                self._clear_out(worker, keep=holder)
+                worker.kept = holder  # and `_look` does the rest
             return
         self._spread(worker)
 
@@ -328,7 +376,8 @@ class WorkerPool:
         shared = [other for other in self.workers if not other.dedicated]
         idle = [other for other in shared if other.parked]
         if not idle and len(shared) < self.size:
-            idle = [self._start()]
+            fresh = self._start()
+            idle = [fresh] if fresh is not None else []
         if idle:
             hot = [seat for seat in worker.seats if self.api.read_word(seat.address + SEAT.state) == RUNG]
             for seat in hot[: len(hot) // 2]:
@@ -343,14 +392,13 @@ class WorkerPool:
         if self._monitor is not None:
             self._monitor.cancel()
             self._monitor = None
-        stopping = [*self.workers, *self._retired]
+        stopping = [*self.workers, *self.retired]
         for worker in self.workers:
             worker.tell_to_stop()
         self.workers.clear()
         for worker in stopping:
             worker.thread.join(0.0 if worker.dedicated else timeout)
-            if not worker.thread.is_alive():
-                worker.waker.recycle()
+        self.retired = [worker for worker in stopping if worker.thread.is_alive()]
         _pools.discard(self)
 
 

@@ -8,13 +8,17 @@ frame of its own; an arena is freed when the last such thread and the last owner
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from mmap import PAGESIZE
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .layout import LINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHUNK_BYTES = 1 << 22
 
@@ -26,13 +30,15 @@ class Region:
 
     __slots__ = ("_arena", "_chunk", "_quarantined", "_start", "address", "nbytes")
 
-    def __init__(self, arena: Arena, chunk: Bytes, start: int, nbytes: int, address: int) -> None:
+    _chunk: Bytes
+    _start: int
+    nbytes: int
+    address: int
+
+    def __init__(self, arena: Arena) -> None:
+        """None yet; `Arena.allocate` makes it one once nothing can fail any more."""
         self._arena = arena
-        self._chunk = chunk
-        self._start = start
-        self._quarantined = False
-        self.nbytes = nbytes
-        self.address = address
+        self._quarantined = True
 
     @property
     def bytes(self) -> Bytes:
@@ -43,13 +49,21 @@ class Region:
         """Never reuse this memory: a thread that does not return may still write to it."""
         self._quarantined = True
 
+    def discard(self) -> None:
+        """Only who allocated this memory knows of it, and has no use for it: it goes back now, and if it has a chunk of
+        its own to the system."""
+        if not self._quarantined:
+            self._quarantined = True
+            if not self._arena._close_chunk(self._chunk):
+                self._arena._take_back(self._chunk, self._start, self.nbytes, self.address)
+
     def view(self, dtype: np.dtype[Any], count: int = 1, offset: int = 0) -> npt.NDArray[Any]:
         """`count` items of `dtype` at a byte offset. For memory that nobody else writes at the moment."""
         start = self._start + offset
         return self._chunk[start : start + count * dtype.itemsize].view(dtype)
 
     def __del__(self) -> None:
-        if not self._quarantined:
+        if not getattr(self, "_quarantined", True):
             self._arena._take_back(self._chunk, self._start, self.nbytes, self.address)
 
 
@@ -63,30 +77,72 @@ class Arena:
         self._used = 0
         self._address = 0
         self._free: defaultdict[int, list[tuple[Bytes, int, int]]] = defaultdict(list)
+        self._kept = 0
+        self._trial: list[Region] | None = None
 
-    def allocate(self, nbytes: int) -> Region:
-        """A zeroed region of at least `nbytes`."""
+    def allocate(self, nbytes: int, *, lasting: bool = False) -> Region:
+        """A zeroed region of at least `nbytes`. `lasting`: it stays whatever becomes of a trial."""
+        region = Region(self)
+        if self._trial is not None and not lasting:
+            self._trial.append(region)
         size = -(-max(nbytes, 1) // LINE) * LINE
+        region._chunk, region._start, region.address = self._take(size)
+        region.nbytes = size
+        region._quarantined = False
+        return region
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is allocated in here goes back if it fails, at once: the exception still holds whoever allocated it."""
+        tried: list[Region] = []
+        self._trial = tried
+        self.keep()
+        try:
+            yield
+        except BaseException:
+            for region in tried:
+                region.discard()
+            raise
+        finally:
+            self._trial = None
+
+    def keep(self) -> None:
+        """Threads or devices may reach what there is: none of these chunks goes back to the system."""
+        self._kept = len(self.grown)
+
+    def _take(self, size: int) -> tuple[Bytes, int, int]:
+        """Zeroed bytes: their chunk, where they start in it, their address."""
         free = self._free[size]
         if free:
             chunk, start, address = free.pop()
             chunk[start : start + size] = 0
-            return Region(self, chunk, start, size, address)
+            return chunk, start, address
+        if size > CHUNK_BYTES:
+            chunk, address = self._open_chunk(size)
+            return chunk, 0, address
         if self._chunk.nbytes - self._used < size:
-            self._open_chunk(max(size, CHUNK_BYTES))
+            self._chunk, self._address = self._open_chunk(CHUNK_BYTES)
+            self._used = 0
         start = self._used
         self._used += size
-        return Region(self, self._chunk, start, size, self._address + start)
+        return self._chunk, start, self._address + start
 
-    def _open_chunk(self, size: int) -> None:
+    def _open_chunk(self, size: int) -> tuple[Bytes, int]:
         size += -size % PAGESIZE
         memory = np.zeros(size + PAGESIZE, np.uint8)  # zeroed by the system, page by page, when first touched
         start = -int(memory.ctypes.data) % PAGESIZE
+        chunk = memory[start : start + size]
         self.chunks.append(memory)
-        self._chunk = memory[start : start + size]
-        self.grown.append(self._chunk)
-        self._address = int(memory.ctypes.data) + start
-        self._used = 0
+        self.grown.append(chunk)
+        return chunk, int(memory.ctypes.data) + start
+
+    def _close_chunk(self, chunk: Bytes) -> bool:
+        """Give a chunk that has one region back to the system; False if it has more, or others may reach it."""
+        if chunk.nbytes <= CHUNK_BYTES or not any(chunk is one for one in self.grown[self._kept :]):
+            return False
+        self.grown[:] = [one for one in self.grown if one is not chunk]
+        self.chunks[:] = [one for one in self.chunks if one is not chunk.base]
+        return True
 
     def lend(self, array: npt.NDArray[Any]) -> None:
         """Keep an array that is not the arena's alive for as long as what is the arena's."""
@@ -158,7 +214,7 @@ class Slab:
     def allocate(self) -> int:
         """The address of a record, with whatever its last use left in it."""
         if not self._free:
-            region = self._arena.allocate(self._size * self._per_region)
+            region = self._arena.allocate(self._size * self._per_region, lasting=True)
             self._regions.append(region)
             self._free.extend(region.address + i * self._size for i in reversed(range(self._per_region)))
         return self._free.pop()

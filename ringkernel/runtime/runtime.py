@@ -45,12 +45,14 @@ class RingKernelRuntime:
     """Launches kernels and drives them through their lifecycle.
 
     Belongs to the event loop, and the thread, in which it is first used; from anywhere else its methods raise
-    `KernelStateError`. `async with` ends all kernels on the way out. Every method that takes a `kernel_id` raises
+    `KernelStateError`. `async with` ends all kernels on the way out; a runtime that is dropped, or outlives its loop,
+    without that warns (`ResourceWarning`), and ends its threads. Every method that takes a `kernel_id` raises
     `KernelNotFoundError` for one that is not known.
 
     Args:
         workers: CPU worker threads for compiled kernels; by default the cores that the process may use, minus one.
-        device: for kernels that are declared, and launched, with "auto": "auto", "cpu", "cuda" or "cuda:N".
+        device: for kernels that are declared, and launched, with "auto": "auto" (the CPU, so far), "cpu", "cuda" or
+            "cuda:N".
     """
 
     def __init__(self, *, workers: int | None = None, device: str = "auto") -> None:
@@ -65,6 +67,11 @@ class RingKernelRuntime:
         self._host_or_none: Host | None = None
         self._pacer = Pacer()
         self._closed = False
+
+    def __del__(self) -> None:
+        host = getattr(self, "_host_or_none", None)  # there is no such attribute where `__init__` has refused
+        if host is not None:
+            host.forsake(" was collected")
 
     # --- belonging to a loop ---------------------------------------------------------------------------------
 
@@ -196,14 +203,16 @@ class RingKernelRuntime:
     async def activate(self, kernel_id: str) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
 
-        Cancelled, it has either happened or not: the state says which.
+        Raises `DeviceUnavailableError` when there is no thread, or no place on the device, to run it: nothing has
+        changed then. Cancelled, it has either happened or not: the state says which.
         """
         await self._start(self._kernel(kernel_id, "activate"), Command.ACTIVATE)
 
     async def reactivate(self, kernel_id: str) -> None:
         """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states.
 
-        Cancelled, it has either happened or not: the state says which.
+        Raises `DeviceUnavailableError` as `activate` does. Cancelled, it has either happened or not: the state says
+        which.
         """
         await self._start(self._kernel(kernel_id, "reactivate"), Command.REACTIVATE)
 
@@ -253,7 +262,7 @@ class RingKernelRuntime:
         Raises `KernelStateError` in other states. Cancelled, the termination goes on by itself.
         """
         kernel = self._kernel(kernel_id, "terminate")
-        timeout = check_timeout(timeout)
+        timeout = check_timeout(timeout, remedy="how long the kernel has to end")
         kernel.check(Command.TERMINATE)
         task = asyncio.ensure_future(self._terminate(kernel, timeout))
         self._finishing.add(task)
@@ -271,7 +280,7 @@ class RingKernelRuntime:
             await kernel.engine.finish(timeout, drain=drain)
         except Exception as error:
             logger.exception("kernel %r could not be ended properly", kernel.kernel_id)
-            kernel.engine.end(error)  # whatever it was: nobody may wait for this kernel for ever
+            await kernel.engine.end_by_force(error)  # whatever it was: nobody may wait for this kernel for ever
         await kernel.engine.wait_end()
 
     async def wait(self, kernel_id: str, *, timeout: float | None = None) -> KernelState:
@@ -344,7 +353,8 @@ class RingKernelRuntime:
     async def write_state(self, kernel_id: str, value: Any) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
 
-        Raises `KernelStateError` in other states, `MessageTypeError` for a value that does not fit.
+        Raises `KernelStateError` in other states, and `MessageTypeError` for a value that its type would change: of
+        another shape, out of range, a float for an integer.
         """
         await contents.write_state(self._kernel(kernel_id), value)
 
@@ -364,6 +374,8 @@ class RingKernelRuntime:
             kernel = self._kernels[kernel_id]
         except (KeyError, TypeError):
             kernel = self._known(kernel_id, "send to")
+        if timeout is not None:
+            check_timeout(timeout)
         outlet = kernel.engine.outlet
         pacer = self._pacer
         pacer.left = left = pacer.left - 1
@@ -405,6 +417,8 @@ class RingKernelRuntime:
             kernel = self._kernels[kernel_id]
         except (KeyError, TypeError):
             kernel = self._known(kernel_id, "receive from")
+        if timeout is not None:
+            check_timeout(timeout)
         inlet = kernel.engine.inlet
         pacer = self._pacer
         pacer.left = left = pacer.left - 1

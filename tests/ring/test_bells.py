@@ -732,7 +732,7 @@ async def main():
     child = os.fork()
     if child == 0:
         if sys.argv[1] == "wakes":
-            party._on_wake()  # as the child's copy of the loop does: both select on the same epoll
+            party.on_wake()  # as the child's copy of the loop does: both select on the same epoll
         party.close()
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

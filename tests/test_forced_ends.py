@@ -1,0 +1,247 @@
+"""What goes wrong inside an end: a kernel is TERMINATED only when nobody runs it, or what it reaches is left to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import check_books, eventually, live_state, within
+from thread_device import ThreadDevice
+
+from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
+from ringkernel.devices import choosing
+from ringkernel.devices.block import ControlBlock
+from ringkernel.devices.compiled import CompiledEngine
+from ringkernel.devices.coroutine import CoroutineEngine
+from ringkernel.devices.party import LoopParty
+from ringkernel.devices.workers import Worker, WorkerPool
+from ringkernel.ring.layout import BLOCK_DTYPE
+
+if os.name != "posix":
+    pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)
+
+usleep = ctypes.CDLL(None).usleep
+usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
+GATE = np.dtype([("open", "i8"), ("entered", "i8")])
+
+
+class BrokenError(Exception):
+    """What the injected failure is."""
+
+
+@ring_kernel(kernel_id="fe_echo", input_type=int, output_type=int)
+def echo(msg, out):
+    out.value = msg.value
+
+
+@ring_kernel(kernel_id="fe_gate", input_type=int, output_type=int, state=np.zeros((), GATE))
+def gated(msg, out, state):
+    """Does not return until the test opens it, and then answers wrongly."""
+    state.entered += 1
+    while state.open == 0:
+        usleep(100)
+    out.value = -77
+
+
+@ring_kernel(kernel_id="fe_coroutine")
+async def coroutine(ctx):
+    async for message in ctx:
+        await ctx.send(message)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    made = ThreadDevice()
+    monkeypatch.setattr(choosing, "_opened", {made.name: made})
+    yield made
+    made.join()
+
+
+@pytest.fixture
+async def runtime(device, loop_errors):
+    async with RingKernelRuntime(workers=2) as entered:
+        yield entered
+
+
+def fail_once(patch: pytest.MonkeyPatch, owner: Any, name: str, *, times: int = 1) -> list[int]:
+    """Let the next calls fail. How many have."""
+    original, failed = getattr(owner, name), []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if len(failed) < times:
+            failed.append(1)
+            raise BrokenError(name)
+        return original(*arguments, **options)
+
+    patch.setattr(owner, name, failing)
+    return failed
+
+
+async def start(runtime: RingKernelRuntime, kernel_id: str, func: Any, device: str = "cpu") -> Any:
+    kernel = await runtime.launch(kernel_id, func, device=device)
+    await runtime.activate(kernel_id)
+    return kernel
+
+
+async def check_alive(runtime: RingKernelRuntime, kernel_id: str) -> None:
+    for value in range(50):
+        await runtime.send(kernel_id, value)
+        assert await within(runtime.receive(kernel_id)) == value
+
+
+STEPS: list[tuple[Any, str, int]] = [
+    (CompiledEngine, "_wait_while_it_gets_on", 1),
+    (CompiledEngine, "_progress", 1),
+    (ControlBlock, "command", 1),
+    (ControlBlock, "command", 2),
+    (CompiledEngine, "_wait_over", 1),
+]
+
+
+@pytest.mark.parametrize(("owner", "step", "times"), STEPS, ids=[f"{name} x{times}" for _, name, times in STEPS])
+@pytest.mark.parametrize("on", ["cpu", "cuda"])
+async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime, monkeypatch, owner, step, times, on):
+    kernel = await start(runtime, "k", echo, on)
+    await check_alive(runtime, "k")
+    with monkeypatch.context() as patch:
+        failed = fail_once(patch, owner, step, times=times)
+        await within(runtime.terminate("k", timeout=0.5))
+    assert len(failed) == times
+    assert runtime.get_state("k") is KernelState.TERMINATED
+    assert not kernel.engine.is_running
+    check_books(runtime, "k")
+    runtime.remove("k")
+    del kernel
+    gc.collect()
+    for name in ("one", "two"):
+        await start(runtime, name, echo, on)
+        await check_alive(runtime, name)
+
+
+@pytest.mark.parametrize(
+    ("owner", "step", "times"),
+    [
+        *STEPS,
+        (WorkerPool, "evict", 1),
+        (WorkerPool, "evict", 2),
+        (WorkerPool, "unseat", 1),
+        (Worker, "tell_to_stop", 1),
+    ],
+)
+@pytest.mark.parametrize("on", ["cpu", "cuda"])
+async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, monkeypatch, owner, step, times, on):
+    kernel = await start(runtime, "k", gated, on)
+    gate, addresses = live_state(runtime, "k"), reachable(kernel)
+    await runtime.send_batch("k", np.arange(3))
+    await eventually(lambda: gate["entered"] == 1)
+    with monkeypatch.context() as patch:
+        fail_once(patch, owner, step, times=times)
+        await within(runtime.terminate("k", timeout=0.1))
+    assert runtime.get_state("k") is KernelState.TERMINATED
+    assert "abandoned" in str(kernel.error)
+    counts = check_books(runtime, "k")
+    assert (counts.in_flight, counts.unprocessed) == (1, 2)
+    assert runtime.unprocessed("k").tolist() == [1, 2]
+    runtime.remove("k")
+    del kernel
+    gc.collect()
+    others = [await start(runtime, name, gated if name == "gated" else echo, on) for name in ("one", "gated", "two")]
+    for other in others:
+        assert not addresses & reachable(other)
+    await check_alive(runtime, "one")
+    gate["open"] = 1  # it returns after all
+    for name in ("one", "two"):
+        await check_alive(runtime, name)
+        check_books(runtime, name)
+
+
+def reachable(kernel: Any) -> set[int]:
+    """The addresses of a kernel's block and rings."""
+    engine = kernel.engine
+    return {engine.block.address, engine.outlet.ring.address, engine.output.address}
+
+
+async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
+    kernel = await start(runtime, "k", gated)
+    gate = live_state(runtime, "k")
+    await runtime.send("k", 1)
+    await eventually(lambda: gate["entered"] == 1)
+    fail_once(monkeypatch, CompiledEngine, "_wait_while_it_gets_on")
+    await within(runtime.terminate("k", timeout=0.1))
+    assert "'k' could not be ended properly" in str(kernel.error)
+    assert isinstance(kernel.error.__cause__, BrokenError)
+    with pytest.raises(KernelFailedError):
+        await runtime.receive("k")
+    gate["open"] = 1
+
+
+async def test_a_coroutine_whose_end_fails_has_ended(runtime, monkeypatch):
+    kernel = await start(runtime, "k", coroutine)
+    await check_alive(runtime, "k")
+    fail_once(monkeypatch, CoroutineEngine, "_wait_for_task")
+    await within(runtime.terminate("k", timeout=0.5))
+    assert runtime.get_state("k") is KernelState.TERMINATED
+    assert kernel.task.done()
+    check_books(runtime, "k")
+
+
+async def test_a_kernel_that_was_never_started_ends_all_the_same(runtime, monkeypatch):
+    for name, func in (("compiled", echo), ("coroutine", coroutine)):
+        await runtime.launch(name, func)
+        engine = type(runtime.kernels[name].engine)
+        with monkeypatch.context() as patch:
+            fail_once(patch, engine, "finish")
+            await within(runtime.terminate(name))
+        assert runtime.get_state(name) is KernelState.TERMINATED
+        assert isinstance(runtime.kernels[name].error, BrokenError)
+
+
+async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtime, monkeypatch):
+    """It is ACTIVE, and has no worker: it must not stay so, deaf."""
+    kernel = await start(runtime, "k", echo)
+    pausing = asyncio.create_task(runtime.deactivate("k"))
+    dispatch = LoopParty.dispatch
+    with monkeypatch.context() as patch:
+        patch.setattr(LoopParty, "dispatch", lambda _: None)  # the answer is there, and nobody looks
+        await eventually(lambda: kernel.engine.block.read(BLOCK_DTYPE.fields["status"][1]) == 2)
+        fail_once(patch, WorkerPool, "seat")
+        pausing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pausing
+        dispatch(runtime._host_or_none.party)
+    assert runtime.get_state("k") is KernelState.TERMINATED
+    assert isinstance(kernel.error, BrokenError)
+
+
+# --- blocks that are damaged -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["magic", "version", "size"])
+@pytest.mark.parametrize("on", ["cpu", "cuda"])
+async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
+    await start(runtime, "other", echo, on)
+    kernel = await runtime.launch("k", echo, device=on)
+    record = kernel.engine.block._region.view(BLOCK_DTYPE)[0]
+    good = int(record[field])
+    record[field] = good + 1
+    with pytest.raises(KernelStateError, match=r"'k'.*damaged.*magic.*version.*size.*launch"):
+        await runtime.activate("k")
+    assert runtime.get_state("k") is KernelState.LAUNCHED
+    record[field] = good
+    await runtime.activate("k")
+    await check_alive(runtime, "k")
+    await runtime.deactivate("k")
+    record[field] = -1
+    with pytest.raises(KernelStateError, match=r"'k'.*damaged"):
+        await runtime.reactivate("k")
+    assert runtime.get_state("k") is KernelState.DEACTIVATED
+    await within(runtime.terminate("k"))
+    runtime.remove("k")
+    await start(runtime, "k", echo, on)
+    await check_alive(runtime, "k")
+    await check_alive(runtime, "other")

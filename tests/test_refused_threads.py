@@ -1,0 +1,225 @@
+"""When the system has no thread to give: kernels that have to move, kernels that want to start, and what is left."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import check_books, eventually, live_state, within
+
+from ringkernel import DeviceUnavailableError, RingKernelRuntime, ring_kernel
+from ringkernel.devices.workers import WorkerPool
+from ringkernel.ring import descriptor
+
+if os.name != "posix":
+    pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)
+
+pytestmark = pytest.mark.workers
+
+usleep = ctypes.CDLL(None).usleep
+usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
+GATE = np.dtype([("open", "i8"), ("entered", "i8")])
+
+
+@ring_kernel(kernel_id="rt_echo", input_type=int, output_type=int)
+def echo(msg, out):
+    out.value = msg.value
+
+
+@ring_kernel(kernel_id="rt_gate", input_type=int, output_type=int, state=np.zeros((), GATE))
+def gated(msg, out, state):
+    """Does not return until the test opens it."""
+    state.entered += 1
+    while state.open == 0:
+        usleep(100)
+    out.value = msg.value
+
+
+class Refusals:
+    """Refuses the next `left` worker threads; how many it has refused."""
+
+    def __init__(self) -> None:
+        self.left = self.count = 0
+
+
+@pytest.fixture
+def refusals(monkeypatch) -> Refusals:
+    refusals, start = Refusals(), threading.Thread.start
+
+    def start_or_refuse(thread: threading.Thread) -> None:
+        if refusals.left > 0 and thread.name.startswith("ringkernel-worker"):
+            refusals.left -= 1
+            refusals.count += 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    return refusals
+
+
+async def launch(runtime: RingKernelRuntime, kernel_id: str, func: Any) -> None:
+    await runtime.launch(kernel_id, func)
+    await runtime.activate(kernel_id)
+
+
+async def neighbours(runtime: RingKernelRuntime, refusals: Refusals, times: int) -> Any:
+    """Kernels "left" and "right" on the one worker, on which "k" stands in its handler, and its gate. So many threads
+    are refused from there on."""
+    for name in ("left", "right"):
+        await launch(runtime, name, echo)
+        await runtime.send(name, 1)
+        assert await within(runtime.receive(name)) == 1
+    await launch(runtime, "k", gated)
+    gate = live_state(runtime, "k")
+    refusals.left = times
+    await runtime.send("k", 7)
+    await eventually(lambda: gate["entered"] == 1)
+    return gate
+
+
+async def check_alive(runtime: RingKernelRuntime, *names: str) -> None:
+    for name in names:
+        await runtime.send(name, 2)
+        assert await within(runtime.receive(name)) == 2
+        assert check_books(runtime, name).unprocessed == 0
+
+
+@pytest.mark.parametrize("times", [1, 7])
+async def test_neighbours_of_a_held_worker_move_as_soon_as_there_is_a_thread(runtime, refusals, times):
+    gate = await neighbours(runtime, refusals, times)
+    await check_alive(runtime, "left", "right")
+    assert refusals.count == times
+    await within(runtime.deactivate("left"))
+    await within(runtime.reactivate("left"))
+    gate["open"] = 1
+    assert await within(runtime.receive("k")) == 7
+    await check_alive(runtime, "left", "right", "k")
+
+
+async def test_neighbours_of_a_kernel_that_was_abandoned_meanwhile_move_too(runtime, refusals):
+    """Its worker is told to stop: it does not take them up again, whatever becomes of the handler."""
+    gate = await neighbours(runtime, refusals, 10**9)
+    for name in ("left", "right"):
+        await runtime.send(name, 3)
+    await within(runtime.terminate("k", timeout=0.05))
+    assert "abandoned" in str(runtime.kernels["k"].error)
+    gate["open"] = 1
+    pool = runtime._host_or_none.pool
+    (lost,) = {seat.worker for worker in pool.retired for seat in worker.seats}
+    await eventually(lambda: not lost.thread.is_alive())
+    assert refusals.count > 1
+    refusals.left = 0
+    for name in ("left", "right"):
+        assert await within(runtime.receive(name)) == 3
+    await check_alive(runtime, "left", "right")
+
+
+async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refusals):
+    gate = await neighbours(runtime, refusals, 10**9)
+    await runtime.send("left", 3)
+    await within(runtime.terminate("k", timeout=0.05))
+    await within(runtime.terminate("left", timeout=0.05))
+    assert runtime.kernels["left"].error is None
+    assert runtime.unprocessed("left").tolist() == [3]
+    runtime.remove("left")
+    gate["open"] = 1
+    refusals.left = 0
+    await check_alive(runtime, "right")
+
+
+async def test_no_memory_for_a_seat_leaves_the_kernel_in_the_one_that_it_has(runtime, refusals, monkeypatch):
+    new_seat, failures = WorkerPool._new_seat_address, []
+
+    def fail_twice(pool: WorkerPool) -> int:
+        if refusals.left == -1 and len(failures) < 2:
+            failures.append(1)
+            raise MemoryError
+        return new_seat(pool)
+
+    monkeypatch.setattr(WorkerPool, "_new_seat_address", fail_twice)
+    for name in ("left", "right"):
+        await launch(runtime, name, echo)
+    await launch(runtime, "k", gated)
+    refusals.left = -1  # from here on
+    gate = live_state(runtime, "k")
+    await runtime.send("k", 7)
+    await eventually(lambda: gate["entered"] == 1)
+    await check_alive(runtime, "left", "right")
+    assert len(failures) == 2
+    gate["open"] = 1
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, refusals, again):
+    await runtime.launch("k", echo)
+    await runtime.send("k", 1)
+    start = runtime.activate
+    if again:
+        await runtime.activate("k")
+        assert await within(runtime.receive("k")) == 1
+        await runtime.deactivate("k")
+        await runtime.send("k", 1)
+        start = runtime.reactivate
+        pool = runtime._host_or_none.pool
+        pool._retire(pool.workers[0])  # as if a kernel that has held it had been abandoned
+    before = runtime.get_state("k")
+    wakers = len(descriptor._free)
+    refusals.left = 3
+    for _ in range(3):
+        with pytest.raises(DeviceUnavailableError, match=r"'k'.*can't start new thread"):
+            await start("k")
+        assert runtime.get_state("k") is before
+    assert len(descriptor._free) >= wakers  # the descriptors are there to be used again
+    assert not runtime._host_or_none.pool.workers
+    await start("k")
+    assert await within(runtime.receive("k")) == 1
+    await check_alive(runtime, "k")
+
+
+async def test_a_refused_worker_gives_its_descriptor_back(runtime, refusals):
+    """Also one that was made only for it."""
+    await runtime.launch("k", echo)
+    descriptor._free.clear()
+    made: list[int] = []
+    refusals.left = 20
+    for _ in range(20):
+        with pytest.raises(DeviceUnavailableError):
+            await runtime.activate("k")
+        made.extend(waker.read_fd for waker in descriptor._free)
+    assert len(set(made)) == 1
+    await runtime.activate("k")
+    await check_alive(runtime, "k")
+
+
+async def test_fewer_threads_than_were_asked_for_are_enough(loop_errors, refusals):
+    async with RingKernelRuntime(workers=4) as runtime:
+        await launch(runtime, "one", echo)
+        refusals.left = 10**9
+        await launch(runtime, "two", echo)
+        await check_alive(runtime, "one", "two")
+        assert len(runtime._host_or_none.pool.workers) == 1
+
+
+async def test_a_thread_that_comes_after_all_is_told_to_leave(runtime, monkeypatch):
+    """Who waits for it to begin is interrupted."""
+    start, wakers = threading.Thread.start, []
+
+    def start_and_fail(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name.startswith("ringkernel-worker"):
+            wakers.append(thread)
+            raise MemoryError
+
+    await runtime.launch("k", echo)
+    monkeypatch.setattr(threading.Thread, "start", start_and_fail)
+    with pytest.raises(DeviceUnavailableError, match="'k'"):
+        await runtime.activate("k")
+    monkeypatch.undo()
+    await eventually(lambda: not wakers[0].is_alive())
+    await runtime.activate("k")
+    await check_alive(runtime, "k")
+    assert len(runtime._host_or_none.pool.workers) == 1

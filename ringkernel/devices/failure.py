@@ -136,9 +136,21 @@ def _arguments(engine: CompiledEngine, messages: Any) -> list[Any]:
 
 def given(records: Any, *, one: bool) -> Any:
     """Records as a handler sees them; the first of them if it sees `one`."""
-    if one:
-        return _RecordView(records[0])
-    return _ArrayView(records) if records.dtype.fields is not None else records
+    return _seen(records[0] if one else records)
+
+
+def _seen(value: Any) -> Any:
+    """A value as compiled code has it: a record with attributes, also one within a record or an array."""
+    if isinstance(value, np.void):
+        return _RecordView(value)
+    return _ArrayView(value) if isinstance(value, np.ndarray) and value.dtype.fields is not None else value
+
+
+def _plain(value: Any) -> Any:
+    """What NumPy can assign: the record or array behind a view."""
+    if isinstance(value, _RecordView):
+        return object.__getattribute__(value, "_record")
+    return value._array if isinstance(value, _ArrayView) else value
 
 
 class _RecordView:
@@ -151,18 +163,18 @@ class _RecordView:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self._record[name]
+            return _seen(self._record[name])
         except (KeyError, ValueError):
             raise AttributeError(f"no field {name!r}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._record[name] = value
+        self._record[name] = _plain(value)
 
     def __getitem__(self, name: str) -> Any:
-        return self._record[name]
+        return _seen(self._record[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._record[name] = value
+        self._record[name] = _plain(value)
 
 
 class _ArrayView:
@@ -177,15 +189,12 @@ class _ArrayView:
         return len(self._array)
 
     def __getitem__(self, key: Any) -> Any:
-        item = self._array[key]
-        if isinstance(item, np.void):
-            return _RecordView(item)
-        return _ArrayView(item) if item.dtype.fields is not None else item
+        return _seen(self._array[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._array[key] = value
+        self._array[key] = _plain(value)
 
     def __getattr__(self, name: str) -> Any:
         if name in (self._array.dtype.names or ()):
-            return self._array[name]
+            return _seen(self._array[name])
         return getattr(self._array, name)

@@ -130,10 +130,12 @@ def binary(name: str, left: Any, right: Any) -> Any:
         unspecified("shifts")
     if kind.kind in "iu" and name == "Pow" and b < 0:
         unspecified("integer-powers")
-    if kind.kind == "c" and name == "Div" and b == 0:
-        seen.add("complex-division")
-        raise ZeroDivisionError("complex division by zero")
-    result = apply(a.astype(kind), b.astype(kind))
+    a, b = a.astype(kind), b.astype(kind)
+    if kind.kind == "c" and name == "Div":
+        if b == 0:
+            seen.add("complex-division")
+        return noted("complex-division", quotient(a, b), lambda: apply(left, right))
+    result = apply(a, b)
     return noted(key_of(name, left, right), result, lambda: apply(left, right))
 
 
@@ -144,15 +146,41 @@ def compare(name: str, left: Any, right: Any) -> Any:
 
 def unary(name: str, value: Any) -> Any:
     apply = OPERATORS[name]
-    wide = number(value)
+    operand = number(value)
     if name == "Not":
         return np.bool_(not value)
-    if wide.dtype.kind == "b" and name != "Invert":
-        wide = np.int64(wide)
-    elif wide.dtype.kind in "iu":
-        wide = wide.astype(wide.dtype.kind + "8")
-    key = "bools" if number(value).dtype.kind == "b" else "wide-integers"
-    return noted(key, apply(wide), lambda: apply(value))
+    if operand.dtype.kind == "b" and name != "Invert":
+        operand = np.int64(operand)
+    result = apply(operand)
+    if result.dtype.kind in "iu":  # computed as narrow as it is, and wide from there on
+        result = result.astype(result.dtype.kind + "8")
+    return noted("wide-integers" if number(value).dtype.kind in "iu" else "bools", result, lambda: apply(value))
+
+
+def index(value: Any) -> Any:
+    if isinstance(value, np.uint64) and value > np.iinfo(np.int64).max:
+        seen.add("uint64-index")
+        raise IndexError("index is out of bounds")
+    return value
+
+
+def quotient(a: Any, b: Any) -> Any:
+    """A quotient of complex numbers of one type, by Smith's method."""
+    if b == 0:
+        raise ZeroDivisionError("complex division by zero")
+    if np.isnan(b.real) or np.isnan(b.imag):
+        parts = np.nan, np.nan
+    elif abs(b.real) >= abs(b.imag):
+        ratio = b.imag / b.real
+        below = b.real + b.imag * ratio
+        parts = (a.real + a.imag * ratio) / below, (a.imag - a.real * ratio) / below
+    else:
+        ratio = b.real / b.imag
+        below = b.real * ratio + b.imag
+        parts = (a.real * ratio + a.imag) / below, (a.imag * ratio - a.real) / below
+    result = np.zeros((), a.dtype)
+    result.real, result.imag = parts
+    return result[()]
 
 
 # --- conversions --------------------------------------------------------------------------------------------------
@@ -161,7 +189,7 @@ def unary(name: str, value: Any) -> Any:
 def to_integer(kind: Any, value: Any) -> Any:
     """A number as an integer of this type: truncated, or its lowest bits."""
     value, limits = number(value), np.iinfo(kind)
-    if value.dtype.kind == "f" and not (np.isfinite(value) and limits.min <= math.trunc(value) <= limits.max):
+    if value.dtype.kind == "f" and not (np.isfinite(value) and limits.min <= math.trunc(float(value)) <= limits.max):
         unspecified("float-to-integer")
     return value.astype(kind)
 
@@ -175,6 +203,11 @@ def as_int(value: Any) -> Any:
 def as_float(value: Any) -> Any:
     value = number(value)
     return noted("float32", value if value.dtype == "f4" else np.float64(value), lambda: np.float64(value))
+
+
+def as_complex(re: Any, im: Any) -> Any:
+    narrow = number(re).dtype == number(im).dtype == "f4"
+    return noted("float32", (np.complex64 if narrow else np.complex128)(complex(re, im)), lambda: complex(re, im))
 
 
 def rounded(how: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -291,7 +324,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "int": as_int,
     "float": as_float,
     "bool": lambda value: np.bool_(value),
-    "complex": lambda re, im: np.complex128(complex(re, im)),
+    "complex": as_complex,
     "abs": lambda value: abs(number(value)),
     "round": rounded(np.rint),
     "min": chosen(operator.lt),
@@ -365,6 +398,13 @@ class Rewriter(ast.NodeTransformer):
             return self._made(node, "_call", "." + node.func.attr, node.func.value, *node.args)
         return self._made(node, "_call", name, *node.args)
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        self.generic_visit(node)
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        made = [self._made(part, "_index", part) for part in parts]
+        node.slice = ast.Tuple(made, ast.Load()) if isinstance(node.slice, ast.Tuple) else made[0]
+        return ast.fix_missing_locations(node)
+
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
         target = ast.parse(ast.unparse(node.target), mode="eval").body
         plain = ast.Assign([node.target], ast.BinOp(target, node.op, node.value))
@@ -377,5 +417,6 @@ def emulated(source: str, handler: str) -> Callable[..., Any]:
     own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     tree = ast.fix_missing_locations(Rewriter(own).visit(tree))
     scope: dict[str, Any] = {"np": np, "_binary": binary, "_unary": unary, "_compare": compare, "_call": call}
+    scope["_index"] = index
     exec(compile(tree, f"<{handler}, emulated>", "exec"), scope)
     return scope[handler]

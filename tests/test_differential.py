@@ -151,7 +151,7 @@ async def check(case: Case, seed: int) -> None:
                 got = await compiled(runtime, messages)
             except KernelCompileError as error:
                 found["refused"] += 1
-                raise AssertionError(f"{case.source}\n{error}") from None
+                raise AssertionError(f"{case.source}\n{error}") from error
             wanted = in_python(case, function, messages)
             unlike = difference(case, got, wanted)
             found["runs"] += 1

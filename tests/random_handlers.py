@@ -152,6 +152,11 @@ class Grammar:
         def risky() -> str:
             return self.real(scope, depth - 1)
 
+        def alike(left: str, right: str) -> str:
+            """Two of one type: a float64 is what comes of uint64 and int64."""
+            kind = self.one_of("np.int64", "np.int64", "np.uint64", "np.int32")
+            return f"{kind}({left}), {kind}({right})"
+
         if not self.safe and self.chance(16):  # what may have no defined result
             function = self.one_of("int", "round", "math.floor", "np.int8", "np.int32", "np.uint16", "np.uint64")
             return self.one_of(f"({a()} {self.one_of('<<', '>>', '**')} {a()})", f"{function}({risky()})")
@@ -160,10 +165,11 @@ class Grammar:
         options = [
             lambda: f"({a()} {self.one_of('<<', '>>')} ({a()} & 63))",
             lambda: f"{self.one_of('-', '~', 'abs')}({a()})",
-            lambda: f"{self.one_of('min', 'max', 'min' if self.helper else 'mix')}({a()}, {a()})",
+            lambda: f"{'max' if self.helper else 'mix'}({a()}, {a()})",
             lambda: f"{self.one_of(*(NAMES[kind] for kind in INTEGERS))}({a()})",
-            lambda: f"({a()}) ** {self.one_of('2', '3')}",
-            lambda: f"np.{self.one_of(*ELEMENTWISE)}({a()}, {a()})",
+            lambda: f"np.int64({a()}) ** {self.one_of('2', '3')}",
+            lambda: f"np.{self.one_of(*ELEMENTWISE)}({alike(a(), a())})",
+            lambda: f"{self.one_of('min', 'max')}({alike(a(), a())})",
             lambda: f"int({self.truth(scope, depth - 1)})",
             lambda: f"whole({risky()})",
             lambda: f"(np.int64({a()}) if {self.truth(scope, depth - 1)} else np.int64({a()}))",

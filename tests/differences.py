@@ -1,0 +1,239 @@
+"""In what compiled handlers differ from Python and NumPy: the list that `docs/differences.md` shows and that the
+differential test goes by. A difference that is not here is a defect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MESSAGE = np.dtype(
+    [
+        *[(name, name) for name in ("i1", "i8", "u1", "u2", "u8", "f4", "f8", "c16")],
+        ("b1", "?"),
+        ("xs", "f8", 16),
+    ]
+)
+"""What the examples read: fields that are called like their types."""
+
+UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True)
+class Example:
+    """An expression, the fields that are not 1, and what it is in Python and compiled, as printed."""
+
+    expression: str
+    given: dict[str, Any]
+    python: str
+    compiled: str
+
+    def row(self) -> str:
+        """The line of a table."""
+        given = ", ".join(f"{name} = {value}" for name, value in self.given.items())
+        return f"| `{self.expression}` | {given or 'all 1'} | {self.python} | {self.compiled} |"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One rule: what the emulation calls it, and what the page says."""
+
+    key: str
+    title: str
+    text: str
+    examples: tuple[Example, ...] = ()
+
+    def section(self) -> str:
+        """The page's part on it."""
+        lines = [f"### {self.title}", "", self.text]
+        if self.examples:
+            lines += ["", "| expression | with | Python | compiled |", "|---|---|---|---|"]
+            lines += [example.row() for example in self.examples]
+        return "\n".join(lines) + "\n"
+
+
+ALTERNATING = "[1e16, 1, -1e16, 1] * 4"
+
+DIFFERENCES = (
+    Difference(
+        "wide-integers",
+        "Integers are calculated with in 64 bits",
+        "`+`, `-`, `*`, `//`, `%`, `**` and the bit operators make an int64 of narrower integers (a uint64 where all are "
+        "unsigned), which wraps at 64 bits; NumPy stays in the wider of the two types, and wraps there. `-x` and `~x` "
+        "wrap as narrow as `x` is, and are wide from there on. To wrap earlier, say so: `np.int8(...)`.",
+        (
+            Example("msg.i1 + msg.i1", {"i1": 100}, "-56", "200"),
+            Example("msg.u1 - 2", {"u1": 1}, "255", "-1"),
+            Example("-msg.u1", {"u1": 1}, "255", "255"),
+        ),
+    ),
+    Difference(
+        "uint64-mixed",
+        "uint64 with a signed integer is int64",
+        "NumPy makes a float64 of the two, or refuses to (bit operators); compiled, both are 64-bit words: int64, or for "
+        "a shift the type of the left side. Comparisons are right in both. `min`, `max` and NumPy's functions make a "
+        "float64, as NumPy does, and NumPy's bit functions are refused.",
+        (
+            Example("msg.u8 + msg.i8", {"u8": 2**63}, "9.223372036854776e+18", "-9223372036854775807"),
+            Example("msg.u8 & msg.i8", {"u8": 5, "i8": -2}, "TypeError", "4"),
+        ),
+    ),
+    Difference(
+        "literals",
+        "A number in the source is an int64 or a float64",
+        "In NumPy it takes the type of what it is combined with. A float32 handler that should stay one writes "
+        "`np.float32(0.1)`.",
+        (
+            Example("msg.f4 * 0.1", {"f4": 0.1}, "0.010000001", "0.010000000149011612"),
+            Example("msg.u8 + 1", {"u8": 2**63}, "9223372036854775809", "-9223372036854775807"),
+            Example("msg.f4 == 0.1", {"f4": 0.1}, "True", "False"),
+            Example("msg.i1 + 1000", {"i1": 1}, "OverflowError", "1001"),
+        ),
+    ),
+    Difference(
+        "mixed-floats",
+        "float32 with uint16 is float64",
+        "and so is complex64 with uint16. With int8, int16, uint8 and bool it stays float32, as in NumPy.",
+        (Example("msg.f4 * msg.u2", {"f4": 0.1, "u2": 3}, "0.3", "0.30000000447034836"),),
+    ),
+    Difference(
+        "bools",
+        "Booleans are added as numbers",
+        "`&`, `|`, `^` and `~` of two booleans are booleans in both.",
+        (
+            Example("msg.b1 + msg.b1", {"b1": True}, "True", "2"),
+            Example("msg.b1 - msg.b1", {"b1": True}, "TypeError", "0"),
+            Example("-msg.b1", {"b1": True}, "TypeError", "-1"),
+        ),
+    ),
+    Difference(
+        "python-integers",
+        "Integers have 64 bits, where Python's have no end",
+        "What `int`, `round`, `len`, `range` and `math.floor` give is Python's own kind of number there, and an int64 "
+        "here: it wraps, and a zero divides it as it divides NumPy's numbers.",
+        (
+            Example("int(msg.i8) * 4", {"i8": 2**62}, "18446744073709551616", "0"),
+            Example("1 / int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "inf"),
+            Example("7 // int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "0"),
+            Example("np.int8(int(msg.i8))", {"i8": 300}, "OverflowError", "44"),
+        ),
+    ),
+    Difference(
+        "float-to-integer",
+        "A float that does not fit becomes some integer",
+        "NaN, infinities and what is beyond the integer's range give whatever the processor gives (on x86-64 mostly the "
+        "least integer), without an exception. Ask first: `if abs(x) < 1e9`.",
+        (
+            Example("int(msg.f8)", {"f8": "nan"}, "ValueError", UNSPECIFIED),
+            Example("int(msg.f8)", {"f8": "inf"}, "OverflowError", UNSPECIFIED),
+            Example("int(msg.f8)", {"f8": 1e19}, "10000000000000000000", UNSPECIFIED),
+            Example("math.floor(msg.f8)", {"f8": "nan"}, "ValueError", UNSPECIFIED),
+            Example("round(msg.f8)", {"f8": "nan"}, "ValueError", UNSPECIFIED),
+        ),
+    ),
+    Difference(
+        "shifts",
+        "Shifts by 64 and more, or by less than 0, give some integer",
+        "NumPy shifts everything out. Write `x << (n & 63)`, or ask for `n < 64`.",
+        (
+            Example("msg.i8 << msg.u1", {"u1": 64}, "0", UNSPECIFIED),
+            Example("msg.i8 << msg.i1", {"i1": -1}, "0", UNSPECIFIED),
+            Example("msg.i1 << np.int8(9)", {}, "0", "512"),
+        ),
+    ),
+    Difference(
+        "integer-powers",
+        "An integer to a negative power gives some integer",
+        "NumPy raises. Where the exponent may be negative, write `float(x) ** n`.",
+        (Example("msg.i8 ** msg.i1", {"i8": 2, "i1": -1}, "ValueError", UNSPECIFIED),),
+    ),
+    Difference(
+        "math-functions",
+        "Functions of `math` do not raise",
+        "They give the NaN or infinity that the C library gives, as NumPy's functions do.",
+        (
+            Example("math.sqrt(msg.f8)", {"f8": -1}, "ValueError", "nan"),
+            Example("math.log(msg.f8)", {"f8": 0}, "ValueError", "-inf"),
+            Example("math.exp(msg.f8)", {"f8": 1000}, "OverflowError", "inf"),
+        ),
+    ),
+    Difference(
+        "float32",
+        "`float` and `math` of a float32 are float32",
+        "in Python they are float64. `np.float64(x)` is in both.",
+        (
+            Example("math.sqrt(msg.f4)", {"f4": 2}, "1.4142135623730951", "1.4142135381698608"),
+            Example("float(msg.f4) * float(msg.f4)", {"f4": 0.1}, "0.010000000298023226", "0.010000000707805157"),
+        ),
+    ),
+    Difference(
+        "last-bits",
+        "The last bits of `exp`, `log`, `tanh` and their like",
+        "NumPy computes them with routines of its own, compiled code with the C library: up to 4 units in the last place "
+        "apart. `sqrt`, `floor`, `ceil`, `trunc` and `rint` are the same to the bit.",
+    ),
+    Difference(
+        "ufunc-types",
+        "NumPy's functions know no float16, and take float32 with any integer as float32",
+        "NumPy computes the square root of an int8 in float16, and `np.add` of a float32 and an int64 in float64.",
+        (
+            Example("np.sqrt(msg.i1)", {"i1": 2}, "1.414", "1.4142135381698608"),
+            Example("np.add(msg.f4, msg.i8)", {"f4": 0.5, "i8": 2**24}, "16777216.5", "16777216.0"),
+        ),
+    ),
+    Difference(
+        "integer-fmod",
+        "`np.fmod` of negative integers",
+        "is 0 or otherwise wrong. `%`, `np.mod`, and `np.fmod` of floats are as in NumPy.",
+        (Example("np.fmod(msg.i8, np.int64(3))", {"i8": -7}, "-1", "0"),),
+    ),
+    Difference(
+        "min-max",
+        "`min` and `max` give the type that fits all",
+        "Python gives the one that is chosen, as it is. Which one that is does not differ, also where there is a NaN.",
+        (
+            Example("min(msg.i8, msg.f8)", {"i8": 2**53 + 1, "f8": 1e300}, "9007199254740993", "9007199254740992.0"),
+        ),
+    ),
+    Difference(
+        "signed-zeros",
+        "The sign of a zero from `np.minimum`, `np.maximum` and `np.sign`",
+        "Of two equal zeros it is the first that is given; NumPy's choice depends on the processor.",
+        (Example("np.sign(msg.f8)", {"f8": -0.0}, "0.0", "-0.0"),),
+    ),
+    Difference(
+        "sums",
+        "Sums go from left to right",
+        "NumPy adds 8 and more floats in another order, and so may `mean`, which rests on it.",
+        (Example("msg.xs.sum()", {"xs": ALTERNATING}, "0.0", "1.0"),),
+    ),
+    Difference(
+        "complex-division",
+        "A complex number divided by 0 raises",
+        "and the last bits of a quotient may differ; what is infinite or NaN in it, too.",
+        (Example("msg.c16 / (msg.c16 - msg.c16)", {}, "(inf+nanj)", "ZeroDivisionError"),),
+    ),
+    Difference(
+        "uint64-index",
+        "An index of 2**63 and more is an `IndexError`",
+        "as any other index out of range; Python says `OverflowError`.",
+        (Example("msg.xs[msg.u8]", {"u8": 2**64 - 1}, "OverflowError", "IndexError"),),
+    ),
+)
+
+SAME = (
+    Example("msg.i8 * msg.i8", {"i8": 2**62 + 1}, "-9223372036854775807", "-9223372036854775807"),
+    Example("msg.f8 / msg.i8", {"i8": 0}, "inf", "inf"),
+    Example("msg.i8 // msg.i1", {"i1": 0}, "0", "0"),
+    Example("msg.i8 % msg.i1", {"i1": 0}, "0", "0"),
+    Example("msg.i8 // msg.i1", {"i8": -7, "i1": 2}, "-4", "-4"),
+    Example("msg.i8 % msg.i1", {"i8": -7, "i1": 3}, "2", "2"),
+    Example("msg.f8 % msg.i8", {"f8": -1.5, "i8": 2}, "0.5", "0.5"),
+    Example("round(msg.f8)", {"f8": 2.5}, "2", "2"),
+    Example("msg.u8 > msg.i8", {"i8": -1}, "True", "True"),
+    Example("np.int8(msg.i8)", {"i8": 300}, "44", "44"),
+    Example("msg.xs[msg.i8]", {"i8": -16}, "1.0", "1.0"),
+    Example("msg.xs[msg.i8]", {"i8": -17}, "IndexError", "IndexError"),
+)
+"""What one might think differs."""

@@ -82,8 +82,8 @@ DIFFERENCES = (
     Difference(
         "literals",
         "A number in the source is an int64 or a float64",
-        "In NumPy it takes the type of what it is combined with. A float32 handler that should stay one writes "
-        "`np.float32(0.1)`.",
+        "In NumPy it takes the type of what it is combined with, and so does what Python makes of such numbers, and what "
+        "`int`, `float` and `complex` give. A float32 handler that should stay one writes `np.float32(0.1)`.",
         (
             Example("msg.f4 * 0.1", {"f4": 0.1}, "0.010000001", "0.010000000149011612"),
             Example("msg.u8 + 1", {"u8": 2**63}, "9223372036854775809", "-9223372036854775807"),

@@ -729,6 +729,23 @@ async def test_field_names_that_numpy_uses_itself_do_not_mislead_the_traceback(r
     assert "in ema" in shown(error)
 
 
+NESTED = np.dtype([("r", [("i", "i8"), ("xs", "f8", 2)])])
+
+
+@ring_kernel(kernel_id="ft_nested", input_type=NESTED, output_type=NESTED)
+def nested(msg, out):
+    out.r = msg.r
+    out.r.xs[0] = msg.r.xs[msg.r.i]
+
+
+async def test_the_traceback_reaches_into_records_within_records(runtime):
+    messages = np.zeros(2, NESTED)
+    messages["r"]["i"] = [1, 2]
+    error = await failure(runtime, nested, messages)
+    assert type(error) is IndexError, shown(error)
+    assert "in nested" in shown(error)
+
+
 async def failure_that_python_does_not_reproduce(runtime, monkeypatch, func):
     """What a kernel ends with whose compiled code alone still has the limit that its handler was compiled with."""
     await runtime.launch("k", func)

@@ -1,0 +1,79 @@
+"""`docs/promises.md` names tests that exist and figures that were measured, and the documents reach who installs them."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ringkernel.bench.model import Report
+from ringkernel.bench.words import figure_of
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if line.startswith("|") and not line.startswith(("| promise", "|---"))
+]
+NAMED = sorted({name for _, tests, _ in ROWS for name in re.findall(r"`([^`]+::[^`]+)`", tests)})
+
+
+def test_each_promise_has_a_test():
+    assert len(ROWS) > 30
+    for promise, tests, _ in ROWS:
+        assert re.findall(r"`[^`]+\.py::test_\w+`", tests), promise
+
+
+def test_no_promise_is_made_twice():
+    assert len({promise for promise, *_ in ROWS}) == len(ROWS)
+
+
+def test_every_named_test_is_collected():
+    files = sorted({name.partition("::")[0] for name in NAMED})
+    listing = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/{file}" for file in files)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    collected = {line.partition("[")[0].removeprefix("tests/") for line in listing.stdout.splitlines()}
+    assert not [name for name in NAMED if name not in collected], listing.stderr
+
+
+def test_each_figure_is_the_committed_runs():
+    report = Report.load(ROOT / "benchmarks" / "results" / "quick.json")
+    figures = [figure for *_, figure in ROWS if figure]
+    assert len(figures) >= 8
+    for figure in figures:
+        where, _, quoted = figure.partition(": ")
+        case, _, key = where.partition("/")
+        assert figure_of(report.row(case, key).ours) == quoted, figure
+
+
+@pytest.mark.parametrize("name", ["docs/differences.md", "docs/promises.md", "SECURITY.md"])
+def test_the_readme_leads_to_each_document_and_the_source_distribution_has_it(name):
+    assert f"]({name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = settings["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert any(f"/{name}".startswith(place) for place in included)
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "differences.md", ROOT / "docs" / "promises.md", ROOT / "SECURITY.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_functions_named_in_tests_are_not_hidden_by_another_of_the_same_name():
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        names = [node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")]
+        twice = {name for name in names if name.startswith("test_") and names.count(name) > 1}
+        assert not twice, f"{path.name}: {twice}"

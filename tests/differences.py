@@ -59,9 +59,9 @@ DIFFERENCES = (
     Difference(
         "wide-integers",
         "Integers are calculated with in 64 bits",
-        "`+`, `-`, `*`, `//`, `%`, `**` and the bit operators make an int64 of narrower integers (a uint64 where all are "
-        "unsigned), which wraps at 64 bits; NumPy stays in the wider of the two types, and wraps there. `-x` and `~x` "
-        "wrap as narrow as `x` is, and are wide from there on. To wrap earlier, say so: `np.int8(...)`.",
+        "`+`, `-`, `*`, `//`, `%`, `**` and the bit operators make an int64 of narrower integers (a uint64 where all "
+        "are unsigned), which wraps at 64 bits; NumPy stays in the wider of the two types, and wraps there. `-x` and "
+        "`~x` wrap as narrow as `x` is, and are wide from there on. To wrap earlier, say so: `np.int8(...)`.",
         (
             Example("msg.i1 + msg.i1", {"i1": 100}, "-56", "200"),
             Example("msg.u1 - 2", {"u1": 1}, "255", "-1"),
@@ -71,9 +71,9 @@ DIFFERENCES = (
     Difference(
         "uint64-mixed",
         "uint64 with a signed integer is int64",
-        "NumPy makes a float64 of the two, or refuses to (bit operators); compiled, both are 64-bit words: int64, or for "
-        "a shift the type of the left side. Comparisons are right in both. `min`, `max` and NumPy's functions make a "
-        "float64, as NumPy does, and NumPy's bit functions are refused.",
+        "NumPy makes a float64 of the two, or refuses to (bit operators); compiled, both are 64-bit words: int64, or "
+        "for a shift the type of the left side. Comparisons are right in both. `min`, `max` and NumPy's functions make "
+        "a float64, as NumPy does, and NumPy's bit functions are refused.",
         (
             Example("msg.u8 + msg.i8", {"u8": 2**63}, "9.223372036854776e+18", "-9223372036854775807"),
             Example("msg.u8 & msg.i8", {"u8": 5, "i8": -2}, "TypeError", "4"),
@@ -82,8 +82,8 @@ DIFFERENCES = (
     Difference(
         "literals",
         "A number in the source is an int64 or a float64",
-        "In NumPy it takes the type of what it is combined with, and so does what Python makes of such numbers, and what "
-        "`int`, `float` and `complex` give. A float32 handler that should stay one writes `np.float32(0.1)`.",
+        "In NumPy it takes the type of what it is combined with, and so does what Python makes of such numbers, and "
+        "what `int`, `float` and `complex` give. A float32 handler that should stay one writes `np.float32(0.1)`.",
         (
             Example("msg.f4 * 0.1", {"f4": 0.1}, "0.010000001", "0.010000000149011612"),
             Example("msg.u8 + 1", {"u8": 2**63}, "9223372036854775809", "-9223372036854775807"),
@@ -122,8 +122,8 @@ DIFFERENCES = (
     Difference(
         "float-to-integer",
         "A float that does not fit becomes some integer",
-        "NaN, infinities and what is beyond the integer's range give whatever the processor gives (on x86-64 mostly the "
-        "least integer), without an exception. Ask first: `if abs(x) < 1e9`.",
+        "NaN, infinities and what is beyond the integer's range give whatever the processor gives (on x86-64 mostly "
+        "the least integer), without an exception. Ask first: `if abs(x) < 1e9`.",
         (
             Example("int(msg.f8)", {"f8": "nan"}, "ValueError", UNSPECIFIED),
             Example("int(msg.f8)", {"f8": "inf"}, "OverflowError", UNSPECIFIED),
@@ -170,8 +170,8 @@ DIFFERENCES = (
     Difference(
         "last-bits",
         "The last bits of `exp`, `log`, `tanh` and their like",
-        "NumPy computes them with routines of its own, compiled code with the C library: up to 4 units in the last place "
-        "apart. `sqrt`, `floor`, `ceil`, `trunc` and `rint` are the same to the bit.",
+        "NumPy computes them with routines of its own, compiled code with the C library: up to 4 units in the last "
+        "place apart. `sqrt`, `floor`, `ceil`, `trunc` and `rint` are the same to the bit.",
     ),
     Difference(
         "ufunc-types",
@@ -192,9 +192,7 @@ DIFFERENCES = (
         "min-max",
         "`min` and `max` give the type that fits all",
         "Python gives the one that is chosen, as it is. Which one that is does not differ, also where there is a NaN.",
-        (
-            Example("min(msg.i8, msg.f8)", {"i8": 2**53 + 1, "f8": 1e300}, "9007199254740993", "9007199254740992.0"),
-        ),
+        (Example("min(msg.i8, msg.f8)", {"i8": 2**53 + 1, "f8": 1e300}, "9007199254740993", "9007199254740992.0"),),
     ),
     Difference(
         "signed-zeros",
@@ -224,6 +222,7 @@ DIFFERENCES = (
 
 SAME = (
     Example("msg.i8 * msg.i8", {"i8": 2**62 + 1}, "-9223372036854775807", "-9223372036854775807"),
+    Example("msg.i8 + 1 > msg.i8", {"i8": 2**63 - 1}, "False", "False"),
     Example("msg.f8 / msg.i8", {"i8": 0}, "inf", "inf"),
     Example("msg.i8 // msg.i1", {"i1": 0}, "0", "0"),
     Example("msg.i8 % msg.i1", {"i1": 0}, "0", "0"),

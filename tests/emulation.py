@@ -1,12 +1,11 @@
 """Python with the differences of `differences.py`: what a compiled handler computes, one operation after the other.
 
-A handler's source is rewritten so that each operation on numbers calls a function from here, which gives what NumPy
-gives, or, where a listed difference applies, what the list says, and writes the difference's key down.
+Each operation on numbers gives what NumPy gives, or, where a listed difference applies, what the list says, and writes
+the difference's key down. `rewriting.py` puts them in the place of a handler's own.
 """
 
 from __future__ import annotations
 
-import ast
 import ctypes
 import math
 import operator
@@ -325,7 +324,7 @@ def integers(*bounds: Any) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "int": as_int,
     "float": as_float,
-    "bool": lambda value: np.bool_(value),
+    "bool": np.bool_,
     "complex": as_complex,
     "abs": lambda value: abs(number(value)),
     "round": rounded(np.rint),
@@ -361,64 +360,3 @@ def call(name: str, *arguments: Any) -> Any:
         kind = getattr(np, function)
         return noted("python-integers", to_integer(kind, *arguments), lambda: kind(*arguments))
     return ufunc(function)(*arguments)
-
-
-# --- the rewriting ------------------------------------------------------------------------------------------------
-
-
-class Rewriter(ast.NodeTransformer):
-    """Puts the functions above in the place of operations and calls. `own` are functions that are rewritten, too."""
-
-    def __init__(self, own: set[str]) -> None:
-        self.own = own
-
-    def _made(self, node: ast.expr, function: str, *parts: Any) -> ast.expr:
-        arguments = [part if isinstance(part, ast.AST) else ast.Constant(part) for part in parts]
-        made = ast.Call(ast.Name(function, ast.Load()), arguments, [])
-        return ast.fix_missing_locations(ast.copy_location(made, node))
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        self.generic_visit(node)
-        return self._made(node, "_binary", type(node.op).__name__, node.left, node.right)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
-        if isinstance(node.operand, ast.Constant):
-            return node  # a negative literal
-        self.generic_visit(node)
-        return self._made(node, "_unary", type(node.op).__name__, node.operand)
-
-    def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        self.generic_visit(node)
-        return self._made(node, "_compare", type(node.ops[0]).__name__, node.left, node.comparators[0])
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        name = ast.unparse(node.func)
-        if name in self.own or name.endswith("Error"):
-            return node
-        if isinstance(node.func, ast.Attribute) and not name.startswith(("np.", "math.")):
-            return self._made(node, "_call", "." + node.func.attr, node.func.value, *node.args)
-        return self._made(node, "_call", name, *node.args)
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        self.generic_visit(node)
-        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        made = [self._made(part, "_index", part) for part in parts]
-        node.slice = ast.Tuple(made, ast.Load()) if isinstance(node.slice, ast.Tuple) else made[0]
-        return ast.fix_missing_locations(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
-        target = ast.parse(ast.unparse(node.target), mode="eval").body
-        plain = ast.Assign([node.target], ast.BinOp(target, node.op, node.value))
-        return ast.fix_missing_locations(ast.copy_location(self.visit(plain), node))
-
-
-def emulated(source: str, handler: str) -> Callable[..., Any]:
-    """The function of this name in `source`, with the listed differences."""
-    tree = ast.parse(source)
-    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    tree = ast.fix_missing_locations(Rewriter(own).visit(tree))
-    scope: dict[str, Any] = {"np": np, "_binary": binary, "_unary": unary, "_compare": compare, "_call": call}
-    scope["_index"] = index
-    exec(compile(tree, f"<{handler}, emulated>", "exec"), scope)
-    return scope[handler]

@@ -1,21 +1,24 @@
-"""Random handlers: Python source over random message types, from a small grammar of expressions and statements."""
+"""Random handlers: Python source over random messages, from a small grammar of expressions and statements."""
 
 from __future__ import annotations
 
 import linecache
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from emulation import emulated
 from hypothesis import strategies as st
+from random_messages import INTEGERS, REALS, Scope, readable, records
+from rewriting import emulated
 
-INTEGERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-REALS = ("f4", "f8")
 NAMES = {
     **{f"i{size}": f"np.int{8 * size}" for size in (1, 2, 4, 8)},
     **{f"u{size}": f"np.uint{8 * size}" for size in (1, 2, 4, 8)},
-    **{"f4": "np.float32", "f8": "np.float64", "c8": "np.complex64", "c16": "np.complex128", "b1": "bool"},
+    "f4": "np.float32",
+    "f8": "np.float64",
+    "c8": "np.complex64",
+    "c16": "np.complex128",
+    "b1": "bool",
 }
 WHOLE = "def whole(x):\n    return int(x) if x > -1e9 and x < 1e9 else 0\n"
 FAIL = 'raise ValueError("refused")'
@@ -45,70 +48,46 @@ class Case:
 
     def emulated(self) -> Any:
         """The handler as the listed differences make it."""
-        import math
-
-        function = emulated(self.source, "handler")
-        function.__globals__["math"] = math
-        return function
-
-
-@dataclass
-class Scope:
-    """What an expression may read: text to type, by what it is."""
-
-    numbers: dict[str, str] = field(default_factory=dict)
-    arrays: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
-
-    def of(self, kinds: str) -> list[str]:
-        return [text for text, kind in self.numbers.items() if kind[0] in kinds]
-
-    def extended(self, **names: str) -> Scope:
-        return Scope({**self.numbers, **names}, self.arrays)
-
-
-# --- types --------------------------------------------------------------------------------------------------------
-
-
-def _plain(draw: Any, kinds: tuple[str, ...]) -> str:
-    return draw(st.sampled_from(kinds))
-
-
-@st.composite
-def records(draw: Any, prefix: str) -> np.dtype[Any]:
-    """A record type: numbers of any width, packed or padded, perhaps with an array, a record, a time in it."""
-    kinds = INTEGERS + REALS * 3 + ("b1", "c8", "c16")
-    fields: list[Any] = [(f"{prefix}{i}", _plain(draw, kinds)) for i in range(draw(st.integers(1, 4)))]
-    if draw(st.booleans()):
-        shape = draw(st.sampled_from([(1,), (3,), (9,), (2, 3)]))
-        fields.append((f"{prefix}s", _plain(draw, INTEGERS + REALS), shape))
-    if draw(st.integers(0, 3)) == 0:
-        fields.append((f"{prefix}r", [("p", _plain(draw, INTEGERS + REALS)), ("q", _plain(draw, kinds))]))
-    if draw(st.integers(0, 5)) == 0:
-        fields.append((f"{prefix}t", "M8[us]"))
-    return np.dtype(draw(st.permutations(fields)), align=draw(st.booleans()))
-
-
-def readable(name: str, dtype: np.dtype[Any]) -> Scope:
-    """The fields of a record of this name."""
-    scope = Scope()
-    for key in dtype.names or ():
-        kind = dtype[key]
-        if kind.subdtype is not None:
-            scope.arrays[f"{name}.{key}"] = (kind.base.str[1:], kind.shape)
-        elif kind.names:
-            scope.numbers |= readable(f"{name}.{key}", kind).numbers
-        elif kind.kind != "M":
-            scope.numbers[f"{name}.{key}"] = kind.str[1:]
-    return scope
+        return emulated(self.source, "handler")
 
 
 # --- expressions --------------------------------------------------------------------------------------------------
 
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-LITERALS = ("0", "1", "2", "3", "7", "10", "100", "255", "1000", "65536", "2147483648", "9223372036854775807", "-1", "-3")
+LITERALS = (
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "10",
+    "100",
+    "255",
+    "1000",
+    "65536",
+    "2147483648",
+    "9223372036854775807",
+    "-1",
+    "-3",
+)
 FLOAT_LITERALS = ("0.0", "1.0", "0.1", "0.5", "-2.5", "3.0", "1e-3", "1e10", "1e300", "-0.0")
 MATH = ("sqrt", "exp", "log", "sin", "cos", "tan", "atan", "asin", "acosh", "log1p", "expm1", "tanh", "log10", "fabs")
-UFUNCS = ("sqrt", "exp", "log", "sin", "cos", "tanh", "arctan", "floor", "ceil", "trunc", "rint", "square", "sign", "absolute")
+UFUNCS = (
+    "sqrt",
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tanh",
+    "arctan",
+    "floor",
+    "ceil",
+    "trunc",
+    "rint",
+    "square",
+    "sign",
+    "absolute",
+)
 PAIRS = ("add", "subtract", "multiply", "true_divide", "minimum", "maximum", "fmin", "fmax", "hypot", "arctan2")
 ELEMENTWISE = ("add", "subtract", "multiply", "minimum", "maximum", "bitwise_and", "bitwise_xor")
 
@@ -314,7 +293,9 @@ class Body(Grammar):
             return [f"{place} {self.one_of('+=', '-=', '*=')} {self.of(scope, kind, 1)}"]
         return [f"{place} = {self.of(scope, kind, 2)}"]
 
-    def writes(self, scope: Scope, target: str, dtype: np.dtype[Any], messages: np.dtype[Any], *, every: bool) -> list[str]:
+    def writes(
+        self, scope: Scope, target: str, dtype: np.dtype[Any], messages: np.dtype[Any], *, every: bool
+    ) -> list[str]:
         """Assign to the fields of an output, to `every` one if it is not zeroed."""
         lines: list[str] = []
         for name in dtype.names or ():
@@ -322,7 +303,11 @@ class Body(Grammar):
             if kind.subdtype is not None:
                 base, whole = kind.base.str[1:], np.ndindex(*kind.shape)
                 places = [f"[{', '.join(map(str, at))}]" for at in whole]
-                some = places if every else [self.one_of(*places), f"[{', '.join(self.index(scope, n, 1) for n in kind.shape)}]"]
+                some = (
+                    places
+                    if every
+                    else [self.one_of(*places), f"[{', '.join(self.index(scope, n, 1) for n in kind.shape)}]"]
+                )
                 lines += [f"{target}.{name}{at} = {self.of(scope, base, 1)}" for at in some]
             elif kind.names:
                 lines += self.writes(scope, f"{target}.{name}", kind, messages, every=every)
@@ -357,7 +342,11 @@ def cases(draw: Any) -> Case:
     body = Body(draw, safe=batch or not check)
     scope, written = readable("msg", inputs), Scope()
     if state is not None:
-        written = readable("state", state.dtype) if state.shape == () else Scope({}, {"state": (state.dtype.str[1:], state.shape)})
+        written = (
+            readable("state", state.dtype)
+            if state.shape == ()
+            else Scope({}, {"state": (state.dtype.str[1:], state.shape)})
+        )
         scope = Scope(scope.numbers | written.numbers, scope.arrays | written.arrays)
     zeroed = draw(st.booleans()) or any(outputs[name].kind == "M" for name in outputs.names or ())
     lines, inner = body.locals(scope)
@@ -378,40 +367,10 @@ def cases(draw: Any) -> Case:
         text += "    count = 0\n    for i in range(len(msgs)):\n        msg = msgs[i]\n"
         lines += leave
         for _ in range(draw(st.integers(1, most))):
-            lines += body.writes(inner, "outs[count]", outputs, inputs, every=True) + ["count += 1"]
+            lines += [*body.writes(inner, "outs[count]", outputs, inputs, every=True), "count += 1"]
         text += "".join(f"        {line}\n" for line in lines) + "    return count\n"
     else:
         lines += leave + body.writes(inner, "out", outputs, inputs, every=not zeroed)
         text += "".join(f"    {line}\n" for line in lines or ["pass"])
         text += "    return True\n" if drops else ""
     return Case(text, inputs, outputs, state, batch, most, check, zeroed)
-
-
-# --- values -------------------------------------------------------------------------------------------------------
-
-_FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -0.5, 1e-310, 5e-324, 1e308, -1e308, np.inf, -np.inf, np.nan, 3.4e38, 1e-45]
-_FLOATS += [2.0**53, 2.0**63, -(2.0**63), 1e9, 0.1]
-_INTEGERS = [0, 1, -1, 2, -2, 3, 63, 64, 127, 128, -128, 255, 2**15, 2**31 - 1, 2**31, -(2**31), 2**32, 2**62, 2**63 - 1]
-_INTEGERS += [-(2**63), 2**63, 2**64 - 1]
-
-
-def fill(array: np.ndarray[Any, Any], random: np.random.Generator) -> None:
-    """Random values in every field: half of them small, the others the ends of what there is."""
-    if array.dtype.names:
-        for name in array.dtype.names:
-            fill(array[name], random)
-        return
-    kind, shape = array.dtype.kind, array.shape
-    if kind == "c":
-        fill(array.real, random)
-        fill(array.imag, random)
-    elif kind == "f":
-        with np.errstate(all="ignore"):
-            ends = random.choice(_FLOATS, shape).astype(array.dtype)
-        array[...] = np.where(random.random(shape) < 0.6, random.normal(0, 3, shape), ends)
-    elif kind == "M":
-        array[...] = random.integers(-(2**40), 2**40, shape).astype("M8[us]")
-    else:
-        ends = np.array([value % 2**64 for value in _INTEGERS], np.uint64).astype(array.dtype)
-        small = random.integers(0, 8, shape) - (0 if kind in "ub" else 4)
-        array[...] = np.where(random.random(shape) < 0.6, small.astype(array.dtype), random.choice(ends, shape))

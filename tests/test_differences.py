@@ -75,19 +75,25 @@ def test_python_gives_what_the_page_says(example):
     view = as_handlers_see(MessageType(MESSAGE).as_array(message_of(example)), one=True)
     with np.errstate(all="ignore"):
         try:
-            given = str(eval(example.expression, {"np": np, "math": math, "msg": view}))
-        except Exception as error:
+            given = str(eval(example.expression, {"np": np, "math": math, "msg": view}))  # noqa: S307 (the page's own)
+        except Exception as error:  # noqa: BLE001 (its name is what the page says)
             given = type(error).__name__
     assert given == example.python
 
 
-@pytest.mark.parametrize("example", [e for e in EXAMPLES if not raises(e)], ids=[n for n, e in zip(ids, EXAMPLES, strict=True) if not raises(e)])
+@pytest.mark.parametrize(
+    "example",
+    [e for e in EXAMPLES if not raises(e)],
+    ids=[n for n, e in zip(ids, EXAMPLES, strict=True) if not raises(e)],
+)
 def test_compiled_code_gives_what_the_page_says(example, compiled_values):
     given = compiled_values[id(example)]
     assert example.compiled in (UNSPECIFIED, str(given))
 
 
-@pytest.mark.parametrize("example", [e for e in EXAMPLES if raises(e)], ids=[n for n, e in zip(ids, EXAMPLES, strict=True) if raises(e)])
+@pytest.mark.parametrize(
+    "example", [e for e in EXAMPLES if raises(e)], ids=[n for n, e in zip(ids, EXAMPLES, strict=True) if raises(e)]
+)
 async def test_compiled_code_raises_what_the_page_says(example, runtime):
     scope: dict[str, Any] = {"np": np, "math": math, "__name__": "examples"}
     exec(f"def handler(msg, out):\n    out.value = {example.expression}\n", scope)

@@ -7,6 +7,8 @@ import asyncio
 import logging
 import os
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ from emulation import UnspecifiedError
 from helpers import eventually, within
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_handlers import Case, cases, fill
+from random_handlers import Case, cases
+from random_messages import fill
 
 from ringkernel import KernelCompileError, KernelFailedError, RingKernelRuntime, ring_kernel
 from ringkernel.declaration import declared
@@ -69,7 +72,7 @@ def in_python(case: Case, function: Any, messages: Any) -> Result:
                 i += 1
     except UnspecifiedError:
         return Result(outs[:emitted], state, i, unspecified=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever the handler raises)
         return Result(outs[:emitted], state, i, type(error).__name__)
     return Result(outs[:emitted], state, i)
 
@@ -109,12 +112,16 @@ def difference(case: Case, got: Result, wanted: Result) -> str | None:
         if case.batch or got.taken < wanted.taken:
             return None if case.batch else f"{got.failure} at {got.taken}, beyond which is {wanted.taken}"
         return _unlike(got.outputs[: len(wanted.outputs)], wanted.outputs, "outputs")
-    if (got.failure, got.taken) != (wanted.failure, wanted.taken) and not (case.batch and got.failure == wanted.failure):
+    if (got.failure, got.taken) != (wanted.failure, wanted.taken) and not (
+        case.batch and got.failure == wanted.failure
+    ):
         return f"{got.failure} at {got.taken} instead of {wanted.failure} at {wanted.taken}"
     if case.batch and wanted.failure is not None:
         return None  # it fails as a whole span, wherever that ends
     found = _unlike(got.outputs, wanted.outputs, "outputs")
-    return found or (None if wanted.state is None else _unlike(np.asarray(got.state), np.asarray(wanted.state), "state"))
+    return found or (
+        None if wanted.state is None else _unlike(np.asarray(got.state), np.asarray(wanted.state), "state")
+    )
 
 
 def _unlike(got: Any, wanted: Any, what: str) -> str | None:
@@ -215,7 +222,9 @@ async def check_other_ways(runtime: RingKernelRuntime, case: Case, mapped: Resul
                 parts.append(np.array([record.item()], mapped.outputs.dtype))
             else:
                 parts.append(await within(runtime.receive_batch("random")))
-        state = None if mapped.state is None else np.asarray(await runtime.read_state("random")).reshape(mapped.state.shape)
+        state = (
+            None if mapped.state is None else np.asarray(await runtime.read_state("random")).reshape(mapped.state.shape)
+        )
         await runtime.terminate("random")
         runtime.remove("random")
         found = _unlike(np.concatenate(parts), mapped.outputs, "outputs")
@@ -251,3 +260,53 @@ def test_a_handler_does_the_same_compiled_and_in_python(request):
         print(f"seed {seed}, so far {dict(found)}", flush=True)  # noqa: T201 (a soak says how far it is)
     assert found["runs"] > HANDLERS
     assert 0 < found["explained"] < 0.8 * found["runs"], f"{found}: random handlers are too tame, or too wild"
+
+
+OVERFLOWS = {
+    "read": "out.value = state[min(msg.value * msg.value, 15)]",
+    "written": "state[min(msg.value * msg.value, 15)] = 1.0",
+    "compared": "out.value = msg.value + 1 > msg.value",
+    "divided": "out.value = (msg.value & 9223372036854775807) // (msg.value * msg.value)",
+}
+"""What ends the process, or is wrong, where the compiler takes it that whole numbers never overflow."""
+
+OVERFLOWING = """
+import asyncio, sys
+import numpy as np
+import ringkernel as rk
+
+BODY, VALUES = sys.argv[1], [int(value) for value in sys.argv[2:]]
+exec(f"def handler(msg, out, state):\\n    {BODY}\\n")
+rk.ring_kernel("k", input_type=int, output_type=float, state=np.zeros(16))(handler)
+
+async def main():
+    async with rk.RingKernelRuntime() as runtime:
+        await runtime.launch("k")
+        await runtime.activate("k")
+        try:
+            print(*await runtime.map("k", np.array(VALUES)))
+        except rk.KernelFailedError as failure:
+            print(type(failure.__cause__).__name__)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "values", "wanted"),
+    [
+        ("read", ["2", "3037000500"], "IndexError"),
+        ("written", ["2", "3037000500"], "IndexError"),
+        ("compared", ["2", str(2**63 - 1)], "1.0 0.0"),
+        ("divided", ["2", str(2**32)], "0.0 0.0"),
+    ],
+)
+def test_whole_numbers_that_overflow_wrap_around(body, values, wanted):
+    run = subprocess.run(
+        [sys.executable, "-c", OVERFLOWING, OVERFLOWS[body], *values],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, wanted), run.stderr

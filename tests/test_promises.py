@@ -1,4 +1,4 @@
-"""`docs/promises.md` names tests that exist and figures that were measured, and the documents reach who installs them."""
+"""`docs/promises.md` names tests that exist and figures that were measured; the documents reach who installs them."""
 
 import ast
 import os
@@ -66,7 +66,9 @@ def test_the_readme_leads_to_each_document_and_the_source_distribution_has_it(na
     assert any(f"/{name}".startswith(place) for place in included)
 
 
-@pytest.mark.parametrize("page", [ROOT / "docs" / "differences.md", ROOT / "docs" / "promises.md", ROOT / "SECURITY.md"])
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "differences.md", ROOT / "docs" / "promises.md", ROOT / "SECURITY.md"]
+)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target

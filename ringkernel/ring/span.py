@@ -18,11 +18,13 @@ from .cpu import TIMED_SLEEP, specializer
 from .span_body import batch_span, scalar_span
 from .span_types import Span, SpanTypes
 from .specialize import Specializer
+from .wrapping import wrapping_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@wrapping_around()
 def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """Compile a handler into a span. Raises whatever numba raises."""
     jit = njit(error_model="numpy", boundscheck=spec.check)

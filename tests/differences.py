@@ -109,12 +109,13 @@ DIFFERENCES = (
     ),
     Difference(
         "python-integers",
-        "Integers have 64 bits, where Python's have no end",
+        "Integers have 64 bits, where Python's have no end, and a zero divides",
         "What `int`, `round`, `len`, `range` and `math.floor` give is Python's own kind of number there, and an int64 "
-        "here: it wraps, and a zero divides it as it divides NumPy's numbers.",
+        "here: it wraps. A zero divides them, and the floats that `float` and `math` give, as it divides NumPy's numbers.",
         (
             Example("int(msg.i8) * 4", {"i8": 2**62}, "18446744073709551616", "0"),
             Example("1 / int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "inf"),
+            Example("math.fabs(msg.f8) / int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "inf"),
             Example("7 // int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "0"),
             Example("np.int8(int(msg.i8))", {"i8": 300}, "OverflowError", "44"),
         ),
@@ -144,9 +145,12 @@ DIFFERENCES = (
     ),
     Difference(
         "integer-powers",
-        "An integer to a negative power gives some integer",
-        "NumPy raises. Where the exponent may be negative, write `float(x) ** n`.",
-        (Example("msg.i8 ** msg.i1", {"i8": 2, "i1": -1}, "ValueError", UNSPECIFIED),),
+        "An integer to a negative power, or to one beyond 65,536, gives some integer",
+        "NumPy raises, or wraps around. Write `float(x) ** n`.",
+        (
+            Example("msg.i8 ** msg.i1", {"i8": 2, "i1": -1}, "ValueError", UNSPECIFIED),
+            Example("msg.i8 ** np.int64(65537)", {"i8": 3}, "917085678152187907", UNSPECIFIED),
+        ),
     ),
     Difference(
         "math-functions",

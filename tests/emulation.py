@@ -129,13 +129,15 @@ def binary(name: str, left: Any, right: Any) -> Any:
     kind = operand_type(name, a.dtype, b.dtype)
     if kind.kind in "iu" and name in ("LShift", "RShift") and not 0 <= int(b) <= 63:
         unspecified("shifts")
-    if kind.kind in "iu" and name == "Pow" and b < 0:
+    if kind.kind in "iu" and name == "Pow" and not 0 <= b <= 2**16:
         unspecified("integer-powers")
     a, b = a.astype(kind), b.astype(kind)
     if kind.kind == "c" and name == "Div":
         if b == 0:
             seen.add("complex-division")
         return noted("complex-division", quotient(a, b), lambda: apply(left, right))
+    if name in ("Div", "FloorDiv", "Mod") and b == 0:  # which Python's own numbers are not divided by
+        seen.add("python-integers")
     result = apply(a, b)
     return noted(key_of(name, left, right), result, lambda: apply(left, right))
 

@@ -111,7 +111,7 @@ DIFFERENCES = (
         "python-integers",
         "Integers have 64 bits, where Python's have no end, and a zero divides",
         "What `int`, `round`, `len`, `range` and `math.floor` give is Python's own kind of number there, and an int64 "
-        "here: it wraps. A zero divides them, and the floats that `float` and `math` give, as it divides NumPy's numbers.",
+        "here: it wraps. A zero divides them, and the floats that `float` and `math` give, as NumPy's.",
         (
             Example("int(msg.i8) * 4", {"i8": 2**62}, "18446744073709551616", "0"),
             Example("1 / int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "inf"),

@@ -27,6 +27,9 @@ def message_of(example: Example) -> Any:
     return message
 
 
+CONVERSIONS = {"i8": "np.int64", "f8": "np.float64", "?": "bool"}
+
+
 def raises(example: Example) -> bool:
     return example.compiled.endswith("Error")
 
@@ -40,7 +43,10 @@ def compiled_values():
 
     plain = [example for example in EXAMPLES if not raises(example)]
     output = np.dtype([(f"v{i}", _kind(example)) for i, example in enumerate(plain)])
-    lines = [f"    if msg.i == {i}:\n        out.v{i} = {example.expression}\n" for i, example in enumerate(plain)]
+    lines = [
+        f"    if msg.i == {i}:\n        out.v{i} = {CONVERSIONS[_kind(example)]}({example.expression})\n"
+        for i, example in enumerate(plain)
+    ]
     scope: dict[str, Any] = {"np": np, "math": math, "__name__": "examples"}
     exec("def handler(msg, out):\n" + "".join(lines), scope)
     numbered = np.dtype([*((name, MESSAGE[name]) for name in MESSAGE.names), ("i", "i8")])

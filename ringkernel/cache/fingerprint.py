@@ -77,8 +77,6 @@ class Fingerprint:
     """A hash that values are added to."""
 
     def __init__(self) -> None:
-        self.dispatchers: list[Any] = []
-        """Functions that the user gave to numba."""
         self._hash = hashlib.sha256()
         self._seen: dict[int, tuple[int, Any]] = {}  # the objects, too: an address serves again when its object is gone
         self._modules: list[types.ModuleType] = []
@@ -261,7 +259,6 @@ class Fingerprint:
     def _dispatcher(self, value: Any) -> None:
         if not self._is_new(value):
             return
-        self.dispatchers.append(value)
         self._put("dispatcher")
         self.add(value._compiler.pipeline_class)
         self._add_all("options", sorted(value.targetoptions.items()))

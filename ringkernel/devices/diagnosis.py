@@ -17,7 +17,7 @@ _OPCODES = {
     "IMPORT_NAME": "an import inside of a handler cannot be compiled; import at the top of the module",
     "STORE_GLOBAL": "a handler cannot assign to a global; what it keeps between messages is its `state`",
 }
-_RECORD = re.compile(r"Record\(.*?;\d+;(True|False)\)")
+_RECORD = re.compile(r"(?:ReadOnly)?Record\(.*?;\d+;(True|False)\)")
 _RECORD_OPERAND = "; a record itself cannot be calculated with, its fields can: "
 
 

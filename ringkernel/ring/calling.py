@@ -28,22 +28,25 @@ class CallTarget:
     """How a target compiles and fails.
 
     `intrinsic` is its decorator; `overload(dispatcher, argument_types)` compiles a function; `describe(builder,
-    status)` is one int64 that says which exception a call has ended with.
+    status)` is one int64 that says which exception a call has ended with; `message` is the type of a message, made from
+    that of a record or an array of them. A grid's handler has compiled for the CPU before, with messages that are read
+    only by type: it need not be proven twice.
     """
 
     intrinsic: Callable[..., Any]
     overload: Callable[[Any, tuple[Any, ...]], Any]
     describe: Callable[[Any, Any], Any]
+    message: Callable[[Any], Any] = lambda numba_type: numba_type
 
 
-def argument_types(spec: SpanTypes) -> tuple[Any, ...]:
-    """The numba types of a handler's parameters."""
+def argument_types(spec: SpanTypes, message: Callable[[Any], Any] = lambda numba_type: numba_type) -> tuple[Any, ...]:
+    """The numba types of a handler's parameters; `message` as in `CallTarget`."""
 
     def of(dtype: Any) -> Any:
         item = from_dtype(dtype)
         return types.Array(item, 1, "C") if spec.batch else item
 
-    arguments = [of(spec.input)]
+    arguments = [message(of(spec.input))]
     if spec.output is not None:
         arguments.append(of(spec.output))
     if spec.state is not None:
@@ -57,7 +60,7 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
 
     `source_count` and `target_count` are the lengths of the slices for a batch handler, and indices otherwise.
     """
-    given = argument_types(spec)
+    given = argument_types(spec, target.message)
 
     @target.intrinsic
     def call(typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, state: Any, fault: Any) -> Any:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import linecache
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numba
+import numpy as np
 from numba import types
-from numba.core import ir as numba_ir
+from numba.core import ir
 
+from .allowed import ARRAY_ATTRIBUTES, EXPRESSIONS, INDEXED, INSTEAD, LOOP, functions
+from .readonly import ReadOnlyArray
 from .span_types import HandlerError
+from .typed_code import Statement, source_line, statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 def check_return(returned: Any, batch: bool) -> None:
@@ -29,109 +34,181 @@ def check_return(returned: Any, batch: bool) -> None:
         )
 
 
-def check_assignments(annotation: Any) -> None:
-    """Refuse what numba would truncate without a word: a float assigned to an integer field or array."""
-    for block in annotation.blocks.values():
-        for statement in block.body:
-            if not isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem):
-                continue
-            container = annotation.typemap.get(statement.target.name)
-            value = annotation.typemap.get(statement.value.name)
-            value = value.dtype if isinstance(value, types.Array) else value
-            where = _assigned_type(container, statement)
-            if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
-                raise HandlerError(
-                    f"{_source(statement)}: a {value} is assigned to a place of type {where}; convert it explicitly, "
-                    f"as in int(...)"
-                )
+def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
+    """Refuse what a handler, or a function that it leads to, does and must not. `compiled`: the functions that were
+    compiled for it, with its checks."""
+    ours = {id(one) for one in (dispatcher, *compiled)}
+    program = list(statements(dispatcher))
+    constants = _constant_records(program)
+    for statement in program:
+        if isinstance(statement.node, ir.Assign) and isinstance(statement.node.value, ir.Expr):
+            _check_expression(statement, statement.node.value)
+        _check_named_function(statement, ours)
+        if isinstance(statement.node, ir.SetAttr | ir.SetItem | ir.StaticSetItem):
+            _check_assignment(statement, constants)
+        elif isinstance(statement.node, ir.DelItem):
+            _check_indexed(statement, statement.node.target)
 
 
-_DERIVING = (
-    "getattr",
-    "getitem",
-    "static_getitem",
-    "getiter",
-    "iternext",
-    "pair_first",
-    "cast",
-    "exhaust_iter",
-    "build_tuple",
-)
+# --- what it may call, index and read --------------------------------------------------------------------------------
 
 
-def check_message_untouched(annotation: Any) -> None:
-    """Refuse to write to the message, under whatever name and in whatever helper: other kernels may read it, and it may
-    be lent."""
-    _check_arguments_untouched(annotation, frozenset({0}), set())
+def _check_expression(statement: Statement, expression: Any) -> None:
+    if expression.op not in EXPRESSIONS:
+        raise statement.refuse(f"{expression.op!r} is not among what a handler may do")
+    if expression.op == "call":
+        _check_call(statement, expression)
+    elif expression.op in ("getitem", "static_getitem", "typed_getitem"):
+        _check_indexed(statement, expression.value)
+    elif expression.op == "getattr":
+        _check_attribute(statement, expression)
+    elif expression.op == "arrayexpr":
+        for ufunc in _array_functions(expression.expr):
+            if not isinstance(ufunc, np.ufunc) and ufunc not in functions():
+                raise _not_allowed(statement, ufunc)
 
 
-def _check_arguments_untouched(annotation: Any, arguments: frozenset[int], done: set[Any]) -> None:
-    """Refuse to write to these arguments of a function, and to what is read from them."""
-    if (id(annotation), arguments) in done:
-        return  # recursion
-    done.add((id(annotation), arguments))
-    statements = [statement for block in annotation.blocks.values() for statement in block.body]
-    derived: set[str] = set()
-    before = -1
-    while before < len(derived):
-        before = len(derived)
-        derived |= {
-            statement.target.name
-            for statement in statements
-            if isinstance(statement, numba_ir.Assign)
-            and _derives(statement.value, annotation, arguments, derived)
-            and not isinstance(annotation.typemap.get(statement.target.name), types.Number | types.Boolean)
-        }
-    for statement in statements:
-        writes = isinstance(statement, numba_ir.SetAttr | numba_ir.SetItem | numba_ir.StaticSetItem)
-        if writes and statement.target.name in derived:
-            raise HandlerError(
-                f"{_source(statement)}: a message is read only, since other kernels may read it, too; write to the "
-                f"output instead"
-            )
-        call = getattr(statement, "value", None)
-        for callee, passed in _calls_with(call, annotation, derived):
-            _check_arguments_untouched(callee, passed, done)
+def _array_functions(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, tuple):
+        function, arguments = tree
+        yield function
+        for argument in arguments:
+            yield from _array_functions(argument)
 
 
-def _derives(value: Any, annotation: Any, arguments: frozenset[int], derived: set[str]) -> bool:
-    if isinstance(value, numba_ir.Arg):
-        return value.index in arguments
-    if isinstance(value, numba_ir.Var):
-        return value.name in derived
-    if not isinstance(value, numba_ir.Expr):
-        return False
-    if value.op == "call":  # a helper may return what it was given
-        return any(True for _ in _calls_with(value, annotation, derived))
-    return value.op in _DERIVING and any(variable.name in derived for variable in value.list_vars())
+def _check_call(statement: Statement, expression: Any) -> None:
+    function = statement.type_of(expression.func)
+    signature = statement.annotation.calltypes.get(expression)
+    if isinstance(function, types.BoundFunction):  # its name was read as an attribute
+        if _makes_records(function, signature):
+            raise _not_allowed(statement, "view")
+    elif isinstance(function, types.ExternalFunctionPointer):
+        if not all(map(_is_number, (signature.return_type, *signature.args))):
+            raise statement.refuse("a C function may be given numbers only: nothing says what it does with an address")
+    elif isinstance(function, types.Function):
+        if function.typing_key not in functions():
+            raise _not_allowed(statement, function.typing_key)
+    elif not isinstance(function, _CALLED_ANYWAY):
+        raise _not_allowed(statement, function)
 
 
-def _calls_with(value: Any, annotation: Any, derived: set[str]) -> Iterator[tuple[Any, frozenset[int]]]:
-    """The helpers that an expression calls with something derived: their typed code, and which arguments that are."""
-    if not isinstance(value, numba_ir.Expr) or value.op != "call":
+_CALLED_ANYWAY = (types.Dispatcher, types.NumberClass, types.NamedTupleClass, types.ExceptionClass)
+"""A dispatcher's code is looked at where it is named."""
+
+
+def _makes_records(method: Any, signature: Any) -> bool:
+    """Whether this is a view of other bytes as records, which would be writable."""
+    viewed = getattr(signature.return_type, "dtype", None)
+    return method.typing_key == "array.view" and isinstance(viewed, types.Record)
+
+
+def _is_number(kind: Any) -> bool:
+    return isinstance(kind, types.Number | types.Boolean | types.NoneType)
+
+
+def _check_indexed(statement: Statement, variable: Any) -> None:
+    container = statement.type_of(variable)
+    if isinstance(container, types.NumpyFlatType):
+        raise _not_allowed(statement, "flat")
+    if not isinstance(container, INDEXED):
+        raise statement.refuse(f"a handler may not index {container}; its index is not checked")
+
+
+def _check_attribute(statement: Statement, expression: Any) -> None:
+    kind = statement.type_of(expression.value)
+    if not isinstance(kind, types.Array):
         return
-    function = annotation.typemap.get(value.func.name)
-    if not isinstance(function, types.Dispatcher):
-        return
-    dispatcher = function.dispatcher
-    names = list(inspect.signature(dispatcher.py_func).parameters)
-    passed = {i for i, variable in enumerate(value.args) if variable.name in derived}
-    passed |= {names.index(name) for name, variable in value.kws if variable.name in derived}
-    if passed:
-        for overload in dispatcher.overloads.values():
-            if not hasattr(overload.type_annotation, "blocks"):
-                continue  # a helper of the user's own `njit(cache=True)`, from numba's cache without its typed code
-            yield overload.type_annotation, frozenset(passed)
+    fields = kind.dtype.fields if isinstance(kind.dtype, types.Record) else ()
+    if expression.attr not in ARRAY_ATTRIBUTES and expression.attr not in fields:
+        raise _not_allowed(statement, expression.attr)
 
 
-def _source(statement: Any) -> str:
-    """The line that a statement comes from, with its number."""
-    text = linecache.getline(statement.loc.filename, statement.loc.line).strip()
-    return f"line {statement.loc.line}: {text}"
+def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
+    kind = statement.type_of(getattr(statement.node, "target", None))
+    if isinstance(kind, types.Dispatcher) and id(kind.dispatcher) not in ours:
+        name = kind.dispatcher.py_func.__name__
+        raise statement.refuse(
+            f"{name} is compiled without the checks of a handler; define it in a module, outside of the handler"
+        )
 
 
-def _assigned_type(container: Any, statement: Any) -> Any:
+def _not_allowed(statement: Statement, function: Any) -> HandlerError:
+    name = function if isinstance(function, str) else getattr(function, "__name__", str(function))
+    module = getattr(function, "__module__", None)
+    full = f"{module}.{name}" if module and not isinstance(function, str) else name
+    return statement.refuse(
+        f"{full} is not among the functions that a handler may use, as nothing shows that it keeps within its "
+        f"arguments; {INSTEAD.get(name, LOOP)}"
+    )
+
+
+# --- what it may assign ----------------------------------------------------------------------------------------------
+
+
+def _check_assignment(statement: Statement, constants: Collection[Any]) -> None:
+    node = statement.node
+    container, value = statement.type_of(node.target), statement.type_of(node.value)
+    if not isinstance(container, types.Record):
+        _check_indexed(statement, node.target)
+    elif container in constants:
+        raise statement.refuse(
+            "a record of an array from outside is read only, since compiled code holds it as a constant; keep what "
+            "changes in the state"
+        )
+    where = _assigned_type(container, node)
+    if isinstance(where, types.NestedArray) and isinstance(value, types.Array):
+        _check_nested_array(statement, where, value)
+    value = value.dtype if isinstance(value, types.Array) else value
+    if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
+        raise statement.refuse(
+            f"a {value} is assigned to a place of type {where}; convert it explicitly, as in int(...)"
+        )
+
+
+def _check_nested_array(statement: Statement, field: Any, value: Any) -> None:
+    """Numba copies as many bytes as the field has, whatever there are."""
+    same = isinstance(value, types.NestedArray) and value.shape == field.shape and value.dtype == field.dtype
+    if not same:
+        raise statement.refuse(f"the field is {field} and the value {value}; assign its elements in a loop")
+
+
+def _assigned_type(container: Any, node: Any) -> Any:
     if isinstance(container, types.Record):
-        field = getattr(statement, "attr", getattr(statement, "index", None))
+        field = getattr(node, "attr", getattr(node, "index", None))
         return container.typeof(field) if field in container.fields else None
-    return container.dtype if isinstance(container, types.Array) else None
+    return getattr(container, "dtype", None)
+
+
+def _constant_records(program: list[Statement]) -> set[Any]:
+    """The types of records in arrays from outside, which numba makes constants."""
+    kinds = [statement.type_of(getattr(statement.node, "target", None)) for statement in program]
+    constant = [kind for kind in kinds if isinstance(kind, types.Array) and not kind.mutable]
+    return {
+        kind.dtype for kind in constant if not isinstance(kind, ReadOnlyArray) and isinstance(kind.dtype, types.Record)
+    }
+
+
+# --- writes to messages ----------------------------------------------------------------------------------------------
+
+_LOCATION = re.compile(r"During: (?:lowering|typing|resolving) .*? at (?P<file>[^\n]+?) \((?P<line>\d+)\)")
+_NUMBA = str(Path(numba.__file__).parent)
+
+
+def read_only_reason(error: BaseException) -> str:
+    """What to tell the author of a handler that does not compile because its messages are read only."""
+    found = [place for place in _LOCATION.finditer(str(error)) if not place["file"].startswith(_NUMBA)]
+    where = source_line(found[0]["file"], int(found[0]["line"])) if found else _line_of(error)
+    return (
+        f"{where}: a message is read only, since other kernels may read it, too, and under map it is the caller's; "
+        f"write to the output, or to a copy, as np.copy(...) and .copy() make one"
+    )
+
+
+def _line_of(error: BaseException) -> str:
+    """The line that numba was at, by its own frames: it does not say in all of its messages."""
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        place = getattr(trace.tb_frame.f_locals.get("self"), "loc", None)
+        found = place if isinstance(place, ir.Loc) else found
+        trace = trace.tb_next
+    return source_line(found.filename, found.line) if found is not None else "somewhere"

@@ -13,11 +13,13 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 from .calling import CallTarget, argument_types, handler_call
-from .checks import check_assignments, check_message_untouched, check_return
+from .checks import check_program, check_return, read_only_reason
 from .cpu import TIMED_SLEEP, specializer
+from .division import dividing_like_numpy
+from .handlers import HandlerSpecializer
+from .readonly import read_only
 from .span_body import batch_span, scalar_span
-from .span_types import Span, SpanTypes
-from .specialize import Specializer
+from .span_types import HandlerError, Span, SpanTypes
 from .wrapping import wrapping_around
 
 if TYPE_CHECKING:
@@ -26,25 +28,52 @@ if TYPE_CHECKING:
 
 @wrapping_around()
 def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
-    """Compile a handler into a span. Raises whatever numba raises."""
-    jit = njit(error_model="numpy", boundscheck=spec.check)
-    compile_function = Specializer(jit)
-    arguments = argument_types(spec)
-    dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
-    dispatcher.compile(arguments)
-    returned = dispatcher.overloads[arguments].signature.return_type
-    check_return(returned, spec.batch)
-    for overload in compile_function(handler).overloads.values():
-        check_message_untouched(overload.type_annotation)
-    for compiled in compile_function.compiled():
-        for overload in getattr(compiled, "overloads", {}).values():
-            check_assignments(overload.type_annotation)
-    never_drops = isinstance(returned, types.NoneType)
-    body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, never_drops=never_drops)
-    bound = specializer(TIMED_SLEEP).rebind(body)
-    compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
+    """Compile a handler into a span. Raises `HandlerError` and whatever numba raises."""
+    with dividing_like_numpy():
+        dispatcher, compile_function = compile_handler(handler, spec)
+        returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
+        never_drops = isinstance(returned, types.NoneType)
+        body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, never_drops=never_drops)
+        bound = specializer(TIMED_SLEEP).rebind(body)
+        compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (compiled, dispatcher, compile_function)
     return Span(int(compiled.address), keepalive, never_drops, compiled._library, compiled._wrapper_name)
+
+
+def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
+    """The handler as a dispatcher that has its code, and what its helpers were compiled with: checked."""
+    dispatcher, compile_function = _typed(handler, spec, read_only)
+    returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
+    check_return(returned, spec.batch)
+    check_program(dispatcher, compile_function.compiled())
+    return dispatcher, compile_function
+
+
+def _typed(
+    handler: Callable[..., Any], spec: SpanTypes, message: Callable[[Any], Any]
+) -> tuple[Any, HandlerSpecializer]:
+    jit = njit(error_model="numpy", boundscheck=spec.check)
+    compile_function = HandlerSpecializer(jit, boundscheck=spec.check)
+    arguments = argument_types(spec, message)
+    dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
+    try:
+        dispatcher.compile(arguments)
+    except HandlerError:
+        raise
+    except Exception as error:
+        if message is read_only and _compiles_if_messages_are_writable(handler, spec):
+            raise HandlerError(read_only_reason(error)) from error
+        raise
+    return dispatcher, compile_function
+
+
+def _compiles_if_messages_are_writable(handler: Callable[..., Any], spec: SpanTypes) -> bool:
+    """Numba says many things of a write to what is read only, and not always what was written to."""
+    try:
+        _typed(handler, spec, lambda numba_type: numba_type)
+    except Exception:  # noqa: BLE001 (then that is what its author should hear of first)
+        return False
+    return True
 
 
 def span_body(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
@@ -65,7 +94,7 @@ def _describe(builder: Any, status: Any) -> Any:
     return builder.ptrtoint(status.excinfoptr, ir.IntType(64))
 
 
-CPU_CALL = CallTarget(intrinsic, _overload, _describe)
+CPU_CALL = CallTarget(intrinsic, _overload, _describe, read_only)
 
 
 def with_all_parameters(dispatcher: Any, handler: Callable[..., Any], count: int, jit: Callable[..., Any]) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.cache import earlier, fingerprint, machine_code, programs
+from ringkernel.cache import fingerprint, machine_code, programs
 
 from .span_types import Span, SpanTypes
 
@@ -25,14 +25,10 @@ def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     loaded = None if read is None else programs.fetch(read.hexdigest())
     if loaded is not None:
         return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded)
-    outdated = earlier.outdated(read.dispatchers) if read is not None else []
     from .span import compile_span
 
     span = compile_span(handler, spec)
-    if outdated:
-        reason = f"{outdated[0]} was compiled earlier, maybe with other values"
-        logger.debug("handler %s is not kept: %s", handler.__qualname__, reason)
-    elif read is not None:
+    if read is not None:
         _keep(span, handler, spec, read)
     return span
 
@@ -42,7 +38,6 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: fing
     after = _fingerprint(handler, spec)
     if after is None or after.hexdigest() != before.hexdigest():
         return
-    earlier.saw(after.dispatchers)
     names = dict.fromkeys(("span", *([_NEVER_DROPS] if span.never_drops else [])), span.symbol)
     programs.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
 

@@ -85,14 +85,16 @@ class Specializer:
         copy.__doc__ = function.__doc__
 
         def bind() -> None:
-            for name in _names(function.__code__) & scope.keys():
-                scope[name] = self._value(scope[name])
+            names = _names(function.__code__)
+            for name in names & scope.keys():
+                scope[name] = self._value(scope[name], names)
             for cell in cells:
-                cell.cell_contents = self._value(cell.cell_contents)
+                cell.cell_contents = self._value(cell.cell_contents, names)
 
         return copy, bind
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: Any, names: Collection[str]) -> Any:
+        """What stands for a value that a function reads; `names` are all that it names, attributes, too."""
         if isinstance(value, types.FunctionType):
             return self(value)
         return value

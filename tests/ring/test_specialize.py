@@ -10,7 +10,7 @@ import pytest
 from numba import njit
 
 from ringkernel.ring.span import compile_span
-from ringkernel.ring.span_types import SpanTypes
+from ringkernel.ring.span_types import HandlerError, SpanTypes
 from ringkernel.ring.specialize import Specializer
 
 if TYPE_CHECKING:
@@ -134,30 +134,39 @@ def test_defaults_of_the_handler_itself() -> None:
     assert run(handler, 2.0) == [8.0]
 
 
-def test_a_recursive_helper() -> None:
+@njit
+def recursive_by_its_author(n: int) -> int:
+    if n <= 1:
+        return 1
+    return n * recursive_by_its_author(n - 1)  # type: ignore[no-any-return]
+
+
+def countdown(n: int) -> int:
+    def again(n: int) -> int:
+        return countdown(n - 1)
+
+    if n <= 0:
+        return 0
+    return 1 + again(n)
+
+
+@pytest.mark.parametrize(
+    ("helper", "name"),
+    [
+        (factorial, "factorial calls itself"),
+        (countdown, "countdown calls itself"),
+        (recursive_by_its_author, "recursive_by_its_author calls itself"),
+        (is_even, "is_even calls itself .through is_odd"),
+    ],
+)
+def test_recursion_is_refused(helper: Callable[..., Any], name: str) -> None:
+    """Nothing bounds its depth, and the stack of a worker's thread ends the process."""
+
     def handler(msg: Any, out: Any) -> None:
-        out.value = float(factorial(int(msg.value)))
+        out.value = 1.0 * helper(int(msg.value))
 
-    assert run(handler, 5.0) == [120.0]
-
-
-def test_a_recursive_closure() -> None:
-    def countdown(n: int) -> int:
-        if n <= 0:
-            return 0
-        return 1 + countdown(n - 1)
-
-    def handler(msg: Any, out: Any) -> None:
-        out.value = float(countdown(int(msg.value)))
-
-    assert run(handler, 7.0) == [7.0]
-
-
-def test_helpers_that_name_each_other() -> None:
-    def handler(msg: Any, out: Any) -> None:
-        out.value = 1.0 if is_even(int(msg.value)) else -1.0
-
-    assert run(handler, 4.0, 5.0) == [1.0, -1.0]
+    with pytest.raises(HandlerError, match=name):
+        run(handler, 5.0)
 
 
 def test_a_function_defined_inside_the_handler() -> None:

@@ -1,0 +1,155 @@
+"""The numba types of messages: what is read from one cannot be written to, whatever name it goes by.
+
+Other kernels may read a message, too, and under `map` it is the caller's array. So the type travels with the value:
+through helpers, iteration, tuples, views and fields, down to nested arrays and records. A copy of the data is of the
+ordinary, writable types. Layouts are the same.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from numba import types
+from numba.core.datamodel import models, register_default
+from numba.core.errors import TypingError
+from numba.core.imputils import builtin_registry
+from numba.core.typeconv import Conversion
+from numba.core.typing.arraydecl import SetItemBuffer
+from numba.core.typing.templates import AbstractTemplate, infer_global
+
+
+class ReadOnlyRecord(types.Record):
+    """A record that nothing is assigned to, see `checks.py`; `writable` is what its copies are."""
+
+    name: str
+
+    def __init__(self, writable: types.Record) -> None:
+        self.writable = writable
+        fields = [(name, {**field._asdict(), "type": read_only(field.type)}) for name, field in writable.fields.items()]
+        super().__init__(fields, writable.size, writable.aligned)
+        self.name = f"ReadOnly{self.name}"
+
+    def can_convert_to(self, typingctx: Any, other: Any) -> Any:
+        """To nothing: numba's records pass for others that begin alike, which would be writable."""
+        return None
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        """An ordinary record may be read."""
+        return Conversion.safe if other == self.writable else None
+
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        """Where either may be meant, neither is written to."""
+        return self if other == self.writable else None
+
+
+class ReadOnlyArray(types.Array):
+    """An array of messages, or of what is in them."""
+
+    def __init__(self, dtype: Any, ndim: int, layout: str, *, aligned: bool = True) -> None:
+        super().__init__(read_only(dtype), ndim, layout, readonly=True, aligned=aligned)
+
+    def copy(self, dtype: Any = None, ndim: Any = None, layout: Any = None, readonly: Any = None) -> types.Array:
+        """The type of a view, or with `readonly=False` of a copy of the data: that is how numba asks."""
+        dtype = self.dtype if dtype is None else dtype
+        ndim = self.ndim if ndim is None else ndim
+        layout = self.layout if layout is None else layout
+        if readonly is False:
+            return types.Array(writable(dtype), ndim, layout, aligned=self.aligned)
+        return ReadOnlyArray(dtype, ndim, layout, aligned=self.aligned)
+
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        """Where either may be meant, neither is written to."""
+        if isinstance(other, types.Array) and other.ndim == self.ndim and read_only(other.dtype) == self.dtype:
+            layout = self.layout if self.layout == other.layout else "A"
+            return ReadOnlyArray(self.dtype, self.ndim, layout, aligned=self.aligned and other.aligned)
+        return None
+
+    def can_convert_to(self, typingctx: Any, other: Any) -> Any:
+        """To an array whose type is as good at keeping writes away."""
+        return super().can_convert_to(typingctx, other) if isinstance(other, ReadOnlyArray) else None
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        """An ordinary array may be read."""
+        if not isinstance(other, types.Array) or other.ndim != self.ndim or read_only(other.dtype) != self.dtype:
+            return None
+        return Conversion.safe if self.layout in ("A", other.layout) and other.aligned >= self.aligned else None
+
+
+class ReadOnlyNestedArray(types.NestedArray):
+    """An array that is a field of a message."""
+
+    name: str
+    mutable = False
+
+    def __init__(self, writable: types.NestedArray) -> None:
+        super().__init__(read_only(writable.dtype), writable.shape)
+        self.writable = writable
+        self.name = f"readonly {self.name}"
+
+    @property
+    def key(self) -> Any:
+        """What it is told from others by."""
+        return "readonly", self.dtype, self.shape
+
+    copy = ReadOnlyArray.copy
+    unify = ReadOnlyArray.unify
+    can_convert_to = ReadOnlyArray.can_convert_to
+
+
+def read_only(numba_type: Any) -> Any:
+    """The type of what is in a message."""
+    if isinstance(numba_type, ReadOnlyRecord | ReadOnlyArray | ReadOnlyNestedArray):
+        return numba_type
+    if isinstance(numba_type, types.Record):
+        return ReadOnlyRecord(numba_type)
+    if isinstance(numba_type, types.NestedArray):
+        return ReadOnlyNestedArray(numba_type)
+    if isinstance(numba_type, types.Array):
+        return ReadOnlyArray(numba_type.dtype, numba_type.ndim, numba_type.layout, aligned=numba_type.aligned)
+    return numba_type
+
+
+def writable(numba_type: Any) -> Any:
+    """The type of a copy of it."""
+    if isinstance(numba_type, ReadOnlyArray):
+        return numba_type.copy(readonly=False)
+    return numba_type.writable if isinstance(numba_type, ReadOnlyRecord | ReadOnlyNestedArray) else numba_type
+
+
+register_default(ReadOnlyRecord)(models.RecordModel)
+register_default(ReadOnlyArray)(models.ArrayModel)
+register_default(ReadOnlyNestedArray)(models.NestedArrayModel)
+
+
+@builtin_registry.lower_cast(types.Array, ReadOnlyArray)
+@builtin_registry.lower_cast(types.Record, ReadOnlyRecord)
+def _as_read_only(context: Any, builder: Any, fromty: Any, toty: Any, value: Any) -> Any:
+    return value
+
+
+@builtin_registry.lower_cast(ReadOnlyRecord, types.Record)
+@builtin_registry.lower_cast(ReadOnlyNestedArray, types.NestedArray)
+def _as_what_is_copied(context: Any, builder: Any, fromty: Any, toty: Any, value: Any) -> Any:
+    """Asked for by assignments to an output or a state, which copy: no conversion rule leads here."""
+    if toty != fromty.writable:
+        raise NotImplementedError(f"{fromty} is no {toty}")
+    return value
+
+
+@infer_global(operator.setitem)
+class _CopyIntoArray(AbstractTemplate):
+    """`outs[i] = msgs[j]` and `outs[:n] = msgs[k:]`: records are copied."""
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        array, index, value = args
+        held = value.dtype if isinstance(value, ReadOnlyArray) else value
+        if not isinstance(held, ReadOnlyRecord) or isinstance(array, ReadOnlyArray):
+            return None
+        sig = SetItemBuffer(self.context).generic((array, index, writable(value)), kws)
+        return None if sig is None else sig.replace(args=(*sig.args[:2], value))
+
+
+@builtin_registry.lower_setattr_generic(ReadOnlyRecord)
+def _assign_to_message(context: Any, builder: Any, sig: Any, args: Any, attr: str) -> Any:
+    raise TypingError(f"field {attr!r} of a message is assigned to")

@@ -1,0 +1,83 @@
+"""A compiled handler as numba has typed it: its statements and those of all functions that it leads to."""
+
+from __future__ import annotations
+
+import linecache
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numba import types
+from numba.core import ir
+
+from .span_types import HandlerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement, and what numba knows of it."""
+
+    node: Any
+    annotation: Any
+
+    def type_of(self, variable: Any) -> Any:
+        """The type of a variable, or of an expression's operand."""
+        return self.annotation.typemap.get(variable.name) if isinstance(variable, ir.Var) else None
+
+    @property
+    def signature(self) -> Any:
+        """With which types an operation is done; None if numba does not say."""
+        return self.annotation.calltypes.get(getattr(self.node, "value", self.node)) or self.annotation.calltypes.get(
+            self.node
+        )
+
+    @property
+    def where(self) -> str:
+        """Its line, with its number."""
+        return source_line(self.node.loc.filename, self.node.loc.line)
+
+    def refuse(self, reason: str) -> HandlerError:
+        """The error that says so."""
+        return HandlerError(f"{self.where}: {reason}")
+
+
+def source_line(filename: str, line: int) -> str:
+    """A line of code with its number."""
+    return f"line {line}: {linecache.getline(filename, line).strip()}"
+
+
+def statements(dispatcher: Any) -> Iterator[Statement]:
+    """Every statement that a compiled function may come to. Raises `HandlerError` for functions that call themselves:
+    nothing bounds how deep, and the stack has no guard in a worker's thread."""
+    yield from _statements(dispatcher, (), set())
+
+
+def _statements(dispatcher: Any, above: tuple[Any, ...], done: set[int]) -> Iterator[Statement]:
+    for overload in dispatcher.overloads.values():
+        annotation = overload.type_annotation
+        if id(annotation) in done:
+            continue
+        done.add(id(annotation))
+        own = [Statement(node, annotation) for block in annotation.blocks.values() for node in block.body]
+        yield from own
+        for statement in own:
+            for called in _named(statement):
+                if called is dispatcher or called in above:
+                    chain = [one.py_func.__name__ for one in (*above, dispatcher)]
+                    chain = chain[chain.index(called.py_func.__name__) :]
+                    through = f" (through {', '.join(chain[1:])})" if len(chain) > 1 else ""
+                    raise statement.refuse(
+                        f"{called.py_func.__name__} calls itself{through}; recursion has no bound that could be "
+                        f"checked, and overflows the stack: write a loop"
+                    )
+                yield from _statements(called, (*above, dispatcher), done)
+
+
+def _named(statement: Statement) -> list[Any]:
+    """The compiled functions that a statement names."""
+    kind = statement.type_of(getattr(statement.node, "target", None))
+    if isinstance(kind, types.RecursiveCall):
+        kind = kind.dispatcher_type
+    return [kind.dispatcher] if isinstance(kind, types.Dispatcher) else []

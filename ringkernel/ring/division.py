@@ -20,28 +20,33 @@ if TYPE_CHECKING:
 _SIGNED = "bhilq"
 
 
-def _truncated(builder: Any, number: Any, by: Any) -> tuple[Any, Any, Any]:
-    """What to divide by so that nothing traps, and quotient and remainder towards zero."""
-    zero, one = by.type(0), by.type(1)
-    is_special = builder.icmp_unsigned("<=", builder.add(by, one), one)  # 0 or -1
-    safe = builder.select(is_special, one, by)
-    quotient = builder.sdiv(number, safe)
-    remainder = builder.select(is_special, zero, builder.srem(number, safe))
-    quotient = builder.select(
-        is_special, builder.select(builder.icmp_signed("==", by, zero), zero, builder.neg(number)), quotient
-    )
-    return safe, quotient, remainder
-
-
 def _floored(builder: Any, number: Any, by: Any) -> tuple[Any, Any]:
     """Quotient and remainder, towards negative infinity."""
-    zero = by.type(0)
-    safe, quotient, remainder = _truncated(builder, number, by)
-    is_above = builder.and_(
-        builder.icmp_signed("!=", remainder, zero), builder.icmp_signed("<", builder.xor(remainder, safe), zero)
-    )
-    lower = builder.sub(quotient, by.type(1))
-    return builder.select(is_above, lower, quotient), builder.select(is_above, builder.add(remainder, safe), remainder)
+    quotient, remainder = _truncated(builder, number, by)
+    zero, one = by.type(0), by.type(1)
+    signs_differ = builder.icmp_signed("<", builder.xor(remainder, by), zero)
+    is_above = builder.and_(builder.icmp_signed("!=", remainder, zero), signs_differ)
+    lower, higher = builder.sub(quotient, one), builder.add(remainder, by)
+    return builder.select(is_above, lower, quotient), builder.select(is_above, higher, remainder)
+
+
+def _truncated(builder: Any, number: Any, by: Any) -> tuple[Any, Any]:
+    """Quotient and remainder, towards zero."""
+    zero, lowest = by.type(0), by.type(-(1 << (by.type.width - 1)))
+    is_zero = builder.icmp_signed("==", by, zero)
+    wraps = builder.and_(builder.icmp_signed("==", number, lowest), builder.icmp_signed("==", by, by.type(-1)))
+    with builder.if_else(builder.or_(is_zero, wraps), likely=False) as (then, otherwise):
+        with then:
+            nothing = builder.select(is_zero, zero, lowest)
+            special = builder.basic_block
+        with otherwise:
+            divided, rest = builder.sdiv(number, by), builder.srem(number, by)
+            usual = builder.basic_block
+    quotient, remainder = builder.phi(by.type), builder.phi(by.type)
+    for phi, in_special, in_usual in ((quotient, nothing, divided), (remainder, zero, rest)):
+        phi.add_incoming(in_special, special)
+        phi.add_incoming(in_usual, usual)
+    return quotient, remainder
 
 
 def _floor_divide(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -57,7 +62,7 @@ def _divmod(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def _fmod(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _truncated(builder, *args)[2]
+    return _truncated(builder, *args)[1]
 
 
 def _int_divmod_signed(context: Any, builder: Any, ty: Any, x: Any, y: Any) -> tuple[Any, Any]:

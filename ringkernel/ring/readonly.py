@@ -46,6 +46,8 @@ class ReadOnlyRecord(types.Record):
 class ReadOnlyArray(types.Array):
     """An array of messages, or of what is in them."""
 
+    is_internal = True  # otherwise numba does not fuse the operations of an expression
+
     def __init__(self, dtype: Any, ndim: int, layout: str, *, aligned: bool = True) -> None:
         super().__init__(read_only(dtype), ndim, layout, readonly=True, aligned=aligned)
 
@@ -80,6 +82,7 @@ class ReadOnlyNestedArray(types.NestedArray):
     """An array that is a field of a message."""
 
     name: str
+    is_internal = True
     mutable = False
 
     def __init__(self, writable: types.NestedArray) -> None:

@@ -82,6 +82,8 @@ def _check_call(statement: Statement, expression: Any) -> None:
     if isinstance(function, types.BoundFunction):  # its name was read as an attribute
         if _makes_records(function, signature):
             raise _not_allowed(statement, "view")
+        if function.typing_key == (types.Array, "fill") and isinstance(function.this.dtype, types.Integer):
+            _check_number(statement, function.this.dtype, expression.args[0])
     elif isinstance(function, types.ExternalFunctionPointer):
         if not all(map(_is_number, (signature.return_type, *signature.args))):
             raise statement.refuse("a C function may be given numbers only: nothing says what it does with an address")
@@ -158,10 +160,19 @@ def _check_assignment(statement: Statement, constants: Collection[Any]) -> None:
     where = _assigned_type(container, node)
     if isinstance(where, types.NestedArray) and isinstance(value, types.Array):
         _check_nested_array(statement, where, value)
+    if isinstance(where, types.Integer) and isinstance(container, types.Record | types.Array):
+        _check_number(statement, where, node.value)
+
+
+def _check_number(statement: Statement, where: Any, variable: Any) -> None:
+    """Numba would cut off what does not fit."""
+    value = statement.type_of(variable)
     value = value.dtype if isinstance(value, types.Array) else value
-    if isinstance(where, types.Integer) and isinstance(value, types.Float | types.Complex):
+    numbers = statement.widths.of(variable)
+    is_whole = numbers is not None and numbers.fits(where)
+    if isinstance(value, types.Float | types.Complex) or (isinstance(value, types.Integer) and not is_whole):
         raise statement.refuse(
-            f"a {value} is assigned to a place of type {where}; convert it explicitly, as in int(...)"
+            f"a {value} is assigned to a place of type {where}; convert it explicitly, as in np.{where}(...)"
         )
 
 

@@ -10,6 +10,7 @@ from numba import types
 from numba.core import ir
 
 from .span_types import HandlerError
+from .widths import Widths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ class Statement:
 
     node: Any
     annotation: Any
+    widths: Widths
 
     def type_of(self, variable: Any) -> Any:
         """The type of a variable, or of an expression's operand."""
@@ -60,7 +62,8 @@ def _statements(dispatcher: Any, above: tuple[Any, ...], done: set[int]) -> Iter
         if id(annotation) in done:
             continue
         done.add(id(annotation))
-        own = [Statement(node, annotation) for block in annotation.blocks.values() for node in block.body]
+        widths = Widths(annotation)
+        own = [Statement(node, annotation, widths) for block in annotation.blocks.values() for node in block.body]
         yield from own
         for statement in own:
             for called in _named(statement):

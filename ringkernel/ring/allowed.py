@@ -23,13 +23,14 @@ _BUILTINS = """
 """
 _NUMPY = """
     all allclose amax amin angle any append arange argmax argmin argsort argwhere around array array_equal asarray
-    ascontiguousarray asfortranarray atleast_1d atleast_2d atleast_3d average broadcast_to clip column_stack
-    concatenate copy count_nonzero cross cumprod cumsum diff dot empty empty_like expand_dims eye flatnonzero flip
-    fliplr flipud full full_like hstack identity imag interp isclose iscomplexobj isneginf isposinf isrealobj isscalar
-    linspace max mean median min nan_to_num nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin
-    nanpercentile nanprod nanquantile nanstd nansum nanvar ndenumerate ndindex nonzero ones ones_like outer percentile
-    prod ptp quantile ravel real repeat reshape round row_stack searchsorted shape sign size sort split stack std sum
-    swapaxes take trace transpose trapezoid tri tril triu unique vander var vdot vsplit vstack where zeros zeros_like
+    atleast_1d atleast_2d atleast_3d average broadcast_to clip column_stack
+    concatenate convolve copy corrcoef correlate count_nonzero cov cross cumprod cumsum diff digitize dot empty
+    empty_like expand_dims eye finfo flatnonzero flip fliplr flipud full full_like hstack identity iinfo imag
+    interp isclose iscomplexobj isin isneginf isposinf isrealobj isscalar linspace max mean median min nan_to_num
+    nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd
+    nansum nanvar ndenumerate ndindex nonzero ones ones_like outer percentile prod ptp quantile ravel real reshape
+    roll round row_stack searchsorted shape sign size sort stack std sum swapaxes take trace transpose trapezoid tri
+    tril triu unique var vdot vstack where zeros zeros_like
 """
 _LINALG = (
     "cholesky cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm pinv qr slogdet solve svd"
@@ -47,7 +48,7 @@ _PLAIN_RANDOM = """
 ARRAY_ATTRIBUTES = frozenset(
     """
     T all any argmax argmin argsort astype clip conj conjugate copy cumprod cumsum dot dtype fill flat flatten
-    imag item itemsize max mean min nbytes ndim nonzero prod ravel real repeat reshape shape size sort std
+    imag item itemsize max mean min nbytes ndim nonzero prod ravel real reshape shape size sort std
     strides sum take transpose var view
     """.split()  # noqa: SIM905 (a page of them)
 )
@@ -68,7 +69,24 @@ _MODULES: tuple[tuple[Any, str], ...] = (
     (random, _PLAIN_RANDOM),
 )
 
+MOST_ARGUMENTS = {
+    "dot": 2,  # numba does not look whether a third may be written to
+    "trace": 1,  # nor where a diagonal begins
+    "transpose": 1,  # nor at the axes
+    "array.transpose": 0,
+    "array.dot": 1,
+}
+"""Functions and methods that are safe as far as they are given no more than this."""
+
 INSTEAD = {
+    "ascontiguousarray": "make a copy: what it returns may be its argument itself, and could be written to",
+    "asfortranarray": "make a copy: what it returns may be its argument itself, and could be written to",
+    "repeat": "write the copies in a loop",
+    "split": "use slices",
+    "array_split": "use slices",
+    "trace": "add up the elements of the diagonal in a loop",
+    "transpose": "use .T or np.swapaxes",
+    "reshape": "give constants, or one length and -1 for the other, as in reshape(-1, n)",
     "flat": "index the array itself, or a copy of it as np.ravel makes one",
     "bincount": "count in a loop: `counts[i] += 1` is checked",
     "take_along_axis": "take elements in a loop, or with np.take",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import numpy as np
 from numba import types
 from numba.core import ir
 
-from .allowed import ARRAY_ATTRIBUTES, EXPRESSIONS, INDEXED, INSTEAD, LOOP, functions
+from .allowed import ARRAY_ATTRIBUTES, EXPRESSIONS, INDEXED, INSTEAD, LOOP, MOST_ARGUMENTS, functions
 from .readonly import ReadOnlyArray
 from .span_types import HandlerError
 from .typed_code import Statement, source_line, statements
@@ -62,6 +64,8 @@ def _check_expression(statement: Statement, expression: Any) -> None:
         _check_indexed(statement, expression.value)
     elif expression.op == "getattr":
         _check_attribute(statement, expression)
+    elif expression.op in ("binop", "inplace_binop") and expression.fn in (operator.mul, operator.imul):
+        _check_product(statement, expression)
     elif expression.op == "arrayexpr":
         for ufunc in _array_functions(expression.expr):
             if not isinstance(ufunc, np.ufunc) and ufunc not in functions():
@@ -80,28 +84,62 @@ def _check_call(statement: Statement, expression: Any) -> None:
     function = statement.type_of(expression.func)
     signature = statement.annotation.calltypes.get(expression)
     if isinstance(function, types.BoundFunction):  # its name was read as an attribute
-        if _makes_records(function, signature):
-            raise _not_allowed(statement, "view")
-        if function.typing_key == (types.Array, "fill") and isinstance(function.this.dtype, types.Integer):
-            _check_number(statement, function.this.dtype, expression.args[0])
+        _check_method(statement, expression, function, signature)
     elif isinstance(function, types.ExternalFunctionPointer):
         if not all(map(_is_number, (signature.return_type, *signature.args))):
             raise statement.refuse("a C function may be given numbers only: nothing says what it does with an address")
     elif isinstance(function, types.Function):
         if function.typing_key not in functions():
             raise _not_allowed(statement, function.typing_key)
+        _check_arguments(statement, expression, getattr(function.typing_key, "__name__", ""), expression.args[1:])
     elif not isinstance(function, _CALLED_ANYWAY):
         raise _not_allowed(statement, function)
 
 
+def _check_method(statement: Statement, expression: Any, method: Any, signature: Any) -> None:
+    if not isinstance(method.this, types.Array):
+        return
+    key = method.typing_key
+    name = key.removeprefix("array.") if isinstance(key, str) else key[1]
+    viewed = getattr(signature.return_type, "dtype", None)
+    if name == "view" and isinstance(viewed, types.Record):  # which would be writable
+        raise _not_allowed(statement, "view")
+    if name == "fill" and isinstance(method.this.dtype, types.Integer):
+        _check_number(statement, method.this.dtype, expression.args[0])
+    _check_arguments(statement, expression, f"array.{name}", expression.args)
+
+
+def _check_arguments(statement: Statement, expression: Any, name: str, shape: Any) -> None:
+    """Refuse arguments with which numba itself would reach outside."""
+    given = len(expression.args) + len(expression.kws)
+    if expression.vararg is not None or given > MOST_ARGUMENTS.get(name, given):
+        raise _not_allowed(statement, name.removeprefix("array."))
+    if name.removeprefix("array.") == "reshape" and not _is_safe_shape(statement, shape):
+        raise _not_allowed(statement, "reshape")
+
+
+def _is_safe_shape(statement: Statement, shape: Any) -> bool:
+    """Whether the product of the lengths cannot overflow: numba compares it with the size, and looks no further."""
+    lengths = statement.lengths(list(shape))
+    others = [one for one in lengths if one is not None]
+    unknown = len(lengths) - len(others)
+    return math.prod(map(abs, others)) < _LARGE if unknown == 0 else unknown == 1 and set(others) <= {-1}
+
+
+_LARGE = 2**48
+
+
+def _check_product(statement: Statement, expression: Any) -> None:
+    """A list or text times a number: numba does not look whether the length overflows."""
+    operands = list(expression.list_vars())
+    if any(isinstance(statement.type_of(one), types.List | types.UnicodeType) for one in operands):
+        times = [one for one in operands if isinstance(statement.type_of(one), types.Integer)]
+        if times and any((statement.constant(one) or _LARGE) >= _LARGE for one in times):
+            raise statement.refuse("a list is repeated a number of times that is no constant; append to it in a loop")
+
+
 _CALLED_ANYWAY = (types.Dispatcher, types.NumberClass, types.NamedTupleClass, types.ExceptionClass)
 """A dispatcher's code is looked at where it is named."""
-
-
-def _makes_records(method: Any, signature: Any) -> bool:
-    """Whether this is a view of other bytes as records, which would be writable."""
-    viewed = getattr(signature.return_type, "dtype", None)
-    return method.typing_key == "array.view" and isinstance(viewed, types.Record)
 
 
 def _is_number(kind: Any) -> bool:

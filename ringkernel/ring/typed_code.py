@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_CONSTANTS = (ir.Const, ir.Global, ir.FreeVar)
+
+
 @dataclass(frozen=True)
 class Statement:
     """One statement, and what numba knows of it."""
@@ -28,12 +31,23 @@ class Statement:
         """The type of a variable, or of an expression's operand."""
         return self.annotation.typemap.get(variable.name) if isinstance(variable, ir.Var) else None
 
-    @property
-    def signature(self) -> Any:
-        """With which types an operation is done; None if numba does not say."""
-        return self.annotation.calltypes.get(getattr(self.node, "value", self.node)) or self.annotation.calltypes.get(
-            self.node
-        )
+    def constant(self, variable: Any) -> int | None:
+        """The number that a variable always is; None if that is not known."""
+        held = self.widths.of(variable)
+        return held.low if held is not None and held.low == held.high else None
+
+    def lengths(self, shape: list[Any]) -> list[int | None]:
+        """The lengths that a shape's arguments give, one tuple or numbers; None for each that is no constant."""
+        if len(shape) == 1 and isinstance(self.type_of(shape[0]), types.BaseTuple):
+            nodes = [node for block in self.annotation.blocks.values() for node in block.body]
+            built = [node.value for node in nodes if isinstance(node, ir.Assign) and node.target.name == shape[0].name]
+            value = getattr(built[0], "value", None) if isinstance(built[0], _CONSTANTS) else None
+            if isinstance(value, tuple):
+                return list(value)
+            if len(built) > 1 or getattr(built[0], "op", None) != "build_tuple":
+                return [None, None]
+            shape = built[0].items
+        return [self.constant(one) for one in shape]
 
     @property
     def where(self) -> str:

@@ -113,9 +113,9 @@ def _check_arguments(statement: Statement, expression: Any, name: str, shape: An
     """Refuse arguments with which numba itself would reach outside."""
     given = len(expression.args) + len(expression.kws)
     if expression.vararg is not None or given > MOST_ARGUMENTS.get(name, given):
-        raise _not_allowed(statement, name.removeprefix("array."))
+        raise _not_allowed(statement, name.removeprefix("array."), used=True)
     if name.removeprefix("array.") == "reshape" and not _is_safe_shape(statement, shape):
-        raise _not_allowed(statement, "reshape")
+        raise _not_allowed(statement, "reshape", used=True)
 
 
 def _is_safe_shape(statement: Statement, shape: Any) -> bool:
@@ -172,12 +172,12 @@ def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
         )
 
 
-def _not_allowed(statement: Statement, function: Any) -> HandlerError:
+def _not_allowed(statement: Statement, function: Any, *, used: bool = False) -> HandlerError:
     name = function if isinstance(function, str) else getattr(function, "__name__", str(function))
     module = getattr(function, "__module__", None)
     full = f"{module}.{name}" if module and not isinstance(function, str) else name
     return statement.refuse(
-        f"{full} is not among the functions that a handler may use, as nothing shows that it keeps within its "
+        f"{full} is not among the functions that a handler may use{' so' * used}: nothing shows that it keeps within its "
         f"arguments; {INSTEAD.get(name, LOOP)}"
     )
 

@@ -61,7 +61,8 @@ class Statement:
 
 def source_line(filename: str, line: int) -> str:
     """A line of code with its number."""
-    return f"line {line}: {linecache.getline(filename, line).strip()}"
+    code = linecache.getline(filename, line).strip()
+    return f"line {line}: {code}" if code else f"line {line}"
 
 
 def statements(dispatcher: Any) -> Iterator[Statement]:

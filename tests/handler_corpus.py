@@ -79,7 +79,6 @@ np.digitize(msg.f, state)
 np.digitize(state * msg.f, state)
 np.digitize(state, state * msg.f)
 np.digitize(msg.f, state[:0])
-np.cov(state * msg.f)
 np.nanmin(state * msg.f)
 np.nanargmin(state * msg.f)
 np.isposinf(state * msg.f)
@@ -128,6 +127,7 @@ np.ones(min(abs(msg.i), 40) + 17, np.bool_).sum() + state[np.ones(40, np.bool_)]
 """.strip().splitlines()
 
 LINEAR = """
+np.cov(state * msg.f)
 np.dot(state, state)
 np.dot(state.reshape(4, 4), state[:4])
 np.dot(state.reshape(4, 4), state)

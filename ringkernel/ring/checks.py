@@ -175,9 +175,10 @@ def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
 def _not_allowed(statement: Statement, function: Any, *, used: bool = False) -> HandlerError:
     name = function if isinstance(function, str) else getattr(function, "__name__", str(function))
     module = getattr(function, "__module__", None)
+    how = " so" if used else ""
     full = f"{module}.{name}" if module and not isinstance(function, str) else name
     return statement.refuse(
-        f"{full} is not among the functions that a handler may use{' so' * used}: nothing shows that it keeps within its "
+        f"{full} is not among the functions that a handler may use{how}: nothing shows that it keeps within its "
         f"arguments; {INSTEAD.get(name, LOOP)}"
     )
 

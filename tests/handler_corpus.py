@@ -112,14 +112,11 @@ state.view(np.int32)[msg.i]
 state.argsort()[msg.i]
 len(range(0, msg.i, 3))
 sum([k for k in range(0, 5, msg.i)][:3])
-sorted(state * msg.f)[msg.i]
 [1.0, 2.0].pop(msg.i)
 [1.0, 2.0].index(msg.f)
 np.float_power(msg.f, msg.f)
 divmod(msg.i, 7)
-state.clip(0.0, msg.f)
 state.reshape(-1, 4)[msg.i, msg.i]
-state[:0].reshape(msg.i, -1)
 ([1.0] * 8)[msg.i]
 np.transpose(state.reshape(4, 4))[msg.i, 0]
 state[np.array([0, 1]) * msg.i]

@@ -187,12 +187,6 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "integer-fmod",
-        "`np.fmod` of negative integers",
-        "is 0 or otherwise wrong. `%`, `np.mod`, and `np.fmod` of floats are as in NumPy.",
-        (Example("np.fmod(msg.i8, np.int64(3))", {"i8": -7}, "-1", "0"),),
-    ),
-    Difference(
         "min-max",
         "`min` and `max` give the type that fits all",
         "Python gives the one that is chosen, as it is. Which one that is does not differ, also where there is a NaN.",

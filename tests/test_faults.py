@@ -41,7 +41,8 @@ from ringkernel import (
 from ringkernel.devices import compiled as compiled_module
 from ringkernel.devices import compiling
 from ringkernel.devices import workers as workers_module
-from ringkernel.ring.layout import BLOCK, STATUS_DEACTIVATED, STATUS_FAILED
+from ringkernel.devices.block import ControlBlock
+from ringkernel.ring.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED, STATUS_FAILED
 
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)
@@ -226,6 +227,35 @@ async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime):
     await eventually(lambda: runtime.statistics("k").processed == 5)
     drain(runtime, "k")
     await check_alive(runtime, "k")
+
+
+async def test_an_answer_that_is_read_while_it_is_written_is_whole(runtime, monkeypatch):
+    """A late ring has the host read status and echo just when the worker writes them."""
+    kernel = await start(runtime, "k", fail_at_57)
+    engine = kernel.engine
+    command, read = engine._command, ControlBlock.read
+
+    def read_slowly(block: Any, offset: int) -> int:
+        word = read(block, offset)
+        deadline = time.monotonic() + 1.0
+        while read(block, BLOCK.echo) != engine._epoch and time.monotonic() < deadline:
+            pass
+        return word
+
+    def command_and_ring(given: int) -> None:
+        command(given)
+        if given != COMMAND_PAUSE:
+            return
+        with monkeypatch.context() as patch:
+            patch.setattr(ControlBlock, "read", read_slowly)
+            engine._on_status()
+
+    monkeypatch.setattr(type(engine), "_command", lambda _engine, given: command_and_ring(given))
+    for _ in range(20):
+        await within(runtime.deactivate("k"))
+        await within(runtime.reactivate("k"))
+        await runtime.send("k", 2)
+        assert await within(runtime.receive("k")) == 2
 
 
 async def test_an_end_that_is_told_twice_counts_once(runtime):

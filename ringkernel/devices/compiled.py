@@ -65,6 +65,7 @@ class CompiledEngine(Engine):
         "_mapped_out",
         "_party",
         "_reading",
+        "_seated_at",
         "_terminating",
         "_watchers",
         "_writing",
@@ -83,7 +84,7 @@ class CompiledEngine(Engine):
         self._api = self._party.api
         self.seat: Seat | None = None
         self.worker: Worker | None = None
-        self._epoch = 0
+        self._epoch = self._seated_at = 0
         self._commanded = COMMAND_NONE
         self._answer: asyncio.Future[int] | None = None
         self._watchers: tuple[asyncio.Event, ...] = ()
@@ -172,7 +173,10 @@ class CompiledEngine(Engine):
         """The kernel's poller has answered, or given the token back."""
         if self.has_ended:
             return
-        status, echo = self.block.read(BLOCK.status), self.block.read(BLOCK.echo)
+        echo = self.block.read(BLOCK.echo)  # first: the status is then at least that of this echo
+        status = self.block.read(BLOCK.status)
+        if status == STATUS_DEACTIVATED and echo < self._seated_at:
+            return  # the pause before the start of who runs it now: its word was read when only half was written
         if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
             word = echo, status
             if word == self._last_word:
@@ -253,6 +257,7 @@ class CompiledEngine(Engine):
         """Give the token to who will run the kernel. Raises `KernelStateError` for a block that is damaged, and
         `DeviceUnavailableError` when nobody can be had; then the token is the host's."""
         self.block.check(self.kernel_id)
+        self._seated_at = self._epoch
         try:
             self._take_seat()
         except DeviceUnavailableError as error:

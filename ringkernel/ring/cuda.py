@@ -24,11 +24,14 @@ from numba.cuda import compiler, ufuncs
 from numba.cuda import dispatcher as numba_dispatcher
 from numba.cuda.core import callconv
 from numba.cuda.core.compiler_lock import global_compiler_lock
+from numba.cuda.cpython import numbers
 from numba.cuda.extending import intrinsic
 from numba.cuda.mathimpl import get_unary_impl_for_fn_and_ty
+from numba.cuda.np.math import numbers as array_numbers
 from numba.cuda.target import CUDATargetContext
 
 from . import ops
+from .arithmetic import without_overflow_flags
 from .calling import CallTarget, handler_call
 from .program import GridTarget, grid_program, grid_span
 
@@ -242,8 +245,8 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
 
 @contextmanager
 def _settings(cc: tuple[int, int], *, check: bool) -> Iterator[Any]:
-    """Have numba-cuda compile for `cc` without asking for a device, with index checks, and number exceptions across
-    functions; it has no options for these."""
+    """Have numba-cuda compile for `cc` without asking for a device, with index checks, whole numbers that wrap around,
+    and exceptions that are numbered across functions; it has no options for these."""
     _teach_ufuncs()
     helper = callconv._MinimalCallHelper()
     device = python_types.SimpleNamespace(compute_capability=cc)
@@ -252,6 +255,7 @@ def _settings(cc: tuple[int, int], *, check: bool) -> Iterator[Any]:
         _in_place_of(numba_dispatcher, "get_current_device", lambda: device),
         _in_place_of(CUDATargetContext, "enable_boundscheck", property(lambda _context: check)),
         _in_place_of(callconv.MinimalCallConv, "_make_call_helper", lambda _convention, _builder: helper),
+        without_overflow_flags(numbers, array_numbers),
     ):
         yield helper
 

@@ -12,24 +12,22 @@ from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
+from .arithmetic import arithmetic_like_numpy
 from .calling import CallTarget, argument_types, handler_call
 from .checks import check_program, check_return, read_only_reason
 from .cpu import TIMED_SLEEP, specializer
-from .division import dividing_like_numpy
 from .handlers import HandlerSpecializer
 from .readonly import read_only
 from .span_body import batch_span, scalar_span
 from .span_types import HandlerError, Span, SpanTypes
-from .wrapping import wrapping_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@wrapping_around()
 def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """Compile a handler into a span. Raises `HandlerError` and whatever numba raises."""
-    with dividing_like_numpy():
+    with arithmetic_like_numpy():
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)

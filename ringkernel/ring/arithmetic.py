@@ -1,7 +1,11 @@
-"""Whole numbers divided as NumPy divides them: by 0 it is 0, the lowest by -1 wraps around, and nothing traps.
+"""Whole numbers calculated as NumPy calculates: they wrap around, a division by 0 gives 0, and nothing traps.
 
-Numba's own `np.mod`, `np.remainder` and `np.divmod` end the process there (SIGFPE), its `//` and `np.floor_divide` give
-0 for the lowest by -1, and its `np.fmod` takes signed numbers for unsigned ones.
+Numba marks sums, differences and products of signed numbers as never overflowing (`nsw`), so that `x[i + 1]` needs no
+look at a negative index. What does overflow is then undefined: `x + 1 > x` is always true, a division by a product that
+is 0 by overflow ends the process, and `state[min(x * x, 15)]` loses its index check and reads and writes anywhere.
+
+Numba's own `np.mod`, `np.remainder` and `np.divmod` end the process (SIGFPE) for 0 and for the lowest by -1, its `//`
+and `np.floor_divide` give 0 for the latter, and its `np.fmod` takes signed numbers for unsigned ones.
 """
 
 from __future__ import annotations
@@ -79,9 +83,9 @@ _LOOPS = {
 
 
 @contextmanager
-def dividing_like_numpy() -> Iterator[None]:
+def arithmetic_like_numpy() -> Iterator[None]:
     """Have numba compile these so, here and now; the user's own functions stay what they are outside of it."""
-    with global_compiler_lock:
+    with global_compiler_lock, without_overflow_flags(numbers):
         tables = [(ufunc_db.get_ufunc_info(ufunc), *loop) for ufunc, loop in _LOOPS.items()]
         before = [dict(table) for table, *_ in tables]
         scalar = numbers.int_divmod_signed
@@ -94,3 +98,20 @@ def dividing_like_numpy() -> Iterator[None]:
             numbers.int_divmod_signed = scalar
             for (table, *_), old in zip(tables, before, strict=True):
                 table.update(old)
+
+
+@contextmanager
+def without_overflow_flags(*modules: Any) -> Iterator[None]:
+    """Let the operations in these modules of numba's wrap around. The caller holds the compiler's lock."""
+    before = [module._int_arith_flags for module in modules]
+    for module in modules:
+        module._int_arith_flags = _no_flags
+    try:
+        yield
+    finally:
+        for module, flags in zip(modules, before, strict=True):
+            module._int_arith_flags = flags
+
+
+def _no_flags(returned: Any) -> list[str]:
+    return []

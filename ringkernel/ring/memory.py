@@ -68,7 +68,13 @@ class Region:
 
 
 class Arena:
-    """Hands out regions, and reuses those that came back, by size. Not thread-safe: one event loop's."""
+    """Hands out regions, and reuses those that came back, by size. Not thread-safe: one event loop's.
+
+    Where they come from and go to is `_take` and `_take_back` alone.
+    """
+
+    GRAIN = LINE
+    """Regions are multiples of this."""
 
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
@@ -85,7 +91,7 @@ class Arena:
         region = Region(self)
         if self._trial is not None and not lasting:
             self._trial.append(region)
-        size = -(-max(nbytes, 1) // LINE) * LINE
+        size = -(-max(nbytes, 1) // self.GRAIN) * self.GRAIN
         region._chunk, region._start, region.address = self._take(size)
         region.nbytes = size
         region._quarantined = False

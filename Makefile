@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 CUDA_VENV ?= .venv-cuda
 ARGS   ?=
+SECONDS ?= 600
 
 BIN   := $(VENV)/bin
 PIP   := $(BIN)/python -m pip install --quiet
@@ -13,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cuda grids gpu lint notebooks bench clean
+.PHONY: help demo test guarded soak cuda grids gpu lint notebooks bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +25,13 @@ demo: $(STAMP)-demo  ## Run a year of flights through four compiled kernels
 
 test: $(STAMP)-test  ## Run the tests
 	$(BIN)/python -m pytest --ignore tests/test_notebooks.py $(ARGS)
+
+guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inaccessible pages
+	$(BIN)/python -m pytest --guarded tests/test_compiled_kernels.py tests/test_connect.py tests/test_map.py \
+	    tests/test_graph_machine.py $(ARGS)
+
+soak: $(STAMP)-test  ## Play random graphs for SECONDS (default 600), on new seeds
+	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py $(ARGS)
 
 grids: $(STAMP)-test  ## Run the tests of kernels with grids, as threads of this CPU
 	$(BIN)/python -m pytest --grids tests/test_contract.py tests/test_compiled_kernels.py tests/test_connect.py \

@@ -24,6 +24,9 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--grids", action="store_true", help='"auto" means grids, which run as threads of this CPU')
+    parser.addoption("--guarded", action="store_true", help="shared memory lies between inaccessible pages")
+    parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
+    parser.addoption("--script", metavar="FILE", help="a script of the graph machine to play again")
     parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
 
 
@@ -48,6 +51,18 @@ def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(choosing, "_opened", {device.name: device})
     yield
     device.join()
+
+
+@pytest.fixture(autouse=True)
+def guarded_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--guarded`, an access beyond a ring, a block, a state or a result ends the process; so does a write to an
+    array that a runtime was given."""
+    if request.config.getoption("--guarded"):
+        import guarded
+
+        if guarded.WHY_NOT is not None:
+            pytest.skip(guarded.WHY_NOT)
+        guarded.install(monkeypatch)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ringkernel as rk
-from ringkernel.devices import choosing, placing
-from ringkernel.devices.cuda_probe import cuda_facts
+from ringkernel.devices import selection as choosing
+from ringkernel.devices.grid import near_rings as placing
+from ringkernel.devices.grid.cuda_probe import cuda_facts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -181,7 +182,7 @@ def floors(rounds: int) -> dict[str, Any]:
     """On the device itself, with memory of an arena that it has adopted."""
     from gpu_floors import bare_ping_pong, launch_and_synchronize
 
-    from ringkernel.ring.memory import Arena
+    from ringkernel.memory.arenas import Arena
 
     device, arena = choosing.open_device(DEVICE), Arena()
     memory = arena.allocate(2 * 8 * 4096 + 8)

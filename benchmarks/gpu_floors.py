@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ringkernel.ring import cuda as target
-from ringkernel.ring.host import host_api
-from ringkernel.ring.ops import load, peek, poke, store_release, thread_index
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen.operations import load, peek, poke, store_release, thread_index
+from ringkernel.codegen.specialise import Specializer
+from ringkernel.codegen.targets import cuda as target
+from ringkernel.ring.host_api import host_api
 
 STOP = -1
 # words of the ping-pong: the host's turn, its payload; on the next lines the GPU's
@@ -44,7 +44,7 @@ def ping_pong(address: int) -> None:
 def compile_plain(function: Any, cc: tuple[int, int]) -> tuple[str, str]:
     """PTX and entry of a kernel of one thread over an address."""
     bound = Specializer(target.jit, target.operations()).rebind(function)
-    with target._settings(cc, check=False):
+    with target.settings(cc, check=False):
         library, _ = target.compiler._compile_pyfunc_with_fixup(
             bound, types.void(types.int64), device=False, abi="numba", cc=cc
         )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .declaration import ring_kernel
-    from .devices.context import KernelContext
-    from .devices.queues import BatchTimeoutError
+    from .declaration.decorator import ring_kernel
+    from .devices.coroutine.context import KernelContext
+    from .devices.queue_ends import BatchTimeoutError
     from .errors import (
         ConfigurationError,
         DeviceUnavailableError,
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
         RingKernelError,
     )
     from .lifecycle import TRANSITIONS, Command, KernelState
-    from .messages import message
+    from .messages.types import message
     from .runtime.kernel import RingKernel
-    from .runtime.managed import managed_kernel
+    from .runtime.managed_kernel import managed_kernel
     from .runtime.message_queue import MessageQueue, QueueStatistics
     from .runtime.runtime import RingKernelRuntime
     from .runtime.statistics import KernelStatistics
 
 _MODULES = {
-    "declaration": ("ring_kernel",),
-    "devices.context": ("KernelContext",),
-    "devices.queues": ("BatchTimeoutError",),
+    "declaration.decorator": ("ring_kernel",),
+    "devices.coroutine.context": ("KernelContext",),
+    "devices.queue_ends": ("BatchTimeoutError",),
     "errors": (
         "ConfigurationError",
         "DeviceUnavailableError",
@@ -55,9 +55,9 @@ _MODULES = {
         "RingKernelError",
     ),
     "lifecycle": ("TRANSITIONS", "Command", "KernelState"),
-    "messages": ("message",),
+    "messages.types": ("message",),
     "runtime.kernel": ("RingKernel",),
-    "runtime.managed": ("managed_kernel",),
+    "runtime.managed_kernel": ("managed_kernel",),
     "runtime.message_queue": ("MessageQueue", "QueueStatistics"),
     "runtime.runtime": ("RingKernelRuntime",),
     "runtime.statistics": ("KernelStatistics",),

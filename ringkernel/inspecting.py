@@ -13,12 +13,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration import Declaration, declared
-from ringkernel.devices import choosing, compiling, cuda_probe
-from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError, RingKernelError
+from .declaration.decorator import Declaration, declared
+from .devices import compiling
+from .devices import selection as choosing
+from .devices.grid import cuda_probe
+from .errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError, RingKernelError
 
 if TYPE_CHECKING:
-    from ringkernel.ring.cuda import GridCode
+    from .devices.grid.cuda_program import GridCode
 
 TARGETS = ("llvm", "asm", "ptx", "sass")
 
@@ -105,8 +107,8 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
         least = cuda_probe.MINIMUM_CC
         raise ConfigurationError(f"compute capability {_dotted(cc)} is below {_dotted(least)}, which kernels need")
     choosing.check_fits(declaration, "cuda")
-    from ringkernel.devices.grid_loop import run_grid
-    from ringkernel.ring.cuda import compile_grid
+    from .devices.grid.cuda_program import compile_grid
+    from .devices.grid.loop import run_grid
 
     code = compile_grid(
         run_grid,
@@ -145,7 +147,7 @@ def _disassemble(code: GridCode) -> str:
             "there is no nvdisasm, neither on the PATH nor from its wheel, nvidia-cuda-nvdisasm; it comes with the "
             "extra cuda on Linux, and with the CUDA toolkit"
         )
-    from ringkernel.devices.cuda_driver import assemble
+    from .devices.grid.cuda_driver import assemble
 
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder, "grid.cubin")

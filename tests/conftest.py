@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ringkernel import RingKernelRuntime, declaration
+from ringkernel import RingKernelRuntime
+from ringkernel.declaration import decorator as declaration
 
 # The cache of compiled kernels is the session's own, and shared with the processes that tests start.
 os.environ["RINGKERNEL_CACHE_DIR"] = tempfile.mkdtemp(prefix="ringkernel-tests-")
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With `--grids` or `--cuda`, compiled kernels run as grids wherever they can."""
-    from ringkernel.devices import choosing
+    from ringkernel.devices import selection as choosing
 
     if request.config.getoption("--grids") or request.config.getoption("--cuda"):
         monkeypatch.setattr(choosing, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))

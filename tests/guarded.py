@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ringkernel import RingKernelRuntime
-from ringkernel.ring.memory import Arena, ResultPool
+from ringkernel.memory.arenas import Arena, ResultPool
 
 if TYPE_CHECKING:
     import pytest

@@ -29,9 +29,9 @@ from ringkernel import cli
 from ringkernel.cache import environment, programs, settings
 from ringkernel.cache.fingerprint import Fingerprint, UnkeyableError, key_of
 from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
+from ringkernel.codegen.span_cache import find_span
+from ringkernel.codegen.span_types import Span, SpanTypes
 from ringkernel.devices import failure
-from ringkernel.ring.span_cache import find_span
-from ringkernel.ring.span_types import Span, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -434,7 +434,7 @@ SPECS = {
 
 
 def test_every_type_and_option_is_in_the_key() -> None:
-    from ringkernel.ring.span_cache import _fingerprint
+    from ringkernel.codegen.span_cache import _fingerprint
 
     handler, keys = built(), set()
     for spec in (SPEC, *SPECS.values()):
@@ -469,7 +469,7 @@ def test_versions_sources_and_cpu_are_in_the_key(name: str, monkeypatch: pytest.
 VISITED = """
 import asyncio, json, sys
 import ringkernel as rk
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen.specialise import Specializer
 visited = set()
 visit = Specializer._shell
 def record(self, function):
@@ -484,7 +484,7 @@ async def main():
     async with rk.RingKernelRuntime() as runtime, rk.managed_kernel(runtime, "k"):
         await runtime.map("k", [1.0])
 asyncio.run(main())
-from ringkernel.devices.grid_pool import compiled_watcher
+from ringkernel.devices.grid.pool import compiled_watcher
 compiled_watcher()
 loaded = {module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "ringkernel"}
 print(json.dumps([sorted(visited), sorted(filter(None, loaded))]))
@@ -500,7 +500,7 @@ def test_every_module_that_is_compiled_or_loaded_for_it_is_in_the_key(
     result = subprocess.run([sys.executable, "-c", VISITED], capture_output=True, text=True, check=True, timeout=100)
     visited, loaded = json.loads(result.stdout)
     inside = {Path(path).relative_to(package) for path in visited if Path(path).is_relative_to(package)}
-    assert {"turn.py", "transfer.py", "bell.py", "span_body.py", "worker_loop.py", "watch.py"} <= {
+    assert {"turn.py", "protocol.py", "doorbell.py", "span_body.py", "worker_loop.py", "watcher.py"} <= {
         path.name for path in inside
     }
     monkeypatch.setattr(environment, "IMPORTED_AT_S", float("inf"))
@@ -728,7 +728,7 @@ def test_an_unkeyable_handler_is_compiled_each_time(cache: Path, caplog: pytest.
 
 
 def test_what_changes_during_the_compilation_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ringkernel.ring import span as compiler
+    from ringkernel.codegen import span as compiler
 
     handler, compile_span = built(), compiler.compile_span
 
@@ -820,7 +820,7 @@ HASHES = """
 import sys
 import numba.core.event as event
 from test_cache import SPEC, built, is_cached, run
-from ringkernel.ring.span_cache import find_span
+from ringkernel.codegen.span_cache import find_span
 with event.install_recorder("numba:compile") as compiled:
     span = find_span(built("def handler(msg, out): out.value = hash('a') ^ hash('some longer text')"), SPEC)
 print(is_cached(span), len(compiled.buffer) == 0, run(span, [1.0])[0] == [float(hash("a") ^ hash("some longer text"))])

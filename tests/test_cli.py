@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ringkernel import cli
-from ringkernel.devices import cuda_probe
+from ringkernel.devices.grid import cuda_probe
 
 KERNELS = """
 import ringkernel as rk

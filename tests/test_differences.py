@@ -13,7 +13,7 @@ from helpers import within
 
 from ringkernel import KernelCompileError, KernelFailedError, MessageTypeError, ring_kernel
 from ringkernel.devices.failure import given as as_handlers_see
-from ringkernel.messages import MessageType
+from ringkernel.messages.types import MessageType
 
 PAGE = Path(__file__).parent.parent / "docs" / "differences.md"
 EXAMPLES = [example for difference in DIFFERENCES for example in difference.examples] + list(SAME)

@@ -27,7 +27,7 @@ from random_handlers import Case, cases
 from random_messages import fill
 
 from ringkernel import KernelCompileError, KernelFailedError, RingKernelRuntime, ring_kernel
-from ringkernel.declaration import declared
+from ringkernel.declaration.decorator import declared
 from ringkernel.devices.failure import given as as_handlers_see
 
 HANDLERS = 60

@@ -15,11 +15,12 @@ from thread_device import ThreadDevice
 
 import ringkernel
 from ringkernel import DeviceUnavailableError, KernelState, RingKernelRuntime, ring_kernel
-from ringkernel.devices import choosing
-from ringkernel.devices.compiled import CompiledEngine
-from ringkernel.devices.grid_pool import GridPool
-from ringkernel.ring.memory import CHUNK_BYTES, Arena, Slab
-from ringkernel.runtime import launching, resting
+from ringkernel.devices import selection as choosing
+from ringkernel.devices.cpu.engine import CompiledEngine
+from ringkernel.devices.grid.pool import GridPool
+from ringkernel.memory.arenas import CHUNK_BYTES, Arena, Slab
+from ringkernel.runtime import launch as launching
+from ringkernel.runtime import quiesce as resting
 from ringkernel.runtime.kernel import RingKernel
 
 if TYPE_CHECKING:

@@ -38,11 +38,11 @@ from ringkernel import (
     message,
     ring_kernel,
 )
-from ringkernel.devices import compiled as compiled_module
 from ringkernel.devices import compiling
-from ringkernel.devices import workers as workers_module
-from ringkernel.devices.block import ControlBlock
-from ringkernel.ring.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED, STATUS_FAILED
+from ringkernel.devices.control_block import ControlBlock
+from ringkernel.devices.cpu import engine as compiled_module
+from ringkernel.devices.cpu import pool as workers_module
+from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED, STATUS_FAILED
 
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)
@@ -1566,7 +1566,8 @@ def test_a_fork_may_make_a_runtime_of_its_own(tmp_path):
 @pytest.mark.workers
 async def test_an_activation_that_no_worker_answers_is_given_up(runtime, monkeypatch):
     """It must not wait for ever, and leaves the kernel as it was."""
-    from ringkernel.devices import compiled, workers
+    from ringkernel.devices.cpu import engine as compiled
+    from ringkernel.devices.cpu import pool as workers
 
     await runtime.launch("k", echo)
     monkeypatch.setattr(compiled, "ANSWER_TIMEOUT_S", 0.05)

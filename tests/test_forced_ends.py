@@ -14,13 +14,13 @@ from helpers import check_books, eventually, live_state, within
 from thread_device import ThreadDevice
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
-from ringkernel.devices import choosing
-from ringkernel.devices.block import ControlBlock
-from ringkernel.devices.compiled import CompiledEngine
-from ringkernel.devices.coroutine import CoroutineEngine
-from ringkernel.devices.party import LoopParty
-from ringkernel.devices.workers import Worker, WorkerPool
-from ringkernel.ring.layout import BLOCK_DTYPE
+from ringkernel.devices import selection as choosing
+from ringkernel.devices.control_block import ControlBlock
+from ringkernel.devices.coroutine.engine import CoroutineEngine
+from ringkernel.devices.cpu.engine import CompiledEngine
+from ringkernel.devices.cpu.pool import Worker, WorkerPool
+from ringkernel.devices.loop_parker import LoopParty
+from ringkernel.memory.layout import BLOCK_DTYPE
 
 if os.name != "posix":
     pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)

@@ -26,7 +26,7 @@ from graph_script import Node, Op, Script, scripts
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from ringkernel import RingKernelRuntime
-from ringkernel.devices import compiled
+from ringkernel.devices.cpu import engine as compiled
 
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)

@@ -25,9 +25,12 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.devices import choosing, compiled, cuda_probe, grid_pool
-from ringkernel.ring.desk_layout import HEART, desk_nbytes
-from ringkernel.ring.layout import LINE
+from ringkernel.devices import selection as choosing
+from ringkernel.devices.cpu import engine as compiled
+from ringkernel.devices.grid import cuda_probe
+from ringkernel.devices.grid import pool as grid_pool
+from ringkernel.memory.layout import LINE
+from ringkernel.memory.mailbox_layout import HEART, desk_nbytes
 
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
 usleep = types.ExternalFunction("usleep", types.intc(types.uint32))

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from handler_corpus import FLOATS, HOSTILE, INTEGERS, LINEAR, REFUSED
 
-from ringkernel.ring.span import compile_span
-from ringkernel.ring.span_types import HandlerError, SpanTypes
+from ringkernel.codegen.span import compile_span
+from ringkernel.codegen.span_types import HandlerError, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

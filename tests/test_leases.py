@@ -21,9 +21,9 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.devices import compiled
-from ringkernel.messages import MessageType
-from ringkernel.ring.typed import TypedRing
+from ringkernel.devices.cpu import engine as compiled
+from ringkernel.messages.types import MessageType
+from ringkernel.ring.record_ring import TypedRing
 
 if os.name != "posix":
     pytest.skip("the handler that stands still calls usleep", allow_module_level=True)

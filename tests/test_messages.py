@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ringkernel import MessageTypeError, RingKernelError, message
-from ringkernel.messages import MessageType
+from ringkernel.messages.types import MessageType
 
 
 @message

@@ -12,8 +12,8 @@ import pytest
 from helpers import check_books, eventually, live_state, within
 
 from ringkernel import DeviceUnavailableError, RingKernelRuntime, ring_kernel
-from ringkernel.devices.workers import WorkerPool
-from ringkernel.ring import descriptor
+from ringkernel.devices.cpu.pool import WorkerPool
+from ringkernel.memory import wait_handle as descriptor
 
 if os.name != "posix":
     pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)

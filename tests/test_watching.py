@@ -11,17 +11,9 @@ import pytest
 from helpers import eventually, within
 
 from ringkernel import QueueEmptyError, RingKernelRuntime, ring_kernel
-from ringkernel.devices import watching
-from ringkernel.devices.watching import (
-    GLANCE_NS,
-    MAX_DOUBTS,
-    PAID,
-    PAYS_BELOW_NS,
-    WATCH_NS,
-    Attention,
-    Watch,
-)
-from ringkernel.ring.layout import PARTY
+from ringkernel.devices import spinning as watching
+from ringkernel.devices.spinning import GLANCE_NS, MAX_DOUBTS, PAID, PAYS_BELOW_NS, WATCH_NS, Attention, Watch
+from ringkernel.memory.layout import PARTY
 
 
 @ring_kernel("wt_echo", input_type=int, output_type=int)

@@ -13,13 +13,13 @@ import pytest
 from helpers import eventually, within
 
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.devices import workers
-from ringkernel.devices.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
-from ringkernel.ring import cpu
-from ringkernel.ring.cpu import compile_entry
-from ringkernel.ring.layout import PARTY, PARTY_DTYPE
-from ringkernel.ring.ops import this_cpu, ticks, waits_for_cpu
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen.operations import this_cpu, ticks, waits_for_cpu
+from ringkernel.codegen.specialise import Specializer
+from ringkernel.codegen.targets import cpu
+from ringkernel.codegen.targets.cpu import compile_entry
+from ringkernel.devices.cpu import pool as workers
+from ringkernel.devices.cpu.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
+from ringkernel.memory.layout import PARTY, PARTY_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,14 +9,14 @@ from typing import Any
 from numba import njit, types
 
 from ringkernel import DeviceUnavailableError
+from ringkernel.codegen.handler_call import handler_call
+from ringkernel.codegen.span import CPU_CALL, Span, SpanTypes
+from ringkernel.codegen.targets.cpu import _jit, grid_operations
 from ringkernel.devices import failure
-from ringkernel.devices.grid_loop import run_grid
-from ringkernel.ring.calling import handler_call
+from ringkernel.devices.grid.loop import run_grid
+from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
+from ringkernel.memory.arenas import Arena
 from ringkernel.ring.clock import tick_clock
-from ringkernel.ring.cpu import _jit, grid_operations
-from ringkernel.ring.memory import Arena
-from ringkernel.ring.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
-from ringkernel.ring.span import CPU_CALL, Span, SpanTypes
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ringkernel as rk
-    from ringkernel.devices.compiled import CompiledEngine
+    from ringkernel.devices.cpu.engine import CompiledEngine
 
     from .kernels import Array
 
@@ -28,7 +28,7 @@ async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages
 
     Nothing else may wait in the kernel's input. The source stays in place until the next one, or `end_source`.
     """
-    from ringkernel.ring.typed import TypedRing
+    from ringkernel.ring.record_ring import TypedRing
 
     kernel, engine = runtime.kernels[kernel_id], engine_of(runtime, kernel_id)
     assert engine.declaration.input_type is not None

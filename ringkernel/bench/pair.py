@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.ring.cpu import compile_entry
-from ringkernel.ring.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
-from ringkernel.ring.layout import RING as RING_AT
-from ringkernel.ring.ops import load, load_acquire, peek, poke, spin_hint, store, store_release
-from ringkernel.ring.transfer import bound_of, pop, push, room_of, set_tail, slot_address
+from ringkernel.codegen.operations import load, load_acquire, peek, poke, spin_hint, store, store_release
+from ringkernel.codegen.targets.cpu import compile_entry
+from ringkernel.memory.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
+from ringkernel.memory.layout import RING as RING_AT
+from ringkernel.ring.protocol import bound_of, pop, push, room_of, set_tail, slot_address
 
 from .floors.atomics import fresh_words
 from .method import check

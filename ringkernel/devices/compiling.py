@@ -12,9 +12,9 @@ from ringkernel.errors import ConfigurationError, KernelCompileError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration import Declaration
+    from ringkernel.declaration.decorator import Declaration
 
-    from .grid_device import GridDevice
+    from .grid.device import GridDevice
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ def _compile_for(device: GridDevice, declaration: Declaration, span: Any) -> Any
 
 def spec_of(declaration: Declaration) -> Any:
     """What the declaration's handler is compiled for, as a `SpanTypes`."""
-    from ringkernel.ring.span_types import SpanTypes
+    from ringkernel.codegen.span_types import SpanTypes
 
     assert declaration.input_type is not None
     state = None
@@ -131,19 +131,19 @@ def spec_of(declaration: Declaration) -> Any:
 
 def compile_now(declaration: Declaration) -> Any:
     """The declaration's span, compiled here and now, whatever the cache holds. Raises `KernelCompileError`."""
-    from ringkernel.ring.span import compile_span
+    from ringkernel.codegen.span import compile_span
 
     return _compile(declaration, spec_of(declaration), compile_span)
 
 
 def _find(declaration: Declaration, spec: Any) -> Any:
-    from ringkernel.ring.span_cache import find_span
+    from ringkernel.codegen.span_cache import find_span
 
     return _compile(declaration, spec, find_span)
 
 
 def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:
-    from ringkernel.ring.span_types import HandlerError
+    from ringkernel.codegen.span_types import HandlerError
 
     try:
         return make(declaration.func, spec)
@@ -159,7 +159,7 @@ def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> A
 
 def _explain(declaration: Declaration, error: Exception) -> str:
     """The reason first, then which kernel, then numba's own words."""
-    from . import diagnosis
+    from ringkernel.codegen import diagnosis
 
     reason, where = diagnosis.reason_of(declaration, error)
     own_words = str(error).strip()

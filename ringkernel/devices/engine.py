@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
 from ringkernel.ring.waiting import NOTHING
 
-from .pacing import Line, check_timeout
+from .waiting_line import Line, check_timeout
 
 if TYPE_CHECKING:
-    from ringkernel.declaration import Declaration
+    from ringkernel.declaration.decorator import Declaration
 
-    from .queues import Edge, Inlet, Outlet, Ring
+    from .queue_ends import Edge, Inlet, Outlet, Ring
 
 OnEnd = Callable[[BaseException | None], None]
 

@@ -19,7 +19,7 @@ from ringkernel.errors import RingKernelError
 from . import compiling
 
 if TYPE_CHECKING:
-    from .compiled import CompiledEngine
+    from .cpu.engine import CompiledEngine
 
 REPLAY_TIMEOUT_S = 0.5
 COMPUTED = "(computed)"

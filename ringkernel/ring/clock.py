@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 
-from .host import host_api
+from .host_api import host_api
 
 _BASELINE_NS = 1_000_000
 

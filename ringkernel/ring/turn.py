@@ -9,8 +9,19 @@ after having been revoked publishes nothing.
 
 from __future__ import annotations
 
-from .bell import ring_bell, ring_door
-from .layout import (
+from ringkernel.codegen.operations import (
+    call_span,
+    compare_exchange,
+    copy_bytes,
+    fence,
+    fence_release,
+    load,
+    load_acquire,
+    store,
+    store_release,
+    ticks,
+)
+from ringkernel.memory.layout import (
     ARMED,
     BLOCK,
     CLAIMED,
@@ -33,19 +44,9 @@ from .layout import (
     STATUS_TERMINATED,
     STATUS_TERMINATING,
 )
-from .ops import (
-    call_span,
-    compare_exchange,
-    copy_bytes,
-    fence,
-    fence_release,
-    load,
-    load_acquire,
-    store,
-    store_release,
-    ticks,
-)
-from .transfer import (
+
+from .doorbell import ring_bell, ring_door
+from .protocol import (
     bound_of,
     free_slots,
     notify_consumers,

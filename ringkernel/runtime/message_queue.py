@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration import DEFAULT_QUEUE_SIZE, check_queue_size
-from ringkernel.devices.pacing import Pacer
-from ringkernel.devices.queues import Inlet, Outlet, Ring
+from ringkernel.declaration.decorator import DEFAULT_QUEUE_SIZE, check_queue_size
+from ringkernel.devices.queue_ends import Inlet, Outlet, Ring
+from ringkernel.devices.waiting_line import Pacer
 from ringkernel.errors import KernelStateError
-from ringkernel.messages import MessageType
-from ringkernel.ring.objects import ObjectRing
+from ringkernel.messages.types import MessageType
+from ringkernel.ring.object_ring import ObjectRing
 
-from .home import Home
+from .loop_affinity import Home
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -165,8 +165,8 @@ class MessageQueue:
             if self._message_type is None:
                 ring = ObjectRing(self._capacity)
             else:
-                from ringkernel.ring.memory import Arena
-                from ringkernel.ring.typed import TypedRing
+                from ringkernel.memory.arenas import Arena
+                from ringkernel.ring.record_ring import TypedRing
 
                 ring = TypedRing(Arena(), self._message_type, self._capacity)
             pacer = Pacer()

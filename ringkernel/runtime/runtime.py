@@ -10,10 +10,10 @@ from threading import get_ident
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ringkernel.declaration import check_device, declared, find_declaration
-from ringkernel.devices import choosing
-from ringkernel.devices.host import Host
-from ringkernel.devices.pacing import Pacer, check_timeout
+from ringkernel.declaration.decorator import check_device, declared, find_declaration
+from ringkernel.devices import selection as choosing
+from ringkernel.devices.services import Host
+from ringkernel.devices.waiting_line import Pacer, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
     KernelExistsError,
@@ -24,8 +24,13 @@ from ringkernel.errors import (
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.ring.waiting import NOTHING
 
-from . import contents, late, launching, mapping, resting, wiring
-from .home import Home
+from . import connect as wiring
+from . import launch as launching
+from . import map as mapping
+from . import quiesce as resting
+from . import state_access as contents
+from . import timeouts as late
+from .loop_affinity import Home
 from .message_queue import as_batch
 from .path import ends_of, find_path
 from .statistics import KernelStatistics, statistics_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ringkernel.ring.span import SpanTypes
+from ringkernel.codegen.span import SpanTypes
 
 WIDTHS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "b1"]
 ALL = np.dtype([(width, width) for width in WIDTHS], align=True)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ringkernel import DeviceUnavailableError
-from ringkernel.devices import cuda_driver
-from ringkernel.devices.cuda_driver import CudaDevice
-from ringkernel.ring.memory import CHUNK_BYTES, Arena
+from ringkernel.devices.grid import cuda_driver
+from ringkernel.devices.grid.cuda_driver import CudaDevice
+from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 
 
 class Driver:

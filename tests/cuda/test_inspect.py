@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ringkernel import cli, inspecting
-from ringkernel.devices import cuda_probe
+from ringkernel.devices.grid import cuda_probe
 
 SOURCE = """
 import ringkernel as rk

@@ -15,16 +15,22 @@ from numba import cuda, types
 from ptx import ARCHITECTURES, Ptx, assemble, order_of
 
 from ringkernel import inspecting
-from ringkernel.devices.grid_loop import run_grid
-from ringkernel.ring import calling, desk, ops, span_body, transfer, turn
-from ringkernel.ring import cuda as cuda_target
-from ringkernel.ring.cuda import GridCode, compile_grid, instruction, operations, target_with
-from ringkernel.ring.desk import lay_out
-from ringkernel.ring.span_types import SpanTypes
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen import handler_call as calling
+from ringkernel.codegen import operations as ops
+from ringkernel.codegen import span_body
+from ringkernel.codegen.span_types import SpanTypes
+from ringkernel.codegen.specialise import Specializer
+from ringkernel.codegen.targets import cuda as cuda_target
+from ringkernel.codegen.targets.cuda import instruction, operations
+from ringkernel.devices.grid import mailbox as desk
+from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
+from ringkernel.devices.grid.loop import run_grid
+from ringkernel.devices.grid.mailbox import lay_out
+from ringkernel.ring import protocol as transfer
+from ringkernel.ring import turn
 
 if TYPE_CHECKING:
-    from ringkernel.ring.program import GridTarget
+    from ringkernel.devices.grid.program import GridTarget
 
 CC = (8, 0)
 MAX_REGISTERS = 96
@@ -156,7 +162,7 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
         bound(address)
 
     bound = cuda_target.jit(bound)
-    with cuda_target._settings(CC, check=False):
+    with cuda_target.settings(CC, check=False):
         return str(cuda.compile_ptx(entry, types.void(types.int64), cc=CC)[0])
 
 
@@ -293,8 +299,8 @@ def test_the_cpu_and_cuda_compile_the_same_functions():
         assert function in compiled
     for function in (transfer.room_of, transfer.bound_of, transfer.slot_address, transfer.set_tail, turn.give_back):
         assert function in compiled
-    from ringkernel.devices import worker_loop
-    from ringkernel.ring.cpu import TIMED_SLEEP, compile_entry, specializer
+    from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
+    from ringkernel.devices.cpu import worker_loop
 
     compile_entry(worker_loop.run_worker, 2, nogil=True)
     on_the_cpu = specializer(TIMED_SLEEP).functions

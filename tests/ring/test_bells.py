@@ -17,15 +17,13 @@ import pytest
 from helpers import eventually
 from numba import njit, types
 
-from ringkernel.devices.party import LoopParty
-from ringkernel.devices.worker_loop import park
-from ringkernel.messages import MessageType
-from ringkernel.ring import descriptor
-from ringkernel.ring.bell import ring_bell, take_inbox
-from ringkernel.ring.cpu import compile_entry, specializer
-from ringkernel.ring.descriptor import Waker, new_waker
-from ringkernel.ring.host import host_api
-from ringkernel.ring.layout import (
+from ringkernel.codegen.operations import fence, load, load_acquire, sleep_on, store, store_release
+from ringkernel.codegen.targets.cpu import compile_entry, specializer
+from ringkernel.devices.cpu.worker_loop import park
+from ringkernel.devices.loop_parker import LoopParty
+from ringkernel.memory import wait_handle as descriptor
+from ringkernel.memory.arenas import Arena
+from ringkernel.memory.layout import (
     ARMED,
     BELL,
     BELL_DTYPE,
@@ -41,10 +39,12 @@ from ringkernel.ring.layout import (
     SEAT,
     SEAT_DTYPE,
 )
-from ringkernel.ring.memory import Arena
-from ringkernel.ring.ops import fence, load, load_acquire, sleep_on, store, store_release
+from ringkernel.memory.wait_handle import Waker, new_waker
+from ringkernel.messages.types import MessageType
+from ringkernel.ring.doorbell import ring_bell, take_inbox
+from ringkernel.ring.host_api import host_api
+from ringkernel.ring.record_ring import TypedRing
 from ringkernel.ring.turn import rest
-from ringkernel.ring.typed import TypedRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -591,11 +591,11 @@ def test_a_kernel_that_was_taken_away_does_not_rest(compiled_rest: Any) -> None:
 
 KERNEL = """
 import asyncio, sys
-from ringkernel.ring import descriptor
+from ringkernel.memory import wait_handle as descriptor
 descriptor.WAKE_MECHANISM = sys.argv[1]
 import numpy as np
 import ringkernel as rk
-from ringkernel.ring.layout import PARTY
+from ringkernel.memory.layout import PARTY
 
 @rk.ring_kernel("add", input_type=np.int64, output_type=np.int64)
 def add(msg, out):
@@ -688,9 +688,9 @@ def test_timed_wakers_have_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> Non
 
 FORK = """
 import os, sys
-from ringkernel.ring import descriptor
+from ringkernel.memory import wait_handle as descriptor
 descriptor.WAKE_MECHANISM = sys.argv[1]
-from ringkernel.ring.descriptor import new_waker
+from ringkernel.memory.wait_handle import new_waker
 held, free = new_waker(blocking=False), new_waker(blocking=False)
 free.recycle()
 held.wake()
@@ -721,7 +721,7 @@ def test_a_forked_child_leaves_its_parents_descriptors_alone(kind: str) -> None:
 
 PARTY_FORK = """
 import asyncio, os, sys
-from ringkernel.devices.party import LoopParty
+from ringkernel.devices.loop_parker import LoopParty
 
 async def main():
     party = LoopParty(asyncio.get_running_loop())

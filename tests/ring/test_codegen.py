@@ -18,14 +18,17 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ringkernel.devices import worker_loop
-from ringkernel.ring import bell, ops, transfer, turn
-from ringkernel.ring.cpu import compile_entry, specializer
-from ringkernel.ring.layout import BELL, BLOCK, CLAIMED, COMMIT, EDGE, PARTY, RING, SEAT
-from ringkernel.ring.ops import load, load_acquire
-from ringkernel.ring.span import compile_span
-from ringkernel.ring.span_types import SpanTypes
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen import operations as ops
+from ringkernel.codegen.operations import load, load_acquire
+from ringkernel.codegen.span import compile_span
+from ringkernel.codegen.span_types import SpanTypes
+from ringkernel.codegen.specialise import Specializer
+from ringkernel.codegen.targets.cpu import compile_entry, specializer
+from ringkernel.devices.cpu import worker_loop
+from ringkernel.memory.layout import BELL, BLOCK, CLAIMED, COMMIT, EDGE, PARTY, RING, SEAT
+from ringkernel.ring import doorbell as bell
+from ringkernel.ring import protocol as transfer
+from ringkernel.ring import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,11 +10,12 @@ import pytest
 from thread_device import ThreadDevice
 
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.devices import choosing
-from ringkernel.ring import desk, ops
-from ringkernel.ring.desk_layout import BOOK_DTYPE, DESK, DESK_BLOCK, INPUT_RING
-from ringkernel.ring.layout import BLOCK, EDGE, RING
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen import operations as ops
+from ringkernel.codegen.specialise import Specializer
+from ringkernel.devices import selection as choosing
+from ringkernel.devices.grid import mailbox as desk
+from ringkernel.memory.layout import BLOCK, EDGE, RING
+from ringkernel.memory.mailbox_layout import BOOK_DTYPE, DESK, DESK_BLOCK, INPUT_RING
 
 
 @ring_kernel("de_copy", input_type=int, output_type=int)

@@ -11,8 +11,8 @@ from helpers import eventually
 
 import ringkernel
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.ring import layout
-from ringkernel.ring.layout import LINE
+from ringkernel.memory import layout
+from ringkernel.memory.layout import LINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numba import types
 
-from ringkernel.messages import MessageType
-from ringkernel.ring.cpu import compile_entry
-from ringkernel.ring.host import host_api
-from ringkernel.ring.layout import EDGE, LINE, NEVER, RING
-from ringkernel.ring.memory import CHUNK_BYTES, Arena, ResultPool, Slab
-from ringkernel.ring.objects import ObjectEdge, ObjectRing
-from ringkernel.ring.ops import load, load_acquire, store, store_release
-from ringkernel.ring.transfer import bound_of, consume, pop, publish, push, room_of, set_tail, slot_address
-from ringkernel.ring.typed import TypedEdge, TypedRing
+from ringkernel.codegen.operations import load, load_acquire, store, store_release
+from ringkernel.codegen.targets.cpu import compile_entry
+from ringkernel.memory.arenas import CHUNK_BYTES, Arena, ResultPool, Slab
+from ringkernel.memory.layout import EDGE, LINE, NEVER, RING
+from ringkernel.messages.types import MessageType
+from ringkernel.ring.host_api import host_api
+from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
+from ringkernel.ring.protocol import bound_of, consume, pop, publish, push, room_of, set_tail, slot_address
+from ringkernel.ring.record_ring import TypedEdge, TypedRing
 from ringkernel.ring.waiting import NOTHING
 
 if TYPE_CHECKING:

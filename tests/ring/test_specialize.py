@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from ringkernel.ring.span import compile_span
-from ringkernel.ring.span_types import HandlerError, SpanTypes
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen.span import compile_span
+from ringkernel.codegen.span_types import HandlerError, SpanTypes
+from ringkernel.codegen.specialise import Specializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

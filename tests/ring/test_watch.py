@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ringkernel.ring import ops, watch
-from ringkernel.ring.desk_layout import BOOK_DTYPE
-from ringkernel.ring.layout import BLOCK_DTYPE, FREE, RUNG, SEAT, SEAT_DTYPE
-from ringkernel.ring.specialize import Specializer
+from ringkernel.codegen import operations as ops
+from ringkernel.codegen.specialise import Specializer
+from ringkernel.devices.grid import watcher as watch
+from ringkernel.memory.layout import BLOCK_DTYPE, FREE, RUNG, SEAT, SEAT_DTYPE
+from ringkernel.memory.mailbox_layout import BOOK_DTYPE
 
 
 def word(address: int) -> Any:

@@ -22,7 +22,7 @@ from ringkernel.bench.endless import consumed, engine_of, feed_endlessly
 from ringkernel.bench.floors.loops import bare_saxpy
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, at_least
-from ringkernel.devices.host import allowed_cores
+from ringkernel.devices.services import allowed_cores
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,7 +14,7 @@ Jobs and their answers, which each rival checks before it gives them:
     saxpy(stages, blocks, block_size)  {"seconds", "samples"}        y = a * x + b on float32, stage after stage
 """
 
-from ringkernel.bench.rivals.client import Rival, RivalError
-from ringkernel.bench.rivals.registry import RIVALS, RivalSpec, Unavailable, available
+from .client import Rival, RivalError
+from .registry import RIVALS, RivalSpec, Unavailable, available
 
 __all__ = ["RIVALS", "Rival", "RivalError", "RivalSpec", "Unavailable", "available"]

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from platform import python_version
 from typing import Any
 
-from ringkernel.bench.rivals import measuring
-from ringkernel.bench.rivals.serving import serve
+from . import measuring
+from .serving import serve
 
 CAPACITY = 4096  # ringkernel's default
 

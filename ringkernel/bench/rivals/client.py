@@ -11,7 +11,7 @@ import threading
 from types import TracebackType
 from typing import IO, Any, Self
 
-from ringkernel.bench.rivals.registry import RivalSpec, Unavailable
+from .registry import RivalSpec, Unavailable
 
 CLOSE_S = 5.0
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import faster_fifo
 
-from ringkernel.bench.rivals.peers import STOP, Peer, blocking_jobs
-from ringkernel.bench.rivals.processes import process
-from ringkernel.bench.rivals.serving import serve
+from .peers import STOP, Peer, blocking_jobs
+from .processes import process
+from .serving import serve
 
 RECORD = struct.Struct("<qd")
 RING_BYTES = 1 << 25  # a message takes 24: a flood of a million

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from platform import python_version
 from typing import Any
 
-from ringkernel.bench.rivals.peers import STOP, Peer, blocking_jobs
-from ringkernel.bench.rivals.processes import process
-from ringkernel.bench.rivals.serving import serve
+from .peers import STOP, Peer, blocking_jobs
+from .processes import process
+from .serving import serve
 
 
 def echo(there: Any, back: Any) -> None:

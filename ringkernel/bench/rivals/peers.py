@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from ringkernel.bench.rivals import measuring
+from . import measuring
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pydotcompute
 
-from ringkernel.bench.rivals import measuring
-from ringkernel.bench.rivals.serving import serve
+from . import measuring
+from .serving import serve
 
 STOP = -1  # as an id: the counting actor answers with its total
 

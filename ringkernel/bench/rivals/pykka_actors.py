@@ -12,8 +12,8 @@ from typing import Any
 
 import pykka
 
-from ringkernel.bench.rivals import measuring
-from ringkernel.bench.rivals.serving import serve
+from . import measuring
+from .serving import serve
 
 
 class Echo(pykka.ThreadingActor):

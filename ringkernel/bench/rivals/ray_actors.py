@@ -12,8 +12,8 @@ from typing import Any
 
 import ray
 
-from ringkernel.bench.rivals import measuring
-from ringkernel.bench.rivals.serving import serve
+from . import measuring
+from .serving import serve
 
 BATCH = 1000
 

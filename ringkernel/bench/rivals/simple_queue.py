@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from platform import python_version
 from typing import Any
 
-from ringkernel.bench.rivals.measuring import Note, notes
-from ringkernel.bench.rivals.peers import Peer, blocking_jobs
-from ringkernel.bench.rivals.serving import serve
+from .measuring import Note, notes
+from .peers import Peer, blocking_jobs
+from .serving import serve
 
 Get = Callable[[], Any]
 Put = Callable[[Any], None]

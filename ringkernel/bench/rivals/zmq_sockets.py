@@ -13,8 +13,8 @@ from typing import Any
 
 import zmq
 
-from ringkernel.bench.rivals.peers import Peer, blocking_jobs
-from ringkernel.bench.rivals.serving import serve
+from .peers import Peer, blocking_jobs
+from .serving import serve
 
 RECORD = struct.Struct("<qd")
 TOTAL = struct.Struct("<qq")

@@ -1,0 +1,56 @@
+"""Tables of compiled functions that Python calls: from the compile cache, or compiled and left there.
+
+A table is one program, so that a warm start reads and links one file for all of it. Nothing of numba's compiler is
+imported or started then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ringkernel.cache import fingerprint, machine_code, programs
+from ringkernel.memory.wait_handle import WAKE_MECHANISM
+
+Entry = Callable[..., int]
+
+
+class EntryPoint(NamedTuple):
+    """A function of int64 arguments that returns an int64. `nogil`: it runs without the GIL."""
+
+    function: Callable[..., Any]
+    n_arguments: int
+    nogil: bool = False
+
+
+def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
+    """The compiled functions of a table of this package's functions.
+
+    The key need not hold what they read: the sources of the package are in every key, and `WAKE_MECHANISM` is the one
+    thing in them that is found out at run time.
+    """
+    described = [f"{label} {point.n_arguments} {point.nogil}" for label, point in table.items()]
+    functions = [f"{point.function.__module__}.{point.function.__qualname__}" for point in table.values()]
+    try:
+        key = fingerprint.key_of("entries", WAKE_MECHANISM, *described, *functions)
+    except fingerprint.UnkeyableError:
+        key = None
+    loaded = None if key is None else programs.fetch(key)
+    if loaded is not None:
+        return {label: loaded.builtin(label) for label in table}
+    from .targets.cpu import compile_overload
+
+    compiled = {
+        label: compile_overload(point.function, point.n_arguments, nogil=point.nogil) for label, point in table.items()
+    }
+    if key is not None:
+        programs.keep(key, lambda: _program(compiled))
+    return {label: overload.entry_point for label, overload in compiled.items()}
+
+
+def _program(compiled: Mapping[str, Any]) -> machine_code.Program:
+    names = {}
+    for label, overload in compiled.items():
+        names[f"{label}:wrapper"] = overload.fndesc.llvm_cpython_wrapper_name
+        names[f"{label}:environment"] = overload.target_context.get_env_name(overload.fndesc)
+    return machine_code.emit([overload.library for overload in compiled.values()], names)

@@ -1,0 +1,73 @@
+"""How a handler and all that it calls are compiled for the CPU: one way, with index checks everywhere."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from numba import njit
+from numba.core.registry import CPUDispatcher
+
+from ringkernel.cache.fingerprint import is_library
+
+from .span_types import HandlerError
+from .specialise import Specializer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+_KEPT = ("error_model", "fastmath")
+"""What the author of an `@njit` function has chosen and still holds."""
+_REFUSED = ("parallel", "forceobj")
+
+
+class HandlerSpecializer(Specializer):
+    """Compiles plain functions, and anew what its author has compiled with `@njit`: numba's own code of that has no
+    index checks."""
+
+    def __init__(self, jit: Callable[..., Any], *, boundscheck: bool) -> None:
+        super().__init__(jit)
+        self._boundscheck = boundscheck
+        self._entered: set[ModuleType] = set()  # modules may name each other
+
+    def _value(self, value: Any, names: Collection[str]) -> Any:
+        if isinstance(value, CPUDispatcher):
+            return self._anew(value)
+        if isinstance(value, ModuleType):
+            return self._module(value, names)
+        return super()._value(value, names)
+
+    def _module(self, module: ModuleType, names: Collection[str]) -> ModuleType:
+        """The module, or a copy of it where a function names an `@njit` function in there."""
+        if module in self._entered or is_library(module.__name__):
+            return module
+        self._entered.add(module)
+        there = [(name, vars(module)[name]) for name in names if name in vars(module)]
+        kinds = (CPUDispatcher, ModuleType)
+        changed = {
+            name: new for name, old in there if isinstance(old, kinds) and (new := self._value(old, names)) is not old
+        }
+        self._entered.discard(module)
+        if not changed:
+            return module
+        copy = ModuleType(module.__name__)
+        vars(copy).update({**vars(module), **changed})
+        return copy
+
+    def _anew(self, theirs: Any) -> Any:
+        if theirs not in self._done:
+            options = {name: theirs.targetoptions[name] for name in _KEPT if name in theirs.targetoptions}
+            for name in _REFUSED:
+                if theirs.targetoptions.get(name):
+                    raise HandlerError(
+                        f"{theirs.py_func.__name__} is compiled with {name}=True, which several kernels at once cannot "
+                        f"use; leave it out"
+                    )
+            copy, bind = self._shell(theirs.py_func)
+            self._done[theirs] = ours = njit(boundscheck=self._boundscheck, locals=theirs.locals, **options)(copy)
+            bind()
+            if not theirs._can_compile:  # it has its signatures, and casts to them
+                for signature in theirs.nopython_signatures:
+                    ours.compile(signature)
+                ours.disable_compile()
+        return self._done[theirs]

@@ -1,0 +1,117 @@
+"""What is compiled per handler: a pure loop over contiguous records, the handler inlined.
+
+The loop itself is in `span_body.py`, the call of the handler in `calling.py`. Here is what a handler is compiled for,
+what it may not do, and its span for the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.extending import intrinsic
+
+from .arithmetic import arithmetic_like_numpy
+from .checks import check_program, check_return, read_only_reason
+from .handler_call import CallTarget, argument_types, handler_call
+from .handlers import HandlerSpecializer
+from .readonly import read_only
+from .span_body import batch_span, scalar_span
+from .span_types import HandlerError, Span, SpanTypes
+from .targets.cpu import TIMED_SLEEP, specializer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
+    """Compile a handler into a span. Raises `HandlerError` and whatever numba raises."""
+    with arithmetic_like_numpy():
+        dispatcher, compile_function = compile_handler(handler, spec)
+        returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
+        never_drops = isinstance(returned, types.NoneType)
+        body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, never_drops=never_drops)
+        bound = specializer(TIMED_SLEEP).rebind(body)
+        compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
+    keepalive = (compiled, dispatcher, compile_function)
+    return Span(int(compiled.address), keepalive, never_drops, compiled._library, compiled._wrapper_name)
+
+
+def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
+    """The handler as a dispatcher that has its code, and what its helpers were compiled with: checked."""
+    dispatcher, compile_function = _typed(handler, spec, read_only)
+    returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
+    check_return(returned, spec.batch)
+    check_program(dispatcher, compile_function.compiled())
+    return dispatcher, compile_function
+
+
+def _typed(
+    handler: Callable[..., Any], spec: SpanTypes, message: Callable[[Any], Any]
+) -> tuple[Any, HandlerSpecializer]:
+    jit = njit(error_model="numpy", boundscheck=spec.check)
+    compile_function = HandlerSpecializer(jit, boundscheck=spec.check)
+    arguments = argument_types(spec, message)
+    dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
+    try:
+        dispatcher.compile(arguments)
+    except HandlerError:
+        raise
+    except Exception as error:
+        if message is read_only and _compiles_if_messages_are_writable(handler, spec):
+            raise HandlerError(read_only_reason(error)) from error
+        raise
+    return dispatcher, compile_function
+
+
+def _compiles_if_messages_are_writable(handler: Callable[..., Any], spec: SpanTypes) -> bool:
+    """Numba says many things of a write to what is read only, and not always what was written to."""
+    try:
+        _typed(handler, spec, lambda numba_type: numba_type)
+    except Exception:  # noqa: BLE001 (then that is what its author should hear of first)
+        return False
+    return True
+
+
+def span_body(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
+    """The loop around a handler's `call`, not compiled yet."""
+    itemsize = spec.output.itemsize if spec.output is not None else 0
+    if spec.batch:
+        return batch_span(call, itemsize, spec.max_outputs, zeroed=spec.zeroed)
+    return scalar_span(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)
+
+
+def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
+    dispatcher.compile(arguments)
+    return dispatcher.overloads[arguments]
+
+
+def _describe(builder: Any, status: Any) -> Any:
+    """The address of numba's description of the exception."""
+    return builder.ptrtoint(status.excinfoptr, ir.IntType(64))
+
+
+CPU_CALL = CallTarget(intrinsic, _overload, _describe, read_only)
+
+
+def with_all_parameters(dispatcher: Any, handler: Callable[..., Any], count: int, jit: Callable[..., Any]) -> Any:
+    """A compiled handler as a function of just its `count` first parameters; the others have defaults."""
+    if handler.__code__.co_argcount > count:
+        return jit(_with_defaults(dispatcher, count))
+    return dispatcher
+
+
+def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
+    """The handler as a function of just its `count` first parameters."""
+
+    def one(msg: Any) -> Any:
+        return handler(msg)
+
+    def two(msg: Any, second: Any) -> Any:
+        return handler(msg, second)
+
+    def three(msg: Any, out: Any, state: Any) -> Any:
+        return handler(msg, out, state)
+
+    return (one, two, three)[count - 1]

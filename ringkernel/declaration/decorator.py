@@ -1,0 +1,285 @@
+"""What a kernel is before it is launched: the decorator, its options, and the table of declared kernels."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ringkernel.errors import ConfigurationError, KernelNotFoundError, MessageTypeError
+from ringkernel.messages.types import MASKED, MessageType, empty_part
+
+from .signature import check_kind, check_output_is_written, check_signature
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_QUEUE_SIZE = 4096
+DEFAULT_BLOCK_SIZE = 128
+MAX_QUEUE_SIZE = 2**30
+_ATTRIBUTE = "__ring_kernel__"
+_registry: dict[str, Declaration] = {}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Declaration:
+    """A kernel as it was declared. `state` is a one-record or n-d array that each launch copies, or None."""
+
+    kernel_id: str
+    func: Callable[..., Any]
+    input_type: MessageType | None
+    output_type: MessageType | None
+    state: np.ndarray[Any, Any] | None
+    state_type: MessageType | None
+    queue_size: int
+    device: str
+    batch: bool
+    max_outputs: int
+    check: bool
+    zeroed: bool
+    block_size: int
+    fma: bool
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether the kernel runs in the event loop."""
+        return inspect.iscoroutinefunction(self.func)
+
+    def with_options(self, *, kernel_id: str, device: str | None, queue_size: int | None) -> Declaration:
+        """The same kernel under the id and options of one launch."""
+        size = self.queue_size if queue_size is None else check_queue_size(queue_size)
+        _check_outputs_fit(kernel_id, self.max_outputs, size)
+        return replace(
+            self,
+            kernel_id=kernel_id,
+            device=self.device if device is None else check_device(device),
+            queue_size=size,
+        )
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the decorator takes besides the id."""
+
+    input_type: Any = None
+    output_type: Any = None
+    state: Any = None
+    queue_size: int = DEFAULT_QUEUE_SIZE
+    device: str = "auto"
+    batch: bool = False
+    max_outputs: int = 1
+    check: bool = True
+    zeroed: bool = True
+    block_size: int = DEFAULT_BLOCK_SIZE
+    fma: bool = False
+
+
+def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
+    kernel_id: str,
+    *,
+    input_type: Any = None,
+    output_type: Any = None,
+    state: Any = None,
+    queue_size: int = DEFAULT_QUEUE_SIZE,
+    device: str = "auto",
+    batch: bool = False,
+    max_outputs: int = 1,
+    check: bool = True,
+    zeroed: bool = True,
+    block_size: int = DEFAULT_BLOCK_SIZE,
+    fma: bool = False,
+) -> Callable[[F], F]:
+    """Declare a kernel. The function itself is returned unchanged and stays callable.
+
+    An `async def` function with one parameter, the `KernelContext`, is a coroutine kernel: it runs in the event
+    loop, and its messages are any Python objects (or records, where a type is given).
+
+    A plain function is a compiled kernel, called once per message as `f(msg)`, `f(msg, out)`, `f(msg, state)` or
+    `f(msg, out, state)`: `out` if there is an output type, `state` if there is one. It returns nothing or True to
+    emit `out`, False to drop it. `out` is zeroed before each call; `msg` is read only. The first launch compiles it.
+
+    Args:
+        kernel_id: its name. Declaring a name again replaces the declaration (a notebook cell that is run twice).
+        input_type: a NumPy structured dtype, a scalar type (the record has the one field `value`), or a class under
+            `@message`. Compiled kernels need one.
+        output_type: likewise; None for a kernel that only consumes.
+        state: what `state` is at launch, copied each time: a message instance, a structured record, or an array.
+        queue_size: slots per ring, a power of two.
+        device: "auto" (what the runtime says, or else the CPU), "cpu", "cuda" or "cuda:N".
+        batch: the function gets `msgs, outs[, state]`, contiguous slices of the rings without a copy, and returns
+            how many outputs it wrote (nothing: one per message). It fails as a whole.
+        max_outputs: for `batch`, slots in `outs` per message.
+        check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
+        zeroed: `out` is zero before each call. False saves writing every output twice, up to half the time of a handler
+            that fills a large record; what it leaves out is then what the slot happened to hold.
+        block_size: on CUDA, the threads that share the messages of a handler without state, a multiple of 32 from 32
+            to 1024.
+        fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, and in the
+            last bits other than on the CPU, which never does so.
+
+    Raises:
+        MessageTypeError: a type that is none, or a plain function without `input_type`.
+        ConfigurationError: an option out of its range, or a signature that does not fit.
+    """
+    if inspect.isfunction(kernel_id):
+        name = kernel_id.__name__
+        raise ConfigurationError(f'a kernel needs an id: write @ring_kernel("{name}") above {name}, not @ring_kernel')
+    if not isinstance(kernel_id, str) or not kernel_id:
+        raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
+
+    options = _Options(
+        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size, fma
+    )
+
+    def decorate(func: F) -> F:
+        declaration = _declare(func, kernel_id, options)
+        _registry[kernel_id] = declaration
+        setattr(func, _ATTRIBUTE, declaration)
+        return func
+
+    return decorate
+
+
+def declared(kernel_id: str) -> Declaration | None:
+    """The latest declaration of this id."""
+    return _registry.get(kernel_id)
+
+
+def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declaration:
+    """What `launch(kernel_id, func)` means. Raises `KernelNotFoundError` or `MessageTypeError`."""
+    if func is None:
+        found = _registry.get(kernel_id)
+        if found is None:
+            known = ", ".join(sorted(_registry)) or "none"
+            raise KernelNotFoundError(f"no kernel {kernel_id!r} is declared; declared are: {known}")
+        return found
+    found = getattr(func, _ATTRIBUTE, None)
+    if isinstance(found, Declaration):
+        return found
+    return _declare(func, kernel_id, _Options())
+
+
+def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Declaration:
+    check_kind(kernel_id, func)
+    coroutine = inspect.iscoroutinefunction(func)
+    if not coroutine and options.input_type is None:
+        raise MessageTypeError(
+            f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs "
+            f"input_type=...; a coroutine kernel is written with `async def`"
+        )
+    initial, state_type = (None, None) if options.state is None else _state_array(kernel_id, options.state)
+    inputs = _message_type(kernel_id, "input_type", options.input_type)
+    outputs = _message_type(kernel_id, "output_type", options.output_type)
+    size = check_queue_size(options.queue_size)
+    if not isinstance(options.max_outputs, int) or options.max_outputs < 1:
+        raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {options.max_outputs!r}; it must be 1 or more")
+    if options.max_outputs > 1 and not options.batch:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: max_outputs={options.max_outputs} needs batch=True; a handler that is "
+            f"called per message has one `out`"
+        )
+    _check_outputs_fit(kernel_id, options.max_outputs, size)
+    if coroutine and (options.state is not None or options.batch):
+        raise ConfigurationError(f"kernel {kernel_id!r}: a coroutine kernel keeps its own state and batches; drop them")
+    _check_parameters(kernel_id, func, coroutine, outputs, options)
+    return Declaration(
+        kernel_id,
+        func,
+        inputs,
+        outputs,
+        initial,
+        state_type,
+        size,
+        check_device(options.device),
+        options.batch,
+        options.max_outputs,
+        options.check,
+        options.zeroed,
+        check_block_size(options.block_size),
+        _check_flag(kernel_id, "fma", options.fma),
+    )
+
+
+def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], MessageType | None]:
+    """The initial state as an array: of one record, or as it is."""
+    if isinstance(state, np.ma.MaskedArray):
+        raise MessageTypeError(f"kernel {kernel_id!r}: state is a masked array; {MASKED}")
+    if isinstance(state, np.ndarray) and state.shape != ():
+        if state.dtype.hasobject:
+            raise MessageTypeError(f"kernel {kernel_id!r}: state must not hold Python objects, got {state.dtype}")
+        empty = empty_part(state.dtype)
+        if empty is not None:
+            raise MessageTypeError(f"kernel {kernel_id!r}: state cannot be of {state.dtype}: {empty}")
+        return np.ascontiguousarray(state).copy(), None
+    if isinstance(state, np.ndarray | np.void) and state.dtype.fields is not None:
+        state_type = MessageType(state.dtype)
+        return state_type.as_array(np.array([state], state.dtype).reshape(1)), state_type
+    if isinstance(getattr(type(state), "dtype", None), np.dtype) and not isinstance(state, np.generic | np.ndarray):
+        state_type = MessageType(type(state))
+        return state_type.as_array([state]), state_type
+    raise MessageTypeError(
+        f"kernel {kernel_id!r}: state is {state!r:.100}; use a message instance, a structured record, or an array"
+    )
+
+
+def _message_type(kernel_id: str, option: str, given: Any) -> MessageType | None:
+    try:
+        return None if given is None else MessageType(given)
+    except MessageTypeError as error:
+        raise MessageTypeError(f"kernel {kernel_id!r}, {option}: {error}") from None
+
+
+def _check_parameters(
+    kernel_id: str, func: Callable[..., Any], coroutine: bool, outputs: MessageType | None, options: _Options
+) -> None:
+    if coroutine:
+        check_signature(kernel_id, func, ["ctx"])
+        return
+    has_state = options.state is not None
+    check_signature(kernel_id, func, ["msg", *(["out"] if outputs else []), *(["state"] if has_state else [])])
+    if outputs is not None:
+        field = (outputs.dtype.names or ())[0]
+        check_output_is_written(kernel_id, func, f"[i].{field}" if options.batch else f".{field}")
+
+
+def check_queue_size(size: Any) -> int:
+    """A capacity. Raises `ConfigurationError` if it is no power of two."""
+    if isinstance(size, int | np.integer) and not isinstance(size, bool):
+        slots = int(size)
+        if 1 <= slots <= MAX_QUEUE_SIZE and slots & (slots - 1) == 0:
+            return slots
+        if 1 <= slots < MAX_QUEUE_SIZE:
+            near = 2 ** math.floor(math.log2(slots))
+            raise ConfigurationError(f"queue size {size} is no power of two; {near} or {2 * near} would be")
+    raise ConfigurationError(f"queue size is {size!r}; it must be a power of two from 1 to {MAX_QUEUE_SIZE}")
+
+
+def _check_outputs_fit(kernel_id: str, max_outputs: int, size: int) -> None:
+    if max_outputs > size:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: max_outputs={max_outputs} does not fit into a queue of {size}; enlarge queue_size"
+        )
+
+
+def check_block_size(size: Any) -> int:
+    """Threads of a block. Raises `ConfigurationError`."""
+    if isinstance(size, int) and not isinstance(size, bool) and size in range(32, 1025, 32):
+        return size
+    raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
+
+
+def _check_flag(kernel_id: str, option: str, given: Any) -> bool:
+    if isinstance(given, bool):
+        return given
+    raise ConfigurationError(f"kernel {kernel_id!r}: {option} is {given!r}; it must be True or False")
+
+
+def check_device(device: Any) -> str:
+    """A device name. Raises `ConfigurationError` if it is none."""
+    name, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if name in ("auto", "cpu", "cuda") and (not index or (name == "cuda" and index.isdecimal())):
+        return str(device)
+    raise ConfigurationError(f'device is {device!r}; it must be "auto", "cpu", "cuda" or "cuda:N"')

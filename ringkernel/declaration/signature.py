@@ -1,0 +1,71 @@
+"""Whether a function can be a kernel: its kind, its parameters, and what it does with `out`."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ACCESS = re.compile(r"(LOAD|STORE)_FAST")
+
+
+def check_kind(kernel_id: str, func: Any) -> None:
+    """Refuse what is no function, and generators. Raises `ConfigurationError`."""
+    if not inspect.isfunction(func):
+        raise ConfigurationError(f"kernel {kernel_id!r}: {func!r} is no function; use `def` or `async def`")
+    if inspect.isasyncgenfunction(func):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: {func.__name__} is an async generator; a coroutine kernel emits with "
+            f"`await ctx.send(...)` and has no `yield`"
+        )
+    if inspect.isgeneratorfunction(func):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: {func.__name__} is a generator; a compiled kernel writes to `out` and has no "
+            f"`yield`"
+        )
+
+
+def check_signature(kernel_id: str, func: Callable[..., Any], wanted: list[str]) -> None:
+    """Refuse a function that cannot be called with the wanted arguments. Raises `ConfigurationError`."""
+    parameters = inspect.signature(func).parameters.values()
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in plain if p.default is p.empty]
+    if len(required) > len(wanted) or len(plain) < len(wanted) or len(plain) != len(parameters):
+        why = (
+            "a coroutine kernel gets its `KernelContext`"
+            if wanted == ["ctx"]
+            else "`out` where there is an output_type, `state` where there is a state"
+        )
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: {func.__name__}{inspect.signature(func)} should take ({', '.join(wanted)}): {why}"
+        )
+
+
+def check_output_is_written(kernel_id: str, func: Callable[..., Any], example: str) -> None:
+    """Refuse `out = ...`: it gives the name another meaning, and the output stays zero. Raises `ConfigurationError`.
+
+    `example` is how to write to it.
+    """
+    name = list(inspect.signature(func).parameters)[1]
+    accesses = {
+        access
+        for instruction in dis.get_instructions(func)
+        for access, accessed in zip(_ACCESS.findall(instruction.opname), _names(instruction.argval), strict=False)
+        if accessed == name
+    }
+    if accesses == {"STORE"}:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: {func.__name__} assigns to the name `{name}`, which writes nothing to the output; "
+            f"write to it, as in `{name}{example} = ...`"
+        )
+
+
+def _names(argument: Any) -> tuple[Any, ...]:
+    """The variables of an instruction; from Python 3.13 on one may access two."""
+    return argument if isinstance(argument, tuple) else (argument,)

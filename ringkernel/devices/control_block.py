@@ -1,0 +1,109 @@
+"""The control block of a compiled kernel, as the supervisor sees it: commands, counters, state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.errors import KernelStateError
+from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.memory.arenas import Arena, Region
+    from ringkernel.ring.host_api import HostApi
+    from ringkernel.ring.record_ring import TypedEdge, TypedRing
+
+_TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
+"""Where the table of inputs is, and for how many, until there are more."""
+_HEAD = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
+
+
+class ControlBlock:
+    """A block, the table of its inputs and the kernel's state, in one piece of the arena.
+
+    `state` is a view of the last, None if there is none. What changes it, or the rings, is for who holds the token.
+    """
+
+    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "state")
+
+    def __init__(
+        self, declaration: Declaration, span_address: int, status_bell: int, arena: Arena, api: HostApi
+    ) -> None:
+        self._api = api
+        self._arena = arena
+        state = declaration.state
+        state_at = _TABLE_AT + 8 * _INPUT_TABLE
+        state_at += -state_at % LINE
+        state_nbytes = 0 if state is None else state.nbytes
+        self._region: Region = arena.allocate(state_at + state_nbytes)
+        self.address = self._region.address
+        self._tables: tuple[Region, ...] = ()
+        self.state: npt.NDArray[Any] | None = None
+        record = self._region.view(BLOCK_DTYPE)[0]
+        record["magic"], record["version"], record["size"] = _HEAD
+        record["inputs"] = _TABLE_AT
+        record["state"], record["state_nbytes"] = state_at, state_nbytes
+        record["max_outputs"] = declaration.max_outputs
+        record["span_address"] = span_address
+        record["status_bell_address"] = status_bell
+        record["fault_index"] = -1
+        if state is not None:
+            self.state = self._region.view(state.dtype, state.size, state_at).reshape(state.shape)
+            self.state[...] = state
+
+    def read(self, offset: int) -> int:
+        """A word that the poller may be writing."""
+        return self._api.read_word(self.address + offset)
+
+    def check(self, kernel_id: str) -> None:
+        """Whoever takes the block over goes by its offsets. Raises `KernelStateError` if it is none of this layout."""
+        head = tuple(self.read(word) for word in (BLOCK.magic, BLOCK.version, BLOCK.size))
+        if head != _HEAD:
+            raise KernelStateError(
+                f"kernel {kernel_id!r} cannot run: its control block is damaged, it begins with magic {head[0]:#x}, "
+                f"version {head[1]}, size {head[2]} instead of {_HEAD[0]:#x}, {_HEAD[1]}, {_HEAD[2]}; terminate() and "
+                f"remove() it, and launch it anew"
+            )
+
+    def command(self, command: int, epoch: int, door: int) -> None:
+        """Tell the kernel behind the door."""
+        self._api.give_command(self.address, command, epoch, door)
+
+    def read_from(self, edges: Sequence[TypedEdge]) -> None:
+        """Let the kernel take its input there."""
+        room = self._tables[-1].nbytes // 8 if self._tables else _INPUT_TABLE
+        if len(edges) > room:
+            region = self._arena.allocate(16 * room)
+            self._tables += (region,)
+            self._api.write_word(self.address + BLOCK.inputs, region.address - self.address)
+        table = self._tables[-1].address if self._tables else self.address + _TABLE_AT
+        for i, edge in enumerate(edges):
+            self._api.write_word(table + 8 * i, edge.address - self.address)
+        self._api.write_word(self.address + BLOCK.n_inputs, len(edges))
+
+    def write_to(self, ring: TypedRing) -> None:
+        """Let the kernel put its output there."""
+        self._api.write_word(self.address + BLOCK.output, ring.address - self.address)
+
+    def counters(self, is_final: Callable[[], bool]) -> Any:
+        """A consistent copy of the counters, as a record. A kernel that was ended by force may have left them half
+        written: `is_final` says that nobody will write them any more."""
+        copy = np.zeros(1, BLOCK_DTYPE)
+        while not self._api.copy_ledger(self.address, int(copy.ctypes.data)):
+            if self.read(BLOCK.ledger_version) & 1 and is_final():
+                break
+        return copy[0]
+
+    def copy_state(self, target: npt.NDArray[Any]) -> bool:
+        """Copy the state, also while the kernel runs; False if it was in a span."""
+        return self._api.copy_state(self.address, int(target.ctypes.data)) == 1
+
+    def quarantine(self) -> None:
+        """Never reuse this memory: a thread that does not return may still touch it."""
+        for region in (self._region, *self._tables):
+            region.quarantine()

@@ -1,0 +1,1 @@
+"""Coroutine kernels: tasks of the event loop."""

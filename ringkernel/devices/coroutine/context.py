@@ -1,0 +1,178 @@
+"""What a coroutine kernel gets: its messages, its outputs, and its place in the lifecycle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ringkernel.devices.waiting_line import Line, check_timeout
+from ringkernel.errors import KernelExit
+from ringkernel.lifecycle import KernelState
+from ringkernel.ring.waiting import NOTHING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ringkernel.devices.queue_ends import Inlet, Outlet
+
+TIn = TypeVar("TIn")
+TOut = TypeVar("TOut")
+
+
+class KernelContext(Generic[TIn, TOut]):
+    """The kernel function's view of itself. All methods belong to the event loop's thread.
+
+    `async for message in ctx` is the short form of the actor loop: it waits while the kernel is paused, drains the
+    queue when the kernel is told to end, and then stops.
+    """
+
+    def __init__(self, kernel_id: str, inlet: Inlet, outlet: Outlet) -> None:
+        self._kernel_id = kernel_id
+        self._inlet = inlet
+        self._outlet = outlet
+        self._pacer = inlet.pacer
+        self._state = KernelState.LAUNCHED
+        self._requested = False
+        self._iterating = False
+        self._line = Line()
+        self.busy = False
+        self.on_wait: Callable[[], None] | None = None
+        inlet.ended = self._exhausted
+
+    # --- what the supervisor says ----------------------------------------------------------------------------
+
+    def enter(self, state: KernelState) -> None:
+        """The kernel is in another state now."""
+        self._state = state
+        self._inlet.set_open(state in (KernelState.ACTIVE, KernelState.TERMINATING))
+        if state in (KernelState.TERMINATING, KernelState.TERMINATED):
+            self._inlet.over = True
+        self._inlet.line.notify_all()
+        self._line.notify_all()
+
+    def _exhausted(self) -> BaseException | None:
+        done = self._state in (KernelState.TERMINATING, KernelState.TERMINATED) or (self._requested and self._iterating)
+        return KernelExit() if done else None
+
+    # --- for the kernel --------------------------------------------------------------------------------------
+
+    @property
+    def kernel_id(self) -> str:
+        """The id under which the kernel was launched."""
+        return self._kernel_id
+
+    @property
+    def should_terminate(self) -> bool:
+        """Whether the kernel was told to end, or has itself asked for it."""
+        return self._requested or self._state in (KernelState.TERMINATING, KernelState.TERMINATED)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the kernel may take messages: its state is ACTIVE."""
+        return self._state is KernelState.ACTIVE
+
+    @property
+    def state(self) -> KernelState:
+        """The state now."""
+        return self._state
+
+    async def receive(self, *, timeout: float | None = None) -> TIn:
+        """Take the next message, waiting for it and, while paused, for reactivation.
+
+        In a kernel that was told to end, takes what was queued by then; when that is done, ends the kernel by
+        `KernelExit`, or with a timeout raises `asyncio.TimeoutError` at once.
+
+        Args:
+            timeout: seconds; None waits for ever. It runs on while the kernel is paused.
+
+        Raises:
+            asyncio.TimeoutError: nothing came in time.
+            ConfigurationError: `timeout` is no finite number, 0 or more.
+
+        Cancelled or timed out, it has taken nothing.
+        """
+        if timeout is not None:
+            check_timeout(timeout)
+        pacer = self._pacer
+        pacer.left = left = pacer.left - 1
+        inlet = self._inlet
+        if left <= 0 and pacer.due():
+            return await self._wait_receive(timeout, yielding=True)
+        if not inlet.line.waiters:
+            message = inlet.take()
+            if message is not NOTHING:
+                self.busy = True
+                return message  # type: ignore[no-any-return]
+        return await self._wait_receive(timeout)
+
+    async def _wait_receive(self, timeout: float | None, *, yielding: bool = False) -> TIn:
+        self.busy = False
+        if self.on_wait is not None:
+            self.on_wait()
+        try:
+            message = await self._inlet.wait_get(timeout, yielding=yielding)
+        except KernelExit:
+            await asyncio.sleep(0)  # a kernel that ignores its end must not freeze the loop
+            if timeout is not None:
+                raise TimeoutError from None
+            raise
+        self.busy = True
+        return message  # type: ignore[no-any-return]
+
+    async def send(self, message: TOut) -> None:
+        """Emit a message, waiting for room (backpressure).
+
+        Raises `MessageTypeError` if the kernel has an output type and the message is of another. Cancelled, it has
+        either sent or not.
+        """
+        pacer = self._pacer
+        pacer.left = left = pacer.left - 1
+        outlet = self._outlet
+        if left <= 0 and pacer.due():
+            await outlet.wait_put(message, None, yielding=True)
+        elif outlet.line.waiters or not outlet.offer(message):
+            await outlet.wait_put(message, None)
+
+    async def wait_active(self) -> None:
+        """Wait until the kernel is ACTIVE. Returns, too, when it is told to end."""
+        if self._is_settled() is not NOTHING:
+            await asyncio.sleep(0)
+            return
+        await self._line.wait(self._is_settled, None)
+
+    def _is_settled(self) -> Any:
+        return True if self.is_active or self.should_terminate else NOTHING
+
+    def request_termination(self) -> None:
+        """Set `should_terminate`. The kernel then ends by returning."""
+        self._requested = True
+        self._inlet.over = True
+        self.enter(self._state)
+
+    def __aiter__(self) -> AsyncIterator[TIn]:
+        return self._messages()
+
+    async def _messages(self) -> AsyncIterator[TIn]:
+        # `receive` written out, and as a generator, whose frame stays: this is gone through once per message
+        pacer, inlet = self._pacer, self._inlet
+        line = inlet.line
+        while not self._requested:
+            pacer.left = left = pacer.left - 1
+            yielding = left <= 0 and pacer.due()
+            message = NOTHING if yielding or line.waiters else inlet.take()
+            if message is NOTHING:
+                self.busy = False
+                if self.on_wait is not None:
+                    self.on_wait()
+                self._iterating = True
+                try:
+                    message = await line.wait(inlet.try_get, None, yielding=yielding or inlet.over)
+                except KernelExit:
+                    return
+                finally:
+                    self._iterating = False
+            self.busy = True
+            yield message  # type: ignore[misc]
+        self.busy = False
+        if self.on_wait is not None:
+            self.on_wait()

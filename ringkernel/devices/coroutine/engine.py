@@ -1,0 +1,209 @@
+"""Coroutine kernels: an asyncio task per kernel, object rings by default, typed rings where a type is declared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.devices.engine import GRACE_S, STALL_S, Engine, Ledger
+from ringkernel.devices.queue_ends import Edge, Inlet, Outlet, Ring
+from ringkernel.errors import KernelExit, KernelStateError
+from ringkernel.lifecycle import KernelState
+from ringkernel.ring.object_ring import ObjectRing
+
+from .context import KernelContext
+
+if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.devices.services import Host
+    from ringkernel.messages.types import MessageType
+
+logger = logging.getLogger("ringkernel")
+
+
+class CoroutineEngine(Engine):
+    """Runs a coroutine kernel in the event loop. Its body starts with the first activation."""
+
+    device = "event-loop"
+    __slots__ = ("_failed", "_host", "context", "sink", "source", "task")
+
+    def __init__(self, declaration: Declaration, host: Host) -> None:
+        super().__init__(declaration)
+        self._host = host
+        self.task: asyncio.Task[None] | None = None
+        self._failed = 0
+
+    def build(self) -> None:
+        declaration, host = self.declaration, self._host
+        ring = self._new_ring(declaration.input_type)
+        self.outlet = Outlet(ring, host.pacer, host)
+        self.taken.callback(self.outlet.release)
+        edge = ring.add_edge()
+        self.edges: list[Edge] = [edge]
+        self.source = Inlet(host.pacer, host)
+        self.taken.callback(self.source.release)
+        self.source.set_open(False)
+        self.source.attach(edge)
+        self._make_output(self._new_ring(declaration.output_type))
+        self.context: KernelContext[Any, Any] = KernelContext(declaration.kernel_id, self.source, self.sink)
+
+    def _new_ring(self, message_type: MessageType | None) -> Ring:
+        size = self.declaration.queue_size
+        if message_type is None:
+            return ObjectRing(size)
+        from ringkernel.ring.record_ring import TypedRing  # imports numba
+
+        return TypedRing(self._host.party.arena, message_type, size, woke=self._host.woke)
+
+    output: Ring
+
+    def _make_output(self, ring: Ring) -> None:
+        self.output = ring
+        self.sink = Outlet(ring, self._host.pacer, self._host)
+        self.taken.callback(self.sink.release)
+        self.inlet = Inlet(self._host.pacer, self._host)
+        self.taken.callback(self.inlet.release)
+        self.inlet.ended = self.ended_reason
+        self.inlet.attach(ring.add_edge())
+
+    def exchange_input(self, edge: Edge, fresh: Edge) -> None:
+        """The ring behind an input, from which nothing has been taken, was replaced."""
+        self.edges[self.edges.index(edge)] = fresh
+        self.source.exchange(edge, fresh)
+
+    def give_output_type(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
+        """Emit records of this type from now on: a compiled kernel reads them. Which edge took the place of which."""
+        if self.output.tail:
+            raise KernelStateError(
+                f"kernel {self.kernel_id!r} has already emitted Python objects; connect it to a compiled kernel before"
+                f" it runs, or declare output_type={message_type.name}"
+            )
+        before = self.output
+        self.output = ring = self._new_ring(message_type)
+        self.sink.bind(ring)
+        exchanged = []
+        for edge in before.edges:
+            fresh = ring.add_edge()
+            if edge in self.inlet.edges:
+                self.inlet.exchange(edge, fresh)
+            exchanged.append((edge, fresh))
+        return exchanged
+
+    def add_input(self, edge: Edge) -> None:
+        self.edges.append(edge)
+        self.source.attach(edge)
+
+    @property
+    def is_running(self) -> bool:
+        return self.context.is_active
+
+    async def start(self) -> None:
+        self.context.enter(KernelState.ACTIVE)
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._run(), name=f"ringkernel:{self.kernel_id}")
+            self.task.add_done_callback(self._on_done)
+
+    async def pause(self) -> None:
+        self.context.enter(KernelState.DEACTIVATED)
+
+    async def _run(self) -> None:
+        with suppress(KernelExit):
+            await self.declaration.func(self.context)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            terminating = self.context.state is KernelState.TERMINATING
+            error: BaseException | None = None if terminating else asyncio.CancelledError("its task was cancelled")
+        else:
+            error = task.exception()
+        if not self.has_ended:
+            if self.context.busy and (error is not None or task.cancelled()):
+                self._failed = 1
+            self.context.busy = False
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self.context.enter(KernelState.TERMINATED)
+        self.sink.refuse = lambda: KernelStateError(f"kernel {self.kernel_id!r} has ended and can send no more")
+        self.sink.close()
+        self.end(error)
+        if self.context.on_wait is not None:
+            self.context.on_wait()
+
+    async def finish(self, timeout: float, *, drain: bool) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        for edge in self.edges:
+            edge.limit = edge.published() if drain else edge.head
+        self.context.enter(KernelState.TERMINATING)
+        if self.task is None:
+            self._finish(None)
+            return
+        await self._wait_for_task(deadline)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=GRACE_S)
+        if not self.task.done():
+            self.in_flight = int(self.context.busy)
+            logger.warning(
+                "kernel %r did not end within %g s and ignored its cancellation; it was abandoned",
+                self.kernel_id,
+                timeout,
+            )
+            self._finish(
+                KernelStateError(f"kernel {self.kernel_id!r} did not end within {timeout:g} s and was abandoned")
+            )
+        elif not self.has_ended:
+            self._on_done(self.task)
+
+    async def end_by_force(self, error: Exception) -> None:
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=GRACE_S)
+        if not self.has_ended:
+            self.in_flight = int(self.context.busy)
+            self._finish(error)
+
+    async def _wait_for_task(self, deadline: float) -> None:
+        """Until the task is done, the time is over, or the kernel can do nothing but wait for room."""
+        assert self.task is not None
+        loop = asyncio.get_running_loop()
+        seen, since = self._progress(), loop.time()
+        while not self.task.done() and loop.time() < deadline:
+            await asyncio.wait([self.task], timeout=min(STALL_S / 2, deadline - loop.time()))
+            if self._progress() != seen or not self.sink.line.waiters:
+                seen, since = self._progress(), loop.time()
+            elif loop.time() - since >= STALL_S:
+                return
+
+    def _progress(self) -> tuple[int, ...]:
+        output = self.output
+        heads = tuple(edge.head for edge in self.edges)
+        return (*heads, output.tail if output is not None else 0, output.room() if output is not None else 0)
+
+    def ledger(self) -> Ledger:
+        taken = sum(edge.head - edge.start for edge in self.edges)
+        busy = self.in_flight or int(self.context.busy and not self.has_ended)
+        return Ledger(
+            processed=taken - self._failed - busy,
+            failed=self._failed,
+            in_flight=busy,
+            peak_input=max(max(edge.look(), edge.peak) for edge in self.edges),
+            peak_output=max((max(e.peak, self.output.position() - e.position()) for e in self.output.edges), default=0),
+        )
+
+    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
+        reached = asyncio.Event()
+        self.context.on_wait = reached.set  # called when the kernel asks for its next message
+        try:
+            while edge.head < sequence or self.context.busy:
+                if self.has_ended:
+                    raise self.ended_error()
+                reached.clear()
+                await reached.wait()
+            if self.error is not None:  # it has taken them, and failed on one
+                raise self.ended_error()
+        finally:
+            self.context.on_wait = None

@@ -1,0 +1,194 @@
+"""A span of a stateless handler, spread over the threads of a block: one message per thread. Compiled.
+
+The first thread leads: it alone polls, takes turns and publishes. Between two spans the others wait at a barrier. All
+of them then run the same part; outputs keep the order of their inputs, also when messages are dropped: every thread
+writes to a place of its own, a scan over the threads says how many are emitted before it, and the outputs move up
+(Hillis and Steele, Data parallel algorithms, 1986).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index, zero_bytes
+from ringkernel.codegen.span_body import DROP, FAILED, FAULT_COUNT, FAULT_INFO
+from ringkernel.memory.layout import NEVER
+from ringkernel.memory.mailbox_layout import DESK, DESK_JOB, JOB, MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def spread_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[[int], None]:  # noqa: C901 (two ways)
+    """What every thread of the block does for one span. `call` and `itemsize` as for `scalar_span`."""
+    cleared = itemsize if zeroed else 0
+
+    def attempt(job: int, index: int, slot: int) -> int:
+        """Run the handler on one message; what it returned. A failure is marked."""
+        mark = peek(job + JOB.marks) + MARK * thread_index()
+        zero_bytes(slot, cleared)
+        verdict = call(peek(job + JOB.source), index, slot, 0, 0, mark)
+        if verdict == FAILED:
+            poke(mark, index)
+            poke(job + JOB.failed, 1)
+        return verdict  # type: ignore[no-any-return]
+
+    def in_place(desk: int) -> None:
+        """Nothing is dropped, or nothing comes out: each output has its place."""
+        job = desk + DESK_JOB
+        unmark(job)
+        count, target, n_threads = peek(job + JOB.count), peek(job + JOB.target), peek(job + JOB.n_threads)
+        i = thread_index()
+        while i < count:
+            if attempt(job, i, target + i * itemsize) == FAILED:
+                break
+            i += n_threads
+        barrier()  # all outputs are written, all failures marked
+        if thread_index() == 0:
+            done = min(count, first_failure(job))
+            poke(job + JOB.emitted, done if itemsize > 0 else 0)
+
+    def compacted(desk: int) -> None:
+        """Round by round, as many messages as there are threads: what is emitted moves up."""
+        job = desk + DESK_JOB
+        unmark(job)
+        me, n_threads, count = thread_index(), peek(job + JOB.n_threads), peek(job + JOB.count)
+        slot = peek(job + JOB.staging) + me * itemsize
+        target, base, end = peek(job + JOB.target), 0, count
+        while base < end:
+            index = base + me
+            mine = 0
+            if index < count and attempt(job, index, slot) != DROP:
+                mine = 1
+            barrier()  # all failures of this round are marked
+            end = min(count, first_failure(job))
+            if index >= end:
+                mine = 0
+            up_to_me = scan(job, mine)
+            emitted = total(job)
+            if mine == 1:
+                move(target + (up_to_me - 1) * itemsize, slot, itemsize)
+            target += emitted * itemsize
+            base += n_threads
+            barrier()  # the scan has been read; the next round may overwrite it
+        if me == 0:
+            poke(job + JOB.emitted, (target - peek(job + JOB.target)) // itemsize)
+
+    return in_place if never_drops or itemsize == 0 else compacted
+
+
+def unmark(job: int) -> None:
+    """This thread has not failed."""
+    poke(peek(job + JOB.marks) + MARK * thread_index(), NEVER)
+
+
+def first_failure(job: int) -> int:
+    """The lowest message that a thread failed on; `NEVER` if none did. After a barrier."""
+    low = NEVER
+    if peek(job + JOB.failed) == 1:
+        for i in range(peek(job + JOB.n_threads)):
+            low = min(low, peek(peek(job + JOB.marks) + MARK * i))
+    return low
+
+
+def scan(job: int, mine: int) -> int:
+    """The sum of `mine` over this thread and those before it. Called by all threads."""
+    me, n_threads = thread_index(), peek(job + JOB.n_threads)
+    here = peek(job + JOB.scan)
+    there = here + 8 * n_threads
+    value = mine
+    poke(here + 8 * me, value)
+    barrier()  # every thread has written its own
+    step = 1
+    while step < n_threads:
+        if me >= step:
+            value += peek(here + 8 * (me - step))
+        poke(there + 8 * me, value)
+        barrier()  # this step's sums are written; the next reads them, and overwrites the ones before
+        here, there = there, here
+        step *= 2
+    if me == n_threads - 1:
+        poke(job + JOB.emitted, value)
+    barrier()  # the last thread's sum is the total
+    return value
+
+
+def total(job: int) -> int:
+    """The sum over all threads, after `scan`."""
+    return peek(job + JOB.emitted)
+
+
+def move(target: int, source: int, itemsize: int) -> None:
+    """Copy one record; by words where that fits."""
+    if itemsize % 8 == 0:
+        for i in range(itemsize // 8):
+            poke(target + 8 * i, peek(source + 8 * i))
+    else:
+        copy_bytes(target, source, itemsize)
+
+
+def spread_span(part: Callable[[int], None]) -> Callable[..., int]:
+    """A grid's span for the first thread: hand out the work, take part in it, gather what came of it."""
+
+    def lead(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+        job = desk + DESK_JOB
+        poke(job + JOB.source, source)
+        poke(job + JOB.count, count)
+        poke(job + JOB.target, target)
+        poke(job + JOB.failed, 0)
+        barrier()  # the others begin
+        part(desk)
+        failed = first_failure(job)
+        if failed != NEVER:
+            poke(fault, failed)
+            poke(fault + FAULT_INFO, peek(mark_of(job, failed) + FAULT_INFO))
+            poke(fault + FAULT_COUNT, 1)
+        return peek(job + JOB.emitted)
+
+    return lead
+
+
+def mark_of(job: int, index: int) -> int:
+    """The mark of the thread that failed on this message."""
+    mark = peek(job + JOB.marks)
+    while peek(mark) != index:
+        mark += MARK
+    return mark
+
+
+def follow(part: Callable[[int], None]) -> Callable[[int], None]:
+    """What the other threads of a block do until they are dismissed."""
+
+    def helper(desk: int) -> None:
+        job = desk + DESK_JOB
+        while True:
+            barrier()  # until the first thread has work, or dismisses
+            if peek(job + JOB.is_over) == 1:
+                return
+            part(desk)
+
+    return helper
+
+
+def alone(span: Callable[..., int]) -> Callable[..., int]:
+    """A grid's span for a block of one thread: the same as on the CPU."""
+
+    def lead(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+        return span(source, count, target, state, fault)
+
+    return lead
+
+
+def by_address(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+    """A grid's span where compiled functions can be called by their address."""
+    return call_span(peek(desk + DESK.span_address), source, count, target, state, fault)
+
+
+def nobody(desk: int) -> None:
+    """A block of one thread has no others."""
+
+
+def dismiss_helpers(desk: int) -> None:
+    """Let the other threads return."""
+    poke(desk + DESK_JOB + JOB.is_over, 1)
+    barrier()

@@ -1,0 +1,82 @@
+"""A grid's program as PTX: a handler, the turn and the loop around it. Needs no GPU and no driver."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numba import types
+from numba.cuda import compiler
+
+from ringkernel.codegen.handler_call import handler_call
+from ringkernel.codegen.targets.cuda import CUDA_CALL, jit, operations, settings
+
+from .program import GridTarget, grid_program, grid_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ringkernel.codegen.span_types import SpanTypes
+
+    from .program import Program
+
+Raised = tuple[type[BaseException] | None, tuple[Any, ...]]
+
+
+@functools.cache
+def grid_target() -> GridTarget:
+    """CUDA as a target."""
+    return target_with(operations())
+
+
+def target_with(table: Mapping[Any, Any]) -> GridTarget:
+    """CUDA with these operations for `ops.py`."""
+    return GridTarget(
+        jit=jit,
+        jit_handler=lambda _check: jit,  # the checks are a setting of the whole compilation, see `settings`
+        handler_call=lambda dispatcher, spec: handler_call(dispatcher, spec, CUDA_CALL),
+        operations=table,
+    )
+
+
+@dataclass(frozen=True)
+class GridCode:
+    """A grid for one compute capability. `raised` says what the numbers mean by which a handler fails."""
+
+    ptx: str
+    llvm: str
+    entry: str
+    cc: tuple[int, int]
+    raised: Mapping[int, Raised]
+    spread: bool
+    program: Program
+
+
+def compile_grid(  # noqa: PLR0913 (all but the first three are options with a name)
+    loop: Callable[[int], None],
+    handler: Callable[..., Any],
+    spec: SpanTypes,
+    *,
+    never_drops: bool,
+    spread: bool,
+    cc: tuple[int, int],
+    fma: bool = False,
+    target: GridTarget | None = None,
+) -> GridCode:
+    """Compile a handler and the loop around it to PTX. Raises whatever numba-cuda raises.
+
+    With `fma` a product and the sum that it goes into are rounded once, together. Without, every operation is rounded
+    as on the CPU: the instructions say so, and no assembler joins them.
+    """
+    target = target or grid_target()
+    with settings(cc, check=spec.check) as helper:
+        span = grid_span(target, handler, spec, never_drops=never_drops, spread=spread)
+        program = grid_program(target, loop, span)
+        library, _ = compiler._compile_pyfunc_with_fixup(
+            program.entry, types.void(types.int64), device=False, abi="numba", cc=cc
+        )
+        library._nvvm_options["fma"] = fma  # on by default, and there is no other way to say so
+        ptx, llvm = library.get_asm_str(cc=cc), library.get_llvm_str()
+    raised = {code: (kind, arguments or ()) for code, (kind, arguments, _) in helper.exceptions.items()}
+    return GridCode(ptx, llvm, library._entry_name, cc, raised, spread, program)

@@ -1,0 +1,246 @@
+"""numba's CUDA simulator as a device that runs grids: what the threads of a block do together, in Python.
+
+For tests, where `NUMBA_ENABLE_CUDASIM=1` is set: one kernel at a time, thousands of messages a second, and nothing is
+said about memory order. The operations of `ops.py` are done by ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import cuda
+
+from ringkernel.codegen import operations as ops
+from ringkernel.codegen.span_body import DROP, EMIT, FAILED, FAULT_INFO
+from ringkernel.devices.compiling import spec_of
+from ringkernel.devices.failure import given
+from ringkernel.errors import DeviceUnavailableError
+
+from .loop import run_grid
+from .program import GridTarget, grid_program, grid_span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringkernel.codegen.span_types import Span, SpanTypes
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.memory.arenas import Arena, Region
+
+MAX_THREADS = 8
+"""A block has no more: each is a Python thread."""
+
+
+def _load(address: int) -> int:
+    return ctypes.c_int64.from_address(address).value
+
+
+def _store(address: int, value: int) -> None:
+    ctypes.c_int64.from_address(address).value = value
+
+
+def _nothing() -> None:
+    return
+
+
+def _spin() -> None:
+    time.sleep(0)
+
+
+def _nap(ns: int) -> None:
+    time.sleep(ns / 1e9)
+
+
+def _zero_bytes(address: int, count: int) -> None:
+    ctypes.memset(address, 0, count)
+
+
+def _copy_bytes(target: int, source: int, count: int) -> None:
+    ctypes.memmove(target, source, count)
+
+
+def _thread_index() -> int:
+    return int(threading.current_thread().threadIdx.x)  # type: ignore[attr-defined]
+
+
+def _barrier() -> None:
+    threading.current_thread().syncthreads()  # type: ignore[attr-defined]
+
+
+def _proposed(address: int) -> int:
+    return address
+
+
+OPERATIONS: dict[Any, Any] = {
+    ops.load: _load,
+    ops.load_acquire: _load,
+    ops.store: _store,
+    ops.store_release: _store,
+    ops.fence_acquire: _nothing,
+    ops.fence_release: _nothing,
+    ops.load_near: _load,
+    ops.store_near: _store,
+    ops.fence_near: _nothing,
+    ops.peek: _load,
+    ops.poke: _store,
+    ops.spin_hint: _spin,
+    ops.nap: _nap,
+    ops.ticks: time.monotonic_ns,
+    ops.zero_bytes: _zero_bytes,
+    ops.copy_bytes: _copy_bytes,
+    ops.thread_index: _thread_index,
+    ops.barrier: _barrier,
+    ops.desk_memory: _proposed,
+}
+
+
+def _as_it_is(function: Callable[..., Any]) -> Any:
+    return function
+
+
+class _Calls:
+    """Calls handlers on addresses, and numbers what they raise."""
+
+    def __init__(self) -> None:
+        self.raised: list[BaseException] = []
+
+    def of(self, handler: Callable[..., Any], spec: SpanTypes) -> Callable[..., int]:
+        """As `calling.handler_call`."""
+
+        def call(source: int, index: int, out: int, out_index: int, state: int, fault: int) -> int:
+            arguments = [given(_records(source, index, spec.input), one=True)]
+            if spec.output is not None:
+                arguments.append(given(_records(out, out_index, spec.output), one=True))
+            if spec.state is not None:
+                dtype, shape = spec.state
+                count = 1 if shape is None else int(np.prod(shape))
+                records = _records(state, 0, dtype, count)
+                arguments.append(given(records if shape is None else records.reshape(shape), one=shape is None))
+            try:
+                with np.errstate(all="ignore"):
+                    returned = handler(*arguments)
+            except Exception as error:  # noqa: BLE001 (whatever the handler raises)
+                self.raised.append(error)
+                _store(fault + FAULT_INFO, len(self.raised))
+                return FAILED
+            return DROP if returned is not None and not returned else EMIT
+
+        return call
+
+
+def _records(address: int, index: int, dtype: np.dtype[Any], count: int = 1) -> Any:
+    raw = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address + index * dtype.itemsize)
+    return np.frombuffer(memoryview(raw), dtype)
+
+
+class SimulatedCode:
+    """A kernel's grid as a simulated kernel."""
+
+    def __init__(self, kernel: Any, calls: _Calls, n_threads: int) -> None:
+        self.kernel, self.n_threads = kernel, n_threads
+        self._calls = calls
+
+    def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+        """See `grid_device.py`."""
+        error = self._calls.raised[number - 1]
+        return type(error), error.args
+
+
+class SimulatedGrid:
+    """A grid in a thread of its own: launching simulated kernels waits for them."""
+
+    def __init__(self, code: SimulatedCode, book: int, keepalive: Any) -> None:
+        self._failure: str | None = None
+        self._thread = threading.Thread(target=self._run, args=(code, book, keepalive), name="grid", daemon=True)
+        self._thread.start()
+
+    def _run(self, code: SimulatedCode, book: int, keepalive: Any) -> None:
+        try:
+            code.kernel[1, code.n_threads](book)
+        except Exception as error:  # noqa: BLE001 (whatever the simulator says is the reason)
+            self._failure = repr(error)
+
+    def is_done(self) -> bool:
+        """See `grid_device.py`."""
+        return not self._thread.is_alive()
+
+    def failure(self) -> str | None:
+        """See `grid_device.py`."""
+        return self._failure
+
+
+class SimulatedMemory:
+    """Memory of the host's, in the part of a device's."""
+
+    def __init__(self, region: Region) -> None:
+        self._region: Region | None = region
+        self.address = region.address
+
+    def read(self, offset: int, nbytes: int) -> Any:
+        """See `ring/place.py`."""
+        assert self._region is not None
+        return self._region.bytes[offset : offset + nbytes].copy()
+
+    def write(self, offset: int, source: Any) -> None:
+        """See `ring/place.py`."""
+        assert self._region is not None
+        self._region.bytes[offset : offset + len(source)] = source
+
+    def release(self) -> None:
+        """See `ring/place.py`."""
+        self._region = None
+
+
+class SimulatedDevice:
+    """See `grid_device.py`."""
+
+    ticks_per_ns = 1.0
+    max_desk_nbytes = 48 * 1024
+    span_ns = 10_000_000_000
+    patience_ns = 0
+    max_nap_ns = 1_000_000
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._grid: SimulatedGrid | None = None
+        self._chunks: list[Any] = []
+
+    def compile(self, declaration: Declaration, span: Span) -> SimulatedCode:
+        """See `grid_device.py`."""
+        calls, spread = _Calls(), declaration.state is None
+        target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS)
+        body = grid_span(target, declaration.func, spec_of(declaration), never_drops=span.never_drops, spread=spread)
+        kernel = cuda.jit(grid_program(target, run_grid, body).entry)
+        return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if spread else 1)
+
+    def load(self, compiled: SimulatedCode) -> SimulatedCode:
+        """See `grid_device.py`."""
+        return compiled
+
+    def reaches(self, arena: Arena) -> bool:
+        """See `grid_device.py`."""
+        return True
+
+    def adopt(self, arena: Arena) -> None:
+        """See `grid_device.py`."""
+        self._chunks.append(arena.chunks)
+
+    def forget(self, arena: Arena) -> None:
+        """See `grid_device.py`."""
+        self._chunks = [chunks for chunks in self._chunks if chunks is not arena.chunks]
+
+    def allocate(self, nbytes: int, arena: Arena) -> SimulatedMemory:
+        """See `grid_device.py`."""
+        return SimulatedMemory(arena.allocate(nbytes))
+
+    def start(self, code: SimulatedCode, book: int, desk_nbytes: int) -> SimulatedGrid:
+        """See `grid_device.py`. Raises `DeviceUnavailableError` while another one runs."""
+        if self._grid is not None and not self._grid.is_done():
+            self._grid._thread.join(0.5)  # a grid that has just given its token back still has to return
+        if self._grid is not None and not self._grid.is_done():
+            raise DeviceUnavailableError("the CUDA simulator runs one kernel at a time; deactivate the other one first")
+        self._grid = SimulatedGrid(code, book, (list(self._chunks), code))
+        return self._grid

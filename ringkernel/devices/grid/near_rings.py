@@ -1,0 +1,56 @@
+"""Which memory a ring lies in: the one place where that is decided.
+
+A ring that only grids of one device use lies in that device's memory, see `ring/place.py`; every other one at home,
+in the host's, which all devices reach. That is settled before the producer starts, while the device's kernels rest.
+Until then nothing new is published, so who has come since, and reads at home, finds nothing to take.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.ring.storage import Place
+
+if TYPE_CHECKING:
+    from ringkernel.ring.record_ring import TypedRing
+
+    from .device import GridDevice
+
+
+def is_settled(ring: Any) -> bool:
+    """Whether a kernel's output, of whatever kind, lies where it should."""
+    if ring is None or not ring.typed or _device_of(ring.engine) is None:
+        return True
+    readers = [edge for edge in ring.edges if not edge.closed]
+    if not readers:
+        return True
+    device = _wanted(ring)
+    if device is None or ring.place is None:
+        return device is None and ring.place is None
+    return ring.place.device is device and set(readers) <= set(ring.place.edges)
+
+
+def settle(ring: Any) -> None:
+    """Put a kernel's output where it should lie. No grid of the device runs.
+
+    Raises `DeviceUnavailableError`, and then the ring is where it was, or at home.
+    """
+    if is_settled(ring):
+        return
+    ring.bring_home()
+    device = _wanted(ring)
+    if device is not None:
+        edges = [edge for edge in ring.edges if not edge.closed]
+        memory = device.allocate(Place.nbytes(len(edges), ring.slot_nbytes), ring.arena)
+        ring.move_to(Place(device, memory, edges))
+
+
+def _wanted(ring: TypedRing) -> GridDevice | None:
+    """The device in whose memory a ring with consumers should lie; None: at home."""
+    device = _device_of(ring.engine)
+    readers = [edge.engine for edge in ring.edges if not edge.closed]
+    return device if all(_device_of(reader) is device for reader in readers) else None
+
+
+def _device_of(engine: Any) -> GridDevice | None:
+    return getattr(engine, "grid_device", None)

@@ -1,0 +1,229 @@
+"""The grids of one event loop, and the worker thread that watches them.
+
+A grid cannot ring a bell. The watcher, a CPU worker in whose loop a look at a grid takes the place of a turn, rings
+for it, and gives the sign of life without which grids end. A timer sees to grids that have ended without an answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.codegen.targets.cpu import compile_variant
+from ringkernel.devices.cpu.pool import Seat, WorkerPool
+from ringkernel.devices.cpu.worker_loop import run_worker
+from ringkernel.errors import DeviceUnavailableError
+from ringkernel.memory.arenas import Arena
+from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING, SEAT
+from ringkernel.memory.mailbox_layout import BOOK_DTYPE, HEART, HEART_DTYPE, desk_nbytes
+from ringkernel.ring.turn import rest, turn
+
+from .watcher import rest_watch, watch
+
+if TYPE_CHECKING:
+    from ringkernel.devices.loop_parker import LoopParty
+    from ringkernel.memory.arenas import Region
+
+    from .device import Grid, GridDevice
+    from .engine import GridEngine
+
+logger = logging.getLogger("ringkernel")
+
+LOOK_S = 0.05
+BEAT_TIMEOUT_NS = 3_000_000_000
+_I8 = np.dtype(np.int64)
+
+
+_users: weakref.WeakKeyDictionary[GridDevice, weakref.ref[GridPool]] = weakref.WeakKeyDictionary()
+_claiming = threading.Lock()
+"""Runtimes may live in several threads."""
+
+
+class GridSeat(Seat):
+    """A kernel's place on a device: the seat is the watcher's, the book the grid's."""
+
+    __slots__ = ("answers", "book", "engine", "grid", "is_left")
+
+    def __init__(self, seat: Seat, engine: GridEngine, book: Region, grid: Grid, answers: int) -> None:
+        super().__init__(seat.address, seat.worker, seat.block, seat.span_address, seat.door)
+        self.engine, self.book, self.grid = engine, book, grid
+        self.answers = answers
+        self.is_left = False
+
+
+class GridPool(WorkerPool):
+    """Starts grids and watches them. All methods belong to the event loop's thread.
+
+    Books lie in an arena of their own: each start takes one, at a moment when no device can be made to reach more.
+    """
+
+    def __init__(self, party: LoopParty) -> None:
+        self._books = Arena()
+        self._arenas = (party.arena, self._books)
+        self._heart = self._books.allocate(HEART_DTYPE.itemsize)
+        self._ending: list[GridSeat] = []
+        self._running: list[GridSeat] = []
+        self._devices: set[GridDevice] = set()
+        self.is_closing = False
+        super().__init__(party, 1)
+        self.keepalive.append(self._books.chunks)
+
+    def claim(self, device: GridDevice) -> None:
+        """Have a device for this runtime alone: nobody else's grids would stop while it loads and allocates.
+
+        Raises `DeviceUnavailableError` while another runtime of this process has it.
+        """
+        with _claiming:
+            user = _users[device]() if device in _users else None
+            if user is not None and user is not self:
+                raise DeviceUnavailableError(
+                    f"{device.name} is in use by another runtime of this process, whose kernels would not stop while "
+                    f"this one loads; launch there, close it, or choose another device"
+                )
+            _users[device] = weakref.ref(self)
+        self._devices.add(device)
+
+    def reaches(self, device: GridDevice) -> bool:
+        """Whether the device reaches all memory that its grids may touch."""
+        return all(device.reaches(arena) for arena in self._arenas)
+
+    def adopt(self, device: GridDevice) -> None:
+        """Let the device reach it. None of its grids runs."""
+        for arena in self._arenas:
+            arena.keep()
+            device.adopt(arena)
+
+    def loop(self) -> Any:
+        return compiled_watcher()
+
+    def scratch(self) -> npt.NDArray[np.int64]:
+        """For the watcher's sleep: see `cpu.py`."""
+        words = super().scratch()
+        words[1] = self._heart.address + HEART.beat
+        return words
+
+    # --- starting and ending ---------------------------------------------------------------------------------
+
+    def start(self, engine: GridEngine) -> GridSeat:
+        """Hand a kernel whose token the caller holds to a grid. Raises `DeviceUnavailableError`."""
+        self._forget_ended()
+        book = self._write_book(engine)
+        if not engine.grid_device.reaches(self._books):
+            raise DeviceUnavailableError(
+                f"{engine.device} does not reach the memory for one more grid while others run; start the kernel again"
+            )
+        worker, address = (
+            self._least_loaded(),
+            self._new_seat_address(),
+        )  # before the grid runs, which they may not stop
+        try:
+            answers = engine.block.read(BLOCK.answers)
+            grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
+        except BaseException:
+            self.party.seats.release(address)
+            raise
+        seat = GridSeat(Seat(address, worker, book.address, 0, engine.door), engine, book, grid, answers)
+        self._running.append(seat)
+        self._sit_down(seat)
+        return seat
+
+    def _desk_nbytes(self, engine: GridEngine) -> int:
+        edges, output = engine.connections
+        return desk_nbytes(len(edges), 0 if output is None else len(output.edges), engine.code.n_threads)
+
+    def _write_book(self, engine: GridEngine) -> Region:
+        device, read = engine.grid_device, self.api.read_word
+        told_at = BOOK_DTYPE.itemsize
+        edges, output = engine.connections
+        desk_at = told_at + 8 * len(edges)
+        desk_at += -desk_at % LINE
+        book = self._books.allocate(desk_at + self._desk_nbytes(engine))
+        record = book.view(BOOK_DTYPE)[0]
+        record["block_address"] = engine.block.address
+        record["desk_address"] = book.address + desk_at
+        record["state_address"], record["staging_address"] = engine.state_address, engine.staging_address
+        record["n_threads"] = engine.code.n_threads
+        record["span_ticks"] = int(device.span_ns * device.ticks_per_ns)
+        record["heart_address"] = self._heart.address
+        record["beat_timeout_ticks"] = int(BEAT_TIMEOUT_NS * device.ticks_per_ns)
+        record["patience_ticks"] = int(device.patience_ns * device.ticks_per_ns)
+        record["max_nap_ns"] = device.max_nap_ns
+        record["told_answers"] = engine.block.read(BLOCK.answers)
+        record["told_echo"] = engine.block.read(BLOCK.echo)
+        if output is not None:
+            record["told_tail"] = read(output.address + RING.tail)
+        told = book.view(_I8, len(edges), told_at)
+        for i, edge in enumerate(edges):
+            told[i] = read(edge.address + EDGE.head)
+        return book
+
+    def unseat(self, seat: Seat) -> None:
+        assert isinstance(seat, GridSeat)
+        super().unseat(seat)
+        if seat in self._running:
+            self._running.remove(seat)
+        self._ending.append(seat)
+
+    def give_up(self, seat: GridSeat) -> None:
+        """A grid does not answer, or is lost: nobody watches it any more. What it may still reach stays."""
+        while (seen := self.revoke(seat, forced=False)) not in (FREE, GONE, REVOKED):
+            pass  # the watcher has a look at it: a matter of nanoseconds, unless the thread is descheduled
+        self.unseat(seat)
+        self._ending.remove(seat)
+        self.keepalive.append(seat.book)
+        seat.book.quarantine()
+        if seen == FREE:
+            self.api.ring_bell(seat.address)  # so that the watcher meets the old seat, and dismisses it
+
+    def _forget_ended(self) -> None:
+        """Books that neither the watcher nor a grid will look at again go back."""
+        for seat in self._ending:
+            seat.is_left = seat.is_left or self.api.read_word(seat.address + SEAT.owner) == GONE
+        self._ending = [seat for seat in self._ending if not (seat.is_left and seat.grid.is_done())]
+
+    def _new_seat_address(self) -> int:
+        self._forget_ended()  # before an address of theirs serves again
+        return super()._new_seat_address()
+
+    # --- the timer -------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        if self._monitor is None and not self.is_closing:
+            self._monitor = self.party.loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._monitor = None
+        for seat in list(self._running):
+            self._look_after(seat)
+        if self._running:
+            self.watch()
+
+    def _look_after(self, seat: GridSeat) -> None:
+        """A grid that has ended without an answer is lost; if only its watcher is late, the answer is taken now."""
+        failure = seat.grid.failure()
+        if failure is not None:
+            seat.engine.is_lost(failure)
+        elif seat.grid.is_done() and not seat.engine.take_answer(seat.answers):
+            seat.engine.is_lost("it has ended without an answer")
+
+    def stop(self, timeout: float = 1.0) -> None:
+        self.is_closing = True
+        self.api.write_word(self._heart.address + HEART.leave, 1)
+        super().stop(timeout)
+        while self._devices:
+            device = self._devices.pop()
+            del _users[device]
+            for arena in self._arenas:
+                device.forget(arena)
+
+
+@functools.cache
+def compiled_watcher() -> Any:
+    """The worker loop with a look at a grid in the place of a turn, compiled once per process."""
+    return compile_variant(run_worker, {turn: watch, rest: rest_watch})

@@ -1,0 +1,76 @@
+"""The operations of `ops.py` where nobody else looks: a turn on a grid's desk. Compiled.
+
+No order, and a compare-and-swap is a comparison and a store. `private_operations` is what stands in for `ops.py` then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.codegen import operations as ops
+from ringkernel.codegen.operations import grid_span, peek, poke, store
+from ringkernel.memory.layout import BLOCK
+from ringkernel.memory.mailbox_layout import DESK, DESK_BLOCK, INPUT_HOME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def nothing() -> None:
+    """No order is needed."""
+
+
+def compare_exchange(address: int, expected: int, value: int) -> int:
+    """Store `value` if the word is `expected`; the word as it was."""
+    seen = peek(address)
+    if seen == expected:
+        poke(address, value)
+    return seen
+
+
+def exchange(address: int, value: int) -> int:
+    """Store `value`; the word as it was."""
+    seen = peek(address)
+    poke(address, value)
+    return seen
+
+
+def wake_nobody(descriptor: int) -> None:
+    """Nobody sleeps at a desk."""
+
+
+def nowhere() -> int:
+    """Who is never woken need not know where its waker runs."""
+    return -1
+
+
+def call_span(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+    """Run the grid's span, and let the host know how much it is: of a span that never ends it learns nothing more."""
+    block, home = desk + DESK_BLOCK, peek(desk + DESK.home)
+    edge = block + peek(block + BLOCK.fault_edge)
+    store(home + BLOCK.fault_edge, peek(edge + INPUT_HOME) - home)
+    store(home + BLOCK.in_flight, count)
+    return grid_span(desk, source, count, target, state, fault)
+
+
+def private_operations(
+    operations: Mapping[Any, Any], compile_shared: Callable[[Callable[..., Any]], Any], jit: Callable[..., Any]
+) -> dict[Any, Any]:
+    """What replaces `ops.py` in a turn on a desk. `compile_shared` compiles functions that do look outside."""
+    load, save = operations[ops.peek], operations[ops.poke]
+    none = jit(nothing)
+    return {
+        **operations,
+        ops.load: load,
+        ops.load_acquire: load,
+        ops.store: save,
+        ops.store_release: save,
+        ops.fence: none,
+        ops.fence_release: none,
+        ops.fence_acquire: none,
+        ops.spin_hint: none,
+        ops.compare_exchange: compile_shared(compare_exchange),
+        ops.exchange: compile_shared(exchange),
+        ops.wake: jit(wake_nobody),
+        ops.this_cpu: jit(nowhere),
+    }

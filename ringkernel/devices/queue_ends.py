@@ -1,0 +1,403 @@
+"""The event loop's ends of rings: an outlet produces into one, an inlet consumes from one or several.
+
+Both work on object rings and on typed rings. Fast paths never suspend; the rest stands in a `Line`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ringkernel.errors import ConfigurationError, QueueEmptyError, QueueFullError, RingKernelError
+from ringkernel.ring.waiting import NOBODY, NOTHING
+
+from .spinning import Watch
+from .waiting_line import Hold, Line, Pacer, check_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
+    from ringkernel.ring.record_ring import TypedEdge, TypedRing
+
+    from .loop_parker import Bell
+    from .services import Host
+
+Ring: TypeAlias = "ObjectRing | TypedRing"
+Edge: TypeAlias = "ObjectEdge | TypedEdge"
+
+
+def _take_nothing() -> Any:
+    return NOTHING
+
+
+LOOK_S = 0.05
+"""How often a producer that waits looks whether there ever will be room, where that is in doubt."""
+
+
+class BatchTimeoutError(asyncio.TimeoutError):
+    """A `send_batch` that ran out of time. `sent` says how many messages it had published."""
+
+    def __init__(self, sent: int, total: int) -> None:
+        super().__init__(f"{sent} of {total} messages were sent when the time was over")
+        self.sent = sent
+
+
+class Outlet:
+    """Produces into a ring. Closed, it refuses with what `refuse` says.
+
+    The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
+    """
+
+    __slots__ = ("_bell", "_host", "_timer", "dead_end", "is_doubtful", "line", "offer", "pacer", "refuse", "ring")
+
+    def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
+        self.line = Line()
+        self.refuse: Callable[[], RingKernelError] = lambda: RingKernelError("the queue is closed")
+        self.dead_end: Callable[[], RingKernelError | None] = lambda: None  # why there never will be room, if so
+        self.is_doubtful: Callable[[], bool] = lambda: False  # whether that may become so without anybody's notice
+        self._timer: asyncio.TimerHandle | None = None
+        self.pacer = pacer
+        self._host = host
+        self._bell: Bell | None = None
+        self.bind(ring)
+
+    def bind(self, ring: Ring) -> None:
+        """Produce into this ring from now on."""
+        self.ring = ring
+        self.offer: Callable[[Any], bool] = ring.offer
+        ring.putting = self.line
+        if self._host is not None:
+            self.line.prepare = self._ask_for_room
+            if self._bell is not None:
+                ring.set_door(self._bell.door)
+
+    def _attempt(self, message: Any) -> Any:
+        if self.ring.shut:
+            raise self.refuse()
+        return self.offer(message) or self._no_room()
+
+    def _no_room(self) -> Any:
+        reason = self.dead_end()
+        if reason is not None:
+            raise reason
+        return NOTHING
+
+    def _attempt_many(self, messages: Any) -> Any:
+        """Publish as many as there is room for. How many, or `NOTHING`."""
+        ring = self.ring
+        if ring.shut:
+            raise self.refuse()
+        count = min(ring.room(), len(messages))
+        if count <= 0:
+            return self._no_room()
+        ring.offer_many(messages[:count])
+        return count
+
+    def close(self) -> None:
+        """Refuse from now on, also those who wait for room."""
+        self.ring.shut_off()
+        self.line.notify()
+
+    async def put(self, message: Any, timeout: float | None = None) -> None:
+        """Publish a message, waiting for room."""
+        if timeout is not None:
+            check_timeout(timeout)
+        pacer = self.pacer
+        pacer.left -= 1
+        if pacer.left <= 0 and pacer.due():
+            await self.wait_put(message, timeout, yielding=True)
+        elif self.line.waiters or not self.offer(message):
+            await self.wait_put(message, timeout)
+
+    async def wait_put(self, message: Any, timeout: float | None, *, yielding: bool = False) -> None:
+        """The slow part of `put`: stand in line for room, or, `yielding`, to let other tasks run first."""
+        if self.ring.shut:
+            raise self.refuse()
+        await self.line.wait(lambda: self._attempt(message), timeout, yielding=yielding)
+
+    async def put_many(self, messages: Any, timeout: float | None = None, hold: Hold | None = None) -> None:
+        """Publish all messages in order, waiting for room: in the line, or at its head with the `hold` of it.
+
+        Raises `BatchTimeoutError`. Cancelled, it has sent a prefix. Whatever it raises has `sent`, the number of
+        messages that were. Messages of concurrent callers may come in between.
+        """
+        if timeout is not None:
+            check_timeout(timeout)
+        if self.ring.shut:
+            raise self.refuse()
+        line = hold or self.line
+        sent, total = 0, len(messages)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while sent < total:
+            pacer = self.pacer
+            pacer.left -= 1
+            yielding = pacer.left <= 0 and pacer.due()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                rest = messages[sent:]
+                attempt = functools.partial(self._attempt_many, rest)
+                count: Any = NOTHING if line.waiters or yielding else attempt()
+                if count is NOTHING:
+                    count = await line.wait(attempt, left, yielding=yielding)
+                sent += count
+            except TimeoutError:
+                raise BatchTimeoutError(sent, total) from None
+            except BaseException as error:
+                error.sent = sent  # type: ignore[attr-defined]
+                raise
+
+    def put_nowait(self, message: Any) -> None:
+        """Publish a message or raise `QueueFullError`."""
+        if self.line.waiters or not self._attempt(message):
+            holder = self.line.holder
+            why = f"{holder} has the queue to itself" if holder else f"all {self.ring.capacity} slots are taken"
+            raise QueueFullError(f"{why}; await put() or send() to wait")
+
+    def _ask_for_room(self) -> None:
+        """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
+        ring = self.ring
+        assert self._host is not None
+        if self._timer is None and self.is_doubtful():
+            self._timer = self._host.loop.call_later(LOOK_S, self._look_again)
+        if not ring.typed:
+            return
+        if self._bell is None:  # most queues never see anybody wait
+            self._bell = self._host.party.bell(self.line.notify)
+            ring.set_door(self._bell.door)
+        self._host.attention.give(None)
+        ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
+        self._bell.arm()
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self.line.notify()
+
+    def release(self) -> None:
+        """The ring has no more producer here."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._bell is not None:
+            self.ring.set_door(0)
+            self._bell.release()
+            self._bell = self.line.prepare = None
+
+
+class Inlet:
+    """Consumes from edges, in turn. Closed, it hands out nothing. Once it is `over`, `ended` says why nothing more
+    will come, if so.
+
+    The fast path of a message is `take`, the lone edge's own; while others wait in `line`, it must not be taken.
+    """
+
+    __slots__ = (
+        "_bell",
+        "_first",
+        "_host",
+        "_lone",
+        "_next",
+        "_open",
+        "_watch",
+        "edges",
+        "ended",
+        "line",
+        "over",
+        "pacer",
+        "take",
+    )
+
+    def __init__(self, pacer: Pacer, host: Host | None = None) -> None:
+        self.edges: list[Edge] = []
+        self.take: Callable[[], Any] = _take_nothing
+        self.line = Line()
+        self.over = False
+        self.ended: Callable[[], BaseException | None] = lambda: None
+        self.pacer = pacer
+        self._open = True
+        self._lone: Edge | None = None
+        self._first: TypedEdge | None = None
+        self._host = host
+        self._bell: Bell | None = None
+        self._next = 0
+        self._watch: Watch | None = None
+
+    def set_open(self, is_open: bool) -> None:
+        """Whether messages are handed out."""
+        self._open = is_open
+        self._choose()
+
+    def _choose(self) -> None:
+        """Single out the edge of the common case: there is one, and it may be read."""
+        self._lone = self.edges[0] if self._open and len(self.edges) == 1 and self._first is None else None
+        if not self._open:
+            self.take = _take_nothing
+        else:
+            self.take = self._take_in_turn if self._lone is None else self._lone.take
+
+    def attach(self, edge: Edge) -> None:
+        """Consume from this edge, too."""
+        edge.getting = self.line
+        self.edges.append(edge)
+        self._choose()
+        edge.refresh()
+        if edge.ring.typed and self._host is not None:
+            self.line.prepare = self._ask_for_messages
+            if self._bell is not None:
+                edge.set_door(self._bell.door)
+
+    def detach(self, edge: Edge) -> None:
+        """Leave an edge to somebody else."""
+        edge.getting = NOBODY
+        edge.set_door(0)
+        if self._watch is not None:
+            self._watch.leave(edge)
+        self.edges.remove(edge)
+        self._choose()
+
+    def exchange(self, edge: Edge, fresh: Edge) -> None:
+        """Consume from another edge instead of this one."""
+        self.detach(edge)
+        self.attach(fresh)
+
+    def take_first_from(self, edge: TypedEdge) -> None:
+        """Hand out what is left in an edge before anything else. Nothing more comes there."""
+        assert self._first is None
+        self._first = edge
+        self._choose()
+        self.line.notify()
+
+    @property
+    def kept(self) -> int:
+        """How many messages are left to be handed out first."""
+        return 0 if self._first is None else self._first.available()
+
+    def finish(self) -> None:
+        """Nothing more may come: `ended` knows."""
+        self.over = True
+        self.line.notify()
+
+    def available(self) -> int:
+        """How many messages wait."""
+        return self.kept + sum(edge.available() for edge in self.edges)
+
+    def try_get(self) -> Any:
+        """Take a message; `NOTHING` if there is none now. Raises what `ended` says."""
+        message = self.take()
+        return self._nothing() if message is NOTHING else message
+
+    def try_get_many(self, most: int | None) -> Any:
+        """Take up to `most` messages of one edge, as an array or a list; otherwise as `try_get`."""
+        edge = self._ready_edge()
+        if edge is None:
+            return self._nothing()
+        count = edge.look()  # all that is there, not only what was known to be
+        return edge.take_many(count if most is None else min(most, count))
+
+    def _take_in_turn(self) -> Any:
+        edge = self._ready_edge()
+        return NOTHING if edge is None else edge.take()
+
+    def _nothing(self) -> Any:
+        if self.over:
+            reason = self.ended()
+            if reason is not None:
+                raise reason
+        return NOTHING
+
+    def _ready_edge(self) -> Edge | None:
+        """The next edge in turn that has a message."""
+        if self._first is not None:
+            if self.kept > 0:
+                return self._first
+            self._first.ring.dispose()
+            self._first = None
+            self._choose()
+        if self._open:
+            for _ in range(len(self.edges)):
+                self._next = (self._next + 1) % len(self.edges)
+                if self.edges[self._next].available() > 0:
+                    return self.edges[self._next]
+        return None
+
+    async def get(self, timeout: float | None = None) -> Any:
+        """Take a message, waiting for it."""
+        if timeout is not None:
+            check_timeout(timeout)
+        pacer = self.pacer
+        pacer.left -= 1
+        if pacer.left <= 0 and pacer.due():
+            return await self.wait_get(timeout, yielding=True)
+        message = NOTHING if self.line.waiters else self.take()
+        return await self.wait_get(timeout) if message is NOTHING else message
+
+    async def wait_get(self, timeout: float | None, *, yielding: bool = False) -> Any:
+        """The slow part of `get`: stand in line for a message, or, `yielding`, to let other tasks run first."""
+        if self.over and not yielding and not self.line.waiters:
+            self._nothing()
+        return await self.line.wait(self.try_get, timeout, yielding=yielding)
+
+    async def get_many(self, most: int | None = None, timeout: float | None = None, hold: Hold | None = None) -> Any:
+        """Take at least one and up to `most` messages, waiting for the first: in the line, or at its head with the
+        `hold` of it."""
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
+        if timeout is not None:
+            check_timeout(timeout)
+        pacer = self.pacer
+        pacer.left -= 1
+        yielding = pacer.left <= 0 and pacer.due()
+        line = hold or self.line
+        if not line.waiters and not yielding:
+            messages = self.try_get_many(most)
+            if messages is not NOTHING:
+                return messages
+        return await line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
+
+    def get_nowait(self) -> Any:
+        """Take a message or raise `QueueEmptyError`, without watching for one."""
+        message: Any = NOTHING
+        if not self.line.waiters:
+            edge = self._ready_edge()
+            message = self._nothing() if edge is None else edge.take()
+        if message is NOTHING:
+            holder = self.line.holder
+            why = f"{holder} has the queue to itself" if holder else "no message is waiting"
+            raise QueueEmptyError(f"{why}; await get() or receive() to wait for one")
+        return message
+
+    def _ask_for_messages(self) -> None:
+        """Ask to be woken when something comes."""
+        if self._bell is None:  # as for an outlet
+            assert self._host is not None
+            self._bell = self._host.party.bell(self._on_bell)
+            self._watch = Watch(self._host)
+            for edge in self.edges:
+                edge.set_door(self._bell.door)
+        assert self._watch is not None
+        self._watch.sleep()
+        self._bell.arm()
+
+    def _on_bell(self) -> None:
+        """Something has come."""
+        if self._watch is not None:
+            self._watch.wake(self._watched())
+        self.line.notify()
+
+    def _watched(self) -> TypedEdge | None:
+        """The edge to watch: only where the producer runs on another thread can that help."""
+        edge = self._lone
+        return edge if edge is not None and edge.ring.typed and edge.ring.putting is NOBODY else None  # type: ignore[return-value]
+
+    def release(self) -> None:
+        """Nobody consumes here any more."""
+        self._first = None
+        for edge in list(self.edges):
+            self.detach(edge)
+        if self._bell is not None:
+            self._bell.release()
+            self._bell = self.line.prepare = None
+            assert self._host is not None
+            self._host.attention.forget(self._watch)

@@ -1,0 +1,118 @@
+"""Which device a kernel runs on: what was asked for, by whom, and what is there."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ringkernel.errors import ConfigurationError, DeviceUnavailableError, MessageTypeError
+from ringkernel.messages.types import misaligned_field
+
+from .grid.cuda_probe import cuda_facts
+
+if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import Declaration
+
+    from .grid.device import GridDevice
+
+logger = logging.getLogger("ringkernel")
+
+_opened: dict[str, GridDevice] = {}
+
+
+def choose(declaration: Declaration, default: str) -> str:
+    """The name of the kernel's device: "cpu" or "cuda:N". `default`, the runtime's, is for kernels that say "auto".
+
+    Raises `DeviceUnavailableError`, and for a kernel that the device cannot run `ConfigurationError` or
+    `MessageTypeError`.
+    """
+    kernel_id, asked = declaration.kernel_id, declaration.device
+    if declaration.is_coroutine:
+        if asked.startswith("cuda"):
+            raise DeviceUnavailableError(
+                f'kernel {kernel_id!r}: device="{asked}" is not available: a coroutine kernel runs in the event loop; '
+                f'use "cpu" or "auto"'
+            )
+        return "cpu"
+    asked = default if asked == "auto" else asked
+    if asked == "auto":
+        device, reason = automatic(declaration)
+        logger.info('kernel %r: device "auto" chose "%s": %s', kernel_id, device, reason)
+        return device
+    if asked == "cpu":
+        return "cpu"
+    check_fits(declaration, asked)
+    index = int(asked.partition(":")[2] or 0)
+    name = f"cuda:{index}"
+    problem = None if name in _opened else cuda_facts().problem_of(index)
+    if problem is not None:
+        raise DeviceUnavailableError(
+            f'kernel {kernel_id!r}: device="{asked}" is not available: {problem}; use "cpu" or "auto" to run without it'
+        )
+    return name
+
+
+def automatic(declaration: Declaration | None) -> tuple[str, str]:
+    """What "auto" means for a kernel, or without one in general; and why."""
+    if declaration is not None and declaration.batch:
+        return "cpu", "its handler takes batches"
+    if declaration is not None and (misaligned := _misaligned(declaration)) is not None:
+        return "cpu", misaligned
+    if declaration is not None and declaration.state is not None:
+        return "cpu", "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
+    facts = cuda_facts()
+    if facts.problem is not None:
+        return "cpu", facts.problem
+    if facts.simulator:
+        return "cpu", "the CUDA simulator is used only where it is asked for"
+    index = next(i for i, gpu in enumerate(facts.gpus) if gpu.problem is None)
+    return "cpu", (
+        f"{facts.gpus[index].name} is there, but no measurement has shown yet which handlers gain by it; "
+        f'device="cuda:{index}" asks for it'
+    )
+
+
+def check_fits(declaration: Declaration, device: str) -> None:
+    """Raises `ConfigurationError` for a handler that a grid cannot run, `MessageTypeError` for records that it cannot
+    read."""
+    if declaration.batch:
+        raise ConfigurationError(
+            f'kernel {declaration.kernel_id!r}: batch=True does not go with device="{device}": there the threads of a '
+            f"block take one message each. Write the handler for one message, f(msg, out), returning False to drop "
+            f"it, without batch=True; a handler that has to see neighbours keeps them in its state"
+        )
+    misaligned = _misaligned(declaration)
+    if misaligned is not None:
+        raise MessageTypeError(
+            f'kernel {declaration.kernel_id!r} cannot run with device="{device}", where fields have to be aligned: '
+            f"{misaligned}; np.dtype(..., align=True) would be right"
+        )
+
+
+def _misaligned(declaration: Declaration) -> str | None:
+    """What of a kernel's records is not aligned, if anything."""
+    dtypes = {
+        "input_type": None if declaration.input_type is None else declaration.input_type.dtype,
+        "output_type": None if declaration.output_type is None else declaration.output_type.dtype,
+        "state": None if declaration.state is None else declaration.state.dtype,
+    }
+    for what, dtype in dtypes.items():
+        problem = None if dtype is None else misaligned_field(dtype)
+        if problem is not None:
+            return f"in its {what}, {problem}"
+    return None
+
+
+def open_device(name: str) -> GridDevice:
+    """The device of this name; `choose` has found it usable. Makes a context, and imports what it takes."""
+    if name not in _opened:
+        index = int(name.partition(":")[2])
+        if cuda_facts().simulator:
+            from .grid.cuda_simulator import SimulatedDevice
+
+            _opened[name] = SimulatedDevice(name)
+        else:
+            from .grid.cuda_driver import CudaDevice
+
+            _opened[name] = CudaDevice(index)
+    return _opened[name]

@@ -1,0 +1,100 @@
+"""Whether a consumer in the event loop watches for the next message before it sleeps, and how long.
+
+To sleep and be woken costs 15 to 50 us. So who was quickly woken watches next time, for as long as that costs; but the
+whole event loop waits meanwhile, so only one consumer does, the last that went to sleep, and only while it pays.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringkernel.ring.record_ring import TypedEdge
+
+    from .queue_ends import Edge
+    from .services import Host
+
+WATCH_NS, GLANCE_NS = 50_000, 3_000
+"""For how long; the shorter one if others in the event loop have gone to sleep since. A worker that leaves its core to
+the loop is back within the longer one."""
+PAYS_BELOW_NS = 40_000
+"""Who has slept for less watches. But not who was woken on its waker's core: meanwhile nobody else could run there."""
+PAID = 4
+MAX_DOUBTS = 63
+"""A watch that is over before so many messages have come was not worth it. Then the next ones are left out: 1, 3, 7."""
+
+
+class Attention:
+    """Who in an event loop watches for as long as it pays: the last that has gone to sleep."""
+
+    __slots__ = ("_holder",)
+
+    def __init__(self) -> None:
+        self._holder: Watch | None = None
+
+    def give(self, to: Watch | None) -> None:
+        """Somebody goes to sleep (a producer: None), so the others must not keep the loop for long."""
+        if self._holder is not None and self._holder is not to:
+            self._holder.shorten()
+        self._holder = to
+
+    def forget(self, watch: Watch | None) -> None:
+        """That consumer is no more."""
+        if self._holder is watch:
+            self._holder = None
+
+    def belongs_to(self, watch: Watch) -> bool:
+        """Whether nobody has gone to sleep since."""
+        return self._holder is watch
+
+
+class Watch:
+    """How long one consumer watches; it sets the edge's `patience`."""
+
+    __slots__ = ("_doubts", "_edge", "_from", "_host", "_left_out", "_slept_at_ns")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._edge: TypedEdge | None = None  # watched now
+        self._from = 0
+        self._doubts = self._left_out = 0
+        self._slept_at_ns = 0
+
+    def sleep(self) -> None:
+        """The consumer goes to sleep: what it watched for has not come in time."""
+        edge = self._edge
+        if edge is not None:
+            self._edge = None
+            edge.patience = 0
+            self._doubts = 0 if edge.head - self._from >= PAID else min(2 * self._doubts + 1, MAX_DOUBTS)
+            self._left_out = 0
+        self._host.attention.give(self)
+        self._slept_at_ns = monotonic_ns()
+
+    def wake(self, edge: TypedEdge | None) -> None:
+        """The consumer was woken. It watches `edge` from now on, if there is reason to."""
+        slept_ns = monotonic_ns() - self._slept_at_ns
+        party = self._host.party
+        if edge is None:
+            return
+        if not party.worker_moves():
+            if slept_ns >= PAYS_BELOW_NS or party.is_crowded:
+                return
+            if self._left_out < self._doubts:
+                self._left_out += 1
+                return
+        is_alone = self._host.attention.belongs_to(self)
+        edge.patience = self._host.party.clock.ticks_of(WATCH_NS if is_alone else GLANCE_NS)
+        self._edge, self._from = edge, edge.head
+
+    def leave(self, edge: Edge) -> None:
+        """Somebody else consumes from this edge now."""
+        if edge is self._edge:
+            self._edge.patience = 0
+            self._edge = None
+
+    def shorten(self) -> None:
+        """Somebody else goes to sleep."""
+        if self._edge is not None:
+            self._edge.patience = self._host.party.clock.ticks_of(GLANCE_NS)

@@ -1,0 +1,122 @@
+"""The compiled functions that Python calls: one table, compiled when first needed."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from ringkernel.codegen.entry_points import Entry, EntryPoint, entries
+from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
+from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, RUNG, SEAT
+
+from .doorbell import arm_bell, collect_tags, push_bell, quiet_bell, ring_bell, ring_door, wake_party
+from .protocol import bound_of, consume, publish, slowest_head, wait_bound
+from .turn import revoke
+
+
+def read_word(address: int) -> int:
+    """A word that somebody else may be writing."""
+    return load_acquire(address)
+
+
+def write_word(address: int, value: int) -> int:
+    """A word that somebody else may be reading."""
+    store_release(address, value)
+    fence()
+    return 0
+
+
+def give_command(block: int, command: int, epoch: int, door: int) -> int:
+    """Write a command, then its epoch, and ring the kernel. How many sleepers were woken."""
+    store(block + BLOCK.command, command)
+    store_release(block + BLOCK.epoch, epoch)  # release: the command belongs to it
+    fence()
+    return ring_door(door)
+
+
+def hand_over(seat: int, door: int) -> int:
+    """Give a kernel to the party of a new seat: behind its door, into the inbox."""
+    store(seat + SEAT.state, RUNG)
+    store_release(door, seat)  # release: the seat's fields
+    return push_bell(seat)
+
+
+def copy_ledger(block: int, target: int) -> int:
+    """Copy a block while its counters are not being changed. 1, or 0 if they were."""
+    version = load_acquire(block + BLOCK.ledger_version)
+    if version & 1:
+        return 0
+    copy_bytes(target, block, BLOCK_DTYPE_SIZE)
+    fence()
+    return 1 if load(block + BLOCK.ledger_version) == version else 0
+
+
+def copy_state(block: int, target: int) -> int:
+    """Copy a kernel's state while no span is running on it. 1, or 0 if one was."""
+    version = load_acquire(block + BLOCK.state_version)
+    if version & 1:
+        return 0
+    copy_bytes(target, block + load(block + BLOCK.state), load(block + BLOCK.state_nbytes))
+    fence()
+    return 1 if load(block + BLOCK.state_version) == version else 0
+
+
+def read_ticks(_unused: int) -> int:
+    """`ticks()`, for Python."""
+    return ticks()
+
+
+BLOCK_DTYPE_SIZE = BLOCK_DTYPE.itemsize
+
+
+class HostApi(NamedTuple):
+    """See the functions of the same names."""
+
+    publish: Entry
+    consume: Entry
+    bound_of: Entry
+    wait_bound: Entry
+    slowest_head: Entry
+    ring_door: Entry
+    arm_bell: Entry
+    quiet_bell: Entry
+    collect_tags: Entry
+    wake_party: Entry
+    revoke: Entry
+    read_word: Entry
+    write_word: Entry
+    give_command: Entry
+    ring_bell: Entry
+    hand_over: Entry
+    copy_ledger: Entry
+    copy_state: Entry
+    read_ticks: Entry
+
+
+_TABLE = {
+    "publish": EntryPoint(publish, 2),
+    "consume": EntryPoint(consume, 2),
+    "bound_of": EntryPoint(bound_of, 2),
+    "wait_bound": EntryPoint(wait_bound, 3),
+    "slowest_head": EntryPoint(slowest_head, 1),
+    "ring_door": EntryPoint(ring_door, 1),
+    "arm_bell": EntryPoint(arm_bell, 1),
+    "quiet_bell": EntryPoint(quiet_bell, 1),
+    "collect_tags": EntryPoint(collect_tags, 3),
+    "wake_party": EntryPoint(wake_party, 1),
+    "revoke": EntryPoint(revoke, 2),
+    "read_word": EntryPoint(read_word, 1),
+    "write_word": EntryPoint(write_word, 2),
+    "give_command": EntryPoint(give_command, 4),
+    "ring_bell": EntryPoint(ring_bell, 1),
+    "hand_over": EntryPoint(hand_over, 2),
+    "copy_ledger": EntryPoint(copy_ledger, 2),
+    "copy_state": EntryPoint(copy_state, 2),
+    "read_ticks": EntryPoint(read_ticks, 1),
+}
+
+
+@functools.cache
+def host_api() -> HostApi:
+    """The table, from the compile cache or compiled: that takes one to two seconds."""
+    return HostApi(**entries(_TABLE))

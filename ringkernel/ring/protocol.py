@@ -1,0 +1,158 @@
+"""Ring and edge: publish, consume, room, notify. Compiled.
+
+A ring is a producer cursor and a slot array; an edge is one consumer of it. Cursors are absolute sequence numbers.
+A single-producer ring with cached opposite cursors, after the usual design (Lamport 1983; Giacomoni et al.,
+FastForward, 2008; the sequence barriers of the LMAX Disruptor, 2011), with the consumer's side as a record of its
+own, so that a ring can have several.
+"""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, spin_hint, store, store_release, ticks
+from ringkernel.memory.layout import EDGE, NEVER, RING
+
+from .doorbell import ring_door
+
+SMALL = 64
+"""Bytes up to which a message is copied word by word."""
+
+
+def slot_address(ring: int, sequence: int) -> int:
+    """Where the slot of a sequence number is."""
+    index = sequence & (load(ring + RING.capacity) - 1)
+    return ring + load(ring + RING.slots) + index * load(ring + RING.itemsize)
+
+
+def slowest_head(ring: int) -> int:
+    """The cursor of the slowest open consumer; `NEVER` if there is none."""
+    count = load_acquire(ring + RING.n_edges)  # acquire: the table is at least as new
+    table = ring + load(ring + RING.edges)
+    low = NEVER
+    for i in range(count):
+        edge = ring + load(table + 8 * i)
+        if load_acquire(edge + EDGE.closed) == 0:
+            head = load_acquire(edge + EDGE.head)  # acquire: the consumer is done with the slots below
+            low = min(low, head)
+    return low
+
+
+def free_slots(ring: int, tail: int, low: int) -> int:
+    """Slots that the producer may write, given the slowest head. Without a consumer a ring is full: nothing that
+    is published may vanish. Beyond the end of lent memory there are none, whatever the consumers do."""
+    if low == NEVER:
+        return 0
+    return min(low + load(ring + RING.capacity), load(ring + RING.end)) - tail
+
+
+def room_of(ring: int, needed: int) -> int:
+    """Free slots for the producer, who looks at the consumers only when the cached cursor shows fewer than needed."""
+    if load_acquire(ring + RING.n_open) == 0:
+        return 0  # whatever the cached cursor says: what is published now would be read by nobody
+    tail = load(ring + RING.next)
+    free = free_slots(ring, tail, load(ring + RING.low))
+    if free < needed:
+        low = slowest_head(ring)
+        store(ring + RING.low, low)
+        free = free_slots(ring, tail, low)
+    return free
+
+
+def set_tail(ring: int, tail: int) -> None:
+    """Publish everything below `tail`, and wake nobody."""
+    store(ring + RING.next, tail)
+    store_release(ring + RING.tail, tail)  # release: publishes the slots written before
+
+
+def bound_of(edge: int, head: int) -> int:
+    """Sequences from `head` to below this may be taken."""
+    ring = edge + load(edge + EDGE.ring)
+    tail = load_acquire(ring + RING.tail)  # acquire: the slots below are written
+    if tail <= head:
+        return head  # the common case of a poll touches no further line
+    return max(head, min(tail, load_acquire(edge + EDGE.limit)))
+
+
+def notify_consumers(ring: int) -> int:
+    """After publishing and a fence: ring whoever reads this ring and rests. How many sleepers were woken."""
+    table = ring + load(ring + RING.edges)
+    woken = 0
+    for i in range(load(ring + RING.n_edges)):
+        edge = ring + load(table + 8 * i)
+        if load_acquire(edge + EDGE.closed) == 0:
+            woken += ring_door(load(edge + EDGE.door_address))
+    return woken
+
+
+def notify_producer(edge: int, head: int) -> int:
+    """After consuming and a fence: ring the producer if it waits for this, and the host if it watches."""
+    ring = edge + load(edge + EDGE.ring)
+    woken = 0
+    if head >= load(ring + RING.wanted):
+        woken += ring_door(load(ring + RING.door_address))
+    if head >= load(edge + EDGE.watch):
+        woken += ring_door(load(edge + EDGE.watch_door_address))
+    return woken
+
+
+def publish(ring: int, tail: int) -> int:
+    """Publish everything below `tail` and wake who waits for it. How many sleepers were woken."""
+    set_tail(ring, tail)
+    fence()
+    return notify_consumers(ring)
+
+
+def consume(edge: int, head: int) -> int:
+    """Give back everything below `head` and wake who waits for room. How many sleepers were woken."""
+    store_release(edge + EDGE.head, head)  # release: the slots below have been read
+    fence()
+    return notify_producer(edge, head)
+
+
+def wait_bound(edge: int, head: int, patience: int) -> int:
+    """`bound_of(edge, head)`, after spinning for at most `patience` ticks while it is not above `head`."""
+    bound = bound_of(edge, head)
+    if bound > head:
+        return bound
+    start = ticks()
+    while ticks() - start < patience:
+        spin_hint()
+        bound = bound_of(edge, head)
+        if bound > head:
+            return bound
+    return bound
+
+
+def copy_message(target: int, source: int, itemsize: int) -> None:
+    """Copy a message, a small one word by word: what its owner has just written by words is still in the store buffer,
+    from where a wider load has to wait for it."""
+    if itemsize > SMALL or itemsize & 7 != 0:
+        copy_bytes(target, source, itemsize)
+        return
+    for offset in range(0, itemsize, 8):
+        store(target + offset, load(source + offset))
+
+
+def push(ring: int, source: int) -> int:
+    """Copy one message into the ring and publish it, for a compiled producer that wakes nobody. 1, or 0 if full."""
+    tail = load(ring + RING.next)
+    slot, itemsize = slot_address(ring, tail), load(ring + RING.itemsize)
+    if room_of(ring, 1) < 1:
+        return 0
+    copy_message(slot, source, itemsize)
+    set_tail(ring, tail + 1)
+    return 1
+
+
+def pop(edge: int, target: int) -> int:
+    """Copy one message out of the ring, for a compiled consumer that wakes nobody. 1, or 0 if empty."""
+    head = load(edge + EDGE.head)
+    ring = edge + load(edge + EDGE.ring)
+    slot, itemsize = slot_address(ring, head), load(ring + RING.itemsize)  # while the cursor is on its way
+    if head >= load(edge + EDGE.bound):  # not at every message: the producer writes on that line
+        bound = bound_of(edge, head)
+        if bound <= head:
+            return 0
+        store(edge + EDGE.bound, bound)
+    copy_message(target, slot, itemsize)
+    store_release(edge + EDGE.head, head + 1)  # release: the slot has been read
+    return 1

@@ -1,0 +1,85 @@
+"""Where a ring lies whose producer and consumers are all grids of one device: near them, in that device's memory.
+
+The slots are there and nowhere else. The cursors are there and at home: the grids look at the near ones, and keep the
+ring's own record as a mirror, once per span, so that whoever only wants to know how far they are (statistics, drains,
+maps, watchers) reads it as ever. Everything that the host writes, `limit`, `closed` and the doors, stays at home.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ringkernel.memory.layout import LINE
+
+if TYPE_CHECKING:
+    from ringkernel.memory.arenas import Bytes
+
+
+class Memory(Protocol):
+    """Memory of a device; goes back when it is released, which no grid may run into.
+
+    The host gets at it by copies only; those at an error of the device raise `DeviceUnavailableError`.
+    """
+
+    address: int
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        """A copy of what is there; also while grids run."""
+
+    def write(self, offset: int, source: Bytes) -> None:
+        """Move bytes there: what is left in `source` counts no more."""
+
+    def release(self) -> None:
+        """Nobody uses it any more."""
+
+
+class Place:
+    """A piece of a device's memory for one ring and these edges: the tail, the heads, a line each, then the slots."""
+
+    __slots__ = ("_is_quarantined", "_memory", "device", "edges")
+
+    def __init__(self, device: Any, memory: Memory, edges: list[Any]) -> None:
+        self.device = device
+        self.edges = tuple(edges)
+        self._memory = memory
+        self._is_quarantined = False
+
+    @staticmethod
+    def nbytes(n_edges: int, slot_nbytes: int) -> int:
+        """What a place takes."""
+        return LINE * (1 + n_edges) + slot_nbytes
+
+    @property
+    def tail_address(self) -> int:
+        """Where the producer's cursor is."""
+        return self._memory.address
+
+    def head_address(self, edge: Any) -> int:
+        """Where a consumer's cursor is."""
+        return self._memory.address + LINE * (1 + self.edges.index(edge))
+
+    @property
+    def slots_address(self) -> int:
+        """Where the slots begin."""
+        return self._memory.address + self._slots_at
+
+    @property
+    def _slots_at(self) -> int:
+        return LINE * (1 + len(self.edges))
+
+    def read_slots(self, start: int, nbytes: int) -> Bytes:
+        """A copy of bytes of the slot array; nobody writes them at the moment."""
+        return self._memory.read(self._slots_at + start, nbytes)
+
+    def write(self, cursors: Bytes, slots: Bytes) -> None:
+        """Move the cursors, in lines, and the slots there."""
+        self._memory.write(0, cursors)
+        self._memory.write(self._slots_at, slots)
+
+    def quarantine(self) -> None:
+        """Never reuse this memory: a grid that does not return may still touch it."""
+        self._is_quarantined = True
+
+    def __del__(self) -> None:
+        if not self._is_quarantined:
+            self._memory.release()

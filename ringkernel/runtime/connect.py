@@ -1,0 +1,80 @@
+"""Connecting kernels: which types fit, and whose edge is whose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.devices.coroutine.engine import CoroutineEngine
+from ringkernel.errors import KernelStateError, MessageTypeError
+from ringkernel.lifecycle import KernelState
+
+if TYPE_CHECKING:
+    from ringkernel.devices.engine import Engine
+
+    from .kernel import RingKernel
+
+_AT_REST = (KernelState.LAUNCHED, KernelState.DEACTIVATED)
+
+
+def connect(source: RingKernel, target: RingKernel) -> None:
+    """Make the source's output an input of the target. Raises, and then has changed nothing."""
+    for kernel in (source, target):
+        name = f"connect: kernel {kernel.kernel_id!r}"
+        if kernel.state not in _AT_REST:
+            raise KernelStateError(f"{name} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
+        if kernel.leasing.locked():
+            raise KernelStateError(f"{name} is in a map; await that first")
+    if target in source.targets:
+        raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {target.kernel_id!r}")
+    if source.engine.inlet.kept:
+        raise KernelStateError(
+            f"connect: outputs of a map over {source.kernel_id!r} that was cancelled wait; receive them first"
+        )
+    _fit_types(source.engine, target.engine, [reader.engine for reader in source.targets])
+    ring = source.engine.output
+    assert ring is not None
+    inlet = source.engine.inlet
+    if inlet.edges:  # the first target takes the host's place, with what already waits
+        edge: Any = inlet.edges[0]
+        inlet.detach(edge)
+        edge.refresh()
+        edge.start = edge.head
+    else:
+        edge = ring.add_edge()
+    target.engine.add_input(edge)
+    source.targets += (target,)
+    target.sources += (source,)
+    inlet.ended = lambda: _goes_elsewhere(source)
+    inlet.finish()
+
+
+def _goes_elsewhere(source: RingKernel) -> KernelStateError:
+    if not source.targets and source.lost is not None:
+        return KernelStateError(
+            f"the outputs of kernel {source.kernel_id!r} went to {source.lost[0]!r}, which has ended; connect() another"
+        )
+    names = ", ".join(repr(target.kernel_id) for target in source.targets)
+    return KernelStateError(
+        f"the outputs of kernel {source.kernel_id!r} go to {names}; receive at the end of the chain"
+    )
+
+
+def _fit_types(source: Engine, target: Engine, readers: list[Engine]) -> None:
+    """Raises `MessageTypeError` if the target cannot read what the source emits. `readers` do already."""
+    output = source.output
+    if output is None:
+        raise MessageTypeError(f"connect: kernel {source.kernel_id!r} has no output_type, so it emits nothing")
+    wanted = target.declaration.input_type
+    emitted = getattr(output, "message_type", None)
+    if wanted is None:
+        return  # a coroutine kernel that takes anything
+    if emitted is None and isinstance(source, CoroutineEngine):
+        for edge, fresh in source.give_output_type(wanted):
+            for reader in readers:
+                if isinstance(reader, CoroutineEngine) and edge in reader.edges:
+                    reader.exchange_input(edge, fresh)
+    elif emitted is None or not wanted.matches(emitted):
+        raise MessageTypeError(
+            f"connect: kernel {source.kernel_id!r} emits {emitted.description if emitted else 'objects'}, "
+            f"kernel {target.kernel_id!r} takes {wanted.description}"
+        )

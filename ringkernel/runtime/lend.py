@@ -1,0 +1,178 @@
+"""A map in place: the array is the first kernel's input ring, the result the last one's output ring.
+
+The rings belong to the engines from the moment in which their blocks name them until the token has come back and the
+blocks name the kernels' own rings again, whatever is raised or cancelled meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.errors import KernelStateError, RingKernelError
+from ringkernel.lifecycle import KernelState
+
+from .graph import edge_between
+from .path import check_empty
+
+if TYPE_CHECKING:
+    from ringkernel.devices.cpu.engine import CompiledEngine
+    from ringkernel.memory.arenas import Region
+    from ringkernel.ring.record_ring import TypedEdge, TypedRing
+
+    from .kernel import RingKernel
+    from .lease import Lease
+
+_DRAIN_S = 1.0
+
+
+class Lent:
+    """The array and the result of a map, and where they are."""
+
+    def __init__(self, path: list[RingKernel], messages: Any, lease: Lease) -> None:
+        self._path, self._lease = path, lease
+        self._first, self._last = path[0], path[-1]
+        self._is_lent = False
+        self._given = -1
+        self._regions: list[Region] = []
+        self._in_arena = any(kernel.engine.reaches_arena_only for kernel in path)
+        first, last = self._engines()
+        if self._in_arena:
+            messages = self._arena_copy(messages)
+        self._ring = self._ring_over(messages, first.declaration.input_type)
+        self.source: TypedEdge = self._ring.add_edge()
+        self._ring.fill()
+        self.count = self.end = len(messages)
+        self._output: TypedRing | None = None
+        output_type = last.declaration.output_type
+        if output_type is not None:
+            most = len(messages)
+            for kernel in path:
+                most *= kernel.engine.declaration.max_outputs
+            nbytes = most * output_type.dtype.itemsize
+            room = self._arena_bytes(nbytes) if self._in_arena else first.results.allocate(nbytes)
+            self._output = self._ring_over(room.view(output_type.dtype), output_type)
+            self._output.add_edge()
+
+    def _engines(self) -> tuple[CompiledEngine, CompiledEngine]:
+        return self._first.engine, self._last.engine  # type: ignore[return-value]
+
+    def _ring_over(self, array: Any, message_type: Any) -> TypedRing:
+        from ringkernel.ring.record_ring import TypedRing
+
+        capacity = 1 << max(0, len(array) - 1).bit_length()
+        return TypedRing(self._engines()[0].arena, message_type, capacity, lent=array)
+
+    def _arena_bytes(self, nbytes: int) -> Any:
+        self._regions.append(self._engines()[0].arena.allocate(nbytes))
+        return self._regions[-1].bytes[:nbytes]
+
+    def _arena_copy(self, messages: Any) -> Any:
+        """The messages where a device reaches them."""
+        copy = self._arena_bytes(messages.nbytes).view(messages.dtype)
+        copy.view(np.uint8)[:] = messages.view(np.uint8)
+        return copy
+
+    def position(self) -> int:
+        """How many messages have been taken."""
+        return self.source.position()
+
+    async def put(self) -> None:
+        """Exchange the rings when nothing is on its way through the chain: what was sent before must not mix with the
+        map. Cancelled or failed, nothing was exchanged."""
+        await self._lease.hold_foreign_sources()
+        async with AsyncExitStack() as stack:
+            await _hold(stack, self._first)
+            if self._last is not self._first:
+                await _drain(self._path)
+                await _hold(stack, self._last)
+                check_empty(self._path)
+            self._lease.close_output()
+            first, last = self._engines()
+            self._is_lent = True
+            first.lend(self._ring, self._output if last is first else None)
+            if last is not first:
+                last.lend(None, self._output)
+
+    async def take_back(self) -> None:
+        """Stop reading at a span's edge; let what is on its way arrive, as far as it can; exchange the rings again.
+
+        Waits for the tokens for as long as it takes.
+        """
+        if not self._is_lent:
+            return
+        self.source.limit = 0  # beyond the span that runs now, nothing more is taken
+        async with AsyncExitStack() as stack:
+            await _hold_at_last(stack, self._first)
+            if self._last is not self._first:
+                with suppress(RingKernelError, asyncio.TimeoutError):
+                    async with asyncio.timeout(_DRAIN_S):
+                        await _drain(self._path)
+                await _hold_at_last(stack, self._last)
+            first, last = self._engines()
+            first.take_back()
+            if last is not first:
+                last.take_back()
+            self._leave_the_rest(last)
+            self._let_go(is_reached=bool(first.in_flight or last.in_flight))
+
+    def _leave_the_rest(self, last: CompiledEngine) -> None:
+        """What came after somebody had the result can be received."""
+        output = self._output
+        if output is not None and 0 <= self._given < output.position():
+            edge = output.edges[0]
+            edge.skip_to(self._given)
+            output.keepalive = self._regions
+            last.inlet.take_first_from(edge)
+        elif output is not None and self._given >= 0:
+            output.dispose()
+
+    def _let_go(self, *, is_reached: bool) -> None:
+        """Of the memory, unless a handler that does not return may reach it."""
+        if is_reached:
+            for region in self._regions:
+                region.quarantine()
+        self._ring.dispose()
+        self._is_lent = False
+
+    def result(self) -> Any:
+        """Everything that has come out by now, to be asked for once. What comes later is left to receivers."""
+        output = self._output
+        if output is None:
+            return None
+        self._given = output.position()
+        result = output.slots[: self._given]
+        made = output.message_type.from_array(result.copy() if self._in_arena else result)
+        if not self._is_lent:
+            output.dispose()  # at once, so that its memory can serve again when the result is let go of
+        return made
+
+
+async def _hold(stack: AsyncExitStack, kernel: RingKernel) -> None:
+    """Hold a kernel's token until the stack is closed. Raises `KernelStateError` if its handler does not return."""
+    async with AsyncExitStack() as attempt:
+        await attempt.enter_async_context(kernel.lock)
+        await attempt.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
+        stack.push_async_exit(attempt.pop_all())
+
+
+async def _hold_at_last(stack: AsyncExitStack, kernel: RingKernel) -> None:
+    """As `_hold`, however long the handler takes."""
+    while True:
+        with suppress(KernelStateError):
+            await _hold(stack, kernel)
+            return
+
+
+async def _drain(path: list[RingKernel]) -> None:
+    """Wait until what the first kernel, which is held, has emitted is through, as far as the others are running."""
+    before = path[0]
+    for kernel in path[1:]:
+        if kernel.state is not KernelState.ACTIVE:
+            return
+        edge = edge_between(before, kernel)
+        await kernel.engine.processed_up_to(edge, edge.published())
+        before = kernel

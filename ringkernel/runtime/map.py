@@ -1,0 +1,161 @@
+"""`map`: an array in, an array out, through one kernel or a connected chain.
+
+Between compiled kernels nothing is copied: the array itself becomes the first kernel's input ring, with its end as
+the last sequence, and the result array becomes the last kernel's output ring. When stage 1 has consumed everything,
+its output cursor is final; so stage 2 is done when it has consumed up to there, and so on: which also holds for
+kernels that drop messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import KernelFailedError, KernelStateError, MessageTypeError
+
+from .copy import Copied
+from .graph import dead_end, edge_between
+from .lease import Lease
+from .lend import Lent
+from .message_queue import as_batch
+from .path import check_path
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ringkernel.devices.queue_ends import Edge
+
+    from .kernel import RingKernel
+
+    Transfer = Lent | Copied
+
+LOOK_S = 0.05
+"""How often a map that waits looks whether it ever can be through."""
+GRACE_S = 0.05
+"""What a cancelled map waits for the kernels, so that its exception has all that was computed."""
+
+
+def check_array(values: Any) -> None:
+    """Refuse what is not a batch at all. Raises `MessageTypeError`."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        raise MessageTypeError(f"map takes an array or a sequence of messages, got {values!r:.100}")
+
+
+async def map_over(
+    path: list[RingKernel],
+    values: Any,
+    *,
+    progress: bool,
+    reach: Callable[[], Awaitable[None]],
+    finishing: set[asyncio.Task[None]],
+) -> Any:
+    """Send all values through the path; everything that comes out. See `RingKernelRuntime.map`. `reach` lets devices
+    reach memory that is new; `finishing` holds what goes on after a cancelled map."""
+    messages = as_batch(path[0].engine.declaration.input_type, values)
+    lease = await Lease.of(path)
+    try:
+        lend = all(kernel.engine.lends for kernel in path)
+        check_path(path, lend=lend)
+        lease.close_inputs()
+        transfer: Transfer = (Lent if lend and len(messages) else Copied)(path, messages, lease)
+    except BaseException:
+        lease.release()
+        raise
+    if not transfer.count:
+        lease.release()
+        return transfer.result()
+    try:
+        cancelled = False
+        try:
+            await reach()
+            await _pass_through(path, transfer, progress=progress)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        finally:
+            await _end(transfer, lease, finishing, cancelled=cancelled)
+    except KernelStateError as error:
+        failure = _failure(path, error)
+        failure.partial = transfer.result()
+        raise failure from failure.__cause__
+    except BaseException as error:
+        error.partial = transfer.result()  # type: ignore[attr-defined]
+        raise
+    return transfer.result()
+
+
+def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateError:
+    """What a map fails with: an end of one of its kernels is a failure, whoever has asked for it."""
+    ended = next((kernel for kernel in path if kernel.engine.has_ended), None)
+    if ended is None or isinstance(error, KernelFailedError):
+        return error
+    failure = KernelFailedError(f"kernel {ended.kernel_id!r} ended during a map")
+    failure.__cause__ = error
+    return failure
+
+
+async def _end(transfer: Transfer, lease: Lease, finishing: set[asyncio.Task[None]], *, cancelled: bool) -> None:
+    """Take back what was lent, and let others go on. After a cancellation that goes on by itself, if it takes long."""
+
+    async def take_back() -> None:
+        try:
+            await transfer.take_back()
+        finally:
+            lease.release()
+
+    ending = asyncio.get_running_loop().create_task(take_back())
+    finishing.add(ending)
+    ending.add_done_callback(finishing.discard)
+    try:
+        if not cancelled:
+            await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        cancelled = True
+        raise
+    finally:
+        if cancelled:
+            await asyncio.wait([ending], timeout=GRACE_S)
+
+
+async def _pass_through(path: list[RingKernel], transfer: Transfer, *, progress: bool) -> None:
+    """Lend the messages, and wait until they are through."""
+    from .progress import follow
+
+    await transfer.put()
+    with follow(progress, f"{path[0].kernel_id}..{path[-1].kernel_id}", transfer.count, transfer.position):
+        await _through(path, transfer.source, transfer.end)
+
+
+async def _through(path: list[RingKernel], source: Edge, end: int) -> None:
+    """Wait until everything below `end` has gone all the way. Raises when one of the kernels ends before that, or can
+    never get on."""
+    if len(path) == 1:
+        await _pass(path, source, end)  # which notices the end of the kernel that it waits for: 60 us less
+        return
+    passing = asyncio.ensure_future(_pass(path, source, end))
+    endings = [asyncio.ensure_future(kernel.engine.wait_end()) for kernel in path]
+    try:
+        while True:
+            done, _ = await asyncio.wait([passing, *endings], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                break
+            for reason in filter(None, map(dead_end, path)):
+                raise reason
+        if passing.done():
+            passing.result()
+            return
+        ended = next(kernel for kernel in path if kernel.engine.has_ended)
+        raise ended.engine.ended_error()
+    finally:
+        for task in (passing, *endings):
+            task.cancel()
+        await asyncio.gather(passing, *endings, return_exceptions=True)
+
+
+async def _pass(path: list[RingKernel], source: Edge, end: int) -> None:
+    edge, before = source, None
+    for kernel in path:
+        if before is not None:
+            edge, end = edge_between(before, kernel), before.engine.output.position()  # type: ignore[union-attr]
+        await kernel.engine.processed_up_to(edge, end)
+        before = kernel

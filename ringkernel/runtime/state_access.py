@@ -1,0 +1,82 @@
+"""What a kernel holds: its state, and the messages that it never took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
+from ringkernel.lifecycle import KernelState
+from ringkernel.messages.types import MASKED, converted
+
+if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import Declaration
+
+    from .kernel import RingKernel
+
+
+def leftovers_of(kernel: RingKernel) -> Any:
+    """See `RingKernelRuntime.unprocessed`."""
+    left, message_type = kernel.engine.leftovers(), kernel.engine.declaration.input_type
+    if message_type is None:
+        return [message for part in left for message in part]
+    parts = [np.empty(0, message_type.dtype), *(np.asarray(part, message_type.dtype) for part in left)]
+    messages = message_type.from_array(np.concatenate(parts))
+    lost, reason = kernel.engine.unreadable()
+    if lost:
+        error = DeviceUnavailableError(
+            f"{lost} message(s) that kernel {kernel.kernel_id!r} had not taken cannot be read: {reason}; "
+            f"the error's `partial` has the other {len(messages)}"
+        )
+        error.partial = messages
+        raise error from reason
+    return messages
+
+
+async def read_state(kernel: RingKernel) -> Any:
+    """See `RingKernelRuntime.read_state`."""
+    declaration = _stateful(kernel)
+    async with kernel.lock:
+        copy = await kernel.engine.read_state()
+    return copy if declaration.state_type is None else declaration.state_type.from_record(copy)
+
+
+async def write_state(kernel: RingKernel, value: Any) -> None:
+    """See `RingKernelRuntime.write_state`."""
+    declaration = _stateful(kernel)
+    state = declaration.state
+    assert state is not None
+    if declaration.state_type is not None:
+        new = declaration.state_type.as_array([value])
+    else:
+        new = _as_state(value, state, kernel.kernel_id)
+    async with kernel.lock:
+        if kernel.state not in (KernelState.LAUNCHED, KernelState.DEACTIVATED):
+            raise KernelStateError(
+                f"cannot write the state of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
+                f"deactivate() it"
+            )
+        kernel.engine.write_state(new)
+
+
+def _as_state(value: Any, state: np.ndarray[Any, Any], kernel_id: str) -> np.ndarray[Any, Any]:
+    """A value as an array like `state`. Raises `MessageTypeError` if that would change it."""
+    given = np.asarray(value)
+    reason = f"; {MASKED}" if isinstance(value, np.ma.MaskedArray) else ""
+    if given.shape == state.shape and not reason:
+        try:
+            return converted(given, state.dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            reason = f": {error}"
+    raise MessageTypeError(
+        f"the state of kernel {kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}, got shape "
+        f"{given.shape} and dtype {given.dtype}{reason}"
+    )
+
+
+def _stateful(kernel: RingKernel) -> Declaration:
+    declaration = kernel.engine.declaration
+    if declaration.state is None:
+        raise MessageTypeError(f"kernel {kernel.kernel_id!r} was declared without a state")
+    return declaration

@@ -137,6 +137,9 @@ ONE = {
     "an ellipsis": "msg.v[...][0] = 9.0",
     "a boolean mask": "msg.v[msg.v > 0.0] = 9.0",
     "a list of indices": "msg.v[np.array([0, 1])] = 9.0",
+    "the output of np.clip": "np.clip(msg.v, 0.0, 1.0, msg.v)",
+    "the output of np.round": "np.round(msg.v, 1, msg.v)",
+    "nan_to_num in place": "np.nan_to_num(msg.v, copy=False)[0] = 9.0",
     "setattr": "setattr(msg, 'x', 9.0)",
     "a carray": "numba.carray(msg.v.ctypes, 4, np.float64)[0] = 9.0",
 }

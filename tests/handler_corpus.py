@@ -144,7 +144,6 @@ np.linalg.eigh(state.reshape(4, 4))[0]
 np.linalg.svd(state.reshape(4, 4))[1]
 np.linalg.svd(state.reshape(4, 4) * msg.f)[1]
 np.linalg.norm(state)
-np.linalg.norm(state * msg.f)
 np.linalg.norm(state.reshape(4, 4), msg.f)
 np.linalg.cond(state.reshape(4, 4))
 np.linalg.cholesky(state.reshape(4, 4))

@@ -85,7 +85,7 @@ def _check_call(statement: Statement, expression: Any) -> None:
     signature = statement.annotation.calltypes.get(expression)
     if isinstance(function, types.BoundFunction):  # its name was read as an attribute
         _check_method(statement, expression, function, signature)
-    elif isinstance(function, types.ExternalFunctionPointer):
+    elif isinstance(function, types.ExternalFunctionPointer | types.ExternalFunction):
         if not all(map(_is_number, (signature.return_type, *signature.args))):
             raise statement.refuse("a C function may be given numbers only: nothing says what it does with an address")
     elif isinstance(function, types.Function):

@@ -139,7 +139,6 @@ np.linalg.solve(state.reshape(4, 4), state)
 np.linalg.solve(state.reshape(4, 4), state[:4])
 np.linalg.solve(state.reshape(4, 4), state[:msg.i])
 np.linalg.eigvals(state.reshape(4, 4))
-np.linalg.eigvals(state.reshape(4, 4) * msg.f)
 np.linalg.eigh(state.reshape(4, 4))[0]
 np.linalg.svd(state.reshape(4, 4))[1]
 np.linalg.svd(state.reshape(4, 4) * msg.f)[1]

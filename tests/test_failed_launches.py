@@ -1,4 +1,4 @@
-"""A launch that fails, at whatever step, leaves nothing: no callback, no bell, no memory, no address space."""
+"""A launch that fails, at whatever step, leaves nothing: no callback, no doorbell, no memory, no address space."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ def used_by(arena: Arena) -> tuple[int, int]:
 
 def held(runtime: RingKernelRuntime) -> Any:
     """Everything that a kernel takes from what it shares with others."""
-    party = runtime._host_or_none.party
+    parker = runtime._services_or_none.parker
 
     def records(slab: Slab) -> int:
         return len(slab._regions) * slab._per_region - len(slab._free)
 
     return (
-        len(party._callbacks),
-        records(party._bells),
-        records(party.seats),
-        used_by(party.arena),
+        len(parker._callbacks),
+        records(parker._doorbells),
+        records(parker.run_entries),
+        used_by(parker.arena),
         list(runtime.kernels),
     )
 
@@ -112,7 +112,7 @@ async def check_works(runtime: RingKernelRuntime, name: str) -> None:
     check_books(runtime, name)
 
 
-LEFT_OUT = ("__del__", "release", "trial", "at_rest", "keep")
+LEFT_OUT = ("__del__", "release", "trial", "quiesced", "keep")
 """What gives back; and once a device may reach the memory, it stays the arena's: see the tests further down."""
 
 
@@ -203,11 +203,11 @@ async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(r
     before = held(runtime)
 
     @asynccontextmanager
-    async def at_rest(*_: Any) -> AsyncIterator[None]:
+    async def quiesced(*_: Any) -> AsyncIterator[None]:
         yield
         raise MemoryError
 
-    monkeypatch.setattr(resting, "at_rest", at_rest)
+    monkeypatch.setattr(resting, "quiesced", quiesced)
     for _ in range(3):
         with pytest.raises(MemoryError):
             await runtime.launch("k", double, device="cuda")
@@ -225,7 +225,7 @@ async def test_memory_that_a_device_may_reach_is_not_unmapped(runtime, device, m
         adopt(arena)
         raise DeviceUnavailableError("halfway")
 
-    arena, seen = runtime._host_or_none.party.arena, []
+    arena, seen = runtime._services_or_none.parker.arena, []
     with monkeypatch.context() as patch:
         patch.setattr(device, "adopt", adopt_and_fail)
         for _ in range(3):

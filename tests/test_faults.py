@@ -259,7 +259,7 @@ async def test_an_answer_that_is_read_while_it_is_written_is_whole(runtime, monk
 
 
 async def test_an_end_that_is_told_twice_counts_once(runtime):
-    """The bell that was rung for the start is answered when the kernel has failed already; then it rings for that."""
+    """The doorbell that was rung for the start is answered when the kernel has failed already; then it rings for that."""
     kernel = await start(runtime, "k", fail_at_57)
     await runtime.send_batch("k", [1, 57, 2])
     engine, deadline = kernel.engine, time.monotonic() + 5
@@ -848,7 +848,7 @@ async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(run
     await runtime.send_batch("k", np.arange(10))
     await runtime.activate("k")
     await eventually(lambda: runtime.statistics("k").failed == 1)
-    await eventually(lambda: runtime.kernels["k"].engine.seat is None)
+    await eventually(lambda: runtime.kernels["k"].engine.run_entry is None)
     try:
         if command == "deactivate-reactivate":
             await within(runtime.deactivate("k"))

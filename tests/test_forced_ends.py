@@ -19,7 +19,7 @@ from ringkernel.devices.control_block import ControlBlock
 from ringkernel.devices.coroutine.engine import CoroutineEngine
 from ringkernel.devices.cpu.engine import CompiledEngine
 from ringkernel.devices.cpu.pool import Worker, WorkerPool
-from ringkernel.devices.loop_parker import LoopParty
+from ringkernel.devices.loop_parker import LoopParker
 from ringkernel.memory.layout import BLOCK_DTYPE
 
 if os.name != "posix":
@@ -129,7 +129,7 @@ async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime,
         *STEPS,
         (WorkerPool, "evict", 1),
         (WorkerPool, "evict", 2),
-        (WorkerPool, "unseat", 1),
+        (WorkerPool, "dequeue", 1),
         (Worker, "tell_to_stop", 1),
     ],
 )
@@ -205,15 +205,15 @@ async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtim
     """It is ACTIVE, and has no worker: it must not stay so, deaf."""
     kernel = await start(runtime, "k", echo)
     pausing = asyncio.create_task(runtime.deactivate("k"))
-    dispatch = LoopParty.dispatch
+    dispatch = LoopParker.dispatch
     with monkeypatch.context() as patch:
-        patch.setattr(LoopParty, "dispatch", lambda _: None)  # the answer is there, and nobody looks
+        patch.setattr(LoopParker, "dispatch", lambda _: None)  # the answer is there, and nobody looks
         await eventually(lambda: kernel.engine.block.read(BLOCK_DTYPE.fields["status"][1]) == 2)
-        fail_once(patch, WorkerPool, "seat")
+        fail_once(patch, WorkerPool, "run_entry")
         pausing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pausing
-        dispatch(runtime._host_or_none.party)
+        dispatch(runtime._services_or_none.parker)
     assert runtime.get_state("k") is KernelState.TERMINATED
     assert isinstance(kernel.error, BrokenError)
 

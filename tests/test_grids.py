@@ -30,7 +30,7 @@ from ringkernel.devices.cpu import engine as compiled
 from ringkernel.devices.grid import cuda_probe
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.memory.layout import LINE
-from ringkernel.memory.mailbox_layout import HEART, desk_nbytes
+from ringkernel.memory.mailbox_layout import HEART, mailbox_nbytes
 
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
 usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
@@ -182,7 +182,7 @@ async def test_memory_that_is_new_is_adopted_before_a_start(runtime, device):
     await runtime.launch("k", double, device="cuda")
     await runtime.launch("big", double, device="cpu", queue_size=2**20)
     runtime.connect("big", "k")
-    arena = runtime._host_or_none.party.arena
+    arena = runtime._services_or_none.parker.arena
     assert not device.reaches(arena)
     await runtime.activate("big")
     await runtime.activate("k")
@@ -203,10 +203,10 @@ def fill(arena: Any) -> list[Any]:
 async def test_a_grid_starts_on_memory_that_was_adopted(runtime, device):
     await runtime.launch("k", double, device="cuda")
     await runtime.launch("other", double, device="cuda")
-    host = runtime._host_or_none
-    filled = fill(host.party.arena)
-    await runtime.activate("k")  # the device looks at where its book lies
-    filled += fill(host.grids._books)
+    host = runtime._services_or_none
+    filled = fill(host.parker.arena)
+    await runtime.activate("k")  # the device looks at where its control lies
+    filled += fill(host.grids._controls)
     with pytest.raises(DeviceUnavailableError, match="start the kernel again"):
         await runtime.activate("other")
     assert runtime.get_state("other") is KernelState.LAUNCHED
@@ -235,7 +235,7 @@ async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, 
 
 async def test_the_watcher_gives_a_sign_of_life_also_while_it_rests(runtime, device):
     await start(runtime, "k", double)
-    grids = runtime._host_or_none.grids
+    grids = runtime._services_or_none.grids
     await eventually(lambda: all(worker.parked for worker in grids.workers))
     beat = grids._heart.address + HEART.beat
     before = grids.api.read_word(beat)
@@ -280,12 +280,12 @@ async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(de
     runtime = RingKernelRuntime(workers=1)
     await start(runtime, "grid", double)
     await start(runtime, "worker", double, "cpu")
-    threads = [worker.thread for worker in runtime._host_or_none.pool.workers]
+    threads = [worker.thread for worker in runtime._services_or_none.pool.workers]
     assert threads
     with pytest.raises(DeviceUnavailableError, match="unpinning"):
         await runtime.close()
     assert not any(thread.is_alive() for thread in threads)
-    assert not runtime._host_or_none.party._open
+    assert not runtime._services_or_none.parker._open
 
 
 # --- rings near grids --------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def output_of(runtime: RingKernelRuntime, name: str) -> Any:
 def is_near(runtime: RingKernelRuntime, name: str) -> bool:
     """Whether a kernel's output lies in the device's memory; then nothing of it is at home, and nobody writes there."""
     ring = output_of(runtime, name)
-    assert ring.place is None or (ring._slots_at_home == POISON).all()
+    assert ring.place is None or (ring._slots_on_host == POISON).all()
     return ring.place is not None
 
 
@@ -592,7 +592,7 @@ async def test_a_lost_device_takes_with_it_what_was_only_there(runtime, device, 
     await runtime.send("b", 77)  # from the host: at home
     await eventually(lambda: runtime.statistics("b").unprocessed == 6)
     device.is_lost = True
-    runtime.kernels["a"].engine.seat.grid.reason = "an illegal address"
+    runtime.kernels["a"].engine.run_entry.grid.reason = "an illegal address"
     assert await within(runtime.wait("a")) is KernelState.TERMINATED
     await within(runtime.terminate("b"))
     counts = check_books(runtime, "b")
@@ -706,7 +706,7 @@ async def test_a_device_that_is_lost(runtime, device):
 
 
 async def test_a_grid_that_ends_without_a_word(runtime, device, monkeypatch):
-    monkeypatch.setattr(device, "start", lambda code, book, nbytes: ThreadGrid(lambda _book: None, book, None))
+    monkeypatch.setattr(device, "start", lambda code, control, nbytes: ThreadGrid(lambda _control: None, control, None))
     await runtime.launch("k", double, device="cuda")
     with pytest.raises(KernelFailedError, match="without an answer"):
         await within(runtime.activate("k"))
@@ -735,12 +735,12 @@ def gate(device, monkeypatch):
     """Grids begin when this is set."""
     opened = threading.Event()
 
-    def begin(code: Any, book: int, nbytes: int) -> ThreadGrid:
-        def entry(book: int) -> None:
+    def begin(code: Any, control: int, nbytes: int) -> ThreadGrid:
+        def entry(control: int) -> None:
             opened.wait()
-            code.entry(book)
+            code.entry(control)
 
-        grid = ThreadGrid(entry, book, (device._chunks, code))
+        grid = ThreadGrid(entry, control, (device._chunks, code))
         device.grids.append(grid)
         return grid
 
@@ -811,8 +811,8 @@ async def test_a_launch_does_not_mind_that_another_grid_is_told_to_end_before_it
     assert runtime.get_state("two") is KernelState.LAUNCHED
 
 
-async def test_more_inputs_than_a_desk_holds(runtime, device):
-    device.max_desk_nbytes = desk_nbytes(2, 1, 1)
+async def test_more_inputs_than_a_mailbox_holds(runtime, device):
+    device.max_mailbox_nbytes = mailbox_nbytes(2, 1, 1)
     await runtime.launch("k", double, device="cuda")
     for name in ("a", "b"):
         await runtime.launch(name, double, device="cpu")

@@ -108,8 +108,8 @@ async def test_neighbours_of_a_kernel_that_was_abandoned_meanwhile_move_too(runt
     await within(runtime.terminate("k", timeout=0.05))
     assert "abandoned" in str(runtime.kernels["k"].error)
     gate["open"] = 1
-    pool = runtime._host_or_none.pool
-    (lost,) = {seat.worker for worker in pool.retired for seat in worker.seats}
+    pool = runtime._services_or_none.pool
+    (lost,) = {run_entry.worker for worker in pool.retired for run_entry in worker.run_entries}
     await eventually(lambda: not lost.thread.is_alive())
     assert refusals.count > 1
     refusals.left = 0
@@ -131,16 +131,16 @@ async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refus
     await check_alive(runtime, "right")
 
 
-async def test_no_memory_for_a_seat_leaves_the_kernel_in_the_one_that_it_has(runtime, refusals, monkeypatch):
-    new_seat, failures = WorkerPool._new_seat_address, []
+async def test_no_memory_for_a_run_entry_leaves_the_kernel_in_the_one_that_it_has(runtime, refusals, monkeypatch):
+    new_run_entry, failures = WorkerPool._new_entry_address, []
 
     def fail_twice(pool: WorkerPool) -> int:
         if refusals.left == -1 and len(failures) < 2:
             failures.append(1)
             raise MemoryError
-        return new_seat(pool)
+        return new_run_entry(pool)
 
-    monkeypatch.setattr(WorkerPool, "_new_seat_address", fail_twice)
+    monkeypatch.setattr(WorkerPool, "_new_entry_address", fail_twice)
     for name in ("left", "right"):
         await launch(runtime, name, echo)
     await launch(runtime, "k", gated)
@@ -164,7 +164,7 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, 
         await runtime.deactivate("k")
         await runtime.send("k", 1)
         start = runtime.reactivate
-        pool = runtime._host_or_none.pool
+        pool = runtime._services_or_none.pool
         pool._retire(pool.workers[0])  # as if a kernel that has held it had been abandoned
     before = runtime.get_state("k")
     wakers = len(descriptor._free)
@@ -174,7 +174,7 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, 
             await start("k")
         assert runtime.get_state("k") is before
     assert len(descriptor._free) >= wakers  # the descriptors are there to be used again
-    assert not runtime._host_or_none.pool.workers
+    assert not runtime._services_or_none.pool.workers
     await start("k")
     assert await within(runtime.receive("k")) == 1
     await check_alive(runtime, "k")
@@ -201,7 +201,7 @@ async def test_fewer_threads_than_were_asked_for_are_enough(loop_errors, refusal
         refusals.left = 10**9
         await launch(runtime, "two", echo)
         await check_alive(runtime, "one", "two")
-        assert len(runtime._host_or_none.pool.workers) == 1
+        assert len(runtime._services_or_none.pool.workers) == 1
 
 
 async def test_a_thread_that_comes_after_all_is_told_to_leave(runtime, monkeypatch):
@@ -222,4 +222,4 @@ async def test_a_thread_that_comes_after_all_is_told_to_leave(runtime, monkeypat
     await eventually(lambda: not wakers[0].is_alive())
     await runtime.activate("k")
     await check_alive(runtime, "k")
-    assert len(runtime._host_or_none.pool.workers) == 1
+    assert len(runtime._services_or_none.pool.workers) == 1

@@ -12,8 +12,8 @@ from helpers import eventually, within
 
 from ringkernel import QueueEmptyError, RingKernelRuntime, ring_kernel
 from ringkernel.devices import spinning as watching
-from ringkernel.devices.spinning import GLANCE_NS, MAX_DOUBTS, PAID, PAYS_BELOW_NS, WATCH_NS, Attention, Watch
-from ringkernel.memory.layout import PARTY
+from ringkernel.devices.spinning import GLANCE_NS, MAX_DOUBTS, PAID, PAYS_BELOW_NS, WATCH_NS, Spinner, Watch
+from ringkernel.memory.layout import PARKER
 
 
 @ring_kernel("wt_echo", input_type=int, output_type=int)
@@ -34,8 +34,8 @@ class World:
         self.now_ns = 0
         self.moves = False
         clock = SimpleNamespace(ticks_of=lambda ns: ns)
-        self.party = SimpleNamespace(is_crowded=False, clock=clock, worker_moves=self.worker_moves)
-        self.host: Any = SimpleNamespace(attention=Attention(), party=self.party)
+        self.parker = SimpleNamespace(is_crowded=False, clock=clock, worker_moves=self.worker_moves)
+        self.host: Any = SimpleNamespace(attention=Spinner(), parker=self.parker)
         monkeypatch.setattr(watching, "monotonic_ns", lambda: self.now_ns)
 
     def worker_moves(self) -> bool:
@@ -68,7 +68,7 @@ def world(monkeypatch) -> World:
 )
 def test_who_was_woken_soon_or_by_a_worker_that_moves_watches(world, slept_ns, crowded, moves, patience):
     edge = world.edge()
-    world.party.is_crowded, world.moves = crowded, moves
+    world.parker.is_crowded, world.moves = crowded, moves
     world.nap(Watch(world.host), edge, slept_ns)
     assert edge.patience == patience
 
@@ -174,7 +174,7 @@ async def watched_edge(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     edge = engine.inlet.edges[0]
     receiving = asyncio.create_task(runtime.receive(kernel_id))
     await eventually(lambda: engine.inlet.line.asks)
-    engine._api.write_word(engine._party.address + PARTY.worker_moves, 1)  # reason enough
+    engine._api.write_word(engine._parker.address + PARKER.worker_moves, 1)  # reason enough
     await runtime.send(kernel_id, 1)
     assert await within(receiving) == 1
     assert edge.patience
@@ -186,7 +186,7 @@ async def test_who_does_not_wait_does_not_watch():
         await runtime.launch("k", echo)
         await runtime.activate("k")
         edge = await watched_edge(runtime, "k")
-        edge.patience = runtime.kernels["k"].engine._party.clock.ticks_of(10_000_000_000)
+        edge.patience = runtime.kernels["k"].engine._parker.clock.ticks_of(10_000_000_000)
         before = monotonic()
         with pytest.raises(QueueEmptyError):
             runtime.receive_nowait("k")

@@ -19,7 +19,7 @@ from ringkernel.codegen.targets import cpu
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.devices.cpu import pool as workers
 from ringkernel.devices.cpu.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
-from ringkernel.memory.layout import PARTY, PARTY_DTYPE
+from ringkernel.memory.layout import PARKER, PARKER_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,13 +52,13 @@ def word_of(worker: Any, word: int) -> int:
 
 async def patient_worker(runtime: RingKernelRuntime, *, talking: bool) -> Any:
     """The runtime's one worker, which would watch for 20 s; `talking`: for the shortest time it would be less."""
-    (worker,) = runtime._host_or_none.pool.workers
+    (worker,) = runtime._services_or_none.pool.workers
     await eventually(lambda: worker.parked)
-    ticks = worker._pool.party.clock.ticks_of(PATIENCE_NS)
-    set_word(worker, PARTY.max_patience, ticks)
-    set_word(worker, PARTY.patience, ticks)
+    ticks = worker._pool.parker.clock.ticks_of(PATIENCE_NS)
+    set_word(worker, PARKER.max_patience, ticks)
+    set_word(worker, PARKER.patience, ticks)
     if not talking:
-        set_word(worker, PARTY.min_patience, ticks)
+        set_word(worker, PARKER.min_patience, ticks)
     return worker
 
 
@@ -80,8 +80,8 @@ async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus, talkin
         worker = await patient_worker(runtime, talking=talking)
         os.sched_setaffinity(0, cpus[:1])
         os.sched_setaffinity(worker.thread.native_id, cpus[:1])
-        parks = word_of(worker, PARTY.parks)
-        await talk_until(runtime, lambda: word_of(worker, PARTY.parks) > parks)
+        parks = word_of(worker, PARKER.parks)
+        await talk_until(runtime, lambda: word_of(worker, PARKER.parks) > parks)
 
 
 # --- who waits for a CPU ------------------------------------------------------------------------------------------
@@ -157,13 +157,13 @@ MIN_TICKS = 10_000_000  # some milliseconds
 SHORTEST_STAY = SHORT_SLEEP * MIN_TICKS
 
 
-def _look(party: int, scratch: int) -> int:
-    make_way(party, scratch)
+def _look(parker: int, scratch: int) -> int:
+    make_way(parker, scratch)
     return 0
 
 
-def _adapt(party: int, slept: int) -> int:
-    adapt(party, slept)
+def _adapt(parker: int, slept: int) -> int:
+    adapt(parker, slept)
     return 0
 
 
@@ -173,12 +173,12 @@ class Idle:
     def __init__(self, directory: Path, cpu: int) -> None:
         (directory / "stat").write_bytes(stat_line("python3", "R", cpu))
         self._stat = os.open(directory / "stat", os.O_RDONLY)
-        self._records = np.zeros(2, PARTY_DTYPE)
+        self._records = np.zeros(2, PARKER_DTYPE)
         self._scratch = np.zeros(SCRATCH_BYTES // 8, np.int64)
         self._entry = compile_entry(_look, 2)
         self._ticks = compile_entry(lambda _: ticks(), 1)
         self.worker, self.loop = self._records
-        self.worker["loop_address"] = self._records.ctypes.data + PARTY_DTYPE.itemsize
+        self.worker["loop_address"] = self._records.ctypes.data + PARKER_DTYPE.itemsize
         self.worker["min_patience"] = MIN_TICKS
         self.worker["patience"] = 2 * MIN_TICKS  # they have been talking
         self.loop["stat_fd"] = self._stat

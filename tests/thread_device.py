@@ -48,13 +48,13 @@ def grid_of(handler: Any, spec: SpanTypes, *, never_drops: bool, spread: bool) -
 
 
 class ThreadGrid:
-    def __init__(self, entry: Any, book: int, keepalive: Any) -> None:
+    def __init__(self, entry: Any, control: int, keepalive: Any) -> None:
         self.reason: str | None = None
-        self.thread = threading.Thread(target=self._run, args=(entry, book, keepalive), name="grid", daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(entry, control, keepalive), name="grid", daemon=True)
         self.thread.start()
 
-    def _run(self, entry: Any, book: int, keepalive: Any) -> None:
-        entry(book)
+    def _run(self, entry: Any, control: int, keepalive: Any) -> None:
+        entry(control)
 
     def is_done(self) -> bool:
         return not self.thread.is_alive()
@@ -101,7 +101,7 @@ class ThreadMemory:
 class ThreadDevice:
     """See `grid_device.py`. `spread`: have the span built in that threads of a block share."""
 
-    max_desk_nbytes = 48 * 1024
+    max_mailbox_nbytes = 48 * 1024
     span_ns = 50_000
     patience_ns = 20_000
     max_nap_ns = 1_000_000
@@ -146,10 +146,10 @@ class ThreadDevice:
     def allocate(self, nbytes: int, arena: Any) -> ThreadMemory:
         return ThreadMemory(self, self.memory.allocate(nbytes))
 
-    def start(self, code: ThreadCode, book: int, desk_nbytes: int) -> ThreadGrid:
-        assert desk_nbytes <= self.max_desk_nbytes
-        assert self._is_reached(book), "a grid would run on memory that was not adopted"
-        grid = ThreadGrid(code.entry, book, (self._chunks, code))
+    def start(self, code: ThreadCode, control: int, mailbox_nbytes: int) -> ThreadGrid:
+        assert mailbox_nbytes <= self.max_mailbox_nbytes
+        assert self._is_reached(control), "a grid would run on memory that was not adopted"
+        grid = ThreadGrid(code.entry, control, (self._chunks, code))
         self.grids = [old for old in self.grids if not old.is_done()]
         self.grids.append(grid)
         return grid

@@ -316,10 +316,10 @@ def _is_reachable(value: Any) -> bool:
 
 
 def _is_library_object(value: Any) -> bool:
-    return is_library(_home(value)) and is_library(getattr(value, "__module__", None)) and _is_reachable(value)
+    return is_library(_affinity(value)) and is_library(getattr(value, "__module__", None)) and _is_reachable(value)
 
 
-def _home(value: Any) -> Any:
+def _affinity(value: Any) -> Any:
     """The name of the module that a value comes from. Of a function it is where its code is, since a decorator may
     have given it another's name."""
     function = getattr(value, "py_func", value)

@@ -99,7 +99,7 @@ def wake(descriptor: int) -> None:
     raise _unbound("wake")
 
 
-# --- what a grid needs besides (see `desk.py` and `spread.py`) -------------------------------------------------------
+# --- what a grid needs besides (see `mailbox.py` and `spread.py`) -------------------------------------------------------
 
 
 def peek(address: int) -> int:
@@ -154,16 +154,16 @@ def barrier() -> None:
     raise _unbound("barrier")
 
 
-def desk_memory(proposed: int) -> int:
+def mailbox_memory(proposed: int) -> int:
     """The address of the block's own memory, if the target has some that is faster than `proposed`."""
-    raise _unbound("desk_memory")
+    raise _unbound("mailbox_memory")
 
 
-def grid_span(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+def grid_span(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """The span of the kernel that the grid runs, called directly; by one thread or by all, see `spread.py`."""
     raise _unbound("grid_span")
 
 
-def grid_helper(desk: int) -> None:
+def grid_helper(mailbox: int) -> None:
     """What the other threads of the grid's block do, see `spread.py`."""
     raise _unbound("grid_helper")

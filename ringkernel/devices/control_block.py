@@ -32,7 +32,7 @@ class ControlBlock:
     __slots__ = ("_api", "_arena", "_region", "_tables", "address", "state")
 
     def __init__(
-        self, declaration: Declaration, span_address: int, status_bell: int, arena: Arena, api: HostApi
+        self, declaration: Declaration, span_address: int, status_doorbell: int, arena: Arena, api: HostApi
     ) -> None:
         self._api = api
         self._arena = arena
@@ -50,7 +50,7 @@ class ControlBlock:
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
         record["span_address"] = span_address
-        record["status_bell_address"] = status_bell
+        record["status_doorbell_address"] = status_doorbell
         record["fault_index"] = -1
         if state is not None:
             self.state = self._region.view(state.dtype, state.size, state_at).reshape(state.shape)
@@ -70,9 +70,9 @@ class ControlBlock:
                 f"remove() it, and launch it anew"
             )
 
-    def command(self, command: int, epoch: int, door: int) -> None:
-        """Tell the kernel behind the door."""
-        self._api.give_command(self.address, command, epoch, door)
+    def command(self, command: int, epoch: int, doorbell_address: int) -> None:
+        """Tell the kernel behind the doorbell_address."""
+        self._api.give_command(self.address, command, epoch, doorbell_address)
 
     def read_from(self, edges: Sequence[TypedEdge]) -> None:
         """Let the kernel take its input there."""

@@ -14,7 +14,7 @@ from ringkernel.errors import ConfigurationError, QueueEmptyError, QueueFullErro
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
 from .spinning import Watch
-from .waiting_line import Hold, Line, Pacer, check_timeout
+from .waiting_line import Budget, Hold, Line, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
     from ringkernel.ring.record_ring import TypedEdge, TypedRing
 
-    from .loop_parker import Bell
-    from .services import Host
+    from .loop_parker import Doorbell
+    from .services import Services
 
 Ring: TypeAlias = "ObjectRing | TypedRing"
 Edge: TypeAlias = "ObjectEdge | TypedEdge"
@@ -51,17 +51,28 @@ class Outlet:
     The fast path of a message is `offer`, the ring's own; while others wait in `line`, it must not be taken.
     """
 
-    __slots__ = ("_bell", "_host", "_timer", "dead_end", "is_doubtful", "line", "offer", "pacer", "refuse", "ring")
+    __slots__ = (
+        "_doorbell",
+        "_services",
+        "_timer",
+        "budget",
+        "dead_end",
+        "is_doubtful",
+        "line",
+        "offer",
+        "refuse",
+        "ring",
+    )
 
-    def __init__(self, ring: Ring, pacer: Pacer, host: Host | None = None) -> None:
+    def __init__(self, ring: Ring, budget: Budget, services: Services | None = None) -> None:
         self.line = Line()
         self.refuse: Callable[[], RingKernelError] = lambda: RingKernelError("the queue is closed")
         self.dead_end: Callable[[], RingKernelError | None] = lambda: None  # why there never will be room, if so
         self.is_doubtful: Callable[[], bool] = lambda: False  # whether that may become so without anybody's notice
         self._timer: asyncio.TimerHandle | None = None
-        self.pacer = pacer
-        self._host = host
-        self._bell: Bell | None = None
+        self.budget = budget
+        self._services = services
+        self._doorbell: Doorbell | None = None
         self.bind(ring)
 
     def bind(self, ring: Ring) -> None:
@@ -69,10 +80,10 @@ class Outlet:
         self.ring = ring
         self.offer: Callable[[Any], bool] = ring.offer
         ring.putting = self.line
-        if self._host is not None:
+        if self._services is not None:
             self.line.prepare = self._ask_for_room
-            if self._bell is not None:
-                ring.set_door(self._bell.door)
+            if self._doorbell is not None:
+                ring.set_doorbell(self._doorbell.doorbell_address)
 
     def _attempt(self, message: Any) -> Any:
         if self.ring.shut:
@@ -105,9 +116,9 @@ class Outlet:
         """Publish a message, waiting for room."""
         if timeout is not None:
             check_timeout(timeout)
-        pacer = self.pacer
-        pacer.left -= 1
-        if pacer.left <= 0 and pacer.due():
+        budget = self.budget
+        budget.left -= 1
+        if budget.left <= 0 and budget.due():
             await self.wait_put(message, timeout, yielding=True)
         elif self.line.waiters or not self.offer(message):
             await self.wait_put(message, timeout)
@@ -132,9 +143,9 @@ class Outlet:
         sent, total = 0, len(messages)
         deadline = None if timeout is None else time.monotonic() + timeout
         while sent < total:
-            pacer = self.pacer
-            pacer.left -= 1
-            yielding = pacer.left <= 0 and pacer.due()
+            budget = self.budget
+            budget.left -= 1
+            yielding = budget.left <= 0 and budget.due()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 rest = messages[sent:]
@@ -159,17 +170,17 @@ class Outlet:
     def _ask_for_room(self) -> None:
         """Ask to be woken when half the ring is free: once per half ring, not once per slot."""
         ring = self.ring
-        assert self._host is not None
+        assert self._services is not None
         if self._timer is None and self.is_doubtful():
-            self._timer = self._host.loop.call_later(LOOK_S, self._look_again)
+            self._timer = self._services.loop.call_later(LOOK_S, self._look_again)
         if not ring.typed:
             return
-        if self._bell is None:  # most queues never see anybody wait
-            self._bell = self._host.party.bell(self.line.notify)
-            ring.set_door(self._bell.door)
-        self._host.attention.give(None)
+        if self._doorbell is None:  # most queues never see anybody wait
+            self._doorbell = self._services.parker.doorbell(self.line.notify)
+            ring.set_doorbell(self._doorbell.doorbell_address)
+        self._services.attention.give(None)
         ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
-        self._bell.arm()
+        self._doorbell.arm()
 
     def _look_again(self) -> None:
         self._timer = None
@@ -180,10 +191,10 @@ class Outlet:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._bell is not None:
-            self.ring.set_door(0)
-            self._bell.release()
-            self._bell = self.line.prepare = None
+        if self._doorbell is not None:
+            self.ring.set_doorbell(0)
+            self._doorbell.release()
+            self._doorbell = self.line.prepare = None
 
 
 class Inlet:
@@ -194,33 +205,33 @@ class Inlet:
     """
 
     __slots__ = (
-        "_bell",
+        "_doorbell",
         "_first",
-        "_host",
         "_lone",
         "_next",
         "_open",
+        "_services",
         "_watch",
+        "budget",
         "edges",
         "ended",
         "line",
         "over",
-        "pacer",
         "take",
     )
 
-    def __init__(self, pacer: Pacer, host: Host | None = None) -> None:
+    def __init__(self, budget: Budget, services: Services | None = None) -> None:
         self.edges: list[Edge] = []
         self.take: Callable[[], Any] = _take_nothing
         self.line = Line()
         self.over = False
         self.ended: Callable[[], BaseException | None] = lambda: None
-        self.pacer = pacer
+        self.budget = budget
         self._open = True
         self._lone: Edge | None = None
         self._first: TypedEdge | None = None
-        self._host = host
-        self._bell: Bell | None = None
+        self._services = services
+        self._doorbell: Doorbell | None = None
         self._next = 0
         self._watch: Watch | None = None
 
@@ -243,15 +254,15 @@ class Inlet:
         self.edges.append(edge)
         self._choose()
         edge.refresh()
-        if edge.ring.typed and self._host is not None:
+        if edge.ring.typed and self._services is not None:
             self.line.prepare = self._ask_for_messages
-            if self._bell is not None:
-                edge.set_door(self._bell.door)
+            if self._doorbell is not None:
+                edge.set_doorbell(self._doorbell.doorbell_address)
 
     def detach(self, edge: Edge) -> None:
         """Leave an edge to somebody else."""
         edge.getting = NOBODY
-        edge.set_door(0)
+        edge.set_doorbell(0)
         if self._watch is not None:
             self._watch.leave(edge)
         self.edges.remove(edge)
@@ -326,9 +337,9 @@ class Inlet:
         """Take a message, waiting for it."""
         if timeout is not None:
             check_timeout(timeout)
-        pacer = self.pacer
-        pacer.left -= 1
-        if pacer.left <= 0 and pacer.due():
+        budget = self.budget
+        budget.left -= 1
+        if budget.left <= 0 and budget.due():
             return await self.wait_get(timeout, yielding=True)
         message = NOTHING if self.line.waiters else self.take()
         return await self.wait_get(timeout) if message is NOTHING else message
@@ -346,9 +357,9 @@ class Inlet:
             raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
         if timeout is not None:
             check_timeout(timeout)
-        pacer = self.pacer
-        pacer.left -= 1
-        yielding = pacer.left <= 0 and pacer.due()
+        budget = self.budget
+        budget.left -= 1
+        yielding = budget.left <= 0 and budget.due()
         line = hold or self.line
         if not line.waiters and not yielding:
             messages = self.try_get_many(most)
@@ -370,17 +381,17 @@ class Inlet:
 
     def _ask_for_messages(self) -> None:
         """Ask to be woken when something comes."""
-        if self._bell is None:  # as for an outlet
-            assert self._host is not None
-            self._bell = self._host.party.bell(self._on_bell)
-            self._watch = Watch(self._host)
+        if self._doorbell is None:  # as for an outlet
+            assert self._services is not None
+            self._doorbell = self._services.parker.doorbell(self._on_doorbell)
+            self._watch = Watch(self._services)
             for edge in self.edges:
-                edge.set_door(self._bell.door)
+                edge.set_doorbell(self._doorbell.doorbell_address)
         assert self._watch is not None
         self._watch.sleep()
-        self._bell.arm()
+        self._doorbell.arm()
 
-    def _on_bell(self) -> None:
+    def _on_doorbell(self) -> None:
         """Something has come."""
         if self._watch is not None:
             self._watch.wake(self._watched())
@@ -396,8 +407,8 @@ class Inlet:
         self._first = None
         for edge in list(self.edges):
             self.detach(edge)
-        if self._bell is not None:
-            self._bell.release()
-            self._bell = self.line.prepare = None
-            assert self._host is not None
-            self._host.attention.forget(self._watch)
+        if self._doorbell is not None:
+            self._doorbell.release()
+            self._doorbell = self.line.prepare = None
+            assert self._services is not None
+            self._services.attention.forget(self._watch)

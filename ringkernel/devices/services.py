@@ -1,4 +1,4 @@
-"""What all kernels of one event loop share: its pace, its party, its workers. Each is made when first needed."""
+"""What all kernels of one event loop share: its pace, its parker, its workers. Each is made when first needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from .spinning import Attention
+from .spinning import Spinner
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .cpu.pool import WorkerPool
     from .grid.pool import GridPool
-    from .loop_parker import LoopParty
-    from .waiting_line import Pacer
+    from .loop_parker import LoopParker
+    from .waiting_line import Budget
 
 
 def allowed_cores() -> int:
@@ -37,28 +37,28 @@ _FORSAKEN_STOP_S = 0.1
 """How long the threads of a runtime that nobody has closed are waited for, in the middle of something else."""
 
 
-class Host:
+class Services:
     """The event loop's side of the house."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, pacer: Pacer) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, budget: Budget) -> None:
         self.loop = loop
         self._pid = os.getpid()
         self._is_forsaken = self._is_closed = False
-        self.pacer = pacer
-        self.attention = Attention()
+        self.budget = budget
+        self.attention = Spinner()
         self.workers = default_workers() if workers is None else workers
-        self._party: LoopParty | None = None
+        self._parker: LoopParker | None = None
         self._pool: WorkerPool | None = None
         self._grids: GridPool | None = None
 
     @property
-    def party(self) -> LoopParty:
-        """The event loop as a party. Imports numba and compiles, the first time; see `prepare`."""
-        if self._party is None:
-            from .loop_parker import LoopParty
+    def parker(self) -> LoopParker:
+        """The event loop as a parker. Imports numba and compiles, the first time; see `prepare`."""
+        if self._parker is None:
+            from .loop_parker import LoopParker
 
-            self._party = LoopParty(self.loop, self._lose_loop)
-        return self._party
+            self._parker = LoopParker(self.loop, self._lose_loop)
+        return self._parker
 
     @property
     def pool(self) -> WorkerPool:
@@ -66,7 +66,7 @@ class Host:
         if self._pool is None:
             from .cpu.pool import WorkerPool
 
-            self._pool = WorkerPool(self.party, self.workers)
+            self._pool = WorkerPool(self.parker, self.workers)
         return self._pool
 
     @property
@@ -75,7 +75,7 @@ class Host:
         if self._grids is None:
             from .grid.pool import GridPool
 
-            self._grids = GridPool(self.party)
+            self._grids = GridPool(self.parker)
         return self._grids
 
     def woke(self) -> None:
@@ -94,7 +94,7 @@ class Host:
         """Import and compile what typed rings and, with `workers`, compiled kernels need, in a thread of its own."""
         from . import compiling
 
-        if self._party is None or (workers and self._pool is None):
+        if self._parker is None or (workers and self._pool is None):
             await compiling.in_thread(functools.partial(_warm_up, workers))
 
     def close(self, timeout: float = 1.0) -> None:
@@ -102,8 +102,8 @@ class Host:
         self._is_closed = True
         self._is_closed = True
         with ExitStack() as stack:  # in reverse
-            if self._party is not None:
-                stack.callback(self._party.close)
+            if self._parker is not None:
+                stack.callback(self._parker.close)
             for pool in (self._pool, self._grids):
                 if pool is not None:
                     stack.callback(pool.stop, timeout)
@@ -114,7 +114,7 @@ class Host:
     def forsake(self, reason: str, *, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
         """Nobody has closed it, and nobody will: close it, and warn. Called by finalizers, so in any thread, in the
         middle of anything. At the interpreter's exit the pools end by themselves, and a fork has no threads."""
-        if self._is_closed or self._party is None or is_exiting() or os.getpid() != self._pid:
+        if self._is_closed or self._parker is None or is_exiting() or os.getpid() != self._pid:
             return
         if self.loop.is_running():
             self.loop.call_soon_threadsafe(self.close, _FORSAKEN_STOP_S)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.record_ring import TypedEdge
 
     from .queue_ends import Edge
-    from .services import Host
+    from .services import Services
 
 WATCH_NS, GLANCE_NS = 50_000, 3_000
 """For how long; the shorter one if others in the event loop have gone to sleep since. A worker that leaves its core to
@@ -25,7 +25,7 @@ MAX_DOUBTS = 63
 """A watch that is over before so many messages have come was not worth it. Then the next ones are left out: 1, 3, 7."""
 
 
-class Attention:
+class Spinner:
     """Who in an event loop watches for as long as it pays: the last that has gone to sleep."""
 
     __slots__ = ("_holder",)
@@ -52,10 +52,10 @@ class Attention:
 class Watch:
     """How long one consumer watches; it sets the edge's `patience`."""
 
-    __slots__ = ("_doubts", "_edge", "_from", "_host", "_left_out", "_slept_at_ns")
+    __slots__ = ("_doubts", "_edge", "_from", "_left_out", "_services", "_slept_at_ns")
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._edge: TypedEdge | None = None  # watched now
         self._from = 0
         self._doubts = self._left_out = 0
@@ -69,23 +69,23 @@ class Watch:
             edge.patience = 0
             self._doubts = 0 if edge.head - self._from >= PAID else min(2 * self._doubts + 1, MAX_DOUBTS)
             self._left_out = 0
-        self._host.attention.give(self)
+        self._services.attention.give(self)
         self._slept_at_ns = monotonic_ns()
 
     def wake(self, edge: TypedEdge | None) -> None:
         """The consumer was woken. It watches `edge` from now on, if there is reason to."""
         slept_ns = monotonic_ns() - self._slept_at_ns
-        party = self._host.party
+        parker = self._services.parker
         if edge is None:
             return
-        if not party.worker_moves():
-            if slept_ns >= PAYS_BELOW_NS or party.is_crowded:
+        if not parker.worker_moves():
+            if slept_ns >= PAYS_BELOW_NS or parker.is_crowded:
                 return
             if self._left_out < self._doubts:
                 self._left_out += 1
                 return
-        is_alone = self._host.attention.belongs_to(self)
-        edge.patience = self._host.party.clock.ticks_of(WATCH_NS if is_alone else GLANCE_NS)
+        is_alone = self._services.attention.belongs_to(self)
+        edge.patience = self._services.parker.clock.ticks_of(WATCH_NS if is_alone else GLANCE_NS)
         self._edge, self._from = edge, edge.head
 
     def leave(self, edge: Edge) -> None:
@@ -97,4 +97,4 @@ class Watch:
     def shorten(self) -> None:
         """Somebody else goes to sleep."""
         if self._edge is not None:
-            self._edge.patience = self._host.party.clock.ticks_of(GLANCE_NS)
+            self._edge.patience = self._services.parker.clock.ticks_of(GLANCE_NS)

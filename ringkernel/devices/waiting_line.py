@@ -22,7 +22,7 @@ MAX_NS = 1_000_000
 _MOST = 32  # before the clock is read: operations may suddenly take longer
 
 
-class Pacer:
+class Budget:
     """Says when a caller that never waits has to let other tasks run: every 512 operations or 1 ms.
 
     Callers count `left` down and ask `due()` at zero. The clock is read every 32 quick operations, the more often

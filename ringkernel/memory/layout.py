@@ -3,8 +3,8 @@
 A record is a sequence of 128-byte lines and every line has one writer, so that no two writers share a cache line
 (128 rather than 64: adjacent-line prefetch; about 18 % faster on the CPUs that we measured). A reference from one
 record to another is an offset relative to the record that holds it, so that rings, edges and blocks can live in memory
-that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doors and bells, machine code, and
-what parties keep; they mean something in this process only.
+that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doorbell addresses and doorbells, machine code, and
+what parkers keep; they mean something in this process only.
 
 All words are int64. Compiled code reads an offset as `RING.tail`; Python sees the same record through `RING_DTYPE`.
 """
@@ -55,9 +55,9 @@ RING_DTYPE, RING = record(
     # bare ping-pong)
     ("next", "low"),
     # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
-    # offsets from here; `door` is the producer's; `near`: where `tail` lies in the memory of a device, see `place.py`;
+    # offsets from here; `doorbell_address` is the producer's; `near`: where `tail` lies in the memory of a device, see `place.py`;
     # `end`: nothing is published from this sequence on, since a lent slot array has no slot for it
-    ("slots", "capacity", "itemsize", "edges", "n_edges", "door_address", "n_open", "near_address", "end"),
+    ("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "near_address", "end"),
 )
 
 EDGE_DTYPE, EDGE = record(
@@ -66,9 +66,9 @@ EDGE_DTYPE, EDGE = record(
     ("head", "bound"),
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
-    ("limit", "closed", "watch", "watch_door_address"),
+    ("limit", "closed", "watch", "watch_doorbell_address"),
     # host, while the consumer does not run; `near`: where `head` lies in the memory of a device, see `place.py`
-    ("ring", "door_address", "near_address"),
+    ("ring", "doorbell_address", "near_address"),
 )
 
 BLOCK_DTYPE, BLOCK = record(
@@ -85,7 +85,7 @@ BLOCK_DTYPE, BLOCK = record(
         "state_nbytes",
         "max_outputs",
         "span_address",
-        "status_bell_address",
+        "status_doorbell_address",
     ),
     # host, at any time
     ("command", "epoch"),
@@ -112,24 +112,24 @@ BLOCK_DTYPE, BLOCK = record(
     (f"histogram:{HISTOGRAM_BUCKETS}",),
 )
 
-BELL_DTYPE, BELL = record(
-    "Bell",
-    # `door` holds the address of the bell that is to be rung; a fixed bell is behind its own door. `standing`: armed
+DOORBELL_DTYPE, DOORBELL = record(
+    "Doorbell",
+    # `doorbell_address` holds the address of the doorbell that is to be rung; a fixed doorbell is behind its own doorbell_address. `standing`: armed
     # again as soon as it has been collected
-    ("state", "next_address", "party_address", "tag", "door", "standing"),
+    ("state", "next_address", "parker_address", "tag", "target_address", "standing"),
 )
 
-SEAT_DTYPE, SEAT = record(
-    "Seat",
-    # the first words as in a bell; host, before the seat is handed over: `block_address`
-    ("state", "next_address", "party_address", "block_address"),
+RUN_ENTRY_DTYPE, RUN_ENTRY = record(
+    "RunEntry",
+    # the first words as in a doorbell; host, before the run_entry is handed over: `block_address`
+    ("state", "next_address", "parker_address", "block_address"),
     # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too
-    ("owner", "hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
+    ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
 )
 
-PARTY_DTYPE, PARTY = record(
-    "Party",
-    # anyone: bells that were rung, newest first
+PARKER_DTYPE, PARKER = record(
+    "Parker",
+    # anyone: doorbells that were rung, newest first
     ("inbox_address",),
     # sleeper sets, waker claims and says on which CPU it runs; it sleeps on `read_fd` and is woken through `fd`; a
     # worker that leaves its CPU to the sleeper says so
@@ -138,8 +138,8 @@ PARTY_DTYPE, PARTY = record(
     ("stop", "min_patience", "max_patience", "loop_address", "stat_fd"),
     # worker
     (
-        "hot_address",
-        "n_hot",
+        "run_queue_address",
+        "n_queued",
         "turns",
         "current_address",
         "parks",
@@ -151,9 +151,9 @@ PARTY_DTYPE, PARTY = record(
     ),
 )
 
-# bell.state: ring it; it is in an inbox or watched anyway; nobody wants to know
+# doorbell.state: ring it; it is in an inbox or watched anyway; nobody wants to know
 ARMED, RUNG, QUIET = 0, 1, 2
-# seat.owner
+# run_entry.owner
 FREE, CLAIMED, COMMIT, REVOKED, GONE = 0, 1, 2, 3, 4
 # block.status; a coroutine kernel has no block, so these are the states that a poller can be in
 STATUS_IDLE, STATUS_ACTIVE, STATUS_DEACTIVATED, STATUS_TERMINATING, STATUS_TERMINATED, STATUS_FAILED = range(6)

@@ -1,23 +1,23 @@
-"""Where a grid's words live: the book that the host hands it, and the desk that it works on.
+"""Where a grid's words live: the control that the host hands it, and the mailbox that it works on.
 
 A grid is one block of threads that runs one kernel, on a device that may reach the host's memory only slowly and may
-not change it by read-modify-write. So it copies what it needs to a **desk** of its own: the block, a seat, and the
-ring and edge records that it is connected to. The turn runs on the desk, as it stands, and nobody else sees it;
-`desk.py` fetches what others have written before a turn and posts what the turn has done. The **book** says where
-everything is. Home is the host's memory; what is **near** lies in the device's own, see `place.py`. As in `layout.py`,
+not change it by read-modify-write. So it copies what it needs to a **mailbox** of its own: the block, a run_entry, and the
+ring and edge records that it is connected to. The turn runs on the mailbox, as it stands, and nobody else sees it;
+`mailbox.py` fetches what others have written before a turn and posts what the turn has done. The **control** says where
+everything is. LoopAffinity is the host's memory; what is **near** lies in the device's own, see `place.py`. As in `layout.py`,
 all words are int64.
 """
 
 from __future__ import annotations
 
-from .layout import BELL_DTYPE, BLOCK_DTYPE, EDGE_DTYPE, LINE, RING_DTYPE, SEAT_DTYPE, record
+from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, LINE, RING_DTYPE, RUN_ENTRY_DTYPE, record
 
-BOOK_DTYPE, BOOK = record(
-    "Book",
-    # host, before the grid starts: where it works, and how. A block with memory of its own does not use `desk_address`
+CONTROL_DTYPE, CONTROL = record(
+    "Control",
+    # host, before the grid starts: where it works, and how. A block with memory of its own does not use `mailbox_address`
     (
         "block_address",
-        "desk_address",
+        "mailbox_address",
         "state_address",
         "staging_address",
         "n_threads",
@@ -39,8 +39,8 @@ HEART_DTYPE, HEART = record(
     ("leave",),
 )
 
-DESK_DTYPE, DESK = record(
-    "Desk",
+MAILBOX_DTYPE, MAILBOX = record(
+    "Mailbox",
     # all of it is the grid's first thread's. `fetches`, `nears`: tables of pairs of addresses, there and here
     (
         "home",
@@ -49,12 +49,12 @@ DESK_DTYPE, DESK = record(
         "inputs",
         "consumers",
         "output",
-        "output_home",
+        "output_on_host",
         "fetches",
         "n_fetches",
         "nears",
         "n_nears",
-        "state_home",
+        "state_on_host",
         "span_address",
     ),
     # what was told to the host last; how long there has been nothing to do; the host's heartbeat, and when it was new
@@ -70,7 +70,7 @@ DESK_DTYPE, DESK = record(
         "is_settled",
         "nap_ns",
     ),
-    # how it waits, from the book
+    # how it waits, from the control
     ("patience", "beat_timeout", "max_nap"),
 )
 
@@ -83,17 +83,17 @@ JOB_DTYPE, JOB = record(
 MARK = 32
 """Bytes per thread for what it failed on: the fault line of a block, see `span_body.py`."""
 
-# the parts of a desk that are always there, and where they start
-DESK_SEAT = DESK_DTYPE.itemsize
-DESK_BLOCK = DESK_SEAT + SEAT_DTYPE.itemsize
-DESK_BELL = DESK_BLOCK + BLOCK_DTYPE.itemsize
-DESK_JOB = DESK_BELL + BELL_DTYPE.itemsize
-DESK_REST = DESK_JOB + JOB_DTYPE.itemsize
+# the parts of a mailbox that are always there, and where they start
+MAILBOX_RUN_ENTRY = MAILBOX_DTYPE.itemsize
+MAILBOX_BLOCK = MAILBOX_RUN_ENTRY + RUN_ENTRY_DTYPE.itemsize
+MAILBOX_DOORBELL = MAILBOX_BLOCK + BLOCK_DTYPE.itemsize
+MAILBOX_JOB = MAILBOX_DOORBELL + DOORBELL_DTYPE.itemsize
+MAILBOX_REST = MAILBOX_JOB + JOB_DTYPE.itemsize
 
 INPUT_RING = EDGE_DTYPE.itemsize
-INPUT_HOME = INPUT_RING + RING_DTYPE.itemsize
-INPUT_NBYTES = INPUT_HOME + LINE
-"""An input on the desk: its edge, its ring, and the address of the edge at home."""
+INPUT_ON_HOST = INPUT_RING + RING_DTYPE.itemsize
+INPUT_NBYTES = INPUT_ON_HOST + LINE
+"""An input on the mailbox: its edge, its ring, and the address of the edge at home."""
 
 CONSUMER_NBYTES = EDGE_DTYPE.itemsize
 
@@ -112,9 +112,9 @@ def max_nears(n_inputs: int, n_consumers: int) -> int:
     return n_inputs + n_consumers
 
 
-def desk_nbytes(n_inputs: int, n_consumers: int, n_threads: int) -> int:
-    """Bytes of a desk."""
+def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int) -> int:
+    """Bytes of a mailbox."""
     pairs = max_fetches(n_inputs, n_consumers) + max_nears(n_inputs, n_consumers)
     tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
     rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
-    return DESK_REST + tables + rings + n_threads * (MARK + 16)
+    return MAILBOX_REST + tables + rings + n_threads * (MARK + 16)

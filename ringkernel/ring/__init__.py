@@ -1,1 +1,1 @@
-"""Rings, edges, blocks, bells: plain arrays and compiled functions. No asyncio and no threads in here."""
+"""Rings, edges, blocks, doorbells: plain arrays and compiled functions. No asyncio and no threads in here."""

@@ -1,12 +1,12 @@
-"""Waking whoever sleeps: bells, doors, parties. Compiled.
+"""Waking whoever sleeps: doorbells, doorbell addresses, parkers. Compiled.
 
-A **party** is a thread that can sleep: a CPU worker, an event loop. It has an inbox, an intrusive list of bells. A
-**bell** stands for one thing that a party may have to look at; it is ARMED (ring it), RUNG (already in the inbox, or
-watched anyway) or QUIET (nobody wants to know). A **door** is a word with the address of the bell to ring now, or 0: a
-kernel that moves to another worker gets another bell behind the same door.
+A **parker** is a thread that can sleep: a CPU worker, an event loop. It has an inbox, an intrusive list of doorbells. A
+**doorbell** stands for one thing that a parker may have to look at; it is ARMED (ring it), RUNG (already in the inbox, or
+watched anyway) or QUIET (nobody wants to know). A **doorbell_address** is a word with the address of the doorbell to ring now, or 0: a
+kernel that moves to another worker gets another doorbell behind the same doorbell_address.
 
 The pattern of both sides, each with a fence between its store and its load (Dekker): the one who publishes writes
-the cursor, fences, looks at the bell; the one who rests arms the bell, fences, looks at the cursor once more.
+the cursor, fences, looks at the doorbell; the one who rests arms the doorbell, fences, looks at the cursor once more.
 One of the two always sees the other.
 """
 
@@ -23,105 +23,105 @@ from ringkernel.codegen.operations import (
     this_cpu,
     wake,
 )
-from ringkernel.memory.layout import ARMED, BELL, PARTY, QUIET, RUNG
+from ringkernel.memory.layout import ARMED, DOORBELL, PARKER, QUIET, RUNG
 
 
-def push_bell(bell: int) -> int:
-    """Put a bell that the caller has set to RUNG into its party's inbox. 1 if the party slept and was woken."""
-    party = load(bell + BELL.party_address)
-    inbox = party + PARTY.inbox_address
+def push_doorbell(doorbell: int) -> int:
+    """Put a doorbell that the caller has set to RUNG into its parker's inbox. 1 if the parker slept and was woken."""
+    parker = load(doorbell + DOORBELL.parker_address)
+    inbox = parker + PARKER.inbox_address
     head = load(inbox)
     while True:
-        store(bell + BELL.next_address, head)
-        seen = compare_exchange(inbox, head, bell)  # release: publishes `next_address`
+        store(doorbell + DOORBELL.next_address, head)
+        seen = compare_exchange(inbox, head, doorbell)  # release: publishes `next_address`
         if seen == head:
             break
         head = seen
-    return wake_party(party)
+    return unpark(parker)
 
 
-def is_beside_waker(party: int) -> int:
-    """1 if this thread, which was woken as a party, is on the CPU on which its waker was."""
+def is_beside_waker(parker: int) -> int:
+    """1 if this thread, which was woken as a parker, is on the CPU on which its waker was."""
     here = this_cpu()
-    return 1 if here >= 0 and load(party + PARTY.waker_cpu) == here else 0
+    return 1 if here >= 0 and load(parker + PARKER.waker_cpu) == here else 0
 
 
-def wake_party(party: int) -> int:
-    """Wake a party if it sleeps. 1 if it did."""
+def unpark(parker: int) -> int:
+    """Wake a parker if it sleeps. 1 if it did."""
     fence()  # what the caller wrote for it, before the look at `parked`
-    if load(party + PARTY.parked) == 1 and compare_exchange(party + PARTY.parked, 1, 0) == 1:
-        store(party + PARTY.waker_cpu, this_cpu())
-        wake(load(party + PARTY.fd))
+    if load(parker + PARKER.parked) == 1 and compare_exchange(parker + PARKER.parked, 1, 0) == 1:
+        store(parker + PARKER.waker_cpu, this_cpu())
+        wake(load(parker + PARKER.fd))
         return 1
     return 0
 
 
-def ring_bell(bell: int) -> int:
-    """Ring a bell unless it is rung already. The caller has fenced. 1 if a sleeper was woken."""
-    if load(bell + BELL.state) != ARMED:
+def ring_doorbell(doorbell: int) -> int:
+    """Ring a doorbell unless it is rung already. The caller has fenced. 1 if a sleeper was woken."""
+    if load(doorbell + DOORBELL.state) != ARMED:
         return 0
-    if compare_exchange(bell + BELL.state, ARMED, RUNG) != ARMED:
+    if compare_exchange(doorbell + DOORBELL.state, ARMED, RUNG) != ARMED:
         return 0
-    return push_bell(bell)
+    return push_doorbell(doorbell)
 
 
-def ring_door(door: int) -> int:
-    """Ring the bell behind a door, if there is one. The caller has fenced. 1 if a sleeper was woken."""
-    if door == 0:
+def ring_doorbell_at(doorbell_address: int) -> int:
+    """Ring the doorbell behind a doorbell_address, if there is one. The caller has fenced. 1 if a sleeper was woken."""
+    if doorbell_address == 0:
         return 0
-    bell = load_acquire(door)
-    if bell == 0:
+    doorbell = load_acquire(doorbell_address)
+    if doorbell == 0:
         return 0
-    return ring_bell(bell)
+    return ring_doorbell(doorbell)
 
 
-def arm_bell(bell: int) -> int:
+def arm_doorbell(doorbell: int) -> int:
     """Ask to be rung, unless that has happened and is about to be collected. The caller looks once more
     afterwards."""
-    compare_exchange(bell + BELL.state, QUIET, ARMED)
+    compare_exchange(doorbell + DOORBELL.state, QUIET, ARMED)
     fence()  # armed, before that look
     return 0
 
 
-def quiet_bell(bell: int) -> int:
+def quiet_doorbell(doorbell: int) -> int:
     """Ask not to be rung. The state as it was found; RUNG means that it is still in the inbox."""
-    return compare_exchange(bell + BELL.state, ARMED, QUIET)
+    return compare_exchange(doorbell + DOORBELL.state, ARMED, QUIET)
 
 
-def take_inbox(party: int) -> int:
-    """All bells that were rung, as a list linked by `next_address`, in the order of ringing. 0: none."""
-    inbox = party + PARTY.inbox_address
+def take_inbox(parker: int) -> int:
+    """All doorbells that were rung, as a list linked by `next_address`, in the order of ringing. 0: none."""
+    inbox = parker + PARKER.inbox_address
     if load(inbox) == 0:
         return 0
-    bell = exchange(inbox, 0)  # acquire: the links, and what was published before ringing
+    doorbell = exchange(inbox, 0)  # acquire: the links, and what was published before ringing
     first = 0
-    while bell != 0:
-        after = load(bell + BELL.next_address)
-        store(bell + BELL.next_address, first)
-        first = bell
-        bell = after
+    while doorbell != 0:
+        after = load(doorbell + DOORBELL.next_address)
+        store(doorbell + DOORBELL.next_address, first)
+        first = doorbell
+        doorbell = after
     return first
 
 
-def collect_tags(party: int, tags: int, room: int) -> int:
-    """For a party that sleeps by other means (an event loop): the tags of the rung bells.
+def collect_tags(parker: int, tags: int, room: int) -> int:
+    """For a parker that sleeps by other means (an event loop): the tags of the rung doorbells.
 
-    Takes `room` bells at most, and rings those beyond again. A standing bell is armed before it is reported, so that
+    Takes `room` doorbells at most, and rings those beyond again. A standing doorbell is armed before it is reported, so that
     what happens from now on rings anew. Returns how many tags were written to the words at `tags`.
     """
-    store_release(party + PARTY.parked, 1)
+    store_release(parker + PARKER.parked, 1)
     fence()  # `parked` before the look at the inbox
-    store(party + PARTY.crowded, is_beside_waker(party))
-    bell = take_inbox(party)
+    store(parker + PARKER.crowded, is_beside_waker(parker))
+    doorbell = take_inbox(parker)
     count = 0
-    while bell != 0:
-        after = load(bell + BELL.next_address)
+    while doorbell != 0:
+        after = load(doorbell + DOORBELL.next_address)
         if count < room:
-            store(tags + 8 * count, load(bell + BELL.tag))
-            store_release(bell + BELL.state, ARMED if load(bell + BELL.standing) == 1 else QUIET)
+            store(tags + 8 * count, load(doorbell + DOORBELL.tag))
+            store_release(doorbell + DOORBELL.state, ARMED if load(doorbell + DOORBELL.standing) == 1 else QUIET)
             count += 1
         else:
-            push_bell(bell)
-        bell = after
-    fence()  # the bells are armed before the caller looks at what they stand for
+            push_doorbell(doorbell)
+        doorbell = after
+    fence()  # the doorbells are armed before the caller looks at what they stand for
     return count

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from ringkernel.codegen.entry_points import Entry, EntryPoint, entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
-from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, RUNG, SEAT
+from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, RUN_ENTRY, RUNG
 
-from .doorbell import arm_bell, collect_tags, push_bell, quiet_bell, ring_bell, ring_door, wake_party
+from .doorbell import arm_doorbell, collect_tags, push_doorbell, quiet_doorbell, ring_doorbell, ring_doorbell_at, unpark
 from .protocol import bound_of, consume, publish, slowest_head, wait_bound
 from .turn import revoke
 
@@ -26,19 +26,19 @@ def write_word(address: int, value: int) -> int:
     return 0
 
 
-def give_command(block: int, command: int, epoch: int, door: int) -> int:
+def give_command(block: int, command: int, epoch: int, doorbell_address: int) -> int:
     """Write a command, then its epoch, and ring the kernel. How many sleepers were woken."""
     store(block + BLOCK.command, command)
     store_release(block + BLOCK.epoch, epoch)  # release: the command belongs to it
     fence()
-    return ring_door(door)
+    return ring_doorbell_at(doorbell_address)
 
 
-def hand_over(seat: int, door: int) -> int:
-    """Give a kernel to the party of a new seat: behind its door, into the inbox."""
-    store(seat + SEAT.state, RUNG)
-    store_release(door, seat)  # release: the seat's fields
-    return push_bell(seat)
+def hand_over(run_entry: int, doorbell_address: int) -> int:
+    """Give a kernel to the parker of a new run_entry: behind its doorbell_address, into the inbox."""
+    store(run_entry + RUN_ENTRY.state, RUNG)
+    store_release(doorbell_address, run_entry)  # release: the run_entry's fields
+    return push_doorbell(run_entry)
 
 
 def copy_ledger(block: int, target: int) -> int:
@@ -77,16 +77,16 @@ class HostApi(NamedTuple):
     bound_of: Entry
     wait_bound: Entry
     slowest_head: Entry
-    ring_door: Entry
-    arm_bell: Entry
-    quiet_bell: Entry
+    ring_doorbell_at: Entry
+    arm_doorbell: Entry
+    quiet_doorbell: Entry
     collect_tags: Entry
-    wake_party: Entry
+    unpark: Entry
     revoke: Entry
     read_word: Entry
     write_word: Entry
     give_command: Entry
-    ring_bell: Entry
+    ring_doorbell: Entry
     hand_over: Entry
     copy_ledger: Entry
     copy_state: Entry
@@ -99,16 +99,16 @@ _TABLE = {
     "bound_of": EntryPoint(bound_of, 2),
     "wait_bound": EntryPoint(wait_bound, 3),
     "slowest_head": EntryPoint(slowest_head, 1),
-    "ring_door": EntryPoint(ring_door, 1),
-    "arm_bell": EntryPoint(arm_bell, 1),
-    "quiet_bell": EntryPoint(quiet_bell, 1),
+    "ring_doorbell_at": EntryPoint(ring_doorbell_at, 1),
+    "arm_doorbell": EntryPoint(arm_doorbell, 1),
+    "quiet_doorbell": EntryPoint(quiet_doorbell, 1),
     "collect_tags": EntryPoint(collect_tags, 3),
-    "wake_party": EntryPoint(wake_party, 1),
+    "unpark": EntryPoint(unpark, 1),
     "revoke": EntryPoint(revoke, 2),
     "read_word": EntryPoint(read_word, 1),
     "write_word": EntryPoint(write_word, 2),
     "give_command": EntryPoint(give_command, 4),
-    "ring_bell": EntryPoint(ring_bell, 1),
+    "ring_doorbell": EntryPoint(ring_doorbell, 1),
     "hand_over": EntryPoint(hand_over, 2),
     "copy_ledger": EntryPoint(copy_ledger, 2),
     "copy_state": EntryPoint(copy_state, 2),

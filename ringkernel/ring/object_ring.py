@@ -92,8 +92,8 @@ class ObjectEdge:
     def refresh(self) -> None:
         """The cursor is a plain integer: there is nothing to look up."""
 
-    def set_door(self, address: int) -> None:
-        """Everybody is in this thread: there is no door."""
+    def set_doorbell(self, address: int) -> None:
+        """Everybody is in this thread: there is no doorbell_address."""
 
     def position(self) -> int:
         """The next sequence to take."""
@@ -189,5 +189,5 @@ class ObjectRing:
     def want(self, sequence: int) -> None:
         """Consumers notify the producer themselves."""
 
-    def set_door(self, address: int) -> None:
-        """Everybody is in this thread: there is no door."""
+    def set_doorbell(self, address: int) -> None:
+        """Everybody is in this thread: there is no doorbell_address."""

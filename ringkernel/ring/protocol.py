@@ -11,7 +11,7 @@ from __future__ import annotations
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, spin_hint, store, store_release, ticks
 from ringkernel.memory.layout import EDGE, NEVER, RING
 
-from .doorbell import ring_door
+from .doorbell import ring_doorbell_at
 
 SMALL = 64
 """Bytes up to which a message is copied word by word."""
@@ -79,7 +79,7 @@ def notify_consumers(ring: int) -> int:
     for i in range(load(ring + RING.n_edges)):
         edge = ring + load(table + 8 * i)
         if load_acquire(edge + EDGE.closed) == 0:
-            woken += ring_door(load(edge + EDGE.door_address))
+            woken += ring_doorbell_at(load(edge + EDGE.doorbell_address))
     return woken
 
 
@@ -88,9 +88,9 @@ def notify_producer(edge: int, head: int) -> int:
     ring = edge + load(edge + EDGE.ring)
     woken = 0
     if head >= load(ring + RING.wanted):
-        woken += ring_door(load(ring + RING.door_address))
+        woken += ring_doorbell_at(load(ring + RING.doorbell_address))
     if head >= load(edge + EDGE.watch):
-        woken += ring_door(load(edge + EDGE.watch_door_address))
+        woken += ring_doorbell_at(load(edge + EDGE.watch_doorbell_address))
     return woken
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ringkernel.memory.arenas import Arena, Region
     from ringkernel.messages.types import Decode, Encode, MessageType
 
-    from .storage import Place
+    from .storage import DeviceStorage
 
 Array = npt.NDArray[Any]
 _EDGE_TABLE = 8
@@ -98,7 +98,7 @@ class TypedEdge:
     def lift_limit(self) -> None:
         """Take whatever comes; the consumer is told."""
         self.limit = NEVER
-        self._api.ring_door(self._api.read_word(self.address + EDGE.door_address))
+        self._api.ring_doorbell_at(self._api.read_word(self.address + EDGE.doorbell_address))
         self.getting.notify()
 
     def refresh(self) -> None:
@@ -110,13 +110,13 @@ class TypedEdge:
         self.head = self.bound = sequence
         self._api.consume(self.address, sequence)
 
-    def set_door(self, address: int) -> None:
-        """Who is rung when something is published: a kernel, a bell of the event loop, or 0 for nobody."""
-        self._api.write_word(self.address + EDGE.door_address, address)
+    def set_doorbell(self, address: int) -> None:
+        """Who is rung when something is published: a kernel, a doorbell of the event loop, or 0 for nobody."""
+        self._api.write_word(self.address + EDGE.doorbell_address, address)
 
-    def watch(self, sequence: int, door: int) -> None:
-        """Ring `door` once the consumer has taken everything below `sequence`."""
-        self._api.write_word(self.address + EDGE.watch_door_address, door)
+    def watch(self, sequence: int, doorbell_address: int) -> None:
+        """Ring `doorbell_address` once the consumer has taken everything below `sequence`."""
+        self._api.write_word(self.address + EDGE.watch_doorbell_address, doorbell_address)
         self._api.write_word(self.address + EDGE.watch, sequence)
 
     def position(self) -> int:
@@ -176,14 +176,14 @@ class TypedEdge:
         """Take no more part: the producer no longer waits for this consumer. The caller makes sure that it is not
         running. What it had not taken is in `leftovers()`."""
         self.head = self.bound = self.position() + self._stuck_on
-        self.set_door(0)
+        self.set_doorbell(0)
         seen = max(self.ring.position(), self.head)
         self._leave(self.head, seen)  # while the producer still waits for this
         self.closed = True
         self._api.write_word(self.address + EDGE.closed, 1)
         self.ring.count_open()
         self._end = seen  # where others read on, the producer may have overwritten what it has published since
-        self._api.ring_door(self.ring.door)
+        self._api.ring_doorbell_at(self.ring.doorbell_address)
         self.ring.putting.notify()
 
     def leftovers(self) -> list[Array]:
@@ -239,7 +239,7 @@ class TypedRing:
         "capacity",
         "ceiling",
         "decode",
-        "door",
+        "doorbell_address",
         "edges",
         "encode",
         "engine",
@@ -272,14 +272,14 @@ class TypedRing:
         self.capacity = capacity
         self.tail = self.ceiling = 0
         self._last: TypedEdge | None = None
-        self.door = 0
+        self.doorbell_address = 0
         self.edges: list[TypedEdge] = []
         self.putting: Waiting = NOBODY
         self.getting: Waiting = NOBODY
         self.shut = False
         self.engine: Any = None
         self.keepalive: Any = None  # what owns the memory that was lent
-        self.place: Place | None = None
+        self.place: DeviceStorage | None = None
         itemsize = message_type.dtype.itemsize
         own = 0 if lent is not None else (capacity + overhang) * itemsize
         self.region = arena.allocate(_HEADER + own)
@@ -331,23 +331,23 @@ class TypedRing:
         return self.region.nbytes - _HEADER
 
     @property
-    def _slots_at_home(self) -> npt.NDArray[np.uint8]:
+    def _slots_on_host(self) -> npt.NDArray[np.uint8]:
         return self.region.bytes[_HEADER:]
 
-    def move_to(self, place: Place) -> None:
+    def move_to(self, place: DeviceStorage) -> None:
         """Lie there from now on. Raises `DeviceUnavailableError`, and then has changed nothing."""
         cursors = np.zeros((1 + len(place.edges), LINE // 8), np.int64)
         cursors[:, 0] = [self.position(), *(edge.position() for edge in place.edges)]
-        place.write(cursors.view(np.uint8).reshape(-1), self._slots_at_home)
+        place.write(cursors.view(np.uint8).reshape(-1), self._slots_on_host)
         self._lie(place, place.slots_address)
 
-    def bring_home(self) -> None:
+    def bring_to_host(self) -> None:
         """Lie at home again. Raises `DeviceUnavailableError`, and then has changed nothing."""
         if self.place is not None:
-            self._slots_at_home[:] = self.place.read_slots(0, self.slot_nbytes)
+            self._slots_on_host[:] = self.place.read_slots(0, self.slot_nbytes)
             self._lie(None, self.address + _HEADER)
 
-    def _lie(self, place: Place | None, slots_address: int) -> None:
+    def _lie(self, place: DeviceStorage | None, slots_address: int) -> None:
         write = self.api.write_word
         write(self.address + RING.slots, slots_address - self.address)
         write(self.address + RING.near_address, 0 if place is None else place.tail_address)
@@ -401,10 +401,10 @@ class TypedRing:
         self._tables += (region,)
         self.api.write_word(self.address + RING.edges, region.address - self.address)
 
-    def set_door(self, address: int) -> None:
-        """Who is rung when there is room: a kernel, a bell of the event loop, or 0 for nobody."""
-        self.door = address
-        self.api.write_word(self.address + RING.door_address, address)
+    def set_doorbell(self, address: int) -> None:
+        """Who is rung when there is room: a kernel, a doorbell of the event loop, or 0 for nobody."""
+        self.doorbell_address = address
+        self.api.write_word(self.address + RING.doorbell_address, address)
 
     def fill(self) -> None:
         """Publish the whole slot array, of a ring that was lent an array as its input."""
@@ -428,7 +428,7 @@ class TypedRing:
         return max(0, self.ceiling - self.tail)
 
     def want(self, sequence: int) -> None:
-        """Ring the door once the slowest consumer has taken everything below `sequence`."""
+        """Ring the doorbell_address once the slowest consumer has taken everything below `sequence`."""
         self.api.write_word(self.address + RING.wanted, sequence)
 
     def offer(self, message: Any) -> bool:

@@ -2,7 +2,7 @@
 
 The slots are there and nowhere else. The cursors are there and at home: the grids look at the near ones, and keep the
 ring's own record as a mirror, once per span, so that whoever only wants to know how far they are (statistics, drains,
-maps, watchers) reads it as ever. Everything that the host writes, `limit`, `closed` and the doors, stays at home.
+maps, watchers) reads it as ever. Everything that the host writes, `limit`, `closed` and the doorbell addresses, stays at home.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Memory(Protocol):
         """Nobody uses it any more."""
 
 
-class Place:
+class DeviceStorage:
     """A piece of a device's memory for one ring and these edges: the tail, the heads, a line each, then the slots."""
 
     __slots__ = ("_is_quarantined", "_memory", "device", "edges")

@@ -1,6 +1,6 @@
 """One turn of a kernel: look at the command, find a stretch of input and room, run the span, publish. Compiled.
 
-The same turn serves every kernel on every device; only the operations of `ops.py` differ. A seat is a kernel's
+The same turn serves every kernel on every device; only the operations of `ops.py` differ. A run_entry is a kernel's
 place with one poller. Its word `owner` settles who may touch the kernel: the poller claims it (FREE to CLAIMED)
 before it looks, and commits it (CLAIMED to COMMIT) before it publishes what a span produced; the supervisor revokes
 it (FREE or CLAIMED to REVOKED). Each is a compare-and-swap, so exactly one of them wins, and a span that comes back
@@ -36,8 +36,8 @@ from ringkernel.memory.layout import (
     NEVER,
     REVOKED,
     RING,
+    RUN_ENTRY,
     RUNG,
-    SEAT,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
     STATUS_FAILED,
@@ -45,7 +45,7 @@ from ringkernel.memory.layout import (
     STATUS_TERMINATING,
 )
 
-from .doorbell import ring_bell, ring_door
+from .doorbell import ring_doorbell, ring_doorbell_at
 from .protocol import (
     bound_of,
     free_slots,
@@ -66,11 +66,11 @@ SPAN_LIMIT = 1024
 def give_back(block: int, status: int, epoch: int) -> None:
     """Hand the token to the host with a final status, in answer to the command of that epoch. The block is not
     touched afterwards."""
-    bell = load(block + BLOCK.status_bell_address)
+    doorbell = load(block + BLOCK.status_doorbell_address)
     store(block + BLOCK.status, status)
     store_release(block + BLOCK.echo, epoch)  # release: counters, cursors and state
     fence()
-    ring_bell(bell)
+    ring_doorbell(doorbell)
 
 
 def obey(block: int) -> int:
@@ -90,15 +90,15 @@ def obey(block: int) -> int:
     store(block + BLOCK.status, status)
     store_release(block + BLOCK.echo, epoch)
     fence()
-    ring_bell(load(block + BLOCK.status_bell_address))
+    ring_doorbell(load(block + BLOCK.status_doorbell_address))
     return WORKED
 
 
-def find_input(block: int, seat: int) -> int:
+def find_input(block: int, run_entry: int) -> int:
     """The next input edge, in turn, that has something to take; 0 if none has."""
     count = load(block + BLOCK.n_inputs)
     table = block + load(block + BLOCK.inputs)
-    index = load(seat + SEAT.next_edge)
+    index = load(run_entry + RUN_ENTRY.next_edge)
     for _ in range(count):
         if index >= count:
             index = 0
@@ -106,50 +106,50 @@ def find_input(block: int, seat: int) -> int:
         index += 1
         head = load(edge + EDGE.head)
         if bound_of(edge, head) > head:
-            store(seat + SEAT.next_edge, index)
+            store(run_entry + RUN_ENTRY.next_edge, index)
             return edge
     return 0
 
 
-def turn(seat: int) -> int:
+def turn(run_entry: int) -> int:
     """Do at most one span of work for a kernel."""
-    owner = seat + SEAT.owner
+    owner = run_entry + RUN_ENTRY.owner
     if compare_exchange(owner, FREE, CLAIMED) != FREE:
         return LEFT
-    block = load(seat + SEAT.block_address)
+    block = load(run_entry + RUN_ENTRY.block_address)
     result = IDLE
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         result = obey(block)
     if result != LEFT:
-        edge = find_input(block, seat)
+        edge = find_input(block, run_entry)
         if edge != 0:
-            worked = run_span(block, seat, edge)
+            worked = run_span(block, run_entry, edge)
             if worked != IDLE:
                 result = worked
         elif load(block + BLOCK.status) == STATUS_TERMINATING:
             give_back(block, STATUS_TERMINATED, load(block + BLOCK.echo))  # everything below the limits is consumed
             result = LEFT
-    if result != LEFT and release(seat) == 0:
+    if result != LEFT and release(run_entry) == 0:
         result = LEFT
     return result
 
 
-def release(seat: int) -> int:
+def release(run_entry: int) -> int:
     """End a claim or a commit. 0 if the kernel was revoked meanwhile."""
-    owner = seat + SEAT.owner
+    owner = run_entry + RUN_ENTRY.owner
     if load(owner) == COMMIT:
         store_release(owner, FREE)  # nobody else writes the word while it is COMMIT
         return 1
     return 1 if compare_exchange(owner, CLAIMED, FREE) == CLAIMED else 0
 
 
-def run_span(block: int, seat: int, edge: int) -> int:
+def run_span(block: int, run_entry: int, edge: int) -> int:
     """Run the handler over the next contiguous stretch of messages from `edge`, and publish."""
     head = load(edge + EDGE.head)
     source_ring = edge + load(edge + EDGE.ring)
     capacity = load(source_ring + RING.capacity)
     waiting = bound_of(edge, head) - head
-    count = min(waiting, capacity - (head & (capacity - 1)), load(seat + SEAT.span_limit))
+    count = min(waiting, capacity - (head & (capacity - 1)), load(run_entry + RUN_ENTRY.span_limit))
     output, target, tail = 0, 0, 0
     per_message = load(block + BLOCK.max_outputs)
     if load(block + BLOCK.output) != 0:
@@ -180,7 +180,7 @@ def run_span(block: int, seat: int, edge: int) -> int:
         block + BLOCK.fault_index,
     )
     elapsed = ticks() - start
-    if compare_exchange(seat + SEAT.owner, CLAIMED, COMMIT) != CLAIMED:
+    if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
     store_release(block + BLOCK.state_version, state_version + 2)
     fault = load(block + BLOCK.fault_index)
@@ -197,8 +197,8 @@ def run_span(block: int, seat: int, edge: int) -> int:
         store(output + RING.low, low)
         store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail + emitted - low))
     keep_ledger(block, taken, processed, emitted, elapsed, waiting)
-    adapt_span(seat, count, elapsed)
-    fence()  # the cursors, before the looks at the bells
+    adapt_span(run_entry, count, elapsed)
+    fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output)
     notify_producer(edge, head + moved)
@@ -246,21 +246,21 @@ def _add(address: int, amount: int) -> None:
     store(address, load(address) + amount)
 
 
-def adapt_span(seat: int, count: int, elapsed: int) -> None:
+def adapt_span(run_entry: int, count: int, elapsed: int) -> None:
     """Size spans by time: twice as long while a span is quick, shorter as soon as it is not."""
-    limit = load(seat + SEAT.span_limit)
-    target = load(seat + SEAT.span_ticks)
+    limit = load(run_entry + RUN_ENTRY.span_limit)
+    target = load(run_entry + RUN_ENTRY.span_ticks)
     if elapsed > 2 * target:
-        store(seat + SEAT.span_limit, max(1, count * target // elapsed))
+        store(run_entry + RUN_ENTRY.span_limit, max(1, count * target // elapsed))
     elif count == limit and elapsed < target:
-        store(seat + SEAT.span_limit, min(2 * limit, SPAN_LIMIT))
+        store(run_entry + RUN_ENTRY.span_limit, min(2 * limit, SPAN_LIMIT))
 
 
-def can_work(block: int, seat: int) -> int:
+def can_work(block: int, run_entry: int) -> int:
     """Whether a turn would find something to do."""
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
-    if find_input(block, seat) == 0:
+    if find_input(block, run_entry) == 0:
         return 1 if load(block + BLOCK.status) == STATUS_TERMINATING else 0
     if load(block + BLOCK.output) == 0:
         return 1
@@ -268,11 +268,11 @@ def can_work(block: int, seat: int) -> int:
     return 1 if room_of(block + load(block + BLOCK.output), needed) >= needed else 0
 
 
-def rest(seat: int) -> int:
+def rest(run_entry: int) -> int:
     """Let an idle kernel leave the poller: whoever feeds or commands it rings. 1 if it left, 0 if it has work."""
-    if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
+    if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return 0  # revoked; the next turn finds out
-    block = load(seat + SEAT.block_address)
+    block = load(run_entry + RUN_ENTRY.block_address)
     wanted = NEVER
     if load(block + BLOCK.output) != 0:
         output = block + load(block + BLOCK.output)
@@ -281,14 +281,14 @@ def rest(seat: int) -> int:
         if room_of(output, needed) < needed:
             wanted = load(output + RING.next) - size + max(size // 2, needed)  # once per half ring, not once per slot
         store(output + RING.wanted, wanted)
-    store(seat + SEAT.state, ARMED)
+    store(run_entry + RUN_ENTRY.state, ARMED)
     fence()  # armed, before the last look
     if wanted != NEVER:
         let_producers_in(block)
     left = 1
-    if can_work(block, seat) == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
-        left = 0  # otherwise somebody rang, and the seat is in the inbox
-    release(seat)
+    if can_work(block, run_entry) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
+        left = 0  # otherwise somebody rang, and the run_entry is in the inbox
+    release(run_entry)
     return left
 
 
@@ -300,21 +300,21 @@ def let_producers_in(block: int) -> None:
         edge = block + load(table + 8 * i)
         ring = edge + load(edge + EDGE.ring)
         if free_slots(ring, load_acquire(ring + RING.tail), slowest_head(ring)) > 0:
-            ring_door(load(ring + RING.door_address))
+            ring_doorbell_at(load(ring + RING.doorbell_address))
 
 
-def dismiss(seat: int) -> None:
-    """The poller is done with a seat for good; its memory may serve again."""
-    store_release(seat + SEAT.owner, GONE)
+def dismiss(run_entry: int) -> None:
+    """The poller is done with a run_entry for good; its memory may serve again."""
+    store_release(run_entry + RUN_ENTRY.owner, GONE)
 
 
-def revoke(seat: int, forced: int) -> int:
+def revoke(run_entry: int, forced: int) -> int:
     """For the supervisor: take a kernel from its poller. The owner word as it was found.
 
     FREE: the kernel is the caller's now. CLAIMED: it is in a turn; with `forced`, what that turn does is void.
     COMMIT: it is about to publish, which takes no user code: ask again.
     """
-    owner = seat + SEAT.owner
+    owner = run_entry + RUN_ENTRY.owner
     seen = compare_exchange(owner, FREE, REVOKED)
     if seen == CLAIMED and forced == 1:
         seen = compare_exchange(owner, CLAIMED, REVOKED)

@@ -21,44 +21,49 @@ if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.engine import Engine
-    from ringkernel.devices.services import Host
+    from ringkernel.devices.services import Services
 
-    from .loop_affinity import Home
+    from .loop_affinity import LoopAffinity
 
 
 async def new_kernel(
-    declaration: Declaration, device: str, host: Host, home: Home, others: Mapping[str, RingKernel]
+    declaration: Declaration, device: str, services: Services, home: LoopAffinity, others: Mapping[str, RingKernel]
 ) -> RingKernel:
     """A kernel that is not launched yet. Cancelled or failed, nothing has happened. See `RingKernelRuntime.launch`."""
     compiled = not declaration.is_coroutine
     if compiled or _is_typed(declaration):
-        await host.prepare(workers=compiled)
+        await services.prepare(workers=compiled)
     if not compiled:
-        return _kernel_of(CoroutineEngine(declaration, host), host, home)
+        return _kernel_of(CoroutineEngine(declaration, services), services, home)
     span = await compiling.compiled_span(declaration)
     if device != "cpu":
-        return await _new_grid(declaration, span, device, host, home, others)
+        return await _new_grid(declaration, span, device, services, home, others)
     from ringkernel.devices.cpu.engine import CompiledEngine
 
-    return _kernel_of(CompiledEngine(declaration, span, host), host, home)
+    return _kernel_of(CompiledEngine(declaration, span, services), services, home)
 
 
 async def _new_grid(
-    declaration: Declaration, span: Span, name: str, host: Host, home: Home, others: Mapping[str, RingKernel]
+    declaration: Declaration,
+    span: Span,
+    name: str,
+    services: Services,
+    home: LoopAffinity,
+    others: Mapping[str, RingKernel],
 ) -> RingKernel:
     """A kernel on a device where nothing may be loaded or allocated while a grid runs: those that do stop for a
     moment, between two spans."""
     from ringkernel.devices.grid.engine import GridEngine
 
     device = choosing.open_device(name)
-    await host.prepare_grids()
+    await services.prepare_grids()
     compiled = await compiling.compiled_grid(device, declaration, span)
-    host.grids.claim(device)
+    services.grids.claim(device)
     kernel: RingKernel | None = None
     try:
-        async with resting.at_rest(others, name):
-            engine = GridEngine(declaration, span, host, device, device.load(compiled))
-            kernel = _kernel_of(engine, host, home, lambda: host.grids.adopt(device))
+        async with resting.quiesced(others, name):
+            engine = GridEngine(declaration, span, services, device, device.load(compiled))
+            kernel = _kernel_of(engine, services, home, lambda: services.grids.adopt(device))
     except BaseException:
         if kernel is not None:
             kernel.engine.release()
@@ -66,11 +71,13 @@ async def _new_grid(
     return kernel
 
 
-def _kernel_of(engine: Engine, host: Host, home: Home, reach: Callable[[], None] = lambda: None) -> RingKernel:
+def _kernel_of(
+    engine: Engine, services: Services, home: LoopAffinity, reach: Callable[[], None] = lambda: None
+) -> RingKernel:
     """Build an engine, and make a kernel of it. Whatever fails, and wherever, all that was taken is given back: by
     `release`, and the memory at once. `reach` lets the device reach it. Nobody else may run meanwhile."""
     try:
-        with host.party.arena.trial() if _is_typed(engine.declaration) else nullcontext():
+        with services.parker.arena.trial() if _is_typed(engine.declaration) else nullcontext():
             engine.build()
             kernel = RingKernel(
                 kernel_id=engine.kernel_id,

@@ -18,7 +18,7 @@ def _never() -> bool:
     return False
 
 
-class Home:
+class LoopAffinity:
     """The event loop to which an object belongs, from its first use on.
 
     A call that is made once per message asks `home.thread == get_ident() and home.is_running()`, and if that is not so,
@@ -33,7 +33,7 @@ class Home:
         self.pid = os.getpid()
         self.thread = 0
         self.is_running: Callable[[], bool] = _never
-        _homes.add(self)
+        _affinities.add(self)
 
     def settle(self) -> asyncio.AbstractEventLoop:
         """The loop; the running one from now on, if the object had none. Raises `KernelStateError` anywhere else."""
@@ -57,12 +57,12 @@ class Home:
         return running
 
 
-_homes: weakref.WeakSet[Home] = weakref.WeakSet()
+_affinities: weakref.WeakSet[LoopAffinity] = weakref.WeakSet()
 
 
 def _forget_threads() -> None:
     """A forked child has the thread's number and a loop that says it runs."""
-    for home in _homes:
+    for home in _affinities:
         home.thread = 0
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.decorator import DEFAULT_QUEUE_SIZE, check_queue_size
 from ringkernel.devices.queue_ends import Inlet, Outlet, Ring
-from ringkernel.devices.waiting_line import Pacer
+from ringkernel.devices.waiting_line import Budget
 from ringkernel.errors import KernelStateError
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.object_ring import ObjectRing
 
-from .loop_affinity import Home
+from .loop_affinity import LoopAffinity
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -42,13 +42,13 @@ class MessageQueue:
         dtype: None for Python objects, or a message type: structured dtype, scalar type, message class.
     """
 
-    __slots__ = ("_capacity", "_ends", "_home", "_message_type")
+    __slots__ = ("_affinity", "_capacity", "_ends", "_message_type")
 
     def __init__(self, capacity: int = DEFAULT_QUEUE_SIZE, dtype: Any = None) -> None:
         self._capacity = check_queue_size(capacity)
         self._message_type = dtype if dtype is None or isinstance(dtype, MessageType) else MessageType(dtype)
         self._ends: tuple[Ring, Outlet, Inlet] | None = None
-        self._home = Home(self._name)
+        self._affinity = LoopAffinity(self._name)
 
     def __repr__(self) -> str:
         kind = "objects" if self._message_type is None else self._message_type.name
@@ -146,14 +146,14 @@ class MessageQueue:
         return self._own_ends()[2]
 
     def _producer(self) -> Outlet:
-        self._home.settle()
+        self._affinity.settle()
         outlet = self._outlet()
         if outlet is None:
             raise KernelStateError(f"{self._name}: only the kernel puts messages here")
         return outlet
 
     def _consumer(self) -> Inlet:
-        self._home.settle()
+        self._affinity.settle()
         inlet = self._inlet()
         if inlet is None:
             raise KernelStateError(f"{self._name}: only the kernel takes messages from here")
@@ -169,9 +169,9 @@ class MessageQueue:
                 from ringkernel.ring.record_ring import TypedRing
 
                 ring = TypedRing(Arena(), self._message_type, self._capacity)
-            pacer = Pacer()
-            inlet = Inlet(pacer)
-            self._ends = (ring, Outlet(ring, pacer), inlet)
+            budget = Budget()
+            inlet = Inlet(budget)
+            self._ends = (ring, Outlet(ring, budget), inlet)
             inlet.attach(ring.add_edge())
         return self._ends
 
@@ -181,11 +181,11 @@ class KernelQueue(MessageQueue):
 
     __slots__ = ("_engine", "_output")
 
-    def __init__(self, engine: Engine, home: Home, *, output: bool) -> None:
+    def __init__(self, engine: Engine, home: LoopAffinity, *, output: bool) -> None:
         declaration = engine.declaration
         self._capacity = declaration.queue_size
         self._message_type = declaration.output_type if output else declaration.input_type
-        self._home = home
+        self._affinity = home
         self._engine = engine
         self._output = output
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from ringkernel.devices.grid.device import GridDevice
-    from ringkernel.devices.services import Host
+    from ringkernel.devices.services import Services
 
     from .kernel import RingKernel
 
 
 @asynccontextmanager
-async def at_rest(kernels: Mapping[str, RingKernel], device: str) -> AsyncIterator[None]:
+async def quiesced(kernels: Mapping[str, RingKernel], device: str) -> AsyncIterator[None]:
     """Hold the tokens of all kernels on a device."""
     async with AsyncExitStack() as stack:
         for kernel in list(kernels.values()):
@@ -32,20 +32,20 @@ async def at_rest(kernels: Mapping[str, RingKernel], device: str) -> AsyncIterat
         yield
 
 
-async def reach(path: Iterable[RingKernel], kernels: Mapping[str, RingKernel], host: Host) -> None:
+async def reach(path: Iterable[RingKernel], kernels: Mapping[str, RingKernel], services: Services) -> None:
     """Let the devices of these kernels reach memory that the arena has grown by since."""
     for kernel in path:
-        if not _is_reached(kernel, host):
-            async with at_rest(kernels, kernel.device):
-                host.grids.adopt(kernel.engine.grid_device)  # type: ignore[attr-defined]
+        if not _is_reached(kernel, services):
+            async with quiesced(kernels, kernel.device):
+                services.grids.adopt(kernel.engine.grid_device)  # type: ignore[attr-defined]
 
 
-async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], host: Host) -> None:
+async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], services: Services) -> None:
     """Have a kernel's device reach the memory that it needs, and its output lie where it should; and those of all
     others of the device where that can be, since they rest meanwhile."""
-    await reach([kernel], kernels, host)
+    await reach([kernel], kernels, services)
     if not placing.is_settled(kernel.engine.output):
-        async with at_rest(kernels, kernel.device):
+        async with quiesced(kernels, kernel.device):
             if not kernel.engine.has_ended:
                 placing.settle(kernel.engine.output)
             for one in kernels.values():
@@ -54,11 +54,11 @@ async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], host: H
                         placing.settle(one.engine.output)
 
 
-def is_prepared(kernel: RingKernel, host: Host) -> bool:
+def is_prepared(kernel: RingKernel, services: Services) -> bool:
     """Whether the kernel may start. It may be held."""
-    return _is_reached(kernel, host) and placing.is_settled(kernel.engine.output)
+    return _is_reached(kernel, services) and placing.is_settled(kernel.engine.output)
 
 
-def _is_reached(kernel: RingKernel, host: Host) -> bool:
+def _is_reached(kernel: RingKernel, services: Services) -> bool:
     device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
-    return device is None or host.grids.reaches(device)
+    return device is None or services.grids.reaches(device)

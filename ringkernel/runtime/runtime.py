@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel.declaration.decorator import check_device, declared, find_declaration
 from ringkernel.devices import selection as choosing
-from ringkernel.devices.services import Host
-from ringkernel.devices.waiting_line import Pacer, check_timeout
+from ringkernel.devices.services import Services
+from ringkernel.devices.waiting_line import Budget, check_timeout
 from ringkernel.errors import (
     ConfigurationError,
     KernelExistsError,
@@ -30,7 +30,7 @@ from . import map as mapping
 from . import quiesce as resting
 from . import state_access as contents
 from . import timeouts as late
-from .loop_affinity import Home
+from .loop_affinity import LoopAffinity
 from .message_queue import as_batch
 from .path import ends_of, find_path
 from .statistics import KernelStatistics, statistics_of
@@ -68,15 +68,15 @@ class RingKernelRuntime:
         self._kernels: dict[str, RingKernel] = {}
         self._launching: set[str] = set()
         self._finishing: set[asyncio.Task[None]] = set()  # what goes on after its caller was cancelled
-        self._home = Home("this runtime")
-        self._host_or_none: Host | None = None
-        self._pacer = Pacer()
+        self._affinity = LoopAffinity("this runtime")
+        self._services_or_none: Services | None = None
+        self._budget = Budget()
         self._closed = False
 
     def __del__(self) -> None:
-        host = getattr(self, "_host_or_none", None)  # there is no such attribute where `__init__` has refused
-        if host is not None:
-            host.forsake(" was collected")
+        services = getattr(self, "_services_or_none", None)  # there is no such attribute where `__init__` has refused
+        if services is not None:
+            services.forsake(" was collected")
 
     # --- belonging to a loop ---------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class RingKernelRuntime:
 
     async def close(self) -> None:
         """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine."""
-        if self._closed or os.getpid() != self._home.pid:
+        if self._closed or os.getpid() != self._affinity.pid:
             return  # a forked child has none of the threads, and must not touch what it inherited
         self._bind()
         self._closed = True
@@ -104,8 +104,8 @@ class RingKernelRuntime:
                     await asyncio.shield(ending)
             raise
         finally:
-            if self._host_or_none is not None:
-                self._host_or_none.close()
+            if self._services_or_none is not None:
+                self._services_or_none.close()
 
     async def _end_all(self) -> None:
         deadline = asyncio.get_running_loop().time() + TERMINATE_TIMEOUT_S
@@ -123,11 +123,11 @@ class RingKernelRuntime:
             await self._terminate(kernel, timeout)
         await kernel.engine.wait_end()
 
-    def _bind(self) -> Host:
-        loop = self._home.settle()
-        if self._host_or_none is None:
-            self._host_or_none = Host(loop, self._workers, self._pacer)
-        return self._host_or_none
+    def _bind(self) -> Services:
+        loop = self._affinity.settle()
+        if self._services_or_none is None:
+            self._services_or_none = Services(loop, self._workers, self._budget)
+        return self._services_or_none
 
     def _kernel(self, kernel_id: str, action: str = "use") -> RingKernel:
         self._bind()
@@ -173,7 +173,7 @@ class RingKernelRuntime:
 
         Cancelled or failed, it has launched nothing.
         """
-        host = self._bind()
+        services = self._bind()
         if self._closed:
             raise KernelStateError(f"cannot launch kernel {kernel_id!r}: this runtime is closed; make a new one")
         self._check_free(kernel_id)
@@ -183,7 +183,7 @@ class RingKernelRuntime:
         chosen = choosing.choose(declaration, self._device)
         self._launching.add(kernel_id)
         try:
-            kernel = await launching.new_kernel(declaration, chosen, host, self._home, self._kernels)
+            kernel = await launching.new_kernel(declaration, chosen, services, self._affinity, self._kernels)
         finally:
             self._launching.discard(kernel_id)
         if self._closed:
@@ -372,7 +372,7 @@ class RingKernelRuntime:
         ends meanwhile), `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
         """
         # `outlet.put` written out: this is the call that is made once per message
-        home = self._home
+        home = self._affinity
         if home.thread != get_ident() or not home.is_running():
             self._bind()
         try:
@@ -382,10 +382,10 @@ class RingKernelRuntime:
         if timeout is not None:
             check_timeout(timeout)
         outlet = kernel.engine.outlet
-        pacer = self._pacer
-        pacer.left = left = pacer.left - 1
+        budget = self._budget
+        budget.left = left = budget.left - 1
         try:
-            if left <= 0 and pacer.due():
+            if left <= 0 and budget.due():
                 await outlet.wait_put(message, timeout, yielding=True)
             elif outlet.line.waiters or not outlet.offer(message):
                 await outlet.wait_put(message, timeout)
@@ -415,7 +415,7 @@ class RingKernelRuntime:
         last output; `MessageTypeError` for a kernel without outputs. Cancelled or timed out, it has taken nothing.
         """
         # `inlet.get` written out: this is the call that is made once per message
-        home = self._home
+        home = self._affinity
         if home.thread != get_ident() or not home.is_running():
             self._bind()
         try:
@@ -425,10 +425,10 @@ class RingKernelRuntime:
         if timeout is not None:
             check_timeout(timeout)
         inlet = kernel.engine.inlet
-        pacer = self._pacer
-        pacer.left = left = pacer.left - 1
+        budget = self._budget
+        budget.left = left = budget.left - 1
         try:
-            if left <= 0 and pacer.due():
+            if left <= 0 and budget.due():
                 return await inlet.wait_get(timeout, yielding=True)
             line = inlet.line
             if not line.waiters:

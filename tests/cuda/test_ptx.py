@@ -22,7 +22,7 @@ from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cuda as cuda_target
 from ringkernel.codegen.targets.cuda import instruction, operations
-from ringkernel.devices.grid import mailbox as desk
+from ringkernel.devices.grid import mailbox
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox import lay_out
@@ -167,41 +167,41 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
 
 
 def test_a_fetch_polls_relaxed_and_fences_once():
-    assert order_of(piece(desk.fetch_home)) == "lfl"  # the words, the fence, the command
-    assert piece(desk.fetch_home).count("fence") == 1
-    assert order_of(piece(desk.fetch_near)) == "LF"
-    assert piece(desk.fetch_near).count("fence") == 1
-    assert order_of(piece(desk.fetch)) == "LFlfl"
+    assert order_of(piece(mailbox.fetch_from_host)) == "lfl"  # the words, the fence, the command
+    assert piece(mailbox.fetch_from_host).count("fence") == 1
+    assert order_of(piece(mailbox.fetch_near)) == "LF"
+    assert piece(mailbox.fetch_near).count("fence") == 1
+    assert order_of(piece(mailbox.fetch)) == "LFlfl"
 
 
 def test_a_post_publishes_outputs_before_the_input_cursor():
-    assert order_of(piece(desk.post_home)) == "sfsfs"
+    assert order_of(piece(mailbox.post_to_host)) == "sfsfs"
 
 
 def test_neighbours_are_told_before_the_host():
     """The slots, then the near cursors, and only then the slow stores to the host's memory."""
-    assert order_of(piece(desk.post_near)) == "FS"
-    assert piece(desk.post_near).count("fence") == 1
-    assert order_of(piece(desk.post)) == "FSsfsfs"
+    assert order_of(piece(mailbox.post_near)) == "FS"
+    assert piece(mailbox.post_near).count("fence") == 1
+    assert order_of(piece(mailbox.post)) == "FSsfsfs"
 
 
-def lay_out_behind(book):
-    lay_out(book + 4096, book)
+def lay_out_behind(control):
+    lay_out(control + 4096, control)
 
 
-def test_a_desk_is_laid_out_and_then_fenced():
+def test_a_mailbox_is_laid_out_and_then_fenced():
     order = order_of(piece(lay_out_behind))
     assert order.endswith("f")
     assert "L" in order  # a near cursor is looked at where it lies, from the start
 
 
 def test_an_answer_is_released():
-    assert order_of(piece(desk.answer)) == "sr"
-    assert piece(desk.answer).count("st.release.sys") == 2
+    assert order_of(piece(mailbox.answer)) == "sr"
+    assert piece(mailbox.answer).count("st.release.sys") == 2
 
 
 def test_the_histogram_is_between_odd_and_even():
-    assert order_of(piece(desk.settle)) == "sfsr"
+    assert order_of(piece(mailbox.settle)) == "sfsr"
 
 
 # --- mutations ---------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_what_is_near_without_order_is_caught(changes):
     for check in (check_near, check_scopes):
         with pytest.raises(AssertionError):
             check(code)
-    assert order_of(piece(desk.fetch, table)) + order_of(piece(desk.post, table)) != "LFlfl" + "FSsfsfs"
+    assert order_of(piece(mailbox.fetch, table)) + order_of(piece(mailbox.post, table)) != "LFlfl" + "FSsfsfs"
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,10 @@ def test_a_missing_fence_is_caught(name):
     table = broken(**{name: NO_FENCE})
     with pytest.raises(AssertionError):
         check_order(Ptx(grid(DROPS, target=target_with(table)).ptx))
-    orders = {function: order_of(piece(function, table)) for function in (desk.fetch_home, desk.post_home)}
-    assert orders != {desk.fetch_home: "lfl", desk.post_home: "sfsfs"}
+    orders = {
+        function: order_of(piece(function, table)) for function in (mailbox.fetch_from_host, mailbox.post_to_host)
+    }
+    assert orders != {mailbox.fetch_from_host: "lfl", mailbox.post_to_host: "sfsfs"}
 
 
 def test_a_dropped_fault_path_is_caught(monkeypatch):

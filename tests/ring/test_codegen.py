@@ -25,10 +25,9 @@ from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets.cpu import compile_entry, specializer
 from ringkernel.devices.cpu import worker_loop
-from ringkernel.memory.layout import BELL, BLOCK, CLAIMED, COMMIT, EDGE, PARTY, RING, SEAT
-from ringkernel.ring import doorbell as bell
+from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
+from ringkernel.ring import doorbell, turn
 from ringkernel.ring import protocol as transfer
-from ringkernel.ring import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,7 +241,7 @@ def mutated_worker() -> Code:
 # --- polling loops -----------------------------------------------------------------------------------------------
 
 POLLED = {
-    "stop": PARTY.stop,
+    "stop": PARKER.stop,
     "epoch": BLOCK.epoch,
     "tail or inbox or owner": RING.tail,
     "limit": EDGE.limit,
@@ -269,7 +268,7 @@ def test_the_check_of_the_worker_loop_can_fail(mutated_worker: Code, what: str) 
 
 
 def test_the_stop_word_is_read_inside_the_loop_itself(worker: Code) -> None:
-    assert loads(worker.named("run_worker").in_cycles(), PARTY.stop)
+    assert loads(worker.named("run_worker").in_cycles(), PARKER.stop)
 
 
 def test_no_access_of_the_worker_loop_is_a_plain_one(worker: Code, mutated_worker: Code) -> None:
@@ -329,8 +328,8 @@ FENCED = [
     # function, arguments, the store before the fence, whether it is a release
     (transfer.publish, 2, RING.tail, "release"),
     (transfer.consume, 2, EDGE.head, "release"),
-    (turn.rest, 1, SEAT.state, "monotonic"),
-    (worker_loop.park, 2, PARTY.parked, "monotonic"),
+    (turn.rest, 1, RUN_ENTRY.state, "monotonic"),
+    (worker_loop.park, 2, PARKER.parked, "monotonic"),
 ]
 
 
@@ -355,11 +354,11 @@ def test_a_full_fence_separates_what_is_published_from_the_next_look(
     assert not store_fence_load(compiled(function, n, mutant()).named(name).instructions(), offset, order)
 
 
-def test_arming_a_bell_and_waking_a_party_are_fenced() -> None:
-    arm = compiled(bell.arm_bell, 1).named("arm_bell").instructions()
+def test_arming_a_doorbell_and_waking_a_parker_are_fenced() -> None:
+    arm = compiled(doorbell.arm_doorbell, 1).named("arm_doorbell").instructions()
     assert position(arm, "cmpxchg") < position(arm, "fence seq_cst")
-    wake = compiled(bell.wake_party, 1).named("wake_party").instructions()
-    assert position(wake, "fence seq_cst") < wake.index(loads(wake, PARTY.parked, "monotonic")[0])
+    wake = compiled(doorbell.unpark, 1).named("unpark").instructions()
+    assert position(wake, "fence seq_cst") < wake.index(loads(wake, PARKER.parked, "monotonic")[0])
 
 
 def test_the_outputs_of_a_span_are_released_before_its_input_cursor(worker: Code) -> None:
@@ -553,10 +552,10 @@ def _second(address: int) -> int:
 
 
 def test_offsets_are_found_through_every_form_of_address() -> None:
-    """The reader itself: an offset of a bell, through `add` and through `getelementptr`."""
-    code = compiled(bell.ring_bell, 1).named("ring_bell").instructions()
-    assert loads(code, BELL.state, "monotonic")
-    assert loads(code, BELL.party_address, "monotonic")
+    """The reader itself: an offset of a doorbell, through `add` and through `getelementptr`."""
+    code = compiled(doorbell.ring_doorbell, 1).named("ring_doorbell").instructions()
+    assert loads(code, DOORBELL.state, "monotonic")
+    assert loads(code, DOORBELL.parker_address, "monotonic")
     assert not loads(code, 4096, "monotonic")
 
 

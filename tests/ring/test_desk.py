@@ -1,4 +1,4 @@
-"""What a grid publishes where, and in which order: its desk in plain Python, on the records of kernels that rest."""
+"""What a grid publishes where, and in which order: its mailbox in plain Python, on the records of kernels that rest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.devices import selection as choosing
-from ringkernel.devices.grid import mailbox as desk
+from ringkernel.devices.grid import mailbox
 from ringkernel.memory.layout import BLOCK, EDGE, RING
-from ringkernel.memory.mailbox_layout import BOOK_DTYPE, DESK, DESK_BLOCK, INPUT_RING
+from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_RING, MAILBOX, MAILBOX_BLOCK
 
 
 @ring_kernel("de_copy", input_type=int, output_type=int)
@@ -28,7 +28,7 @@ def word(address: int) -> Any:
 
 
 class Bench:
-    """A kernel's desk, and notes of what its functions do outside of it: ordered stores and fences."""
+    """A kernel's mailbox, and notes of what its functions do outside of it: ordered stores and fences."""
 
     def __init__(self, engine: Any) -> None:
         self.notes: list[Any] = []
@@ -44,10 +44,10 @@ class Bench:
             ops.ticks: lambda: 0,
         }
         specializer = Specializer(lambda function: function, table)
-        self.lay_out, self.fetch, self.post = map(specializer, (desk.lay_out, desk.fetch, desk.post))
-        self.book = engine._host.grids._write_book(engine)
-        self.desk = int(self.book.view(BOOK_DTYPE)["desk_address"][0])
-        self.lay_out(self.desk, self.book.address)
+        self.lay_out, self.fetch, self.post = map(specializer, (mailbox.lay_out, mailbox.fetch, mailbox.post))
+        self.control = engine._services.grids._write_control(engine)
+        self.mailbox = int(self.control.view(CONTROL_DTYPE)["mailbox_address"][0])
+        self.lay_out(self.mailbox, self.control.address)
 
     def _poke(self, address: int, value: int) -> None:
         word(address).value = value
@@ -61,16 +61,16 @@ class Bench:
 
     @property
     def input(self) -> int:
-        return int(word(self.desk + DESK.inputs).value)
+        return int(word(self.mailbox + MAILBOX.inputs).value)
 
     @property
     def output(self) -> int:
-        return int(word(self.desk + DESK.output).value)
+        return int(word(self.mailbox + MAILBOX.output).value)
 
 
 @pytest.fixture
 async def benches(monkeypatch, loop_errors):
-    """The desks of the middle and the last of three kernels whose rings are near."""
+    """The mailboxes of the middle and the last of three kernels whose rings are near."""
     device = ThreadDevice()
     monkeypatch.setattr(choosing, "_opened", {device.name: device})
     async with RingKernelRuntime(workers=1) as runtime:
@@ -97,9 +97,9 @@ async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
     at = bench.input
     for _ in bench.engine.edges:
         word(at + EDGE.head).value += 3
-        at += desk.INPUT_NBYTES
+        at += mailbox.INPUT_NBYTES
     bench.notes.clear()
-    bench.post(bench.desk)
+    bench.post(bench.mailbox)
     near_tail, near_head = target.place.tail_address, place.head_address(reads)
     home_tail = target.address + RING.tail
     home_heads = [edge.address + EDGE.head for edge in (source, reads)]
@@ -119,7 +119,7 @@ async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
 async def test_neighbours_look_at_near_cursors_only(benches):
     middle, last = benches
     source = last.engine.edges[1]
-    seen = last.input + desk.INPUT_NBYTES + INPUT_RING + RING.tail
+    seen = last.input + mailbox.INPUT_NBYTES + INPUT_RING + RING.tail
     room = word(middle.output + RING.edges).value + middle.output
     head = middle.output + word(room).value + EDGE.head
     before = word(seen).value
@@ -128,13 +128,13 @@ async def test_neighbours_look_at_near_cursors_only(benches):
     word(source.address + EDGE.head).value += 2
     for bench in benches:
         bench.notes.clear()
-        bench.fetch(bench.desk)
+        bench.fetch(bench.mailbox)
     assert (word(seen).value, word(head).value) == (before, before)
     word(source.ring.place.tail_address).value += 2
     word(source.ring.place.head_address(source)).value += 2
     for bench in benches:
         bench.notes.clear()
-        bench.fetch(bench.desk)
+        bench.fetch(bench.mailbox)
         assert bench.notes[0] == "near"
     assert (word(seen).value, word(head).value) == (before + 2, before + 2)
     for address in (source.ring.address + RING.tail, source.address + EDGE.head, source.ring.place.tail_address):
@@ -142,11 +142,11 @@ async def test_neighbours_look_at_near_cursors_only(benches):
     word(source.ring.place.head_address(source)).value -= 2
 
 
-async def test_a_desk_is_complete_when_it_is_fenced(benches):
+async def test_a_mailbox_is_complete_when_it_is_fenced(benches):
     bench, _ = benches
     bench.notes.clear()
-    bench.lay_out(bench.desk, bench.book.address)
+    bench.lay_out(bench.mailbox, bench.control.address)
     assert bench.notes == ["acquire"]
-    assert word(bench.desk + DESK.n_nears).value == 2
-    assert word(bench.desk + DESK.n_fetches).value % 4 == 0
-    assert word(bench.desk + DESK_BLOCK + BLOCK.n_inputs).value == 2
+    assert word(bench.mailbox + MAILBOX.n_nears).value == 2
+    assert word(bench.mailbox + MAILBOX.n_fetches).value % 4 == 0
+    assert word(bench.mailbox + MAILBOX_BLOCK + BLOCK.n_inputs).value == 2

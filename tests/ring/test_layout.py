@@ -21,9 +21,9 @@ RECORDS = {
     "Ring": (layout.RING_DTYPE, layout.RING),
     "Edge": (layout.EDGE_DTYPE, layout.EDGE),
     "Block": (layout.BLOCK_DTYPE, layout.BLOCK),
-    "Bell": (layout.BELL_DTYPE, layout.BELL),
-    "Seat": (layout.SEAT_DTYPE, layout.SEAT),
-    "Party": (layout.PARTY_DTYPE, layout.PARTY),
+    "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
+    "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
+    "Parker": (layout.PARKER_DTYPE, layout.PARKER),
 }
 
 WRITERS: dict[str, dict[str, str]] = {
@@ -39,7 +39,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "edges": "host",
         "n_edges": "host",
         "n_open": "host",
-        "door_address": "host",
+        "doorbell_address": "host",
         "near_address": "host",
         "end": "host",
     },
@@ -48,32 +48,34 @@ WRITERS: dict[str, dict[str, str]] = {
         "limit": "host",
         "closed": "host",
         "watch": "host",
-        "watch_door_address": "host",
+        "watch_doorbell_address": "host",
         "ring": "host",
-        "door_address": "host",
+        "doorbell_address": "host",
         "near_address": "host",
     },
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
-        **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_bell_address"), "host"),
+        **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address"), "host"),
         **dict.fromkeys(("command", "epoch"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
-    "Seat": {
-        **dict.fromkeys(("state", "next_address", "party_address", "block_address"), "shared"),
-        **dict.fromkeys(("owner", "hot_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"),
+    "RunEntry": {
+        **dict.fromkeys(("state", "next_address", "parker_address", "block_address"), "shared"),
+        **dict.fromkeys(
+            ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"
+        ),
     },
-    "Party": {
+    "Parker": {
         "inbox_address": "anyone",
         **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu", "worker_moves"), "shared"),
         **dict.fromkeys(("stop", "min_patience", "max_patience", "loop_address", "stat_fd"), "host"),
         **dict.fromkeys(
             (
-                "hot_address",
-                "n_hot",
+                "run_queue_address",
+                "n_queued",
                 "turns",
                 "current_address",
                 "parks",
@@ -112,14 +114,14 @@ def test_every_line_has_one_writer(name: str) -> None:
         ("Ring", "tail", "next"),
         ("Ring", "tail", "capacity"),
         ("Edge", "head", "limit"),
-        ("Edge", "limit", "door_address"),
+        ("Edge", "limit", "doorbell_address"),
         ("Block", "command", "status"),
         ("Block", "magic", "command"),
         ("Block", "status", "ledger_version"),
-        ("Seat", "state", "owner"),
-        ("Party", "inbox_address", "parked"),
-        ("Party", "parked", "stop"),
-        ("Party", "stop", "hot_address"),
+        ("RunEntry", "state", "owner"),
+        ("Parker", "inbox_address", "parked"),
+        ("Parker", "parked", "stop"),
+        ("Parker", "stop", "run_queue_address"),
     ],
 )
 def test_words_of_different_writers_are_a_line_apart(record: str, one: str, other: str) -> None:
@@ -146,14 +148,14 @@ def test_words_do_not_overlap(name: str) -> None:
     assert spans[-1][1] <= dtype.itemsize
 
 
-def test_a_seat_can_be_rung_as_a_bell() -> None:
-    for word in ("state", "next_address", "party_address"):
-        assert getattr(layout.SEAT, word) == getattr(layout.BELL, word)
+def test_a_run_entry_can_be_rung_as_a_doorbell() -> None:
+    for word in ("state", "next_address", "parker_address"):
+        assert getattr(layout.RUN_ENTRY, word) == getattr(layout.DOORBELL, word)
 
 
-def test_a_fixed_bell_stands_behind_its_own_door() -> None:
-    assert layout.BELL.door > layout.BELL.party_address
-    assert layout.BELL_DTYPE.itemsize == LINE
+def test_a_fixed_doorbell_stands_behind_its_own_door() -> None:
+    assert layout.DOORBELL.target_address > layout.DOORBELL.parker_address
+    assert layout.DOORBELL_DTYPE.itemsize == LINE
 
 
 def test_a_line_is_128_bytes_and_never_is_out_of_reach() -> None:
@@ -217,7 +219,7 @@ async def test_only_words_named_address_hold_addresses(runtime: RingKernelRuntim
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
     assert "Block.span_address" in found  # the check does find addresses
-    assert "Block.status_bell_address" in found
+    assert "Block.status_doorbell_address" in found
 
 
 async def test_a_failed_kernel_leaves_no_pointer_behind_either(runtime: RingKernelRuntime) -> None:

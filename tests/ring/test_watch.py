@@ -10,8 +10,8 @@ import numpy as np
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.devices.grid import watcher as watch
-from ringkernel.memory.layout import BLOCK_DTYPE, FREE, RUNG, SEAT, SEAT_DTYPE
-from ringkernel.memory.mailbox_layout import BOOK_DTYPE
+from ringkernel.memory.layout import BLOCK_DTYPE, FREE, RUN_ENTRY, RUN_ENTRY_DTYPE, RUNG
+from ringkernel.memory.mailbox_layout import CONTROL_DTYPE
 
 
 def word(address: int) -> Any:
@@ -33,10 +33,10 @@ def compare_exchange(address: int, expected: int, value: int) -> int:
     return seen
 
 
-def test_a_seat_is_not_claimed_while_its_watcher_naps():
+def test_a_run_entry_is_not_claimed_while_its_watcher_naps():
     """The host has to find it free before it can give up a grid that does not answer."""
-    seat, book, block = (np.zeros(1, dtype) for dtype in (SEAT_DTYPE, BOOK_DTYPE, BLOCK_DTYPE))
-    seat["block_address"], book["block_address"] = book.ctypes.data, block.ctypes.data
+    run_entry, control, block = (np.zeros(1, dtype) for dtype in (RUN_ENTRY_DTYPE, CONTROL_DTYPE, BLOCK_DTYPE))
+    run_entry["block_address"], control["block_address"] = control.ctypes.data, block.ctypes.data
     block["epoch"] = 1  # an answer is to come, so it is watched on
     owners = []
     table: dict[Any, Any] = {
@@ -44,9 +44,9 @@ def test_a_seat_is_not_claimed_while_its_watcher_naps():
         **dict.fromkeys((ops.store, ops.store_release), store),
         ops.compare_exchange: compare_exchange,
         ops.fence: lambda: None,
-        ops.nap: lambda ns: owners.append(load(seat.ctypes.data + SEAT.owner)),
+        ops.nap: lambda ns: owners.append(load(run_entry.ctypes.data + RUN_ENTRY.owner)),
     }
     rest_watch = Specializer(lambda function: function, table)(watch.rest_watch)
-    assert rest_watch(seat.ctypes.data) == 0
+    assert rest_watch(run_entry.ctypes.data) == 0
     assert owners == [FREE]
-    assert seat["state"] == RUNG
+    assert run_entry["state"] == RUNG

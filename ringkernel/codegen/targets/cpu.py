@@ -337,7 +337,7 @@ def specializer(timed: bool) -> Specializer:
 
 
 def grid_operations() -> dict[Any, Any]:
-    """The operations of a grid of one thread on this CPU, for tests of what grids do; see `desk.py`."""
+    """The operations of a grid of one thread on this CPU, for tests of what grids do; see `mailbox.py`."""
     return {
         ops.load: _load("monotonic"),
         ops.load_acquire: _load("acquire"),
@@ -358,7 +358,7 @@ def grid_operations() -> dict[Any, Any]:
         ops.thread_index: _jit(_zero),
         ops.barrier: _jit(_nothing),
         ops.call_span: _call_span,
-        ops.desk_memory: _jit(_identity),
+        ops.mailbox_memory: _jit(_identity),
     }
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _I64, _I32, _I8 = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 _SHARED = 3
-DESK_ALIGNMENT = 128
+MAILBOX_ALIGNMENT = 128
 
 
 def instruction(text: str, constraints: str, n_arguments: int, *, result: bool, pure: bool = False) -> Any:
@@ -106,9 +106,9 @@ def _shared_memory(typingctx: Any, proposed: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.ArrayType(_I64, 0)
-        memory = cgutils.add_global_variable(builder.module, kind, "ringkernel_desk", addrspace=_SHARED)
+        memory = cgutils.add_global_variable(builder.module, kind, "ringkernel_mailbox", addrspace=_SHARED)
         memory.linkage = "external"
-        memory.align = DESK_ALIGNMENT
+        memory.align = MAILBOX_ALIGNMENT
         return builder.ptrtoint(builder.addrspacecast(memory, kind.as_pointer(), "generic"), _I64)
 
     return types.int64(types.int64), codegen
@@ -158,7 +158,7 @@ def operations() -> Mapping[Any, Any]:
         # not `bar.sync`, which all threads of a warp would have to reach at the same instruction
         ops.barrier: instruction("barrier.sync 0;", "", 0, result=False),
         ops.thread_index: instruction("cvt.u64.u32 $0, %tid.x;", "=l", 0, result=True, pure=True),
-        ops.desk_memory: _shared_memory,
+        ops.mailbox_memory: _shared_memory,
         ops.peek: _peek,
         ops.poke: _poke,
         ops.spin_hint: jit(_nothing),

@@ -30,7 +30,7 @@ class KernelContext(Generic[TIn, TOut]):
         self._kernel_id = kernel_id
         self._inlet = inlet
         self._outlet = outlet
-        self._pacer = inlet.pacer
+        self._budget = inlet.budget
         self._state = KernelState.LAUNCHED
         self._requested = False
         self._iterating = False
@@ -93,10 +93,10 @@ class KernelContext(Generic[TIn, TOut]):
         """
         if timeout is not None:
             check_timeout(timeout)
-        pacer = self._pacer
-        pacer.left = left = pacer.left - 1
+        budget = self._budget
+        budget.left = left = budget.left - 1
         inlet = self._inlet
-        if left <= 0 and pacer.due():
+        if left <= 0 and budget.due():
             return await self._wait_receive(timeout, yielding=True)
         if not inlet.line.waiters:
             message = inlet.take()
@@ -125,10 +125,10 @@ class KernelContext(Generic[TIn, TOut]):
         Raises `MessageTypeError` if the kernel has an output type and the message is of another. Cancelled, it has
         either sent or not.
         """
-        pacer = self._pacer
-        pacer.left = left = pacer.left - 1
+        budget = self._budget
+        budget.left = left = budget.left - 1
         outlet = self._outlet
-        if left <= 0 and pacer.due():
+        if left <= 0 and budget.due():
             await outlet.wait_put(message, None, yielding=True)
         elif outlet.line.waiters or not outlet.offer(message):
             await outlet.wait_put(message, None)
@@ -154,11 +154,11 @@ class KernelContext(Generic[TIn, TOut]):
 
     async def _messages(self) -> AsyncIterator[TIn]:
         # `receive` written out, and as a generator, whose frame stays: this is gone through once per message
-        pacer, inlet = self._pacer, self._inlet
+        budget, inlet = self._budget, self._inlet
         line = inlet.line
         while not self._requested:
-            pacer.left = left = pacer.left - 1
-            yielding = left <= 0 and pacer.due()
+            budget.left = left = budget.left - 1
+            yielding = left <= 0 and budget.due()
             message = NOTHING if yielding or line.waiters else inlet.take()
             if message is NOTHING:
                 self.busy = False

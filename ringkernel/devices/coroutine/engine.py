@@ -17,7 +17,7 @@ from .context import KernelContext
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
-    from ringkernel.devices.services import Host
+    from ringkernel.devices.services import Services
     from ringkernel.messages.types import MessageType
 
 logger = logging.getLogger("ringkernel")
@@ -27,22 +27,22 @@ class CoroutineEngine(Engine):
     """Runs a coroutine kernel in the event loop. Its body starts with the first activation."""
 
     device = "event-loop"
-    __slots__ = ("_failed", "_host", "context", "sink", "source", "task")
+    __slots__ = ("_failed", "_services", "context", "sink", "source", "task")
 
-    def __init__(self, declaration: Declaration, host: Host) -> None:
+    def __init__(self, declaration: Declaration, services: Services) -> None:
         super().__init__(declaration)
-        self._host = host
+        self._services = services
         self.task: asyncio.Task[None] | None = None
         self._failed = 0
 
     def build(self) -> None:
-        declaration, host = self.declaration, self._host
+        declaration, services = self.declaration, self._services
         ring = self._new_ring(declaration.input_type)
-        self.outlet = Outlet(ring, host.pacer, host)
+        self.outlet = Outlet(ring, services.budget, services)
         self.taken.callback(self.outlet.release)
         edge = ring.add_edge()
         self.edges: list[Edge] = [edge]
-        self.source = Inlet(host.pacer, host)
+        self.source = Inlet(services.budget, services)
         self.taken.callback(self.source.release)
         self.source.set_open(False)
         self.source.attach(edge)
@@ -55,15 +55,15 @@ class CoroutineEngine(Engine):
             return ObjectRing(size)
         from ringkernel.ring.record_ring import TypedRing  # imports numba
 
-        return TypedRing(self._host.party.arena, message_type, size, woke=self._host.woke)
+        return TypedRing(self._services.parker.arena, message_type, size, woke=self._services.woke)
 
     output: Ring
 
     def _make_output(self, ring: Ring) -> None:
         self.output = ring
-        self.sink = Outlet(ring, self._host.pacer, self._host)
+        self.sink = Outlet(ring, self._services.budget, self._services)
         self.taken.callback(self.sink.release)
-        self.inlet = Inlet(self._host.pacer, self._host)
+        self.inlet = Inlet(self._services.budget, self._services)
         self.taken.callback(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.inlet.attach(ring.add_edge())

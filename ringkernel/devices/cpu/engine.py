@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.decorator import Declaration
-    from ringkernel.devices.services import Host
+    from ringkernel.devices.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
 
-    from .pool import Seat, Worker
+    from .pool import RunEntry, Worker
 
 logger = logging.getLogger("ringkernel")
 
@@ -48,7 +48,7 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 class CompiledEngine(Engine):
-    """Runs a compiled kernel on a worker. The token is the worker's while `seat` is set."""
+    """Runs a compiled kernel on a worker. The token is the worker's while `run_entry` is set."""
 
     device = "cpu"
     lends = True
@@ -59,30 +59,30 @@ class CompiledEngine(Engine):
         "_commanded",
         "_epoch",
         "_failing",
-        "_host",
         "_last_word",
         "_mapped_in",
         "_mapped_out",
-        "_party",
+        "_parker",
         "_reading",
         "_seated_at",
+        "_services",
         "_terminating",
         "_watchers",
         "_writing",
         "block",
-        "door",
-        "seat",
+        "doorbell_address",
+        "run_entry",
         "span",
         "worker",
     )
 
-    def __init__(self, declaration: Declaration, span: Span, host: Host) -> None:
+    def __init__(self, declaration: Declaration, span: Span, services: Services) -> None:
         super().__init__(declaration)
         self.span = span
-        self._host = host
-        self._party = host.party
-        self._api = self._party.api
-        self.seat: Seat | None = None
+        self._services = services
+        self._parker = services.parker
+        self._api = self._parker.api
+        self.run_entry: RunEntry | None = None
         self.worker: Worker | None = None
         self._epoch = self._seated_at = 0
         self._commanded = COMMAND_NONE
@@ -94,36 +94,36 @@ class CompiledEngine(Engine):
         self._mapped_in = self._mapped_out = 0
 
     def build(self) -> None:
-        party = self._party
-        status_bell = party.bell(self._on_status, standing=True)
-        self.taken.callback(status_bell.release)
-        self.door = party.new_door()
+        parker = self._parker
+        status_doorbell = parker.doorbell(self._on_status, standing=True)
+        self.taken.callback(status_doorbell.release)
+        self.doorbell_address = parker.new_doorbell_address()
         self.taken.callback(self._release_door)
-        self.block = ControlBlock(self.declaration, self.span.address, status_bell.address, party.arena, self._api)
+        self.block = ControlBlock(self.declaration, self.span.address, status_doorbell.address, parker.arena, self._api)
         self._make_rings()
 
     @property
     def arena(self) -> Arena:
         """Where its rings live."""
-        return self._party.arena
+        return self._parker.arena
 
     @property
     def results(self) -> ResultPool:
         """Where the results of maps live."""
-        return self._party.results
+        return self._parker.results
 
     # --- memory ----------------------------------------------------------------------------------------------
 
     def _make_rings(self) -> None:
-        host, declaration = self._host, self.declaration
+        services, declaration = self._services, self.declaration
         assert declaration.input_type is not None
-        arena, size = self._party.arena, declaration.queue_size
-        ring = TypedRing(arena, declaration.input_type, size, woke=host.woke)
-        self.outlet = Outlet(ring, host.pacer, host)
+        arena, size = self._parker.arena, declaration.queue_size
+        ring = TypedRing(arena, declaration.input_type, size, woke=services.woke)
+        self.outlet = Outlet(ring, services.budget, services)
         self.taken.callback(self.outlet.release)
         self.edges: list[Edge] = []
         self.add_input(ring.add_edge())
-        self.inlet = Inlet(host.pacer, host)
+        self.inlet = Inlet(services.budget, services)
         self.taken.callback(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.output = None
@@ -135,8 +135,8 @@ class CompiledEngine(Engine):
             self.inlet.over = True
         else:
             overhang = declaration.max_outputs - 1
-            self.output = TypedRing(arena, declaration.output_type, size, overhang=overhang, woke=host.woke)
-            self.output.set_door(self.door)
+            self.output = TypedRing(arena, declaration.output_type, size, overhang=overhang, woke=services.woke)
+            self.output.set_doorbell(self.doorbell_address)
             self.output.engine = self
             self.inlet.attach(self.output.add_edge())
             self._write_to(self.output)
@@ -145,7 +145,7 @@ class CompiledEngine(Engine):
         assert isinstance(edge, TypedEdge)
         self.edges.append(edge)
         edge.engine = self
-        edge.set_door(self.door)
+        edge.set_doorbell(self.doorbell_address)
         self._read_from(self.edges)
 
     def _read_from(self, edges: list[Edge]) -> None:
@@ -157,7 +157,7 @@ class CompiledEngine(Engine):
     def _write_to(self, ring: TypedRing | None) -> None:
         """Let the kernel write to this ring. The token is the host's."""
         if ring is not None:
-            ring.set_door(self.door)
+            ring.set_doorbell(self.doorbell_address)
             self.block.write_to(ring)
         self._writing = ring  # likewise
 
@@ -166,8 +166,8 @@ class CompiledEngine(Engine):
     def _command(self, command: int) -> None:
         self._epoch += 1
         self._commanded = command
-        self.block.command(command, self._epoch, self.door)
-        self._host.woke()
+        self.block.command(command, self._epoch, self.doorbell_address)
+        self._services.woke()
 
     def _on_status(self) -> None:
         """The kernel's poller has answered, or given the token back."""
@@ -180,7 +180,7 @@ class CompiledEngine(Engine):
         if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
             word = echo, status
             if word == self._last_word:
-                return  # it was seen when the bell had been rung for something earlier, and now rings for it
+                return  # it was seen when the doorbell had been rung for something earlier, and now rings for it
             self._last_word = word
             self._take_token()
             if status == STATUS_DEACTIVATED and self._commanded != COMMAND_PAUSE:
@@ -189,15 +189,15 @@ class CompiledEngine(Engine):
             self._finished(None)
         elif status == STATUS_FAILED:
             self._answer_with(STATUS_FAILED)
-            self._failing = self._host.loop.create_task(self._failed())  # the loop itself holds tasks weakly
+            self._failing = self._services.loop.create_task(self._failed())  # the loop itself holds tasks weakly
         elif echo == self._epoch or (status == STATUS_DEACTIVATED and self._commanded == COMMAND_PAUSE):
             # (the second: it obeyed an earlier pause, which was taken back and given again before this was noticed)
             self._answer_with(status)
 
     def _take_token(self) -> None:
-        if self.seat is not None:
-            self._host.pool.unseat(self.seat)
-            self.seat = None
+        if self.run_entry is not None:
+            self._services.pool.dequeue(self.run_entry)
+            self.run_entry = None
 
     def _answer_with(self, status: int) -> None:
         if self._answer is not None and not self._answer.done():
@@ -209,8 +209,8 @@ class CompiledEngine(Engine):
         answer = self._answer
         try:
             self._command(command)
-            if command == COMMAND_RUN and self.seat is None:
-                self._sit_down()
+            if command == COMMAND_RUN and self.run_entry is None:
+                self._enqueue()
             status = await self._await_answer(answer, command)
         except asyncio.CancelledError:
             if command == COMMAND_PAUSE or not answer.done():
@@ -236,7 +236,7 @@ class CompiledEngine(Engine):
             await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
         except asyncio.CancelledError:
             if command == COMMAND_RUN:
-                await _sit_out(answer)
+                await _wait_out(answer)
             raise
         if not answer.done():
             raise TimeoutError
@@ -248,29 +248,31 @@ class CompiledEngine(Engine):
             return
         if command == COMMAND_PAUSE:
             self._command(COMMAND_RUN)
-            if self.seat is None:
+            if self.run_entry is None:
                 self._sit_down_again()
-        elif self.seat is not None and self._host.pool.evict(self.seat) is Eviction.FREE:
-            self.seat = None
+        elif self.run_entry is not None and self._services.pool.evict(self.run_entry) is Eviction.FREE:
+            self.run_entry = None
 
-    def _sit_down(self) -> None:
+    def _enqueue(self) -> None:
         """Give the token to who will run the kernel. Raises `KernelStateError` for a block that is damaged, and
         `DeviceUnavailableError` when nobody can be had; then the token is the host's."""
         self.block.check(self.kernel_id)
         self._seated_at = self._epoch
         try:
-            self._take_seat()
+            self._fill_entry()
         except DeviceUnavailableError as error:
             raise DeviceUnavailableError(f"kernel {self.kernel_id!r} cannot run now: {error}") from error
 
-    def _take_seat(self) -> None:
-        self.seat = self._host.pool.seat(self.block.address, self.span.address, self.door, self._neighbour())
-        self.worker = self.seat.worker
+    def _fill_entry(self) -> None:
+        self.run_entry = self._services.pool.enqueue(
+            self.block.address, self.span.address, self.doorbell_address, self._neighbour()
+        )
+        self.worker = self.run_entry.worker
 
     def _sit_down_again(self) -> None:
-        """As `_sit_down`, where nobody waits for it: a kernel that cannot go on has ended."""
+        """As `_enqueue`, where nobody waits for it: a kernel that cannot go on has ended."""
         try:
-            self._sit_down()
+            self._enqueue()
         except Exception as error:  # noqa: BLE001 (whatever it is)
             self._finished(error)
 
@@ -284,7 +286,7 @@ class CompiledEngine(Engine):
 
     @property
     def is_running(self) -> bool:
-        return self.seat is not None
+        return self.run_entry is not None
 
     @property
     def _is_ending(self) -> bool:
@@ -297,7 +299,7 @@ class CompiledEngine(Engine):
 
     async def pause(self) -> None:
         await self._check_usable()
-        if self.seat is not None:
+        if self.run_entry is not None:
             await self._handshake(COMMAND_PAUSE, STATUS_DEACTIVATED)
             self._let_in()
 
@@ -307,7 +309,7 @@ class CompiledEngine(Engine):
         for edge in self.edges:
             edge.ring.putting.notify()
             if isinstance(edge, TypedEdge):
-                self._api.ring_door(edge.ring.door)
+                self._api.ring_doorbell_at(edge.ring.doorbell_address)
 
     async def _check_usable(self) -> None:
         """Raises if the kernel has failed, or was told to end, and the supervisor does not know yet."""
@@ -322,7 +324,7 @@ class CompiledEngine(Engine):
 
         Of a kernel that is ending, the token is had when it has ended.
         """
-        running = self.seat is not None
+        running = self.run_entry is not None
         if running:
             try:
                 await self.pause()
@@ -334,7 +336,7 @@ class CompiledEngine(Engine):
         try:
             yield
         finally:
-            if running and self.seat is None and not self._is_ending:
+            if running and self.run_entry is None and not self._is_ending:
                 await self._go_on()
 
     async def _go_on(self) -> None:
@@ -345,7 +347,7 @@ class CompiledEngine(Engine):
         except Exception as error:
             if self._is_ending:
                 return
-            if self.seat is not None:
+            if self.run_entry is not None:
                 raise
             self._finished(error)
 
@@ -357,7 +359,7 @@ class CompiledEngine(Engine):
             self._answer.set_result(-1)  # a pending pause is superseded
         if self.has_ended:
             return
-        if self.seat is None and self._failing is None:
+        if self.run_entry is None and self._failing is None:
             self._finished(None)
             return
         loop = asyncio.get_running_loop()
@@ -384,14 +386,14 @@ class CompiledEngine(Engine):
             self._take_by_force(0.0, error)
         except Exception as worse:  # noqa: BLE001 (whatever it is)
             if not self.has_ended:
-                self._leave_seat()
+                self._leave_run_entry()
                 self._abandon("could not be taken from who runs it", worse)
 
-    def _leave_seat(self) -> None:
+    def _leave_run_entry(self) -> None:
         """Nobody knows what has become of an eviction: leave the kernel its thread."""
-        if self.seat is not None:
-            self._host.pool.abandon(self.seat)
-            self.seat = None
+        if self.run_entry is not None:
+            self._services.pool.abandon(self.run_entry)
+            self.run_entry = None
 
     async def _wait_over(self, timeout: float) -> bool:
         with suppress(asyncio.TimeoutError):
@@ -418,10 +420,10 @@ class CompiledEngine(Engine):
     def _take_by_force(self, timeout: float, cause: Exception | None = None) -> None:
         """The kernel has not answered, or could not be asked because of `cause`. Unless it only waits for a worker
         that another one holds, its handler does not return."""
-        outcome = Eviction.FREE if self.seat is None else self._host.pool.evict(self.seat)
+        outcome = Eviction.FREE if self.run_entry is None else self._services.pool.evict(self.run_entry)
         if outcome is Eviction.GIVING_BACK:
             return  # its answer is on the way
-        self.seat = None
+        self.run_entry = None
         if outcome is Eviction.FREE:
             self._finished(cause)
         elif cause is None:
@@ -434,7 +436,7 @@ class CompiledEngine(Engine):
         self.in_flight = self.block.read(BLOCK.in_flight)
         self.block.quarantine()
         rings = {edge.ring for edge in (*self.edges, *self._reading)}
-        self._host.pool.keepalive.append((self.span, rings, self.output, self._writing))
+        self._services.pool.keepalive.append((self.span, rings, self.output, self._writing))
         error = KernelStateError(
             f"kernel {self.kernel_id!r} {why} and was abandoned: its thread is lost, {self.in_flight} message(s) are "
             f"in flight"
@@ -471,7 +473,7 @@ class CompiledEngine(Engine):
         return self.block.counters(lambda: self.has_ended)
 
     def _ns_of(self, ticks: int) -> int:
-        return self._party.clock.ns_of(ticks)
+        return self._parker.clock.ns_of(ticks)
 
     def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
         """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
@@ -485,7 +487,7 @@ class CompiledEngine(Engine):
         return Ledger(
             processed=int(block["processed"]),
             failed=int(block["failed"]),
-            in_flight=self.in_flight or (0 if self.seat is None else int(block["in_flight"])),
+            in_flight=self.in_flight or (0 if self.run_entry is None else int(block["in_flight"])),
             dropped=int(block["dropped"]),
             busy_s=self._ns_of(int(block["busy_ticks"])) / 1e9,
             turns=int(block["turns"]),
@@ -524,14 +526,14 @@ class CompiledEngine(Engine):
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
         assert isinstance(edge, TypedEdge)
         reached = asyncio.Event()
-        bell = self._party.bell(reached.set)
-        edge.watch(sequence, bell.door)
+        doorbell = self._parker.doorbell(reached.set)
+        edge.watch(sequence, doorbell.doorbell_address)
         self._watchers += (reached,)
         try:
             while edge.position() < sequence:
                 if self.has_ended:
                     raise self.ended_error()
-                bell.arm()
+                doorbell.arm()
                 if edge.position() < sequence:
                     await reached.wait()
                     reached.clear()
@@ -542,7 +544,7 @@ class CompiledEngine(Engine):
         finally:
             self._watchers = tuple(watcher for watcher in self._watchers if watcher is not reached)
             edge.watch(NEVER, 0)
-            bell.release()
+            doorbell.release()
 
     def accepted(self) -> int:
         return super().accepted() + self._mapped_in + sum(edge.position() for edge in self._lent_edges())
@@ -566,7 +568,7 @@ class CompiledEngine(Engine):
         is the host's. They are the engine's until `take_back`, and a worker may reach their arrays until then."""
         if source is not None:
             edge = source.edges[0]
-            edge.set_door(self.door)
+            edge.set_doorbell(self.doorbell_address)
             self.arena.lend(source.slots)
             self._read_from([edge])
         if result is not None:
@@ -590,10 +592,10 @@ class CompiledEngine(Engine):
 
     def _release_door(self) -> None:
         if not self.in_flight:
-            self._party.release_door(self.door)
+            self._parker.release_doorbell_address(self.doorbell_address)
 
 
-async def _sit_out(answer: asyncio.Future[int]) -> None:
+async def _wait_out(answer: asyncio.Future[int]) -> None:
     """Wait for the answer to a start, however often that is cancelled meanwhile."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + ANSWER_TIMEOUT_S

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ringkernel.codegen.entry_points import EntryPoint, entries
 from ringkernel.errors import DeviceUnavailableError
-from ringkernel.memory.layout import CLAIMED, COMMIT, FREE, GONE, PARTY, PARTY_DTYPE, REVOKED, RUNG, SEAT
+from ringkernel.memory.layout import CLAIMED, COMMIT, FREE, GONE, PARKER, PARKER_DTYPE, REVOKED, RUN_ENTRY, RUNG
 from ringkernel.memory.wait_handle import Waker, new_waker
 
 from .worker_loop import SCRATCH_BYTES, run_worker
@@ -28,7 +28,7 @@ from .worker_loop import SCRATCH_BYTES, run_worker
 if TYPE_CHECKING:
     import asyncio
 
-    from ringkernel.devices.loop_parker import LoopParty
+    from ringkernel.devices.loop_parker import LoopParker
 
 logger = logging.getLogger("ringkernel")
 
@@ -58,17 +58,17 @@ class Eviction(Enum):
     ABANDONED = "it is in its handler; nothing that it does from now on counts"
 
 
-class Seat:
+class RunEntry:
     """A kernel's place with one worker."""
 
-    __slots__ = ("address", "block", "door", "span_address", "worker")
+    __slots__ = ("address", "block", "doorbell_address", "span_address", "worker")
 
-    def __init__(self, address: int, worker: Worker, block: int, span_address: int, door: int) -> None:
+    def __init__(self, address: int, worker: Worker, block: int, span_address: int, doorbell_address: int) -> None:
         self.address = address
         self.worker = worker
         self.block = block
         self.span_address = span_address
-        self.door = door
+        self.doorbell_address = doorbell_address
 
 
 class Worker:
@@ -76,21 +76,21 @@ class Worker:
 
     def __init__(self, pool: WorkerPool, number: int) -> None:
         self._pool = pool
-        party = pool.party
+        parker = pool.parker
         self.number = number
-        self.region = party.arena.allocate(PARTY_DTYPE.itemsize)
+        self.region = parker.arena.allocate(PARKER_DTYPE.itemsize)
         self.address = self.region.address
-        self.seats: set[Seat] = set()
-        self.kept: Seat | None = None
+        self.run_entries: set[RunEntry] = set()
+        self.kept: RunEntry | None = None
         self._seen_turns = -1
         self._seen_at = 0.0
         self._busy_checks = 0
         loop, self._scratch, is_begun = pool.loop(), pool.scratch(), threading.Lock()
         self.waker: Waker = new_waker(blocking=True)
         try:
-            self._fill(party)
+            self._fill(parker)
             # the frame of the thread keeps alive whatever compiled code may touch, also while the interpreter exits
-            keepalive = (party.arena.chunks, pool.keepalive, self._scratch)
+            keepalive = (parker.arena.chunks, pool.keepalive, self._scratch)
             self.thread = threading.Thread(
                 target=_run,
                 args=(loop, is_begun, self.address, int(self._scratch.ctypes.data), self.waker, keepalive),
@@ -106,12 +106,12 @@ class Worker:
                 pool.retired.append(self)
             raise
 
-    def _fill(self, party: LoopParty) -> None:
-        record = self.region.view(PARTY_DTYPE)[0]
+    def _fill(self, parker: LoopParker) -> None:
+        record = self.region.view(PARKER_DTYPE)[0]
         record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
-        record["patience"] = record["min_patience"] = party.clock.ticks_of(MIN_PATIENCE_NS)
-        record["loop_address"] = party.address
-        record["max_patience"] = party.clock.ticks_of(MAX_PATIENCE_NS)
+        record["patience"] = record["min_patience"] = parker.clock.ticks_of(MIN_PATIENCE_NS)
+        record["loop_address"] = parker.address
+        record["max_patience"] = parker.clock.ticks_of(MAX_PATIENCE_NS)
 
     @property
     def dedicated(self) -> bool:
@@ -121,16 +121,16 @@ class Worker:
     @property
     def parked(self) -> bool:
         """Whether it sleeps."""
-        return self._pool.api.read_word(self.address + PARTY.parked) == 1
+        return self._pool.api.read_word(self.address + PARKER.parked) == 1
 
     @property
     def current(self) -> int:
-        """The address of the seat whose turn it is, 0 between turns."""
-        return self._pool.api.read_word(self.address + PARTY.current_address)
+        """The address of the run_entry whose turn it is, 0 between turns."""
+        return self._pool.api.read_word(self.address + PARKER.current_address)
 
     def held_for(self, now: float) -> float:
         """Seconds for which the same turn has been seen."""
-        turns = self._pool.api.read_word(self.address + PARTY.turns)
+        turns = self._pool.api.read_word(self.address + PARKER.turns)
         if turns != self._seen_turns or self.current == 0:
             self._seen_turns, self._seen_at = turns, now
         return now - self._seen_at
@@ -138,33 +138,35 @@ class Worker:
     def has_others_waiting(self) -> bool:
         """Whether another kernel of this worker is ready."""
         api = self._pool.api
-        return api.read_word(self.address + PARTY.n_hot) > 1 or api.read_word(self.address + PARTY.inbox_address) != 0
+        return (
+            api.read_word(self.address + PARKER.n_queued) > 1 or api.read_word(self.address + PARKER.inbox_address) != 0
+        )
 
     def tell_to_stop(self) -> None:
         """The thread ends as soon as it is between turns."""
-        self._pool.api.write_word(self.address + PARTY.stop, 1)
-        self._pool.api.wake_party(self.address)
+        self._pool.api.write_word(self.address + PARKER.stop, 1)
+        self._pool.api.unpark(self.address)
 
 
-def _run(loop: Any, is_begun: threading.Lock, party: int, scratch: int, waker: Waker, keepalive: Any) -> None:
+def _run(loop: Any, is_begun: threading.Lock, parker: int, scratch: int, waker: Waker, keepalive: Any) -> None:
     if is_begun.acquire(blocking=False):
-        loop(party, scratch)
+        loop(parker, scratch)
         waker.recycle()  # here, where nobody sleeps on it any more, whoever else is still there to know
 
 
 class WorkerPool:
     """The workers of one event loop. All methods belong to that loop's thread."""
 
-    def __init__(self, party: LoopParty, size: int) -> None:
-        self.party = party
-        self.api = party.api
+    def __init__(self, parker: LoopParker, size: int) -> None:
+        self.parker = parker
+        self.api = parker.api
         self.size = size
         self.workers: list[Worker] = []
         self.keepalive: list[Any] = []
         self.retired: list[Worker] = []
         self._limbo: list[int] = []
         self._refusal: Exception | None = None
-        self._span_ticks = party.clock.ticks_of(SPAN_NS)
+        self._span_ticks = parker.clock.ticks_of(SPAN_NS)
         self._monitor: asyncio.TimerHandle | None = None
         self._numbers = 0
         self._pid = os.getpid()
@@ -178,71 +180,71 @@ class WorkerPool:
         """Words of a thread's own, for its sleep."""
         return np.zeros(SCRATCH_BYTES // 8, np.int64)
 
-    # --- seats -----------------------------------------------------------------------------------------------
+    # --- run_entries -----------------------------------------------------------------------------------------------
 
-    def seat(self, block: int, span_address: int, door: int, beside: Worker | None = None) -> Seat:
+    def enqueue(self, block: int, span_address: int, doorbell_address: int, beside: Worker | None = None) -> RunEntry:
         """Hand a kernel whose token the caller holds to a worker: `beside` if that takes kernels.
 
         Raises `DeviceUnavailableError` when there is none, and no thread to be had.
         """
         worker = beside if beside is not None and beside in self.workers and not beside.dedicated else None
         worker = worker or self._least_loaded()
-        return self._sit_down(Seat(self._new_seat_address(), worker, block, span_address, door))
+        return self._enqueue(RunEntry(self._new_entry_address(), worker, block, span_address, doorbell_address))
 
-    def _sit_down(self, seat: Seat) -> Seat:
-        """Write the words of a seat, and hand it over to its worker."""
-        write, address = self.api.write_word, seat.address
-        write(address + SEAT.owner, FREE)
-        write(address + SEAT.state, RUNG)
-        write(address + SEAT.party_address, seat.worker.address)
-        write(address + SEAT.block_address, seat.block)
-        write(address + SEAT.span_limit, 1)
-        write(address + SEAT.span_ticks, self._span_ticks)
-        write(address + SEAT.next_edge, 0)
-        seat.worker.seats.add(seat)
-        self.api.hand_over(address, seat.door)
+    def _enqueue(self, run_entry: RunEntry) -> RunEntry:
+        """Write the words of a run_entry, and hand it over to its worker."""
+        write, address = self.api.write_word, run_entry.address
+        write(address + RUN_ENTRY.owner, FREE)
+        write(address + RUN_ENTRY.state, RUNG)
+        write(address + RUN_ENTRY.parker_address, run_entry.worker.address)
+        write(address + RUN_ENTRY.block_address, run_entry.block)
+        write(address + RUN_ENTRY.span_limit, 1)
+        write(address + RUN_ENTRY.span_ticks, self._span_ticks)
+        write(address + RUN_ENTRY.next_edge, 0)
+        run_entry.worker.run_entries.add(run_entry)
+        self.api.hand_over(address, run_entry.doorbell_address)
         self.watch()
-        return seat
+        return run_entry
 
-    def unseat(self, seat: Seat) -> None:
+    def dequeue(self, run_entry: RunEntry) -> None:
         """The worker has given the token back, or was made to."""
-        self.api.write_word(seat.door, 0)
-        seat.worker.seats.discard(seat)
-        self._limbo.append(seat.address)
-        if seat.worker.dedicated and not seat.worker.seats:
-            self._retire(seat.worker)
+        self.api.write_word(run_entry.doorbell_address, 0)
+        run_entry.worker.run_entries.discard(run_entry)
+        self._limbo.append(run_entry.address)
+        if run_entry.worker.dedicated and not run_entry.worker.run_entries:
+            self._retire(run_entry.worker)
 
-    def revoke(self, seat: Seat, *, forced: bool) -> int:
+    def revoke(self, run_entry: RunEntry, *, forced: bool) -> int:
         """Take a kernel from its worker: see `turn.revoke`."""
-        while (seen := self.api.revoke(seat.address, int(forced))) == COMMIT:
+        while (seen := self.api.revoke(run_entry.address, int(forced))) == COMMIT:
             pass  # it publishes: a matter of nanoseconds, unless the thread is descheduled
         return int(seen)
 
-    def _new_seat_address(self) -> int:
-        """A seat from the slab, or one that its worker has dismissed."""
+    def _new_entry_address(self) -> int:
+        """A run_entry from the slab, or one that its worker has dismissed."""
         waiting = self._limbo
         for _ in range(min(len(waiting), 4)):
             address = waiting.pop(0)
-            if self.api.read_word(address + SEAT.owner) == GONE:
+            if self.api.read_word(address + RUN_ENTRY.owner) == GONE:
                 return address
             waiting.append(address)
-        return self.party.seats.allocate()
+        return self.parker.run_entries.allocate()
 
     # --- workers ---------------------------------------------------------------------------------------------
 
     def _least_loaded(self) -> Worker:
         shared = [worker for worker in self.workers if not worker.dedicated]
-        if len(shared) < self.size and all(worker.seats for worker in shared):
+        if len(shared) < self.size and all(worker.run_entries for worker in shared):
             fresh = self._start()
             if fresh is not None:
                 return fresh
         if not shared:
             raise DeviceUnavailableError(f"no worker thread can be had: {self._refusal}") from self._refusal
-        return min(shared, key=lambda worker: len(worker.seats))
+        return min(shared, key=lambda worker: len(worker.run_entries))
 
     def _reap(self) -> None:
         """Let go of threads that have ended since they were given up, and have nobody left to move."""
-        self.retired = [worker for worker in self.retired if worker.seats or worker.thread.is_alive()]
+        self.retired = [worker for worker in self.retired if worker.run_entries or worker.thread.is_alive()]
 
     def _start(self) -> Worker | None:
         """A new worker; None if the system has no thread, descriptor or memory for one."""
@@ -265,30 +267,30 @@ class WorkerPool:
             self.workers.remove(worker)
             self.retired.append(worker)
 
-    def evict(self, seat: Seat) -> Eviction:
+    def evict(self, run_entry: RunEntry) -> Eviction:
         """Take a kernel from its worker for good, in whatever it is doing."""
-        seen = self.revoke(seat, forced=False)
+        seen = self.revoke(run_entry, forced=False)
         if seen == FREE:
-            self.unseat(seat)
-            self.api.ring_bell(seat.address)  # so that the worker meets the old seat, and dismisses it
+            self.dequeue(run_entry)
+            self.api.ring_doorbell(run_entry.address)  # so that the worker meets the old run_entry, and dismisses it
             return Eviction.FREE
         if seen == CLAIMED:
-            seen = self.revoke(seat, forced=True)
+            seen = self.revoke(run_entry, forced=True)
         if seen not in (CLAIMED, REVOKED):  # (the latter: it was evicted before, and that failed halfway)
             return Eviction.GIVING_BACK
-        self._lose(seat)
+        self._lose(run_entry)
         return Eviction.ABANDONED
 
-    def abandon(self, seat: Seat) -> None:
+    def abandon(self, run_entry: RunEntry) -> None:
         """Nobody knows what has become of an eviction: leave the kernel its thread."""
-        self.revoke(seat, forced=True)
-        self._lose(seat)
+        self.revoke(run_entry, forced=True)
+        self._lose(run_entry)
 
-    def _lose(self, seat: Seat) -> None:
-        worker = seat.worker
-        worker.kept = seat
-        self.unseat(seat)
-        self._limbo.remove(seat.address)  # the thread may come back to it; never reused
+    def _lose(self, run_entry: RunEntry) -> None:
+        worker = run_entry.worker
+        worker.kept = run_entry
+        self.dequeue(run_entry)
+        self._limbo.remove(run_entry.address)  # the thread may come back to it; never reused
         self._retire(worker)
         self._move_on(worker)
         self.watch()
@@ -296,36 +298,36 @@ class WorkerPool:
     def _move_on(self, worker: Worker) -> bool:
         """Move all kernels but the one that it is left to from a worker. False if one is still there, since there is
         no thread for it, or it is in a turn just now: the monitor tries again."""
-        others = [seat for seat in worker.seats if seat is not worker.kept]
+        others = [run_entry for run_entry in worker.run_entries if run_entry is not worker.kept]
         target = self._free_worker() if others else None
-        left = [seat for seat in others if target is None or not self.move(seat, target)]
-        if not worker.seats:
+        left = [run_entry for run_entry in others if target is None or not self.move(run_entry, target)]
+        if not worker.run_entries:
             self._retire(worker)
         return not left
 
     def _free_worker(self) -> Worker | None:
         """One that no kernel holds, maybe a new one."""
-        now = self.party.loop.time()
+        now = self.parker.loop.time()
         for worker in self.workers:
             if not worker.dedicated and worker.held_for(now) < HOLD_S:
                 return worker
         return self._start()
 
-    def move(self, seat: Seat, target: Worker) -> bool:
+    def move(self, run_entry: RunEntry, target: Worker) -> bool:
         """Give a kernel to another worker. False if it is in a turn just now."""
         try:
-            address = self._new_seat_address()  # first: nothing may fail once the seat is revoked
+            address = self._new_entry_address()  # first: nothing may fail once the run_entry is revoked
         except MemoryError:
             return False
-        if self.revoke(seat, forced=False) != FREE:
-            self.party.seats.release(address)
+        if self.revoke(run_entry, forced=False) != FREE:
+            self.parker.run_entries.release(address)
             return False
-        old = seat.address
-        seat.worker.seats.discard(seat)
-        seat.address, seat.worker = address, target
-        self._sit_down(seat)
+        old = run_entry.address
+        run_entry.worker.run_entries.discard(run_entry)
+        run_entry.address, run_entry.worker = address, target
+        self._enqueue(run_entry)
         self._limbo.append(old)
-        self.api.ring_bell(old)  # so that the old worker meets it, and dismisses it
+        self.api.ring_doorbell(old)  # so that the old worker meets it, and dismisses it
         return True
 
     # --- the monitor -----------------------------------------------------------------------------------------
@@ -333,11 +335,11 @@ class WorkerPool:
     def watch(self) -> None:
         """Some worker may be awake: see to it that no kernel starves."""
         if self._monitor is None:
-            self._monitor = self.party.loop.call_later(MONITOR_S, self._look)
+            self._monitor = self.parker.loop.call_later(MONITOR_S, self._look)
 
     def _look(self) -> None:
         self._monitor = None
-        now = self.party.loop.time()
+        now = self.parker.loop.time()
         awake = [worker for worker in self.workers if not worker.parked]
         for worker in awake:
             if not worker.dedicated:
@@ -349,7 +351,7 @@ class WorkerPool:
 
     def _look_at(self, worker: Worker, now: float) -> None:
         if worker.held_for(now) >= HOLD_S and worker.has_others_waiting():
-            holder = next((seat for seat in worker.seats if seat.address == worker.current), None)
+            holder = next((run_entry for run_entry in worker.run_entries if run_entry.address == worker.current), None)
             if holder is not None:
                 logger.info("a kernel holds worker %d; the others move on", worker.number)
                 worker.kept = holder  # and `_look` does the rest
@@ -358,7 +360,7 @@ class WorkerPool:
 
     def _spread(self, worker: Worker) -> None:
         """Move one kernel off a worker that has been saturated for a while, if another has nothing to do."""
-        busy = self.api.read_word(worker.address + PARTY.n_hot)
+        busy = self.api.read_word(worker.address + PARKER.n_queued)
         worker._busy_checks = worker._busy_checks + 1 if busy > 1 else 0
         if worker._busy_checks < _SATURATED_CHECKS:
             return
@@ -369,9 +371,13 @@ class WorkerPool:
             fresh = self._start()
             idle = [fresh] if fresh is not None else []
         if idle:
-            hot = [seat for seat in worker.seats if self.api.read_word(seat.address + SEAT.state) == RUNG]
-            for seat in hot[: len(hot) // 2]:
-                self.move(seat, idle[0])
+            hot = [
+                run_entry
+                for run_entry in worker.run_entries
+                if self.api.read_word(run_entry.address + RUN_ENTRY.state) == RUNG
+            ]
+            for run_entry in hot[: len(hot) // 2]:
+                self.move(run_entry, idle[0])
 
     # --- the end ---------------------------------------------------------------------------------------------
 

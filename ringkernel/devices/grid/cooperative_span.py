@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index, zero_bytes
 from ringkernel.codegen.span_body import DROP, FAILED, FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.layout import NEVER
-from ringkernel.memory.mailbox_layout import DESK, DESK_JOB, JOB, MARK
+from ringkernel.memory.mailbox_layout import JOB, MAILBOX, MAILBOX_JOB, MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def spread_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[[int], None]:  # noqa: C901 (two ways)
+def cooperative_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[[int], None]:  # noqa: C901 (two ways)
     """What every thread of the block does for one span. `call` and `itemsize` as for `scalar_span`."""
     cleared = itemsize if zeroed else 0
 
@@ -33,9 +33,9 @@ def spread_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) ->
             poke(job + JOB.failed, 1)
         return verdict  # type: ignore[no-any-return]
 
-    def in_place(desk: int) -> None:
+    def in_place(mailbox: int) -> None:
         """Nothing is dropped, or nothing comes out: each output has its place."""
-        job = desk + DESK_JOB
+        job = mailbox + MAILBOX_JOB
         unmark(job)
         count, target, n_threads = peek(job + JOB.count), peek(job + JOB.target), peek(job + JOB.n_threads)
         i = thread_index()
@@ -48,9 +48,9 @@ def spread_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) ->
             done = min(count, first_failure(job))
             poke(job + JOB.emitted, done if itemsize > 0 else 0)
 
-    def compacted(desk: int) -> None:
+    def compacted(mailbox: int) -> None:
         """Round by round, as many messages as there are threads: what is emitted moves up."""
-        job = desk + DESK_JOB
+        job = mailbox + MAILBOX_JOB
         unmark(job)
         me, n_threads, count = thread_index(), peek(job + JOB.n_threads), peek(job + JOB.count)
         slot = peek(job + JOB.staging) + me * itemsize
@@ -127,17 +127,17 @@ def move(target: int, source: int, itemsize: int) -> None:
         copy_bytes(target, source, itemsize)
 
 
-def spread_span(part: Callable[[int], None]) -> Callable[..., int]:
+def cooperative_span(part: Callable[[int], None]) -> Callable[..., int]:
     """A grid's span for the first thread: hand out the work, take part in it, gather what came of it."""
 
-    def lead(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-        job = desk + DESK_JOB
+    def lead(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+        job = mailbox + MAILBOX_JOB
         poke(job + JOB.source, source)
         poke(job + JOB.count, count)
         poke(job + JOB.target, target)
         poke(job + JOB.failed, 0)
         barrier()  # the others begin
-        part(desk)
+        part(mailbox)
         failed = first_failure(job)
         if failed != NEVER:
             poke(fault, failed)
@@ -159,13 +159,13 @@ def mark_of(job: int, index: int) -> int:
 def follow(part: Callable[[int], None]) -> Callable[[int], None]:
     """What the other threads of a block do until they are dismissed."""
 
-    def helper(desk: int) -> None:
-        job = desk + DESK_JOB
+    def helper(mailbox: int) -> None:
+        job = mailbox + MAILBOX_JOB
         while True:
             barrier()  # until the first thread has work, or dismisses
             if peek(job + JOB.is_over) == 1:
                 return
-            part(desk)
+            part(mailbox)
 
     return helper
 
@@ -173,22 +173,22 @@ def follow(part: Callable[[int], None]) -> Callable[[int], None]:
 def alone(span: Callable[..., int]) -> Callable[..., int]:
     """A grid's span for a block of one thread: the same as on the CPU."""
 
-    def lead(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+    def lead(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
         return span(source, count, target, state, fault)
 
     return lead
 
 
-def by_address(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+def by_address(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """A grid's span where compiled functions can be called by their address."""
-    return call_span(peek(desk + DESK.span_address), source, count, target, state, fault)
+    return call_span(peek(mailbox + MAILBOX.span_address), source, count, target, state, fault)
 
 
-def nobody(desk: int) -> None:
+def nobody(mailbox: int) -> None:
     """A block of one thread has no others."""
 
 
-def dismiss_helpers(desk: int) -> None:
+def dismiss_helpers(mailbox: int) -> None:
     """Let the other threads return."""
-    poke(desk + DESK_JOB + JOB.is_over, 1)
+    poke(mailbox + MAILBOX_JOB + JOB.is_over, 1)
     barrier()

@@ -186,7 +186,7 @@ class CudaDevice:
     """See `grid_device.py`."""
 
     ticks_per_ns = 1.0  # `ops.ticks` is the global timer there
-    max_desk_nbytes = 48 * 1024  # of shared memory, without asking for more
+    max_mailbox_nbytes = 48 * 1024  # of shared memory, without asking for more
     span_ns = 50_000
     patience_ns = 200_000
     max_nap_ns = 2_000
@@ -229,7 +229,7 @@ class CudaDevice:
         self._device.set_current()
         self.tidy()
         code = CudaCode(compiled, self._device)
-        fits = code.kernel.occupancy.max_active_blocks_per_multiprocessor(code.n_threads, self.max_desk_nbytes)
+        fits = code.kernel.occupancy.max_active_blocks_per_multiprocessor(code.n_threads, self.max_mailbox_nbytes)
         if fits < 1:
             raise DeviceUnavailableError(
                 f"{self.name}: a block of {code.n_threads} threads of this kernel does not fit on a multiprocessor; "
@@ -279,7 +279,7 @@ class CudaDevice:
                 except DeviceUnavailableError as error:
                     logger.warning("%s", error)
 
-    def start(self, code: CudaCode, book: int, desk_nbytes: int) -> CudaGrid:
+    def start(self, code: CudaCode, control: int, mailbox_nbytes: int) -> CudaGrid:
         """See `grid_device.py`. Raises `DeviceUnavailableError` if as many run as can run at the same time."""
         self._grids = [grid for grid in self._grids if not grid.is_done()]
         if len(self._grids) >= self.max_grids:
@@ -290,8 +290,8 @@ class CudaDevice:
                 f"free; deactivate a kernel first"
             )
         self._device.set_current()
-        config = LaunchConfig(grid=1, block=code.n_threads, shmem_size=desk_nbytes)
-        launch(code.stream, config, code.kernel, np.int64(book))
+        config = LaunchConfig(grid=1, block=code.n_threads, shmem_size=mailbox_nbytes)
+        launch(code.stream, config, code.kernel, np.int64(control))
         code.stream.record(code.event)
         grid = CudaGrid(code.event)
         self._grids.append(grid)

@@ -93,7 +93,7 @@ OPERATIONS: dict[Any, Any] = {
     ops.copy_bytes: _copy_bytes,
     ops.thread_index: _thread_index,
     ops.barrier: _barrier,
-    ops.desk_memory: _proposed,
+    ops.mailbox_memory: _proposed,
 }
 
 
@@ -152,14 +152,14 @@ class SimulatedCode:
 class SimulatedGrid:
     """A grid in a thread of its own: launching simulated kernels waits for them."""
 
-    def __init__(self, code: SimulatedCode, book: int, keepalive: Any) -> None:
+    def __init__(self, code: SimulatedCode, control: int, keepalive: Any) -> None:
         self._failure: str | None = None
-        self._thread = threading.Thread(target=self._run, args=(code, book, keepalive), name="grid", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(code, control, keepalive), name="grid", daemon=True)
         self._thread.start()
 
-    def _run(self, code: SimulatedCode, book: int, keepalive: Any) -> None:
+    def _run(self, code: SimulatedCode, control: int, keepalive: Any) -> None:
         try:
-            code.kernel[1, code.n_threads](book)
+            code.kernel[1, code.n_threads](control)
         except Exception as error:  # noqa: BLE001 (whatever the simulator says is the reason)
             self._failure = repr(error)
 
@@ -198,7 +198,7 @@ class SimulatedDevice:
     """See `grid_device.py`."""
 
     ticks_per_ns = 1.0
-    max_desk_nbytes = 48 * 1024
+    max_mailbox_nbytes = 48 * 1024
     span_ns = 10_000_000_000
     patience_ns = 0
     max_nap_ns = 1_000_000
@@ -236,11 +236,11 @@ class SimulatedDevice:
         """See `grid_device.py`."""
         return SimulatedMemory(arena.allocate(nbytes))
 
-    def start(self, code: SimulatedCode, book: int, desk_nbytes: int) -> SimulatedGrid:
+    def start(self, code: SimulatedCode, control: int, mailbox_nbytes: int) -> SimulatedGrid:
         """See `grid_device.py`. Raises `DeviceUnavailableError` while another one runs."""
         if self._grid is not None and not self._grid.is_done():
             self._grid._thread.join(0.5)  # a grid that has just given its token back still has to return
         if self._grid is not None and not self._grid.is_done():
             raise DeviceUnavailableError("the CUDA simulator runs one kernel at a time; deactivate the other one first")
-        self._grid = SimulatedGrid(code, book, (list(self._chunks), code))
+        self._grid = SimulatedGrid(code, control, (list(self._chunks), code))
         return self._grid

@@ -43,7 +43,7 @@ class GridDevice(Protocol):
 
     name: str
     ticks_per_ns: float
-    max_desk_nbytes: int
+    max_mailbox_nbytes: int
     span_ns: int
     patience_ns: int
     max_nap_ns: int
@@ -66,5 +66,5 @@ class GridDevice(Protocol):
     def allocate(self, nbytes: int, arena: Arena) -> Memory:
         """Memory for a kernel's state, the threads' own places, or a ring. No grid may run meanwhile."""
 
-    def start(self, code: Any, book: int, desk_nbytes: int) -> Grid:
-        """Start a grid over its book. Returns at once."""
+    def start(self, code: Any, control: int, mailbox_nbytes: int) -> Grid:
+        """Start a grid over its control. Returns at once."""

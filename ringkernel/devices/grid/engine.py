@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.devices.cpu.engine import CompiledEngine
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelStateError
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, COMMAND_RUN, LAST_WORDS, STATUS_DESERTED
-from ringkernel.memory.mailbox_layout import BOOK, desk_nbytes
+from ringkernel.memory.mailbox_layout import CONTROL, mailbox_nbytes
 from ringkernel.ring.record_ring import TypedEdge, TypedRing
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.queue_ends import Edge
-    from ringkernel.devices.services import Host
+    from ringkernel.devices.services import Services
     from ringkernel.ring.storage import Memory
 
     from .device import Code, GridDevice
-    from .pool import GridSeat
+    from .pool import GridRunEntry
 
 logger = logging.getLogger("ringkernel")
 
 
 class GridEngine(CompiledEngine):
-    """Runs a compiled kernel as a grid, from each start to the next pause. The token is the grid's while `seat` is
+    """Runs a compiled kernel as a grid, from each start to the next pause. The token is the grid's while `run_entry` is
     set; the state is in the device's memory then, and at home otherwise."""
 
     reaches_arena_only = True
@@ -43,12 +43,14 @@ class GridEngine(CompiledEngine):
         "state_address",
     )
 
-    def __init__(self, declaration: Declaration, span: Span, host: Host, device: GridDevice, code: Code) -> None:
+    def __init__(
+        self, declaration: Declaration, span: Span, services: Services, device: GridDevice, code: Code
+    ) -> None:
         self.grid_device, self.code, self.device = device, code, device.name
         self._is_given_up = False
         self._last_words: tuple[Any, int] | None = None
         self._memory: list[Memory] = []
-        super().__init__(declaration, span, host)
+        super().__init__(declaration, span, services)
 
     def build(self) -> None:
         super().build()
@@ -63,7 +65,7 @@ class GridEngine(CompiledEngine):
     def _allocate(self, nbytes: int) -> int:
         if nbytes == 0:
             return 0
-        memory = self.grid_device.allocate(nbytes + -nbytes % 8, self._party.arena)
+        memory = self.grid_device.allocate(nbytes + -nbytes % 8, self._parker.arena)
         self.taken.callback(self._release_memory, memory)
         self._memory.append(memory)
         return memory.address
@@ -74,9 +76,9 @@ class GridEngine(CompiledEngine):
 
     def add_input(self, edge: Edge) -> None:
         """As for every kernel. Raises `ConfigurationError` if the device's block cannot hold that many."""
-        limit = self.grid_device.max_desk_nbytes
+        limit = self.grid_device.max_mailbox_nbytes
         n_consumers = 0 if getattr(self, "output", None) is None else len(self.output.edges)  # type: ignore[union-attr]
-        if desk_nbytes(len(self.edges) + 1, n_consumers, self.code.n_threads) > limit:
+        if mailbox_nbytes(len(self.edges) + 1, n_consumers, self.code.n_threads) > limit:
             raise ConfigurationError(
                 f"kernel {self.kernel_id!r} on {self.device} cannot have {len(self.edges) + 1} inputs: what a block "
                 f"keeps of them must fit in {limit} bytes; connect some of them through a kernel between"
@@ -90,13 +92,13 @@ class GridEngine(CompiledEngine):
 
     # --- the handshake ---------------------------------------------------------------------------------------
 
-    def _take_seat(self) -> None:
-        self.seat = self._host.grids.start(self)
+    def _fill_entry(self) -> None:
+        self.run_entry = self._services.grids.start(self)
 
     def _take_token(self) -> None:
-        if self.seat is not None:
-            self._host.grids.unseat(self.seat)
-            self.seat = None
+        if self.run_entry is not None:
+            self._services.grids.dequeue(self.run_entry)
+            self.run_entry = None
 
     def _on_status(self) -> None:
         """As for every kernel; a grid that ended because it thought itself alone goes on.
@@ -104,11 +106,15 @@ class GridEngine(CompiledEngine):
         A last word counts once the watcher has told it. Before that the grid may still be writing it, and what stands
         there may be the last word of the grid before.
         """
-        if self.seat is not None and self.block.read(BLOCK.status) in LAST_WORDS and not self._is_told(self.seat):
+        if (
+            self.run_entry is not None
+            and self.block.read(BLOCK.status) in LAST_WORDS
+            and not self._is_told(self.run_entry)
+        ):
             return
-        if self.seat is not None and not self.has_ended and self.block.read(BLOCK.status) == STATUS_DESERTED:
+        if self.run_entry is not None and not self.has_ended and self.block.read(BLOCK.status) == STATUS_DESERTED:
             self._take_token()
-            if not self._host.grids.is_closing:
+            if not self._services.grids.is_closing:
                 logger.warning(
                     "kernel %r: its grid had heard nothing of this process, and starts again", self.kernel_id
                 )
@@ -116,16 +122,16 @@ class GridEngine(CompiledEngine):
             return
         super()._on_status()
 
-    def _is_told(self, seat: Any) -> bool:
-        return bool(self._api.read_word(seat.book.address + BOOK.is_over))
+    def _is_told(self, run_entry: Any) -> bool:
+        return bool(self._api.read_word(run_entry.control.address + CONTROL.is_over))
 
     @property
     def was_started(self) -> bool:
-        return self.seat is not None and self._commanded != COMMAND_PAUSE
+        return self.run_entry is not None and self._commanded != COMMAND_PAUSE
 
     def _retract(self, command: int) -> None:
         """A grid cannot be evicted: one that answers late is told to pause."""
-        if command == COMMAND_RUN and self.seat is not None:
+        if command == COMMAND_RUN and self.run_entry is not None:
             if not self._is_ending:
                 self._command(COMMAND_PAUSE)
             return
@@ -134,14 +140,14 @@ class GridEngine(CompiledEngine):
     # --- the end ---------------------------------------------------------------------------------------------
 
     def _take_by_force(self, timeout: float, cause: Exception | None = None) -> None:
-        if self.seat is None:
+        if self.run_entry is None:
             self._finished(cause)
         elif cause is None:
             self._abandon(f"did not acknowledge the stop within {timeout:g} s, so its handler has not returned")
         else:
             self._abandon("could not be ended properly", cause)
 
-    def _leave_seat(self) -> None:
+    def _leave_run_entry(self) -> None:
         """`_abandon` does it."""
 
     def _abandon(self, why: str, cause: Exception | None = None) -> None:
@@ -157,27 +163,27 @@ class GridEngine(CompiledEngine):
         nothing."""
         if self.block.read(BLOCK.answers) == before or self.block.read(BLOCK.status) not in LAST_WORDS:
             return False
-        self._api.write_word(self.seat.book.address + BOOK.is_over, 1)  # type: ignore[union-attr]
+        self._api.write_word(self.run_entry.control.address + CONTROL.is_over, 1)  # type: ignore[union-attr]
         self._on_status()
         return True
 
     def is_lost(self, reason: str) -> None:
         """The device has ended the grid, or is gone."""
-        if self.has_ended or self.seat is None:
+        if self.has_ended or self.run_entry is None:
             return
         self._give_up(DeviceUnavailableError(f"kernel {self.kernel_id!r}: {self.device} was lost: {reason}"))
 
     def _give_up(self, error: Exception) -> None:
         """Let everybody else go on without this grid, which may still reach what it could reach."""
-        seat: GridSeat = self.seat  # type: ignore[assignment]
+        run_entry: GridRunEntry = self.run_entry  # type: ignore[assignment]
         self._is_given_up = True
-        self._host.grids.give_up(seat)
-        self.seat = None
+        self._services.grids.give_up(run_entry)
+        self.run_entry = None
         self.in_flight = self.block.read(BLOCK.in_flight)
         self._last_words = super().snapshot(), super().emitted()
         self.block.quarantine()
         rings = {edge.ring for edge in (*self.edges, *self._reading)}
-        self._host.grids.keepalive.append((self.code, rings, self.output, self._writing, self._memory))
+        self._services.grids.keepalive.append((self.code, rings, self.output, self._writing, self._memory))
         logger.warning("%s", error)
         self._finished(error)
 

@@ -7,9 +7,9 @@ is nothing to do for a while it naps between two looks. Without a sign of life f
 from __future__ import annotations
 
 from ringkernel.codegen.operations import (
-    desk_memory,
     grid_helper,
     load,
+    mailbox_memory,
     nap,
     peek,
     poke,
@@ -18,7 +18,7 @@ from ringkernel.codegen.operations import (
     ticks,
 )
 from ringkernel.memory.layout import BLOCK, STATUS_DESERTED
-from ringkernel.memory.mailbox_layout import BOOK, DESK, DESK_BLOCK, DESK_SEAT
+from ringkernel.memory.mailbox_layout import CONTROL, MAILBOX, MAILBOX_BLOCK, MAILBOX_RUN_ENTRY
 from ringkernel.ring.turn import IDLE, LEFT, obey, turn
 
 from .cooperative_span import dismiss_helpers
@@ -27,78 +27,78 @@ from .mailbox import answer, fetch, lay_out, post, post_fault, return_state, set
 FIRST_NAP_NS = 64
 
 
-def run_grid(book: int) -> None:
+def run_grid(control: int) -> None:
     """Every thread's way through a grid's life."""
-    desk = desk_memory(load(book + BOOK.desk_address))
+    mailbox = mailbox_memory(load(control + CONTROL.mailbox_address))
     if thread_index() == 0:
-        lay_out(desk, book)
-        lead(desk)
-        dismiss_helpers(desk)
+        lay_out(mailbox, control)
+        lead(mailbox)
+        dismiss_helpers(mailbox)
     else:
-        grid_helper(desk)
+        grid_helper(mailbox)
 
 
-def lead(desk: int) -> None:
+def lead(mailbox: int) -> None:
     """Take turns until the token is given back."""
-    seat = desk + DESK_SEAT
+    run_entry = mailbox + MAILBOX_RUN_ENTRY
     result = IDLE
-    while result != LEFT and not is_deserted(desk):
-        fetch(desk)
-        result = heed(desk)
+    while result != LEFT and not is_deserted(mailbox):
+        fetch(mailbox)
+        result = heed(mailbox)
         if result == IDLE:
-            result = turn(seat)
+            result = turn(run_entry)
         if result == IDLE:
-            settle(desk)
-            answer(desk)
-            wait_a_little(desk)
+            settle(mailbox)
+            answer(mailbox)
+            wait_a_little(mailbox)
         else:
-            poke(desk + DESK.idle_since, 0)
-            post(desk)
+            poke(mailbox + MAILBOX.idle_since, 0)
+            post(mailbox)
             if result != LEFT:
-                answer(desk)
-    leave(desk, result)
+                answer(mailbox)
+    leave(mailbox, result)
 
 
-def heed(desk: int) -> int:
+def heed(mailbox: int) -> int:
     """Carry out a command that is new, and answer before the next span: it may take long."""
-    block = desk + DESK_BLOCK
+    block = mailbox + MAILBOX_BLOCK
     if peek(block + BLOCK.epoch) == peek(block + BLOCK.echo):
         return IDLE
     return obey(block)
 
 
-def leave(desk: int, result: int) -> None:
+def leave(mailbox: int, result: int) -> None:
     """Give the token back, with everything that the host may look at from then on."""
     if result != LEFT:
-        poke(desk + DESK_BLOCK + BLOCK.status, STATUS_DESERTED)
-    return_state(desk)
-    settle(desk)
-    post_fault(desk)
-    answer(desk)
+        poke(mailbox + MAILBOX_BLOCK + BLOCK.status, STATUS_DESERTED)
+    return_state(mailbox)
+    settle(mailbox)
+    post_fault(mailbox)
+    answer(mailbox)
 
 
-def is_deserted(desk: int) -> bool:
+def is_deserted(mailbox: int) -> bool:
     """Whether the host has said that all are to leave, or has not been heard of for too long."""
-    beat, now = peek(desk + DESK.beat), ticks()
-    if peek(desk + DESK.leave) == 1:
+    beat, now = peek(mailbox + MAILBOX.beat), ticks()
+    if peek(mailbox + MAILBOX.leave) == 1:
         return True
-    if beat != peek(desk + DESK.seen_beat):
-        poke(desk + DESK.seen_beat, beat)
-        poke(desk + DESK.seen_at, now)
+    if beat != peek(mailbox + MAILBOX.seen_beat):
+        poke(mailbox + MAILBOX.seen_beat, beat)
+        poke(mailbox + MAILBOX.seen_at, now)
         return False
-    return now - peek(desk + DESK.seen_at) > peek(desk + DESK.beat_timeout)
+    return now - peek(mailbox + MAILBOX.seen_at) > peek(mailbox + MAILBOX.beat_timeout)
 
 
-def wait_a_little(desk: int) -> None:
+def wait_a_little(mailbox: int) -> None:
     """Look again at once at first, then after naps, each longer than the last."""
-    now, since = ticks(), peek(desk + DESK.idle_since)
+    now, since = ticks(), peek(mailbox + MAILBOX.idle_since)
     if since == 0:
-        poke(desk + DESK.idle_since, now)
-        poke(desk + DESK.nap_ns, FIRST_NAP_NS)
+        poke(mailbox + MAILBOX.idle_since, now)
+        poke(mailbox + MAILBOX.nap_ns, FIRST_NAP_NS)
         spin_hint()
-    elif now - since < peek(desk + DESK.patience):
+    elif now - since < peek(mailbox + MAILBOX.patience):
         spin_hint()
     else:
-        length = peek(desk + DESK.nap_ns)
+        length = peek(mailbox + MAILBOX.nap_ns)
         nap(length)
-        poke(desk + DESK.nap_ns, min(2 * length, peek(desk + DESK.max_nap)))
+        poke(mailbox + MAILBOX.nap_ns, min(2 * length, peek(mailbox + MAILBOX.max_nap)))

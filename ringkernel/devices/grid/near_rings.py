@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.ring.storage import Place
+from ringkernel.ring.storage import DeviceStorage
 
 if TYPE_CHECKING:
     from ringkernel.ring.record_ring import TypedRing
@@ -37,12 +37,12 @@ def settle(ring: Any) -> None:
     """
     if is_settled(ring):
         return
-    ring.bring_home()
+    ring.bring_to_host()
     device = _wanted(ring)
     if device is not None:
         edges = [edge for edge in ring.edges if not edge.closed]
-        memory = device.allocate(Place.nbytes(len(edges), ring.slot_nbytes), ring.arena)
-        ring.move_to(Place(device, memory, edges))
+        memory = device.allocate(DeviceStorage.nbytes(len(edges), ring.slot_nbytes), ring.arena)
+        ring.move_to(DeviceStorage(device, memory, edges))
 
 
 def _wanted(ring: TypedRing) -> GridDevice | None:

@@ -1,6 +1,6 @@
 """The grids of one event loop, and the worker thread that watches them.
 
-A grid cannot ring a bell. The watcher, a CPU worker in whose loop a look at a grid takes the place of a turn, rings
+A grid cannot ring a doorbell. The watcher, a CPU worker in whose loop a look at a grid takes the place of a turn, rings
 for it, and gives the sign of life without which grids end. A timer sees to grids that have ended without an answer.
 """
 
@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkernel.codegen.targets.cpu import compile_variant
-from ringkernel.devices.cpu.pool import Seat, WorkerPool
+from ringkernel.devices.cpu.pool import RunEntry, WorkerPool
 from ringkernel.devices.cpu.worker_loop import run_worker
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import Arena
-from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING, SEAT
-from ringkernel.memory.mailbox_layout import BOOK_DTYPE, HEART, HEART_DTYPE, desk_nbytes
+from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING, RUN_ENTRY
+from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, HEART, HEART_DTYPE, mailbox_nbytes
 from ringkernel.ring.turn import rest, turn
 
 from .watcher import rest_watch, watch
 
 if TYPE_CHECKING:
-    from ringkernel.devices.loop_parker import LoopParty
+    from ringkernel.devices.loop_parker import LoopParker
     from ringkernel.memory.arenas import Region
 
     from .device import Grid, GridDevice
@@ -45,14 +45,16 @@ _claiming = threading.Lock()
 """Runtimes may live in several threads."""
 
 
-class GridSeat(Seat):
-    """A kernel's place on a device: the seat is the watcher's, the book the grid's."""
+class GridRunEntry(RunEntry):
+    """A kernel's place on a device: the run_entry is the watcher's, the control the grid's."""
 
-    __slots__ = ("answers", "book", "engine", "grid", "is_left")
+    __slots__ = ("answers", "control", "engine", "grid", "is_left")
 
-    def __init__(self, seat: Seat, engine: GridEngine, book: Region, grid: Grid, answers: int) -> None:
-        super().__init__(seat.address, seat.worker, seat.block, seat.span_address, seat.door)
-        self.engine, self.book, self.grid = engine, book, grid
+    def __init__(self, run_entry: RunEntry, engine: GridEngine, control: Region, grid: Grid, answers: int) -> None:
+        super().__init__(
+            run_entry.address, run_entry.worker, run_entry.block, run_entry.span_address, run_entry.doorbell_address
+        )
+        self.engine, self.control, self.grid = engine, control, grid
         self.answers = answers
         self.is_left = False
 
@@ -63,16 +65,16 @@ class GridPool(WorkerPool):
     Books lie in an arena of their own: each start takes one, at a moment when no device can be made to reach more.
     """
 
-    def __init__(self, party: LoopParty) -> None:
-        self._books = Arena()
-        self._arenas = (party.arena, self._books)
-        self._heart = self._books.allocate(HEART_DTYPE.itemsize)
-        self._ending: list[GridSeat] = []
-        self._running: list[GridSeat] = []
+    def __init__(self, parker: LoopParker) -> None:
+        self._controls = Arena()
+        self._arenas = (parker.arena, self._controls)
+        self._heart = self._controls.allocate(HEART_DTYPE.itemsize)
+        self._ending: list[GridRunEntry] = []
+        self._running: list[GridRunEntry] = []
         self._devices: set[GridDevice] = set()
         self.is_closing = False
-        super().__init__(party, 1)
-        self.keepalive.append(self._books.chunks)
+        super().__init__(parker, 1)
+        self.keepalive.append(self._controls.chunks)
 
     def claim(self, device: GridDevice) -> None:
         """Have a device for this runtime alone: nobody else's grids would stop while it loads and allocates.
@@ -110,43 +112,45 @@ class GridPool(WorkerPool):
 
     # --- starting and ending ---------------------------------------------------------------------------------
 
-    def start(self, engine: GridEngine) -> GridSeat:
+    def start(self, engine: GridEngine) -> GridRunEntry:
         """Hand a kernel whose token the caller holds to a grid. Raises `DeviceUnavailableError`."""
         self._forget_ended()
-        book = self._write_book(engine)
-        if not engine.grid_device.reaches(self._books):
+        control = self._write_control(engine)
+        if not engine.grid_device.reaches(self._controls):
             raise DeviceUnavailableError(
                 f"{engine.device} does not reach the memory for one more grid while others run; start the kernel again"
             )
         worker, address = (
             self._least_loaded(),
-            self._new_seat_address(),
+            self._new_entry_address(),
         )  # before the grid runs, which they may not stop
         try:
             answers = engine.block.read(BLOCK.answers)
-            grid = engine.grid_device.start(engine.code, book.address, self._desk_nbytes(engine))
+            grid = engine.grid_device.start(engine.code, control.address, self._mailbox_nbytes(engine))
         except BaseException:
-            self.party.seats.release(address)
+            self.parker.run_entries.release(address)
             raise
-        seat = GridSeat(Seat(address, worker, book.address, 0, engine.door), engine, book, grid, answers)
-        self._running.append(seat)
-        self._sit_down(seat)
-        return seat
+        run_entry = GridRunEntry(
+            RunEntry(address, worker, control.address, 0, engine.doorbell_address), engine, control, grid, answers
+        )
+        self._running.append(run_entry)
+        self._enqueue(run_entry)
+        return run_entry
 
-    def _desk_nbytes(self, engine: GridEngine) -> int:
+    def _mailbox_nbytes(self, engine: GridEngine) -> int:
         edges, output = engine.connections
-        return desk_nbytes(len(edges), 0 if output is None else len(output.edges), engine.code.n_threads)
+        return mailbox_nbytes(len(edges), 0 if output is None else len(output.edges), engine.code.n_threads)
 
-    def _write_book(self, engine: GridEngine) -> Region:
+    def _write_control(self, engine: GridEngine) -> Region:
         device, read = engine.grid_device, self.api.read_word
-        told_at = BOOK_DTYPE.itemsize
+        told_at = CONTROL_DTYPE.itemsize
         edges, output = engine.connections
-        desk_at = told_at + 8 * len(edges)
-        desk_at += -desk_at % LINE
-        book = self._books.allocate(desk_at + self._desk_nbytes(engine))
-        record = book.view(BOOK_DTYPE)[0]
+        mailbox_at = told_at + 8 * len(edges)
+        mailbox_at += -mailbox_at % LINE
+        control = self._controls.allocate(mailbox_at + self._mailbox_nbytes(engine))
+        record = control.view(CONTROL_DTYPE)[0]
         record["block_address"] = engine.block.address
-        record["desk_address"] = book.address + desk_at
+        record["mailbox_address"] = control.address + mailbox_at
         record["state_address"], record["staging_address"] = engine.state_address, engine.staging_address
         record["n_threads"] = engine.code.n_threads
         record["span_ticks"] = int(device.span_ns * device.ticks_per_ns)
@@ -158,59 +162,59 @@ class GridPool(WorkerPool):
         record["told_echo"] = engine.block.read(BLOCK.echo)
         if output is not None:
             record["told_tail"] = read(output.address + RING.tail)
-        told = book.view(_I8, len(edges), told_at)
+        told = control.view(_I8, len(edges), told_at)
         for i, edge in enumerate(edges):
             told[i] = read(edge.address + EDGE.head)
-        return book
+        return control
 
-    def unseat(self, seat: Seat) -> None:
-        assert isinstance(seat, GridSeat)
-        super().unseat(seat)
-        if seat in self._running:
-            self._running.remove(seat)
-        self._ending.append(seat)
+    def dequeue(self, run_entry: RunEntry) -> None:
+        assert isinstance(run_entry, GridRunEntry)
+        super().dequeue(run_entry)
+        if run_entry in self._running:
+            self._running.remove(run_entry)
+        self._ending.append(run_entry)
 
-    def give_up(self, seat: GridSeat) -> None:
+    def give_up(self, run_entry: GridRunEntry) -> None:
         """A grid does not answer, or is lost: nobody watches it any more. What it may still reach stays."""
-        while (seen := self.revoke(seat, forced=False)) not in (FREE, GONE, REVOKED):
+        while (seen := self.revoke(run_entry, forced=False)) not in (FREE, GONE, REVOKED):
             pass  # the watcher has a look at it: a matter of nanoseconds, unless the thread is descheduled
-        self.unseat(seat)
-        self._ending.remove(seat)
-        self.keepalive.append(seat.book)
-        seat.book.quarantine()
+        self.dequeue(run_entry)
+        self._ending.remove(run_entry)
+        self.keepalive.append(run_entry.control)
+        run_entry.control.quarantine()
         if seen == FREE:
-            self.api.ring_bell(seat.address)  # so that the watcher meets the old seat, and dismisses it
+            self.api.ring_doorbell(run_entry.address)  # so that the watcher meets the old run_entry, and dismisses it
 
     def _forget_ended(self) -> None:
         """Books that neither the watcher nor a grid will look at again go back."""
-        for seat in self._ending:
-            seat.is_left = seat.is_left or self.api.read_word(seat.address + SEAT.owner) == GONE
-        self._ending = [seat for seat in self._ending if not (seat.is_left and seat.grid.is_done())]
+        for run_entry in self._ending:
+            run_entry.is_left = run_entry.is_left or self.api.read_word(run_entry.address + RUN_ENTRY.owner) == GONE
+        self._ending = [run_entry for run_entry in self._ending if not (run_entry.is_left and run_entry.grid.is_done())]
 
-    def _new_seat_address(self) -> int:
+    def _new_entry_address(self) -> int:
         self._forget_ended()  # before an address of theirs serves again
-        return super()._new_seat_address()
+        return super()._new_entry_address()
 
     # --- the timer -------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
         if self._monitor is None and not self.is_closing:
-            self._monitor = self.party.loop.call_later(LOOK_S, self._look)
+            self._monitor = self.parker.loop.call_later(LOOK_S, self._look)
 
     def _look(self) -> None:
         self._monitor = None
-        for seat in list(self._running):
-            self._look_after(seat)
+        for run_entry in list(self._running):
+            self._look_after(run_entry)
         if self._running:
             self.watch()
 
-    def _look_after(self, seat: GridSeat) -> None:
+    def _look_after(self, run_entry: GridRunEntry) -> None:
         """A grid that has ended without an answer is lost; if only its watcher is late, the answer is taken now."""
-        failure = seat.grid.failure()
+        failure = run_entry.grid.failure()
         if failure is not None:
-            seat.engine.is_lost(failure)
-        elif seat.grid.is_done() and not seat.engine.take_answer(seat.answers):
-            seat.engine.is_lost("it has ended without an answer")
+            run_entry.engine.is_lost(failure)
+        elif run_entry.grid.is_done() and not run_entry.engine.take_answer(run_entry.answers):
+            run_entry.engine.is_lost("it has ended without an answer")
 
     def stop(self, timeout: float = 1.0) -> None:
         self.is_closing = True

@@ -1,4 +1,4 @@
-"""The operations of `ops.py` where nobody else looks: a turn on a grid's desk. Compiled.
+"""The operations of `ops.py` where nobody else looks: a turn on a grid's mailbox. Compiled.
 
 No order, and a compare-and-swap is a comparison and a store. `private_operations` is what stands in for `ops.py` then.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
-from ringkernel.memory.mailbox_layout import DESK, DESK_BLOCK, INPUT_HOME
+from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def exchange(address: int, value: int) -> int:
 
 
 def wake_nobody(descriptor: int) -> None:
-    """Nobody sleeps at a desk."""
+    """Nobody sleeps at a mailbox."""
 
 
 def nowhere() -> int:
@@ -44,19 +44,19 @@ def nowhere() -> int:
     return -1
 
 
-def call_span(desk: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+def call_span(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Run the grid's span, and let the host know how much it is: of a span that never ends it learns nothing more."""
-    block, home = desk + DESK_BLOCK, peek(desk + DESK.home)
+    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     edge = block + peek(block + BLOCK.fault_edge)
-    store(home + BLOCK.fault_edge, peek(edge + INPUT_HOME) - home)
+    store(home + BLOCK.fault_edge, peek(edge + INPUT_ON_HOST) - home)
     store(home + BLOCK.in_flight, count)
-    return grid_span(desk, source, count, target, state, fault)
+    return grid_span(mailbox, source, count, target, state, fault)
 
 
 def private_operations(
     operations: Mapping[Any, Any], compile_shared: Callable[[Callable[..., Any]], Any], jit: Callable[..., Any]
 ) -> dict[Any, Any]:
-    """What replaces `ops.py` in a turn on a desk. `compile_shared` compiles functions that do look outside."""
+    """What replaces `ops.py` in a turn on a mailbox. `compile_shared` compiles functions that do look outside."""
     load, save = operations[ops.peek], operations[ops.poke]
     none = jit(nothing)
     return {

@@ -1,7 +1,7 @@
 """A grid's program: one handler, the turn and the loop around it, specialised for a target that has grids.
 
 Two tables of operations from one: what looks outside (fetch, post, the handler's messages) has the target's ordered
-operations, and the turn, which runs on the desk, has private ones.
+operations, and the turn, which runs on the mailbox, has private ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ringkernel.codegen.span import span_body, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.ring.turn import obey, turn
 
-from .cooperative_span import alone, by_address, follow, nobody, spread_part, spread_span
+from .cooperative_span import alone, by_address, cooperative_part, cooperative_span, follow, nobody
 from .private import call_span, private_operations
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def grid_span(target: GridTarget, handler: Function, spec: SpanTypes, *, never_d
     if not spread:
         return GridSpan(alone(span_body(call, spec, never_drops=never_drops)), nobody)
     itemsize = spec.output.itemsize if spec.output is not None else 0
-    part = spread_part(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)
-    return GridSpan(spread_span(part), follow(part))
+    part = cooperative_part(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)
+    return GridSpan(cooperative_span(part), follow(part))
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,6 @@ def grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Program:
 
 @functools.cache
 def _common(target: GridTarget) -> tuple[Specializer, Specializer]:
-    """What all programs of a target have in common: functions that look outside, and those that stay on the desk."""
+    """What all programs of a target have in common: functions that look outside, and those that stay on the mailbox."""
     shared = Specializer(target.jit, target.operations)
     return shared, Specializer(target.jit, private_operations(target.operations, shared, target.jit))

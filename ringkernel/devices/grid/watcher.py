@@ -1,6 +1,6 @@
-"""Watching a grid, for those who sleep: a grid cannot ring a bell, so a CPU worker does it for it. Compiled.
+"""Watching a grid, for those who sleep: a grid cannot ring a doorbell, so a CPU worker does it for it. Compiled.
 
-A watch takes the place of a turn in the worker's loop: its seat refers to a grid's book. It tells of cursors and
+A watch takes the place of a turn in the worker's loop: its run_entry refers to a grid's control. It tells of cursors and
 answers that are new by the same functions by which a CPU kernel tells of its own, while something is outstanding, and
 rests otherwise: who then publishes to the grid or commands it rings the watcher.
 """
@@ -8,81 +8,81 @@ rests otherwise: who then publishes to the grid or commands it rings the watcher
 from __future__ import annotations
 
 from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, nap, store
-from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, RING, RUNG, SEAT
-from ringkernel.memory.mailbox_layout import BOOK, BOOK_DTYPE, HEART
-from ringkernel.ring.doorbell import ring_bell
+from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, RING, RUN_ENTRY, RUNG
+from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
+from ringkernel.ring.doorbell import ring_doorbell
 from ringkernel.ring.protocol import notify_consumers, notify_producer
 from ringkernel.ring.turn import IDLE, LEFT, WORKED, can_work, let_producers_in, release
 
-TOLD_HEADS = BOOK_DTYPE.itemsize
+TOLD_HEADS = CONTROL_DTYPE.itemsize
 NAP_NS = 20_000
 
 
-def watch(seat: int) -> int:
+def watch(run_entry: int) -> int:
     """Tell what is new about a grid. LEFT when it has given the token back, and everybody knows."""
-    if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
+    if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return LEFT
-    book = load(seat + SEAT.block_address)
-    beat(book)
-    result = WORKED if tell(book) == 1 else IDLE
-    if result == IDLE and load(book + BOOK.is_over) == 1:
+    control = load(run_entry + RUN_ENTRY.block_address)
+    beat(control)
+    result = WORKED if tell(control) == 1 else IDLE
+    if result == IDLE and load(control + CONTROL.is_over) == 1:
         result = LEFT
-    if release(seat) == 0:
+    if release(run_entry) == 0:
         result = LEFT
     return result
 
 
-def beat(book: int) -> None:
+def beat(control: int) -> None:
     """A sign of life."""
-    address = load(book + BOOK.heart_address) + HEART.beat
+    address = load(control + CONTROL.heart_address) + HEART.beat
     store(address, load(address) + 1)
 
 
-def tell(book: int) -> int:
+def tell(control: int) -> int:
     """Ring whoever waits for what a grid has done since the last look. 1 if it has done anything."""
-    block = load(book + BOOK.block_address)
+    block = load(control + CONTROL.block_address)
     answers = load_acquire(block + BLOCK.answers)  # acquire, and first: the cursors are then at least as new
-    news = tell_output(book, block) | tell_inputs(book, block)
-    if answers != load(book + BOOK.told_answers):
-        store(book + BOOK.told_answers, answers)
-        store(book + BOOK.told_echo, load(block + BLOCK.echo))
+    news = tell_output(control, block) | tell_inputs(control, block)
+    if answers != load(control + CONTROL.told_answers):
+        store(control + CONTROL.told_answers, answers)
+        store(control + CONTROL.told_echo, load(block + BLOCK.echo))
         if load(block + BLOCK.status) in LAST_WORDS:
-            store(book + BOOK.is_over, 1)
+            store(control + CONTROL.is_over, 1)
         fence()
-        ring_bell(load(block + BLOCK.status_bell_address))
+        ring_doorbell(load(block + BLOCK.status_doorbell_address))
         news = 1
     return news
 
 
-def is_due(book: int, block: int) -> int:
+def is_due(control: int, block: int) -> int:
     """1 if an answer is to come, or has come and is not told yet."""
-    if load_acquire(block + BLOCK.epoch) != load(book + BOOK.told_echo):
+    if load_acquire(block + BLOCK.epoch) != load(control + CONTROL.told_echo):
         return 1
-    return 1 if load(block + BLOCK.status) in LAST_WORDS and load(book + BOOK.is_over) == 0 else 0
+    return 1 if load(block + BLOCK.status) in LAST_WORDS and load(control + CONTROL.is_over) == 0 else 0
 
 
-def tell_output(book: int, block: int) -> int:
+def tell_output(control: int, block: int) -> int:
     """Ring the consumers of what is new. 1 if anything is."""
     if load(block + BLOCK.output) == 0:
         return 0
     ring = block + load(block + BLOCK.output)
     tail = load_acquire(ring + RING.tail)
-    if tail == load(book + BOOK.told_tail):
+    if tail == load(control + CONTROL.told_tail):
         return 0
-    store(book + BOOK.told_tail, tail)
-    fence()  # the cursor was seen before the look at the bells; who sleeps has armed its bell before it looked there
+    store(control + CONTROL.told_tail, tail)
+    fence()  # the cursor was seen before the look at the doorbells; who sleeps has armed its doorbell before it looked there
     notify_consumers(ring)
     return 1
 
 
-def tell_inputs(book: int, block: int) -> int:
+def tell_inputs(control: int, block: int) -> int:
     """Ring the producers that wait for room, and the host where it watches. 1 if a cursor has moved."""
     news = 0
     table = block + load(block + BLOCK.inputs)
     for i in range(load(block + BLOCK.n_inputs)):
         edge = block + load(table + 8 * i)
         head = load_acquire(edge + EDGE.head)
-        told = book + TOLD_HEADS + 8 * i
+        told = control + TOLD_HEADS + 8 * i
         if head != load(told):
             store(told, head)
             fence()  # as above
@@ -91,24 +91,24 @@ def tell_inputs(book: int, block: int) -> int:
     return news
 
 
-def rest_watch(seat: int) -> int:
+def rest_watch(run_entry: int) -> int:
     """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on."""
-    if compare_exchange(seat + SEAT.owner, FREE, CLAIMED) != FREE:
+    if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return 0  # revoked; the next watch finds out
-    book = load(seat + SEAT.block_address)
-    store(seat + SEAT.state, ARMED)
+    control = load(run_entry + RUN_ENTRY.block_address)
+    store(run_entry + RUN_ENTRY.state, ARMED)
     fence()  # armed, before the last look
-    if load(load(book + BOOK.block_address) + BLOCK.blocked) == 1:
-        let_producers_in(load(book + BOOK.block_address))
+    if load(load(control + CONTROL.block_address) + BLOCK.blocked) == 1:
+        let_producers_in(load(control + CONTROL.block_address))
     left = 1
-    block = load(book + BOOK.block_address)
+    block = load(control + CONTROL.block_address)
     # in this order: a grid moves its input cursors after its output's, so with no input left all outputs are seen
-    outstanding = is_due(book, block) | can_work(block, seat)
+    outstanding = is_due(control, block) | can_work(block, run_entry)
     fence()
-    outstanding |= tell(book) | load(book + BOOK.is_over)
-    if outstanding == 1 and compare_exchange(seat + SEAT.state, ARMED, RUNG) == ARMED:
-        left = 0  # otherwise somebody rang, and the seat is in the inbox
-    release(seat)
+    outstanding |= tell(control) | load(control + CONTROL.is_over)
+    if outstanding == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
+        left = 0  # otherwise somebody rang, and the run_entry is in the inbox
+    release(run_entry)
     if left == 0:
         nap(NAP_NS)  # it takes long: no need to look all the time; unclaimed, or the host could hardly ever revoke it
     return left

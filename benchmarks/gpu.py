@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ringkernel as rk
-from ringkernel.devices import selection as choosing
-from ringkernel.devices.grid import near_rings as placing
+from ringkernel.devices import selection
+from ringkernel.devices.grid import near_rings
 from ringkernel.devices.grid.cuda_probe import cuda_facts
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ async def round_trips(rounds: int) -> dict[str, float]:
 @contextlib.contextmanager
 def rings_in(memory: str) -> Iterator[None]:
     """Where the rings between grids lie: in the "device" memory, as ever, or in the "host" memory, to compare."""
-    decide = placing._wanted
-    placing._wanted = decide if memory == "device" else lambda _ring: None
+    decide = near_rings._wanted
+    near_rings._wanted = decide if memory == "device" else lambda _ring: None
     try:
         yield
     finally:
-        placing._wanted = decide
+        near_rings._wanted = decide
 
 
 async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int, memory: str = "device") -> float:
@@ -179,12 +179,12 @@ async def figures(quick: bool) -> dict[str, Any]:
 
 
 def floors(rounds: int) -> dict[str, Any]:
-    """On the device itself, with memory of an arena that it has adopted."""
+    """On the device itself, with memory of an arena that it has been made to reach."""
     from gpu_floors import bare_ping_pong, launch_and_synchronize
 
     from ringkernel.memory.arenas import Arena
 
-    device, arena = choosing.open_device(DEVICE), Arena()
+    device, arena = selection.open_device(DEVICE), Arena()
     memory = arena.allocate(2 * 8 * 4096 + 8)
     device.adopt(arena)
     found = {
@@ -204,7 +204,7 @@ def rehearse() -> None:
     sys.path.insert(0, str(HERE.parent / "tests"))
     from thread_device import ThreadDevice
 
-    choosing._opened[DEVICE] = ThreadDevice(DEVICE)
+    selection._opened[DEVICE] = ThreadDevice(DEVICE)
     with contextlib.suppress(ImportError):
         import gpu_floors
 

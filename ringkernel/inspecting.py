@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .declaration.decorator import Declaration, declared
-from .devices import compiling
-from .devices import selection as choosing
+from .devices import compiling, selection
 from .devices.grid import cuda_probe
 from .errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError, RingKernelError
 
@@ -106,7 +105,7 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
     if cc < cuda_probe.MINIMUM_CC:
         least = cuda_probe.MINIMUM_CC
         raise ConfigurationError(f"compute capability {_dotted(cc)} is below {_dotted(least)}, which kernels need")
-    choosing.check_fits(declaration, "cuda")
+    selection.check_fits(declaration, "cuda")
     from .devices.grid.cuda_program import compile_grid
     from .devices.grid.loop import run_grid
 

@@ -39,17 +39,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With `--grids` or `--cuda`, compiled kernels run as grids wherever they can."""
-    from ringkernel.devices import selection as choosing
+    from ringkernel.devices import selection
 
     if request.config.getoption("--grids") or request.config.getoption("--cuda"):
-        monkeypatch.setattr(choosing, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
+        monkeypatch.setattr(selection, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
     if not request.config.getoption("--grids"):
         yield
         return
     from thread_device import ThreadDevice
 
     device = ThreadDevice()
-    monkeypatch.setattr(choosing, "_opened", {device.name: device})
+    monkeypatch.setattr(selection, "_opened", {device.name: device})
     yield
     device.join()
 

@@ -72,7 +72,7 @@ def instances_of(rows: list[Row]) -> list[Instance]:
 
 
 def check_counts(counts: KernelStatistics, kind: Kind) -> None:
-    """The ledger of a kernel at rest."""
+    """Assert that the ledger of an idle kernel balances."""
     handled = counts.processed + counts.failed + counts.in_flight
     assert counts.accepted == handled + counts.unprocessed, counts
     assert counts.emitted == counts.received + counts.output_depth, counts

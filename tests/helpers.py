@@ -1,4 +1,4 @@
-"""What several test files need: waiting for a condition, and looking at a kernel's books."""
+"""What several test files need: waiting for a condition, and looking at a kernel's ledger."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> a
 def live_state(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The state record that a running kernel works on, for handlers that wait for the test."""
     engine = runtime.kernels[kernel_id].engine
-    home = engine.block.state
+    on_host = engine.block.state
     memory = getattr(engine, "_memory", None)
-    return (memory[0].region.view(home.dtype) if memory else home)[0]
+    return (memory[0].region.view(on_host.dtype) if memory else on_host)[0]
 
 
 def drain(runtime: RingKernelRuntime, kernel_id: str) -> list[Any]:
@@ -79,7 +79,7 @@ def drain(runtime: RingKernelRuntime, kernel_id: str) -> list[Any]:
 
 
 def check_books(runtime: RingKernelRuntime, kernel_id: str) -> Any:
-    """Assert that no message of a kernel at rest is unaccounted for. Its statistics."""
+    """Assert that no message of an idle kernel is unaccounted for. Its statistics."""
     counts = runtime.statistics(kernel_id)
     handled = counts.processed + counts.failed + counts.in_flight
     assert counts.accepted == handled + counts.unprocessed, counts

@@ -1,4 +1,4 @@
-"""Compiled kernels alone: types in and out, what is emitted, batches, state, and the books."""
+"""Compiled kernels alone: types in and out, what is emitted, batches, state, and the ledger."""
 
 from __future__ import annotations
 
@@ -1075,7 +1075,7 @@ async def test_the_queues_of_a_kernel_can_be_looked_at(runtime):
     assert await within(kernel.output_queue.get()) == 0.0
 
 
-# --- the books ---------------------------------------------------------------------------------------------------
+# --- the ledger --------------------------------------------------------------------------------------------------
 
 
 async def test_the_books_are_exact_at_every_stop(runtime):

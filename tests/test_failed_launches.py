@@ -15,12 +15,12 @@ from thread_device import ThreadDevice
 
 import ringkernel
 from ringkernel import DeviceUnavailableError, KernelState, RingKernelRuntime, ring_kernel
-from ringkernel.devices import selection as choosing
+from ringkernel.devices import selection
 from ringkernel.devices.cpu.engine import CompiledEngine
 from ringkernel.devices.grid.pool import GridPool
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena, Slab
 from ringkernel.runtime import launch as launching
-from ringkernel.runtime import quiesce as resting
+from ringkernel.runtime import quiesce
 from ringkernel.runtime.kernel import RingKernel
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def coroutine_half(ctx):
 @pytest.fixture
 def device(monkeypatch):
     made = ThreadDevice(spread=True)
-    monkeypatch.setattr(choosing, "_opened", {made.name: made})
+    monkeypatch.setattr(selection, "_opened", {made.name: made})
     yield made
     made.join()
 
@@ -207,7 +207,7 @@ async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(r
         yield
         raise MemoryError
 
-    monkeypatch.setattr(resting, "quiesced", quiesced)
+    monkeypatch.setattr(quiesce, "quiesced", quiesced)
     for _ in range(3):
         with pytest.raises(MemoryError):
             await runtime.launch("k", double, device="cuda")

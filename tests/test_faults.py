@@ -259,7 +259,7 @@ async def test_an_answer_that_is_read_while_it_is_written_is_whole(runtime, monk
 
 
 async def test_an_end_that_is_told_twice_counts_once(runtime):
-    """The doorbell that was rung for the start is answered when the kernel has failed already; then it rings for that."""
+    """The ring for the start is answered when the kernel has failed already; then the doorbell rings for the end."""
     kernel = await start(runtime, "k", fail_at_57)
     await runtime.send_batch("k", [1, 57, 2])
     engine, deadline = kernel.engine, time.monotonic() + 5
@@ -303,7 +303,7 @@ async def test_a_pause_is_cancelled_at_every_early_moment(runtime):
 
 
 async def test_a_cancelled_activation_leaves_a_state_that_is_true(runtime):
-    """ACTIVE and running, or as before and at rest."""
+    """ACTIVE and running, or as before and stopped."""
     for count in range(12):
         await runtime.launch("k", echo)
         await runtime.send("k", 1)
@@ -842,7 +842,7 @@ async def test_a_run_again_that_never_ends_has_a_deadline(runtime, monkeypatch):
 
 @pytest.mark.parametrize("command", ["deactivate-reactivate", "terminate", "read_state", "map"])
 async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(runtime, monkeypatch, command):
-    """Between the failure and the end of the run again the kernel is at rest; nothing may start it once more."""
+    """Between the failure and the end of the run again nobody runs the kernel; nothing may start it once more."""
     await runtime.launch("k", frozen_limit)
     monkeypatch.setattr(sys.modules[__name__], "SPIN", True)
     await runtime.send_batch("k", np.arange(10))

@@ -14,7 +14,7 @@ from helpers import check_books, eventually, live_state, within
 from thread_device import ThreadDevice
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
-from ringkernel.devices import selection as choosing
+from ringkernel.devices import selection
 from ringkernel.devices.control_block import ControlBlock
 from ringkernel.devices.coroutine.engine import CoroutineEngine
 from ringkernel.devices.cpu.engine import CompiledEngine
@@ -57,7 +57,7 @@ async def coroutine(ctx):
 @pytest.fixture
 def device(monkeypatch):
     made = ThreadDevice()
-    monkeypatch.setattr(choosing, "_opened", {made.name: made})
+    monkeypatch.setattr(selection, "_opened", {made.name: made})
     yield made
     made.join()
 
@@ -202,14 +202,14 @@ async def test_a_kernel_that_was_never_started_ends_all_the_same(runtime, monkey
 
 
 async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtime, monkeypatch):
-    """It is ACTIVE, and has no worker: it must not stay so, deaf."""
+    """It is ACTIVE, and has no worker: it must not stay so."""
     kernel = await start(runtime, "k", echo)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     dispatch = LoopParker.dispatch
     with monkeypatch.context() as patch:
         patch.setattr(LoopParker, "dispatch", lambda _: None)  # the answer is there, and nobody looks
         await eventually(lambda: kernel.engine.block.read(BLOCK_DTYPE.fields["status"][1]) == 2)
-        fail_once(patch, WorkerPool, "run_entry")
+        fail_once(patch, WorkerPool, "enqueue")
         pausing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pausing

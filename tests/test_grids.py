@@ -25,8 +25,8 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.devices import selection as choosing
-from ringkernel.devices.cpu import engine as compiled
+from ringkernel.devices import selection
+from ringkernel.devices.cpu import engine as cpu_engine
 from ringkernel.devices.grid import cuda_probe
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.memory.layout import LINE
@@ -39,7 +39,7 @@ usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
 @pytest.fixture
 def device(monkeypatch):
     made = ThreadDevice()
-    monkeypatch.setattr(choosing, "_opened", {made.name: made})
+    monkeypatch.setattr(selection, "_opened", {made.name: made})
     yield made
     made.join()
 
@@ -135,7 +135,7 @@ async def test_a_chain_over_all_kinds(runtime, device):
     np.testing.assert_array_equal(await within(runtime.map(("a", "f"), values), 20), 4 * (8 * values + 1))
 
 
-async def test_a_state_lives_on_the_device_and_comes_home(runtime, device):
+async def test_a_state_lives_on_the_device_and_comes_back(runtime, device):
     await start(runtime, "k", running_sum)
     await runtime.send_batch("k", np.arange(10))
     assert await within(runtime.receive_batch("k", 10)) is not None
@@ -203,10 +203,10 @@ def fill(arena: Any) -> list[Any]:
 async def test_a_grid_starts_on_memory_that_was_adopted(runtime, device):
     await runtime.launch("k", double, device="cuda")
     await runtime.launch("other", double, device="cuda")
-    host = runtime._services_or_none
-    filled = fill(host.parker.arena)
-    await runtime.activate("k")  # the device looks at where its control lies
-    filled += fill(host.grids._controls)
+    services = runtime._services_or_none
+    filled = fill(services.parker.arena)
+    await runtime.activate("k")  # the device checks that it reaches the control lines
+    filled += fill(services.grids._controls)
     with pytest.raises(DeviceUnavailableError, match="start the kernel again"):
         await runtime.activate("other")
     assert runtime.get_state("other") is KernelState.LAUNCHED
@@ -288,7 +288,7 @@ async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(de
     assert not runtime._services_or_none.parker._open
 
 
-# --- rings near grids --------------------------------------------------------------------------------------------
+# --- rings in device memory ---------------------------------------------------------------------------------------
 
 
 async def chain(runtime: RingKernelRuntime, *kernels: tuple[str, Any, str], queue_size: int = 16) -> None:
@@ -308,8 +308,8 @@ def output_of(runtime: RingKernelRuntime, name: str) -> Any:
     return runtime.kernels[name].engine.output
 
 
-def is_near(runtime: RingKernelRuntime, name: str) -> bool:
-    """Whether a kernel's output lies in the device's memory; then nothing of it is at home, and nobody writes there."""
+def is_on_device(runtime: RingKernelRuntime, name: str) -> bool:
+    """Whether a kernel's output lies in device memory. If so, nobody has written its slots in host memory since."""
     ring = output_of(runtime, name)
     assert ring.place is None or (ring._slots_on_host == POISON).all()
     return ring.place is not None
@@ -322,7 +322,7 @@ async def numbers(runtime: RingKernelRuntime, name: str, count: int) -> list[int
     return got
 
 
-async def test_a_ring_between_grids_lies_in_their_memory(runtime, device):
+async def test_a_ring_between_grids_lies_in_device_memory(runtime, device):
     await chain(runtime, ("a", some, "cuda"), ("b", running_sum, "cuda"), ("c", some, "cuda"), queue_size=4)
     await activate(runtime, "a", "b", "c")
     values = np.random.default_rng(2).integers(0, 900, 3_000)
@@ -330,14 +330,14 @@ async def test_a_ring_between_grids_lies_in_their_memory(runtime, device):
     sums = np.cumsum(values[values % 3 != 0] + 7)
     sums = sums[sums != 1_000]
     np.testing.assert_array_equal(await got, sums[sums % 3 != 0] + 7)
-    assert [is_near(runtime, name) for name in "abc"] == [True, True, False]
+    assert [is_on_device(runtime, name) for name in "abc"] == [True, True, False]
     for name in "abc":
         check_books(runtime, name)
     assert runtime.statistics("a").emitted == runtime.statistics("b").processed == len(sums)
 
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
-async def test_in_whatever_order_they_start_the_ring_is_near(runtime, device, order):
+async def test_in_whatever_order_they_start_the_ring_is_in_device_memory(runtime, device, order):
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), ("c", running_sum, "cuda"))
     await activate(runtime, *order)
     await runtime.send_batch("a", np.ones(40, np.int64))
@@ -345,18 +345,18 @@ async def test_in_whatever_order_they_start_the_ring_is_near(runtime, device, or
     for _ in range(3):
         expected = np.cumsum(expected)
     assert await numbers(runtime, "c", 40) == expected.tolist()
-    assert is_near(runtime, "a")
-    assert is_near(runtime, "b")
+    assert is_on_device(runtime, "a")
+    assert is_on_device(runtime, "b")
 
 
-async def test_rings_move_while_the_device_rests_anyway(runtime, device, monkeypatch):
+async def test_rings_move_while_the_device_is_quiesced_anyway(runtime, device, monkeypatch):
     await chain(runtime, *((name, double, "cuda") for name in "abcd"))
     started = []
     start_one = device.start
     monkeypatch.setattr(device, "start", lambda *given: (started.append(given), start_one(*given))[1])
     await activate(runtime, *"abcd")
     assert len(started) == 4  # nobody had to stop for the next one
-    assert all(is_near(runtime, name) for name in "abc")
+    assert all(is_on_device(runtime, name) for name in "abc")
 
 
 async def test_a_chain_that_is_started_all_at_once(runtime, device):
@@ -364,26 +364,26 @@ async def test_a_chain_that_is_started_all_at_once(runtime, device):
     await within(asyncio.gather(*(runtime.activate(name) for name in "dbca")))
     await runtime.send("a", 1.0)
     assert await within(runtime.receive("d")) == 16.0
-    assert all(is_near(runtime, name) for name in "abc")
+    assert all(is_on_device(runtime, name) for name in "abc")
 
 
 @pytest.mark.parametrize(("source", "target"), [("cpu", "cuda"), ("cuda", "cpu")])
-async def test_a_ring_that_the_host_uses_too_lies_at_home(runtime, device, source, target):
+async def test_a_ring_that_the_host_uses_too_lies_in_host_memory(runtime, device, source, target):
     await chain(runtime, ("a", double, source), ("b", double, target))
     await activate(runtime, "a", "b")
     await runtime.send("a", 1.0)
     assert await within(runtime.receive("b")) == 4.0
-    assert not is_near(runtime, "a")
+    assert not is_on_device(runtime, "a")
 
 
-async def test_grids_of_two_devices_meet_in_the_hosts_memory(runtime, device, monkeypatch):
+async def test_grids_of_two_devices_meet_in_host_memory(runtime, device, monkeypatch):
     other = ThreadDevice("cuda:1")
-    monkeypatch.setattr(choosing, "_opened", {device.name: device, other.name: other})
+    monkeypatch.setattr(selection, "_opened", {device.name: device, other.name: other})
     await chain(runtime, ("a", double, "cuda:0"), ("b", double, "cuda:1"), ("c", double, "cuda:1"))
     await activate(runtime, "a", "b", "c")
     await runtime.send("a", 1.0)
     assert await within(runtime.receive("c")) == 8.0
-    assert [is_near(runtime, name) for name in "ab"] == [False, True]
+    assert [is_on_device(runtime, name) for name in "ab"] == [False, True]
     for name in "abc":
         await runtime.terminate(name)
     other.join()
@@ -400,11 +400,11 @@ async def test_what_waits_for_a_target_moves_with_its_ring(runtime, device):
     await runtime.reactivate("a")
     await runtime.activate("b")
     assert await numbers(runtime, "b", 1) == [10 + 7]  # of 3, 6, 10, 15
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
     assert check_books(runtime, "a").received == 5
 
 
-async def test_what_a_target_leaves_comes_home(runtime, device):
+async def test_what_a_target_leaves_comes_back(runtime, device):
     """Also while its source is running, and goes on after it has nobody left."""
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), queue_size=8)
     await activate(runtime, "a", "b")
@@ -417,7 +417,7 @@ async def test_what_a_target_leaves_comes_home(runtime, device):
     assert runtime.unprocessed("b").tolist() == list(range(4, 12))
     counts = check_books(runtime, "b")
     assert (counts.accepted, counts.processed, counts.unprocessed) == (11, 3, 8)
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
     runtime.remove("b")
     with pytest.raises(KernelStateError, match="'a'"):
         await runtime.receive("a")
@@ -437,7 +437,7 @@ def add_one(msg, out):
 
 
 @pytest.mark.parametrize("guest", [plus_one, add_one], ids=["coroutine", "cpu"])
-async def test_a_host_kernel_that_joins_brings_the_ring_home(runtime, device, guest):
+async def test_a_host_kernel_that_joins_brings_the_ring_to_host_memory(runtime, device, guest):
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
     await activate(runtime, "a", "b")
     await runtime.send_batch("a", np.ones(5, np.int64))
@@ -446,12 +446,12 @@ async def test_a_host_kernel_that_joins_brings_the_ring_home(runtime, device, gu
     await runtime.send_batch("a", np.ones(3, np.int64))
     await eventually(lambda: runtime.statistics("a").emitted == 8)
     await runtime.deactivate("a")
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
     await runtime.launch("guest", guest)
     runtime.connect("a", "guest")
     await activate(runtime, "guest")
     await runtime.reactivate("a")
-    assert not is_near(runtime, "a")
+    assert not is_on_device(runtime, "a")
     await runtime.send_batch("a", np.ones(2, np.int64))
     assert await numbers(runtime, "guest", 2) == [10, 11]
     await runtime.reactivate("b")  # what had waited for it moved with the ring
@@ -460,7 +460,7 @@ async def test_a_host_kernel_that_joins_brings_the_ring_home(runtime, device, gu
     await runtime.deactivate("b")
     await runtime.deactivate("a")
     await runtime.reactivate("a")
-    assert is_near(runtime, "a")  # the grids are among themselves again
+    assert is_on_device(runtime, "a")  # the grids are among themselves again
     await runtime.send_batch("a", np.ones(16, np.int64))  # as many as there is room for
     await eventually(lambda: runtime.statistics("b").unprocessed == 16)
     await runtime.reactivate("b")
@@ -484,7 +484,7 @@ async def test_a_further_grid_joins(runtime, device):
     got, seen = await within(heads)
     assert seen == np.cumsum(np.arange(3, 33)).tolist()
     assert got == [3 + total for total in seen]
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
 
 
 async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
@@ -492,7 +492,7 @@ async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
     await activate(runtime, "a")
     await runtime.send_batch("a", np.arange(8.0))
     await eventually(lambda: runtime.statistics("a").emitted == 8)
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
     ring = output_of(runtime, "a")
     await runtime.terminate("a")
     runtime.remove("a")
@@ -505,7 +505,7 @@ async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
     assert ring.place is not None
 
 
-async def test_a_drain_through_near_rings_leaves_nothing(runtime, device):
+async def test_a_drain_through_rings_in_device_memory_leaves_nothing(runtime, device):
     await chain(runtime, *((name, running_sum, "cuda") for name in "abc"), queue_size=64)
     await activate(runtime, "a", "b", "c")
     await runtime.send_batch("a", np.ones(60, np.int64))
@@ -517,7 +517,7 @@ async def test_a_drain_through_near_rings_leaves_nothing(runtime, device):
     assert emitted == [60, 60, 60]
 
 
-async def test_a_map_that_fails_in_the_middle_of_near_rings(runtime, device):
+async def test_a_map_that_fails_between_rings_in_device_memory(runtime, device):
     await chain(runtime, ("a", running_sum, "cuda"), ("b", some, "cuda"), ("c", running_sum, "cuda"), queue_size=8)
     await activate(runtime, "a", "b", "c")
     with pytest.raises(KernelFailedError) as failure:
@@ -542,7 +542,7 @@ async def test_an_abandoned_target_leaves_what_it_had_not_taken(runtime, device)
     gate = live_state(runtime, "b")
     await runtime.send_batch("a", np.ones(5, np.int64))
     await eventually(lambda: gate["entered"] == 1 and runtime.statistics("a").emitted == 5)
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
     await within(runtime.terminate("b", timeout=0.1))
     counts = check_books(runtime, "b")
     assert (counts.processed, counts.in_flight, counts.unprocessed) == (0, 1, 4)
@@ -589,7 +589,7 @@ async def test_a_lost_device_takes_with_it_what_was_only_there(runtime, device, 
     assert await numbers(runtime, "b", 2) == [1, 3]
     await runtime.deactivate("b")
     await runtime.send_batch("a", np.ones(5, np.int64))
-    await runtime.send("b", 77)  # from the host: at home
+    await runtime.send("b", 77)  # from the host: in host memory
     await eventually(lambda: runtime.statistics("b").unprocessed == 6)
     device.is_lost = True
     runtime.kernels["a"].engine.run_entry.grid.reason = "an illegal address"
@@ -616,7 +616,7 @@ async def test_a_kernel_that_failed_on_what_is_lost(runtime, device):
     assert (counts.processed, counts.failed, counts.unprocessed) == (1, 1, 0)
 
 
-async def test_a_ring_that_cannot_be_brought_home_stays(runtime, device):
+async def test_a_ring_that_cannot_be_brought_to_host_memory_stays(runtime, device):
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
     await activate(runtime, "a", "b")
     await runtime.deactivate("a")
@@ -626,7 +626,7 @@ async def test_a_ring_that_cannot_be_brought_home_stays(runtime, device):
     with pytest.raises(DeviceUnavailableError, match="it is lost"):
         await runtime.reactivate("a")
     assert runtime.get_state("a") is KernelState.DEACTIVATED
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
     device.is_lost = False
     await runtime.reactivate("a")
     await activate(runtime, "guest")
@@ -648,7 +648,7 @@ async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(run
     await activate(runtime, "b", "a")
     await runtime.send("a", 1)
     assert await numbers(runtime, "b", 1) == [1]
-    assert is_near(runtime, "a")
+    assert is_on_device(runtime, "a")
 
 
 async def test_a_ring_that_does_not_fit_is_nothing_to_another_kernels_start(runtime, device, monkeypatch):
@@ -663,7 +663,7 @@ async def test_a_ring_that_does_not_fit_is_nothing_to_another_kernels_start(runt
 
     monkeypatch.setattr(device, "allocate", allocate_little)
     await activate(runtime, "b", "d", "small")
-    assert is_near(runtime, "small")
+    assert is_on_device(runtime, "small")
     await runtime.send("small", 1)
     assert await numbers(runtime, "d", 1) == [4]
     with pytest.raises(DeviceUnavailableError, match="out of memory"):
@@ -724,7 +724,7 @@ async def test_a_grid_that_cannot_be_started(runtime, device, monkeypatch):
         await runtime.activate("k")
     assert runtime.get_state("k") is KernelState.LAUNCHED
     monkeypatch.undo()
-    monkeypatch.setattr(choosing, "_opened", {device.name: device})
+    monkeypatch.setattr(selection, "_opened", {device.name: device})
     await runtime.activate("k")
     await runtime.send("k", 1.0)
     assert await within(runtime.receive("k")) == 2.0
@@ -768,7 +768,7 @@ async def test_an_activation_that_is_cancelled_has_happened_or_not(runtime, gate
 async def test_a_grid_that_begins_too_late_rests(runtime, gate, monkeypatch):
     kernel = await runtime.launch("k", double, device="cuda")
     with monkeypatch.context() as patch:
-        patch.setattr(compiled, "ANSWER_TIMEOUT_S", 0.05)
+        patch.setattr(cpu_engine, "ANSWER_TIMEOUT_S", 0.05)
         with pytest.raises(KernelStateError, match="nothing was changed"):
             await runtime.activate("k")
     assert kernel.state is KernelState.LAUNCHED
@@ -852,9 +852,9 @@ def facts(*gpus: cuda_probe.GpuFacts, problem: str | None = None, simulator: boo
     ],
 )
 async def test_auto_says_what_it_chose_and_why(runtime, monkeypatch, caplog, found, handler, device, reason):
-    monkeypatch.setattr(choosing, "cuda_facts", lambda: found)
+    monkeypatch.setattr(selection, "cuda_facts", lambda: found)
     one = ThreadDevice(device)
-    monkeypatch.setattr(choosing, "_opened", {device: one})
+    monkeypatch.setattr(selection, "_opened", {device: one})
     caplog.set_level(logging.INFO, "ringkernel")
     assert (await runtime.launch("k", handler)).device == device
     said = [record.getMessage() for record in caplog.records]
@@ -871,8 +871,8 @@ async def test_auto_says_what_it_chose_and_why(runtime, monkeypatch, caplog, fou
     ],
 )
 async def test_a_device_that_is_not_there_says_what_is_missing(runtime, monkeypatch, found, asked, reason):
-    monkeypatch.setattr(choosing, "cuda_facts", lambda: found)
-    monkeypatch.setattr(choosing, "_opened", {})
+    monkeypatch.setattr(selection, "cuda_facts", lambda: found)
+    monkeypatch.setattr(selection, "_opened", {})
     with pytest.raises(DeviceUnavailableError, match=reason):
         await runtime.launch("k", double, device=asked)
 
@@ -926,7 +926,7 @@ async def test_records_that_are_not_aligned_are_refused(runtime, device, options
 
 
 async def test_auto_keeps_what_is_not_aligned_on_the_cpu(runtime, device, monkeypatch, caplog):
-    monkeypatch.setattr(choosing, "cuda_facts", lambda: facts(GPU))
+    monkeypatch.setattr(selection, "cuda_facts", lambda: facts(GPU))
     caplog.set_level(logging.INFO, "ringkernel")
     assert (await runtime.launch("k", ring_kernel("k", input_type=Packed)(lambda msg: None))).device == "cpu"
     assert any("'price' lies at byte 1" in record.getMessage() for record in caplog.records)

@@ -117,9 +117,9 @@ def test_declaring_a_compiled_kernel_does_not_import_numba_yet() -> None:
 
 
 def test_all_is_what_is_loaded_lazily() -> None:
-    assert set(ringkernel.__all__) == {*ringkernel._HOME, "__version__"}
+    assert set(ringkernel.__all__) == {*ringkernel._MODULE_OF, "__version__"}
     assert len(ringkernel.__all__) == len(set(ringkernel.__all__))
-    assert sum(map(len, ringkernel._MODULES.values())) == len(ringkernel._HOME)  # no name in two modules
+    assert sum(map(len, ringkernel._MODULES.values())) == len(ringkernel._MODULE_OF)  # no name in two modules
 
 
 def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
@@ -131,15 +131,15 @@ def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == ringkernel._HOME
+    assert seen == ringkernel._MODULE_OF
 
 
 @pytest.mark.parametrize("name", ringkernel.__all__)
 def test_every_public_name_resolves_to_the_one_in_its_module(name: str) -> None:
     value = getattr(ringkernel, name)
     if name != "__version__":
-        home = importlib.import_module(f"ringkernel.{ringkernel._HOME[name]}")
-        assert value is getattr(home, name)
+        module = importlib.import_module(f"ringkernel.{ringkernel._MODULE_OF[name]}")
+        assert value is getattr(module, name)
         assert not callable(value) or value.__doc__
     assert name in dir(ringkernel)
 

@@ -1,4 +1,4 @@
-"""A real runtime beside a plain model of it: any sequence of commands and messages, the books checked after each.
+"""A real runtime beside a plain model of it: any sequence of commands and messages, the ledger checked after each.
 
 The model knows the table of transitions, the list of what was sent, and what a kernel makes of a message. It does not
 know when a kernel gets to run: after each step the machine waits until every active kernel has either handled all its

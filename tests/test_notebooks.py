@@ -8,7 +8,7 @@ nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebook`")
 nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebook`")
 
 ROOT = Path(__file__).parent.parent
-NOTECONTROLS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of jupyter's own
 
@@ -18,17 +18,17 @@ def outputs(notebook):
 
 
 def test_there_is_one():
-    assert [path.name for path in NOTECONTROLS] == ["first_steps.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["first_steps.ipynb"]
 
 
-@pytest.mark.parametrize("path", NOTECONTROLS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_it_is_committed_with_its_outputs(path):
     committed = outputs(nbformat.read(path, as_version=4))
     assert any("image/png" in output.get("data", {}) for output in committed)
     assert any("IndexError" in output.get("text", "") for output in committed)
 
 
-@pytest.mark.parametrize("path", NOTECONTROLS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_it_runs(path):
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()

@@ -58,7 +58,10 @@ def test_each_figure_is_the_committed_runs():
         assert figure_of(report.row(case, key).ours) == quoted, figure
 
 
-@pytest.mark.parametrize("name", ["docs/differences.md", "docs/promises.md", "SECURITY.md"])
+DOCUMENTS = ["docs/differences.md", "docs/promises.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_readme_leads_to_each_document_and_the_source_distribution_has_it(name):
     assert f"]({name})" in (ROOT / "README.md").read_text(encoding="utf-8")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -66,10 +69,9 @@ def test_the_readme_leads_to_each_document_and_the_source_distribution_has_it(na
     assert any(f"/{name}".startswith(place) for place in included)
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "docs" / "differences.md", ROOT / "docs" / "promises.md", ROOT / "SECURITY.md"]
-)
-def test_links_lead_somewhere(page):
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    page = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target
 

@@ -13,7 +13,7 @@ from helpers import check_books, eventually, live_state, within
 
 from ringkernel import DeviceUnavailableError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.cpu.pool import WorkerPool
-from ringkernel.memory import wait_handle as descriptor
+from ringkernel.memory import wait_handle
 
 if os.name != "posix":
     pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)
@@ -131,14 +131,14 @@ async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refus
     await check_alive(runtime, "right")
 
 
-async def test_no_memory_for_a_run_entry_leaves_the_kernel_in_the_one_that_it_has(runtime, refusals, monkeypatch):
-    new_run_entry, failures = WorkerPool._new_entry_address, []
+async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_has(runtime, refusals, monkeypatch):
+    new_entry_address, failures = WorkerPool._new_entry_address, []
 
     def fail_twice(pool: WorkerPool) -> int:
         if refusals.left == -1 and len(failures) < 2:
             failures.append(1)
             raise MemoryError
-        return new_run_entry(pool)
+        return new_entry_address(pool)
 
     monkeypatch.setattr(WorkerPool, "_new_entry_address", fail_twice)
     for name in ("left", "right"):
@@ -167,29 +167,29 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, 
         pool = runtime._services_or_none.pool
         pool._retire(pool.workers[0])  # as if a kernel that has held it had been abandoned
     before = runtime.get_state("k")
-    wakers = len(descriptor._free)
+    wakers = len(wait_handle._free)
     refusals.left = 3
     for _ in range(3):
         with pytest.raises(DeviceUnavailableError, match=r"'k'.*can't start new thread"):
             await start("k")
         assert runtime.get_state("k") is before
-    assert len(descriptor._free) >= wakers  # the descriptors are there to be used again
+    assert len(wait_handle._free) >= wakers  # the wait handles are there to be used again
     assert not runtime._services_or_none.pool.workers
     await start("k")
     assert await within(runtime.receive("k")) == 1
     await check_alive(runtime, "k")
 
 
-async def test_a_refused_worker_gives_its_descriptor_back(runtime, refusals):
+async def test_a_refused_worker_gives_its_wait_handle_back(runtime, refusals):
     """Also one that was made only for it."""
     await runtime.launch("k", echo)
-    descriptor._free.clear()
+    wait_handle._free.clear()
     made: list[int] = []
     refusals.left = 20
     for _ in range(20):
         with pytest.raises(DeviceUnavailableError):
             await runtime.activate("k")
-        made.extend(waker.read_fd for waker in descriptor._free)
+        made.extend(waker.read_fd for waker in wait_handle._free)
     assert len(set(made)) == 1
     await runtime.activate("k")
     await check_alive(runtime, "k")

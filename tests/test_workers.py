@@ -17,7 +17,7 @@ from ringkernel.codegen.operations import this_cpu, ticks, waits_for_cpu
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cpu
 from ringkernel.codegen.targets.cpu import compile_entry
-from ringkernel.devices.cpu import pool as workers
+from ringkernel.devices.cpu import pool
 from ringkernel.devices.cpu.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
 from ringkernel.memory.layout import PARKER, PARKER_DTYPE
 
@@ -51,7 +51,8 @@ def word_of(worker: Any, word: int) -> int:
 
 
 async def patient_worker(runtime: RingKernelRuntime, *, talking: bool) -> Any:
-    """The runtime's one worker, which would watch for 20 s; `talking`: for the shortest time it would be less."""
+    """The runtime's one worker, made to poll for 20 s before it parks; `talking`: its shortest patience stays less, so
+    that loop and worker count as talking."""
     (worker,) = runtime._services_or_none.pool.workers
     await eventually(lambda: worker.parked)
     ticks = worker._pool.parker.clock.ticks_of(PATIENCE_NS)
@@ -73,7 +74,7 @@ async def talk_until(runtime: RingKernelRuntime, has_happened: Callable[[], bool
 
 @pytest.mark.parametrize("talking", [False, True], ids=["in the way", "nowhere to go"])
 async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus, talking):
-    monkeypatch.setattr(workers, "MIN_PATIENCE_NS", 1)  # so that it is parked before the test begins
+    monkeypatch.setattr(pool, "MIN_PATIENCE_NS", 1)  # so that it is parked before the test begins
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
         await runtime.activate("k")
@@ -136,7 +137,7 @@ def test_no_stat_says_nothing(waits):
 
 
 def test_the_systems_own_stat_tells_who_waits(cpus, waits):
-    """Another process on this CPU that could always run waits while this thread is there to ask."""
+    """Another process that could always run waits for this CPU while this thread is on it to ask."""
     os.sched_setaffinity(0, cpus[:1])
     with subprocess.Popen(
         [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
@@ -151,7 +152,7 @@ def test_the_systems_own_stat_tells_who_waits(cpus, waits):
             busy.kill()
 
 
-# --- one look, by this thread in the part of the worker --------------------------------------------------------------
+# --- one look, by this thread in the place of the worker -------------------------------------------------------------
 
 MIN_TICKS = 10_000_000  # some milliseconds
 SHORTEST_STAY = SHORT_SLEEP * MIN_TICKS
@@ -288,7 +289,7 @@ def test_a_stay_is_the_longer_the_shorter_those_before_were(idle, cpus, stay, st
         (100, False, True, 0),
     ],
 )
-def test_who_is_woken_on_its_wakers_cpu_watches_only_if_it_can_leave(idle, cpus, slept, beside, has_stayed, crowded):
+def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(idle, cpus, slept, beside, has_stayed, crowded):
     os.sched_setaffinity(0, cpus[:1])
     idle.worker["waker_cpu"] = cpus[0] if beside else cpus[0] + 1
     idle.worker["max_patience"] = 100 * MIN_TICKS
@@ -298,7 +299,7 @@ def test_who_is_woken_on_its_wakers_cpu_watches_only_if_it_can_leave(idle, cpus,
     assert idle.worker["patience"] == (4 * MIN_TICKS if slept < SHORT_SLEEP else MIN_TICKS)
 
 
-def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_watches(idle, monkeypatch):
+def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(idle, monkeypatch):
     unknowing = Specializer(cpu._jit, parent=cpu.specializer(cpu.TIMED_SLEEP), differing=(this_cpu,))
     unknowing.stand_in(this_cpu, cpu._jit(cpu._no_cpu))
     monkeypatch.setattr(cpu, "specializer", lambda timed: unknowing)

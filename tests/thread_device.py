@@ -78,7 +78,7 @@ POISON = 0xA5
 
 
 class ThreadMemory:
-    """Memory apart from the host's. What was moved here is poisoned there, so that reading the wrong copy shows."""
+    """Device memory. What was moved here is poisoned in host memory, so that reading the wrong copy shows."""
 
     def __init__(self, device: ThreadDevice, region: Any) -> None:
         self.device, self.region = device, region
@@ -99,7 +99,7 @@ class ThreadMemory:
 
 
 class ThreadDevice:
-    """See `grid_device.py`. `spread`: have the span built in that threads of a block share."""
+    """See `devices/grid/device.py`. `spread`: have the cooperative span built in."""
 
     max_mailbox_nbytes = 48 * 1024
     span_ns = 50_000

@@ -1,6 +1,6 @@
 """The operations that differ from target to target, as names only.
 
-The ring's protocol, the turn and the loops are plain Python functions over these names. `specialize.py` replaces
+The ring's protocol, the turn and the loops are plain Python functions over these names. `specialise.py` replaces
 each by what a target offers (`cpu.py` for the CPU; another device adds a table of its own) and compiles the rest, so
 that the protocol is written once. Addresses and values are int64.
 """
@@ -99,7 +99,7 @@ def wake(descriptor: int) -> None:
     raise _unbound("wake")
 
 
-# --- what a grid needs besides (see `mailbox.py` and `spread.py`) -------------------------------------------------------
+# --- what a grid needs besides (see `mailbox.py` and `cooperative_span.py`) -------------------------------------------
 
 
 def peek(address: int) -> int:
@@ -113,7 +113,7 @@ def poke(address: int, value: int) -> None:
 
 
 def load_near(address: int) -> int:
-    """Atomic load without order of a word that lies in the device's memory and that only its grids write."""
+    """Atomic load without order of a word in device memory that only the device's grids write."""
     raise _unbound("load_near")
 
 
@@ -160,10 +160,10 @@ def mailbox_memory(proposed: int) -> int:
 
 
 def grid_span(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-    """The span of the kernel that the grid runs, called directly; by one thread or by all, see `spread.py`."""
+    """The span of the grid's kernel, called directly; by one thread or by all, see `cooperative_span.py`."""
     raise _unbound("grid_span")
 
 
 def grid_helper(mailbox: int) -> None:
-    """What the other threads of the grid's block do, see `spread.py`."""
+    """What the other threads of the grid's block do, see `cooperative_span.py`."""
     raise _unbound("grid_helper")

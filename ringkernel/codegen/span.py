@@ -1,7 +1,7 @@
 """What is compiled per handler: a pure loop over contiguous records, the handler inlined.
 
-The loop itself is in `span_body.py`, the call of the handler in `calling.py`. Here is what a handler is compiled for,
-what it may not do, and its span for the CPU.
+The loop itself is in `span_body.py`, the call of the handler in `handler_call.py`. Here is what a handler is compiled
+for, what it may not do, and its span for the CPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loops around a handler, as plain Python over `ops.py`: what a span is on every target.
+"""The loops around a handler, as plain Python over `operations.py`: what a span is on every target.
 
 `span(source, count, target, state, fault) -> emitted`, all int64 addresses and counts. No ring, no command and no
 atomics in it, so that LLVM may vectorise it. A handler that fails ends the loop: the words at `fault` then hold the
@@ -29,8 +29,8 @@ SMALL = 256
 
 
 def scalar_span(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[..., int]:  # noqa: C901 (three loops)
-    """The loop around a handler that is called once per message. `call`: see `calling.py`; `itemsize` of an output,
-    0 if there is none."""
+    """The loop around a handler that is called once per message. `call`: see `handler_call.py`; `itemsize` of an
+    output, 0 if there is none."""
     at_once = itemsize if zeroed and itemsize <= SMALL else 0
     each = itemsize if zeroed and itemsize > SMALL else 0
 

@@ -1,8 +1,8 @@
 """Compile plain Python functions for a target, with everything that they call.
 
-A function is copied with its globals and closure rebound: names of `ops.py` become the target's intrinsics, plain
-Python functions become compiled ones in turn. This is how one source of the protocol serves several targets, and how
-a user's handler may call ordinary helper functions.
+A function is copied with its globals and closure rebound: names of `operations.py` become the target's intrinsics,
+plain Python functions become compiled ones in turn. This is how one source of the protocol serves several targets, and
+how a user's handler may call ordinary helper functions.
 """
 
 from __future__ import annotations

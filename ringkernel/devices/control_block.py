@@ -71,7 +71,7 @@ class ControlBlock:
             )
 
     def command(self, command: int, epoch: int, doorbell_address: int) -> None:
-        """Tell the kernel behind the doorbell_address."""
+        """Give the kernel a command, and ring the doorbell at this address for it."""
         self._api.give_command(self.address, command, epoch, doorbell_address)
 
     def read_from(self, edges: Sequence[TypedEdge]) -> None:

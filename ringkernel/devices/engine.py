@@ -54,7 +54,7 @@ class Engine(ABC):
 
     device: str
     reaches_arena_only = False  # whether an array that it is lent has to be in the arena
-    lends = False  # whether its rings can be exchanged for an array in place, see `mapping.py`
+    lends = False  # whether its rings can be exchanged for an array in place, see `lend.py`
     outlet: Outlet
     inlet: Inlet
     output: Ring | None
@@ -150,7 +150,7 @@ class Engine(ABC):
         for edge in self.edges:
             message_type: Any = getattr(edge.ring, "message_type", None)
             for part in edge.leftovers():
-                # a kernel without an input type would have received messages, also from a typed ring
+                # a kernel without an input type would have received messages, also from a record ring
                 untyped = message_type is not None and self.declaration.input_type is None
                 parts.append(message_type.as_messages(part) if untyped else part)
         return parts

@@ -33,7 +33,7 @@ _TIMED_SLEEP_S = 0.0005
 
 
 class Doorbell:
-    """A doorbell that runs a callback in the event loop. `doorbell_address` is what a kernel rings."""
+    """A doorbell that runs a callback in the event loop. A kernel rings it by its `doorbell_address`."""
 
     __slots__ = ("_parker", "address", "doorbell_address", "tag")
 
@@ -82,7 +82,7 @@ class _Listener:
 
 
 class LoopParker:
-    """What the kernels of one event loop need of it: its arena, its doorbells, and the descriptor that it waits on.
+    """What the kernels of one event loop need of it: its arena, its doorbells, and the wait handle that it sleeps on.
 
     `lost` is called when the loop is closed before the parker.
     """
@@ -136,14 +136,15 @@ class LoopParker:
         return doorbell
 
     def new_doorbell_address(self) -> int:
-        """A doorbell_address with nobody behind it. Doorbell addresses are reused as doorbell addresses or doorbells only."""
+        """A doorbell address that holds no doorbell yet. A late ring may still look there, so its memory is reused only
+        for doorbells and their addresses."""
         address = self._doorbells.allocate()
         self.api.write_word(address + DOORBELL.state, QUIET)
         self.api.write_word(address + DOORBELL.target_address, 0)
         return address + int(DOORBELL.target_address)
 
     def release_doorbell_address(self, doorbell_address: int) -> None:
-        """Nobody will stand behind this doorbell_address again."""
+        """No doorbell will be put in this doorbell address again."""
         self._doorbells.release(doorbell_address - DOORBELL.target_address)
 
     def retire(self, doorbell: Doorbell) -> None:
@@ -214,7 +215,7 @@ class LoopParker:
         if not self._open:
             return
         self._open = False
-        self.api.write_word(self.address + PARKER.parked, NEVER)  # nobody writes to the descriptor from now on
+        self.api.write_word(self.address + PARKER.parked, NEVER)  # nobody wakes it through the descriptor from now on
         self.api.write_word(self.address + PARKER.stat_fd, -1)
         if self._stat_fd >= 0:
             os.close(self._stat_fd)

@@ -1,6 +1,6 @@
 """The event loop's ends of rings: an outlet produces into one, an inlet consumes from one or several.
 
-Both work on object rings and on typed rings. Fast paths never suspend; the rest stands in a `Line`.
+Both work on object rings and on record rings. Fast paths never suspend; the rest stands in a `Line`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ringkernel.errors import ConfigurationError, QueueEmptyError, QueueFullError, RingKernelError
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
-from .spinning import Watch
+from .spinning import Spin
 from .waiting_line import Budget, Hold, Line, check_timeout
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Outlet:
         if self._doorbell is None:  # most queues never see anybody wait
             self._doorbell = self._services.parker.doorbell(self.line.notify)
             ring.set_doorbell(self._doorbell.doorbell_address)
-        self._services.attention.give(None)
+        self._services.spinner.give(None)
         ring.want(ring.tail - ring.capacity + max(1, ring.capacity // 2))
         self._doorbell.arm()
 
@@ -211,7 +211,7 @@ class Inlet:
         "_next",
         "_open",
         "_services",
-        "_watch",
+        "_spin",
         "budget",
         "edges",
         "ended",
@@ -233,7 +233,7 @@ class Inlet:
         self._services = services
         self._doorbell: Doorbell | None = None
         self._next = 0
-        self._watch: Watch | None = None
+        self._spin: Spin | None = None
 
     def set_open(self, is_open: bool) -> None:
         """Whether messages are handed out."""
@@ -263,8 +263,8 @@ class Inlet:
         """Leave an edge to somebody else."""
         edge.getting = NOBODY
         edge.set_doorbell(0)
-        if self._watch is not None:
-            self._watch.leave(edge)
+        if self._spin is not None:
+            self._spin.leave(edge)
         self.edges.remove(edge)
         self._choose()
 
@@ -368,7 +368,7 @@ class Inlet:
         return await line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
 
     def get_nowait(self) -> Any:
-        """Take a message or raise `QueueEmptyError`, without watching for one."""
+        """Take a message or raise `QueueEmptyError`, without spinning for one."""
         message: Any = NOTHING
         if not self.line.waiters:
             edge = self._ready_edge()
@@ -384,23 +384,23 @@ class Inlet:
         if self._doorbell is None:  # as for an outlet
             assert self._services is not None
             self._doorbell = self._services.parker.doorbell(self._on_doorbell)
-            self._watch = Watch(self._services)
+            self._spin = Spin(self._services)
             for edge in self.edges:
                 edge.set_doorbell(self._doorbell.doorbell_address)
-        assert self._watch is not None
-        self._watch.sleep()
+        assert self._spin is not None
+        self._spin.sleep()
         self._doorbell.arm()
 
     def _on_doorbell(self) -> None:
         """Something has come."""
-        if self._watch is not None:
-            self._watch.wake(self._watched())
+        if self._spin is not None:
+            self._spin.wake(self._edge_to_spin_on())
         self.line.notify()
 
-    def _watched(self) -> TypedEdge | None:
-        """The edge to watch: only where the producer runs on another thread can that help."""
-        edge = self._lone
-        return edge if edge is not None and edge.ring.typed and edge.ring.putting is NOBODY else None  # type: ignore[return-value]
+    def _edge_to_spin_on(self) -> TypedEdge | None:
+        """The lone edge, if its producer runs on another thread: only then can spinning help."""
+        edge: Any = self._lone
+        return edge if edge is not None and edge.ring.typed and edge.ring.putting is NOBODY else None
 
     def release(self) -> None:
         """Nobody consumes here any more."""
@@ -411,4 +411,4 @@ class Inlet:
             self._doorbell.release()
             self._doorbell = self.line.prepare = None
             assert self._services is not None
-            self._services.attention.forget(self._watch)
+            self._services.spinner.forget(self._spin)

@@ -1,4 +1,4 @@
-"""What all kernels of one event loop share: its pace, its parker, its workers. Each is made when first needed."""
+"""What all kernels of one event loop share: its budget, its parker, its workers. Each is made when first needed."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _FORSAKEN_STOP_S = 0.1
 
 
 class Services:
-    """The event loop's side of the house."""
+    """What the kernels of one event loop need from its thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, budget: Budget) -> None:
         self.loop = loop
         self._pid = os.getpid()
         self._is_forsaken = self._is_closed = False
         self.budget = budget
-        self.attention = Spinner()
+        self.spinner = Spinner()
         self.workers = default_workers() if workers is None else workers
         self._parker: LoopParker | None = None
         self._pool: WorkerPool | None = None
@@ -91,7 +91,7 @@ class Services:
         await compiling.in_thread(compiled_watcher)
 
     async def prepare(self, *, workers: bool) -> None:
-        """Import and compile what typed rings and, with `workers`, compiled kernels need, in a thread of its own."""
+        """Import and compile what record rings and, with `workers`, compiled kernels need, in a thread of its own."""
         from . import compiling
 
         if self._parker is None or (workers and self._pool is None):
@@ -99,7 +99,6 @@ class Services:
 
     def close(self, timeout: float = 1.0) -> None:
         """End the threads, and stop listening: all of it, whatever one of them raises."""
-        self._is_closed = True
         self._is_closed = True
         with ExitStack() as stack:  # in reverse
             if self._parker is not None:

@@ -1,7 +1,8 @@
-"""Whether a consumer in the event loop watches for the next message before it sleeps, and how long.
+"""Whether a consumer in the event loop spins for the next message before it sleeps, and how long.
 
-To sleep and be woken costs 15 to 50 us. So who was quickly woken watches next time, for as long as that costs; but the
-whole event loop waits meanwhile, so only one consumer does, the last that went to sleep, and only while it pays.
+To sleep and be woken costs 15 to 50 us. So a consumer that was woken quickly spins next time, for as long as that
+costs. But the whole event loop waits meanwhile, so only one consumer spins, the last that went to sleep, and only while
+it pays.
 """
 
 from __future__ import annotations
@@ -15,65 +16,66 @@ if TYPE_CHECKING:
     from .queue_ends import Edge
     from .services import Services
 
-WATCH_NS, GLANCE_NS = 50_000, 3_000
+SPIN_NS, SHORT_SPIN_NS = 50_000, 3_000
 """For how long; the shorter one if others in the event loop have gone to sleep since. A worker that leaves its core to
 the loop is back within the longer one."""
 PAYS_BELOW_NS = 40_000
-"""Who has slept for less watches. But not who was woken on its waker's core: meanwhile nobody else could run there."""
+"""A consumer that slept for less spins. But not one that was woken on its waker's core: while it spins, nobody else
+could run there."""
 PAID = 4
-MAX_DOUBTS = 63
-"""A watch that is over before so many messages have come was not worth it. Then the next ones are left out: 1, 3, 7."""
+MAX_SKIPS = 63
+"""A spin that is over before so many messages have come was not worth it. Then the next ones are skipped: 1, 3, 7."""
 
 
 class Spinner:
-    """Who in an event loop watches for as long as it pays: the last that has gone to sleep."""
+    """Who may spin in an event loop for as long as it pays: the last consumer that has gone to sleep."""
 
     __slots__ = ("_holder",)
 
     def __init__(self) -> None:
-        self._holder: Watch | None = None
+        self._holder: Spin | None = None
 
-    def give(self, to: Watch | None) -> None:
+    def give(self, to: Spin | None) -> None:
         """Somebody goes to sleep (a producer: None), so the others must not keep the loop for long."""
         if self._holder is not None and self._holder is not to:
             self._holder.shorten()
         self._holder = to
 
-    def forget(self, watch: Watch | None) -> None:
+    def forget(self, spin: Spin | None) -> None:
         """That consumer is no more."""
-        if self._holder is watch:
+        if self._holder is spin:
             self._holder = None
 
-    def belongs_to(self, watch: Watch) -> bool:
+    def belongs_to(self, spin: Spin) -> bool:
         """Whether nobody has gone to sleep since."""
-        return self._holder is watch
+        return self._holder is spin
 
 
-class Watch:
-    """How long one consumer watches; it sets the edge's `patience`."""
+class Spin:
+    """How long one consumer spins; it sets the edge's `patience`."""
 
-    __slots__ = ("_doubts", "_edge", "_from", "_left_out", "_services", "_slept_at_ns")
+    __slots__ = ("_edge", "_from", "_services", "_skipped", "_slept_at_ns", "_to_skip")
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._edge: TypedEdge | None = None  # watched now
+        self._edge: TypedEdge | None = None  # spun on now
         self._from = 0
-        self._doubts = self._left_out = 0
+        self._to_skip = self._skipped = 0
         self._slept_at_ns = 0
 
     def sleep(self) -> None:
-        """The consumer goes to sleep: what it watched for has not come in time."""
+        """The consumer goes to sleep: what it spun for has not come in time."""
         edge = self._edge
         if edge is not None:
             self._edge = None
             edge.patience = 0
-            self._doubts = 0 if edge.head - self._from >= PAID else min(2 * self._doubts + 1, MAX_DOUBTS)
-            self._left_out = 0
-        self._services.attention.give(self)
+            self._to_skip = 0 if edge.head - self._from >= PAID else min(2 * self._to_skip + 1, MAX_SKIPS)
+            self._skipped = 0
+        self._services.spinner.give(self)
         self._slept_at_ns = monotonic_ns()
 
     def wake(self, edge: TypedEdge | None) -> None:
-        """The consumer was woken. It watches `edge` from now on, if there is reason to."""
+        """The consumer was woken. It spins on `edge` from now on, if there is reason to."""
         slept_ns = monotonic_ns() - self._slept_at_ns
         parker = self._services.parker
         if edge is None:
@@ -81,11 +83,11 @@ class Watch:
         if not parker.worker_moves():
             if slept_ns >= PAYS_BELOW_NS or parker.is_crowded:
                 return
-            if self._left_out < self._doubts:
-                self._left_out += 1
+            if self._skipped < self._to_skip:
+                self._skipped += 1
                 return
-        is_alone = self._services.attention.belongs_to(self)
-        edge.patience = self._services.parker.clock.ticks_of(WATCH_NS if is_alone else GLANCE_NS)
+        is_alone = self._services.spinner.belongs_to(self)
+        edge.patience = self._services.parker.clock.ticks_of(SPIN_NS if is_alone else SHORT_SPIN_NS)
         self._edge, self._from = edge, edge.head
 
     def leave(self, edge: Edge) -> None:
@@ -97,4 +99,4 @@ class Watch:
     def shorten(self) -> None:
         """Somebody else goes to sleep."""
         if self._edge is not None:
-            self._edge.patience = self._services.parker.clock.ticks_of(GLANCE_NS)
+            self._edge.patience = self._services.parker.clock.ticks_of(SHORT_SPIN_NS)

@@ -1,4 +1,4 @@
-"""Waiting fairly in one event loop: a pace for operations that never wait, a line for those that do."""
+"""Waiting fairly in one event loop: a budget for operations that never wait, a line for those that do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST = 32  # before the clock is read: operations may suddenly take longer
 
 
 class Budget:
-    """Says when a caller that never waits has to let other tasks run: every 512 operations or 1 ms.
+    """A cooperative budget: a caller that never waits lets other tasks run after every 512 operations or 1 ms.
 
     Callers count `left` down and ask `due()` at zero. The clock is read every 32 quick operations, the more often
     the longer they take.

@@ -206,8 +206,8 @@ class _Lease:
 class Slab:
     """Records of one dtype that are only ever reused as the same kind.
 
-    A thread that read the address of a doorbell just before the doorbell was retired may still ring it; that must hit a
-    doorbell, never somebody's data.
+    A thread that read the address of a doorbell just before it was retired may still ring it; that must hit a doorbell,
+    never somebody's data.
     """
 
     def __init__(self, arena: Arena, dtype: np.dtype[Any], per_region: int = 32) -> None:

@@ -3,8 +3,8 @@
 A record is a sequence of 128-byte lines and every line has one writer, so that no two writers share a cache line
 (128 rather than 64: adjacent-line prefetch; about 18 % faster on the CPUs that we measured). A reference from one
 record to another is an offset relative to the record that holds it, so that rings, edges and blocks can live in memory
-that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doorbell addresses and doorbells, machine code, and
-what parkers keep; they mean something in this process only.
+that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doorbells and doorbell addresses,
+machine code, and what parkers keep; they mean something in this process only.
 
 All words are int64. Compiled code reads an offset as `RING.tail`; Python sees the same record through `RING_DTYPE`.
 """
@@ -55,8 +55,8 @@ RING_DTYPE, RING = record(
     # bare ping-pong)
     ("next", "low"),
     # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
-    # offsets from here; `doorbell_address` is the producer's; `near`: where `tail` lies in the memory of a device, see `place.py`;
-    # `end`: nothing is published from this sequence on, since a lent slot array has no slot for it
+    # offsets from here; `doorbell_address` is the producer's; `near_address`: where `tail` lies in device memory, see
+    # `storage.py`; `end`: nothing is published from this sequence on, since a lent slot array has no slot for it
     ("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "near_address", "end"),
 )
 
@@ -67,7 +67,7 @@ EDGE_DTYPE, EDGE = record(
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_doorbell_address"),
-    # host, while the consumer does not run; `near`: where `head` lies in the memory of a device, see `place.py`
+    # host, while the consumer does not run; `near_address`: where `head` lies in device memory, see `storage.py`
     ("ring", "doorbell_address", "near_address"),
 )
 
@@ -114,14 +114,14 @@ BLOCK_DTYPE, BLOCK = record(
 
 DOORBELL_DTYPE, DOORBELL = record(
     "Doorbell",
-    # `doorbell_address` holds the address of the doorbell that is to be rung; a fixed doorbell is behind its own doorbell_address. `standing`: armed
-    # again as soon as it has been collected
+    # `target_address` serves as a doorbell address; that of an event loop's doorbell leads to the doorbell itself.
+    # `standing`: armed again as soon as it has been collected
     ("state", "next_address", "parker_address", "tag", "target_address", "standing"),
 )
 
 RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     "RunEntry",
-    # the first words as in a doorbell; host, before the run_entry is handed over: `block_address`
+    # the first words as in a doorbell; host, before the run entry is handed over: `block_address`
     ("state", "next_address", "parker_address", "block_address"),
     # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too
     ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
@@ -151,7 +151,7 @@ PARKER_DTYPE, PARKER = record(
     ),
 )
 
-# doorbell.state: ring it; it is in an inbox or watched anyway; nobody wants to know
+# doorbell.state: ring it; it is in an inbox or looked at anyway; nobody wants to know
 ARMED, RUNG, QUIET = 0, 1, 2
 # run_entry.owner
 FREE, CLAIMED, COMMIT, REVOKED, GONE = 0, 1, 2, 3, 4

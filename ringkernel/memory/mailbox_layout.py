@@ -1,11 +1,11 @@
-"""Where a grid's words live: the control that the host hands it, and the mailbox that it works on.
+"""Where a grid's words live: the control lines that the host hands it, and the mailbox that it works on.
 
-A grid is one block of threads that runs one kernel, on a device that may reach the host's memory only slowly and may
-not change it by read-modify-write. So it copies what it needs to a **mailbox** of its own: the block, a run_entry, and the
-ring and edge records that it is connected to. The turn runs on the mailbox, as it stands, and nobody else sees it;
-`mailbox.py` fetches what others have written before a turn and posts what the turn has done. The **control** says where
-everything is. LoopAffinity is the host's memory; what is **near** lies in the device's own, see `place.py`. As in `layout.py`,
-all words are int64.
+A grid is one block of threads that runs one kernel, on a device that may reach host memory only slowly and may not
+change it by read-modify-write. So it copies what it needs to a **mailbox** of its own: the block, a run entry, and the
+ring and edge records that it is connected to. The turn runs on the mailbox, unchanged, and nobody else sees it;
+`mailbox.py` fetches what others have written before a turn and posts what the turn has done. The **control lines** say
+where everything is. What is called **near** lies in device memory, see `storage.py`. As in `layout.py`, all words are
+int64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, LINE, RING_DTYPE, R
 
 CONTROL_DTYPE, CONTROL = record(
     "Control",
-    # host, before the grid starts: where it works, and how. A block with memory of its own does not use `mailbox_address`
+    # host, before the grid starts: where it works, and how. A block with memory of its own does not use
+    # `mailbox_address`
     (
         "block_address",
         "mailbox_address",
@@ -27,7 +28,7 @@ CONTROL_DTYPE, CONTROL = record(
         "patience_ticks",
         "max_nap_ns",
     ),
-    # watcher: what it has told the host's side; a word per input, its cursor, follows the record
+    # watcher: what it has told the host; a word per input, its cursor, follows the record
     ("told_answers", "told_echo", "told_tail", "is_over"),
 )
 
@@ -41,9 +42,10 @@ HEART_DTYPE, HEART = record(
 
 MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
-    # all of it is the grid's first thread's. `fetches`, `nears`: tables of pairs of addresses, there and here
+    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `nears`: tables of
+    # pairs of addresses, of a word in host or in device memory and of its copy here
     (
-        "home",
+        "host_block",
         "n_inputs",
         "n_consumers",
         "inputs",
@@ -70,7 +72,7 @@ MAILBOX_DTYPE, MAILBOX = record(
         "is_settled",
         "nap_ns",
     ),
-    # how it waits, from the control
+    # how it waits, from the control lines
     ("patience", "beat_timeout", "max_nap"),
 )
 
@@ -93,7 +95,7 @@ MAILBOX_REST = MAILBOX_JOB + JOB_DTYPE.itemsize
 INPUT_RING = EDGE_DTYPE.itemsize
 INPUT_ON_HOST = INPUT_RING + RING_DTYPE.itemsize
 INPUT_NBYTES = INPUT_ON_HOST + LINE
-"""An input on the mailbox: its edge, its ring, and the address of the edge at home."""
+"""An input in the mailbox: its edge, its ring, and the address of the edge in host memory."""
 
 CONSUMER_NBYTES = EDGE_DTYPE.itemsize
 
@@ -108,7 +110,7 @@ def max_fetches(n_inputs: int, n_consumers: int) -> int:
 
 
 def max_nears(n_inputs: int, n_consumers: int) -> int:
-    """Pairs in the table of what is near, at most: the cursor of each neighbour."""
+    """Pairs in the table of cursors in device memory, at most: one per neighbour."""
     return n_inputs + n_consumers
 
 

@@ -1,4 +1,4 @@
-"""The unit of `ops.ticks`, found by comparing it with the monotonic clock while the process goes about its work."""
+"""The unit of `operations.ticks`, found by comparing it with the monotonic clock while the process does its work."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Waking whoever sleeps: doorbells, doorbell addresses, parkers. Compiled.
 
 A **parker** is a thread that can sleep: a CPU worker, an event loop. It has an inbox, an intrusive list of doorbells. A
-**doorbell** stands for one thing that a parker may have to look at; it is ARMED (ring it), RUNG (already in the inbox, or
-watched anyway) or QUIET (nobody wants to know). A **doorbell_address** is a word with the address of the doorbell to ring now, or 0: a
-kernel that moves to another worker gets another doorbell behind the same doorbell_address.
+**doorbell** stands for one thing that a parker may have to look at; it is ARMED (ring it), RUNG (already in the inbox,
+or looked at anyway) or QUIET (nobody wants to know). A **doorbell address** is a word that holds the address of the
+doorbell to ring now, or 0: when a kernel moves to another worker, that word gets the address of another doorbell.
 
 The pattern of both sides, each with a fence between its store and its load (Dekker): the one who publishes writes
 the cursor, fences, looks at the doorbell; the one who rests arms the doorbell, fences, looks at the cursor once more.
@@ -66,7 +66,7 @@ def ring_doorbell(doorbell: int) -> int:
 
 
 def ring_doorbell_at(doorbell_address: int) -> int:
-    """Ring the doorbell behind a doorbell_address, if there is one. The caller has fenced. 1 if a sleeper was woken."""
+    """Ring the doorbell that a doorbell address holds, if any. The caller has fenced. 1 if a sleeper was woken."""
     if doorbell_address == 0:
         return 0
     doorbell = load_acquire(doorbell_address)
@@ -106,8 +106,8 @@ def take_inbox(parker: int) -> int:
 def collect_tags(parker: int, tags: int, room: int) -> int:
     """For a parker that sleeps by other means (an event loop): the tags of the rung doorbells.
 
-    Takes `room` doorbells at most, and rings those beyond again. A standing doorbell is armed before it is reported, so that
-    what happens from now on rings anew. Returns how many tags were written to the words at `tags`.
+    Takes `room` doorbells at most, and rings those beyond again. A standing doorbell is armed before it is reported,
+    so that what happens from now on rings anew. Returns how many tags were written to the words at `tags`.
     """
     store_release(parker + PARKER.parked, 1)
     fence()  # `parked` before the look at the inbox

@@ -35,9 +35,9 @@ def give_command(block: int, command: int, epoch: int, doorbell_address: int) ->
 
 
 def hand_over(run_entry: int, doorbell_address: int) -> int:
-    """Give a kernel to the parker of a new run_entry: behind its doorbell_address, into the inbox."""
+    """Give a kernel to the parker of a new run entry: its doorbell address holds the entry, and the inbox gets it."""
     store(run_entry + RUN_ENTRY.state, RUNG)
-    store_release(doorbell_address, run_entry)  # release: the run_entry's fields
+    store_release(doorbell_address, run_entry)  # release: the fields of the run entry
     return push_doorbell(run_entry)
 
 

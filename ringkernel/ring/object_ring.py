@@ -1,7 +1,7 @@
-"""Rings of Python objects, for coroutine kernels: the protocol of `transfer.py` with plain integer cursors.
+"""Rings of Python objects, for coroutine kernels: what `protocol.py` does, with plain integer cursors.
 
-Producer and consumers live in one event-loop thread, so nothing here is atomic. (Twice as fast there as a ring with
-structured cursors.)
+Producer and consumers live in one event-loop thread, so nothing here is atomic. (Twice as fast there as a record
+ring.)
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ObjectEdge:
         """The cursor is a plain integer: there is nothing to look up."""
 
     def set_doorbell(self, address: int) -> None:
-        """Everybody is in this thread: there is no doorbell_address."""
+        """Everybody is in this thread: there is nobody to ring."""
 
     def position(self) -> int:
         """The next sequence to take."""
@@ -190,4 +190,4 @@ class ObjectRing:
         """Consumers notify the producer themselves."""
 
     def set_doorbell(self, address: int) -> None:
-        """Everybody is in this thread: there is no doorbell_address."""
+        """Everybody is in this thread: there is nobody to ring."""

@@ -1,4 +1,4 @@
-"""The Python side of a structured ring: how the event-loop thread produces into it and consumes from it.
+"""The Python side of a record ring: how the event-loop thread produces into it and consumes from it.
 
 The cursor that Python owns is kept as a plain integer beside the shared word, which only compiled code touches.
 """
@@ -33,7 +33,7 @@ _I8 = np.dtype(np.int64)
 
 
 class TypedEdge:
-    """One consumer of a typed ring. Sequences from `head` to below `bound` are known to be there; `getting` are those
+    """One consumer of a record ring. Sequences from `head` to below `bound` are known to be there; `getting` are those
     who wait for more in the event loop, if it is the consumer; `engine` is the kernel that reads it, if one does that
     is compiled. `lost`: how many messages that it had not taken were lost with a device, and why."""
 
@@ -115,7 +115,7 @@ class TypedEdge:
         self._api.write_word(self.address + EDGE.doorbell_address, address)
 
     def watch(self, sequence: int, doorbell_address: int) -> None:
-        """Ring `doorbell_address` once the consumer has taken everything below `sequence`."""
+        """Ring the doorbell at `doorbell_address` once the consumer has taken everything below `sequence`."""
         self._api.write_word(self.address + EDGE.watch_doorbell_address, doorbell_address)
         self._api.write_word(self.address + EDGE.watch, sequence)
 
@@ -143,7 +143,7 @@ class TypedEdge:
         return depth
 
     def take(self) -> Any:
-        """Take a message, and tell a producer that waits for room; `NOTHING` if there is none, also after watching
+        """Take a message, and tell a producer that waits for room; `NOTHING` if there is none, also after spinning
         for `patience` ticks."""
         head = self.head
         if head >= self.bound:  # `look` written out: this is the call that is made once per message
@@ -218,7 +218,8 @@ class TypedEdge:
 
 
 class TypedRing:
-    """A bounded ring of records with one producer, and its edges; at home, or in a `place` near grids.
+    """A bounded ring of records with one producer, and its edges. Its slots are in host memory, or in `place`: the
+    memory of the device whose grids it connects.
 
     `capacity` is a power of two. `overhang` extra slots behind the end let a kernel with several outputs per message
     write them in one piece. With `lent`, an array of records is the slot array itself: nothing is copied, and nothing
@@ -334,27 +335,27 @@ class TypedRing:
     def _slots_on_host(self) -> npt.NDArray[np.uint8]:
         return self.region.bytes[_HEADER:]
 
-    def move_to(self, place: DeviceStorage) -> None:
-        """Lie there from now on. Raises `DeviceUnavailableError`, and then has changed nothing."""
-        cursors = np.zeros((1 + len(place.edges), LINE // 8), np.int64)
-        cursors[:, 0] = [self.position(), *(edge.position() for edge in place.edges)]
-        place.write(cursors.view(np.uint8).reshape(-1), self._slots_on_host)
-        self._lie(place, place.slots_address)
+    def move_to(self, storage: DeviceStorage) -> None:
+        """Lie in device memory from now on. Raises `DeviceUnavailableError`, and then has changed nothing."""
+        cursors = np.zeros((1 + len(storage.edges), LINE // 8), np.int64)
+        cursors[:, 0] = [self.position(), *(edge.position() for edge in storage.edges)]
+        storage.write(cursors.view(np.uint8).reshape(-1), self._slots_on_host)
+        self._lie(storage, storage.slots_address)
 
     def bring_to_host(self) -> None:
-        """Lie at home again. Raises `DeviceUnavailableError`, and then has changed nothing."""
+        """Lie in host memory again. Raises `DeviceUnavailableError`, and then has changed nothing."""
         if self.place is not None:
             self._slots_on_host[:] = self.place.read_slots(0, self.slot_nbytes)
             self._lie(None, self.address + _HEADER)
 
-    def _lie(self, place: DeviceStorage | None, slots_address: int) -> None:
+    def _lie(self, storage: DeviceStorage | None, slots_address: int) -> None:
         write = self.api.write_word
         write(self.address + RING.slots, slots_address - self.address)
-        write(self.address + RING.near_address, 0 if place is None else place.tail_address)
+        write(self.address + RING.near_address, 0 if storage is None else storage.tail_address)
         for edge in self.edges:
-            is_near = place is not None and edge in place.edges
-            write(edge.address + EDGE.near_address, place.head_address(edge) if is_near else 0)  # type: ignore[union-attr]
-        self.place = place
+            address = 0 if storage is None or edge not in storage.edges else storage.head_address(edge)
+            write(edge.address + EDGE.near_address, address)
+        self.place = storage
 
     # --- edges: the producer is not running ------------------------------------------------------------------
 
@@ -428,7 +429,7 @@ class TypedRing:
         return max(0, self.ceiling - self.tail)
 
     def want(self, sequence: int) -> None:
-        """Ring the doorbell_address once the slowest consumer has taken everything below `sequence`."""
+        """Ring the producer once the slowest consumer has taken everything below `sequence`."""
         self.api.write_word(self.address + RING.wanted, sequence)
 
     def offer(self, message: Any) -> bool:
@@ -467,8 +468,8 @@ class TypedRing:
         self.ceiling = 0
 
     def copy_out(self, head: int, count: int) -> Array:
-        """A copy of the slots of `count` sequences from `head` on. Raises `DeviceUnavailableError` if they lie near a
-        device that cannot be read."""
+        """A copy of the slots of `count` sequences from `head` on. Raises `DeviceUnavailableError` if they lie
+        on a device that cannot be read."""
         size = self.message_type.dtype.itemsize
         result = np.empty(count * size, np.uint8)
         start = (head & (self.capacity - 1)) * size

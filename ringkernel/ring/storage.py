@@ -1,8 +1,9 @@
-"""Where a ring lies whose producer and consumers are all grids of one device: near them, in that device's memory.
+"""Where a ring lies whose producer and consumers are all grids of one device: in that device's memory.
 
-The slots are there and nowhere else. The cursors are there and at home: the grids look at the near ones, and keep the
-ring's own record as a mirror, once per span, so that whoever only wants to know how far they are (statistics, drains,
-maps, watchers) reads it as ever. Everything that the host writes, `limit`, `closed` and the doorbell addresses, stays at home.
+The slots are there and nowhere else. The cursors are there and in host memory: the grids look at those in device
+memory, and mirror them to the ring's own record once per span, so that whoever only wants to know how far they are
+(statistics, drains, maps, watchers) reads it as for any ring. What the host writes, `limit`, `closed` and the doorbell
+addresses, is in host memory only.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ if TYPE_CHECKING:
 
 
 class Memory(Protocol):
-    """Memory of a device; goes back when it is released, which no grid may run into.
+    """A piece of device memory. It goes back when it is released; no grid may use it then.
 
-    The host gets at it by copies only; those at an error of the device raise `DeviceUnavailableError`.
+    The host gets at it by copies only; one that the device fails raises `DeviceUnavailableError`.
     """
 
     address: int
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """A copy of what is there; also while grids run."""
+        """A copy of what is there. Works while grids run, too."""
 
     def write(self, offset: int, source: Bytes) -> None:
-        """Move bytes there: what is left in `source` counts no more."""
+        """Move bytes there: `source` does not count any more."""
 
     def release(self) -> None:
         """Nobody uses it any more."""
 
 
 class DeviceStorage:
-    """A piece of a device's memory for one ring and these edges: the tail, the heads, a line each, then the slots."""
+    """Device memory for one ring and these edges: the tail, the heads, a line each, then the slots."""
 
     __slots__ = ("_is_quarantined", "_memory", "device", "edges")
 
@@ -46,16 +47,16 @@ class DeviceStorage:
 
     @staticmethod
     def nbytes(n_edges: int, slot_nbytes: int) -> int:
-        """What a place takes."""
+        """Bytes that it takes."""
         return LINE * (1 + n_edges) + slot_nbytes
 
     @property
     def tail_address(self) -> int:
-        """Where the producer's cursor is."""
+        """Where the producer's cursor is, in device memory."""
         return self._memory.address
 
     def head_address(self, edge: Any) -> int:
-        """Where a consumer's cursor is."""
+        """Where a consumer's cursor is, in device memory."""
         return self._memory.address + LINE * (1 + self.edges.index(edge))
 
     @property

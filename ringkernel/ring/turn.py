@@ -1,10 +1,10 @@
 """One turn of a kernel: look at the command, find a stretch of input and room, run the span, publish. Compiled.
 
-The same turn serves every kernel on every device; only the operations of `ops.py` differ. A run_entry is a kernel's
-place with one poller. Its word `owner` settles who may touch the kernel: the poller claims it (FREE to CLAIMED)
-before it looks, and commits it (CLAIMED to COMMIT) before it publishes what a span produced; the supervisor revokes
-it (FREE or CLAIMED to REVOKED). Each is a compare-and-swap, so exactly one of them wins, and a span that comes back
-after having been revoked publishes nothing.
+The same turn serves every kernel on every device; only the operations of `operations.py` differ. A **run entry** is a
+kernel's place with one poller, a worker or a grid. Its word `owner` settles who may touch the kernel: the poller claims
+it (FREE to CLAIMED) before it looks, and commits it (CLAIMED to COMMIT) before it publishes what a span produced; the
+supervisor revokes it (FREE or CLAIMED to REVOKED). Each is a compare-and-swap, so exactly one of them wins, and a span
+that comes back after having been revoked publishes nothing.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def rest(run_entry: int) -> int:
         let_producers_in(block)
     left = 1
     if can_work(block, run_entry) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
-        left = 0  # otherwise somebody rang, and the run_entry is in the inbox
+        left = 0  # otherwise somebody rang, and the run entry is in the inbox
     release(run_entry)
     return left
 
@@ -304,7 +304,7 @@ def let_producers_in(block: int) -> None:
 
 
 def dismiss(run_entry: int) -> None:
-    """The poller is done with a run_entry for good; its memory may serve again."""
+    """The poller is done with a run entry for good; its memory may serve again."""
     store_release(run_entry + RUN_ENTRY.owner, GONE)
 
 

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from .kernel import RingKernel
 
-_AT_REST = (KernelState.LAUNCHED, KernelState.DEACTIVATED)
+_CONNECTABLE = (KernelState.LAUNCHED, KernelState.DEACTIVATED)
 
 
 def connect(source: RingKernel, target: RingKernel) -> None:
     """Make the source's output an input of the target. Raises, and then has changed nothing."""
     for kernel in (source, target):
         name = f"connect: kernel {kernel.kernel_id!r}"
-        if kernel.state not in _AT_REST:
+        if kernel.state not in _CONNECTABLE:
             raise KernelStateError(f"{name} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
         if kernel.leasing.locked():
             raise KernelStateError(f"{name} is in a map; await that first")

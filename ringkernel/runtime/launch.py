@@ -6,11 +6,10 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ringkernel.devices import compiling
-from ringkernel.devices import selection as choosing
+from ringkernel.devices import compiling, selection
 from ringkernel.devices.coroutine.engine import CoroutineEngine
 
-from . import quiesce as resting
+from . import quiesce
 from .graph import dead_end, may_come_to_a_dead_end
 from .kernel import RingKernel
 from .message_queue import KernelQueue
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
 
 
 async def new_kernel(
-    declaration: Declaration, device: str, services: Services, home: LoopAffinity, others: Mapping[str, RingKernel]
+    declaration: Declaration, device: str, services: Services, affinity: LoopAffinity, others: Mapping[str, RingKernel]
 ) -> RingKernel:
     """A kernel that is not launched yet. Cancelled or failed, nothing has happened. See `RingKernelRuntime.launch`."""
     compiled = not declaration.is_coroutine
     if compiled or _is_typed(declaration):
         await services.prepare(workers=compiled)
     if not compiled:
-        return _kernel_of(CoroutineEngine(declaration, services), services, home)
+        return _kernel_of(CoroutineEngine(declaration, services), services, affinity)
     span = await compiling.compiled_span(declaration)
     if device != "cpu":
-        return await _new_grid(declaration, span, device, services, home, others)
+        return await _new_grid(declaration, span, device, services, affinity, others)
     from ringkernel.devices.cpu.engine import CompiledEngine
 
-    return _kernel_of(CompiledEngine(declaration, span, services), services, home)
+    return _kernel_of(CompiledEngine(declaration, span, services), services, affinity)
 
 
 async def _new_grid(
@@ -48,22 +47,22 @@ async def _new_grid(
     span: Span,
     name: str,
     services: Services,
-    home: LoopAffinity,
+    affinity: LoopAffinity,
     others: Mapping[str, RingKernel],
 ) -> RingKernel:
     """A kernel on a device where nothing may be loaded or allocated while a grid runs: those that do stop for a
     moment, between two spans."""
     from ringkernel.devices.grid.engine import GridEngine
 
-    device = choosing.open_device(name)
+    device = selection.open_device(name)
     await services.prepare_grids()
     compiled = await compiling.compiled_grid(device, declaration, span)
     services.grids.claim(device)
     kernel: RingKernel | None = None
     try:
-        async with resting.quiesced(others, name):
+        async with quiesce.quiesced(others, name):
             engine = GridEngine(declaration, span, services, device, device.load(compiled))
-            kernel = _kernel_of(engine, services, home, lambda: services.grids.adopt(device))
+            kernel = _kernel_of(engine, services, affinity, lambda: services.grids.adopt(device))
     except BaseException:
         if kernel is not None:
             kernel.engine.release()
@@ -72,7 +71,7 @@ async def _new_grid(
 
 
 def _kernel_of(
-    engine: Engine, services: Services, home: LoopAffinity, reach: Callable[[], None] = lambda: None
+    engine: Engine, services: Services, affinity: LoopAffinity, reach: Callable[[], None] = lambda: None
 ) -> RingKernel:
     """Build an engine, and make a kernel of it. Whatever fails, and wherever, all that was taken is given back: by
     `release`, and the memory at once. `reach` lets the device reach it. Nobody else may run meanwhile."""
@@ -82,8 +81,8 @@ def _kernel_of(
             kernel = RingKernel(
                 kernel_id=engine.kernel_id,
                 func=engine.declaration.func,
-                input_queue=KernelQueue(engine, home, output=False),
-                output_queue=KernelQueue(engine, home, output=True),
+                input_queue=KernelQueue(engine, affinity, output=False),
+                output_queue=KernelQueue(engine, affinity, output=True),
                 device=engine.device,
                 engine=engine,
             )

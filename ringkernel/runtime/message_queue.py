@@ -181,11 +181,11 @@ class KernelQueue(MessageQueue):
 
     __slots__ = ("_engine", "_output")
 
-    def __init__(self, engine: Engine, home: LoopAffinity, *, output: bool) -> None:
+    def __init__(self, engine: Engine, affinity: LoopAffinity, *, output: bool) -> None:
         declaration = engine.declaration
         self._capacity = declaration.queue_size
         self._message_type = declaration.output_type if output else declaration.input_type
-        self._affinity = home
+        self._affinity = affinity
         self._engine = engine
         self._output = output
 

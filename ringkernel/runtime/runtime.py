@@ -11,7 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel.declaration.decorator import check_device, declared, find_declaration
-from ringkernel.devices import selection as choosing
+from ringkernel.devices import selection
 from ringkernel.devices.services import Services
 from ringkernel.devices.waiting_line import Budget, check_timeout
 from ringkernel.errors import (
@@ -24,13 +24,11 @@ from ringkernel.errors import (
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.ring.waiting import NOTHING
 
-from . import connect as wiring
-from . import launch as launching
-from . import map as mapping
-from . import quiesce as resting
-from . import state_access as contents
-from . import timeouts as late
+from . import quiesce, state_access, timeouts
+from .connect import connect
+from .launch import new_kernel
 from .loop_affinity import LoopAffinity
+from .map import check_array, map_over
 from .message_queue import as_batch
 from .path import ends_of, find_path
 from .statistics import KernelStatistics, statistics_of
@@ -180,10 +178,10 @@ class RingKernelRuntime:
         declaration = find_declaration(kernel_id, kernel_func).with_options(
             kernel_id=kernel_id, device=device, queue_size=queue_size
         )
-        chosen = choosing.choose(declaration, self._device)
+        chosen = selection.choose(declaration, self._device)
         self._launching.add(kernel_id)
         try:
-            kernel = await launching.new_kernel(declaration, chosen, services, self._affinity, self._kernels)
+            kernel = await new_kernel(declaration, chosen, services, self._affinity, self._kernels)
         finally:
             self._launching.discard(kernel_id)
         if self._closed:
@@ -224,15 +222,14 @@ class RingKernelRuntime:
     async def _start(self, kernel: RingKernel, command: Command) -> None:
         kernel.check(command)
         while not await self._started(kernel, command):
-            await resting.prepare(
-                kernel, self._kernels, self._bind()
-            )  # without the kernel's lock: it takes those of others
+            # without the kernel's lock: it takes those of others
+            await quiesce.prepare(kernel, self._kernels, self._bind())
 
     async def _started(self, kernel: RingKernel, command: Command) -> bool:
         """Start a kernel, unless there is something to prepare first: then False, and nothing was done."""
         async with kernel.lock:
             kernel.check(command)
-            if not resting.is_prepared(kernel, self._bind()):
+            if not quiesce.is_prepared(kernel, self._bind()):
                 return False
             before = kernel.state
             try:
@@ -297,7 +294,7 @@ class RingKernelRuntime:
         try:
             await kernel.engine.wait_end(timeout)
         except TimeoutError:
-            raise late.still_alive(kernel, timeout) from None
+            raise timeouts.still_alive(kernel, timeout) from None
         return kernel.state
 
     def remove(self, kernel_id: str) -> None:
@@ -345,7 +342,7 @@ class RingKernelRuntime:
             raise KernelStateError(
                 f"kernel {kernel_id!r} is {kernel.state.name}; what it leaves unprocessed is known once it has ended"
             )
-        return contents.leftovers_of(kernel)
+        return state_access.leftovers_of(kernel)
 
     async def read_state(self, kernel_id: str) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
@@ -353,7 +350,7 @@ class RingKernelRuntime:
         A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state, and
         `KernelStateError` for one whose handler does not return within 5 s. Cancelled, the kernel runs on.
         """
-        return await contents.read_state(self._kernel(kernel_id))
+        return await state_access.read_state(self._kernel(kernel_id))
 
     async def write_state(self, kernel_id: str, value: Any) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
@@ -361,7 +358,7 @@ class RingKernelRuntime:
         Raises `KernelStateError` in other states, and `MessageTypeError` for a value that its type would change: of
         another shape, out of range, a float for an integer.
         """
-        await contents.write_state(self._kernel(kernel_id), value)
+        await state_access.write_state(self._kernel(kernel_id), value)
 
     # --- messages --------------------------------------------------------------------------------------------
 
@@ -372,8 +369,8 @@ class RingKernelRuntime:
         ends meanwhile), `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
         """
         # `outlet.put` written out: this is the call that is made once per message
-        home = self._affinity
-        if home.thread != get_ident() or not home.is_running():
+        affinity = self._affinity
+        if affinity.thread != get_ident() or not affinity.is_running():
             self._bind()
         try:
             kernel = self._kernels[kernel_id]
@@ -390,7 +387,7 @@ class RingKernelRuntime:
             elif outlet.line.waiters or not outlet.offer(message):
                 await outlet.wait_put(message, timeout)
         except TimeoutError:
-            raise late.no_room(kernel, timeout) from None
+            raise timeouts.no_room(kernel, timeout) from None
 
     def send_nowait(self, kernel_id: str, message: Any) -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
@@ -415,8 +412,8 @@ class RingKernelRuntime:
         last output; `MessageTypeError` for a kernel without outputs. Cancelled or timed out, it has taken nothing.
         """
         # `inlet.get` written out: this is the call that is made once per message
-        home = self._affinity
-        if home.thread != get_ident() or not home.is_running():
+        affinity = self._affinity
+        if affinity.thread != get_ident() or not affinity.is_running():
             self._bind()
         try:
             kernel = self._kernels[kernel_id]
@@ -439,7 +436,7 @@ class RingKernelRuntime:
                     return message
             return await line.wait(inlet.try_get, timeout)
         except TimeoutError:
-            raise late.nothing_came(kernel, timeout) from None
+            raise timeouts.nothing_came(kernel, timeout) from None
 
     def receive_nowait(self, kernel_id: str) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""
@@ -458,7 +455,7 @@ class RingKernelRuntime:
         try:
             batch = await inlet.get_many(max_messages, timeout)
         except TimeoutError:
-            raise late.nothing_came(kernel, timeout) from None
+            raise timeouts.nothing_came(kernel, timeout) from None
         message_type = kernel.engine.declaration.output_type
         return batch if message_type is None else message_type.from_array(batch)
 
@@ -513,13 +510,13 @@ class RingKernelRuntime:
         at once; the kernels stop reading at the next message boundary and go on with their queues.
         """
         first_id, last_id = ends_of(kernel_id)
-        mapping.check_array(messages)
+        check_array(messages)
         path = find_path(self._kernel(first_id), self._kernel(last_id))
 
         async def reach() -> None:
-            await resting.reach(path, self._kernels, self._bind())
+            await quiesce.reach(path, self._kernels, self._bind())
 
-        return await mapping.map_over(path, messages, progress=progress, reach=reach, finishing=self._finishing)
+        return await map_over(path, messages, progress=progress, reach=reach, finishing=self._finishing)
 
     def connect(self, source_id: str, target_id: str) -> None:
         """Make the source's output an input of the target: no Python in between.
@@ -529,4 +526,4 @@ class RingKernelRuntime:
 
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
         """
-        wiring.connect(self._kernel(source_id), self._kernel(target_id))
+        connect(self._kernel(source_id), self._kernel(target_id))

@@ -125,7 +125,7 @@ def notes(kind: str) -> list[tuple[Any, ...]]:
     return [call[1:] for call in cuda_driver.driver.calls if call[0] == kind]
 
 
-def test_a_launch_is_one_block_over_a_control(device, launches):
+def test_a_launch_is_one_block_that_gets_its_control_lines(device, launches):
     code = device.load(compiled())
     grid = device.start(code, 12_345, 4_000)
     ((stream, config, kernel, argument),) = launches

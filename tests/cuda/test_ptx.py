@@ -15,9 +15,8 @@ from numba import cuda, types
 from ptx import ARCHITECTURES, Ptx, assemble, order_of
 
 from ringkernel import inspecting
-from ringkernel.codegen import handler_call as calling
+from ringkernel.codegen import handler_call, span_body
 from ringkernel.codegen import operations as ops
-from ringkernel.codegen import span_body
 from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cuda as cuda_target
@@ -26,8 +25,7 @@ from ringkernel.devices.grid import mailbox
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox import lay_out
-from ringkernel.ring import protocol as transfer
-from ringkernel.ring import turn
+from ringkernel.ring import protocol, turn
 
 if TYPE_CHECKING:
     from ringkernel.devices.grid.program import GridTarget
@@ -179,7 +177,7 @@ def test_a_post_publishes_outputs_before_the_input_cursor():
 
 
 def test_neighbours_are_told_before_the_host():
-    """The slots, then the near cursors, and only then the slow stores to the host's memory."""
+    """The slots, then the near cursors, and only then the slow stores to host memory."""
     assert order_of(piece(mailbox.post_near)) == "FS"
     assert piece(mailbox.post_near).count("fence") == 1
     assert order_of(piece(mailbox.post)) == "FSsfsfs"
@@ -274,9 +272,11 @@ def test_a_missing_fence_is_caught(name):
 
 def test_a_dropped_fault_path_is_caught(monkeypatch):
     check_faults(grid(RAISES), RAISES)
-    monkeypatch.setattr(calling, "FAILED", span_body.EMIT)
-    blind = calling.CallTarget(
-        cuda_target.intrinsic, cuda_target._overload, lambda _builder, _status: calling.ir.Constant(calling._I64, 0)
+    monkeypatch.setattr(handler_call, "FAILED", span_body.EMIT)
+    blind = handler_call.CallTarget(
+        cuda_target.intrinsic,
+        cuda_target._overload,
+        lambda _builder, _status: handler_call.ir.Constant(handler_call._I64, 0),
     )
     monkeypatch.setattr(cuda_target, "CUDA_CALL", blind)
     code = grid(RAISES, target=target_with(operations()))
@@ -299,12 +299,12 @@ def test_the_cpu_and_cuda_compile_the_same_functions():
     compiled = program.private.functions
     for function in (turn.run_span, turn.find_input, turn.publish_outputs, turn.keep_ledger, turn.adapt_span):
         assert function in compiled
-    for function in (transfer.room_of, transfer.bound_of, transfer.slot_address, transfer.set_tail, turn.give_back):
+    for function in (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail, turn.give_back):
         assert function in compiled
     from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
     from ringkernel.devices.cpu import worker_loop
 
     compile_entry(worker_loop.run_worker, 2, nogil=True)
     on_the_cpu = specializer(TIMED_SLEEP).functions
-    of_the_turn = {function for function in compiled if function.__module__ in (turn.__name__, transfer.__name__)}
+    of_the_turn = {function for function in compiled if function.__module__ in (turn.__name__, protocol.__name__)}
     assert of_the_turn <= on_the_cpu

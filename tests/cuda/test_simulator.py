@@ -93,7 +93,7 @@ async def test_one_kernel_at_a_time(loop_errors):
 
 
 async def test_a_ring_between_two_grids(loop_errors):
-    """One after the other: what the first leaves in the device's memory the second finds there."""
+    """One after the other: what the first leaves in device memory the second finds there."""
     async with RingKernelRuntime(workers=1) as runtime:
         for name in ("a", "b"):
             await runtime.launch(name, running_sum, device="cuda")

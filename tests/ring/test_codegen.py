@@ -26,8 +26,7 @@ from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets.cpu import compile_entry, specializer
 from ringkernel.devices.cpu import worker_loop
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
-from ringkernel.ring import doorbell, turn
-from ringkernel.ring import protocol as transfer
+from ringkernel.ring import doorbell, protocol, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -283,8 +282,8 @@ def test_no_access_of_the_worker_loop_is_a_plain_one(worker: Code, mutated_worke
 
 
 def test_wait_bound_looks_at_the_cursor_and_the_limit_again_in_each_pass() -> None:
-    sound = compiled(transfer.wait_bound, 3).repeated("wait_bound")
-    mutated = compiled(transfer.wait_bound, 3, mutant()).repeated("wait_bound")
+    sound = compiled(protocol.wait_bound, 3).repeated("wait_bound")
+    mutated = compiled(protocol.wait_bound, 3, mutant()).repeated("wait_bound")
     assert loads(sound, RING.tail)
     assert loads(sound, EDGE.limit)
     assert not loads(mutated, RING.tail)
@@ -295,29 +294,29 @@ def test_wait_bound_looks_at_the_cursor_and_the_limit_again_in_each_pass() -> No
 
 
 def test_set_tail_publishes_with_release() -> None:
-    code = compiled(transfer.set_tail, 2).named("set_tail").instructions()
+    code = compiled(protocol.set_tail, 2).named("set_tail").instructions()
     assert stores(code, RING.tail, "release")
-    assert not stores(compiled(transfer.set_tail, 2, mutant()).named("set_tail").instructions(), RING.tail, "release")
+    assert not stores(compiled(protocol.set_tail, 2, mutant()).named("set_tail").instructions(), RING.tail, "release")
 
 
 def test_consume_gives_back_with_release() -> None:
-    code = compiled(transfer.consume, 2).named("consume").instructions()
+    code = compiled(protocol.consume, 2).named("consume").instructions()
     assert stores(code, EDGE.head, "release")
-    assert not stores(compiled(transfer.consume, 2, mutant()).named("consume").instructions(), EDGE.head, "release")
+    assert not stores(compiled(protocol.consume, 2, mutant()).named("consume").instructions(), EDGE.head, "release")
 
 
 def test_bound_of_acquires_the_cursor_and_the_limit() -> None:
-    code = compiled(transfer.bound_of, 2).named("bound_of").instructions()
+    code = compiled(protocol.bound_of, 2).named("bound_of").instructions()
     assert loads(code, RING.tail)
     assert loads(code, EDGE.limit)
 
 
 def test_slowest_head_acquires_the_heads() -> None:
-    code = compiled(transfer.slowest_head, 1).named("slowest_head").instructions()
+    code = compiled(protocol.slowest_head, 1).named("slowest_head").instructions()
     assert len([one for one in code if "load atomic" in one.text and " acquire" in one.text]) >= 2
 
 
-@pytest.mark.parametrize("function", [transfer.push, transfer.pop], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [protocol.push, protocol.pop], ids=lambda f: f.__name__)
 def test_the_copy_of_a_message_stands_before_the_release_of_its_cursor(function: Callable[..., Any]) -> None:
     code = compiled(function, 2).named(function.__name__).instructions()
     look = next(i for i, one in enumerate(code) if " acquire, align 8" in one.text or "room_of" in one.text)
@@ -326,8 +325,8 @@ def test_the_copy_of_a_message_stands_before_the_release_of_its_cursor(function:
 
 FENCED = [
     # function, arguments, the store before the fence, whether it is a release
-    (transfer.publish, 2, RING.tail, "release"),
-    (transfer.consume, 2, EDGE.head, "release"),
+    (protocol.publish, 2, RING.tail, "release"),
+    (protocol.consume, 2, EDGE.head, "release"),
     (turn.rest, 1, RUN_ENTRY.state, "monotonic"),
     (worker_loop.park, 2, PARKER.parked, "monotonic"),
 ]
@@ -411,11 +410,11 @@ def assembly(arm: Any, code: Code, name: str) -> list[str]:
 
 ON_ARM = [
     # function, arguments, at least these instructions
-    (transfer.bound_of, 2, {"acquire": 2}),
-    (transfer.slowest_head, 1, {"acquire": 2}),
-    (transfer.set_tail, 2, {"release": 1}),
-    (transfer.publish, 2, {"release": 1, "fence": 1}),
-    (transfer.consume, 2, {"release": 1, "fence": 1}),
+    (protocol.bound_of, 2, {"acquire": 2}),
+    (protocol.slowest_head, 1, {"acquire": 2}),
+    (protocol.set_tail, 2, {"release": 1}),
+    (protocol.publish, 2, {"release": 1, "fence": 1}),
+    (protocol.consume, 2, {"release": 1, "fence": 1}),
     (worker_loop.park, 2, {"acquire": 1, "fence": 1}),
     (turn.rest, 1, {"fence": 1}),
     (watch, 1, {"acquire": 1}),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from helpers import eventually
 
 import ringkernel
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.memory import layout
+from ringkernel.memory import layout, mailbox_layout
 from ringkernel.memory.layout import LINE
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ RECORDS = {
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
+    "Control": (mailbox_layout.CONTROL_DTYPE, mailbox_layout.CONTROL),
+    "Heart": (mailbox_layout.HEART_DTYPE, mailbox_layout.HEART),
+    "Mailbox": (mailbox_layout.MAILBOX_DTYPE, mailbox_layout.MAILBOX),
+    "Job": (mailbox_layout.JOB_DTYPE, mailbox_layout.JOB),
 }
 
 WRITERS: dict[str, dict[str, str]] = {
@@ -62,6 +69,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
+    "Doorbell": dict.fromkeys(layout.DOORBELL._fields, "shared"),
     "RunEntry": {
         **dict.fromkeys(("state", "next_address", "parker_address", "block_address"), "shared"),
         **dict.fromkeys(
@@ -88,6 +96,14 @@ WRITERS: dict[str, dict[str, str]] = {
             "worker",
         ),
     },
+    "Control": {
+        **dict.fromkeys(("block_address", "mailbox_address", "state_address", "staging_address", "n_threads"), "host"),
+        **dict.fromkeys(("span_ticks", "heart_address", "beat_timeout_ticks", "patience_ticks", "max_nap_ns"), "host"),
+        **dict.fromkeys(("told_answers", "told_echo", "told_tail", "is_over"), "watcher"),
+    },
+    "Heart": {"beat": "watcher", "leave": "host"},
+    "Mailbox": dict.fromkeys(mailbox_layout.MAILBOX._fields, "grid"),
+    "Job": dict.fromkeys(mailbox_layout.JOB._fields, "grid"),
 }
 
 
@@ -153,7 +169,7 @@ def test_a_run_entry_can_be_rung_as_a_doorbell() -> None:
         assert getattr(layout.RUN_ENTRY, word) == getattr(layout.DOORBELL, word)
 
 
-def test_a_fixed_doorbell_stands_behind_its_own_door() -> None:
+def test_the_doorbell_address_of_a_doorbell_is_one_of_its_own_words() -> None:
     assert layout.DOORBELL.target_address > layout.DOORBELL.parker_address
     assert layout.DOORBELL_DTYPE.itemsize == LINE
 
@@ -252,3 +268,53 @@ async def test_a_block_says_what_it_is(runtime: RingKernelRuntime) -> None:
     assert int(layout.MAGIC).to_bytes(8, "big") == b"RINGKRNL"
     assert block["version"] == layout.LAYOUT_VERSION
     assert block["size"] == layout.BLOCK_DTYPE.itemsize
+
+
+# --- ARCHITECTURE.md ---------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "ringkernel"
+PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_the_writer_of_every_word() -> None:
+    table = PAGE.partition("<!-- writers:begin -->\n")[2].partition("<!-- writers:end -->")[0]
+    assert table
+    said: dict[str, dict[str, str]] = {}
+    for line in table.splitlines()[2:]:
+        record, words_of_line, writer = (cell.strip() for cell in line.strip("|").split("|"))
+        names = RECORDS[record][1]._fields if words_of_line == "all" else re.findall(r"`(\w+)`", words_of_line)
+        for word in names:
+            assert word not in said.setdefault(record, {}), f"{record}.{word} is there twice"
+            said[record][word] = writer
+    assert said == WRITERS
+    assert set(said) == set(RECORDS)
+
+
+def names_of(package: Path) -> set[str]:
+    """Functions, classes, methods (also as `Class.method`) and attributes of a package."""
+    found: set[str] = set()
+    for path in package.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                found |= {f"{node.name}.{member.name}" for member in node.body if hasattr(member, "name")}
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+    return found
+
+
+def test_what_the_page_names_is_there() -> None:
+    page = PAGE.partition("<!-- writers:begin -->")[0] + PAGE.partition("<!-- writers:end -->")[2]
+    paths = set(re.findall(r"(?<![\w./])(?:\w+/)*\w+(?:\.(?:py|md)\b|/(?![\w.]))", page))
+    assert {"runtime/map.py", "targets/", "docs/promises.md"} <= paths
+    missing = {path for path in paths if not any(PACKAGE.rglob(path.rstrip("/"))) and not (ROOT / path).exists()}
+    assert not missing
+
+    spans = set(re.findall(r"`([^`\n]+)`", page.replace("```", ""))) - paths - {"code"}
+    targets = {span.removeprefix("make ") for span in spans if span.startswith("make ")}
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    fields = {word for writers in WRITERS.values() for word in writers}
+    assert {span for span in spans if not span.startswith("make ")} - names_of(PACKAGE) - fields == set()

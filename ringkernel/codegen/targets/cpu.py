@@ -1,4 +1,4 @@
-"""The CPU target: the operations of `ops.py` as numba intrinsics, and the functions of this layer compiled.
+"""The CPU target: the operations of `operations.py` as numba intrinsics, and the functions of this layer compiled.
 
 Importing this module imports numba. numba has no CPU atomics: a plain load in a polling loop is hoisted out of it,
 so every shared word goes through the LLVM atomics below.
@@ -308,7 +308,7 @@ def _zero_bytes(typingctx: Any, address: Any, count: Any) -> Any:
 
 @functools.cache
 def specializer(timed: bool) -> Specializer:
-    """The functions of the lower layers, compiled for this CPU. `timed`: see `descriptor.py`."""
+    """The functions of the lower layers, compiled for this CPU. `timed`: see `wait_handle.py`."""
     replacements = {
         ops.load: _load("monotonic"),
         ops.load_acquire: _load("acquire"),

@@ -141,8 +141,8 @@ jit = cuda.jit(device=True, forceinline=True)
 
 @functools.cache
 def operations() -> Mapping[Any, Any]:
-    """The table for `ops.py`. Order is of system scope, between this device, others and the host, except for what is
-    near: only grids of this device use that, and a fence for them does not wait for the host's memory."""
+    """The table for `operations.py`. Order is of system scope, between this device, others and the host, except for
+    what is near: only grids of this device use that, and a fence for them does not wait for host memory."""
     return {
         ops.load: instruction("ld.relaxed.sys.u64 $0, [$1];", "=l,l", 1, result=True),
         ops.load_acquire: instruction("ld.acquire.sys.u64 $0, [$1];", "=l,l", 1, result=True),

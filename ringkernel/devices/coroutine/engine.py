@@ -1,4 +1,4 @@
-"""Coroutine kernels: an asyncio task per kernel, object rings by default, typed rings where a type is declared."""
+"""Coroutine kernels: an asyncio task per kernel, object rings by default, record rings where a type is declared."""
 
 from __future__ import annotations
 

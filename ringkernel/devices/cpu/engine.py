@@ -48,7 +48,7 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 class CompiledEngine(Engine):
-    """Runs a compiled kernel on a worker. The token is the worker's while `run_entry` is set."""
+    """Runs a compiled kernel on a worker. The token is the worker's while there is a `run_entry`."""
 
     device = "cpu"
     lends = True
@@ -57,6 +57,7 @@ class CompiledEngine(Engine):
         "_answer",
         "_api",
         "_commanded",
+        "_enqueued_at",
         "_epoch",
         "_failing",
         "_last_word",
@@ -64,10 +65,9 @@ class CompiledEngine(Engine):
         "_mapped_out",
         "_parker",
         "_reading",
-        "_seated_at",
         "_services",
         "_terminating",
-        "_watchers",
+        "_waiters",
         "_writing",
         "block",
         "doorbell_address",
@@ -84,10 +84,10 @@ class CompiledEngine(Engine):
         self._api = self._parker.api
         self.run_entry: RunEntry | None = None
         self.worker: Worker | None = None
-        self._epoch = self._seated_at = 0
+        self._epoch = self._enqueued_at = 0
         self._commanded = COMMAND_NONE
         self._answer: asyncio.Future[int] | None = None
-        self._watchers: tuple[asyncio.Event, ...] = ()
+        self._waiters: tuple[asyncio.Event, ...] = ()
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
         self._last_word: tuple[int, int] | None = None
@@ -98,7 +98,7 @@ class CompiledEngine(Engine):
         status_doorbell = parker.doorbell(self._on_status, standing=True)
         self.taken.callback(status_doorbell.release)
         self.doorbell_address = parker.new_doorbell_address()
-        self.taken.callback(self._release_door)
+        self.taken.callback(self._release_doorbell_address)
         self.block = ControlBlock(self.declaration, self.span.address, status_doorbell.address, parker.arena, self._api)
         self._make_rings()
 
@@ -175,16 +175,16 @@ class CompiledEngine(Engine):
             return
         echo = self.block.read(BLOCK.echo)  # first: the status is then at least that of this echo
         status = self.block.read(BLOCK.status)
-        if status == STATUS_DEACTIVATED and echo < self._seated_at:
-            return  # the pause before the start of who runs it now: its word was read when only half was written
+        if status == STATUS_DEACTIVATED and echo < self._enqueued_at:
+            return  # the answer to a pause before this start: it was acted on when only half was written
         if status in (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED):
             word = echo, status
             if word == self._last_word:
-                return  # it was seen when the doorbell had been rung for something earlier, and now rings for it
+                return  # it was seen after an earlier ring; this is the ring that belongs to it
             self._last_word = word
             self._take_token()
             if status == STATUS_DEACTIVATED and self._commanded != COMMAND_PAUSE:
-                self._sit_down_again()  # that pause was superseded, and the worker left before it could know
+                self._enqueue_again()  # that pause was superseded, but the worker obeyed it before it could know
         if status == STATUS_TERMINATED:
             self._finished(None)
         elif status == STATUS_FAILED:
@@ -249,7 +249,7 @@ class CompiledEngine(Engine):
         if command == COMMAND_PAUSE:
             self._command(COMMAND_RUN)
             if self.run_entry is None:
-                self._sit_down_again()
+                self._enqueue_again()
         elif self.run_entry is not None and self._services.pool.evict(self.run_entry) is Eviction.FREE:
             self.run_entry = None
 
@@ -257,19 +257,19 @@ class CompiledEngine(Engine):
         """Give the token to who will run the kernel. Raises `KernelStateError` for a block that is damaged, and
         `DeviceUnavailableError` when nobody can be had; then the token is the host's."""
         self.block.check(self.kernel_id)
-        self._seated_at = self._epoch
+        self._enqueued_at = self._epoch
         try:
-            self._fill_entry()
+            self._hand_over()
         except DeviceUnavailableError as error:
             raise DeviceUnavailableError(f"kernel {self.kernel_id!r} cannot run now: {error}") from error
 
-    def _fill_entry(self) -> None:
+    def _hand_over(self) -> None:
         self.run_entry = self._services.pool.enqueue(
             self.block.address, self.span.address, self.doorbell_address, self._neighbour()
         )
         self.worker = self.run_entry.worker
 
-    def _sit_down_again(self) -> None:
+    def _enqueue_again(self) -> None:
         """As `_enqueue`, where nobody waits for it: a kernel that cannot go on has ended."""
         try:
             self._enqueue()
@@ -304,8 +304,7 @@ class CompiledEngine(Engine):
             self._let_in()
 
     def _let_in(self) -> None:
-        """Producers wait for half a ring of room, and a kernel that rests will not make more of it: let them use what
-        there is."""
+        """Producers wait for half a ring of room, and a paused kernel makes no more: let them use what there is."""
         for edge in self.edges:
             edge.ring.putting.notify()
             if isinstance(edge, TypedEdge):
@@ -386,11 +385,11 @@ class CompiledEngine(Engine):
             self._take_by_force(0.0, error)
         except Exception as worse:  # noqa: BLE001 (whatever it is)
             if not self.has_ended:
-                self._leave_run_entry()
+                self._give_up_worker()
                 self._abandon("could not be taken from who runs it", worse)
 
-    def _leave_run_entry(self) -> None:
-        """Nobody knows what has become of an eviction: leave the kernel its thread."""
+    def _give_up_worker(self) -> None:
+        """Nobody knows what has become of an eviction: leave the kernel its worker."""
         if self.run_entry is not None:
             self._services.pool.abandon(self.run_entry)
             self.run_entry = None
@@ -463,8 +462,8 @@ class CompiledEngine(Engine):
         self._take_token()
         self.end(error)
         self._answer_with(STATUS_TERMINATED)
-        for watcher in self._watchers:
-            watcher.set()
+        for waiter in self._waiters:
+            waiter.set()
 
     # --- looking inside --------------------------------------------------------------------------------------
 
@@ -528,7 +527,7 @@ class CompiledEngine(Engine):
         reached = asyncio.Event()
         doorbell = self._parker.doorbell(reached.set)
         edge.watch(sequence, doorbell.doorbell_address)
-        self._watchers += (reached,)
+        self._waiters += (reached,)
         try:
             while edge.position() < sequence:
                 if self.has_ended:
@@ -542,7 +541,7 @@ class CompiledEngine(Engine):
             if self.error is not None:  # the cursor has also moved over what the kernel failed on
                 raise self.ended_error()
         finally:
-            self._watchers = tuple(watcher for watcher in self._watchers if watcher is not reached)
+            self._waiters = tuple(waiter for waiter in self._waiters if waiter is not reached)
             edge.watch(NEVER, 0)
             doorbell.release()
 
@@ -590,7 +589,7 @@ class CompiledEngine(Engine):
             else:
                 self.arena.take_back(ring.slots)
 
-    def _release_door(self) -> None:
+    def _release_doorbell_address(self) -> None:
         if not self.in_flight:
             self._parker.release_doorbell_address(self.doorbell_address)
 

@@ -1,4 +1,4 @@
-"""CPU workers: the threads that take turns for compiled kernels, and who sits where.
+"""CPU workers: the threads that take turns for compiled kernels, and which kernel runs on which.
 
 A chain stays on one worker until that worker is saturated. A kernel that holds its worker for more than 20 ms while
 others are ready keeps the thread for itself, and the others move to a fresh one; a handler that never returns is the
@@ -36,7 +36,7 @@ MONITOR_S = 0.01
 HOLD_S = 0.02
 SPAN_NS = 50_000
 MIN_PATIENCE_NS, MAX_PATIENCE_NS = 8_000, 500_000
-"""How long an idle worker watches its kernels before it parks: see `worker_loop.py` for how it adapts in between."""
+"""How long an idle worker polls its kernels before it parks: see `worker_loop.py` for how it adapts in between."""
 _SATURATED_CHECKS = 20
 
 _compiled_loop: Any = None
@@ -125,7 +125,7 @@ class Worker:
 
     @property
     def current(self) -> int:
-        """The address of the run_entry whose turn it is, 0 between turns."""
+        """The address of the run entry whose turn it is, 0 between turns."""
         return self._pool.api.read_word(self.address + PARKER.current_address)
 
     def held_for(self, now: float) -> float:
@@ -164,7 +164,7 @@ class WorkerPool:
         self.workers: list[Worker] = []
         self.keepalive: list[Any] = []
         self.retired: list[Worker] = []
-        self._limbo: list[int] = []
+        self._undismissed: list[int] = []
         self._refusal: Exception | None = None
         self._span_ticks = parker.clock.ticks_of(SPAN_NS)
         self._monitor: asyncio.TimerHandle | None = None
@@ -180,10 +180,10 @@ class WorkerPool:
         """Words of a thread's own, for its sleep."""
         return np.zeros(SCRATCH_BYTES // 8, np.int64)
 
-    # --- run_entries -----------------------------------------------------------------------------------------------
+    # --- run entries -----------------------------------------------------------------------------------------------
 
     def enqueue(self, block: int, span_address: int, doorbell_address: int, beside: Worker | None = None) -> RunEntry:
-        """Hand a kernel whose token the caller holds to a worker: `beside` if that takes kernels.
+        """Hand a kernel whose token the caller holds to a worker: to `beside` if that one takes kernels.
 
         Raises `DeviceUnavailableError` when there is none, and no thread to be had.
         """
@@ -192,7 +192,7 @@ class WorkerPool:
         return self._enqueue(RunEntry(self._new_entry_address(), worker, block, span_address, doorbell_address))
 
     def _enqueue(self, run_entry: RunEntry) -> RunEntry:
-        """Write the words of a run_entry, and hand it over to its worker."""
+        """Write the words of a run entry, and hand it over to its worker."""
         write, address = self.api.write_word, run_entry.address
         write(address + RUN_ENTRY.owner, FREE)
         write(address + RUN_ENTRY.state, RUNG)
@@ -210,7 +210,7 @@ class WorkerPool:
         """The worker has given the token back, or was made to."""
         self.api.write_word(run_entry.doorbell_address, 0)
         run_entry.worker.run_entries.discard(run_entry)
-        self._limbo.append(run_entry.address)
+        self._undismissed.append(run_entry.address)
         if run_entry.worker.dedicated and not run_entry.worker.run_entries:
             self._retire(run_entry.worker)
 
@@ -221,8 +221,8 @@ class WorkerPool:
         return int(seen)
 
     def _new_entry_address(self) -> int:
-        """A run_entry from the slab, or one that its worker has dismissed."""
-        waiting = self._limbo
+        """The address of a run entry that its worker has dismissed, or of a new one from the slab."""
+        waiting = self._undismissed
         for _ in range(min(len(waiting), 4)):
             address = waiting.pop(0)
             if self.api.read_word(address + RUN_ENTRY.owner) == GONE:
@@ -272,7 +272,7 @@ class WorkerPool:
         seen = self.revoke(run_entry, forced=False)
         if seen == FREE:
             self.dequeue(run_entry)
-            self.api.ring_doorbell(run_entry.address)  # so that the worker meets the old run_entry, and dismisses it
+            self.api.ring_doorbell(run_entry.address)  # so that the worker finds the old run entry, and dismisses it
             return Eviction.FREE
         if seen == CLAIMED:
             seen = self.revoke(run_entry, forced=True)
@@ -290,7 +290,7 @@ class WorkerPool:
         worker = run_entry.worker
         worker.kept = run_entry
         self.dequeue(run_entry)
-        self._limbo.remove(run_entry.address)  # the thread may come back to it; never reused
+        self._undismissed.remove(run_entry.address)  # the thread may come back to it; never reused
         self._retire(worker)
         self._move_on(worker)
         self.watch()
@@ -316,7 +316,7 @@ class WorkerPool:
     def move(self, run_entry: RunEntry, target: Worker) -> bool:
         """Give a kernel to another worker. False if it is in a turn just now."""
         try:
-            address = self._new_entry_address()  # first: nothing may fail once the run_entry is revoked
+            address = self._new_entry_address()  # first: nothing may fail once the run entry is revoked
         except MemoryError:
             return False
         if self.revoke(run_entry, forced=False) != FREE:
@@ -326,8 +326,8 @@ class WorkerPool:
         run_entry.worker.run_entries.discard(run_entry)
         run_entry.address, run_entry.worker = address, target
         self._enqueue(run_entry)
-        self._limbo.append(old)
-        self.api.ring_doorbell(old)  # so that the old worker meets it, and dismisses it
+        self._undismissed.append(old)
+        self.api.ring_doorbell(old)  # so that the old worker finds it, and dismisses it
         return True
 
     # --- the monitor -----------------------------------------------------------------------------------------
@@ -371,12 +371,12 @@ class WorkerPool:
             fresh = self._start()
             idle = [fresh] if fresh is not None else []
         if idle:
-            hot = [
+            ready = [
                 run_entry
                 for run_entry in worker.run_entries
                 if self.api.read_word(run_entry.address + RUN_ENTRY.state) == RUNG
             ]
-            for run_entry in hot[: len(hot) // 2]:
+            for run_entry in ready[: len(ready) // 2]:
                 self.move(run_entry, idle[0])
 
     # --- the end ---------------------------------------------------------------------------------------------

@@ -1,16 +1,16 @@
 """What a CPU worker thread does until it is told to stop. Compiled, without the GIL.
 
-The worker takes turns for the kernels in its run queue. A kernel that found nothing to do for a while leaves the list
-and is polled by nobody; its doorbell brings it back. With an empty list the worker parks on its descriptor.
+The worker takes turns for the kernels in its run queue. A kernel that found nothing to do for a while leaves the queue
+and is polled by nobody; its doorbell brings it back. With an empty queue the worker parks on its wait handle.
 
 How long a while is adapts: twice as long after each hit and after each short sleep, back to the minimum after a long
 one. A fixed short one makes a busy round trip slow (both sides go to sleep each time), a fixed long one burns the core.
 
 Linux likes to put a thread that has slept for a moment on the core of whoever wakes it. If that is the worker, which
-watches on, the event loop sits in the queue behind it until the worker parks: 500 us for a message of 2 us. So a worker
-with nothing to do looks once whether the loop waits for its core, and if so, leaves: it goes to another core, and tells
-the loop, so that the loop stays awake until it is there (`watching.py`). It parks instead if they have not talked,
-which is quickest then, if it has only just moved, or if there is no other core.
+polls on, the event loop does not get the core until the worker parks: 500 us for a message of 2 us. So a worker with
+nothing to do looks once whether the loop waits for its core, and if so, leaves: it goes to another core, and tells the
+loop, which spins until the worker is there (`spinning.py`). It parks instead if they have not talked, which is quickest
+then, if it has only just moved, or if there is no other core.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def park(parker: int, scratch: int) -> None:
 
 
 def adapt(parker: int, slept: int) -> None:
-    """Learn from a sleep how long to watch next time; not at all on the waker's core, unless it can be left."""
+    """Learn from a sleep how long to poll next time; not at all on the waker's core, unless it can be left."""
     shortest = load(parker + PARKER.min_patience)
     if slept < SHORT_SLEEP * shortest:
         # a little more patience would have saved both sides the sleep
@@ -136,7 +136,7 @@ def move(parker: int, scratch: int, here: int, now: int) -> None:
 
 
 def adopt(parker: int, run_entry: int) -> None:
-    """Append a run_entry to the run queue, a ring of run_entries of which the parker holds the last."""
+    """Append a run entry to the run queue, a circular list of which the parker holds the last."""
     last = load(parker + PARKER.run_queue_address)
     if load(parker + PARKER.n_queued) == 0:
         store(run_entry + RUN_ENTRY.run_queue_address, run_entry)
@@ -173,7 +173,7 @@ def sweep(parker: int) -> int:
             if since == 0:
                 since = now
                 store(run_entry + RUN_ENTRY.idle_since, now)
-            # the shorter the more kernels are watched: idle watching costs the same for one and for thousands
+            # the shorter the more kernels are polled: idle polling costs the same for one and for thousands
             patience = load(parker + PARKER.patience) if load(parker + PARKER.crowded) == 0 else 0
             if (now - since) * load(parker + PARKER.n_queued) < patience:
                 before = run_entry

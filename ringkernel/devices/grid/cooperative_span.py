@@ -1,8 +1,8 @@
-"""A span of a stateless handler, spread over the threads of a block: one message per thread. Compiled.
+"""A cooperative span: the threads of a block run a stateless handler, one message each. Compiled.
 
 The first thread leads: it alone polls, takes turns and publishes. Between two spans the others wait at a barrier. All
 of them then run the same part; outputs keep the order of their inputs, also when messages are dropped: every thread
-writes to a place of its own, a scan over the threads says how many are emitted before it, and the outputs move up
+writes to a slot of its own, a scan over the threads says how many are emitted before it, and the outputs move up
 (Hillis and Steele, Data parallel algorithms, 1986).
 """
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def cooperative_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[[int], None]:  # noqa: C901 (two ways)
+def cooperative_part(  # noqa: C901 (two ways)
+    call: Any, itemsize: int, *, never_drops: bool, zeroed: bool
+) -> Callable[[int], None]:
     """What every thread of the block does for one span. `call` and `itemsize` as for `scalar_span`."""
     cleared = itemsize if zeroed else 0
 
@@ -34,7 +36,7 @@ def cooperative_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: boo
         return verdict  # type: ignore[no-any-return]
 
     def in_place(mailbox: int) -> None:
-        """Nothing is dropped, or nothing comes out: each output has its place."""
+        """Nothing is dropped, or nothing comes out: each output has its slot."""
         job = mailbox + MAILBOX_JOB
         unmark(job)
         count, target, n_threads = peek(job + JOB.count), peek(job + JOB.target), peek(job + JOB.n_threads)

@@ -84,7 +84,7 @@ class CudaCode:
         self._raised = compiled.code.raised
 
     def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return self._raised.get(number, (RuntimeError, ()))
 
 
@@ -97,7 +97,7 @@ class CudaGrid:
         self._is_done = False
 
     def is_done(self) -> bool:
-        """See `grid_device.py`. An error of the device, which ends all its grids, is kept for `failure()`."""
+        """See `device.py`. An error of the device, which ends all its grids, is kept for `failure()`."""
         if not self._is_done:
             try:
                 self._is_done = bool(self._event.is_done)
@@ -106,7 +106,7 @@ class CudaGrid:
         return self._is_done
 
     def failure(self) -> str | None:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         self.is_done()
         return self._failure
 
@@ -170,20 +170,20 @@ class CudaMemory:
         self.address = int(checked(driver.cuMemAlloc(nbytes), f"{device.name}: allocating {nbytes} bytes"))
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """See `ring/place.py`."""
+        """See `ring/storage.py`."""
         return self._device.copies().read(self.address + offset, nbytes)
 
     def write(self, offset: int, source: Bytes) -> None:
-        """See `ring/place.py`."""
+        """See `ring/storage.py`."""
         self._device.copies().write(self.address + offset, source)
 
     def release(self) -> None:
-        """See `ring/place.py`."""
+        """See `ring/storage.py`."""
         self._device.later(lambda: checked(driver.cuMemFree(self.address), f"{self._device.name}: freeing"))
 
 
 class CudaDevice:
-    """See `grid_device.py`."""
+    """See `device.py`."""
 
     ticks_per_ns = 1.0  # `ops.ticks` is the global timer there
     max_mailbox_nbytes = 48 * 1024  # of shared memory, without asking for more
@@ -210,7 +210,7 @@ class CudaDevice:
         return self._copies
 
     def compile(self, declaration: Declaration, span: Span) -> CompiledGrid:
-        """See `grid_device.py`. A handler with a state runs on one thread, others are spread over a block."""
+        """See `device.py`. A handler with a state runs on one thread, others in a cooperative span."""
         spread = declaration.state is None
         spec = spec_of(declaration)
         code = compile_grid(
@@ -225,7 +225,7 @@ class CudaDevice:
         return CompiledGrid(code, assemble(code, self.arch), declaration.block_size if spread else 1)
 
     def load(self, compiled: CompiledGrid) -> CudaCode:
-        """See `grid_device.py`. Raises `DeviceUnavailableError` if a block of it does not fit on the device."""
+        """See `device.py`. Raises `DeviceUnavailableError` if a block of it does not fit on the device."""
         self._device.set_current()
         self.tidy()
         code = CudaCode(compiled, self._device)
@@ -238,11 +238,11 @@ class CudaDevice:
         return code
 
     def reaches(self, arena: Arena) -> bool:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return len(self._pinned.get(arena, ())) == len(arena.grown)
 
     def adopt(self, arena: Arena) -> None:
-        """See `grid_device.py`. The memory is pinned where it is; host and device use the same addresses."""
+        """See `device.py`. The memory is pinned where it is; host and device use the same addresses."""
         self._device.set_current()
         self.tidy()
         pinned = self._pinned.setdefault(arena, [])
@@ -250,17 +250,17 @@ class CudaDevice:
             address = _pin(chunk, self.name)
             seen = int(checked(driver.cuMemHostGetDevicePointer(address, 0), f"{self.name}: mapping memory"))
             if seen != address:
-                raise DeviceUnavailableError(f"{self.name} cannot use the addresses of the host's memory")
+                raise DeviceUnavailableError(f"{self.name} cannot use the addresses of host memory")
             pinned.append(chunk)
 
     def forget(self, arena: Arena) -> None:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         for chunk in self._pinned.pop(arena, ()):
             self.later(functools.partial(_unpin, chunk))
         self.tidy()
 
     def allocate(self, nbytes: int, arena: Arena) -> CudaMemory:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         self._device.set_current()
         return CudaMemory(self, nbytes)
 
@@ -280,7 +280,7 @@ class CudaDevice:
                     logger.warning("%s", error)
 
     def start(self, code: CudaCode, control: int, mailbox_nbytes: int) -> CudaGrid:
-        """See `grid_device.py`. Raises `DeviceUnavailableError` if as many run as can run at the same time."""
+        """See `device.py`. Raises `DeviceUnavailableError` if as many run as can run at the same time."""
         self._grids = [grid for grid in self._grids if not grid.is_done()]
         if len(self._grids) >= self.max_grids:
             raise DeviceUnavailableError(

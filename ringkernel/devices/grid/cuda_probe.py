@@ -159,5 +159,5 @@ def _ask_about(library: Any, index: int) -> GpuFacts:
     elif found["watchdog"]:
         problem = "it drives a display, and its watchdog would end a kernel that keeps running"
     elif not found["host_pointers"]:
-        problem = "it cannot use the addresses of the host's memory"
+        problem = "it cannot use the addresses of host memory"
     return GpuFacts(text.value.decode(), cc, found["multiprocessors"], problem)

@@ -31,7 +31,7 @@ def grid_target() -> GridTarget:
 
 
 def target_with(table: Mapping[Any, Any]) -> GridTarget:
-    """CUDA with these operations for `ops.py`."""
+    """CUDA with these operations for `operations.py`."""
     return GridTarget(
         jit=jit,
         jit_handler=lambda _check: jit,  # the checks are a setting of the whole compilation, see `settings`

@@ -1,7 +1,7 @@
 """numba's CUDA simulator as a device that runs grids: what the threads of a block do together, in Python.
 
 For tests, where `NUMBA_ENABLE_CUDASIM=1` is set: one kernel at a time, thousands of messages a second, and nothing is
-said about memory order. The operations of `ops.py` are done by ctypes.
+said about memory order. The operations of `operations.py` are done by ctypes.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Calls:
         self.raised: list[BaseException] = []
 
     def of(self, handler: Callable[..., Any], spec: SpanTypes) -> Callable[..., int]:
-        """As `calling.handler_call`."""
+        """As `handler_call.handler_call`."""
 
         def call(source: int, index: int, out: int, out_index: int, state: int, fault: int) -> int:
             arguments = [given(_records(source, index, spec.input), one=True)]
@@ -144,7 +144,7 @@ class SimulatedCode:
         self._calls = calls
 
     def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         error = self._calls.raised[number - 1]
         return type(error), error.args
 
@@ -164,38 +164,38 @@ class SimulatedGrid:
             self._failure = repr(error)
 
     def is_done(self) -> bool:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return not self._thread.is_alive()
 
     def failure(self) -> str | None:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return self._failure
 
 
 class SimulatedMemory:
-    """Memory of the host's, in the part of a device's."""
+    """Host memory that stands for a device's."""
 
     def __init__(self, region: Region) -> None:
         self._region: Region | None = region
         self.address = region.address
 
     def read(self, offset: int, nbytes: int) -> Any:
-        """See `ring/place.py`."""
+        """See `ring/storage.py`."""
         assert self._region is not None
         return self._region.bytes[offset : offset + nbytes].copy()
 
     def write(self, offset: int, source: Any) -> None:
-        """See `ring/place.py`."""
+        """See `ring/storage.py`."""
         assert self._region is not None
         self._region.bytes[offset : offset + len(source)] = source
 
     def release(self) -> None:
-        """See `ring/place.py`."""
+        """See `ring/storage.py`."""
         self._region = None
 
 
 class SimulatedDevice:
-    """See `grid_device.py`."""
+    """See `device.py`."""
 
     ticks_per_ns = 1.0
     max_mailbox_nbytes = 48 * 1024
@@ -209,7 +209,7 @@ class SimulatedDevice:
         self._chunks: list[Any] = []
 
     def compile(self, declaration: Declaration, span: Span) -> SimulatedCode:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         calls, spread = _Calls(), declaration.state is None
         target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS)
         body = grid_span(target, declaration.func, spec_of(declaration), never_drops=span.never_drops, spread=spread)
@@ -217,27 +217,27 @@ class SimulatedDevice:
         return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if spread else 1)
 
     def load(self, compiled: SimulatedCode) -> SimulatedCode:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return compiled
 
     def reaches(self, arena: Arena) -> bool:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return True
 
     def adopt(self, arena: Arena) -> None:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         self._chunks.append(arena.chunks)
 
     def forget(self, arena: Arena) -> None:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         self._chunks = [chunks for chunks in self._chunks if chunks is not arena.chunks]
 
     def allocate(self, nbytes: int, arena: Arena) -> SimulatedMemory:
-        """See `grid_device.py`."""
+        """See `device.py`."""
         return SimulatedMemory(arena.allocate(nbytes))
 
     def start(self, code: SimulatedCode, control: int, mailbox_nbytes: int) -> SimulatedGrid:
-        """See `grid_device.py`. Raises `DeviceUnavailableError` while another one runs."""
+        """See `device.py`. Raises `DeviceUnavailableError` while another one runs."""
         if self._grid is not None and not self._grid.is_done():
             self._grid._thread.join(0.5)  # a grid that has just given its token back still has to return
         if self._grid is not None and not self._grid.is_done():

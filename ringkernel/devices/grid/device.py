@@ -64,7 +64,7 @@ class GridDevice(Protocol):
         """No grid will reach the arena's memory again."""
 
     def allocate(self, nbytes: int, arena: Arena) -> Memory:
-        """Memory for a kernel's state, the threads' own places, or a ring. No grid may run meanwhile."""
+        """Device memory for a kernel's state, the threads' own outputs, or a ring. No grid may run meanwhile."""
 
     def start(self, code: Any, control: int, mailbox_nbytes: int) -> Grid:
-        """Start a grid over its control. Returns at once."""
+        """Start a grid on its control lines. Returns at once."""

@@ -28,8 +28,8 @@ logger = logging.getLogger("ringkernel")
 
 
 class GridEngine(CompiledEngine):
-    """Runs a compiled kernel as a grid, from each start to the next pause. The token is the grid's while `run_entry` is
-    set; the state is in the device's memory then, and at home otherwise."""
+    """Runs a compiled kernel as a grid, from each start to the next pause. The token is the grid's while there is a
+    `run_entry`; the state is in device memory then, and in host memory otherwise."""
 
     reaches_arena_only = True
     __slots__ = (
@@ -92,7 +92,7 @@ class GridEngine(CompiledEngine):
 
     # --- the handshake ---------------------------------------------------------------------------------------
 
-    def _fill_entry(self) -> None:
+    def _hand_over(self) -> None:
         self.run_entry = self._services.grids.start(self)
 
     def _take_token(self) -> None:
@@ -101,7 +101,7 @@ class GridEngine(CompiledEngine):
             self.run_entry = None
 
     def _on_status(self) -> None:
-        """As for every kernel; a grid that ended because it thought itself alone goes on.
+        """As for every kernel; a grid that ended because it heard nothing of the host starts again.
 
         A last word counts once the watcher has told it. Before that the grid may still be writing it, and what stands
         there may be the last word of the grid before.
@@ -118,7 +118,7 @@ class GridEngine(CompiledEngine):
                 logger.warning(
                     "kernel %r: its grid had heard nothing of this process, and starts again", self.kernel_id
                 )
-                self._sit_down_again()
+                self._enqueue_again()
             return
         super()._on_status()
 
@@ -147,7 +147,7 @@ class GridEngine(CompiledEngine):
         else:
             self._abandon("could not be ended properly", cause)
 
-    def _leave_run_entry(self) -> None:
+    def _give_up_worker(self) -> None:
         """`_abandon` does it."""
 
     def _abandon(self, why: str, cause: Exception | None = None) -> None:
@@ -224,6 +224,7 @@ class GridEngine(CompiledEngine):
         return (None, ()) if number == 0 else self.code.raised(number)
 
     async def read_state(self) -> npt.NDArray[np.generic]:
-        """A copy of the state between two spans, by taking the token for a moment: the grid brings it home."""
+        """A copy of the state between two spans, by taking the token for a moment: the grid then
+        copies it to host memory."""
         async with self.token():
             return self.state_copy()

@@ -1,7 +1,7 @@
 """What a grid does from its launch until it gives the token back. Compiled, for every target that has grids.
 
 The first thread of the block fetches, takes a turn and posts, again and again; the others help with spans. When there
-is nothing to do for a while it naps between two looks. Without a sign of life from its host it ends by itself.
+is nothing to do for a while it naps between two looks. Without a sign of life from the host it ends by itself.
 """
 
 from __future__ import annotations

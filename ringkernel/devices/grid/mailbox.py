@@ -1,11 +1,11 @@
 """A grid's mailbox: laid out once, then fetched to before a turn and posted from after it. Compiled.
 
-All order towards the host and towards other kernels is in `fetch`, `post` and `answer`. On the mailbox itself nothing is
-shared, so there a turn runs with plain loads and stores (`private.py`), and its compare-and-swaps are private, too:
+All order towards the host and towards other kernels is in `fetch`, `post` and `answer`. In the mailbox itself nothing
+is shared, so there a turn runs with plain loads and stores (`private.py`), and its compare-and-swaps are private, too:
 a grid cannot be revoked, it is told to stop and answers.
 
-Between grids of one device the cursors of a ring can be near (`place.py`), and then the host's are mirrors of them:
-neighbours look at the near ones only, the host at the mirrors only.
+Between grids of one device a ring's cursors can be near, that is in device memory (`storage.py`). Those in host memory
+are then mirrors of them: neighbours look at the near ones only, the host at the mirrors only.
 """
 
 from __future__ import annotations
@@ -67,27 +67,27 @@ LEDGER_WORDS = (BLOCK.started_ticks - BLOCK.ledger_version) // 8
 
 
 def copy_from_host(target: int, source: int, n_words: int) -> None:
-    """Copy words of a record at home that does not change at the moment."""
+    """Copy words of a record in host memory that does not change at the moment."""
     for i in range(n_words):
         poke(target + 8 * i, load(source + 8 * i))
 
 
 def lay_out(mailbox: int, control: int) -> None:
     """Copy to the mailbox what the grid needs. The token is the grid's."""
-    home = load(control + CONTROL.block_address)
+    host_block = load(control + CONTROL.block_address)
     block, run_entry = mailbox + MAILBOX_BLOCK, mailbox + MAILBOX_RUN_ENTRY
     for i in range(MAILBOX_NBYTES // 8):
         poke(mailbox + 8 * i, 0)
     for i in range(RUN_ENTRY_NBYTES // 8):
         poke(run_entry + 8 * i, 0)
-    copy_from_host(block, home, BLOCK_NBYTES // 8)
-    poke(mailbox + MAILBOX.host_block, home)
+    copy_from_host(block, host_block, BLOCK_NBYTES // 8)
+    poke(mailbox + MAILBOX.host_block, host_block)
     poke(run_entry + RUN_ENTRY.owner, FREE)
     poke(run_entry + RUN_ENTRY.state, RUNG)
     poke(run_entry + RUN_ENTRY.block_address, block)
     poke(run_entry + RUN_ENTRY.span_limit, 1)
     poke(run_entry + RUN_ENTRY.span_ticks, load(control + CONTROL.span_ticks))
-    poke(mailbox + MAILBOX_DOORBELL + DOORBELL.state, QUIET)  # on the mailbox nobody is rung
+    poke(mailbox + MAILBOX_DOORBELL + DOORBELL.state, QUIET)  # within the mailbox nobody is rung
     poke(block + BLOCK.status_doorbell_address, mailbox + MAILBOX_DOORBELL)
     poke(mailbox + MAILBOX.span_address, peek(block + BLOCK.span_address))
     poke(block + BLOCK.span_address, mailbox)
@@ -128,12 +128,12 @@ def return_state(mailbox: int) -> None:
 
 def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
     """Inputs, output and the tables of what to fetch, from `at` on. Where the rest of the mailbox begins."""
-    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     n_inputs = peek(block + BLOCK.n_inputs)
     output_on_host = 0
     n_consumers = 0
     if peek(block + BLOCK.output) != 0:
-        output_on_host = home + peek(block + BLOCK.output)
+        output_on_host = host_block + peek(block + BLOCK.output)
         n_consumers = load(output_on_host + RING.n_edges)
     poke(mailbox + MAILBOX.n_inputs, n_inputs)
     poke(mailbox + MAILBOX.n_consumers, n_consumers)
@@ -142,17 +142,17 @@ def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
     at += 16 * max_fetches(n_inputs, n_consumers)
     poke(mailbox + MAILBOX.nears, at)
     at += 16 * max_nears(n_inputs, n_consumers)
-    fetch_from(mailbox, home + BLOCK.epoch, block + BLOCK.epoch)
+    fetch_from(mailbox, host_block + BLOCK.epoch, block + BLOCK.epoch)
     fetch_from(mailbox, heart + HEART.beat, mailbox + MAILBOX.beat)
     fetch_from(mailbox, heart + HEART.leave, mailbox + MAILBOX.leave)
     inputs = at
     at += 8 * n_inputs
     poke(mailbox + MAILBOX.inputs, at)
-    table = home + peek(block + BLOCK.inputs)
+    table = host_block + peek(block + BLOCK.inputs)
     poke(block + BLOCK.inputs, inputs - block)
     for i in range(n_inputs):
         poke(inputs + 8 * i, at - block)
-        lay_out_input(mailbox, at, home + load(table + 8 * i))
+        lay_out_input(mailbox, at, host_block + load(table + 8 * i))
         at += INPUT_NBYTES
     if output_on_host != 0:
         at = lay_out_output(mailbox, at, output_on_host, n_consumers)
@@ -175,10 +175,10 @@ def fetch_from(mailbox: int, there: int, here: int) -> None:
     poke(here, load(there))
 
 
-def fetch_cursor(mailbox: int, near: int, home: int, here: int) -> None:
-    """Have a neighbour's cursor looked at from now on, where it lies: near, or at home."""
+def fetch_cursor(mailbox: int, near: int, on_host: int, here: int) -> None:
+    """Have a neighbour's cursor looked at from now on, in the memory where it lies. `near` is 0 if it is not near."""
     if near == 0:
-        fetch_from(mailbox, home, here)
+        fetch_from(mailbox, on_host, here)
         return
     append_pair(peek(mailbox + MAILBOX.nears), mailbox + MAILBOX.n_nears, near, here)
     poke(here, load_near(near))
@@ -191,7 +191,7 @@ def lay_out_input(mailbox: int, at: int, edge_on_host: int) -> None:
     copy_from_host(ring, ring_on_host, RING_NBYTES // 8)
     poke(at + INPUT_ON_HOST, edge_on_host)
     poke(at + EDGE.closed, 0)
-    poke(at + EDGE.watch, NEVER)  # whoever watches at home is told by the watcher
+    poke(at + EDGE.watch, NEVER)  # whoever waits for this cursor is told by the watcher
     poke(at + EDGE.ring, INPUT_RING)
     poke(ring + RING.wanted, NEVER)
     poke(ring + RING.slots, ring_on_host + peek(ring + RING.slots) - ring)
@@ -199,22 +199,22 @@ def lay_out_input(mailbox: int, at: int, edge_on_host: int) -> None:
     fetch_from(mailbox, edge_on_host + EDGE.limit, at + EDGE.limit)
 
 
-def lay_out_output(mailbox: int, at: int, home: int, n_consumers: int) -> int:
+def lay_out_output(mailbox: int, at: int, ring_on_host: int, n_consumers: int) -> int:
     """The output ring and its consumers. Where the rest of the mailbox begins."""
     ring, block = at, mailbox + MAILBOX_BLOCK
-    copy_from_host(ring, home, RING_NBYTES // 8)
+    copy_from_host(ring, ring_on_host, RING_NBYTES // 8)
     poke(mailbox + MAILBOX.output, ring)
     poke(block + BLOCK.output, ring - block)
     poke(ring + RING.next, peek(ring + RING.tail))
     poke(ring + RING.low, NEVER)
-    poke(ring + RING.slots, home + peek(ring + RING.slots) - ring)
-    table_on_host, table = home + peek(ring + RING.edges), ring + RING_NBYTES
+    poke(ring + RING.slots, ring_on_host + peek(ring + RING.slots) - ring)
+    table_on_host, table = ring_on_host + peek(ring + RING.edges), ring + RING_NBYTES
     poke(ring + RING.edges, RING_NBYTES)
     at = table + 8 * n_consumers
     poke(mailbox + MAILBOX.consumers, at)
-    fetch_from(mailbox, home + RING.n_open, ring + RING.n_open)
+    fetch_from(mailbox, ring_on_host + RING.n_open, ring + RING.n_open)
     for i in range(n_consumers):
-        edge_on_host = home + load(table_on_host + 8 * i)
+        edge_on_host = ring_on_host + load(table_on_host + 8 * i)
         poke(table + 8 * i, at - ring)
         poke(at + EDGE.doorbell_address, 0)
         fetch_cursor(mailbox, load(edge_on_host + EDGE.near_address), edge_on_host + EDGE.head, at + EDGE.head)
@@ -251,9 +251,9 @@ def fetch_near(mailbox: int) -> int:
 
 
 def fetch_from_host(mailbox: int) -> int:
-    """Look at home: commands, cursors, limits, the heartbeat. 1 if anything is new.
+    """Look in host memory: commands, cursors, limits, the heartbeat. 1 if anything is new.
 
-    Four loads at a time are on their way together: each takes a microsecond where the host's memory is far.
+    Four loads at a time are on their way together: each takes a microsecond where host memory is far.
     """
     pair = peek(mailbox + MAILBOX.fetches)
     news = 0
@@ -270,7 +270,7 @@ def fetch_from_host(mailbox: int) -> int:
 
 
 def note(here: int, value: int) -> int:
-    """Note a word on the mailbox. 1 if it is new."""
+    """Note a word in the mailbox. 1 if it is new."""
     if peek(here) == value:
         return 0
     poke(here, value)
@@ -298,29 +298,29 @@ def post_near(mailbox: int) -> None:
 
 
 def put_near(there: int, cursor: int) -> None:
-    """Publish a cursor, if it lies near."""
+    """Publish a cursor, if it is near."""
     if there != 0:
         store_near(there, cursor)
 
 
 def post_to_host(mailbox: int) -> None:
-    """Publish at home: outputs, counts, and the input cursors last, also where they are mirrors of near ones, so that
-    whoever sees there that a message is done finds what came of it."""
-    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    """Publish in host memory: outputs, counts, and the input cursors last, also where they are mirrors of near ones.
+    So whoever sees there that a message is done finds what came of it."""
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     version = peek(block + BLOCK.ledger_version)
-    store(home + BLOCK.ledger_version, version - 1)
+    store(host_block + BLOCK.ledger_version, version - 1)
     fence_release()  # release: the slots before the output's cursor, the odd version before the counts
     output_on_host = peek(mailbox + MAILBOX.output_on_host)
     if output_on_host != 0:
         store(output_on_host + RING.tail, peek(peek(mailbox + MAILBOX.output) + RING.tail))
     for i in range(1, LEDGER_WORDS):
-        store(home + BLOCK.ledger_version + 8 * i, peek(block + BLOCK.ledger_version + 8 * i))
+        store(host_block + BLOCK.ledger_version + 8 * i, peek(block + BLOCK.ledger_version + 8 * i))
     fence_release()  # release: after the output's cursor, so that `head` implies it; the counts before the even version
     at = peek(mailbox + MAILBOX.inputs)
     for _ in range(peek(mailbox + MAILBOX.n_inputs)):
         store(peek(at + INPUT_ON_HOST) + EDGE.head, peek(at + EDGE.head))
         at += INPUT_NBYTES
-    store(home + BLOCK.ledger_version, version)
+    store(host_block + BLOCK.ledger_version, version)
     poke(mailbox + MAILBOX.is_settled, 0)
 
 
@@ -329,23 +329,23 @@ def settle(mailbox: int) -> None:
     if peek(mailbox + MAILBOX.is_settled) == 1:
         return
     poke(mailbox + MAILBOX.is_settled, 1)
-    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     version = peek(block + BLOCK.ledger_version) + 2
     poke(block + BLOCK.ledger_version, version)
-    store(home + BLOCK.ledger_version, version - 1)
+    store(host_block + BLOCK.ledger_version, version - 1)
     fence_release()  # the odd version before the counts
     for i in range(HISTOGRAM_BUCKETS):
-        store(home + BLOCK.histogram + 8 * i, peek(block + BLOCK.histogram + 8 * i))
-    store_release(home + BLOCK.ledger_version, version)
+        store(host_block + BLOCK.histogram + 8 * i, peek(block + BLOCK.histogram + 8 * i))
+    store_release(host_block + BLOCK.ledger_version, version)
 
 
 def answer(mailbox: int) -> None:
     """Tell the host a status that is new, and what goes with it."""
-    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     blocked = peek(block + BLOCK.blocked)
     if blocked != peek(mailbox + MAILBOX.told_blocked):
         poke(mailbox + MAILBOX.told_blocked, blocked)
-        store(home + BLOCK.blocked, blocked)
+        store(host_block + BLOCK.blocked, blocked)
     status, echo = peek(block + BLOCK.status), peek(block + BLOCK.echo)
     if status == peek(mailbox + MAILBOX.told_status) and echo == peek(mailbox + MAILBOX.told_echo):
         return
@@ -353,14 +353,14 @@ def answer(mailbox: int) -> None:
     poke(mailbox + MAILBOX.told_echo, echo)
     answers = peek(block + BLOCK.answers) + 1
     poke(block + BLOCK.answers, answers)
-    store(home + BLOCK.status, status)
-    store_release(home + BLOCK.echo, echo)  # release: the state, the cursors, the status
-    store_release(home + BLOCK.answers, answers)
+    store(host_block + BLOCK.status, status)
+    store_release(host_block + BLOCK.echo, echo)  # release: the state, the cursors, the status
+    store_release(host_block + BLOCK.answers, answers)
 
 
 def post_fault(mailbox: int) -> None:
     """What went wrong; on which edge, `call_span` has said."""
-    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
-    store(home + BLOCK.fault_index, peek(block + BLOCK.fault_index))
-    store(home + BLOCK.fault_info_address, peek(block + BLOCK.fault_info_address))
-    store(home + BLOCK.fault_count, peek(block + BLOCK.fault_count))
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    store(host_block + BLOCK.fault_index, peek(block + BLOCK.fault_index))
+    store(host_block + BLOCK.fault_info_address, peek(block + BLOCK.fault_info_address))
+    store(host_block + BLOCK.fault_count, peek(block + BLOCK.fault_count))

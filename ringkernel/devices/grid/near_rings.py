@@ -1,8 +1,8 @@
-"""Which memory a ring lies in: the one place where that is decided.
+"""Which memory a ring lies in: the one module that decides it.
 
-A ring that only grids of one device use lies in that device's memory, see `ring/place.py`; every other one at home,
-in the host's, which all devices reach. That is settled before the producer starts, while the device's kernels rest.
-Until then nothing new is published, so who has come since, and reads at home, finds nothing to take.
+A ring that only grids of one device use lies in device memory, see `ring/storage.py`. Every other one lies in host
+memory, which all devices reach. That is settled before the producer starts, while the device is quiesced. Until then
+nothing new is published: a consumer that was added since, and reads in host memory, finds nothing to take.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def is_settled(ring: Any) -> bool:
-    """Whether a kernel's output, of whatever kind, lies where it should."""
+    """Whether a kernel's output, of whatever kind, lies in the memory where it should."""
     if ring is None or not ring.typed or _device_of(ring.engine) is None:
         return True
     readers = [edge for edge in ring.edges if not edge.closed]
@@ -31,9 +31,9 @@ def is_settled(ring: Any) -> bool:
 
 
 def settle(ring: Any) -> None:
-    """Put a kernel's output where it should lie. No grid of the device runs.
+    """Put a kernel's output in the memory where it should lie. No grid of the device runs.
 
-    Raises `DeviceUnavailableError`, and then the ring is where it was, or at home.
+    Raises `DeviceUnavailableError`, and then the ring is where it was, or in host memory.
     """
     if is_settled(ring):
         return
@@ -46,7 +46,7 @@ def settle(ring: Any) -> None:
 
 
 def _wanted(ring: TypedRing) -> GridDevice | None:
-    """The device in whose memory a ring with consumers should lie; None: at home."""
+    """The device in whose memory a ring with consumers should lie; None: in host memory."""
     device = _device_of(ring.engine)
     readers = [edge.engine for edge in ring.edges if not edge.closed]
     return device if all(_device_of(reader) is device for reader in readers) else None

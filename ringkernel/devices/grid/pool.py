@@ -46,7 +46,7 @@ _claiming = threading.Lock()
 
 
 class GridRunEntry(RunEntry):
-    """A kernel's place on a device: the run_entry is the watcher's, the control the grid's."""
+    """A kernel's place on a device: the run entry is the watcher's, the control lines are the grid's."""
 
     __slots__ = ("answers", "control", "engine", "grid", "is_left")
 
@@ -62,7 +62,7 @@ class GridRunEntry(RunEntry):
 class GridPool(WorkerPool):
     """Starts grids and watches them. All methods belong to the event loop's thread.
 
-    Books lie in an arena of their own: each start takes one, at a moment when no device can be made to reach more.
+    Control lines lie in an arena of their own: each start takes some, when no device can be made to reach more memory.
     """
 
     def __init__(self, parker: LoopParker) -> None:
@@ -105,7 +105,7 @@ class GridPool(WorkerPool):
         return compiled_watcher()
 
     def scratch(self) -> npt.NDArray[np.int64]:
-        """For the watcher's sleep: see `cpu.py`."""
+        """For the watcher's sleep: see `codegen/targets/cpu.py`."""
         words = super().scratch()
         words[1] = self._heart.address + HEART.beat
         return words
@@ -120,10 +120,8 @@ class GridPool(WorkerPool):
             raise DeviceUnavailableError(
                 f"{engine.device} does not reach the memory for one more grid while others run; start the kernel again"
             )
-        worker, address = (
-            self._least_loaded(),
-            self._new_entry_address(),
-        )  # before the grid runs, which they may not stop
+        # before the grid runs: a failure afterwards could not stop it
+        worker, address = self._least_loaded(), self._new_entry_address()
         try:
             answers = engine.block.read(BLOCK.answers)
             grid = engine.grid_device.start(engine.code, control.address, self._mailbox_nbytes(engine))
@@ -183,10 +181,10 @@ class GridPool(WorkerPool):
         self.keepalive.append(run_entry.control)
         run_entry.control.quarantine()
         if seen == FREE:
-            self.api.ring_doorbell(run_entry.address)  # so that the watcher meets the old run_entry, and dismisses it
+            self.api.ring_doorbell(run_entry.address)  # so that the watcher finds the old run entry, and dismisses it
 
     def _forget_ended(self) -> None:
-        """Books that neither the watcher nor a grid will look at again go back."""
+        """Control lines that neither the watcher nor a grid will look at again go back."""
         for run_entry in self._ending:
             run_entry.is_left = run_entry.is_left or self.api.read_word(run_entry.address + RUN_ENTRY.owner) == GONE
         self._ending = [run_entry for run_entry in self._ending if not (run_entry.is_left and run_entry.grid.is_done())]

@@ -1,6 +1,6 @@
-"""The operations of `ops.py` where nobody else looks: a turn on a grid's mailbox. Compiled.
+"""The operations of `operations.py` where nobody else looks: a turn on a grid's mailbox. Compiled.
 
-No order, and a compare-and-swap is a comparison and a store. `private_operations` is what stands in for `ops.py` then.
+No order, and a compare-and-swap is a comparison and a store. `private_operations` makes the table of them.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def nowhere() -> int:
 
 def call_span(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Run the grid's span, and let the host know how much it is: of a span that never ends it learns nothing more."""
-    block, home = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     edge = block + peek(block + BLOCK.fault_edge)
-    store(home + BLOCK.fault_edge, peek(edge + INPUT_ON_HOST) - home)
-    store(home + BLOCK.in_flight, count)
+    store(host_block + BLOCK.fault_edge, peek(edge + INPUT_ON_HOST) - host_block)
+    store(host_block + BLOCK.in_flight, count)
     return grid_span(mailbox, source, count, target, state, fault)
 
 
 def private_operations(
     operations: Mapping[Any, Any], compile_shared: Callable[[Callable[..., Any]], Any], jit: Callable[..., Any]
 ) -> dict[Any, Any]:
-    """What replaces `ops.py` in a turn on a mailbox. `compile_shared` compiles functions that do look outside."""
+    """What replaces `operations.py` in a turn on a mailbox. `compile_shared` compiles what does look outside."""
     load, save = operations[ops.peek], operations[ops.poke]
     none = jit(nothing)
     return {

@@ -31,8 +31,8 @@ class GridTarget:
     """A target that grids are compiled for.
 
     `jit` compiles the protocol's functions, `jit_handler(check)` is what compiles a handler, and
-    `handler_call(compiled, spec)` what calls it on addresses, see `calling.py`; `operations` is the table for
-    `ops.py`, with the order that the host and other devices see.
+    `handler_call(compiled, spec)` what calls it on addresses, see `handler_call.py`; `operations` is the
+    table for `operations.py`, with the order that the host and other devices see.
     """
 
     jit: Callable[[Function], Any]
@@ -54,7 +54,7 @@ INDIRECT = GridSpan(by_address, nobody)
 
 
 def grid_span(target: GridTarget, handler: Function, spec: SpanTypes, *, never_drops: bool, spread: bool) -> GridSpan:
-    """The span of one handler. With `spread` it is one message per thread of a block."""
+    """The span of one handler. With `spread` it is cooperative: one message per thread of a block."""
     jit = target.jit_handler(spec.check)
     dispatcher = with_all_parameters(Specializer(jit)(handler), handler, len(argument_types(spec)), jit)
     call = target.handler_call(dispatcher, spec)

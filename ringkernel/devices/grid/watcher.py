@@ -1,8 +1,8 @@
 """Watching a grid, for those who sleep: a grid cannot ring a doorbell, so a CPU worker does it for it. Compiled.
 
-A watch takes the place of a turn in the worker's loop: its run_entry refers to a grid's control. It tells of cursors and
-answers that are new by the same functions by which a CPU kernel tells of its own, while something is outstanding, and
-rests otherwise: who then publishes to the grid or commands it rings the watcher.
+A look at a grid takes the place of a turn in the worker's loop: its run entry refers to the grid's control lines. The
+watcher tells of new cursors and answers by the functions by which a CPU kernel tells of its own. It looks while
+something is outstanding, and rests otherwise: whoever then publishes to the grid, or commands it, rings the watcher.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def tell_output(control: int, block: int) -> int:
     if tail == load(control + CONTROL.told_tail):
         return 0
     store(control + CONTROL.told_tail, tail)
-    fence()  # the cursor was seen before the look at the doorbells; who sleeps has armed its doorbell before it looked there
+    fence()  # the cursor, before the look at the doorbells; a sleeper arms its own before it looks at the cursor
     notify_consumers(ring)
     return 1
 
@@ -94,7 +94,7 @@ def tell_inputs(control: int, block: int) -> int:
 def rest_watch(run_entry: int) -> int:
     """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
-        return 0  # revoked; the next watch finds out
+        return 0  # revoked; the next look finds out
     control = load(run_entry + RUN_ENTRY.block_address)
     store(run_entry + RUN_ENTRY.state, ARMED)
     fence()  # armed, before the last look
@@ -107,7 +107,7 @@ def rest_watch(run_entry: int) -> int:
     fence()
     outstanding |= tell(control) | load(control + CONTROL.is_over)
     if outstanding == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
-        left = 0  # otherwise somebody rang, and the run_entry is in the inbox
+        left = 0  # otherwise somebody rang, and the run entry is in the inbox
     release(run_entry)
     if left == 0:
         nap(NAP_NS)  # it takes long: no need to look all the time; unclaimed, or the host could hardly ever revoke it

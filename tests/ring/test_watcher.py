@@ -9,7 +9,7 @@ import numpy as np
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.devices.grid import watcher as watch
+from ringkernel.devices.grid import watcher
 from ringkernel.memory.layout import BLOCK_DTYPE, FREE, RUN_ENTRY, RUN_ENTRY_DTYPE, RUNG
 from ringkernel.memory.mailbox_layout import CONTROL_DTYPE
 
@@ -46,7 +46,7 @@ def test_a_run_entry_is_not_claimed_while_its_watcher_naps():
         ops.fence: lambda: None,
         ops.nap: lambda ns: owners.append(load(run_entry.ctypes.data + RUN_ENTRY.owner)),
     }
-    rest_watch = Specializer(lambda function: function, table)(watch.rest_watch)
+    rest_watch = Specializer(lambda function: function, table)(watcher.rest_watch)
     assert rest_watch(run_entry.ctypes.data) == 0
     assert owners == [FREE]
     assert run_entry["state"] == RUNG

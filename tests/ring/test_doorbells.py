@@ -21,7 +21,7 @@ from ringkernel.codegen.operations import fence, load, load_acquire, sleep_on, s
 from ringkernel.codegen.targets.cpu import compile_entry, specializer
 from ringkernel.devices.cpu.worker_loop import park
 from ringkernel.devices.loop_parker import LoopParker
-from ringkernel.memory import wait_handle as descriptor
+from ringkernel.memory import wait_handle
 from ringkernel.memory.arenas import Arena
 from ringkernel.memory.layout import (
     ARMED,
@@ -59,7 +59,7 @@ _give_way = types.ExternalFunction("sched_yield", types.intc())
 # --- a parker with doorbells, without an event loop -------------------------------------------------------------------
 
 
-class Party:
+class Parker:
     """A parker and doorbells in plain memory. `cells` are words that say how often something has happened."""
 
     def __init__(self, n_doorbells: int, *, standing: bool = True, blocking: bool = False) -> None:
@@ -91,11 +91,11 @@ class Party:
 
 
 @pytest.fixture
-def new_parker() -> Iterator[Callable[..., Party]]:
-    made: list[Party] = []
+def new_parker() -> Iterator[Callable[..., Parker]]:
+    made: list[Parker] = []
 
-    def make(*args: Any, **options: Any) -> Party:
-        made.append(Party(*args, **options))
+    def make(*args: Any, **options: Any) -> Parker:
+        made.append(Parker(*args, **options))
         return made[-1]
 
     yield make
@@ -103,7 +103,7 @@ def new_parker() -> Iterator[Callable[..., Party]]:
         parker.close()
 
 
-def test_a_doorbell_is_collected_once_however_often_it_is_rung(new_parker: Callable[..., Party]) -> None:
+def test_a_doorbell_is_collected_once_however_often_it_is_rung(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(3)
     for _ in range(5):
         parker.api.ring_doorbell(parker.doorbell(1))
@@ -111,14 +111,14 @@ def test_a_doorbell_is_collected_once_however_often_it_is_rung(new_parker: Calla
     assert parker.collect() == []
 
 
-def test_doorbells_are_collected_in_the_order_of_ringing(new_parker: Callable[..., Party]) -> None:
+def test_doorbells_are_collected_in_the_order_of_ringing(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(5)
     for i in (3, 0, 4, 1):
         parker.api.ring_doorbell(parker.doorbell(i))
     assert parker.collect() == [3, 0, 4, 1]
 
 
-def test_a_standing_doorbell_rings_again_and_another_only_when_armed(new_parker: Callable[..., Party]) -> None:
+def test_a_standing_doorbell_rings_again_and_another_only_when_armed(new_parker: Callable[..., Parker]) -> None:
     standing, single = new_parker(1), new_parker(1, standing=False)
     for parker in (standing, single):
         parker.api.ring_doorbell(parker.doorbell(0))
@@ -132,7 +132,7 @@ def test_a_standing_doorbell_rings_again_and_another_only_when_armed(new_parker:
     assert single.collect() == [0]
 
 
-def test_a_quiet_doorbell_does_not_ring(new_parker: Callable[..., Party]) -> None:
+def test_a_quiet_doorbell_does_not_ring(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(1)
     assert parker.api.quiet_doorbell(parker.doorbell(0)) == ARMED
     parker.api.ring_doorbell(parker.doorbell(0))
@@ -143,7 +143,7 @@ def test_a_quiet_doorbell_does_not_ring(new_parker: Callable[..., Party]) -> Non
     assert parker.collect() == [0]
 
 
-def test_arming_a_doorbell_that_waits_in_the_inbox_does_not_link_it_twice(new_parker: Callable[..., Party]) -> None:
+def test_arming_a_doorbell_that_waits_in_the_inbox_does_not_link_it_twice(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(2, standing=False)
     for i in (0, 1):
         parker.api.ring_doorbell(parker.doorbell(i))
@@ -153,7 +153,7 @@ def test_arming_a_doorbell_that_waits_in_the_inbox_does_not_link_it_twice(new_pa
     assert parker.collect() == [0, 1]
 
 
-def test_what_does_not_fit_is_collected_later(new_parker: Callable[..., Party]) -> None:
+def test_what_does_not_fit_is_collected_later(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(10)
     for i in range(10):
         parker.api.ring_doorbell(parker.doorbell(i))
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_collected_later(new_parker: Callable[..., Party]) 
     assert sorted(functools.reduce(operator.iadd, seen, [])) == list(range(10))
 
 
-def test_a_door_leads_to_who_stands_behind_it_now(new_parker: Callable[..., Party]) -> None:
+def test_a_doorbell_address_leads_to_the_doorbell_that_it_holds_now(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(2)
     doorbell_address = parker.arena.allocate(LINE)
     ring_doorbell_at, write = parker.api.ring_doorbell_at, parker.api.write_word
@@ -175,7 +175,7 @@ def test_a_door_leads_to_who_stands_behind_it_now(new_parker: Callable[..., Part
     assert parker.collect() == [0, 1]
 
 
-def test_only_a_sleeper_is_written_to(new_parker: Callable[..., Party]) -> None:
+def test_only_a_sleeper_is_written_to(new_parker: Callable[..., Parker]) -> None:
     parker = new_parker(2)
     parker.api.write_word(parker.address + PARKER.parked, 0)
     assert parker.api.ring_doorbell(parker.doorbell(0)) == 0
@@ -233,9 +233,10 @@ class Threads:
 
 @pytest.mark.parametrize(("n_doorbells", "room"), [(1, 1), (3, 3), (8, 3), (64, 64)])
 def test_no_ring_of_many_threads_is_lost_or_linked_twice(
-    new_parker: Callable[..., Party], ring_loop: Any, n_doorbells: int, room: int
+    new_parker: Callable[..., Parker], ring_loop: Any, n_doorbells: int, room: int
 ) -> None:
-    """Allowed: a doorbell is reported at most once per collection, and what it stands for is complete at the last report.
+    """Allowed: a doorbell is reported at most once per collection, and what it stands for is complete at the last
+    report.
 
     Not allowed: a cell that counted up after the last report of its doorbell; a list that does not end.
     """
@@ -275,7 +276,7 @@ def test_no_ring_of_many_threads_is_lost_or_linked_twice(
 
 
 def sleeper(parker: int, scratch: int, words: int, total: int, abort: int) -> int:
-    """Park until the doorbell rings; answer each count. words: count, and on other lines the answer and the doorbell."""
+    """Park until the doorbell rings; answer each count. `words`: the count, on other lines answer and doorbell."""
     doorbell = load(words + 256)
     seen = 0
     while seen < total and load_acquire(abort) == 0:
@@ -336,8 +337,8 @@ def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     kind = str(request.param)
     if kind == "eventfd" and not hasattr(os, "eventfd"):
         pytest.skip("no eventfd on this system")
-    monkeypatch.setattr(descriptor, "WAKE_MECHANISM", kind)
-    monkeypatch.setattr(descriptor, "_free", [])
+    monkeypatch.setattr(wait_handle, "WAKE_MECHANISM", kind)
+    monkeypatch.setattr(wait_handle, "_free", [])
     return kind
 
 
@@ -345,7 +346,7 @@ MECHANISMS = pytest.mark.parametrize("mechanism", ["eventfd", "pipe", "timed"], 
 ROUNDS = {"eventfd": 5_000, "pipe": 5_000, "timed": 1_000}
 
 
-def sleep_and_wake(parker: Party, sleep: Any, wake: Any, total: int, patience_s: float) -> list[int | None]:
+def sleep_and_wake(parker: Parker, sleep: Any, wake: Any, total: int, patience_s: float) -> list[int | None]:
     """Run both loops to their end, or abort them after a while. What they returned."""
     words = np.zeros(64, np.int64)
     words[32] = parker.doorbell(0)
@@ -366,7 +367,7 @@ def sleep_and_wake(parker: Party, sleep: Any, wake: Any, total: int, patience_s:
 
 
 @MECHANISMS
-def test_no_wake_up_of_a_parked_thread_is_lost(mechanism: str, new_parker: Callable[..., Party]) -> None:
+def test_no_wake_up_of_a_parked_thread_is_lost(mechanism: str, new_parker: Callable[..., Parker]) -> None:
     total = ROUNDS[mechanism]
     parker = new_parker(1, standing=False, blocking=True)
     timed = mechanism == "timed"
@@ -377,7 +378,7 @@ def test_no_wake_up_of_a_parked_thread_is_lost(mechanism: str, new_parker: Calla
     assert timed or parks <= 2 * total + 10  # and it was woken, rather than looking again and again
 
 
-def test_the_test_of_wake_ups_notices_a_lost_one(new_parker: Callable[..., Party]) -> None:
+def test_the_test_of_wake_ups_notices_a_lost_one(new_parker: Callable[..., Parker]) -> None:
     assert PARKER.fd == 136
     parker = new_parker(1, standing=False, blocking=True)
     sleep, wake = compile_loop(careless_sleeper, 5, timed=False), compile_loop(rouser, 4, timed=False)
@@ -508,7 +509,7 @@ async def test_a_closed_parker_is_not_written_to() -> None:
 
 
 class RestingKernel:
-    """A run_entry, a block, an input and an output of 4 slots, and the parker of a worker."""
+    """A run entry, a block, an input and an output of 4 slots, and the parker of a worker."""
 
     def __init__(self) -> None:
         self.arena = arena = Arena()
@@ -591,8 +592,8 @@ def test_a_kernel_that_was_taken_away_does_not_rest(compiled_rest: Any) -> None:
 
 KERNEL = """
 import asyncio, sys
-from ringkernel.memory import wait_handle as descriptor
-descriptor.WAKE_MECHANISM = sys.argv[1]
+from ringkernel.memory import wait_handle
+wait_handle.WAKE_MECHANISM = sys.argv[1]
 import numpy as np
 import ringkernel as rk
 from ringkernel.memory.layout import PARKER
@@ -676,8 +677,8 @@ def test_descriptors_are_not_inherited_by_programs_that_are_started() -> None:
 
 
 def test_timed_wakers_have_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptor, "WAKE_MECHANISM", "timed")
-    monkeypatch.setattr(descriptor, "_free", [])
+    monkeypatch.setattr(wait_handle, "WAKE_MECHANISM", "timed")
+    monkeypatch.setattr(wait_handle, "_free", [])
     waker = new_waker(blocking=True)
     waker.wake()
     waker.clear()
@@ -688,8 +689,8 @@ def test_timed_wakers_have_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> Non
 
 FORK = """
 import os, sys
-from ringkernel.memory import wait_handle as descriptor
-descriptor.WAKE_MECHANISM = sys.argv[1]
+from ringkernel.memory import wait_handle
+wait_handle.WAKE_MECHANISM = sys.argv[1]
 from ringkernel.memory.wait_handle import new_waker
 held, free = new_waker(blocking=False), new_waker(blocking=False)
 free.recycle()

@@ -1,4 +1,4 @@
-"""What a grid publishes where, and in which order: its mailbox in plain Python, on the records of kernels that rest."""
+"""What a grid publishes where, and in which order: its mailbox in plain Python, on the records of paused kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from thread_device import ThreadDevice
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.devices import selection as choosing
+from ringkernel.devices import selection
 from ringkernel.devices.grid import mailbox
 from ringkernel.memory.layout import BLOCK, EDGE, RING
 from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_RING, MAILBOX, MAILBOX_BLOCK
@@ -70,9 +70,9 @@ class Bench:
 
 @pytest.fixture
 async def benches(monkeypatch, loop_errors):
-    """The mailboxes of the middle and the last of three kernels whose rings are near."""
+    """The mailboxes of the middle and the last of three kernels whose rings are in device memory."""
     device = ThreadDevice()
-    monkeypatch.setattr(choosing, "_opened", {device.name: device})
+    monkeypatch.setattr(selection, "_opened", {device.name: device})
     async with RingKernelRuntime(workers=1) as runtime:
         for name in "abc":
             await runtime.launch(name, copy, device="cuda")
@@ -92,7 +92,7 @@ async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
     bench, _ = benches
     source, target = bench.engine.edges[0], bench.engine.output
     (reads,) = (edge for edge in bench.engine.edges[1:])
-    place = reads.ring.place
+    storage = reads.ring.place
     word(bench.output + RING.tail).value += 3
     at = bench.input
     for _ in bench.engine.edges:
@@ -100,20 +100,20 @@ async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
         at += mailbox.INPUT_NBYTES
     bench.notes.clear()
     bench.post(bench.mailbox)
-    near_tail, near_head = target.place.tail_address, place.head_address(reads)
-    home_tail = target.address + RING.tail
-    home_heads = [edge.address + EDGE.head for edge in (source, reads)]
+    near_tail, near_head = target.place.tail_address, storage.head_address(reads)
+    host_tail = target.address + RING.tail
+    host_heads = [edge.address + EDGE.head for edge in (source, reads)]
     order = bench.notes
     assert order[:3] == ["near", near_tail, near_head]
     assert "near" not in order[3:]
     counts = bench.engine.block.address + BLOCK.processed
-    first = order.index(home_tail)
+    first = order.index(host_tail)
     assert order.index("release") < first  # the slots, before the mirror of the tail
-    for late in home_heads:
-        between = order[max(first, order.index(counts)) : order.index(late)]
+    for head in host_heads:
+        between = order[max(first, order.index(counts)) : order.index(head)]
         assert "release" in between  # outputs and counts, before the mirror of a head
-    assert word(near_tail).value == word(home_tail).value == target.position()
-    assert word(near_head).value == word(home_heads[1]).value == reads.position()
+    assert word(near_tail).value == word(host_tail).value == target.position()
+    assert word(near_head).value == word(host_heads[1]).value == reads.position()
 
 
 async def test_neighbours_look_at_near_cursors_only(benches):

@@ -21,7 +21,7 @@ from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cuda as cuda_target
 from ringkernel.codegen.targets.cuda import instruction, operations
-from ringkernel.devices.grid import mailbox
+from ringkernel.devices.grid import cuda_program, mailbox
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox import lay_out
@@ -278,7 +278,7 @@ def test_a_dropped_fault_path_is_caught(monkeypatch):
         cuda_target._overload,
         lambda _builder, _status: handler_call.ir.Constant(handler_call._I64, 0),
     )
-    monkeypatch.setattr(cuda_target, "CUDA_CALL", blind)
+    monkeypatch.setattr(cuda_program, "CUDA_CALL", blind)
     code = grid(RAISES, target=target_with(operations()))
     with pytest.raises(AssertionError):
         check_faults(code, RAISES)

@@ -39,11 +39,11 @@ class CoroutineEngine(Engine):
         declaration, services = self.declaration, self._services
         ring = self._new_ring(declaration.input_type)
         self.outlet = Outlet(ring, services.budget, services)
-        self.taken.callback(self.outlet.release)
+        self.taken.append(self.outlet.release)
         edge = ring.add_edge()
         self.edges: list[Edge] = [edge]
         self.source = Inlet(services.budget, services)
-        self.taken.callback(self.source.release)
+        self.taken.append(self.source.release)
         self.source.set_open(False)
         self.source.attach(edge)
         self._make_output(self._new_ring(declaration.output_type))
@@ -62,9 +62,9 @@ class CoroutineEngine(Engine):
     def _make_output(self, ring: Ring) -> None:
         self.output = ring
         self.sink = Outlet(ring, self._services.budget, self._services)
-        self.taken.callback(self.sink.release)
+        self.taken.append(self.sink.release)
         self.inlet = Inlet(self._services.budget, self._services)
-        self.taken.callback(self.inlet.release)
+        self.taken.append(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.inlet.attach(ring.add_edge())
 

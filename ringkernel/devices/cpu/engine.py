@@ -96,9 +96,9 @@ class CompiledEngine(Engine):
     def build(self) -> None:
         parker = self._parker
         status_doorbell = parker.doorbell(self._on_status, standing=True)
-        self.taken.callback(status_doorbell.release)
+        self.taken.append(status_doorbell.release)
         self.doorbell_address = parker.new_doorbell_address()
-        self.taken.callback(self._release_doorbell_address)
+        self.taken.append(self._release_doorbell_address)
         self.block = ControlBlock(self.declaration, self.span.address, status_doorbell.address, parker.arena, self._api)
         self._make_rings()
 
@@ -120,11 +120,11 @@ class CompiledEngine(Engine):
         arena, size = self._parker.arena, declaration.queue_size
         ring = TypedRing(arena, declaration.input_type, size, woke=services.woke)
         self.outlet = Outlet(ring, services.budget, services)
-        self.taken.callback(self.outlet.release)
+        self.taken.append(self.outlet.release)
         self.edges: list[Edge] = []
         self.add_input(ring.add_edge())
         self.inlet = Inlet(services.budget, services)
-        self.taken.callback(self.inlet.release)
+        self.taken.append(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.output = None
         self._writing: TypedRing | None = None

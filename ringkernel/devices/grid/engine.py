@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.cpu.engine import CompiledEngine
@@ -66,7 +67,7 @@ class GridEngine(CompiledEngine):
         if nbytes == 0:
             return 0
         memory = self.grid_device.allocate(nbytes + -nbytes % 8, self._parker.arena)
-        self.taken.callback(self._release_memory, memory)
+        self.taken.append(partial(self._release_memory, memory))
         self._memory.append(memory)
         return memory.address
 

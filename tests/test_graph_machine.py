@@ -31,7 +31,7 @@ from ringkernel.devices.cpu import engine as compiled
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)
 
-EXAMPLES = 400
+EXAMPLES = 250
 EXAMPLES_GUARDED = 100
 SHRINK_S = 60
 LAST = Path(tempfile.gettempdir()) / "ringkernel-last-script"

@@ -30,7 +30,7 @@ from ringkernel import KernelCompileError, KernelFailedError, RingKernelRuntime,
 from ringkernel.declaration.decorator import declared
 from ringkernel.devices.failure import given as as_handlers_see
 
-HANDLERS = 40
+HANDLERS = 60
 """How many are tried in a round: a minute."""
 
 MESSAGES = 48

@@ -20,7 +20,7 @@ def every(msg, out):
 def some(msg, out):
     if msg.value == 777:
         raise ValueError("seven")
-    out.id = msg.value
+    out.id = np.int32(msg.value)
     return msg.value % 3 != 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,16 @@ async def within(awaitable: Any, timeout: float = PATIENCE_S) -> Any:
         if scope.expired():
             raise AssertionError(f"did not end within {timeout} s") from None
         raise
+
+
+async def start_chain(runtime: RingKernelRuntime, **kernels: Any) -> None:
+    """Launch, connect in a row, and activate."""
+    for name, func in kernels.items():
+        await runtime.launch(name, func)
+    for source, target in itertools.pairwise(kernels):
+        runtime.connect(source, target)
+    for name in kernels:
+        await runtime.activate(name)
 
 
 async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from typing import Any
 
 import pytest
-from helpers import check_books, drain, eventually, turns, within
+from helpers import check_books, drain, eventually, start_chain, turns, within
 
 from ringkernel import KernelFailedError, KernelStateError, RingKernelRuntime, ring_kernel
 
@@ -38,16 +36,6 @@ async def relay(ctx):
         await ctx.send(value)
 
 
-async def start(runtime: RingKernelRuntime, **kernels: Any) -> None:
-    """Launch, connect in a row, and activate."""
-    for name, func in kernels.items():
-        await runtime.launch(name, func)
-    for source, target in itertools.pairwise(kernels):
-        runtime.connect(source, target)
-    for name in kernels:
-        await runtime.activate(name)
-
-
 async def send_until_refused(runtime: RingKernelRuntime, name: str, most: int = 1000) -> tuple[int, KernelStateError]:
     """How many were sent, and why no more."""
     for sent in range(most):
@@ -60,7 +48,7 @@ async def send_until_refused(runtime: RingKernelRuntime, name: str, most: int = 
 
 @pytest.mark.parametrize("func", [same, relay])
 async def test_a_sender_that_waits_is_told_when_the_consumer_fails(runtime, func):
-    await start(runtime, a=func, b=poisoned)
+    await start_chain(runtime, a=func, b=poisoned)
     await runtime.deactivate("b")
     await runtime.send("a", -1)
     sending = asyncio.create_task(runtime.send_batch("a", range(100)))
@@ -82,7 +70,7 @@ async def test_a_sender_that_waits_is_told_when_the_consumer_fails(runtime, func
 
 
 async def test_a_sender_is_told_through_a_chain_once_it_is_full(runtime):
-    await start(runtime, a=same, b=relay, c=same, d=poisoned)
+    await start_chain(runtime, a=same, b=relay, c=same, d=poisoned)
     await runtime.send("a", -1)
     await within(runtime.wait("d"))
     sent, error = await send_until_refused(runtime, "a")
@@ -96,7 +84,7 @@ async def test_a_sender_is_told_through_a_chain_once_it_is_full(runtime):
 
 
 async def test_a_consumer_that_was_terminated_is_named(runtime):
-    await start(runtime, a=same, b=sink)
+    await start_chain(runtime, a=same, b=sink)
     await runtime.terminate("b")
     _, error = await send_until_refused(runtime, "a")
     assert "since kernel 'b' has ended" in str(error)
@@ -107,7 +95,7 @@ async def test_a_consumer_that_was_terminated_is_named(runtime):
 
 
 async def test_as_long_as_another_consumer_takes_all_goes_on(runtime):
-    await start(runtime, a=same, b=sink)
+    await start_chain(runtime, a=same, b=sink)
     await runtime.launch("c", same)
     await runtime.deactivate("a")
     runtime.connect("a", "c")
@@ -126,7 +114,7 @@ async def test_as_long_as_another_consumer_takes_all_goes_on(runtime):
 
 async def test_one_of_two_consumers_that_cannot_get_on_holds_up_the_source(runtime):
     """The source goes on until that one is full: its senders are told then, and not before."""
-    await start(runtime, a=same, b=same, c=poisoned)
+    await start_chain(runtime, a=same, b=same, c=poisoned)
     await runtime.launch("free", sink)
     await runtime.deactivate("a")
     runtime.connect("a", "free")
@@ -141,7 +129,7 @@ async def test_one_of_two_consumers_that_cannot_get_on_holds_up_the_source(runti
 
 
 async def test_a_new_consumer_makes_it_go_on(runtime):
-    await start(runtime, a=same, b=poisoned)
+    await start_chain(runtime, a=same, b=poisoned)
     await runtime.send("a", -1)
     await within(runtime.wait("b"))
     sent, _ = await send_until_refused(runtime, "a")
@@ -159,8 +147,8 @@ async def test_a_new_consumer_makes_it_go_on(runtime):
 
 
 async def test_a_map_that_is_held_up_by_a_dead_end_beside_it_is_told(runtime):
-    await start(runtime, a=same, b=same)
-    await start(runtime, side=same, end=poisoned)
+    await start_chain(runtime, a=same, b=same)
+    await start_chain(runtime, side=same, end=poisoned)
     await runtime.deactivate("a")
     await runtime.deactivate("side")
     runtime.connect("a", "side")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import itertools
 import os
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import check_books, drain, eventually, live_state, turns, within
+from helpers import check_books, drain, eventually, live_state, start_chain, turns, within
 
 from ringkernel import (
     KernelFailedError,
@@ -63,16 +62,6 @@ async def relay(ctx):
         await ctx.send(value)
 
 
-async def start(runtime: RingKernelRuntime, **kernels: Any) -> None:
-    """Launch, connect in a row, and activate."""
-    for name, func in kernels.items():
-        await runtime.launch(name, func)
-    for source, target in itertools.pairwise(kernels):
-        runtime.connect(source, target)
-    for name in kernels:
-        await runtime.activate(name)
-
-
 async def stand_in_gate(runtime: RingKernelRuntime, name: str, operation: Any) -> asyncio.Task[Any]:
     """A task for an operation, once the gated kernel stands still."""
     task = asyncio.create_task(operation)
@@ -86,7 +75,7 @@ def open_gate(runtime: RingKernelRuntime, name: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 1000, 1024, 1025])
 async def test_who_sends_to_a_kernel_of_the_path_waits_until_the_map_is_over(runtime, count):
-    await start(runtime, a=gated, b=same, c=same)
+    await start_chain(runtime, a=gated, b=same, c=same)
     values = np.arange(count)
     values[0] = -1
     mapping = await stand_in_gate(runtime, "a", runtime.map(("a", "c"), values))
@@ -107,7 +96,7 @@ async def test_who_sends_to_a_kernel_of_the_path_waits_until_the_map_is_over(run
 
 
 async def test_who_cannot_wait_is_told_what_holds_the_kernel(runtime):
-    await start(runtime, a=gated, b=same)
+    await start_chain(runtime, a=gated, b=same)
     mapping = await stand_in_gate(runtime, "a", runtime.map(("a", "b"), [-1]))
     for name in "ab":
         with pytest.raises(QueueFullError, match="a map over 'a' to 'b'"):
@@ -128,7 +117,7 @@ async def test_who_cannot_wait_is_told_what_holds_the_kernel(runtime):
 
 @pytest.mark.parametrize("func", [same, relay])
 async def test_receivers_that_wait_get_nothing_of_a_map(runtime, func):
-    await start(runtime, k=func)
+    await start_chain(runtime, k=func)
     receiving = [asyncio.create_task(runtime.receive("k")), asyncio.create_task(runtime.receive_batch("k"))]
     await turns()
     assert list(await within(runtime.map("k", range(500)))) == list(range(500))
@@ -141,7 +130,7 @@ async def test_receivers_that_wait_get_nothing_of_a_map(runtime, func):
 
 @pytest.mark.parametrize("func", [same, relay])
 async def test_maps_over_one_kernel_take_turns(runtime, func):
-    await start(runtime, k=func)
+    await start_chain(runtime, k=func)
     arrays = [np.arange(i, i + 300) for i in range(0, 9000, 1000)]
     results = await within(asyncio.gather(*(runtime.map("k", array) for array in arrays)))
     for array, result in zip(arrays, results, strict=True):
@@ -149,7 +138,7 @@ async def test_maps_over_one_kernel_take_turns(runtime, func):
 
 
 async def test_maps_over_overlapping_chains_take_turns(runtime):
-    await start(runtime, a=same, b=same, c=relay)
+    await start_chain(runtime, a=same, b=same, c=relay)
     paths = [("a", "c"), ("b", "c"), "c", ("a", "c"), "c"] * 3
     refused = 0
     for outcome in await within(
@@ -176,7 +165,7 @@ async def numbers(ctx):
 @pytest.mark.parametrize("fed", ["a", "b", "c"])
 async def test_what_other_kernels_feed_to_the_path_waits_in_its_queue(runtime, fed):
     """A source that never stops, at each kernel of the path: the results are the maps' own, the rest is the others'."""
-    await start(runtime, a=same, b=same, c=same)
+    await start_chain(runtime, a=same, b=same, c=same)
     await runtime.launch("other", numbers)
     await runtime.deactivate(fed)
     runtime.connect("other", fed)
@@ -212,7 +201,7 @@ async def test_what_other_kernels_feed_to_the_path_waits_in_its_queue(runtime, f
 
 
 async def test_a_kernel_that_ends_in_a_map_keeps_what_others_have_fed(runtime):
-    await start(runtime, a=gated, b=poisoned)
+    await start_chain(runtime, a=gated, b=poisoned)
     await runtime.launch("other", same)
     await runtime.deactivate("b")
     runtime.connect("other", "b")
@@ -230,7 +219,7 @@ async def test_a_kernel_that_ends_in_a_map_keeps_what_others_have_fed(runtime):
 
 
 async def test_a_map_that_is_cancelled_in_line_has_done_nothing(runtime):
-    await start(runtime, a=gated, b=same)
+    await start_chain(runtime, a=gated, b=same)
     first = await stand_in_gate(runtime, "a", runtime.map(("a", "b"), [-1]))
     waiting = [asyncio.create_task(runtime.map(("a", "b"), [i])) for i in range(4)]
     await turns()
@@ -243,7 +232,7 @@ async def test_a_map_that_is_cancelled_in_line_has_done_nothing(runtime):
 
 
 async def test_a_map_in_line_behind_one_that_fails_is_told(runtime):
-    await start(runtime, k=poisoned)
+    await start_chain(runtime, k=poisoned)
     outcomes = await within(asyncio.gather(*(runtime.map("k", [1, -1]) for _ in range(3)), return_exceptions=True))
     assert all(isinstance(outcome, KernelFailedError) for outcome in outcomes)
     assert outcomes[0].partial.tolist() == [1]
@@ -255,8 +244,8 @@ async def test_a_map_in_line_behind_one_that_fails_is_told(runtime):
 async def test_a_map_is_cancelled_while_its_handler_does_not_return(runtime, monkeypatch, answer_s):
     """The cancellation goes through at once; the kernel is whole when the handler has returned; nothing is lost."""
     monkeypatch.setattr(compiled, "ANSWER_TIMEOUT_S", answer_s)
-    await start(runtime, k=gated)
-    await start(runtime, other=same)
+    await start_chain(runtime, k=gated)
+    await start_chain(runtime, other=same)
     values = np.arange(1000)
     values[300] = -1
     mapping = await stand_in_gate(runtime, "k", runtime.map("k", values))
@@ -283,7 +272,7 @@ async def test_a_map_is_cancelled_while_its_handler_does_not_return(runtime, mon
 
 
 async def test_a_cancelled_map_over_a_handler_that_is_then_abandoned(runtime):
-    await start(runtime, k=gated)
+    await start_chain(runtime, k=gated)
     mapping = await stand_in_gate(runtime, "k", runtime.map("k", [1, 2, -1]))
     state = live_state(runtime, "k")
     mapping.cancel()
@@ -293,14 +282,14 @@ async def test_a_cancelled_map_over_a_handler_that_is_then_abandoned(runtime):
     await within(runtime.terminate("k", timeout=0.05))
     assert "abandoned" in str(runtime.kernels["k"].error)
     state["open"] = 1  # the thread comes back to memory that must still be its own
-    await start(runtime, next=same)
+    await start_chain(runtime, next=same)
     for _ in range(20):
         np.testing.assert_array_equal(await within(runtime.map("next", np.arange(3))), np.arange(3))
     assert partial + drain(runtime, "k") == [1, 2][: runtime.statistics("k").processed]
 
 
 async def test_under_a_timeout_the_cause_has_what_came_out(runtime):
-    await start(runtime, k=gated)
+    await start_chain(runtime, k=gated)
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(0.05):
             await runtime.map("k", [*range(100), -1])
@@ -312,7 +301,7 @@ async def test_under_a_timeout_the_cause_has_what_came_out(runtime):
 
 @pytest.mark.parametrize("moment_us", range(0, 4000, 250))
 async def test_a_map_is_cancelled_as_its_handler_fails(runtime, moment_us):
-    await start(runtime, k=poisoned)
+    await start_chain(runtime, k=poisoned)
     values = np.arange(3000)
     values[2500] = -1
     mapping = asyncio.create_task(runtime.map("k", values))
@@ -329,7 +318,7 @@ async def test_a_map_is_cancelled_as_its_handler_fails(runtime, moment_us):
 
 
 async def test_a_cancelled_map_through_coroutines_keeps_what_came_out(runtime):
-    await start(runtime, a=same, b=relay, c=same)
+    await start_chain(runtime, a=same, b=relay, c=same)
     for count in range(0, 200, 7):
         mapping = asyncio.create_task(runtime.map(("a", "c"), range(200)))
         await turns(count)
@@ -345,7 +334,7 @@ async def test_a_cancelled_map_through_coroutines_keeps_what_came_out(runtime):
 
 
 async def test_a_kernel_with_outputs_of_a_cancelled_map_is_not_connected(runtime):
-    await start(runtime, k=gated)
+    await start_chain(runtime, k=gated)
     await runtime.launch("next", same)
     mapping = await stand_in_gate(runtime, "k", runtime.map("k", [-1, 2]))
     mapping.cancel()
@@ -363,7 +352,7 @@ async def test_a_kernel_with_outputs_of_a_cancelled_map_is_not_connected(runtime
 
 async def test_nothing_is_published_beyond_the_end_of_lent_memory(runtime):
     """Whatever happens in the layers above: the ring itself has no room there."""
-    await start(runtime, k=same)
+    await start_chain(runtime, k=same)
     engine = runtime.kernels["k"].engine
     number = MessageType(int)
     memory = np.full(8, 99, np.int64).view(number.dtype)

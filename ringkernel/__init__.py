@@ -13,8 +13,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .declaration.decorator import ring_kernel
     from .devices.coroutine.context import KernelContext
-    from .devices.queue_ends import BatchTimeoutError
     from .errors import (
+        BatchTimeoutError,
         ConfigurationError,
         DeviceUnavailableError,
         KernelCompileError,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "declaration.decorator": ("ring_kernel",),
     "devices.coroutine.context": ("KernelContext",),
-    "devices.queue_ends": ("BatchTimeoutError",),
     "errors": (
+        "BatchTimeoutError",
         "ConfigurationError",
         "DeviceUnavailableError",
         "KernelCompileError",

@@ -63,6 +63,14 @@ class QueueEmptyError(RingKernelError, asyncio.QueueEmpty):
     """No message, and the caller did not want to wait."""
 
 
+class BatchTimeoutError(asyncio.TimeoutError):
+    """A `send_batch` that ran out of time. `sent` says how many messages it had published."""
+
+    def __init__(self, sent: int, total: int) -> None:
+        super().__init__(f"{sent} of {total} messages were sent when the time was over")
+        self.sent = sent
+
+
 class ConfigurationError(RingKernelError, ValueError):
     """An option has a value that it cannot have."""
 

@@ -69,18 +69,21 @@ def world(monkeypatch) -> World:
 def test_who_was_woken_soon_or_by_a_worker_that_moves_spins(world, slept_ns, crowded, moves, patience):
     edge = world.edge()
     world.parker.is_crowded, world.moves = crowded, moves
-    world.nap(Spin(world.services), edge, slept_ns)
+    world.nap(Spin(world.services.spinner, world.services.parker), edge, slept_ns)
     assert edge.patience == patience
 
 
 def test_nothing_to_spin_on(world):
-    spin = Spin(world.services)
+    spin = Spin(world.services.spinner, world.services.parker)
     world.nap(spin, None)
     spin.sleep()
 
 
 def test_only_the_last_that_went_to_sleep_spins_for_long(world):
-    one, other = Spin(world.services), Spin(world.services)
+    one, other = (
+        Spin(world.services.spinner, world.services.parker),
+        Spin(world.services.spinner, world.services.parker),
+    )
     edge, other_edge = world.edge(), world.edge()
     world.nap(one, edge)
     assert edge.patience == SPIN_NS
@@ -96,13 +99,16 @@ def test_only_the_last_that_went_to_sleep_spins_for_long(world):
 
 def test_a_producer_that_sleeps_wants_the_loop_too(world):
     edge = world.edge()
-    world.nap(Spin(world.services), edge)
+    world.nap(Spin(world.services.spinner, world.services.parker), edge)
     world.services.spinner.give(None)
     assert edge.patience == SHORT_SPIN_NS
 
 
 def test_who_is_no_more_is_forgotten(world):
-    gone, other = Spin(world.services), Spin(world.services)
+    gone, other = (
+        Spin(world.services.spinner, world.services.parker),
+        Spin(world.services.spinner, world.services.parker),
+    )
     edge = world.edge()
     world.nap(gone, edge)
     world.services.spinner.forget(other)
@@ -113,7 +119,7 @@ def test_who_is_no_more_is_forgotten(world):
 
 
 def test_after_a_spin_in_vain_more_and_more_are_skipped(world):
-    spin, edge = Spin(world.services), world.edge()
+    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
     spun = []
     for _ in range(2_000):
         world.nap(spin, edge)
@@ -124,7 +130,7 @@ def test_after_a_spin_in_vain_more_and_more_are_skipped(world):
 
 
 def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world):
-    spin, edge = Spin(world.services), world.edge()
+    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
     for _ in range(6):
         world.nap(spin, edge)
     assert not edge.patience
@@ -134,7 +140,7 @@ def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world):
 
 
 def test_a_spin_that_pays_ends_the_skipping(world):
-    spin, edge = Spin(world.services), world.edge()
+    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
     for _ in range(5):
         world.nap(spin, edge)  # in vain, 1 skipped, in vain, 2 of 3 skipped
     while not edge.patience:
@@ -148,16 +154,16 @@ def test_a_spin_that_pays_ends_the_skipping(world):
 
 
 def test_who_sleeps_does_not_spin(world):
-    spin, edge = Spin(world.services), world.edge()
+    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
     world.nap(spin, edge)
     spin.sleep()
     assert edge.patience == 0
-    world.services.spinner.give(Spin(world.services))
+    world.services.spinner.give(Spin(world.services.spinner, world.services.parker))
     assert edge.patience == 0
 
 
 def test_who_leaves_an_edge_spins_on_it_no_more(world):
-    spin, edge = Spin(world.services), world.edge()
+    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
     world.nap(spin, edge)
     spin.leave(world.edge())
     assert edge.patience == SPIN_NS

@@ -15,8 +15,10 @@ from .waiting_line import Line, check_timeout
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
+    from ringkernel.ring.kinds import Edge, Ring
 
-    from .queue_ends import Edge, Inlet, Outlet, Ring
+    from .inlet import Inlet
+    from .outlet import Outlet
 
 OnEnd = Callable[[BaseException | None], None]
 

@@ -11,10 +11,10 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ringkernel.ring.kinds import Edge
     from ringkernel.ring.record_ring import TypedEdge
 
-    from .queue_ends import Edge
-    from .services import Services
+    from .loop_parker import LoopParker
 
 SPIN_NS, SHORT_SPIN_NS = 50_000, 3_000
 """For how long; the shorter one if others in the event loop have gone to sleep since. A worker that leaves its core to
@@ -54,10 +54,10 @@ class Spinner:
 class Spin:
     """How long one consumer spins; it sets the edge's `patience`."""
 
-    __slots__ = ("_edge", "_from", "_services", "_skipped", "_slept_at_ns", "_to_skip")
+    __slots__ = ("_edge", "_from", "_parker", "_skipped", "_slept_at_ns", "_spinner", "_to_skip")
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, spinner: Spinner, parker: LoopParker) -> None:
+        self._spinner, self._parker = spinner, parker
         self._edge: TypedEdge | None = None  # spun on now
         self._from = 0
         self._to_skip = self._skipped = 0
@@ -71,23 +71,22 @@ class Spin:
             edge.patience = 0
             self._to_skip = 0 if edge.head - self._from >= PAID else min(2 * self._to_skip + 1, MAX_SKIPS)
             self._skipped = 0
-        self._services.spinner.give(self)
+        self._spinner.give(self)
         self._slept_at_ns = monotonic_ns()
 
     def wake(self, edge: TypedEdge | None) -> None:
         """The consumer was woken. It spins on `edge` from now on, if there is reason to."""
         slept_ns = monotonic_ns() - self._slept_at_ns
-        parker = self._services.parker
         if edge is None:
             return
-        if not parker.worker_moves():
-            if slept_ns >= PAYS_BELOW_NS or parker.is_crowded:
+        if not self._parker.worker_moves():
+            if slept_ns >= PAYS_BELOW_NS or self._parker.is_crowded:
                 return
             if self._skipped < self._to_skip:
                 self._skipped += 1
                 return
-        is_alone = self._services.spinner.belongs_to(self)
-        edge.patience = self._services.parker.clock.ticks_of(SPIN_NS if is_alone else SHORT_SPIN_NS)
+        is_alone = self._spinner.belongs_to(self)
+        edge.patience = self._parker.clock.ticks_of(SPIN_NS if is_alone else SHORT_SPIN_NS)
         self._edge, self._from = edge, edge.head
 
     def leave(self, edge: Edge) -> None:
@@ -99,4 +98,4 @@ class Spin:
     def shorten(self) -> None:
         """Somebody else goes to sleep."""
         if self._edge is not None:
-            self._edge.patience = self._services.parker.clock.ticks_of(SHORT_SPIN_NS)
+            self._edge.patience = self._parker.clock.ticks_of(SHORT_SPIN_NS)

@@ -9,7 +9,7 @@ from ringkernel.errors import KernelStateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ringkernel.devices.queue_ends import Edge
+    from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
 

@@ -15,8 +15,8 @@ from .graph import edge_between
 from .path import foreign_sources
 
 if TYPE_CHECKING:
-    from ringkernel.devices.queue_ends import Edge
     from ringkernel.devices.waiting_line import Hold
+    from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
 

@@ -23,7 +23,7 @@ from .path import check_path
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ringkernel.devices.queue_ends import Edge
+    from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.decorator import DEFAULT_QUEUE_SIZE, check_queue_size
-from ringkernel.devices.queue_ends import Inlet, Outlet, Ring
+from ringkernel.devices.inlet import Inlet
+from ringkernel.devices.outlet import Outlet
 from ringkernel.devices.waiting_line import Budget
 from ringkernel.errors import KernelStateError
 from ringkernel.messages.types import MessageType
@@ -16,6 +17,7 @@ from .loop_affinity import LoopAffinity
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
+    from ringkernel.ring.kinds import Ring
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from ringkernel.ring.waiting import NOTHING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ringkernel.devices.queue_ends import Inlet, Outlet
+    from ringkernel.devices.inlet import Inlet
+    from ringkernel.devices.outlet import Outlet
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")

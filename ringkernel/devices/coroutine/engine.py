@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.engine import GRACE_S, STALL_S, Engine, Ledger
-from ringkernel.devices.queue_ends import Edge, Inlet, Outlet, Ring
+from ringkernel.devices.inlet import Inlet
+from ringkernel.devices.outlet import Outlet
 from ringkernel.errors import KernelExit, KernelStateError
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.object_ring import ObjectRing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.services import Services
     from ringkernel.messages.types import MessageType
+    from ringkernel.ring.kinds import Edge, Ring
 
 logger = logging.getLogger("ringkernel")
 

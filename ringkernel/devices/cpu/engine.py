@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ringkernel.devices.control_block import ControlBlock
 from ringkernel.devices.engine import GRACE_S, STALL_S, Engine, Ledger
 from ringkernel.devices.failure import described, failure_of
-from ringkernel.devices.queue_ends import Edge, Inlet, Outlet
+from ringkernel.devices.inlet import Inlet
+from ringkernel.devices.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.memory.layout import (
     BLOCK,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
+    from ringkernel.ring.kinds import Edge
 
     from .pool import RunEntry, Worker
 

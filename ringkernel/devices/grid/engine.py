@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.decorator import Declaration
-    from ringkernel.devices.queue_ends import Edge
     from ringkernel.devices.services import Services
+    from ringkernel.ring.kinds import Edge
     from ringkernel.ring.storage import Memory
 
     from .device import Code, GridDevice

@@ -8,20 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import inside
 import numpy as np
 import pytest
 from helpers import check_books, within
+from inside import arena_of, fail, parker_of, replace, use_devices
 from thread_device import ThreadDevice
 
 import ringkernel
 from ringkernel import DeviceUnavailableError, KernelState, RingKernelRuntime, ring_kernel
-from ringkernel.devices import selection
-from ringkernel.devices.cpu.engine import CompiledEngine
-from ringkernel.devices.grid.pool import GridPool
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena, Slab
 from ringkernel.runtime import launch as launching
-from ringkernel.runtime import quiesce
-from ringkernel.runtime.kernel import RingKernel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +58,7 @@ async def coroutine_half(ctx):
 @pytest.fixture
 def device(monkeypatch):
     made = ThreadDevice(spread=True)
-    monkeypatch.setattr(selection, "_opened", {made.name: made})
+    use_devices(monkeypatch, made)
     yield made
     made.join()
 
@@ -82,7 +79,7 @@ def used_by(arena: Arena) -> tuple[int, int]:
 
 def held(runtime: RingKernelRuntime) -> Any:
     """Everything that a kernel takes from what it shares with others."""
-    parker = runtime._services_or_none.parker
+    parker = parker_of(runtime)
 
     def records(slab: Slab) -> int:
         return len(slab._regions) * slab._per_region - len(slab._free)
@@ -183,11 +180,8 @@ async def test_a_device_that_refuses_to_reach_the_memory_leaves_nothing(runtime,
     await warm_up(runtime, double, device="cuda")
     before = held(runtime)
 
-    def refuse(pool: GridPool, device: ThreadDevice) -> None:
-        raise DeviceUnavailableError("no memory can be pinned")
-
     with monkeypatch.context() as patch:
-        patch.setattr(GridPool, "adopt", refuse)
+        fail(patch, inside.ADOPT, DeviceUnavailableError("no memory can be pinned"))
         for _ in range(3):
             with pytest.raises(DeviceUnavailableError, match="pinned"):
                 await runtime.launch("k", double, device="cuda", queue_size=LARGE)
@@ -207,7 +201,7 @@ async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(r
         yield
         raise MemoryError
 
-    monkeypatch.setattr(quiesce, "quiesced", quiesced)
+    replace(monkeypatch, inside.QUIESCED, quiesced)
     for _ in range(3):
         with pytest.raises(MemoryError):
             await runtime.launch("k", double, device="cuda")
@@ -225,7 +219,7 @@ async def test_memory_that_a_device_may_reach_is_not_unmapped(runtime, device, m
         adopt(arena)
         raise DeviceUnavailableError("halfway")
 
-    arena, seen = runtime._services_or_none.parker.arena, []
+    arena, seen = arena_of(runtime), []
     with monkeypatch.context() as patch:
         patch.setattr(device, "adopt", adopt_and_fail)
         for _ in range(3):
@@ -241,10 +235,7 @@ async def test_memory_that_a_device_may_reach_is_not_unmapped(runtime, device, m
 
 
 async def test_what_the_failing_step_raises_comes_through(runtime, monkeypatch):
-    def refuse(engine: CompiledEngine) -> None:
-        raise OSError("whatever")
-
-    monkeypatch.setattr(CompiledEngine, "_make_rings", refuse)
+    fail(monkeypatch, inside.MAKE_RINGS, OSError("whatever"))
     with pytest.raises(OSError, match="whatever"):
         await runtime.launch("k", plain)
     assert "k" not in runtime.kernels
@@ -254,11 +245,7 @@ async def test_what_the_failing_step_raises_comes_through(runtime, monkeypatch):
 async def test_a_kernel_that_cannot_be_made_of_its_engine_leaves_nothing(runtime, device, monkeypatch):
     await warm_up(runtime, plain)
     before = held(runtime)
-
-    def refuse(self: RingKernel, **_: Any) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(RingKernel, "__init__", refuse)
+    fail(monkeypatch, inside.NEW_KERNEL, MemoryError())
     with pytest.raises(MemoryError):
         await runtime.launch("k", plain)
     assert held(runtime) == before

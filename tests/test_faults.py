@@ -18,10 +18,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import inside
 import numpy as np
 import numpy.typing as npt
 import pytest
 from helpers import PATIENCE_S, check_books, drain, eventually, live_state, turns, within
+from inside import has_poller, never_runs, notice_status, set_answer_timeout, set_hold, word_of_block
 
 from ringkernel import (
     ConfigurationError,
@@ -39,9 +41,6 @@ from ringkernel import (
     ring_kernel,
 )
 from ringkernel.devices import compiling
-from ringkernel.devices.control_block import ControlBlock
-from ringkernel.devices.cpu import engine as compiled_module
-from ringkernel.devices.cpu import pool as workers_module
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED, STATUS_FAILED
 
 if os.name != "posix":
@@ -201,7 +200,7 @@ async def test_a_sender_that_waits_is_let_in_when_a_pause_leaves_room(runtime):
 
 
 async def test_a_pause_that_gets_no_answer_changes_nothing(runtime, monkeypatch):
-    monkeypatch.setattr(compiled_module, "ANSWER_TIMEOUT_S", 0.05)
+    set_answer_timeout(monkeypatch, 0.05)
     gate = await enter_gate(runtime, messages=5)
     with pytest.raises(KernelStateError, match=r"'k'.*still in its handler"):
         await runtime.deactivate("k")
@@ -232,25 +231,24 @@ async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime):
 async def test_an_answer_that_is_read_while_it_is_written_is_whole(runtime, monkeypatch):
     """A late ring has the host read status and echo just when the worker writes them."""
     kernel = await start(runtime, "k", fail_at_57)
-    engine = kernel.engine
-    command, read = engine._command, ControlBlock.read
 
-    def read_slowly(block: Any, offset: int) -> int:
-        word = read(block, offset)
-        deadline = time.monotonic() + 1.0
-        while read(block, BLOCK.echo) != engine._epoch and time.monotonic() < deadline:
-            pass
-        return word
-
-    def command_and_ring(given: int) -> None:
-        command(given)
+    def command_and_ring(block: Any, given: int, *rest: Any) -> None:
+        command(block, given, *rest)
         if given != COMMAND_PAUSE:
             return
-        with monkeypatch.context() as patch:
-            patch.setattr(ControlBlock, "read", read_slowly)
-            engine._on_status()
 
-    monkeypatch.setattr(type(engine), "_command", lambda _engine, given: command_and_ring(given))
+        def read_slowly(block: Any, offset: int) -> int:
+            word: int = read(block, offset)
+            deadline = time.monotonic() + 1.0
+            while read(block, BLOCK.echo) != rest[0] and time.monotonic() < deadline:
+                pass
+            return word
+
+        with monkeypatch.context() as patch:
+            read = inside.replace(patch, inside.READ_WORD, read_slowly)
+            notice_status(kernel)
+
+    command = inside.replace(monkeypatch, inside.COMMAND, command_and_ring)
     for _ in range(20):
         await within(runtime.deactivate("k"))
         await within(runtime.reactivate("k"))
@@ -262,11 +260,11 @@ async def test_an_end_that_is_told_twice_counts_once(runtime):
     """The ring for the start is answered when the kernel has failed already; then the doorbell rings for the end."""
     kernel = await start(runtime, "k", fail_at_57)
     await runtime.send_batch("k", [1, 57, 2])
-    engine, deadline = kernel.engine, time.monotonic() + 5
-    while engine.block.read(BLOCK.status) != STATUS_FAILED:  # the loop stands still
+    deadline = time.monotonic() + 5
+    while word_of_block(kernel, "status") != STATUS_FAILED:  # the loop stands still
         assert time.monotonic() < deadline
-    engine._on_status()
-    engine._on_status()
+    notice_status(kernel)
+    notice_status(kernel)
     await within(runtime.wait("k"))
     await turns()
     counts = runtime.statistics("k")
@@ -279,8 +277,7 @@ async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await asyncio.sleep(0)
     deadline = time.monotonic() + 5
-    block = kernel.engine.block
-    while block.read(BLOCK.status) != STATUS_DEACTIVATED:  # the loop stands still, so it cannot see the answer
+    while word_of_block(kernel, "status") != STATUS_DEACTIVATED:  # the loop stands still, so it cannot see the answer
         assert time.monotonic() < deadline
     pausing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -482,7 +479,7 @@ async def test_a_stuck_stage_is_cut_out_of_its_chain(runtime):
 
 @pytest.mark.workers
 async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(runtime, monkeypatch):
-    monkeypatch.setattr(workers_module, "HOLD_S", 1_000.0)  # the monitor does not come to the rescue
+    set_hold(monkeypatch, 1_000.0)  # the monitor does not come to the rescue
     await start(runtime, "innocent", echo)
     gate = await enter_gate(runtime, "stuck")
     await runtime.send("innocent", 5)
@@ -848,7 +845,7 @@ async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(run
     await runtime.send_batch("k", np.arange(10))
     await runtime.activate("k")
     await eventually(lambda: runtime.statistics("k").failed == 1)
-    await eventually(lambda: runtime.kernels["k"].engine.run_entry is None)
+    await eventually(lambda: not has_poller(runtime.kernels["k"]))
     try:
         if command == "deactivate-reactivate":
             await within(runtime.deactivate("k"))
@@ -1566,22 +1563,10 @@ def test_a_fork_may_make_a_runtime_of_its_own(tmp_path):
 @pytest.mark.workers
 async def test_an_activation_that_no_worker_answers_is_given_up(runtime, monkeypatch):
     """It must not wait for ever, and leaves the kernel as it was."""
-    from ringkernel.devices.cpu import engine as compiled
-    from ringkernel.devices.cpu import pool as workers
-
     await runtime.launch("k", echo)
-    monkeypatch.setattr(compiled, "ANSWER_TIMEOUT_S", 0.05)
+    set_answer_timeout(monkeypatch, 0.05)
     with monkeypatch.context() as stuck:
-        stuck.setattr(workers.Worker, "__init__", _never_runs(workers.Worker.__init__))
+        never_runs(stuck)
         with pytest.raises(KernelStateError, match="'k' did not answer"):
             await within(runtime.activate("k"), 2.0)
     assert runtime.get_state("k") is KernelState.LAUNCHED
-
-
-def _never_runs(make):
-    def __init__(self, pool, number):  # noqa: N807 (it stands in for one)
-        make(self, pool, number)
-        self.tell_to_stop()
-        self.thread.join(5)
-
-    return __init__

@@ -8,19 +8,15 @@ import gc
 import os
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from helpers import check_books, eventually, live_state, within
+from inside import BrokenError, block_record, fail_times, has_poller, parker_of, reachable, use_devices, word_of_block
 from thread_device import ThreadDevice
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
-from ringkernel.devices import selection
-from ringkernel.devices.control_block import ControlBlock
-from ringkernel.devices.coroutine.engine import CoroutineEngine
-from ringkernel.devices.cpu.engine import CompiledEngine
-from ringkernel.devices.cpu.pool import Worker, WorkerPool
-from ringkernel.devices.loop_parker import LoopParker
-from ringkernel.memory.layout import BLOCK_DTYPE
+from ringkernel.memory.layout import STATUS_DEACTIVATED
 
 if os.name != "posix":
     pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)
@@ -28,10 +24,6 @@ if os.name != "posix":
 usleep = ctypes.CDLL(None).usleep
 usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
-
-
-class BrokenError(Exception):
-    """What the injected failure is."""
 
 
 @ring_kernel(kernel_id="fe_echo", input_type=int, output_type=int)
@@ -57,7 +49,7 @@ async def coroutine(ctx):
 @pytest.fixture
 def device(monkeypatch):
     made = ThreadDevice()
-    monkeypatch.setattr(selection, "_opened", {made.name: made})
+    use_devices(monkeypatch, made)
     yield made
     made.join()
 
@@ -66,20 +58,6 @@ def device(monkeypatch):
 async def runtime(device, loop_errors):
     async with RingKernelRuntime(workers=2) as entered:
         yield entered
-
-
-def fail_once(patch: pytest.MonkeyPatch, owner: Any, name: str, *, times: int = 1) -> list[int]:
-    """Let the next calls fail. How many have."""
-    original, failed = getattr(owner, name), []
-
-    def failing(*arguments: Any, **options: Any) -> Any:
-        if len(failed) < times:
-            failed.append(1)
-            raise BrokenError(name)
-        return original(*arguments, **options)
-
-    patch.setattr(owner, name, failing)
-    return failed
 
 
 async def start(runtime: RingKernelRuntime, kernel_id: str, func: Any, device: str = "cpu") -> Any:
@@ -94,26 +72,26 @@ async def check_alive(runtime: RingKernelRuntime, kernel_id: str) -> None:
         assert await within(runtime.receive(kernel_id)) == value
 
 
-STEPS: list[tuple[Any, str, int]] = [
-    (CompiledEngine, "_wait_while_it_gets_on", 1),
-    (CompiledEngine, "_progress", 1),
-    (ControlBlock, "command", 1),
-    (ControlBlock, "command", 2),
-    (CompiledEngine, "_wait_over", 1),
+STEPS = [
+    (inside.WAIT_WHILE_IT_GETS_ON, 1),
+    (inside.PROGRESS, 1),
+    (inside.COMMAND, 1),
+    (inside.COMMAND, 2),
+    (inside.WAIT_OVER, 1),
 ]
 
 
-@pytest.mark.parametrize(("owner", "step", "times"), STEPS, ids=[f"{name} x{times}" for _, name, times in STEPS])
+@pytest.mark.parametrize(("step", "times"), STEPS, ids=[f"{step[1]} x{times}" for step, times in STEPS])
 @pytest.mark.parametrize("on", ["cpu", "cuda"])
-async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime, monkeypatch, owner, step, times, on):
+async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime, monkeypatch, step, times, on):
     kernel = await start(runtime, "k", echo, on)
     await check_alive(runtime, "k")
     with monkeypatch.context() as patch:
-        failed = fail_once(patch, owner, step, times=times)
+        failed = fail_times(patch, step, times)
         await within(runtime.terminate("k", timeout=0.5))
     assert len(failed) == times
     assert runtime.get_state("k") is KernelState.TERMINATED
-    assert not kernel.engine.is_running
+    assert not has_poller(kernel)
     check_books(runtime, "k")
     runtime.remove("k")
     del kernel
@@ -124,23 +102,17 @@ async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime,
 
 
 @pytest.mark.parametrize(
-    ("owner", "step", "times"),
-    [
-        *STEPS,
-        (WorkerPool, "evict", 1),
-        (WorkerPool, "evict", 2),
-        (WorkerPool, "dequeue", 1),
-        (Worker, "tell_to_stop", 1),
-    ],
+    ("step", "times"),
+    [*STEPS, (inside.EVICT, 1), (inside.EVICT, 2), (inside.DEQUEUE, 1), (inside.STOP_WORKER, 1)],
 )
 @pytest.mark.parametrize("on", ["cpu", "cuda"])
-async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, monkeypatch, owner, step, times, on):
+async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, monkeypatch, step, times, on):
     kernel = await start(runtime, "k", gated, on)
     gate, addresses = live_state(runtime, "k"), reachable(kernel)
     await runtime.send_batch("k", np.arange(3))
     await eventually(lambda: gate["entered"] == 1)
     with monkeypatch.context() as patch:
-        fail_once(patch, owner, step, times=times)
+        fail_times(patch, step, times)
         await within(runtime.terminate("k", timeout=0.1))
     assert runtime.get_state("k") is KernelState.TERMINATED
     assert "abandoned" in str(kernel.error)
@@ -160,18 +132,12 @@ async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, mo
         check_books(runtime, name)
 
 
-def reachable(kernel: Any) -> set[int]:
-    """The addresses of a kernel's block and rings."""
-    engine = kernel.engine
-    return {engine.block.address, engine.outlet.ring.address, engine.output.address}
-
-
 async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
     kernel = await start(runtime, "k", gated)
     gate = live_state(runtime, "k")
     await runtime.send("k", 1)
     await eventually(lambda: gate["entered"] == 1)
-    fail_once(monkeypatch, CompiledEngine, "_wait_while_it_gets_on")
+    fail_times(monkeypatch, inside.WAIT_WHILE_IT_GETS_ON)
     await within(runtime.terminate("k", timeout=0.1))
     assert "'k' could not be ended properly" in str(kernel.error)
     assert isinstance(kernel.error.__cause__, BrokenError)
@@ -183,7 +149,7 @@ async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
 async def test_a_coroutine_whose_end_fails_has_ended(runtime, monkeypatch):
     kernel = await start(runtime, "k", coroutine)
     await check_alive(runtime, "k")
-    fail_once(monkeypatch, CoroutineEngine, "_wait_for_task")
+    fail_times(monkeypatch, inside.WAIT_FOR_TASK)
     await within(runtime.terminate("k", timeout=0.5))
     assert runtime.get_state("k") is KernelState.TERMINATED
     assert kernel.task.done()
@@ -191,11 +157,10 @@ async def test_a_coroutine_whose_end_fails_has_ended(runtime, monkeypatch):
 
 
 async def test_a_kernel_that_was_never_started_ends_all_the_same(runtime, monkeypatch):
-    for name, func in (("compiled", echo), ("coroutine", coroutine)):
+    for name, func, step in (("compiled", echo, inside.FINISH), ("coroutine", coroutine, inside.FINISH_COROUTINE)):
         await runtime.launch(name, func)
-        engine = type(runtime.kernels[name].engine)
         with monkeypatch.context() as patch:
-            fail_once(patch, engine, "finish")
+            fail_times(patch, step)
             await within(runtime.terminate(name))
         assert runtime.get_state(name) is KernelState.TERMINATED
         assert isinstance(runtime.kernels[name].error, BrokenError)
@@ -205,15 +170,15 @@ async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtim
     """It is ACTIVE, and has no worker: it must not stay so."""
     kernel = await start(runtime, "k", echo)
     pausing = asyncio.create_task(runtime.deactivate("k"))
-    dispatch = LoopParker.dispatch
     with monkeypatch.context() as patch:
-        patch.setattr(LoopParker, "dispatch", lambda _: None)  # the answer is there, and nobody looks
-        await eventually(lambda: kernel.engine.block.read(BLOCK_DTYPE.fields["status"][1]) == 2)
-        fail_once(patch, WorkerPool, "enqueue")
+        # the answer is there, and nobody looks
+        dispatch = inside.replace(patch, inside.DISPATCH, lambda _: None)
+        await eventually(lambda: word_of_block(kernel, "status") == STATUS_DEACTIVATED)
+        fail_times(patch, inside.ENQUEUE)
         pausing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pausing
-        dispatch(runtime._services_or_none.parker)
+        dispatch(parker_of(runtime))
     assert runtime.get_state("k") is KernelState.TERMINATED
     assert isinstance(kernel.error, BrokenError)
 
@@ -226,7 +191,7 @@ async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtim
 async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
     await start(runtime, "other", echo, on)
     kernel = await runtime.launch("k", echo, device=on)
-    record = kernel.engine.block._region.view(BLOCK_DTYPE)[0]
+    record = block_record(kernel)
     good = int(record[field])
     record[field] = good + 1
     with pytest.raises(KernelStateError, match=r"'k'.*damaged.*magic.*version.*size.*launch"):

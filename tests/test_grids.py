@@ -12,6 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import check_books, eventually, live_state, turns, within
+from inside import (
+    arena_of,
+    control_arena_of,
+    grid_of,
+    grids_of,
+    has_poller,
+    heartbeat,
+    is_open,
+    output_of,
+    set_answer_timeout,
+    set_beat_timeout,
+    use_devices,
+    worker_threads_of,
+)
 from numba import types
 from thread_device import POISON, ThreadDevice, ThreadGrid
 
@@ -26,11 +40,9 @@ from ringkernel import (
     ring_kernel,
 )
 from ringkernel.devices import selection
-from ringkernel.devices.cpu import engine as cpu_engine
 from ringkernel.devices.grid import cuda_probe
-from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.memory.layout import LINE
-from ringkernel.memory.mailbox_layout import HEART, mailbox_nbytes
+from ringkernel.memory.mailbox_layout import mailbox_nbytes
 
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
 usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
@@ -39,7 +51,7 @@ usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
 @pytest.fixture
 def device(monkeypatch):
     made = ThreadDevice()
-    monkeypatch.setattr(selection, "_opened", {made.name: made})
+    use_devices(monkeypatch, made)
     yield made
     made.join()
 
@@ -182,7 +194,7 @@ async def test_memory_that_is_new_is_adopted_before_a_start(runtime, device):
     await runtime.launch("k", double, device="cuda")
     await runtime.launch("big", double, device="cpu", queue_size=2**20)
     runtime.connect("big", "k")
-    arena = runtime._services_or_none.parker.arena
+    arena = arena_of(runtime)
     assert not device.reaches(arena)
     await runtime.activate("big")
     await runtime.activate("k")
@@ -203,10 +215,9 @@ def fill(arena: Any) -> list[Any]:
 async def test_a_grid_starts_on_memory_that_was_adopted(runtime, device):
     await runtime.launch("k", double, device="cuda")
     await runtime.launch("other", double, device="cuda")
-    services = runtime._services_or_none
-    filled = fill(services.parker.arena)
+    filled = fill(arena_of(runtime))
     await runtime.activate("k")  # the device checks that it reaches the control lines
-    filled += fill(services.grids._controls)
+    filled += fill(control_arena_of(runtime))
     with pytest.raises(DeviceUnavailableError, match="start the kernel again"):
         await runtime.activate("other")
     assert runtime.get_state("other") is KernelState.LAUNCHED
@@ -218,13 +229,13 @@ async def test_a_grid_starts_on_memory_that_was_adopted(runtime, device):
 
 
 async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, device, monkeypatch, caplog):
-    monkeypatch.setattr(grid_pool, "BEAT_TIMEOUT_NS", 1_000_000)
+    set_beat_timeout(monkeypatch, 1_000_000)
     started = []
     start_one = device.start
     monkeypatch.setattr(device, "start", lambda *given: (started.append(given), start_one(*given))[1])
     await start(runtime, "k", running_sum)
     await eventually(lambda: len(started) > 2)  # the watcher rests, and gives a sign only every 100 ms
-    monkeypatch.setattr(grid_pool, "BEAT_TIMEOUT_NS", 10_000_000_000)
+    set_beat_timeout(monkeypatch, 10_000_000_000)
     await runtime.send_batch("k", np.ones(50, np.int64))
     got: list[int] = []
     while len(got) < 50:
@@ -235,11 +246,9 @@ async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, 
 
 async def test_the_watcher_gives_a_sign_of_life_also_while_it_rests(runtime, device):
     await start(runtime, "k", double)
-    grids = runtime._services_or_none.grids
-    await eventually(lambda: all(worker.parked for worker in grids.workers))
-    beat = grids._heart.address + HEART.beat
-    before = grids.api.read_word(beat)
-    await eventually(lambda: grids.api.read_word(beat) > before + 2)
+    await eventually(lambda: all(worker.parked for worker in grids_of(runtime).workers))
+    before = heartbeat(runtime)
+    await eventually(lambda: heartbeat(runtime) > before + 2)
 
 
 async def test_closing_leaves_no_grid(device, loop_errors):
@@ -280,12 +289,12 @@ async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(de
     runtime = RingKernelRuntime(workers=1)
     await start(runtime, "grid", double)
     await start(runtime, "worker", double, "cpu")
-    threads = [worker.thread for worker in runtime._services_or_none.pool.workers]
+    threads = worker_threads_of(runtime)
     assert threads
     with pytest.raises(DeviceUnavailableError, match="unpinning"):
         await runtime.close()
     assert not any(thread.is_alive() for thread in threads)
-    assert not runtime._services_or_none.parker._open
+    assert not is_open(runtime)
 
 
 # --- rings in device memory ---------------------------------------------------------------------------------------
@@ -302,10 +311,6 @@ async def chain(runtime: RingKernelRuntime, *kernels: tuple[str, Any, str], queu
 async def activate(runtime: RingKernelRuntime, *names: str) -> None:
     for name in names:
         await runtime.activate(name)
-
-
-def output_of(runtime: RingKernelRuntime, name: str) -> Any:
-    return runtime.kernels[name].engine.output
 
 
 def is_on_device(runtime: RingKernelRuntime, name: str) -> bool:
@@ -378,7 +383,7 @@ async def test_a_ring_that_the_host_uses_too_lies_in_host_memory(runtime, device
 
 async def test_grids_of_two_devices_meet_in_host_memory(runtime, device, monkeypatch):
     other = ThreadDevice("cuda:1")
-    monkeypatch.setattr(selection, "_opened", {device.name: device, other.name: other})
+    use_devices(monkeypatch, device, other)
     await chain(runtime, ("a", double, "cuda:0"), ("b", double, "cuda:1"), ("c", double, "cuda:1"))
     await activate(runtime, "a", "b", "c")
     await runtime.send("a", 1.0)
@@ -592,7 +597,7 @@ async def test_a_lost_device_takes_with_it_what_was_only_there(runtime, device, 
     await runtime.send("b", 77)  # from the host: in host memory
     await eventually(lambda: runtime.statistics("b").unprocessed == 6)
     device.is_lost = True
-    runtime.kernels["a"].engine.run_entry.grid.reason = "an illegal address"
+    grid_of(runtime.kernels["a"]).reason = "an illegal address"
     assert await within(runtime.wait("a")) is KernelState.TERMINATED
     await within(runtime.terminate("b"))
     counts = check_books(runtime, "b")
@@ -724,7 +729,7 @@ async def test_a_grid_that_cannot_be_started(runtime, device, monkeypatch):
         await runtime.activate("k")
     assert runtime.get_state("k") is KernelState.LAUNCHED
     monkeypatch.undo()
-    monkeypatch.setattr(selection, "_opened", {device.name: device})
+    use_devices(monkeypatch, device)
     await runtime.activate("k")
     await runtime.send("k", 1.0)
     assert await within(runtime.receive("k")) == 2.0
@@ -753,7 +758,7 @@ def gate(device, monkeypatch):
 async def test_an_activation_that_is_cancelled_has_happened_or_not(runtime, gate, times):
     kernel = await runtime.launch("k", double, device="cuda")
     activating = asyncio.create_task(runtime.activate("k"))
-    await eventually(lambda: kernel.engine.is_running)
+    await eventually(lambda: has_poller(kernel))
     for _ in range(times):
         activating.cancel()
         await turns()
@@ -768,12 +773,12 @@ async def test_an_activation_that_is_cancelled_has_happened_or_not(runtime, gate
 async def test_a_grid_that_begins_too_late_rests(runtime, gate, monkeypatch):
     kernel = await runtime.launch("k", double, device="cuda")
     with monkeypatch.context() as patch:
-        patch.setattr(cpu_engine, "ANSWER_TIMEOUT_S", 0.05)
+        set_answer_timeout(patch, 0.05)
         with pytest.raises(KernelStateError, match="nothing was changed"):
             await runtime.activate("k")
     assert kernel.state is KernelState.LAUNCHED
     gate.set()
-    await eventually(lambda: not kernel.engine.is_running)
+    await eventually(lambda: not has_poller(kernel))
     await runtime.activate("k")
     await runtime.send("k", 1.0)
     assert await within(runtime.receive("k")) == 2.0
@@ -854,7 +859,7 @@ def facts(*gpus: cuda_probe.GpuFacts, problem: str | None = None, simulator: boo
 async def test_auto_says_what_it_chose_and_why(runtime, monkeypatch, caplog, found, handler, device, reason):
     monkeypatch.setattr(selection, "cuda_facts", lambda: found)
     one = ThreadDevice(device)
-    monkeypatch.setattr(selection, "_opened", {device: one})
+    use_devices(monkeypatch, one)
     caplog.set_level(logging.INFO, "ringkernel")
     assert (await runtime.launch("k", handler)).device == device
     said = [record.getMessage() for record in caplog.records]
@@ -872,7 +877,7 @@ async def test_auto_says_what_it_chose_and_why(runtime, monkeypatch, caplog, fou
 )
 async def test_a_device_that_is_not_there_says_what_is_missing(runtime, monkeypatch, found, asked, reason):
     monkeypatch.setattr(selection, "cuda_facts", lambda: found)
-    monkeypatch.setattr(selection, "_opened", {})
+    use_devices(monkeypatch)
     with pytest.raises(DeviceUnavailableError, match=reason):
         await runtime.launch("k", double, device=asked)
 

@@ -7,12 +7,13 @@ import os
 import threading
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from helpers import check_books, eventually, live_state, within
+from inside import held_workers, retire_worker, workers_of
 
 from ringkernel import DeviceUnavailableError, RingKernelRuntime, ring_kernel
-from ringkernel.devices.cpu.pool import WorkerPool
 from ringkernel.memory import wait_handle
 
 if os.name != "posix":
@@ -108,8 +109,7 @@ async def test_neighbours_of_a_kernel_that_was_abandoned_meanwhile_move_too(runt
     await within(runtime.terminate("k", timeout=0.05))
     assert "abandoned" in str(runtime.kernels["k"].error)
     gate["open"] = 1
-    pool = runtime._services_or_none.pool
-    (lost,) = {run_entry.worker for worker in pool.retired for run_entry in worker.run_entries}
+    (lost,) = held_workers(runtime)
     await eventually(lambda: not lost.thread.is_alive())
     assert refusals.count > 1
     refusals.left = 0
@@ -132,19 +132,10 @@ async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refus
 
 
 async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_has(runtime, refusals, monkeypatch):
-    new_entry_address, failures = WorkerPool._new_entry_address, []
-
-    def fail_twice(pool: WorkerPool) -> int:
-        if refusals.left == -1 and len(failures) < 2:
-            failures.append(1)
-            raise MemoryError
-        return new_entry_address(pool)
-
-    monkeypatch.setattr(WorkerPool, "_new_entry_address", fail_twice)
     for name in ("left", "right"):
         await launch(runtime, name, echo)
     await launch(runtime, "k", gated)
-    refusals.left = -1  # from here on
+    failures = inside.fail_times(monkeypatch, inside.NEW_ENTRY, 2, MemoryError())
     gate = live_state(runtime, "k")
     await runtime.send("k", 7)
     await eventually(lambda: gate["entered"] == 1)
@@ -164,8 +155,7 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, 
         await runtime.deactivate("k")
         await runtime.send("k", 1)
         start = runtime.reactivate
-        pool = runtime._services_or_none.pool
-        pool._retire(pool.workers[0])  # as if a kernel that has held it had been abandoned
+        retire_worker(runtime)
     before = runtime.get_state("k")
     wakers = len(wait_handle._free)
     refusals.left = 3
@@ -174,7 +164,7 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, 
             await start("k")
         assert runtime.get_state("k") is before
     assert len(wait_handle._free) >= wakers  # the wait handles are there to be used again
-    assert not runtime._services_or_none.pool.workers
+    assert not workers_of(runtime)
     await start("k")
     assert await within(runtime.receive("k")) == 1
     await check_alive(runtime, "k")
@@ -201,7 +191,7 @@ async def test_fewer_threads_than_were_asked_for_are_enough(loop_errors, refusal
         refusals.left = 10**9
         await launch(runtime, "two", echo)
         await check_alive(runtime, "one", "two")
-        assert len(runtime._services_or_none.pool.workers) == 1
+        assert len(workers_of(runtime)) == 1
 
 
 async def test_a_thread_that_comes_after_all_is_told_to_leave(runtime, monkeypatch):
@@ -222,4 +212,4 @@ async def test_a_thread_that_comes_after_all_is_told_to_leave(runtime, monkeypat
     await eventually(lambda: not wakers[0].is_alive())
     await runtime.activate("k")
     await check_alive(runtime, "k")
-    assert len(runtime._services_or_none.pool.workers) == 1
+    assert len(workers_of(runtime)) == 1

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers import eventually, within
+from inside import set_patience, workers_of
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen.operations import this_cpu, ticks, waits_for_cpu
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cpu
 from ringkernel.codegen.targets.cpu import compile_entry
-from ringkernel.devices.cpu import pool
 from ringkernel.devices.cpu.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
 from ringkernel.memory.layout import PARKER, PARKER_DTYPE
 
@@ -53,7 +53,7 @@ def word_of(worker: Any, word: int) -> int:
 async def patient_worker(runtime: RingKernelRuntime, *, talking: bool) -> Any:
     """The runtime's one worker, made to poll for 20 s before it parks; `talking`: its shortest patience stays less, so
     that loop and worker count as talking."""
-    (worker,) = runtime._services_or_none.pool.workers
+    (worker,) = workers_of(runtime)
     await eventually(lambda: worker.parked)
     ticks = worker._pool.parker.clock.ticks_of(PATIENCE_NS)
     set_word(worker, PARKER.max_patience, ticks)
@@ -74,7 +74,7 @@ async def talk_until(runtime: RingKernelRuntime, has_happened: Callable[[], bool
 
 @pytest.mark.parametrize("talking", [False, True], ids=["in the way", "nowhere to go"])
 async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus, talking):
-    monkeypatch.setattr(pool, "MIN_PATIENCE_NS", 1)  # so that it is parked before the test begins
+    set_patience(monkeypatch, 1)  # so that it is parked before the test begins
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
         await runtime.activate("k")

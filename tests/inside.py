@@ -1,0 +1,238 @@
+"""Where tests look inside a runtime: what a kernel, a worker or a grid is made of, and the settings of their insides.
+
+When something inside moves or gets another name, this file follows, and the tests that look there do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.devices import selection
+from ringkernel.devices.control_block import ControlBlock
+from ringkernel.devices.coroutine.engine import CoroutineEngine
+from ringkernel.devices.cpu import engine as cpu_engine
+from ringkernel.devices.cpu import pool as cpu_pool
+from ringkernel.devices.grid import pool as grid_pool
+from ringkernel.devices.loop_parker import LoopParker
+from ringkernel.memory.layout import BLOCK_DTYPE
+from ringkernel.memory.mailbox_layout import HEART
+from ringkernel.runtime import quiesce
+from ringkernel.runtime.kernel import RingKernel
+
+if TYPE_CHECKING:
+    import threading
+
+    import pytest
+    from thread_device import ThreadDevice, ThreadGrid
+
+    from ringkernel import RingKernelRuntime
+    from ringkernel.devices.cpu.pool import Worker, WorkerPool
+    from ringkernel.devices.grid.pool import GridPool
+    from ringkernel.memory.arenas import Arena
+
+# --- what a runtime has --------------------------------------------------------------------------------------------
+
+
+def parker_of(runtime: RingKernelRuntime) -> LoopParker:
+    """The event loop as a parker."""
+    services = runtime._services_or_none
+    assert services is not None
+    return services.parker
+
+
+def pool_of(runtime: RingKernelRuntime) -> WorkerPool:
+    """The CPU workers."""
+    services = runtime._services_or_none
+    assert services is not None
+    return services.pool
+
+
+def workers_of(runtime: RingKernelRuntime) -> list[Worker]:
+    """The CPU workers that take kernels."""
+    return pool_of(runtime).workers
+
+
+def worker_threads_of(runtime: RingKernelRuntime) -> list[threading.Thread]:
+    """Their threads."""
+    return [worker.thread for worker in workers_of(runtime)]
+
+
+def grids_of(runtime: RingKernelRuntime) -> GridPool:
+    """What starts and watches grids."""
+    services = runtime._services_or_none
+    assert services is not None
+    return services.grids
+
+
+def arena_of(runtime: RingKernelRuntime) -> Arena:
+    """Where blocks and rings lie."""
+    return parker_of(runtime).arena
+
+
+def control_arena_of(runtime: RingKernelRuntime) -> Arena:
+    """Where the control lines of grids lie."""
+    return grids_of(runtime)._controls
+
+
+def heartbeat(runtime: RingKernelRuntime) -> int:
+    """The sign of life that grids look for: it goes up."""
+    grids = grids_of(runtime)
+    return int(grids.api.read_word(grids._heart.address + HEART.beat))
+
+
+def is_open(runtime: RingKernelRuntime) -> bool:
+    """Whether its event loop still listens for it."""
+    return parker_of(runtime)._open
+
+
+def retire_worker(runtime: RingKernelRuntime) -> None:
+    """As if a kernel that has held the worker had been abandoned."""
+    pool_of(runtime)._retire(workers_of(runtime)[0])
+
+
+def held_workers(runtime: RingKernelRuntime) -> set[Worker]:
+    """Those that were given up, and still have kernels to move."""
+    return {run_entry.worker for worker in pool_of(runtime).retired for run_entry in worker.run_entries}
+
+
+# --- what a kernel has ---------------------------------------------------------------------------------------------
+
+
+def word_of_block(kernel: Any, name: str) -> int:
+    """A word of the kernel's block, by its name in the layout."""
+    fields = BLOCK_DTYPE.fields
+    assert fields is not None
+    return int(kernel.engine.block.read(fields[name][1]))
+
+
+def block_record(kernel: Any) -> Any:
+    """The kernel's block as a record that can be written to."""
+    return kernel.engine.block._region.view(BLOCK_DTYPE)[0]
+
+
+def has_poller(kernel: Any) -> bool:
+    """Whether somebody runs its turns."""
+    return bool(kernel.engine.is_running)
+
+
+def notice_status(kernel: Any) -> None:
+    """As if the kernel's doorbell had rung."""
+    kernel.engine._on_status()
+
+
+def output_of(runtime: RingKernelRuntime, kernel_id: str) -> Any:
+    """The ring that a kernel writes to."""
+    return runtime.kernels[kernel_id].engine.output
+
+
+def reachable(kernel: Any) -> set[int]:
+    """The addresses of a kernel's block and rings."""
+    engine = kernel.engine
+    return {engine.block.address, engine.outlet.ring.address, engine.output.address}
+
+
+def grid_of(kernel: Any) -> ThreadGrid:
+    """The grid that runs a kernel now."""
+    grid: ThreadGrid = kernel.engine.run_entry.grid
+    return grid
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def use_devices(patch: pytest.MonkeyPatch, *devices: ThreadDevice) -> None:
+    """Have these devices and no other."""
+    patch.setattr(selection, "_opened", {device.name: device for device in devices})
+
+
+def set_answer_timeout(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """How long an answer to a command is waited for."""
+    patch.setattr(cpu_engine, "ANSWER_TIMEOUT_S", seconds)
+
+
+def set_hold(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """How long a kernel may hold its worker before the others move."""
+    patch.setattr(cpu_pool, "HOLD_S", seconds)
+
+
+def set_patience(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
+    """How long a worker that is made from now on polls before it parks, at least."""
+    patch.setattr(cpu_pool, "MIN_PATIENCE_NS", nanoseconds)
+
+
+def set_beat_timeout(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
+    """How long a grid that is started from now on waits for a sign of life."""
+    patch.setattr(grid_pool, "BEAT_TIMEOUT_NS", nanoseconds)
+
+
+# --- steps that tests make fail ------------------------------------------------------------------------------------
+
+Step = tuple[Any, str]
+"""A function of the package: whose it is, and its name."""
+
+WAIT_WHILE_IT_GETS_ON: Step = (cpu_engine.CompiledEngine, "_wait_while_it_gets_on")
+PROGRESS: Step = (cpu_engine.CompiledEngine, "_progress")
+WAIT_OVER: Step = (cpu_engine.CompiledEngine, "_wait_over")
+MAKE_RINGS: Step = (cpu_engine.CompiledEngine, "_make_rings")
+FINISH: Step = (cpu_engine.CompiledEngine, "finish")
+COMMAND: Step = (ControlBlock, "command")
+READ_WORD: Step = (ControlBlock, "read")
+EVICT: Step = (cpu_pool.WorkerPool, "evict")
+DEQUEUE: Step = (cpu_pool.WorkerPool, "dequeue")
+ENQUEUE: Step = (cpu_pool.WorkerPool, "enqueue")
+NEW_ENTRY: Step = (cpu_pool.WorkerPool, "_new_entry_address")
+STOP_WORKER: Step = (cpu_pool.Worker, "tell_to_stop")
+FINISH_COROUTINE: Step = (CoroutineEngine, "finish")
+WAIT_FOR_TASK: Step = (CoroutineEngine, "_wait_for_task")
+DISPATCH: Step = (LoopParker, "dispatch")
+ADOPT: Step = (grid_pool.GridPool, "adopt")
+QUIESCED: Step = (quiesce, "quiesced")
+NEW_KERNEL: Step = (RingKernel, "__init__")
+
+
+def replace(patch: pytest.MonkeyPatch, step: Step, function: Any) -> Any:
+    """Put a function in the place of a step. What stood there."""
+    owner, name = step
+    original = getattr(owner, name)
+    patch.setattr(owner, name, function)
+    return original
+
+
+class BrokenError(Exception):
+    """What an injected failure is."""
+
+
+def fail(patch: pytest.MonkeyPatch, step: Step, error: BaseException) -> None:
+    """Let every call of a step raise."""
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        raise error
+
+    replace(patch, step, failing)
+
+
+def fail_times(patch: pytest.MonkeyPatch, step: Step, times: int = 1, error: BaseException | None = None) -> list[int]:
+    """Let the next calls of a step raise. A list as long as the number of those that have."""
+    owner, name = step
+    original, failed = getattr(owner, name), list[int]()
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if len(failed) < times:
+            failed.append(1)
+            raise BrokenError(name) if error is None else error
+        return original(*arguments, **options)
+
+    patch.setattr(owner, name, failing)
+    return failed
+
+
+def never_runs(patch: pytest.MonkeyPatch) -> None:
+    """Workers that are made from now on have a thread that ends at once."""
+    make = cpu_pool.Worker.__init__
+
+    def make_and_stop(worker: Worker, pool: WorkerPool, number: int) -> None:
+        make(worker, pool, number)
+        worker.tell_to_stop()
+        worker.thread.join(5)
+
+    patch.setattr(cpu_pool.Worker, "__init__", make_and_stop)

@@ -22,7 +22,7 @@ import numpy as np
 
 import ringkernel as rk
 from ringkernel.devices import selection
-from ringkernel.devices.grid import near_rings
+from ringkernel.devices.grid import device_rings
 from ringkernel.devices.grid.cuda_probe import cuda_facts
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ async def round_trips(rounds: int) -> dict[str, float]:
 @contextlib.contextmanager
 def rings_in(memory: str) -> Iterator[None]:
     """Where the rings between grids lie: in the "device" memory, as ever, or in the "host" memory, to compare."""
-    decide = near_rings._wanted
-    near_rings._wanted = decide if memory == "device" else lambda _ring: None
+    decide = device_rings._wanted
+    device_rings._wanted = decide if memory == "device" else lambda _ring: None
     try:
         yield
     finally:
-        near_rings._wanted = decide
+        device_rings._wanted = decide
 
 
 async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int, memory: str = "device") -> float:
@@ -134,7 +134,7 @@ async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int, mem
             runtime.connect(source, target)
         for name, _ in kernels:
             await runtime.activate(name)
-        between = [runtime.kernels[source].engine.output.place for (source, _), _ in itertools.pairwise(kernels)]
+        between = [runtime.kernels[source].engine.output.storage for (source, _), _ in itertools.pairwise(kernels)]
         assert all((place is not None) == (memory == "device") for place in between)
         first, last, values = kernels[0][0], kernels[-1][0], ticks(batch)
         count = max(1, total // batch)

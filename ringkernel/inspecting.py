@@ -114,7 +114,7 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
         declaration.func,
         compiling.spec_of(declaration),
         never_drops=span.never_drops,
-        spread=declaration.state is None,
+        is_cooperative=declaration.state is None,
         cc=cc,
         fma=declaration.fma,
     )

@@ -57,7 +57,7 @@ async def coroutine_half(ctx):
 
 @pytest.fixture
 def device(monkeypatch):
-    made = ThreadDevice(spread=True)
+    made = ThreadDevice(is_cooperative=True)
     use_devices(monkeypatch, made)
     yield made
     made.join()
@@ -139,7 +139,7 @@ class Failing:
 @pytest.mark.parametrize(
     ("function", "options"),
     [(double, {"device": "cpu"}), (double, {"device": "cuda"}), (plain, {"device": "cuda"}), (coroutine, {})],
-    ids=["worker", "grid", "spread grid", "coroutine"],
+    ids=["worker", "grid", "cooperative grid", "coroutine"],
 )
 @pytest.mark.parametrize("size", [64, LARGE])
 async def test_a_launch_may_fail_in_any_call_and_leaves_nothing(runtime, device, function, options, size):

@@ -107,9 +107,9 @@ async def start(runtime: RingKernelRuntime, name: str, function: Any, device: st
 # --- the same results --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spread", [False, True])
-async def test_a_grid_and_a_worker_give_the_same(runtime, device, spread):
-    device.spread = spread
+@pytest.mark.parametrize("is_cooperative", [False, True])
+async def test_a_grid_and_a_worker_give_the_same(runtime, device, is_cooperative):
+    device.is_cooperative = is_cooperative
     values = np.random.default_rng(1).integers(-50, 900, 5_000)
     values[4_000] = 1_000
     got = {}
@@ -316,8 +316,8 @@ async def activate(runtime: RingKernelRuntime, *names: str) -> None:
 def is_on_device(runtime: RingKernelRuntime, name: str) -> bool:
     """Whether a kernel's output lies in device memory. If so, nobody has written its slots in host memory since."""
     ring = output_of(runtime, name)
-    assert ring.place is None or (ring._slots_on_host == POISON).all()
-    return ring.place is not None
+    assert ring.storage is None or (ring._slots_on_host == POISON).all()
+    return ring.storage is not None
 
 
 async def numbers(runtime: RingKernelRuntime, name: str, count: int) -> list[int]:
@@ -507,7 +507,7 @@ async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
     await runtime.launch("new", double, device="cuda")  # takes memory that is free
     await runtime.reactivate("b")
     assert await numbers(runtime, "b", 4) == [16, 20, 24, 28]
-    assert ring.place is not None
+    assert ring.storage is not None
 
 
 async def test_a_drain_through_rings_in_device_memory_leaves_nothing(runtime, device):
@@ -552,8 +552,8 @@ async def test_an_abandoned_target_leaves_what_it_had_not_taken(runtime, device)
     counts = check_books(runtime, "b")
     assert (counts.processed, counts.in_flight, counts.unprocessed) == (0, 1, 4)
     assert runtime.unprocessed("b").tolist() == [2, 3, 4, 5]
-    place = output_of(runtime, "a").place
-    assert place._is_quarantined
+    storage = output_of(runtime, "a").storage
+    assert storage._is_quarantined
     gate["open"] = 1  # now it returns, late, and writes its cursors once more
     await eventually(lambda: sum(not grid.is_done() for grid in device.grids) <= 1)
     assert runtime.statistics("b") == counts
@@ -562,7 +562,7 @@ async def test_an_abandoned_target_leaves_what_it_had_not_taken(runtime, device)
     runtime.connect("a", "c")
     await activate(runtime, "c")
     await runtime.reactivate("a")
-    assert output_of(runtime, "a").place is not place
+    assert output_of(runtime, "a").storage is not storage
     await runtime.send("a", 1)
     assert await numbers(runtime, "c", 1) == [6]
 

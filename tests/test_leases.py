@@ -22,7 +22,7 @@ from ringkernel import (
 )
 from ringkernel.devices.cpu import engine as compiled
 from ringkernel.messages.types import MessageType
-from ringkernel.ring.record_ring import TypedRing
+from ringkernel.ring.record_ring import RecordRing
 
 if os.name != "posix":
     pytest.skip("the handler that stands still calls usleep", allow_module_level=True)
@@ -356,7 +356,7 @@ async def test_nothing_is_published_beyond_the_end_of_lent_memory(runtime):
     engine = runtime.kernels["k"].engine
     number = MessageType(int)
     memory = np.full(8, 99, np.int64).view(number.dtype)
-    lent = TypedRing(engine.arena, number, 8, lent=memory[:5])
+    lent = RecordRing(engine.arena, number, 8, lent=memory[:5])
     lent.add_edge()
     assert lent.room() == 5
     async with engine.token():

@@ -41,9 +41,9 @@ def any_grid() -> Any:
     return compiled(grid_program(cpu_target(), run_grid, INDIRECT))
 
 
-def grid_of(handler: Any, spec: SpanTypes, *, never_drops: bool, spread: bool) -> Any:
+def grid_of(handler: Any, spec: SpanTypes, *, never_drops: bool, is_cooperative: bool) -> Any:
     """A compiled loop for one handler, with the span built in."""
-    span: GridSpan = grid_span(cpu_target(), handler, spec, never_drops=never_drops, spread=spread)
+    span: GridSpan = grid_span(cpu_target(), handler, spec, never_drops=never_drops, is_cooperative=is_cooperative)
     return compiled(grid_program(cpu_target(), run_grid, span))
 
 
@@ -99,16 +99,16 @@ class ThreadMemory:
 
 
 class ThreadDevice:
-    """See `devices/grid/device.py`. `spread`: have the cooperative span built in."""
+    """See `devices/grid/device.py`. `is_cooperative`: have the cooperative span built in."""
 
     max_mailbox_nbytes = 48 * 1024
     span_ns = 50_000
     patience_ns = 20_000
     max_nap_ns = 1_000_000
 
-    def __init__(self, name: str = "cuda:0", *, spread: bool = False) -> None:
+    def __init__(self, name: str = "cuda:0", *, is_cooperative: bool = False) -> None:
         self.name = name
-        self.spread = spread
+        self.is_cooperative = is_cooperative
         self.ticks_per_ns = tick_clock().ticks_per_ns()
         self.grids: list[ThreadGrid] = []
         self.is_lost = False
@@ -117,12 +117,12 @@ class ThreadDevice:
         self._reached: dict[Any, int] = {}
 
     def compile(self, declaration: Any, span: Span) -> Any:
-        if not self.spread or declaration.state is not None:
+        if not self.is_cooperative or declaration.state is not None:
             return ThreadCode(span, any_grid())
         from ringkernel.devices.compiling import spec_of
 
         spec = spec_of(declaration)
-        entry = grid_of(declaration.func, spec, never_drops=span.never_drops, spread=True)
+        entry = grid_of(declaration.func, spec, never_drops=span.never_drops, is_cooperative=True)
         return ThreadCode(span, entry)
 
     def load(self, compiled: ThreadCode) -> ThreadCode:

@@ -28,11 +28,11 @@ async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages
 
     Nothing else may wait in the kernel's input. The source stays in place until the next one, or `end_source`.
     """
-    from ringkernel.ring.record_ring import TypedRing
+    from ringkernel.ring.record_ring import RecordRing
 
     kernel, engine = runtime.kernels[kernel_id], engine_of(runtime, kernel_id)
     assert engine.declaration.input_type is not None
-    ring = TypedRing(engine.arena, engine.declaration.input_type, len(messages), lent=messages)
+    ring = RecordRing(engine.arena, engine.declaration.input_type, len(messages), lent=messages)
     ring.add_edge()
     engine.arena.chunks.append(messages.view("u1").reshape(-1))  # a worker may reach it for as long as it lives
     async with kernel.lock, engine.token():

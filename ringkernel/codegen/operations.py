@@ -112,20 +112,20 @@ def poke(address: int, value: int) -> None:
     raise _unbound("poke")
 
 
-def load_near(address: int) -> int:
-    """Atomic load without order of a word in device memory that only the device's grids write."""
-    raise _unbound("load_near")
+def load_device(address: int) -> int:
+    """Atomic load without order, of device scope: of a word in device memory that only the device's grids write."""
+    raise _unbound("load_device")
 
 
-def store_near(address: int, value: int) -> None:
-    """Atomic store without order to such a word."""
-    raise _unbound("store_near")
+def store_device(address: int, value: int) -> None:
+    """Atomic store without order, of device scope: to such a word."""
+    raise _unbound("store_device")
 
 
-def fence_near() -> None:
+def fence_device() -> None:
     """Orders everything before it before everything after it, as the grids of this device see it: acquire and
     release."""
-    raise _unbound("fence_near")
+    raise _unbound("fence_device")
 
 
 def fence_acquire() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.host_api import HostApi
-    from ringkernel.ring.record_ring import TypedEdge, TypedRing
+    from ringkernel.ring.record_ring import RecordEdge, RecordRing
 
 _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
 """Where the table of inputs is, and for how many, until there are more."""
@@ -74,7 +74,7 @@ class ControlBlock:
         """Give the kernel a command, and ring the doorbell at this address for it."""
         self._api.give_command(self.address, command, epoch, doorbell_address)
 
-    def read_from(self, edges: Sequence[TypedEdge]) -> None:
+    def read_from(self, edges: Sequence[RecordEdge]) -> None:
         """Let the kernel take its input there."""
         room = self._tables[-1].nbytes // 8 if self._tables else _INPUT_TABLE
         if len(edges) > room:
@@ -86,7 +86,7 @@ class ControlBlock:
             self._api.write_word(table + 8 * i, edge.address - self.address)
         self._api.write_word(self.address + BLOCK.n_inputs, len(edges))
 
-    def write_to(self, ring: TypedRing) -> None:
+    def write_to(self, ring: RecordRing) -> None:
         """Let the kernel put its output there."""
         self._api.write_word(self.address + BLOCK.output, ring.address - self.address)
 

@@ -162,7 +162,7 @@ class Engine(ABC):
 
     def unreadable(self) -> tuple[int, Exception | None]:
         """How many messages that it never took were lost with a device, and why."""
-        edges: list[Any] = [edge for edge in self.edges if edge.ring.typed]
+        edges: list[Any] = [edge for edge in self.edges if edge.ring.holds_records]
         lost = [edge.lost for edge in edges if edge.lost is not None]
         return sum(count for count, _ in lost), next((reason for _, reason in lost), None)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.record_ring import TypedEdge
+    from ringkernel.ring.record_ring import RecordEdge
 
     from .loop_parker import Doorbell
     from .services import Services
@@ -59,7 +59,7 @@ class Inlet:
         self.budget = budget
         self._open = True
         self._lone: Edge | None = None
-        self._first: TypedEdge | None = None
+        self._first: RecordEdge | None = None
         self._services = services
         self._doorbell: Doorbell | None = None
         self._next = 0
@@ -84,7 +84,7 @@ class Inlet:
         self.edges.append(edge)
         self._choose()
         edge.refresh()
-        if edge.ring.typed and self._services is not None:
+        if edge.ring.holds_records and self._services is not None:
             self.line.prepare = self._ask_for_messages
             if self._doorbell is not None:
                 edge.set_doorbell(self._doorbell.doorbell_address)
@@ -103,7 +103,7 @@ class Inlet:
         self.detach(edge)
         self.attach(fresh)
 
-    def take_first_from(self, edge: TypedEdge) -> None:
+    def take_first_from(self, edge: RecordEdge) -> None:
         """Hand out what is left in an edge before anything else. Nothing more comes there."""
         assert self._first is None
         self._first = edge
@@ -227,10 +227,10 @@ class Inlet:
             self._spin.wake(self._edge_to_spin_on())
         self.line.notify()
 
-    def _edge_to_spin_on(self) -> TypedEdge | None:
+    def _edge_to_spin_on(self) -> RecordEdge | None:
         """The lone edge, if its producer runs on another thread: only then can spinning help."""
         edge: Any = self._lone
-        return edge if edge is not None and edge.ring.typed and edge.ring.putting is NOBODY else None
+        return edge if edge is not None and edge.ring.holds_records and edge.ring.putting is NOBODY else None
 
     def release(self) -> None:
         """Nobody consumes here any more."""

@@ -155,7 +155,7 @@ class Outlet:
         assert self._services is not None
         if self._timer is None and self.is_doubtful():
             self._timer = self._services.loop.call_later(LOOK_S, self._look_again)
-        if not ring.typed:
+        if not ring.holds_records:
             return
         if self._doorbell is None:  # most queues never see anybody wait
             self._doorbell = self._services.parker.doorbell(self.line.notify)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.record_ring import TypedEdge
+    from ringkernel.ring.record_ring import RecordEdge
 
     from .loop_parker import LoopParker
 
@@ -58,7 +58,7 @@ class Spin:
 
     def __init__(self, spinner: Spinner, parker: LoopParker) -> None:
         self._spinner, self._parker = spinner, parker
-        self._edge: TypedEdge | None = None  # spun on now
+        self._edge: RecordEdge | None = None  # spun on now
         self._from = 0
         self._to_skip = self._skipped = 0
         self._slept_at_ns = 0
@@ -74,7 +74,7 @@ class Spin:
         self._spinner.give(self)
         self._slept_at_ns = monotonic_ns()
 
-    def wake(self, edge: TypedEdge | None) -> None:
+    def wake(self, edge: RecordEdge | None) -> None:
         """The consumer was woken. It spins on `edge` from now on, if there is reason to."""
         slept_ns = monotonic_ns() - self._slept_at_ns
         if edge is None:

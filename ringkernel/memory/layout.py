@@ -55,9 +55,9 @@ RING_DTYPE, RING = record(
     # bare ping-pong)
     ("next", "low"),
     # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
-    # offsets from here; `doorbell_address` is the producer's; `near_address`: where `tail` lies in device memory, see
-    # `storage.py`; `end`: nothing is published from this sequence on, since a lent slot array has no slot for it
-    ("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "near_address", "end"),
+    # offsets from here; `doorbell_address` is the producer's; `device_cursor_address`: where `tail` lies if grids
+    # keep it in device memory, or 0; `end`: nothing is published from this sequence on, a lent array has no slot for it
+    ("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "device_cursor_address", "end"),
 )
 
 EDGE_DTYPE, EDGE = record(
@@ -67,8 +67,8 @@ EDGE_DTYPE, EDGE = record(
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_doorbell_address"),
-    # host, while the consumer does not run; `near_address`: where `head` lies in device memory, see `storage.py`
-    ("ring", "doorbell_address", "near_address"),
+    # host, while the consumer does not run; `device_cursor_address`: likewise, of `head`
+    ("ring", "doorbell_address", "device_cursor_address"),
 )
 
 BLOCK_DTYPE, BLOCK = record(

@@ -4,8 +4,7 @@ A grid is one block of threads that runs one kernel, on a device that may reach 
 change it by read-modify-write. So it copies what it needs to a **mailbox** of its own: the block, a run entry, and the
 ring and edge records that it is connected to. The turn runs on the mailbox, unchanged, and nobody else sees it;
 `mailbox.py` fetches what others have written before a turn and posts what the turn has done. The **control lines** say
-where everything is. What is called **near** lies in device memory, see `storage.py`. As in `layout.py`, all words are
-int64.
+where everything is. As in `layout.py`, all words are int64.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ HEART_DTYPE, HEART = record(
 
 MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
-    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `nears`: tables of
-    # pairs of addresses, of a word in host or in device memory and of its copy here
+    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches` and `device_cursors`:
+    # tables of pairs of addresses, of a word in host or in device memory and of its copy here
     (
         "host_block",
         "n_inputs",
@@ -54,8 +53,8 @@ MAILBOX_DTYPE, MAILBOX = record(
         "output_on_host",
         "fetches",
         "n_fetches",
-        "nears",
-        "n_nears",
+        "device_cursors",
+        "n_device_cursors",
         "state_on_host",
         "span_address",
     ),
@@ -109,14 +108,14 @@ def max_fetches(n_inputs: int, n_consumers: int) -> int:
     return -(-count // FETCH_UNROLL) * FETCH_UNROLL
 
 
-def max_nears(n_inputs: int, n_consumers: int) -> int:
+def max_device_cursors(n_inputs: int, n_consumers: int) -> int:
     """Pairs in the table of cursors in device memory, at most: one per neighbour."""
     return n_inputs + n_consumers
 
 
 def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int) -> int:
     """Bytes of a mailbox."""
-    pairs = max_fetches(n_inputs, n_consumers) + max_nears(n_inputs, n_consumers)
+    pairs = max_fetches(n_inputs, n_consumers) + max_device_cursors(n_inputs, n_consumers)
     tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
     rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
     return MAILBOX_REST + tables + rings + n_threads * (MARK + 16)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from .object_ring import ObjectEdge, ObjectRing
-    from .record_ring import TypedEdge, TypedRing
+    from .record_ring import RecordEdge, RecordRing
 
-Ring: TypeAlias = "ObjectRing | TypedRing"
-Edge: TypeAlias = "ObjectEdge | TypedEdge"
+Ring: TypeAlias = "ObjectRing | RecordRing"
+Edge: TypeAlias = "ObjectEdge | RecordEdge"

@@ -15,7 +15,7 @@ from .waiting import NOBODY, NOTHING, Waiting, together
 
 class ObjectEdge:
     """One consumer of an object ring. Sequences from `head` to below `bound` are known to be there; none from `limit`
-    on may be taken. The methods are those of `TypedEdge`."""
+    on may be taken. The methods are those of `RecordEdge`."""
 
     __slots__ = ("_getting", "_left", "_limit", "bound", "closed", "head", "peak", "ring", "start")
 
@@ -122,10 +122,10 @@ class ObjectEdge:
 class ObjectRing:
     """A bounded ring of Python objects with one producer. `capacity` is a power of two.
 
-    The methods are those of `TypedRing`.
+    The methods are those of `RecordRing`.
     """
 
-    typed = False
+    holds_records = False
     __slots__ = ("capacity", "ceiling", "edges", "getting", "mask", "putting", "shut", "single", "slots", "tail")
 
     def __init__(self, capacity: int) -> None:

@@ -32,7 +32,7 @@ _HEADER = _FIRST_EDGE + EDGE_DTYPE.itemsize
 _I8 = np.dtype(np.int64)
 
 
-class TypedEdge:
+class RecordEdge:
     """One consumer of a record ring. Sequences from `head` to below `bound` are known to be there; `getting` are those
     who wait for more in the event loop, if it is the consumer; `engine` is the kernel that reads it, if one does that
     is compiled. `lost`: how many messages that it had not taken were lost with a device, and why."""
@@ -58,7 +58,7 @@ class TypedEdge:
         "start",
     )
 
-    def __init__(self, ring: TypedRing, region: Region, offset: int, head: int) -> None:
+    def __init__(self, ring: RecordRing, region: Region, offset: int, head: int) -> None:
         self._api = ring.api
         self._wait_bound, self._consume = ring.api.wait_bound, ring.api.consume
         self.ring = ring
@@ -217,8 +217,8 @@ class TypedEdge:
         self.ring.quarantine()
 
 
-class TypedRing:
-    """A bounded ring of records with one producer, and its edges. Its slots are in host memory, or in `place`: the
+class RecordRing:
+    """A bounded ring of records with one producer, and its edges. Its slots are in host memory, or in `storage`: the
     memory of the device whose grids it connects.
 
     `capacity` is a power of two. `overhang` extra slots behind the end let a kernel with several outputs per message
@@ -227,7 +227,7 @@ class TypedRing:
     `woke` is called when the event loop's own publishing or consuming has woken a worker.
     """
 
-    typed = True
+    holds_records = True
     __slots__ = (
         "_bytes",
         "_last",
@@ -247,10 +247,10 @@ class TypedRing:
         "getting",
         "keepalive",
         "message_type",
-        "place",
         "putting",
         "region",
         "shut",
+        "storage",
         "tail",
         "woke",
     )
@@ -272,15 +272,15 @@ class TypedRing:
         self.message_type = message_type
         self.capacity = capacity
         self.tail = self.ceiling = 0
-        self._last: TypedEdge | None = None
+        self._last: RecordEdge | None = None
         self.doorbell_address = 0
-        self.edges: list[TypedEdge] = []
+        self.edges: list[RecordEdge] = []
         self.putting: Waiting = NOBODY
         self.getting: Waiting = NOBODY
         self.shut = False
         self.engine: Any = None
         self.keepalive: Any = None  # what owns the memory that was lent
-        self.place: DeviceStorage | None = None
+        self.storage: DeviceStorage | None = None
         itemsize = message_type.dtype.itemsize
         own = 0 if lent is not None else (capacity + overhang) * itemsize
         self.region = arena.allocate(_HEADER + own)
@@ -344,29 +344,29 @@ class TypedRing:
 
     def bring_to_host(self) -> None:
         """Lie in host memory again. Raises `DeviceUnavailableError`, and then has changed nothing."""
-        if self.place is not None:
-            self._slots_on_host[:] = self.place.read_slots(0, self.slot_nbytes)
+        if self.storage is not None:
+            self._slots_on_host[:] = self.storage.read_slots(0, self.slot_nbytes)
             self._lie(None, self.address + _HEADER)
 
     def _lie(self, storage: DeviceStorage | None, slots_address: int) -> None:
         write = self.api.write_word
         write(self.address + RING.slots, slots_address - self.address)
-        write(self.address + RING.near_address, 0 if storage is None else storage.tail_address)
+        write(self.address + RING.device_cursor_address, 0 if storage is None else storage.tail_address)
         for edge in self.edges:
             address = 0 if storage is None or edge not in storage.edges else storage.head_address(edge)
-            write(edge.address + EDGE.near_address, address)
-        self.place = storage
+            write(edge.address + EDGE.device_cursor_address, address)
+        self.storage = storage
 
     # --- edges: the producer is not running ------------------------------------------------------------------
 
-    def add_edge(self) -> TypedEdge:
+    def add_edge(self) -> RecordEdge:
         """A further consumer, which sees every message from now on."""
         for edge in self.edges:
             edge.published()  # what was published for the last consumer stays its
         self._last = None
         is_first, size = not self.edges, EDGE_DTYPE.itemsize
         region, offset = (self.region, _FIRST_EDGE) if is_first else (self.arena.allocate(size), 0)
-        edge = TypedEdge(self, region, offset, self.position())
+        edge = RecordEdge(self, region, offset, self.position())
         record = region.view(EDGE_DTYPE, 1, offset)[0]
         record["ring"] = self.address - edge.address
         record["head"] = edge.head
@@ -391,7 +391,7 @@ class TypedRing:
         if len(still_open) == 1:
             self._last = still_open[0]
 
-    def is_last(self, edge: TypedEdge) -> bool:
+    def is_last(self, edge: RecordEdge) -> bool:
         """Whether this was the last consumer to leave, and nobody has come since."""
         return self._last is edge
 
@@ -479,19 +479,19 @@ class TypedRing:
         return result.view(self.message_type.dtype)
 
     def _read(self, start: int, nbytes: int) -> npt.NDArray[np.uint8]:
-        if self.place is None or nbytes == 0:
+        if self.storage is None or nbytes == 0:
             return self._slot_bytes[start : start + nbytes]
-        return self.place.read_slots(start, nbytes)
+        return self.storage.read_slots(start, nbytes)
 
     def dispose(self) -> None:
         """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
         self.edges.clear()
-        self._lent = self.engine = self._bytes = self._last = self.place = self.keepalive = None
+        self._lent = self.engine = self._bytes = self._last = self.storage = self.keepalive = None
         del self.encode, self.decode
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""
         for region in (self.region, *self._tables, *(edge.region for edge in self.edges)):
             region.quarantine()
-        if self.place is not None:
-            self.place.quarantine()
+        if self.storage is not None:
+            self.storage.quarantine()

@@ -67,7 +67,7 @@ class Copied:
         output = self._last.output
         if output is None:
             return None
-        if not output.typed:
+        if not output.holds_records:
             return [message for batch in self._batches for message in batch]
         message_type = output.message_type  # type: ignore[union-attr]
         records = np.concatenate(self._batches) if self._batches else np.empty(0, message_type.dtype)

@@ -21,7 +21,7 @@ from .path import check_empty
 if TYPE_CHECKING:
     from ringkernel.devices.cpu.engine import CompiledEngine
     from ringkernel.memory.arenas import Region
-    from ringkernel.ring.record_ring import TypedEdge, TypedRing
+    from ringkernel.ring.record_ring import RecordEdge, RecordRing
 
     from .kernel import RingKernel
     from .lease import Lease
@@ -43,10 +43,10 @@ class Lent:
         if self._in_arena:
             messages = self._arena_copy(messages)
         self._ring = self._ring_over(messages, first.declaration.input_type)
-        self.source: TypedEdge = self._ring.add_edge()
+        self.source: RecordEdge = self._ring.add_edge()
         self._ring.fill()
         self.count = self.end = len(messages)
-        self._output: TypedRing | None = None
+        self._output: RecordRing | None = None
         output_type = last.declaration.output_type
         if output_type is not None:
             most = len(messages)
@@ -60,11 +60,11 @@ class Lent:
     def _engines(self) -> tuple[CompiledEngine, CompiledEngine]:
         return self._first.engine, self._last.engine  # type: ignore[return-value]
 
-    def _ring_over(self, array: Any, message_type: Any) -> TypedRing:
-        from ringkernel.ring.record_ring import TypedRing
+    def _ring_over(self, array: Any, message_type: Any) -> RecordRing:
+        from ringkernel.ring.record_ring import RecordRing
 
         capacity = 1 << max(0, len(array) - 1).bit_length()
-        return TypedRing(self._engines()[0].arena, message_type, capacity, lent=array)
+        return RecordRing(self._engines()[0].arena, message_type, capacity, lent=array)
 
     def _arena_bytes(self, nbytes: int) -> Any:
         self._regions.append(self._engines()[0].arena.allocate(nbytes))

@@ -168,9 +168,9 @@ class MessageQueue:
                 ring = ObjectRing(self._capacity)
             else:
                 from ringkernel.memory.arenas import Arena
-                from ringkernel.ring.record_ring import TypedRing
+                from ringkernel.ring.record_ring import RecordRing
 
-                ring = TypedRing(Arena(), self._message_type, self._capacity)
+                ring = RecordRing(Arena(), self._message_type, self._capacity)
             budget = Budget()
             inlet = Inlet(budget)
             self._ends = (ring, Outlet(ring, budget), inlet)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ringkernel.devices.grid import near_rings
+from ringkernel.devices.grid import device_rings
 from ringkernel.errors import DeviceUnavailableError
 
 if TYPE_CHECKING:
@@ -44,19 +44,19 @@ async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], service
     """Have a kernel's device reach the memory that it needs, and its output lie where it should; and those of all
     others of the device where that can be, since they rest meanwhile."""
     await reach([kernel], kernels, services)
-    if not near_rings.is_settled(kernel.engine.output):
+    if not device_rings.is_settled(kernel.engine.output):
         async with quiesced(kernels, kernel.device):
             if not kernel.engine.has_ended:
-                near_rings.settle(kernel.engine.output)
+                device_rings.settle(kernel.engine.output)
             for one in kernels.values():
                 if one.device == kernel.device and not one.engine.has_ended:
                     with suppress(DeviceUnavailableError):  # its own start will say so
-                        near_rings.settle(one.engine.output)
+                        device_rings.settle(one.engine.output)
 
 
 def is_prepared(kernel: RingKernel, services: Services) -> bool:
     """Whether the kernel may start. It may be held."""
-    return _is_reached(kernel, services) and near_rings.is_settled(kernel.engine.output)
+    return _is_reached(kernel, services) and device_rings.is_settled(kernel.engine.output)
 
 
 def _is_reached(kernel: RingKernel, services: Services) -> bool:

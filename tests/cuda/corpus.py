@@ -32,7 +32,7 @@ class Case:
     mathematics: bool = False
 
     @property
-    def spread(self) -> bool:
+    def is_cooperative(self) -> bool:
         return self.spec.state is None
 
 

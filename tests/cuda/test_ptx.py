@@ -37,7 +37,13 @@ DROPS, RAISES = (next(case for case in CASES if case.name == name) for name in (
 
 def grid(case: Case, *, cc: tuple[int, int] = CC, target: GridTarget | None = None) -> GridCode:
     return compile_grid(
-        run_grid, case.handler, case.spec, never_drops=case.never_drops, spread=case.spread, cc=cc, target=target
+        run_grid,
+        case.handler,
+        case.spec,
+        never_drops=case.never_drops,
+        is_cooperative=case.is_cooperative,
+        cc=cc,
+        target=target,
     )
 
 
@@ -47,7 +53,7 @@ def check_polls(code: Ptx) -> None:
 
 
 def check_scopes(code: Ptx) -> None:
-    """Nothing is ordered for this block only, for this GPU only cursors that are near, and nothing is changed by
+    """Nothing is ordered for this block only, for this GPU only cursors in device memory, and nothing is changed by
     read-modify-write."""
     assert not re.findall(r"\b(?:ld|st|fence)[.\w]*\.(?:cta|cluster)\b", code.text)
     for_this_gpu = set(re.findall(r"\b(?:ld|st|fence)[.\w]*\.gpu[.\w]*", code.text))
@@ -55,7 +61,7 @@ def check_scopes(code: Ptx) -> None:
     assert not re.findall(r"\b(?:atom|red|membar)\b[.\w]*", code.text)
 
 
-def check_near(code: Ptx) -> None:
+def check_device_scope(code: Ptx) -> None:
     """Near cursors are loaded anew in every pass; there is a fence after those that are new, and one before those that
     are published: the output's and the inputs'."""
     loop = code.polling_loop()
@@ -96,7 +102,7 @@ def test_every_handler_compiles_and_assembles(case, tmp_path):
     ptx = Ptx(code.ptx)
     check_polls(ptx)
     check_scopes(ptx)
-    check_near(ptx)
+    check_device_scope(ptx)
     check_order(ptx)
     check_faults(code, case)
     check_loads(ptx, case)
@@ -132,13 +138,13 @@ FLOAT = np.dtype([("value", "f4")])
 
 
 @pytest.mark.parametrize("dtype", [VALUE, FLOAT], ids=["f8", "f4"])
-@pytest.mark.parametrize("state", [False, True], ids=["spread", "in order"])
+@pytest.mark.parametrize("state", [False, True], ids=["cooperative", "in order"])
 def test_products_and_sums_are_joined_only_where_that_was_asked_for(dtype, state):
     handler = accumulate if state else multiply_and_add
     spec = SpanTypes(dtype, dtype, (dtype["value"], (1,)) if state else None)
     text, machine = {}, {}
     for fma in (False, True):
-        code = compile_grid(run_grid, handler, spec, never_drops=True, spread=not state, cc=CC, fma=fma)
+        code = compile_grid(run_grid, handler, spec, never_drops=True, is_cooperative=not state, cc=CC, fma=fma)
         text[fma], machine[fma] = code.ptx, inspecting._disassemble(code)
     assert not JOINED.findall(text[False])
     assert JOINED.findall(text[True])
@@ -167,8 +173,8 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
 def test_a_fetch_polls_relaxed_and_fences_once():
     assert order_of(piece(mailbox.fetch_from_host)) == "lfl"  # the words, the fence, the command
     assert piece(mailbox.fetch_from_host).count("fence") == 1
-    assert order_of(piece(mailbox.fetch_near)) == "LF"
-    assert piece(mailbox.fetch_near).count("fence") == 1
+    assert order_of(piece(mailbox.fetch_from_device)) == "LF"
+    assert piece(mailbox.fetch_from_device).count("fence") == 1
     assert order_of(piece(mailbox.fetch)) == "LFlfl"
 
 
@@ -177,9 +183,9 @@ def test_a_post_publishes_outputs_before_the_input_cursor():
 
 
 def test_neighbours_are_told_before_the_host():
-    """The slots, then the near cursors, and only then the slow stores to host memory."""
-    assert order_of(piece(mailbox.post_near)) == "FS"
-    assert piece(mailbox.post_near).count("fence") == 1
+    """The slots, then the cursors in device memory, and only then the slow stores to host memory."""
+    assert order_of(piece(mailbox.post_to_device)) == "FS"
+    assert piece(mailbox.post_to_device).count("fence") == 1
     assert order_of(piece(mailbox.post)) == "FSsfsfs"
 
 
@@ -190,7 +196,7 @@ def lay_out_behind(control):
 def test_a_mailbox_is_laid_out_and_then_fenced():
     order = order_of(piece(lay_out_behind))
     assert order.endswith("f")
-    assert "L" in order  # a near cursor is looked at where it lies, from the start
+    assert "L" in order  # a cursor in device memory is looked at where it lies, from the start
 
 
 def test_an_answer_is_released():
@@ -229,13 +235,13 @@ def test_a_plain_poll_is_caught():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"load_near": PEEK}, {"store_near": POKE}, {"fence_near": NO_FENCE}],
+    [{"load_device": PEEK}, {"store_device": POKE}, {"fence_device": NO_FENCE}],
     ids=["load", "store", "fence"],
 )
-def test_what_is_near_without_order_is_caught(changes):
+def test_device_memory_without_order_is_caught(changes):
     table = broken(**changes)
     code = Ptx(grid(DROPS, target=target_with(table)).ptx)
-    for check in (check_near, check_scopes):
+    for check in (check_device_scope, check_scopes):
         with pytest.raises(AssertionError):
             check(code)
     assert order_of(piece(mailbox.fetch, table)) + order_of(piece(mailbox.post, table)) != "LFlfl" + "FSsfsfs"
@@ -252,7 +258,7 @@ def test_gpu_scope_towards_the_host_is_caught(changes, check):
         check(code)
 
 
-@pytest.mark.parametrize("changes", [{"load_near": CTA_LOAD}, {"fence_near": CTA_FENCE}], ids=["load", "fence"])
+@pytest.mark.parametrize("changes", [{"load_device": CTA_LOAD}, {"fence_device": CTA_FENCE}], ids=["load", "fence"])
 def test_block_scope_is_caught(changes):
     code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
     with pytest.raises(AssertionError):

@@ -101,7 +101,7 @@ async def test_a_ring_between_two_grids(loop_errors):
         await runtime.send_batch("a", np.arange(20))
         await runtime.activate("a")
         await within(runtime.terminate("a", 20), 30)
-        assert runtime.kernels["a"].engine.output.place is not None
+        assert runtime.kernels["a"].engine.output.storage is not None
         await runtime.activate("b")
         await within(runtime.terminate("b", 20), 30)
         evens = np.cumsum(np.arange(20))

@@ -43,7 +43,7 @@ from ringkernel.memory.wait_handle import Waker, new_waker
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.doorbell import ring_doorbell, take_inbox
 from ringkernel.ring.host_api import host_api
-from ringkernel.ring.record_ring import TypedRing
+from ringkernel.ring.record_ring import RecordRing
 from ringkernel.ring.turn import rest
 
 if TYPE_CHECKING:
@@ -514,7 +514,7 @@ class RestingKernel:
     def __init__(self) -> None:
         self.arena = arena = Arena()
         message_type = MessageType(np.int64)
-        self.input, self.output = TypedRing(arena, message_type, 4), TypedRing(arena, message_type, 4)
+        self.input, self.output = RecordRing(arena, message_type, 4), RecordRing(arena, message_type, 4)
         edge, self.taker = self.input.add_edge(), self.output.add_edge()
         self.api = self.input.api
         self.parker = arena.allocate(PARKER_DTYPE.itemsize)

@@ -47,7 +47,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "n_edges": "host",
         "n_open": "host",
         "doorbell_address": "host",
-        "near_address": "host",
+        "device_cursor_address": "host",
         "end": "host",
     },
     "Edge": {
@@ -58,7 +58,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "watch_doorbell_address": "host",
         "ring": "host",
         "doorbell_address": "host",
-        "near_address": "host",
+        "device_cursor_address": "host",
     },
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),

@@ -35,10 +35,10 @@ class Bench:
         self.engine = engine
         load, fence = (lambda address: word(address).value), self._fence
         table: dict[Any, Any] = {
-            **dict.fromkeys((ops.load, ops.load_near, ops.peek), load),
-            **dict.fromkeys((ops.store, ops.store_release, ops.store_near), self._store),
+            **dict.fromkeys((ops.load, ops.load_device, ops.peek), load),
+            **dict.fromkeys((ops.store, ops.store_release, ops.store_device), self._store),
             ops.poke: self._poke,
-            ops.fence_near: lambda: fence("near"),
+            ops.fence_device: lambda: fence("device"),
             ops.fence_release: lambda: fence("release"),
             ops.fence_acquire: lambda: fence("acquire"),
             ops.ticks: lambda: 0,
@@ -88,11 +88,11 @@ async def benches(monkeypatch, loop_errors):
     device.join()
 
 
-async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
+async def test_cursors_in_device_memory_and_then_their_mirrors_outputs_first(benches):
     bench, _ = benches
     source, target = bench.engine.edges[0], bench.engine.output
     (reads,) = (edge for edge in bench.engine.edges[1:])
-    storage = reads.ring.place
+    storage = reads.ring.storage
     word(bench.output + RING.tail).value += 3
     at = bench.input
     for _ in bench.engine.edges:
@@ -100,23 +100,23 @@ async def test_near_cursors_and_then_their_mirrors_outputs_first(benches):
         at += mailbox.INPUT_NBYTES
     bench.notes.clear()
     bench.post(bench.mailbox)
-    near_tail, near_head = target.place.tail_address, storage.head_address(reads)
+    device_tail, device_head = target.storage.tail_address, storage.head_address(reads)
     host_tail = target.address + RING.tail
     host_heads = [edge.address + EDGE.head for edge in (source, reads)]
     order = bench.notes
-    assert order[:3] == ["near", near_tail, near_head]
-    assert "near" not in order[3:]
+    assert order[:3] == ["device", device_tail, device_head]
+    assert "device" not in order[3:]
     counts = bench.engine.block.address + BLOCK.processed
     first = order.index(host_tail)
     assert order.index("release") < first  # the slots, before the mirror of the tail
     for head in host_heads:
         between = order[max(first, order.index(counts)) : order.index(head)]
         assert "release" in between  # outputs and counts, before the mirror of a head
-    assert word(near_tail).value == word(host_tail).value == target.position()
-    assert word(near_head).value == word(host_heads[1]).value == reads.position()
+    assert word(device_tail).value == word(host_tail).value == target.position()
+    assert word(device_head).value == word(host_heads[1]).value == reads.position()
 
 
-async def test_neighbours_look_at_near_cursors_only(benches):
+async def test_neighbours_look_at_cursors_in_device_memory_only(benches):
     middle, last = benches
     source = last.engine.edges[1]
     seen = last.input + mailbox.INPUT_NBYTES + INPUT_RING + RING.tail
@@ -130,16 +130,16 @@ async def test_neighbours_look_at_near_cursors_only(benches):
         bench.notes.clear()
         bench.fetch(bench.mailbox)
     assert (word(seen).value, word(head).value) == (before, before)
-    word(source.ring.place.tail_address).value += 2
-    word(source.ring.place.head_address(source)).value += 2
+    word(source.ring.storage.tail_address).value += 2
+    word(source.ring.storage.head_address(source)).value += 2
     for bench in benches:
         bench.notes.clear()
         bench.fetch(bench.mailbox)
-        assert bench.notes[0] == "near"
+        assert bench.notes[0] == "device"
     assert (word(seen).value, word(head).value) == (before + 2, before + 2)
-    for address in (source.ring.address + RING.tail, source.address + EDGE.head, source.ring.place.tail_address):
+    for address in (source.ring.address + RING.tail, source.address + EDGE.head, source.ring.storage.tail_address):
         word(address).value -= 2
-    word(source.ring.place.head_address(source)).value -= 2
+    word(source.ring.storage.head_address(source)).value -= 2
 
 
 async def test_a_mailbox_is_complete_when_it_is_fenced(benches):
@@ -147,6 +147,6 @@ async def test_a_mailbox_is_complete_when_it_is_fenced(benches):
     bench.notes.clear()
     bench.lay_out(bench.mailbox, bench.control.address)
     assert bench.notes == ["acquire"]
-    assert word(bench.mailbox + MAILBOX.n_nears).value == 2
+    assert word(bench.mailbox + MAILBOX.n_device_cursors).value == 2
     assert word(bench.mailbox + MAILBOX.n_fetches).value % 4 == 0
     assert word(bench.mailbox + MAILBOX_BLOCK + BLOCK.n_inputs).value == 2

@@ -23,7 +23,7 @@ from ringkernel.messages.types import MessageType
 from ringkernel.ring.host_api import host_api
 from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
 from ringkernel.ring.protocol import bound_of, consume, pop, publish, push, room_of, set_tail, slot_address
-from ringkernel.ring.record_ring import TypedEdge, TypedRing
+from ringkernel.ring.record_ring import RecordEdge, RecordRing
 from ringkernel.ring.waiting import NOTHING
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ INT64 = MessageType(np.int64)
 JOIN_S = 60.0
 
 
-def typed_ring(capacity: int, message_type: MessageType = INT64) -> TypedRing:
-    return TypedRing(Arena(), message_type, capacity)
+def record_ring(capacity: int, message_type: MessageType = INT64) -> RecordRing:
+    return RecordRing(Arena(), message_type, capacity)
 
 
 def take(edge: Any) -> Any:
@@ -79,7 +79,7 @@ class RingMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def plain(self, messages: Any) -> list[Any]:
-        return INT64.from_array(messages).tolist() if self.ring.typed else messages
+        return INT64.from_array(messages).tolist() if self.ring.holds_records else messages
 
     @initialize(capacity=st.sampled_from([1, 2, 4, 8, 32]), edges=st.integers(0, 3))
     def start(self, capacity: int, edges: int) -> None:
@@ -111,7 +111,7 @@ class RingMachine(RuleBasedStateMachine):
     def push_many(self, data: st.DataObject) -> None:
         count = data.draw(st.integers(0, max(0, self.room())))
         values = list(range(self.published, self.published + count))
-        self.ring.offer_many(INT64.as_array(values) if self.ring.typed else values)
+        self.ring.offer_many(INT64.as_array(values) if self.ring.holds_records else values)
         self._pushed(count)
 
     def _pushed(self, count: int) -> None:
@@ -140,7 +140,7 @@ class RingMachine(RuleBasedStateMachine):
             count = data.draw(st.integers(0, model.available()))
             assert edge.look() >= count
             values = edge.take_many(count)
-            taken = INT64.from_array(values).tolist() if self.ring.typed else values
+            taken = INT64.from_array(values).tolist() if self.ring.holds_records else values
             assert taken == [model.waiting.popleft() for _ in range(count)]
             model.taken += count
 
@@ -180,8 +180,8 @@ class RingMachine(RuleBasedStateMachine):
 
 
 class TypedMachine(RingMachine):
-    def new_ring(self, capacity: int) -> TypedRing:
-        return typed_ring(capacity)
+    def new_ring(self, capacity: int) -> RecordRing:
+        return record_ring(capacity)
 
 
 class ObjectMachine(RingMachine):
@@ -196,7 +196,7 @@ TestObjectRing = ObjectMachine.TestCase
 TestObjectRing.settings = relaxed
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_a_ring_without_an_open_consumer_is_full(new: Callable[[int], Any]) -> None:
     ring = new(8)
     assert ring.room() == 0
@@ -207,7 +207,7 @@ def test_a_ring_without_an_open_consumer_is_full(new: Callable[[int], Any]) -> N
     assert ring.room() == 0
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_a_ring_that_is_shut_takes_nothing_and_gives_what_it_holds(new: Callable[[int], Any]) -> None:
     ring = new(4)
     edge = ring.add_edge()
@@ -229,7 +229,7 @@ class Line:
         self.told += 1
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_both_sides_are_told_only_while_they_ask(new: Callable[[int], Any]) -> None:
     ring = new(4)
     edge = ring.add_edge()
@@ -242,7 +242,7 @@ def test_both_sides_are_told_only_while_they_ask(new: Callable[[int], Any]) -> N
     assert take(edge) == 2
     assert (putting.told, getting.told) == (1, 1)
     putting.asks = getting.asks = True
-    ring.offer_many(some(3, 2) if ring.typed else [3, 4])
+    ring.offer_many(some(3, 2) if ring.holds_records else [3, 4])
     assert getting.told >= 2
     assert edge.available() == 2
     edge.take_many(2)
@@ -251,7 +251,7 @@ def test_both_sides_are_told_only_while_they_ask(new: Callable[[int], Any]) -> N
     assert putting.told >= 3  # a producer that waited for this consumer may go on
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_a_limit_below_the_cursor_leaves_nothing_to_take(new: Callable[[int], Any]) -> None:
     ring = new(4)
     edge = ring.add_edge()
@@ -263,7 +263,7 @@ def test_a_limit_below_the_cursor_leaves_nothing_to_take(new: Callable[[int], An
     assert edge.take() is NOTHING
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_the_slowest_open_consumer_bounds_the_producer(new: Callable[[int], Any]) -> None:
     ring = new(4)
     fast, slow = ring.add_edge(), ring.add_edge()
@@ -277,7 +277,7 @@ def test_the_slowest_open_consumer_bounds_the_producer(new: Callable[[int], Any]
     assert ring.room() == 4
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_a_late_consumer_sees_only_what_comes_after_it(new: Callable[[int], Any]) -> None:
     ring = new(8)
     first = ring.add_edge()
@@ -289,7 +289,7 @@ def test_a_late_consumer_sees_only_what_comes_after_it(new: Callable[[int], Any]
     assert take(second) == 2
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_a_ring_serves_more_consumers_one_after_another_than_its_table_holds(new: Callable[[int], Any]) -> None:
     ring = new(2)
     for i in range(40):
@@ -302,7 +302,7 @@ def test_a_ring_serves_more_consumers_one_after_another_than_its_table_holds(new
 
 
 def test_many_consumers_at_once_outgrow_the_first_table() -> None:
-    ring = typed_ring(4)
+    ring = record_ring(4)
     edges = [ring.add_edge() for _ in range(20)]
     ring.offer_many(some(5, 3))
     for edge in edges:
@@ -332,7 +332,7 @@ def test_an_object_ring_lets_go_also_after_another_consumer_has_left() -> None:
 
 def test_a_lent_array_is_published_without_a_copy() -> None:
     array = some(0, 5)
-    ring = TypedRing(Arena(), INT64, 8, lent=array)
+    ring = RecordRing(Arena(), INT64, 8, lent=array)
     edge = ring.add_edge()
     ring.fill()
     assert edge.available() == 5
@@ -347,7 +347,7 @@ class Pair:
     """A ring of int64 with one edge, and words for compiled code to copy from and to."""
 
     def __init__(self, capacity: int, message_type: MessageType = INT64, edges: int = 1) -> None:
-        self.ring = TypedRing(Arena(), message_type, capacity)
+        self.ring = RecordRing(Arena(), message_type, capacity)
         self.edges = [self.ring.add_edge() for _ in range(edges)]
         self.edge = self.edges[0]
         self.words = np.zeros(16, np.int64)
@@ -387,7 +387,7 @@ def test_compiled_push_and_pop_against_deques(
 
 
 def test_a_compiled_producer_without_consumers_is_full_from_the_start(compiled_push: Any) -> None:
-    ring = typed_ring(8)
+    ring = record_ring(8)
     words = np.zeros(1, np.int64)
     assert compiled_push(ring.address, int(words.ctypes.data)) == 0
     ring.add_edge()
@@ -603,13 +603,13 @@ def test_python_and_a_compiled_consumer_share_a_ring(loops: dict[str, Any]) -> N
 # --- the ledger --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_published_is_consumed_plus_remaining_on_each_edge(new: Callable[[int], Any]) -> None:
     ring = new(16)
 
     def publish_some(start: int, count: int) -> None:
         ring.room()
-        ring.offer_many(some(start, count) if ring.typed else list(range(start, start + count)))
+        ring.offer_many(some(start, count) if ring.holds_records else list(range(start, start + count)))
 
     first = ring.add_edge()
     publish_some(0, 5)
@@ -631,7 +631,7 @@ def test_published_is_consumed_plus_remaining_on_each_edge(new: Callable[[int], 
         assert edge.published() - edge.start == consumed + len(leftovers(edge))
 
 
-@pytest.mark.parametrize("new", [typed_ring, ObjectRing], ids=["typed", "objects"])
+@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 def test_what_an_edge_had_not_taken_survives_the_ring(new: Callable[[int], Any]) -> None:
     ring = new(8)
     edge = ring.add_edge()
@@ -648,7 +648,7 @@ def test_what_an_edge_had_not_taken_survives_the_ring(new: Callable[[int], Any])
 
 
 def test_what_a_producer_in_a_span_publishes_after_its_last_consumer_left_is_still_that_ones() -> None:
-    ring = typed_ring(8)
+    ring = record_ring(8)
     gone, last = ring.add_edge(), ring.add_edge()
     ring.offer_many(some(0, 3))
     gone.close()
@@ -669,7 +669,7 @@ def test_what_a_producer_in_a_span_publishes_after_its_last_consumer_left_is_sti
 
 
 def test_words_of_a_new_ring_and_edge() -> None:
-    ring = typed_ring(8)
+    ring = record_ring(8)
     edge = ring.add_edge()
     read = ring.api.read_word
     assert read(ring.address + RING.capacity) == 8
@@ -679,7 +679,7 @@ def test_words_of_a_new_ring_and_edge() -> None:
 
 
 def test_publish_and_consume_wake_nobody_when_nobody_waits() -> None:
-    ring = typed_ring(8)
+    ring = record_ring(8)
     edge = ring.add_edge()
     assert compile_entry(publish, 2)(ring.address, 1) == 0
     assert compile_entry(consume, 2)(edge.address, 1) == 0
@@ -740,7 +740,7 @@ def test_quarantined_memory_is_never_reused() -> None:
 
 def test_a_quarantined_ring_and_its_edges_are_never_reused() -> None:
     arena = Arena()
-    ring = TypedRing(arena, INT64, 4)
+    ring = RecordRing(arena, INT64, 4)
     edges = [ring.add_edge() for _ in range(12)]  # outgrows the first table
     addresses = {ring.address, *(edge.address for edge in edges)}
     table = ring.address + ring.api.read_word(ring.address + RING.edges)
@@ -830,25 +830,25 @@ def test_both_kinds_of_edge_have_the_same_methods() -> None:
     def public(cls: type) -> set[str]:
         return {name for name in vars(cls) if not name.startswith("_") and callable(getattr(cls, name))}
 
-    assert public(ObjectEdge) <= public(TypedEdge)
-    assert public(ObjectRing) - {"refresh"} <= public(TypedRing)
+    assert public(ObjectEdge) <= public(RecordEdge)
+    assert public(ObjectRing) - {"refresh"} <= public(RecordRing)
 
 
 def test_an_edge_that_closes_while_its_producer_laps_it_keeps_what_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever closes an edge is descheduled in the middle; the producer and another consumer go on."""
-    ring = TypedRing(Arena(), MessageType(int), 4)
+    ring = RecordRing(Arena(), MessageType(int), 4)
     closing, other = ring.add_edge(), ring.add_edge()
     for value in range(4):
         assert ring.offer(value)
-    count_open = TypedRing.count_open
+    count_open = RecordRing.count_open
 
-    def meanwhile(self: TypedRing) -> None:
+    def meanwhile(self: RecordRing) -> None:
         count_open(self)
         for value in range(4, 20):
             assert other.take() == value - 4
             assert self.offer(value)
 
-    monkeypatch.setattr(TypedRing, "count_open", meanwhile)
+    monkeypatch.setattr(RecordRing, "count_open", meanwhile)
     closing.close()
     assert [value for part in closing.leftovers() for value in part["value"].tolist()] == [0, 1, 2, 3]
     assert closing.published() - closing.start == 4

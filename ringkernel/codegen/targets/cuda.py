@@ -141,8 +141,8 @@ jit = cuda.jit(device=True, forceinline=True)
 
 @functools.cache
 def operations() -> Mapping[Any, Any]:
-    """The table for `operations.py`. Order is of system scope, between this device, others and the host, except for
-    what is near: only grids of this device use that, and a fence for them does not wait for host memory."""
+    """The table for `operations.py`. Order is of system scope, between this device, others and the host. That of
+    `load_device`, `store_device` and `fence_device` is of device scope: its fence does not wait for host memory."""
     return {
         ops.load: instruction("ld.relaxed.sys.u64 $0, [$1];", "=l,l", 1, result=True),
         ops.load_acquire: instruction("ld.acquire.sys.u64 $0, [$1];", "=l,l", 1, result=True),
@@ -150,9 +150,9 @@ def operations() -> Mapping[Any, Any]:
         ops.store_release: instruction("st.release.sys.u64 [$0], $1;", "l,l", 2, result=False),
         ops.fence_acquire: instruction("fence.acq_rel.sys;", "", 0, result=False),
         ops.fence_release: instruction("fence.acq_rel.sys;", "", 0, result=False),
-        ops.load_near: instruction("ld.relaxed.gpu.u64 $0, [$1];", "=l,l", 1, result=True),
-        ops.store_near: instruction("st.relaxed.gpu.u64 [$0], $1;", "l,l", 2, result=False),
-        ops.fence_near: instruction("fence.acq_rel.gpu;", "", 0, result=False),
+        ops.load_device: instruction("ld.relaxed.gpu.u64 $0, [$1];", "=l,l", 1, result=True),
+        ops.store_device: instruction("st.relaxed.gpu.u64 [$0], $1;", "l,l", 2, result=False),
+        ops.fence_device: instruction("fence.acq_rel.gpu;", "", 0, result=False),
         ops.ticks: instruction("mov.u64 $0, %globaltimer;", "=l", 0, result=True),
         ops.nap: instruction("{ .reg .u32 t; cvt.u32.u64 t, $0; nanosleep.u32 t; }", "l", 1, result=False),
         # not `bar.sync`, which all threads of a warp would have to reach at the same instruction

@@ -55,9 +55,9 @@ class CoroutineEngine(Engine):
         size = self.declaration.queue_size
         if message_type is None:
             return ObjectRing(size)
-        from ringkernel.ring.record_ring import TypedRing  # imports numba
+        from ringkernel.ring.record_ring import RecordRing  # imports numba
 
-        return TypedRing(self._services.parker.arena, message_type, size, woke=self._services.woke)
+        return RecordRing(self._services.parker.arena, message_type, size, woke=self._services.woke)
 
     output: Ring
 

@@ -29,7 +29,7 @@ from ringkernel.memory.layout import (
     STATUS_FAILED,
     STATUS_TERMINATED,
 )
-from ringkernel.ring.record_ring import TypedEdge, TypedRing
+from ringkernel.ring.record_ring import RecordEdge, RecordRing
 
 from .pool import Eviction
 
@@ -54,7 +54,7 @@ class CompiledEngine(Engine):
 
     device = "cpu"
     lends = True
-    output: TypedRing | None
+    output: RecordRing | None
     __slots__ = (
         "_answer",
         "_api",
@@ -120,7 +120,7 @@ class CompiledEngine(Engine):
         services, declaration = self._services, self.declaration
         assert declaration.input_type is not None
         arena, size = self._parker.arena, declaration.queue_size
-        ring = TypedRing(arena, declaration.input_type, size, woke=services.woke)
+        ring = RecordRing(arena, declaration.input_type, size, woke=services.woke)
         self.outlet = Outlet(ring, services.budget, services)
         self.taken.append(self.outlet.release)
         self.edges: list[Edge] = []
@@ -129,7 +129,7 @@ class CompiledEngine(Engine):
         self.taken.append(self.inlet.release)
         self.inlet.ended = self.ended_reason
         self.output = None
-        self._writing: TypedRing | None = None
+        self._writing: RecordRing | None = None
         if declaration.output_type is None:
             self.inlet.ended = lambda: MessageTypeError(
                 f"kernel {self.kernel_id!r} has no output_type, so there is nothing to receive"
@@ -137,14 +137,14 @@ class CompiledEngine(Engine):
             self.inlet.over = True
         else:
             overhang = declaration.max_outputs - 1
-            self.output = TypedRing(arena, declaration.output_type, size, overhang=overhang, woke=services.woke)
+            self.output = RecordRing(arena, declaration.output_type, size, overhang=overhang, woke=services.woke)
             self.output.set_doorbell(self.doorbell_address)
             self.output.engine = self
             self.inlet.attach(self.output.add_edge())
             self._write_to(self.output)
 
     def add_input(self, edge: Edge) -> None:
-        assert isinstance(edge, TypedEdge)
+        assert isinstance(edge, RecordEdge)
         self.edges.append(edge)
         edge.engine = self
         edge.set_doorbell(self.doorbell_address)
@@ -152,11 +152,11 @@ class CompiledEngine(Engine):
 
     def _read_from(self, edges: list[Edge]) -> None:
         """Let the kernel read from these edges. The token is the host's."""
-        reading = cast("list[TypedEdge]", edges)
+        reading = cast("list[RecordEdge]", edges)
         self.block.read_from(reading)
         self._reading = reading  # only now are the rings before let go of
 
-    def _write_to(self, ring: TypedRing | None) -> None:
+    def _write_to(self, ring: RecordRing | None) -> None:
         """Let the kernel write to this ring. The token is the host's."""
         if ring is not None:
             ring.set_doorbell(self.doorbell_address)
@@ -309,7 +309,7 @@ class CompiledEngine(Engine):
         """Producers wait for half a ring of room, and a paused kernel makes no more: let them use what there is."""
         for edge in self.edges:
             edge.ring.putting.notify()
-            if isinstance(edge, TypedEdge):
+            if isinstance(edge, RecordEdge):
                 self._api.ring_doorbell_at(edge.ring.doorbell_address)
 
     async def _check_usable(self) -> None:
@@ -449,7 +449,7 @@ class CompiledEngine(Engine):
     def close_inputs(self) -> None:
         stuck = self.block.address + self.block.read(BLOCK.fault_edge) if self.in_flight else 0
         for edge in self.edges:
-            assert isinstance(edge, TypedEdge)
+            assert isinstance(edge, RecordEdge)
             if edge.address == stuck:
                 edge.quarantine(self.in_flight)
         if self.in_flight and self.output is not None:
@@ -525,7 +525,7 @@ class CompiledEngine(Engine):
         self.block.state[...] = value
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
-        assert isinstance(edge, TypedEdge)
+        assert isinstance(edge, RecordEdge)
         reached = asyncio.Event()
         doorbell = self._parker.doorbell(reached.set)
         edge.watch(sequence, doorbell.doorbell_address)
@@ -561,10 +561,10 @@ class CompiledEngine(Engine):
         lent = self._writing if self._writing is not self.output else None
         return self._mapped_out + (0 if lent is None else lent.position())
 
-    def _lent_edges(self) -> list[TypedEdge]:
+    def _lent_edges(self) -> list[RecordEdge]:
         return [edge for edge in self._reading if edge not in self.edges]
 
-    def lend(self, source: TypedRing | None, result: TypedRing | None) -> None:
+    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         """Read from `source`, and write to `result`, instead of the kernel's own rings, where they are given. The token
         is the host's. They are the engine's until `take_back`, and a worker may reach their arrays until then."""
         if source is not None:

@@ -211,18 +211,18 @@ class CudaDevice:
 
     def compile(self, declaration: Declaration, span: Span) -> CompiledGrid:
         """See `device.py`. A handler with a state runs on one thread, others in a cooperative span."""
-        spread = declaration.state is None
+        is_cooperative = declaration.state is None
         spec = spec_of(declaration)
         code = compile_grid(
             run_grid,
             declaration.func,
             spec,
             never_drops=span.never_drops,
-            spread=spread,
+            is_cooperative=is_cooperative,
             cc=self.cc,
             fma=declaration.fma,
         )
-        return CompiledGrid(code, assemble(code, self.arch), declaration.block_size if spread else 1)
+        return CompiledGrid(code, assemble(code, self.arch), declaration.block_size if is_cooperative else 1)
 
     def load(self, compiled: CompiledGrid) -> CudaCode:
         """See `device.py`. Raises `DeviceUnavailableError` if a block of it does not fit on the device."""

@@ -49,7 +49,7 @@ class GridCode:
     entry: str
     cc: tuple[int, int]
     raised: Mapping[int, Raised]
-    spread: bool
+    is_cooperative: bool
     program: Program
 
 
@@ -59,7 +59,7 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
     spec: SpanTypes,
     *,
     never_drops: bool,
-    spread: bool,
+    is_cooperative: bool,
     cc: tuple[int, int],
     fma: bool = False,
     target: GridTarget | None = None,
@@ -71,7 +71,7 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
     """
     target = target or grid_target()
     with settings(cc, check=spec.check) as helper:
-        span = grid_span(target, handler, spec, never_drops=never_drops, spread=spread)
+        span = grid_span(target, handler, spec, never_drops=never_drops, is_cooperative=is_cooperative)
         program = grid_program(target, loop, span)
         library, _ = compiler._compile_pyfunc_with_fixup(
             program.entry, types.void(types.int64), device=False, abi="numba", cc=cc
@@ -79,4 +79,4 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
         library._nvvm_options["fma"] = fma  # on by default, and there is no other way to say so
         ptx, llvm = library.get_asm_str(cc=cc), library.get_llvm_str()
     raised = {code: (kind, arguments or ()) for code, (kind, arguments, _) in helper.exceptions.items()}
-    return GridCode(ptx, llvm, library._entry_name, cc, raised, spread, program)
+    return GridCode(ptx, llvm, library._entry_name, cc, raised, is_cooperative, program)

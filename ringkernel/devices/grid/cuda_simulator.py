@@ -81,9 +81,9 @@ OPERATIONS: dict[Any, Any] = {
     ops.store_release: _store,
     ops.fence_acquire: _nothing,
     ops.fence_release: _nothing,
-    ops.load_near: _load,
-    ops.store_near: _store,
-    ops.fence_near: _nothing,
+    ops.load_device: _load,
+    ops.store_device: _store,
+    ops.fence_device: _nothing,
     ops.peek: _load,
     ops.poke: _store,
     ops.spin_hint: _spin,
@@ -210,11 +210,13 @@ class SimulatedDevice:
 
     def compile(self, declaration: Declaration, span: Span) -> SimulatedCode:
         """See `device.py`."""
-        calls, spread = _Calls(), declaration.state is None
+        calls, is_cooperative = _Calls(), declaration.state is None
         target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS)
-        body = grid_span(target, declaration.func, spec_of(declaration), never_drops=span.never_drops, spread=spread)
+        body = grid_span(
+            target, declaration.func, spec_of(declaration), never_drops=span.never_drops, is_cooperative=is_cooperative
+        )
         kernel = cuda.jit(grid_program(target, run_grid, body).entry)
-        return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if spread else 1)
+        return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if is_cooperative else 1)
 
     def load(self, compiled: SimulatedCode) -> SimulatedCode:
         """See `device.py`."""

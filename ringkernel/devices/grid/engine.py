@@ -10,7 +10,7 @@ from ringkernel.devices.cpu.engine import CompiledEngine
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelStateError
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, COMMAND_RUN, LAST_WORDS, STATUS_DESERTED
 from ringkernel.memory.mailbox_layout import CONTROL, mailbox_nbytes
-from ringkernel.ring.record_ring import TypedEdge, TypedRing
+from ringkernel.ring.record_ring import RecordEdge, RecordRing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,9 +57,9 @@ class GridEngine(CompiledEngine):
         super().build()
         declaration, code = self.declaration, self.code
         self.state_address = self._allocate(0 if declaration.state is None else declaration.state.nbytes)
-        spread = declaration.output_type is not None and declaration.state is None
+        is_cooperative = declaration.output_type is not None and declaration.state is None
         itemsize = declaration.output_type.dtype.itemsize if declaration.output_type is not None else 0
-        self.staging_address = self._allocate(code.n_threads * itemsize if spread else 0)
+        self.staging_address = self._allocate(code.n_threads * itemsize if is_cooperative else 0)
         if self.output is not None:
             self.output.want(0)  # the grid never sleeps for room, but its watcher does
 
@@ -87,7 +87,7 @@ class GridEngine(CompiledEngine):
         super().add_input(edge)
 
     @property
-    def connections(self) -> tuple[list[TypedEdge], TypedRing | None]:
+    def connections(self) -> tuple[list[RecordEdge], RecordRing | None]:
         """The edges that it reads from now, its own or lent ones, and the ring that it writes to."""
         return self._reading, self._writing
 
@@ -191,7 +191,7 @@ class GridEngine(CompiledEngine):
     def close_inputs(self) -> None:
         if self._is_given_up:
             for edge in self.edges:
-                assert isinstance(edge, TypedEdge)
+                assert isinstance(edge, RecordEdge)
                 edge.ring.quarantine()
             if self.output is not None:
                 end = self.output.position()

@@ -4,22 +4,22 @@ All order towards the host and towards other kernels is in `fetch`, `post` and `
 is shared, so there a turn runs with plain loads and stores (`private.py`), and its compare-and-swaps are private, too:
 a grid cannot be revoked, it is told to stop and answers.
 
-Between grids of one device a ring's cursors can be near, that is in device memory (`storage.py`). Those in host memory
-are then mirrors of them: neighbours look at the near ones only, the host at the mirrors only.
+Between grids of one device a ring's cursors can lie in device memory (`device_rings.py`). Those in host memory are then
+mirrors of them: neighbours look at those in device memory only, the host at the mirrors only.
 """
 
 from __future__ import annotations
 
 from ringkernel.codegen.operations import (
     fence_acquire,
-    fence_near,
+    fence_device,
     fence_release,
     load,
-    load_near,
+    load_device,
     peek,
     poke,
     store,
-    store_near,
+    store_device,
     store_release,
     ticks,
 )
@@ -57,8 +57,8 @@ from ringkernel.memory.mailbox_layout import (
     MAILBOX_REST,
     MAILBOX_RUN_ENTRY,
     MARK,
+    max_device_cursors,
     max_fetches,
-    max_nears,
 )
 
 MAILBOX_NBYTES, RUN_ENTRY_NBYTES, BLOCK_NBYTES = MAILBOX_DTYPE.itemsize, RUN_ENTRY_DTYPE.itemsize, BLOCK_DTYPE.itemsize
@@ -140,8 +140,8 @@ def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
     poke(mailbox + MAILBOX.output_on_host, output_on_host)
     poke(mailbox + MAILBOX.fetches, at)
     at += 16 * max_fetches(n_inputs, n_consumers)
-    poke(mailbox + MAILBOX.nears, at)
-    at += 16 * max_nears(n_inputs, n_consumers)
+    poke(mailbox + MAILBOX.device_cursors, at)
+    at += 16 * max_device_cursors(n_inputs, n_consumers)
     fetch_from(mailbox, host_block + BLOCK.epoch, block + BLOCK.epoch)
     fetch_from(mailbox, heart + HEART.beat, mailbox + MAILBOX.beat)
     fetch_from(mailbox, heart + HEART.leave, mailbox + MAILBOX.leave)
@@ -175,13 +175,13 @@ def fetch_from(mailbox: int, there: int, here: int) -> None:
     poke(here, load(there))
 
 
-def fetch_cursor(mailbox: int, near: int, on_host: int, here: int) -> None:
-    """Have a neighbour's cursor looked at from now on, in the memory where it lies. `near` is 0 if it is not near."""
-    if near == 0:
+def fetch_cursor(mailbox: int, on_device: int, on_host: int, here: int) -> None:
+    """Have a neighbour's cursor looked at from now on, where it lies. `on_device` is 0 if that is host memory."""
+    if on_device == 0:
         fetch_from(mailbox, on_host, here)
         return
-    append_pair(peek(mailbox + MAILBOX.nears), mailbox + MAILBOX.n_nears, near, here)
-    poke(here, load_near(near))
+    append_pair(peek(mailbox + MAILBOX.device_cursors), mailbox + MAILBOX.n_device_cursors, on_device, here)
+    poke(here, load_device(on_device))
 
 
 def lay_out_input(mailbox: int, at: int, edge_on_host: int) -> None:
@@ -195,7 +195,7 @@ def lay_out_input(mailbox: int, at: int, edge_on_host: int) -> None:
     poke(at + EDGE.ring, INPUT_RING)
     poke(ring + RING.wanted, NEVER)
     poke(ring + RING.slots, ring_on_host + peek(ring + RING.slots) - ring)
-    fetch_cursor(mailbox, peek(ring + RING.near_address), ring_on_host + RING.tail, ring + RING.tail)
+    fetch_cursor(mailbox, peek(ring + RING.device_cursor_address), ring_on_host + RING.tail, ring + RING.tail)
     fetch_from(mailbox, edge_on_host + EDGE.limit, at + EDGE.limit)
 
 
@@ -217,7 +217,7 @@ def lay_out_output(mailbox: int, at: int, ring_on_host: int, n_consumers: int) -
         edge_on_host = ring_on_host + load(table_on_host + 8 * i)
         poke(table + 8 * i, at - ring)
         poke(at + EDGE.doorbell_address, 0)
-        fetch_cursor(mailbox, load(edge_on_host + EDGE.near_address), edge_on_host + EDGE.head, at + EDGE.head)
+        fetch_cursor(mailbox, load(edge_on_host + EDGE.device_cursor_address), edge_on_host + EDGE.head, at + EDGE.head)
         fetch_from(mailbox, edge_on_host + EDGE.closed, at + EDGE.closed)
         at += CONSUMER_NBYTES
     return at
@@ -235,18 +235,18 @@ def lay_out_job(job: int, at: int, control: int) -> None:
 
 def fetch(mailbox: int) -> int:
     """Look at what others write. 1 if anything is new."""
-    return fetch_near(mailbox) | fetch_from_host(mailbox)
+    return fetch_from_device(mailbox) | fetch_from_host(mailbox)
 
 
-def fetch_near(mailbox: int) -> int:
+def fetch_from_device(mailbox: int) -> int:
     """Look at the cursors of neighbours on this device. 1 if any is new."""
-    pair = peek(mailbox + MAILBOX.nears)
+    pair = peek(mailbox + MAILBOX.device_cursors)
     news = 0
-    for _ in range(peek(mailbox + MAILBOX.n_nears)):
-        news |= note(peek(pair + 8), load_near(peek(pair)))
+    for _ in range(peek(mailbox + MAILBOX.n_device_cursors)):
+        news |= note(peek(pair + 8), load_device(peek(pair)))
         pair += 16
     if news == 1:
-        fence_near()  # acquire: the slots below a tail are written, those below a head have been read
+        fence_device()  # acquire: the slots below a tail are written, those below a head have been read
     return news
 
 
@@ -279,32 +279,32 @@ def note(here: int, value: int) -> int:
 
 def post(mailbox: int) -> None:
     """Publish what a turn has done."""
-    post_near(mailbox)  # first: neighbours wait for it, and it takes less time
+    post_to_device(mailbox)  # first: neighbours wait for it, and it takes less time
     post_to_host(mailbox)
 
 
-def post_near(mailbox: int) -> None:
+def post_to_device(mailbox: int) -> None:
     """Publish to the neighbours on this device. They look at nothing but the slots and these cursors."""
-    if peek(mailbox + MAILBOX.n_nears) == 0:
+    if peek(mailbox + MAILBOX.n_device_cursors) == 0:
         return
-    fence_near()  # release: the slots below the tail are written, those below the heads have been read
+    fence_device()  # release: the slots below the tail are written, those below the heads have been read
     output = peek(mailbox + MAILBOX.output)
     if output != 0:
-        put_near(peek(output + RING.near_address), peek(output + RING.tail))
+        put_on_device(peek(output + RING.device_cursor_address), peek(output + RING.tail))
     at = peek(mailbox + MAILBOX.inputs)
     for _ in range(peek(mailbox + MAILBOX.n_inputs)):
-        put_near(peek(at + EDGE.near_address), peek(at + EDGE.head))
+        put_on_device(peek(at + EDGE.device_cursor_address), peek(at + EDGE.head))
         at += INPUT_NBYTES
 
 
-def put_near(there: int, cursor: int) -> None:
-    """Publish a cursor, if it is near."""
+def put_on_device(there: int, cursor: int) -> None:
+    """Publish a cursor, if it lies in device memory."""
     if there != 0:
-        store_near(there, cursor)
+        store_device(there, cursor)
 
 
 def post_to_host(mailbox: int) -> None:
-    """Publish in host memory: outputs, counts, and the input cursors last, also where they are mirrors of near ones.
+    """Publish in host memory: outputs, counts, and the input cursors last, also as mirrors of device memory.
     So whoever sees there that a message is done finds what came of it."""
     block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     version = peek(block + BLOCK.ledger_version)

@@ -53,12 +53,14 @@ INDIRECT = GridSpan(by_address, nobody)
 """Any span that was compiled for the same target, called by its address: then one program serves all kernels."""
 
 
-def grid_span(target: GridTarget, handler: Function, spec: SpanTypes, *, never_drops: bool, spread: bool) -> GridSpan:
-    """The span of one handler. With `spread` it is cooperative: one message per thread of a block."""
+def grid_span(
+    target: GridTarget, handler: Function, spec: SpanTypes, *, never_drops: bool, is_cooperative: bool
+) -> GridSpan:
+    """The span of one handler. If it is cooperative, it takes one message per thread of a block."""
     jit = target.jit_handler(spec.check)
     dispatcher = with_all_parameters(Specializer(jit)(handler), handler, len(argument_types(spec)), jit)
     call = target.handler_call(dispatcher, spec)
-    if not spread:
+    if not is_cooperative:
         return GridSpan(alone(span_body(call, spec, never_drops=never_drops)), nobody)
     itemsize = spec.output.itemsize if spec.output is not None else 0
     part = cooperative_part(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.ring.storage import DeviceStorage
 
 if TYPE_CHECKING:
-    from ringkernel.ring.record_ring import TypedRing
+    from ringkernel.ring.record_ring import RecordRing
 
     from .device import GridDevice
 
 
 def is_settled(ring: Any) -> bool:
     """Whether a kernel's output, of whatever kind, lies in the memory where it should."""
-    if ring is None or not ring.typed or _device_of(ring.engine) is None:
+    if ring is None or not ring.holds_records or _device_of(ring.engine) is None:
         return True
     readers = [edge for edge in ring.edges if not edge.closed]
     if not readers:
         return True
     device = _wanted(ring)
-    if device is None or ring.place is None:
-        return device is None and ring.place is None
-    return ring.place.device is device and set(readers) <= set(ring.place.edges)
+    if device is None or ring.storage is None:
+        return device is None and ring.storage is None
+    return ring.storage.device is device and set(readers) <= set(ring.storage.edges)
 
 
 def settle(ring: Any) -> None:
@@ -45,7 +45,7 @@ def settle(ring: Any) -> None:
         ring.move_to(DeviceStorage(device, memory, edges))
 
 
-def _wanted(ring: TypedRing) -> GridDevice | None:
+def _wanted(ring: RecordRing) -> GridDevice | None:
     """The device in whose memory a ring with consumers should lie; None: in host memory."""
     device = _device_of(ring.engine)
     readers = [edge.engine for edge in ring.edges if not edge.closed]

@@ -179,7 +179,7 @@ class RingMachine(RuleBasedStateMachine):
                 assert min(1, model.available()) <= edge.available() <= model.available()  # what is known to be there
 
 
-class TypedMachine(RingMachine):
+class RecordMachine(RingMachine):
     def new_ring(self, capacity: int) -> RecordRing:
         return record_ring(capacity)
 
@@ -190,8 +190,8 @@ class ObjectMachine(RingMachine):
 
 
 relaxed = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-TestTypedRing = TypedMachine.TestCase
-TestTypedRing.settings = relaxed
+TestRecordRing = RecordMachine.TestCase
+TestRecordRing.settings = relaxed
 TestObjectRing = ObjectMachine.TestCase
 TestObjectRing.settings = relaxed
 

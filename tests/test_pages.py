@@ -1,0 +1,131 @@
+"""The pages hold: examples run and print what they say; commands, tables and links are true; all are delivered."""
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ringkernel import TRANSITIONS, Command, KernelState
+from ringkernel.cache import settings
+from ringkernel.cli import build_parser
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY")), *DOCS]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+README = TEXTS["README.md"]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """The fenced blocks of all pages, each with the page and the number in it."""
+    return [
+        (f"{name}-{number}", block)
+        for name, text in TEXTS.items()
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
+    ]
+
+
+EXAMPLES = blocks("python")
+
+
+@pytest.mark.parametrize("example", [block for _, block in EXAMPLES], ids=[name for name, _ in EXAMPLES])
+def test_an_example_prints_what_its_comments_say(example: str, tmp_path: Path) -> None:
+    script = tmp_path / "block.py"
+    script.write_text(example, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == re.findall(r"print\(.*?#\s*(\S.*)$", example, re.MULTILINE)
+
+
+def test_the_readme_has_two_examples_and_the_first_is_fifteen_lines() -> None:
+    first, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in first.splitlines() if line.strip()]) <= 15
+
+
+def commands(program: str) -> list[str]:
+    return [line for _, block in blocks("console") for line in block.splitlines() if line.startswith(f"{program} ")]
+
+
+def test_every_make_command_is_a_target() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert len(commands("make")) >= 3
+    for line in commands("make"):
+        assert shlex.split(line, comments=True)[1] in targets, line
+
+
+def test_every_ringkernel_command_is_understood() -> None:
+    assert len(commands("ringkernel")) >= 8
+    for line in commands("ringkernel"):
+        build_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_the_page_of_the_command_line_names_every_command_and_every_option() -> None:
+    page = TEXTS["docs/cli.md"]
+    (parsers,) = [action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    for name, parser in parsers.choices.items():
+        assert f"ringkernel {name}" in page
+        for action in [] if name == "bench" else parser._actions:  # benchmarks/README.md has those of bench
+            assert not action.option_strings or action.dest == "help" or action.option_strings[-1] in page, action
+
+
+def test_the_page_of_the_cache_has_the_names_and_the_size() -> None:
+    for word in (settings.DIRECTORY_VARIABLE, settings.SIZE_VARIABLE, settings.DEFAULT_SIZE):
+        assert f"`{word}`" in TEXTS["docs/compile-cache.md"]
+
+
+def test_the_table_of_the_lifecycle_is_the_one_that_drives_the_runtime() -> None:
+    page = TEXTS["docs/lifecycle.md"].partition("| from |")[2].partition("\n\n")[0]
+    head, _, *rows = [
+        [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")] for line in page.splitlines()
+    ]
+    assert head == [*(c.value for c in Command if c not in (Command.FINISH, Command.FAIL)), "ends by itself, or fails"]
+    said: dict[tuple[KernelState, Command], KernelState] = {}
+    for state, *cells in rows:
+        *told, ends = cells
+        by_command = zip(Command, [*told, ends, ends], strict=True)
+        said |= {(KernelState[state], command): KernelState[cell] for command, cell in by_command if cell}
+    assert [state for state, *_ in rows] == [state.name for state in KernelState]
+    assert said == dict(TRANSITIONS)
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name not in ("README.md", "docs/README.md")])
+def test_the_readme_and_the_index_lead_to_each_page(name: str) -> None:
+    assert f"]({name})" in README
+    assert f"]({os.path.relpath(name, 'docs')})" in TEXTS["docs/README.md"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_source_distribution_has_each_page(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = [*project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"], f"/{project['project']['readme']}"]
+    assert any(f"/{name}".startswith(place) for place in included)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", TEXTS[name]):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        page = (ROOT / name).parent / path if path else ROOT / name
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target

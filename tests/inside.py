@@ -14,7 +14,7 @@ from ringkernel.devices.cpu import engine as cpu_engine
 from ringkernel.devices.cpu import pool as cpu_pool
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.devices.loop_parker import LoopParker
-from ringkernel.memory.layout import BLOCK_DTYPE
+from ringkernel.memory.layout import BLOCK_DTYPE, LINE
 from ringkernel.memory.mailbox_layout import HEART
 from ringkernel.runtime import quiesce
 from ringkernel.runtime.kernel import RingKernel
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ringkernel import RingKernelRuntime
     from ringkernel.devices.cpu.pool import Worker, WorkerPool
     from ringkernel.devices.grid.pool import GridPool
-    from ringkernel.memory.arenas import Arena
+    from ringkernel.memory.arenas import Arena, Region
 
 # --- what a runtime has --------------------------------------------------------------------------------------------
 
@@ -72,6 +72,15 @@ def arena_of(runtime: RingKernelRuntime) -> Arena:
 def control_arena_of(runtime: RingKernelRuntime) -> Arena:
     """Where the control lines of grids lie."""
     return grids_of(runtime)._controls
+
+
+def fill(arena: Arena) -> list[Region]:
+    """Take what is left of an arena's last chunk, down to a line or two; it comes back with what this returns."""
+    taken = []
+    for size in (1 << 16, 1 << 10, LINE):
+        while arena.room() > 2 * size:
+            taken.append(arena.allocate(size))
+    return taken
 
 
 def heartbeat(runtime: RingKernelRuntime) -> int:
@@ -163,6 +172,11 @@ def set_patience(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
 def set_beat_timeout(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
     """How long a grid that is started from now on waits for a sign of life."""
     patch.setattr(grid_pool, "BEAT_TIMEOUT_NS", nanoseconds)
+
+
+def set_control_room(patch: pytest.MonkeyPatch, nbytes: int) -> None:
+    """How much room for the control lines of grids there is whenever a device was quiesced."""
+    patch.setattr(grid_pool, "CONTROL_ROOM", nbytes)
 
 
 # --- steps that tests make fail ------------------------------------------------------------------------------------

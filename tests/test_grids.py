@@ -15,6 +15,7 @@ from helpers import check_books, eventually, live_state, turns, within
 from inside import (
     arena_of,
     control_arena_of,
+    fill,
     grid_of,
     grids_of,
     has_poller,
@@ -23,6 +24,7 @@ from inside import (
     output_of,
     set_answer_timeout,
     set_beat_timeout,
+    set_control_room,
     use_devices,
     worker_threads_of,
 )
@@ -41,7 +43,6 @@ from ringkernel import (
 )
 from ringkernel.devices import selection
 from ringkernel.devices.grid import cuda_probe
-from ringkernel.memory.layout import LINE
 from ringkernel.memory.mailbox_layout import mailbox_nbytes
 
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
@@ -203,28 +204,45 @@ async def test_memory_that_is_new_is_adopted_before_a_start(runtime, device):
     assert await within(runtime.receive("k")) == 12.0
 
 
-def fill(arena: Any) -> list[Any]:
-    """Take what is left of an arena's last chunk, down to a line or two; it comes back with what this returns."""
-    kept = []
-    for size in (1 << 16, 1 << 10, LINE):
-        while arena._chunk.nbytes - arena._used > 2 * size:
-            kept.append(arena.allocate(size))
-    return kept
+@pytest.fixture
+def lingering(monkeypatch):
+    """Grids that have ended are not known to be done, so that what they could reach does not come back."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ThreadGrid, "is_done", lambda _: False)
+        yield
 
 
-async def test_a_grid_starts_on_memory_that_was_adopted(runtime, device):
-    await runtime.launch("k", double, device="cuda")
-    await runtime.launch("other", double, device="cuda")
+async def check_doubles(runtime: RingKernelRuntime, *names: str) -> None:
+    for name in names:
+        await runtime.send(name, 1.0)
+        assert await within(runtime.receive(name)) == 2.0
+
+
+async def test_a_grid_that_stopped_for_another_goes_on_also_when_control_lines_are_scarce(runtime, device, lingering):
+    for name in ("k", "other"):
+        await runtime.launch(name, double, device="cuda")
     filled = fill(arena_of(runtime))
     await runtime.activate("k")  # the device checks that it reaches the control lines
     filled += fill(control_arena_of(runtime))
+    await runtime.activate("other")
+    await check_doubles(runtime, "k", "other")
+    assert filled
+
+
+async def test_a_start_for_which_no_control_lines_are_reached_can_be_tried_again(
+    runtime, device, lingering, monkeypatch
+):
+    set_control_room(monkeypatch, 0)
+    await start(runtime, "k", double)
+    await runtime.launch(
+        "other", double, device="cuda"
+    )  # all grids stopped for it, and the device reaches all there is
+    filled = fill(control_arena_of(runtime))
     with pytest.raises(DeviceUnavailableError, match="start the kernel again"):
         await runtime.activate("other")
     assert runtime.get_state("other") is KernelState.LAUNCHED
     await runtime.activate("other")
-    for name in ("k", "other"):
-        await runtime.send(name, 1.0)
-        assert await within(runtime.receive(name)) == 2.0
+    await check_doubles(runtime, "k", "other")
     assert filled
 
 

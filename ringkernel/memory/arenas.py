@@ -112,6 +112,15 @@ class Arena:
         finally:
             self._trial = None
 
+    def room(self) -> int:
+        """Bytes that it can hand out at once before it grows."""
+        return self._chunk.nbytes - self._used
+
+    def grow(self) -> None:
+        """Take the next regions from a new chunk."""
+        self._chunk, self._address = self._open_chunk(CHUNK_BYTES)
+        self._used = 0
+
     def keep(self) -> None:
         """Threads or devices may reach what there is: none of these chunks goes back to the system."""
         self._kept = len(self.grown)
@@ -126,9 +135,8 @@ class Arena:
         if size > CHUNK_BYTES:
             chunk, address = self._open_chunk(size)
             return chunk, 0, address
-        if self._chunk.nbytes - self._used < size:
-            self._chunk, self._address = self._open_chunk(CHUNK_BYTES)
-            self._used = 0
+        if self.room() < size:
+            self.grow()
         start = self._used
         self._used += size
         return self._chunk, start, self._address + start

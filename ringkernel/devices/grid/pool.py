@@ -19,7 +19,7 @@ from ringkernel.codegen.targets.cpu import compile_variant
 from ringkernel.devices.cpu.pool import RunEntry, WorkerPool
 from ringkernel.devices.cpu.worker_loop import run_worker
 from ringkernel.errors import DeviceUnavailableError
-from ringkernel.memory.arenas import Arena
+from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING, RUN_ENTRY
 from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, HEART, HEART_DTYPE, mailbox_nbytes
 from ringkernel.ring.turn import rest, turn
@@ -37,6 +37,9 @@ logger = logging.getLogger("ringkernel")
 
 LOOK_S = 0.05
 BEAT_TIMEOUT_NS = 3_000_000_000
+CONTROL_ROOM = CHUNK_BYTES // 2
+"""More than the control lines and mailboxes of all grids of a device. There is as much whenever they were quiesced, so
+that all of them can go on: while one runs, the device cannot be made to reach more."""
 _I8 = np.dtype(np.int64)
 
 
@@ -92,11 +95,13 @@ class GridPool(WorkerPool):
         self._devices.add(device)
 
     def reaches(self, device: GridDevice) -> bool:
-        """Whether the device reaches all memory that its grids may touch."""
-        return all(device.reaches(arena) for arena in self._arenas)
+        """Whether the device reaches all memory that its grids may touch, and enough to start them all."""
+        return self._controls.room() >= CONTROL_ROOM and all(device.reaches(arena) for arena in self._arenas)
 
     def adopt(self, device: GridDevice) -> None:
         """Let the device reach it. None of its grids runs."""
+        if self._controls.room() < CONTROL_ROOM:
+            self._controls.grow()
         for arena in self._arenas:
             arena.keep()
             device.adopt(arena)

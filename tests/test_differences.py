@@ -13,6 +13,7 @@ from helpers import within
 
 from ringkernel import KernelCompileError, KernelFailedError, MessageTypeError, ring_kernel
 from ringkernel.devices.failure import given as as_handlers_see
+from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
 
 PAGE = Path(__file__).parent.parent / "docs" / "differences.md"
@@ -78,7 +79,7 @@ def _kind(example: Example) -> str:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=ids)
 def test_python_gives_what_the_page_says(example):
-    view = as_handlers_see(MessageType(MESSAGE).as_array(message_of(example)), one=True)
+    view = as_handlers_see(as_array(MessageType(MESSAGE), message_of(example)), one=True)
     with np.errstate(all="ignore"):
         try:
             given = str(eval(example.expression, {"np": np, "math": math, "msg": view}))  # noqa: S307 (the page's own)

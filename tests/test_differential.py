@@ -29,6 +29,7 @@ from random_messages import fill
 from ringkernel import KernelCompileError, KernelFailedError, RingKernelRuntime, ring_kernel
 from ringkernel.declaration.decorator import declared
 from ringkernel.devices.failure import given as as_handlers_see
+from ringkernel.messages.arrays import as_array
 
 HANDLERS = 60
 """How many are tried in a round: a minute."""
@@ -54,7 +55,7 @@ class Result:
 def in_python(case: Case, function: Any, messages: Any) -> Result:
     """The handler, run by Python over copies."""
     declaration = declared("random")
-    records = declaration.input_type.as_array(messages.copy())
+    records = as_array(declaration.input_type, messages.copy())
     outs = np.zeros(len(records) * case.max_outputs, declaration.output_type.dtype)
     state = declaration.state.copy() if declaration.state is not None else None
     seen = [as_handlers_see(state, one=declaration.state_type is not None)] if state is not None else []

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ringkernel import MessageTypeError, RingKernelError, message
+from ringkernel.messages.arrays import as_array, from_array
+from ringkernel.messages.codecs import codec, from_record, slow_decode, slow_encode
 from ringkernel.messages.types import MessageType
 
 
@@ -218,8 +220,8 @@ def test_both_paths_write_and_read_the_same_record(data: st.DataObject, dtype: n
     resolved = MessageType(dtype)
     value = tuple(data.draw(python_values(dtype[name])) for name in dtype.names or ())
     fast, slow = np.zeros(4, resolved.dtype), np.zeros(4, resolved.dtype)
-    encode, decode = resolved.codec(fast, 3)
-    assert resolved._format is not None
+    encode, decode = codec(resolved, fast, 3)
+    assert resolved.struct_format is not None
     encode(sequence, value)
     slow[sequence & 3] = value
     for name in dtype.names or ():
@@ -227,7 +229,7 @@ def test_both_paths_write_and_read_the_same_record(data: st.DataObject, dtype: n
     out = decode(sequence)
     assert isinstance(out, np.record)
     assert all(same(one, other) for one, other in zip(out.item(), value, strict=True))
-    encode_slow, decode_slow = resolved._slow_encode(slow, 3), resolved._slow_decode(fast, 3)
+    encode_slow, decode_slow = slow_encode(resolved, slow, 3), slow_decode(resolved, fast, 3)
     encode_slow(sequence, value)
     assert fast.tobytes() == slow.tobytes() or _same_but_padding(fast, slow)
     assert all(same(one, other) for one, other in zip(decode_slow(sequence).item(), value, strict=True))
@@ -244,10 +246,10 @@ def test_scalars_come_back_as_they_went_in(form: str, data: st.DataObject) -> No
     resolved = MessageType(np.dtype(form))
     value = data.draw(python_values(np.dtype(form)))
     slots = np.zeros(2, resolved.dtype)
-    encode, decode = resolved.codec(slots, 1)
+    encode, decode = codec(resolved, slots, 1)
     encode(5, value)
     assert same(decode(5), value)
-    assert same(resolved.from_record(slots[1:2].copy()), value)
+    assert same(from_record(resolved, slots[1:2].copy()), value)
     assert same(slots["value"][1], np.array(value, form)[()])
     assert slots["value"][0] == 0  # the neighbour is untouched
 
@@ -258,9 +260,9 @@ def test_message_classes_come_back_as_instances(data: st.DataObject) -> None:
     values = [data.draw(python_values(Mixed.dtype[name])) for name in Mixed.dtype.names]
     resolved = MessageType(Mixed)
     slots = np.zeros(1, Mixed.dtype)
-    encode, decode = resolved.codec(slots, 0)
+    encode, decode = codec(resolved, slots, 0)
     encode(0, Mixed(*values))
-    for back in (decode(0), resolved.from_record(slots.copy()), resolved._slow_decode(slots, 0)(0)):
+    for back in (decode(0), from_record(resolved, slots.copy()), slow_decode(resolved, slots, 0)(0)):
         assert isinstance(back, Mixed)
         assert all(same(one, other) for one, other in zip(dataclasses.astuple(back), values, strict=True))
 
@@ -275,7 +277,7 @@ def test_message_classes_come_back_as_instances(data: st.DataObject) -> None:
 def test_nested_arrays_and_complex_numbers_come_back(values: Any, matrix: Any, phase: complex, number: int) -> None:
     resolved = MessageType(Nested)
     slots = np.zeros(2, Nested.dtype)
-    encode, decode = resolved.codec(slots, 1)
+    encode, decode = codec(resolved, slots, 1)
     encode(3, Nested(np.int32(number), values, matrix, phase))
     back = decode(3)
     assert isinstance(back, Nested)
@@ -291,7 +293,7 @@ def test_what_was_decoded_does_not_change_with_the_slot() -> None:
     for resolved in (MessageType(Tick.dtype), MessageType(Nested.dtype)):
         slots = np.zeros(1, resolved.dtype)
         slots["id"] = 1
-        _, decode = resolved.codec(slots, 0)
+        _, decode = codec(resolved, slots, 0)
         record = decode(0)
         slots["id"] = 2
         assert record.id == record["id"] == 1
@@ -300,7 +302,7 @@ def test_what_was_decoded_does_not_change_with_the_slot() -> None:
 def test_records_give_fields_as_attributes_and_by_name() -> None:
     resolved = MessageType(Tick.dtype)
     slots = np.zeros(1, resolved.dtype)
-    encode, decode = resolved.codec(slots, 0)
+    encode, decode = codec(resolved, slots, 0)
     for value in ((3, 1.5, True), np.array([(3, 1.5, True)], Tick.dtype)[0], np.array((3, 1.5, True), Tick.dtype)):
         slots[:] = np.zeros(1, Tick.dtype)
         encode(0, value)
@@ -315,7 +317,7 @@ NUMPY_VALUES = [np.int8(5), np.uint64(5), np.float32(5.0), np.float64(5.0), np.b
 def test_numpy_scalars_are_numbers(value: Any) -> None:
     resolved = MessageType(np.float64)
     slots = np.zeros(1, resolved.dtype)
-    encode, decode = resolved.codec(slots, 0)
+    encode, decode = codec(resolved, slots, 0)
     encode(0, value)
     assert decode(0) == float(value)
 
@@ -324,7 +326,7 @@ def test_numpy_scalars_are_numbers(value: Any) -> None:
 def test_numpy_integers_and_booleans_fit_into_integers(value: Any) -> None:
     for resolved in (MessageType(np.int64), MessageType(np.uint8)):
         slots = np.zeros(1, resolved.dtype)
-        encode, decode = resolved.codec(slots, 0)
+        encode, decode = codec(resolved, slots, 0)
         encode(0, value)
         assert decode(0) == 1
 
@@ -335,18 +337,18 @@ def test_numpy_integers_and_booleans_fit_into_integers(value: Any) -> None:
 def outcomes(declared: Any, value: Any) -> set[str]:
     """What each way in makes of a value: the bytes of its fields, or a refusal. There should be one answer."""
     fast, slow = MessageType(declared), MessageType(declared)
-    slow._format = None  # as if there were a nested array beside it
+    slow.struct_format = None  # as if there were a nested array beside it
     found = set()
     for resolved in (fast, slow):
         slots = np.zeros(1, resolved.dtype)
-        encode, _ = resolved.codec(slots, 0)
+        encode, _ = codec(resolved, slots, 0)
         try:
             encode(0, value)
             found.add(" ".join(slots[name].tobytes().hex() for name in resolved.dtype.names or ()))
         except MessageTypeError:
             found.add("refused")
         try:
-            array = resolved.as_array([value])
+            array = as_array(resolved, [value])
             found.add(" ".join(array[name].tobytes().hex() for name in resolved.dtype.names or ()))
         except MessageTypeError:
             found.add("refused")
@@ -411,12 +413,12 @@ WRONG = [
 def test_what_does_not_fit_is_refused_and_named(declared: Any, value: Any) -> None:
     resolved = MessageType(declared)
     slots = np.zeros(1, resolved.dtype)
-    encode, _ = resolved.codec(slots, 0)
+    encode, _ = codec(resolved, slots, 0)
     with pytest.raises(MessageTypeError) as caught:
         encode(0, value)
     assert resolved.name in str(caught.value)
     with pytest.raises(MessageTypeError):
-        resolved.as_array([value])
+        as_array(resolved, [value])
 
 
 @pytest.mark.parametrize(("declared", "value"), WRONG, ids=lambda v: repr(v)[:40])
@@ -434,13 +436,13 @@ def test_a_foreign_byte_order_becomes_the_native_one(form: str) -> None:
     value = 258
     scalar = MessageType(np.dtype(form))
     slots = np.zeros(1, scalar.dtype)
-    encode, decode = scalar.codec(slots, 0)
+    encode, decode = codec(scalar, slots, 0)
     encode(0, value)
     assert decode(0) == value
-    assert scalar.from_array(slots).tolist() == [value]
+    assert from_array(scalar, slots).tolist() == [value]
     assert scalar.dtype["value"].isnative
     record = MessageType(np.dtype([("a", form), ("b", "i8")]))
-    array = record.as_array([(value, 1)])
+    array = as_array(record, [(value, 1)])
     assert array["a"][0] == value
     assert record.dtype["a"].isnative
 
@@ -451,49 +453,49 @@ def test_a_foreign_byte_order_becomes_the_native_one(form: str) -> None:
 def test_an_array_of_the_type_is_taken_as_it_is() -> None:
     for resolved in (MessageType(Tick), MessageType(Tick.dtype), MessageType(np.int64)):
         array = np.zeros(5, resolved.dtype)
-        assert np.shares_memory(resolved.as_array(array), array)
+        assert np.shares_memory(as_array(resolved, array), array)
     plain = np.arange(5.0)
-    taken = MessageType(np.float64).as_array(plain)
+    taken = as_array(MessageType(np.float64), plain)
     assert np.shares_memory(taken, plain)
     assert taken["value"].tolist() == plain.tolist()
-    assert MessageType(np.float64).from_array(taken).tolist() == plain.tolist()
+    assert from_array(MessageType(np.float64), taken).tolist() == plain.tolist()
 
 
 def test_a_plain_array_is_converted_only_when_nothing_is_lost() -> None:
-    assert MessageType(np.float64).as_array(np.arange(3, dtype=np.int32))["value"].tolist() == [0.0, 1.0, 2.0]
+    assert as_array(MessageType(np.float64), np.arange(3, dtype=np.int32))["value"].tolist() == [0.0, 1.0, 2.0]
     for given_dtype, declared in (("f8", np.int64), ("i8", np.int32), ("f8", np.float32), ("c16", np.float64)):
         with pytest.raises(MessageTypeError, match=given_dtype[0]):
-            MessageType(declared).as_array(np.zeros(3, given_dtype))
+            as_array(MessageType(declared), np.zeros(3, given_dtype))
 
 
 def test_strided_and_packed_arrays_become_contiguous() -> None:
     strided = np.arange(10.0)[::3]
-    assert MessageType(np.float64).as_array(strided)["value"].tolist() == [0.0, 3.0, 6.0, 9.0]
+    assert as_array(MessageType(np.float64), strided)["value"].tolist() == [0.0, 3.0, 6.0, 9.0]
     packed = np.array([(True, 1.5), (False, 2.5)], [("flag", "?"), ("x", "f8")])
     resolved = MessageType(packed.dtype)
-    taken = resolved.as_array(packed)
+    taken = as_array(resolved, packed)
     assert taken.dtype == resolved.dtype
     assert taken.flags.c_contiguous
     assert taken["x"].tolist() == [1.5, 2.5]
-    assert resolved.as_array(taken[::2])["x"].tolist() == [1.5]
+    assert as_array(resolved, taken[::2])["x"].tolist() == [1.5]
 
 
 def test_record_arrays_are_arrays() -> None:
     array = np.rec.array([(1, 2.0, True)], dtype=Tick.dtype)
-    assert MessageType(Tick).as_array(array)["price"].tolist() == [2.0]
+    assert as_array(MessageType(Tick), array)["price"].tolist() == [2.0]
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2), (1, 3)])
 def test_only_one_dimension_is_a_batch(shape: tuple[int, ...]) -> None:
     with pytest.raises(MessageTypeError, match="1-D"):
-        MessageType(np.float64).as_array(np.zeros(shape))
+        as_array(MessageType(np.float64), np.zeros(shape))
 
 
 @pytest.mark.parametrize("names", [("x", "y", "z"), ("price", "id", "buy")])
 def test_other_fields_are_another_type(names: tuple[str, ...]) -> None:
     other = np.zeros(2, np.dtype([(name, "f8") for name in names]))
     with pytest.raises(MessageTypeError, match="expected an array of"):
-        MessageType(Tick).as_array(other)
+        as_array(MessageType(Tick), other)
 
 
 @pytest.mark.parametrize(
@@ -510,25 +512,25 @@ def test_an_array_of_another_dtype_is_refused_with_the_remedy(declared: Any, giv
     array = np.zeros(2, given_dtype)
     resolved = MessageType(declared)
     with pytest.raises(MessageTypeError) as caught:
-        resolved.as_array(array)
+        as_array(resolved, array)
     assert str(caught.value).endswith(f"`{remedy}`")
     dtype = resolved.dtype["value"] if resolved.scalar else resolved.dtype
     mended = array[list(Tick.dtype.names)] if "[[" in remedy else array.astype(dtype)
-    assert len(resolved.as_array(mended)) == 2
+    assert len(as_array(resolved, mended)) == 2
 
 
 def test_a_table_is_refused_with_the_way_to_its_records() -> None:
     table = pd.DataFrame({"id": [1], "price": [2.0], "buy": [True]})
     with pytest.raises(MessageTypeError, match="DataFrame; its records are"):
-        MessageType(Tick).as_array(table)
-    assert MessageType(Tick).as_array(table.to_records(index=False))["price"].tolist() == [2.0]
-    assert MessageType(float).as_array(table["price"].to_numpy())["value"].tolist() == [2.0]
+        as_array(MessageType(Tick), table)
+    assert as_array(MessageType(Tick), table.to_records(index=False))["price"].tolist() == [2.0]
+    assert as_array(MessageType(float), table["price"].to_numpy())["value"].tolist() == [2.0]
 
 
 @pytest.mark.parametrize("value", [{"id": 1}, (1,), [1, 2.0, True]])
 def test_a_refusal_says_it_once(value: Any) -> None:
     resolved = MessageType(Tick.dtype)
-    encode, _ = resolved.codec(np.zeros(1, resolved.dtype), 0)
+    encode, _ = codec(resolved, np.zeros(1, resolved.dtype), 0)
     with pytest.raises(MessageTypeError) as caught:
         encode(0, value)
     assert str(caught.value).count("expected a record") == 1
@@ -539,35 +541,35 @@ def test_a_refusal_says_it_once(value: Any) -> None:
 def test_sequences_of_messages_become_arrays(values: list[tuple[int, float, bool]]) -> None:
     expected = np.array(values, Tick.dtype).reshape(-1)
     for array in (
-        MessageType(Tick).as_array([Tick(*row) for row in values]),
-        MessageType(Tick.dtype).as_array(values),
-        MessageType(Tick.dtype).as_array(iter(values)),
-        MessageType(Tick.dtype).as_array(list(expected)),
+        as_array(MessageType(Tick), [Tick(*row) for row in values]),
+        as_array(MessageType(Tick.dtype), values),
+        as_array(MessageType(Tick.dtype), iter(values)),
+        as_array(MessageType(Tick.dtype), list(expected)),
     ):
         assert all(array[name].tobytes() == expected[name].tobytes() for name in Tick.dtype.names)
 
 
 @pytest.mark.parametrize("values", [[], (), iter([]), np.zeros(0)], ids=repr)
 def test_no_messages_are_an_empty_array(values: Any) -> None:
-    array = MessageType(np.float64).as_array(values)
+    array = as_array(MessageType(np.float64), values)
     assert (array.shape, array.dtype) == ((0,), np.dtype([("value", "f8")]))
 
 
 @pytest.mark.parametrize("values", [5, None, 2.5, object()], ids=lambda v: type(v).__name__)
 def test_what_is_no_sequence_is_no_batch(values: Any) -> None:
     with pytest.raises(MessageTypeError, match="expected an array or a sequence"):
-        MessageType(np.float64).as_array(values)
+        as_array(MessageType(np.float64), values)
 
 
 def test_a_batch_names_the_message_that_does_not_fit() -> None:
     with pytest.raises(MessageTypeError, match="'wrong'"):
-        MessageType(np.float64).as_array([1.0, "wrong", 3.0])
+        as_array(MessageType(np.float64), [1.0, "wrong", 3.0])
 
 
 def test_arrays_of_nested_records_keep_their_arrays() -> None:
     resolved = MessageType(Nested)
     rows = [Nested(i, np.full(3, i, np.float32), np.full((2, 2), i, np.int16), complex(i, -i)) for i in range(4)]
-    array = resolved.as_array(rows)
+    array = as_array(resolved, rows)
     assert array["values"].tolist() == [[float(i)] * 3 for i in range(4)]
     assert array["phase"].tolist() == [complex(i, -i) for i in range(4)]
-    assert resolved.from_array(array) is array
+    assert from_array(resolved, array) is array

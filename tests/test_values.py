@@ -23,7 +23,7 @@ from ringkernel import (
     message,
     ring_kernel,
 )
-from ringkernel.messages.types import converted
+from ringkernel.messages.conversion import converted
 
 PAIR = np.dtype([("i", "i4"), ("f", "f4")])
 POINT = np.dtype([("x", "f8"), ("y", "f8")])

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ringkernel.errors import ConfigurationError, KernelNotFoundError, MessageTypeError
-from ringkernel.messages.types import MASKED, MessageType, empty_part
+from ringkernel.messages.arrays import MASKED, as_array
+from ringkernel.messages.records import empty_part
+from ringkernel.messages.types import MessageType
 
 from .signature import check_kind, check_output_is_written, check_signature
 
@@ -216,10 +218,10 @@ def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Mess
         return np.ascontiguousarray(state).copy(), None
     if isinstance(state, np.ndarray | np.void) and state.dtype.fields is not None:
         state_type = MessageType(state.dtype)
-        return state_type.as_array(np.array([state], state.dtype).reshape(1)), state_type
+        return as_array(state_type, np.array([state], state.dtype).reshape(1)), state_type
     if isinstance(getattr(type(state), "dtype", None), np.dtype) and not isinstance(state, np.generic | np.ndarray):
         state_type = MessageType(type(state))
-        return state_type.as_array([state]), state_type
+        return as_array(state_type, [state]), state_type
     raise MessageTypeError(
         f"kernel {kernel_id!r}: state is {state!r:.100}; use a message instance, a structured record, or an array"
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
+from ringkernel.messages.arrays import as_messages
 from ringkernel.ring.waiting import NOTHING
 
 from .waiting_line import Line, check_timeout
@@ -157,7 +158,7 @@ class Engine(ABC):
             for part in edge.leftovers():
                 # a kernel without an input type would have received messages, also from a record ring
                 untyped = message_type is not None and self.declaration.input_type is None
-                parts.append(message_type.as_messages(part) if untyped else part)
+                parts.append(as_messages(message_type, part) if untyped else part)
         return parts
 
     def unreadable(self) -> tuple[int, Exception | None]:

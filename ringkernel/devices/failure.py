@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ringkernel.errors import RingKernelError
+from ringkernel.messages.codecs import from_record
 
 from . import compiling
 
@@ -43,7 +44,7 @@ async def failure_of(engine: CompiledEngine) -> BaseException:
     messages = engine.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
     declaration = engine.declaration
     assert declaration.input_type is not None
-    shown = declaration.input_type.from_record(messages) if not declaration.batch else messages
+    shown = from_record(declaration.input_type, messages) if not declaration.batch else messages
     kind, arguments = engine.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
     if kind is None:

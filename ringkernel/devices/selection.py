@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError, MessageTypeError
-from ringkernel.messages.types import misaligned_field
+from ringkernel.messages.records import misaligned_field
 
 from .grid.cuda_probe import cuda_facts
 

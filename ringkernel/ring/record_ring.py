@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
+from ringkernel.messages.codecs import codec
 
 from .host_api import HostApi, host_api
 from .waiting import NOBODY, NOTHING, Waiting, together
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.memory.arenas import Arena, Region
-    from ringkernel.messages.types import Decode, Encode, MessageType
+    from ringkernel.messages.codecs import Decode, Encode
+    from ringkernel.messages.types import MessageType
 
     from .storage import DeviceStorage
 
@@ -315,7 +317,7 @@ class RecordRing:
 
     def _first_use(self, sequence: int, *message: Any) -> Any:
         """`encode` or `decode`, before there are any: many a ring never sees a single message in Python."""
-        self.encode, self.decode = self.message_type.codec(self.slots, self.capacity - 1)
+        self.encode, self.decode = codec(self.message_type, self.slots, self.capacity - 1)
         return self.encode(sequence, *message) if message else self.decode(sequence)
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ringkernel.errors import RingKernelError
+from ringkernel.messages.arrays import from_array
 
 if TYPE_CHECKING:
     from .kernel import RingKernel
@@ -71,4 +72,4 @@ class Copied:
             return [message for batch in self._batches for message in batch]
         message_type = output.message_type  # type: ignore[union-attr]
         records = np.concatenate(self._batches) if self._batches else np.empty(0, message_type.dtype)
-        return message_type.from_array(records)
+        return from_array(message_type, records)

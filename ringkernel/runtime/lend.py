@@ -14,6 +14,7 @@ import numpy as np
 
 from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
+from ringkernel.messages.arrays import from_array
 
 from .graph import edge_between
 from .path import check_empty
@@ -145,7 +146,7 @@ class Lent:
             return None
         self._given = output.position()
         result = output.slots[: self._given]
-        made = output.message_type.from_array(result.copy() if self._in_arena else result)
+        made = from_array(output.message_type, result.copy() if self._in_arena else result)
         if not self._is_lent:
             output.dispose()  # at once, so that its memory can serve again when the result is let go of
         return made

@@ -10,6 +10,7 @@ from ringkernel.devices.inlet import Inlet
 from ringkernel.devices.outlet import Outlet
 from ringkernel.devices.waiting_line import Budget
 from ringkernel.errors import KernelStateError
+from ringkernel.messages.arrays import as_array, from_array
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.object_ring import ObjectRing
 
@@ -116,7 +117,7 @@ class MessageQueue:
         Raises what `get` raises.
         """
         batch = await self._consumer().get_many(max_messages, timeout)
-        return batch if self._message_type is None else self._message_type.from_array(batch)
+        return batch if self._message_type is None else from_array(self._message_type, batch)
 
     def statistics(self) -> QueueStatistics:
         """Counts so far."""
@@ -207,4 +208,4 @@ class KernelQueue(MessageQueue):
 
 def as_batch(message_type: MessageType | None, messages: Any) -> Any:
     """What `put_many` takes: an array of records, or a list of objects."""
-    return list(messages) if message_type is None else message_type.as_array(messages)
+    return list(messages) if message_type is None else as_array(message_type, messages)

@@ -22,6 +22,7 @@ from ringkernel.errors import (
     MessageTypeError,
 )
 from ringkernel.lifecycle import Command, KernelState
+from ringkernel.messages.arrays import from_array
 from ringkernel.ring.waiting import NOTHING
 
 from . import quiesce, state_access, timeouts
@@ -457,7 +458,7 @@ class RingKernelRuntime:
         except TimeoutError:
             raise timeouts.nothing_came(kernel, timeout) from None
         message_type = kernel.engine.declaration.output_type
-        return batch if message_type is None else message_type.from_array(batch)
+        return batch if message_type is None else from_array(message_type, batch)
 
     def _consumer(self, kernel_id: str) -> Any:
         engine = self._kernel(kernel_id).engine

@@ -8,7 +8,9 @@ import numpy as np
 
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
-from ringkernel.messages.types import MASKED, converted
+from ringkernel.messages.arrays import MASKED, as_array, from_array
+from ringkernel.messages.codecs import from_record
+from ringkernel.messages.conversion import converted
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
@@ -22,7 +24,7 @@ def leftovers_of(kernel: RingKernel) -> Any:
     if message_type is None:
         return [message for part in left for message in part]
     parts = [np.empty(0, message_type.dtype), *(np.asarray(part, message_type.dtype) for part in left)]
-    messages = message_type.from_array(np.concatenate(parts))
+    messages = from_array(message_type, np.concatenate(parts))
     lost, reason = kernel.engine.unreadable()
     if lost:
         error = DeviceUnavailableError(
@@ -39,7 +41,7 @@ async def read_state(kernel: RingKernel) -> Any:
     declaration = _stateful(kernel)
     async with kernel.lock:
         copy = await kernel.engine.read_state()
-    return copy if declaration.state_type is None else declaration.state_type.from_record(copy)
+    return copy if declaration.state_type is None else from_record(declaration.state_type, copy)
 
 
 async def write_state(kernel: RingKernel, value: Any) -> None:
@@ -48,7 +50,7 @@ async def write_state(kernel: RingKernel, value: Any) -> None:
     state = declaration.state
     assert state is not None
     if declaration.state_type is not None:
-        new = declaration.state_type.as_array([value])
+        new = as_array(declaration.state_type, [value])
     else:
         new = _as_state(value, state, kernel.kernel_id)
     async with kernel.lock:

@@ -19,6 +19,7 @@ from ringkernel.codegen.operations import load, load_acquire, store, store_relea
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena, ResultPool, Slab
 from ringkernel.memory.layout import EDGE, LINE, NEVER, RING
+from ringkernel.messages.arrays import as_array, from_array
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.host_api import host_api
 from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
@@ -47,7 +48,7 @@ def leftovers(edge: Any) -> list[int]:
 
 
 def some(start: int, count: int) -> Any:
-    return INT64.as_array(np.arange(start, start + count))
+    return as_array(INT64, np.arange(start, start + count))
 
 
 # --- one thread: against a model ---------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ class RingMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def plain(self, messages: Any) -> list[Any]:
-        return INT64.from_array(messages).tolist() if self.ring.holds_records else messages
+        return from_array(INT64, messages).tolist() if self.ring.holds_records else messages
 
     @initialize(capacity=st.sampled_from([1, 2, 4, 8, 32]), edges=st.integers(0, 3))
     def start(self, capacity: int, edges: int) -> None:
@@ -111,7 +112,7 @@ class RingMachine(RuleBasedStateMachine):
     def push_many(self, data: st.DataObject) -> None:
         count = data.draw(st.integers(0, max(0, self.room())))
         values = list(range(self.published, self.published + count))
-        self.ring.offer_many(INT64.as_array(values) if self.ring.holds_records else values)
+        self.ring.offer_many(as_array(INT64, values) if self.ring.holds_records else values)
         self._pushed(count)
 
     def _pushed(self, count: int) -> None:
@@ -140,7 +141,7 @@ class RingMachine(RuleBasedStateMachine):
             count = data.draw(st.integers(0, model.available()))
             assert edge.look() >= count
             values = edge.take_many(count)
-            taken = INT64.from_array(values).tolist() if self.ring.holds_records else values
+            taken = from_array(INT64, values).tolist() if self.ring.holds_records else values
             assert taken == [model.waiting.popleft() for _ in range(count)]
             model.taken += count
 
@@ -306,7 +307,7 @@ def test_many_consumers_at_once_outgrow_the_first_table() -> None:
     edges = [ring.add_edge() for _ in range(20)]
     ring.offer_many(some(5, 3))
     for edge in edges:
-        assert INT64.from_array(edge.take_many(3)).tolist() == [5, 6, 7]
+        assert from_array(INT64, edge.take_many(3)).tolist() == [5, 6, 7]
     assert ring.room() == 4
 
 
@@ -337,7 +338,7 @@ def test_a_lent_array_is_published_without_a_copy() -> None:
     ring.fill()
     assert edge.available() == 5
     array["value"][4] = 99
-    assert INT64.from_array(edge.take_many(5)).tolist() == [0, 1, 2, 3, 99]
+    assert from_array(INT64, edge.take_many(5)).tolist() == [0, 1, 2, 3, 99]
 
 
 # --- compiled, one thread ----------------------------------------------------------------------------------------
@@ -572,7 +573,7 @@ def test_batches_that_are_written_in_place_arrive_in_order_and_whole(loops: dict
 def test_the_litmus_test_notices_a_payload_that_does_not_belong(loops: dict[str, Any]) -> None:
     pair, abort = Pair(8, MESSAGE), Abort()
     scratch = np.zeros(16, np.int64)
-    pair.ring.offer_many(MESSAGE.as_array([(0, 0, 0, 0x5555), (1, 3, -1, 1 ^ 0x5555)]))
+    pair.ring.offer_many(as_array(MESSAGE, [(0, 0, 0, 0x5555), (1, 3, -1, 1 ^ 0x5555)]))
     assert loops["collect"](pair.edge.address, 2, int(scratch.ctypes.data), abort.address) == 1
 
 

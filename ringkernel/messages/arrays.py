@@ -1,0 +1,107 @@
+"""Batches of messages in and out: as arrays of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.errors import MessageTypeError
+
+from .codecs import codec, from_record, write_record
+from .records import aligned, describe, is_plain
+
+if TYPE_CHECKING:
+    from .types import MessageType
+
+Array = npt.NDArray[Any]
+
+MASKED = "the mask would be lost: use what `.filled(value)` or `.compressed()` makes of it"
+_NO_BATCHES: dict[Any, str] = {
+    np.ma.MaskedArray: MASKED,
+    bytes | bytearray | memoryview: "`np.frombuffer(data, dtype)` makes an array of it",
+    str: "text is no sequence of messages",
+    Mapping: "its keys are no messages: send an array, or a list of its values",
+    AbstractSet: "it has no order: send `sorted(values)`, or a list",
+}
+
+
+def as_array(message_type: MessageType, values: Any) -> Array:
+    """The messages as a 1-D array of records; without a copy when they are one already. Raises `MessageTypeError`."""
+    remedy = _no_batch(values)
+    if remedy is not None:
+        raise MessageTypeError(
+            f"expected an array or a sequence of {message_type.name}, got {_article(type(values).__name__)}; {remedy}"
+        )
+    if isinstance(values, np.ndarray):
+        return _records_of(message_type, values)
+    if not isinstance(values, Iterable):
+        raise MessageTypeError(f"expected an array or a sequence of {message_type.name}, got {values!r:.200}")
+    rows = list(values)
+    result = np.zeros(len(rows), message_type.dtype)
+    if message_type.struct_format is not None:
+        encode, _ = codec(message_type, result, -1)
+        for i, row in enumerate(rows):
+            encode(i, row)
+        return result
+    for i, row in enumerate(rows):
+        write_record(message_type, result, i, row)
+    return result
+
+
+def as_messages(message_type: MessageType, records: Array) -> list[Any]:
+    """The messages in an array of records, one by one."""
+    return [from_record(message_type, records[i : i + 1].copy()) for i in range(len(records))]
+
+
+def from_array(message_type: MessageType, records: Array) -> Array:
+    """What a user gets for an array of records: a plain array for a scalar type, the records otherwise."""
+    return records["value"] if message_type.scalar else records
+
+
+def _records_of(message_type: MessageType, values: Array) -> Array:
+    """An array that a user gave as one of records."""
+    dtype = message_type.dtype
+    if values.ndim != 1:
+        raise MessageTypeError(f"expected a 1-D array of {message_type.name}, got shape {values.shape}")
+    if values.dtype == dtype:
+        return np.ascontiguousarray(values).view(dtype)
+    if message_type.scalar and values.dtype.fields is None and np.can_cast(values.dtype, dtype["value"]):
+        plain = np.ascontiguousarray(values, dtype=dtype["value"])
+        return plain.view(dtype)
+    if values.dtype.fields is not None and aligned(values.dtype) == dtype:
+        return values.astype(dtype)
+    raise MessageTypeError(
+        f"expected an array of {message_type.name} ({describe(dtype)}), got one of dtype {values.dtype}"
+        f"{_remedy(message_type, values.dtype)}"
+    )
+
+
+def _remedy(message_type: MessageType, given: np.dtype[Any]) -> str:
+    """How an array of another dtype may be made to fit, as the end of an error, or nothing."""
+    names, have = message_type.dtype.names or (), given.names
+    if have is None:
+        wanted = f"np.{message_type.dtype['value']}" if message_type.scalar and is_plain(given) else None
+    elif have == names:
+        wanted = f"{message_type.cls.__name__}.dtype" if message_type.cls is not None else "dtype"
+    else:
+        same = set(names) <= set(have)
+        return f"; its fields in order are `array[{list(names)}]`" if same else ""
+    return "" if wanted is None else f"; convert it, as in `array.astype({wanted})`"
+
+
+def _no_batch(values: Any) -> str | None:
+    """What to do with something that is no batch, though NumPy or `iter` would make one of it; None for all others."""
+    for kinds, remedy in _NO_BATCHES.items():
+        if isinstance(values, kinds):
+            return remedy
+    if hasattr(values, "columns") and hasattr(values, "to_records"):  # iterating it gives the columns' names
+        return "its records are `.to_records(index=False)`, a column is `[name].to_numpy()`"
+    return None
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,55 @@
+"""Arrays of one dtype as arrays of another, every value checked: NumPy's own conversions wrap around, and cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def converted(given: Array, dtype: np.dtype[Any]) -> Array:
+    """The array as one of `dtype`.
+
+    Raises `TypeError` for a kind of values that is not, by NumPy's rule "same_kind", one of `dtype` (an integer is one
+    of any integer type that it fits into), and `OverflowError` for the first value that does not fit.
+    """
+    if dtype.fields is not None:
+        return _converted_records(given, dtype)
+    is_integer = given.dtype.kind in "iu" and dtype.kind in "iu"
+    if not is_integer and not np.can_cast(given.dtype, dtype, "same_kind"):
+        raise TypeError(f"{given.dtype} is no {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = given.astype(dtype)
+    bad = _misfits(given, result)
+    if bad is not None and bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
+        raise OverflowError(f"{given[index].item()!r}{where} does not fit into {dtype}")
+    return result
+
+
+def _converted_records(given: Array, dtype: np.dtype[Any]) -> Array:
+    if given.dtype.names != dtype.names:
+        raise TypeError(f"{given.dtype} has other fields than {dtype}")
+    result = np.zeros(given.shape, dtype)
+    for name in dtype.names or ():
+        field = dtype[name]
+        if given.dtype[name].shape != field.shape:
+            raise ValueError(f"field {name!r} has shape {given.dtype[name].shape} instead of {field.shape}")
+        result[name] = converted(given[name], field.base)
+    return result
+
+
+def _misfits(given: Array, result: Array) -> Any:
+    """Which values a conversion has changed beyond rounding; None for kinds where none can be."""
+    kind = result.dtype.kind
+    if kind in "iu" and given.dtype.kind in "iu":
+        return (result.astype(given.dtype) != given) | ((result < 0) != (given < 0))
+    if kind in "fc" and given.dtype.kind in "iufc":
+        return np.isfinite(given) & ~np.isfinite(result)
+    if kind in "mM" and given.dtype.kind == kind:
+        return (result.astype(given.dtype) != given) & ~np.isnat(given)
+    return None

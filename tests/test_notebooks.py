@@ -1,13 +1,12 @@
-"""Each notebook runs from top to bottom; its cells assert what they claim, and the figure is drawn."""
-
-from pathlib import Path
+"""Each notebook runs from top to bottom, its cells assert what they claim, and the figure is drawn; the examples of the
+pages run in a notebook, too."""
 
 import pytest
+from pages import ROOT, blocks, promised
 
 nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebook`")
 nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebook`")
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of jupyter's own
@@ -36,3 +35,14 @@ def test_it_runs(path):
     assert any("image/png" in output.get("data", {}) for output in fresh)
     assert any("[2, 3]" in str(output.get("data", {}).get("text/plain", "")) for output in fresh)
     assert any("IndexError: index 9" in output.get("text", "") for output in fresh)
+
+
+def test_the_examples_of_the_pages_run_in_a_notebook():
+    """Cell by cell, as the guide says: a name that is declared again is the new one's."""
+    examples = list(blocks("python").values())
+    cells = [nbformat.v4.new_code_cell(code.replace("asyncio.run(main())", "await main()")) for code in examples]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    for code, cell in zip(examples, notebook.cells, strict=True):
+        printed = "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
+        assert printed.splitlines() == promised(code)

@@ -10,31 +10,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pages import ROOT, TEXTS, blocks, promised
 
 from ringkernel import TRANSITIONS, Command, KernelState
 from ringkernel.cache import settings
 from ringkernel.cli import build_parser
 
-ROOT = Path(__file__).parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY")), *DOCS]
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 README = TEXTS["README.md"]
-
-
-def blocks(language: str) -> list[tuple[str, str]]:
-    """The fenced blocks of all pages, each with the page and the number in it."""
-    return [
-        (f"{name}-{number}", block)
-        for name, text in TEXTS.items()
-        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
-    ]
-
-
 EXAMPLES = blocks("python")
 
 
-@pytest.mark.parametrize("example", [block for _, block in EXAMPLES], ids=[name for name, _ in EXAMPLES])
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 def test_an_example_prints_what_its_comments_say(example: str, tmp_path: Path) -> None:
     script = tmp_path / "block.py"
     script.write_text(example, encoding="utf-8")
@@ -47,7 +33,7 @@ def test_an_example_prints_what_its_comments_say(example: str, tmp_path: Path) -
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == re.findall(r"print\(.*?#\s*(\S.*)$", example, re.MULTILINE)
+    assert run.stdout.splitlines() == promised(example)
 
 
 def test_the_readme_has_two_examples_and_the_first_is_fifteen_lines() -> None:
@@ -56,7 +42,9 @@ def test_the_readme_has_two_examples_and_the_first_is_fifteen_lines() -> None:
 
 
 def commands(program: str) -> list[str]:
-    return [line for _, block in blocks("console") for line in block.splitlines() if line.startswith(f"{program} ")]
+    return [
+        line for block in blocks("console").values() for line in block.splitlines() if line.startswith(f"{program} ")
+    ]
 
 
 def test_every_make_command_is_a_target() -> None:

@@ -1,0 +1,25 @@
+"""The pages that a user reads, and what is in their fenced blocks."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FILES = [
+    *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
+
+
+def blocks(language: str) -> dict[str, str]:
+    """The fenced blocks of all pages, by page and number in it."""
+    return {
+        f"{name}-{number}": block
+        for name, text in TEXTS.items()
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
+    }
+
+
+def promised(example: str) -> list[str]:
+    """What an example prints, by the comments behind its calls of `print`."""
+    return re.findall(r"print\(.*?#\s*(\S.*)$", example, re.MULTILINE)

@@ -27,14 +27,14 @@ class RingKernelError(Exception):
 
 
 class KernelStateError(RingKernelError):
-    """The kernel's state does not allow what was asked; nothing was changed. `partial`: what a `map` had produced that
-    could not go on, or None."""
+    """The kernel's state does not allow what was asked; nothing was changed. `partial`: the outputs so far of a `map`
+    that could not go on, or None."""
 
     partial: Any = None
 
 
 class KernelFailedError(KernelStateError):
-    """The kernel has failed. `__cause__` is why; `partial` what a `map` had produced by then, or None."""
+    """The kernel has failed. `__cause__` is its error; `partial`: the outputs of a `map` by then, or None."""
 
 
 class KernelNotFoundError(RingKernelError, KeyError):
@@ -72,12 +72,12 @@ class BatchTimeoutError(asyncio.TimeoutError):
 
 
 class ConfigurationError(RingKernelError, ValueError):
-    """An option has a value that it cannot have."""
+    """An option has a value that is not allowed; the message says which are."""
 
 
 class DeviceUnavailableError(RingKernelError):
-    """The device that was asked for is not there, or was lost. `partial`: of what was asked for, what is left, or
-    None."""
+    """The device that was asked for is not there, or was lost. `partial`: the messages that `unprocessed` could still
+    read, or None."""
 
     partial: Any = None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pages import ROOT, TEXTS, blocks, promised
 
-from ringkernel import TRANSITIONS, Command, KernelState
+from ringkernel import TRANSITIONS, Command, KernelState, errors
 from ringkernel.cache import settings
 from ringkernel.cli import build_parser
 
@@ -72,6 +72,11 @@ def test_the_page_of_the_command_line_names_every_command_and_every_option() -> 
 def test_the_page_of_the_cache_has_the_names_and_the_size() -> None:
     for word in (settings.DIRECTORY_VARIABLE, settings.SIZE_VARIABLE, settings.DEFAULT_SIZE):
         assert f"`{word}`" in TEXTS["docs/compile-cache.md"]
+
+
+def test_the_page_of_faults_shows_the_errors() -> None:
+    tree = (errors.__doc__ or "").partition("\n\n")[2].strip()
+    assert f"```text\n{tree}\n```" in TEXTS["docs/faults.md"]
 
 
 def test_the_table_of_the_lifecycle_is_the_one_that_drives_the_runtime() -> None:

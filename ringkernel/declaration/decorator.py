@@ -112,18 +112,18 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         queue_size: slots per ring, a power of two.
         device: "auto" (what the runtime says, or else the CPU), "cpu", "cuda" or "cuda:N".
         batch: the function gets `msgs, outs[, state]`, contiguous slices of the rings without a copy, and returns
-            how many outputs it wrote (nothing: one per message). It fails as a whole.
+            how many outputs it wrote (nothing: one per message). If it fails, none of the slice has an output.
         max_outputs: for `batch`, slots in `outs` per message.
         check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
         zeroed: `out` is zero before each call. False saves writing every output twice, up to half the time of a handler
             that fills a large record; what it leaves out is then what the slot happened to hold.
         block_size: on CUDA, the threads that share the messages of a handler without state, a multiple of 32 from 32
             to 1024.
-        fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, and in the
-            last bits other than on the CPU, which never does so.
+        fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, but the
+            last bits differ from the CPU's, where the two are always rounded one after the other.
 
     Raises:
-        MessageTypeError: a type that is none, or a plain function without `input_type`.
+        MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
         ConfigurationError: an option out of its range, or a signature that does not fit.
     """
     if inspect.isfunction(kernel_id):

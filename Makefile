@@ -35,7 +35,7 @@ soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS ea
 
 grids: $(STAMP)-test  ## Run the tests of kernels with grids, as threads of this CPU
 	$(BIN)/python -m pytest --grids tests/test_contract.py tests/test_compiled_kernels.py tests/test_connect.py \
-	    tests/test_map.py tests/test_leases.py tests/test_dead_ends.py $(ARGS)
+	    tests/test_map.py tests/test_leases.py $(ARGS)
 
 cuda:  ## Run the CUDA tests, which need no GPU: PTX, and the simulator
 	$(MAKE) VENV=$(CUDA_VENV) $(CUDA_VENV)/.stamp-cuda

@@ -9,18 +9,25 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ringkernel import RingKernelRuntime
 from ringkernel.declaration import decorator as declaration
 
+if TYPE_CHECKING:
+    from kinds import Kind
+
 # The cache of compiled kernels is the session's own, and shared with the processes that tests start.
 os.environ["RINGKERNEL_CACHE_DIR"] = tempfile.mkdtemp(prefix="ringkernel-tests-")
 os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+COMPILED = ["cpu", "grid"]
+KINDS = ["coroutine", "typed_coroutine", *COMPILED]
+KIND_FIXTURES = ["kind", "compiled_kind"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,17 +40,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--grids") or config.getoption("--cuda"):
-        items[:] = [item for item in items if item.get_closest_marker("workers") is None]
+        items[:] = [
+            item for item in items if item.get_closest_marker("workers") is None and kinds_of(item) in (set(), {"grid"})
+        ]
+
+
+def kinds_of(item: pytest.Item) -> set[str]:
+    """The kinds of kernel that a test runs with: none if it is not parametrised over them."""
+    parameters = getattr(item, "callspec", None)
+    return set() if parameters is None else {parameters.params.get(name) for name in KIND_FIXTURES} - {None}
 
 
 @pytest.fixture(autouse=True)
 def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With `--grids` or `--cuda`, compiled kernels run as grids wherever they can."""
+    """Compiled kernels of the kind "grid" run as grids wherever they can, and with `--grids` or `--cuda` all do."""
     from ringkernel.devices import selection
 
-    if request.config.getoption("--grids") or request.config.getoption("--cuda"):
+    wanted = "grid" in kinds_of(request.node) or request.config.getoption("--grids")
+    if wanted or request.config.getoption("--cuda"):
         monkeypatch.setattr(selection, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
-    if not request.config.getoption("--grids"):
+    if not wanted or request.config.getoption("--cuda"):
         yield
         return
     from thread_device import ThreadDevice
@@ -93,6 +109,22 @@ def clean_declarations() -> Iterator[None]:
     yield
     declaration._registry.clear()
     declaration._registry.update(before)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each kind of kernel: `kind(same)` is what to launch. Grids are threads of this CPU."""
+    from kinds import Kind
+
+    return Kind(request.param)
+
+
+@pytest.fixture(params=COMPILED)
+def compiled_kind(request: pytest.FixtureRequest) -> Kind:
+    """Each kind of compiled kernel."""
+    from kinds import Kind
+
+    return Kind(request.param)
 
 
 @pytest.fixture

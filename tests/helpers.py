@@ -8,7 +8,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from ringkernel import KernelStateError, MessageQueue, QueueEmptyError, RingKernelRuntime
+from ringkernel import KernelStateError, MessageQueue, QueueEmptyError, RingKernel, RingKernelRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -48,14 +48,40 @@ async def within(awaitable: Any, timeout: float = PATIENCE_S) -> Any:
         raise
 
 
-async def start_chain(runtime: RingKernelRuntime, **kernels: Any) -> None:
-    """Launch, connect in a row, and activate."""
+async def start(runtime: RingKernelRuntime, kernel_id: str, func: Any, **options: Any) -> RingKernel:
+    """Launch and activate."""
+    kernel = await runtime.launch(kernel_id, func, **options)
+    await runtime.activate(kernel_id)
+    return kernel
+
+
+async def connect_chain(runtime: RingKernelRuntime, *, queue_size: int | None = None, **kernels: Any) -> None:
+    """Launch and connect in a row."""
     for name, func in kernels.items():
-        await runtime.launch(name, func)
+        await runtime.launch(name, func, queue_size=queue_size)
     for source, target in itertools.pairwise(kernels):
         runtime.connect(source, target)
-    for name in kernels:
-        await runtime.activate(name)
+
+
+async def start_chain(runtime: RingKernelRuntime, *, queue_size: int | None = None, **kernels: Any) -> None:
+    """Launch, connect in a row, and activate."""
+    await connect_chain(runtime, queue_size=queue_size, **kernels)
+    await activate(runtime, *kernels)
+
+
+async def activate(runtime: RingKernelRuntime, *kernel_ids: str) -> None:
+    """Activate one after the other."""
+    for kernel_id in kernel_ids:
+        await runtime.activate(kernel_id)
+
+
+async def receive_all(runtime: RingKernelRuntime, kernel_id: str, count: int) -> list[Any]:
+    """`count` outputs. Fails the test if more come."""
+    received: list[Any] = []
+    while len(received) < count:
+        received.extend(await within(runtime.receive_batch(kernel_id)))
+    assert len(received) == count
+    return received
 
 
 async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -73,7 +99,7 @@ async def in_line(queue: MessageQueue, operation: Coroutine[Any, Any, Any]) -> a
 
 def live_state(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The state record that a running kernel works on, for handlers that wait for the test."""
-    engine = runtime.kernels[kernel_id].engine
+    engine: Any = runtime.kernels[kernel_id].engine
     on_host = engine.block.state
     memory = getattr(engine, "_memory", None)
     return (memory[0].region.view(on_host.dtype) if memory else on_host)[0]

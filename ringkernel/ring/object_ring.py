@@ -144,6 +144,7 @@ class ObjectRing:
         edge = ObjectEdge(self, self.tail)
         self.edges.append(edge)
         self.refresh()
+        self.putting.notify()  # without a consumer there was no room
         return edge
 
     def refresh(self) -> None:

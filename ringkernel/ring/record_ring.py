@@ -383,6 +383,7 @@ class RecordRing:
         self.table[index] = edge.address - self.address
         self.api.write_word(self.address + RING.n_edges, len(self.edges))
         self.count_open()
+        self.putting.notify()  # without a consumer there was no room
         return edge
 
     def count_open(self) -> None:

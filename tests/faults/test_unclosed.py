@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_kernels import coroutine, echo, worker_threads
 from helpers import eventually, within
 
 from ringkernel import MessageQueue, RingKernelRuntime, ring_kernel
@@ -20,25 +21,10 @@ from ringkernel import MessageQueue, RingKernelRuntime, ring_kernel
 pytestmark = pytest.mark.workers
 
 
-@ring_kernel(kernel_id="un_echo", input_type=int, output_type=int)
-def echo(msg, out):
-    out.value = msg.value
-
-
 @ring_kernel(kernel_id="un_typed", input_type=int, output_type=int)
 async def typed(ctx):
     async for message in ctx:
         await ctx.send(message)
-
-
-@ring_kernel(kernel_id="un_objects")
-async def objects(ctx):
-    async for message in ctx:
-        await ctx.send(message)
-
-
-def worker_threads() -> int:
-    return sum(thread.name.startswith("ringkernel-worker") for thread in threading.enumerate())
 
 
 def descriptors() -> int:
@@ -106,7 +92,7 @@ def test_one_that_outlives_its_loop_warns_once_and_leaves_nothing(loop):
     gc.collect()  # and not again when it is collected: a warning is an error here
 
 
-@pytest.mark.parametrize("function", [typed, objects], ids=["records", "objects"])
+@pytest.mark.parametrize("function", [typed, coroutine], ids=["records", "objects"])
 def test_only_what_holds_something_warns(function):
     """A runtime of coroutines over objects has neither threads nor descriptors."""
     with warnings.catch_warnings(record=True) as caught:

@@ -63,12 +63,6 @@ def device(monkeypatch):
     made.join()
 
 
-@pytest.fixture
-async def runtime(device, loop_errors):
-    async with RingKernelRuntime(workers=1) as entered:
-        yield entered
-
-
 def used_by(arena: Arena) -> tuple[int, int]:
     """Bytes that were handed out and are not back, and bytes of address space."""
     current = [chunk for chunk in arena.grown if chunk is arena._chunk]

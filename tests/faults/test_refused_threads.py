@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import threading
 from typing import Any
 
 import inside
-import numpy as np
 import pytest
-from helpers import check_books, eventually, live_state, within
+from fault_kernels import check_alive, echo, gated, start
+from helpers import eventually, live_state, within
 from inside import held_workers, retire_worker, workers_of
 
-from ringkernel import DeviceUnavailableError, RingKernelRuntime, ring_kernel
+from ringkernel import DeviceUnavailableError, RingKernelRuntime
 from ringkernel.memory import wait_handle
 
-if os.name != "posix":
-    pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)
-
 pytestmark = pytest.mark.workers
-
-usleep = ctypes.CDLL(None).usleep
-usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
-GATE = np.dtype([("open", "i8"), ("entered", "i8")])
-
-
-@ring_kernel(kernel_id="rt_echo", input_type=int, output_type=int)
-def echo(msg, out):
-    out.value = msg.value
-
-
-@ring_kernel(kernel_id="rt_gate", input_type=int, output_type=int, state=np.zeros((), GATE))
-def gated(msg, out, state):
-    """Does not return until the test opens it."""
-    state.entered += 1
-    while state.open == 0:
-        usleep(100)
-    out.value = msg.value
 
 
 class Refusals:
@@ -62,31 +39,19 @@ def refusals(monkeypatch) -> Refusals:
     return refusals
 
 
-async def launch(runtime: RingKernelRuntime, kernel_id: str, func: Any) -> None:
-    await runtime.launch(kernel_id, func)
-    await runtime.activate(kernel_id)
-
-
 async def neighbours(runtime: RingKernelRuntime, refusals: Refusals, times: int) -> Any:
     """Kernels "left" and "right" on the one worker, on which "k" stands in its handler, and its gate. So many threads
     are refused from there on."""
     for name in ("left", "right"):
-        await launch(runtime, name, echo)
+        await start(runtime, name, echo)
         await runtime.send(name, 1)
         assert await within(runtime.receive(name)) == 1
-    await launch(runtime, "k", gated)
+    await start(runtime, "k", gated)
     gate = live_state(runtime, "k")
     refusals.left = times
     await runtime.send("k", 7)
     await eventually(lambda: gate["entered"] == 1)
     return gate
-
-
-async def check_alive(runtime: RingKernelRuntime, *names: str) -> None:
-    for name in names:
-        await runtime.send(name, 2)
-        assert await within(runtime.receive(name)) == 2
-        assert check_books(runtime, name).unprocessed == 0
 
 
 @pytest.mark.parametrize("times", [1, 7])
@@ -133,8 +98,8 @@ async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refus
 
 async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_has(runtime, refusals, monkeypatch):
     for name in ("left", "right"):
-        await launch(runtime, name, echo)
-    await launch(runtime, "k", gated)
+        await start(runtime, name, echo)
+    await start(runtime, "k", gated)
     failures = inside.fail_times(monkeypatch, inside.NEW_ENTRY, 2, MemoryError())
     gate = live_state(runtime, "k")
     await runtime.send("k", 7)
@@ -187,9 +152,9 @@ async def test_a_refused_worker_gives_its_wait_handle_back(runtime, refusals):
 
 async def test_fewer_threads_than_were_asked_for_are_enough(loop_errors, refusals):
     async with RingKernelRuntime(workers=4) as runtime:
-        await launch(runtime, "one", echo)
+        await start(runtime, "one", echo)
         refusals.left = 10**9
-        await launch(runtime, "two", echo)
+        await start(runtime, "two", echo)
         await check_alive(runtime, "one", "two")
         assert len(workers_of(runtime)) == 1
 

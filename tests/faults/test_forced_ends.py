@@ -3,71 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
-import os
-from typing import Any
 
 import inside
-import numpy as np
 import pytest
-from helpers import check_books, eventually, live_state, within
-from inside import BrokenError, block_record, fail_times, has_poller, parker_of, reachable, use_devices, word_of_block
-from thread_device import ThreadDevice
+from fault_kernels import DEVICES, coroutine, echo, enter_gate, gated, start
+from helpers import check_books, eventually, within
+from inside import BrokenError, block_record, fail_times, has_poller, parker_of, reachable, word_of_block
 
-from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
+from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime
 from ringkernel.memory.layout import STATUS_DEACTIVATED
 
-if os.name != "posix":
-    pytest.skip("the handler that takes its time calls usleep", allow_module_level=True)
 
-usleep = ctypes.CDLL(None).usleep
-usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
-GATE = np.dtype([("open", "i8"), ("entered", "i8")])
-
-
-@ring_kernel(kernel_id="fe_echo", input_type=int, output_type=int)
-def echo(msg, out):
-    out.value = msg.value
-
-
-@ring_kernel(kernel_id="fe_gate", input_type=int, output_type=int, state=np.zeros((), GATE))
-def gated(msg, out, state):
-    """Does not return until the test opens it, and then answers wrongly."""
-    state.entered += 1
-    while state.open == 0:
-        usleep(100)
-    out.value = -77
-
-
-@ring_kernel(kernel_id="fe_coroutine")
-async def coroutine(ctx):
-    async for message in ctx:
-        await ctx.send(message)
-
-
-@pytest.fixture
-def device(monkeypatch):
-    made = ThreadDevice()
-    use_devices(monkeypatch, made)
-    yield made
-    made.join()
-
-
-@pytest.fixture
-async def runtime(device, loop_errors):
-    async with RingKernelRuntime(workers=2) as entered:
-        yield entered
-
-
-async def start(runtime: RingKernelRuntime, kernel_id: str, func: Any, device: str = "cpu") -> Any:
-    kernel = await runtime.launch(kernel_id, func, device=device)
-    await runtime.activate(kernel_id)
-    return kernel
-
-
-async def check_alive(runtime: RingKernelRuntime, kernel_id: str) -> None:
-    for value in range(50):
+async def check_works(runtime: RingKernelRuntime, kernel_id: str) -> None:
+    """Around its rings, and no late write shows."""
+    for value in range(1, 51):
         await runtime.send(kernel_id, value)
         assert await within(runtime.receive(kernel_id)) == value
 
@@ -82,10 +32,10 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("step", "times"), STEPS, ids=[f"{step[1]} x{times}" for step, times in STEPS])
-@pytest.mark.parametrize("on", ["cpu", "cuda"])
+@DEVICES
 async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime, monkeypatch, step, times, on):
-    kernel = await start(runtime, "k", echo, on)
-    await check_alive(runtime, "k")
+    kernel = await start(runtime, "k", echo, device=on)
+    await check_works(runtime, "k")
     with monkeypatch.context() as patch:
         failed = fail_times(patch, step, times)
         await within(runtime.terminate("k", timeout=0.5))
@@ -97,20 +47,19 @@ async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime,
     del kernel
     gc.collect()
     for name in ("one", "two"):
-        await start(runtime, name, echo, on)
-        await check_alive(runtime, name)
+        await start(runtime, name, echo, device=on)
+        await check_works(runtime, name)
 
 
 @pytest.mark.parametrize(
     ("step", "times"),
     [*STEPS, (inside.EVICT, 1), (inside.EVICT, 2), (inside.DEQUEUE, 1), (inside.STOP_WORKER, 1)],
 )
-@pytest.mark.parametrize("on", ["cpu", "cuda"])
+@DEVICES
 async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, monkeypatch, step, times, on):
-    kernel = await start(runtime, "k", gated, on)
-    gate, addresses = live_state(runtime, "k"), reachable(kernel)
-    await runtime.send_batch("k", np.arange(3))
-    await eventually(lambda: gate["entered"] == 1)
+    gate = await enter_gate(runtime, messages=3, on=on)
+    kernel = runtime.kernels["k"]
+    addresses = reachable(kernel)
     with monkeypatch.context() as patch:
         fail_times(patch, step, times)
         await within(runtime.terminate("k", timeout=0.1))
@@ -122,21 +71,21 @@ async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, mo
     runtime.remove("k")
     del kernel
     gc.collect()
-    others = [await start(runtime, name, gated if name == "gated" else echo, on) for name in ("one", "gated", "two")]
+    others = [
+        await start(runtime, name, gated if name == "gated" else echo, device=on) for name in ("one", "gated", "two")
+    ]
     for other in others:
         assert not addresses & reachable(other)
-    await check_alive(runtime, "one")
+    await check_works(runtime, "one")
     gate["open"] = 1  # it returns after all
     for name in ("one", "two"):
-        await check_alive(runtime, name)
+        await check_works(runtime, name)
         check_books(runtime, name)
 
 
 async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
-    kernel = await start(runtime, "k", gated)
-    gate = live_state(runtime, "k")
-    await runtime.send("k", 1)
-    await eventually(lambda: gate["entered"] == 1)
+    gate = await enter_gate(runtime)
+    kernel = runtime.kernels["k"]
     fail_times(monkeypatch, inside.WAIT_WHILE_IT_GETS_ON)
     await within(runtime.terminate("k", timeout=0.1))
     assert "'k' could not be ended properly" in str(kernel.error)
@@ -148,7 +97,7 @@ async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
 
 async def test_a_coroutine_whose_end_fails_has_ended(runtime, monkeypatch):
     kernel = await start(runtime, "k", coroutine)
-    await check_alive(runtime, "k")
+    await check_works(runtime, "k")
     fail_times(monkeypatch, inside.WAIT_FOR_TASK)
     await within(runtime.terminate("k", timeout=0.5))
     assert runtime.get_state("k") is KernelState.TERMINATED
@@ -187,9 +136,9 @@ async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtim
 
 
 @pytest.mark.parametrize("field", ["magic", "version", "size"])
-@pytest.mark.parametrize("on", ["cpu", "cuda"])
+@DEVICES
 async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
-    await start(runtime, "other", echo, on)
+    await start(runtime, "other", echo, device=on)
     kernel = await runtime.launch("k", echo, device=on)
     record = block_record(kernel)
     good = int(record[field])
@@ -199,7 +148,7 @@ async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
     assert runtime.get_state("k") is KernelState.LAUNCHED
     record[field] = good
     await runtime.activate("k")
-    await check_alive(runtime, "k")
+    await check_works(runtime, "k")
     await runtime.deactivate("k")
     record[field] = -1
     with pytest.raises(KernelStateError, match=r"'k'.*damaged"):
@@ -207,6 +156,6 @@ async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
     assert runtime.get_state("k") is KernelState.DEACTIVATED
     await within(runtime.terminate("k"))
     runtime.remove("k")
-    await start(runtime, "k", echo, on)
-    await check_alive(runtime, "k")
-    await check_alive(runtime, "other")
+    await start(runtime, "k", echo, device=on)
+    await check_works(runtime, "k")
+    await check_works(runtime, "other")

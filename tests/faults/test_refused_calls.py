@@ -1,0 +1,214 @@
+"""A call for a kernel that is not there, or from the wrong place, is refused by name, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fault_kernels import (
+    check_alive,
+    echo,
+    gated,
+    start,
+)
+from helpers import PATIENCE_S, check_books, drain, turns, within
+
+from ringkernel import (
+    ConfigurationError,
+    KernelExistsError,
+    KernelNotFoundError,
+    KernelState,
+    KernelStateError,
+    RingKernelRuntime,
+    ring_kernel,
+)
+from ringkernel.devices import compiling
+
+
+async def test_an_id_that_is_alive_cannot_be_launched_again(runtime):
+    await runtime.launch("k", echo)
+    with pytest.raises(KernelExistsError, match=r"'k'.*LAUNCHED"):
+        await runtime.launch("k", echo)
+    await runtime.activate("k")
+    with pytest.raises(KernelExistsError, match=r"'k'.*ACTIVE"):
+        await runtime.launch("k", gated)
+    await check_alive(runtime, "k")
+    results = await asyncio.gather(*(runtime.launch("both", echo) for _ in range(3)), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["KernelExistsError"] * 2 + ["RingKernel"]
+    await runtime.activate("both")
+    await check_alive(runtime, "both")
+
+
+METHODS: dict[str, Any] = {
+    "activate": lambda rt, k: rt.activate(k),
+    "deactivate": lambda rt, k: rt.deactivate(k),
+    "reactivate": lambda rt, k: rt.reactivate(k),
+    "terminate": lambda rt, k: rt.terminate(k),
+    "wait": lambda rt, k: rt.wait(k),
+    "send": lambda rt, k: rt.send(k, 1),
+    "send_batch": lambda rt, k: rt.send_batch(k, [1]),
+    "receive": lambda rt, k: rt.receive(k),
+    "receive_batch": lambda rt, k: rt.receive_batch(k),
+    "map": lambda rt, k: rt.map(k, [1]),
+    "read_state": lambda rt, k: rt.read_state(k),
+    "write_state": lambda rt, k: rt.write_state(k, 1),
+    "stream": lambda rt, k: anext(rt.stream(k)),
+}
+PLAIN_METHODS: dict[str, Any] = {
+    "send_nowait": lambda rt, k: rt.send_nowait(k, 1),
+    "receive_nowait": lambda rt, k: rt.receive_nowait(k),
+    "remove": lambda rt, k: rt.remove(k),
+    "unprocessed": lambda rt, k: rt.unprocessed(k),
+    "statistics": lambda rt, k: rt.statistics(k),
+    "get_state": lambda rt, k: rt.get_state(k),
+    "connect": lambda rt, k: rt.connect(k, k),
+}
+
+
+async def call(runtime: RingKernelRuntime, name: str, kernel_id: Any) -> Any:
+    if name in METHODS:
+        return await within(METHODS[name](runtime, kernel_id))
+    return PLAIN_METHODS[name](runtime, kernel_id)
+
+
+@pytest.mark.parametrize("kernel_id", ["nobody", None])
+@pytest.mark.parametrize("name", [*METHODS, *PLAIN_METHODS])
+async def test_an_unknown_id_is_named(runtime, name, kernel_id):
+    with pytest.raises(KernelNotFoundError, match=re.escape(repr(kernel_id))) as caught:
+        await call(runtime, name, kernel_id)
+    assert isinstance(caught.value, KeyError)
+
+
+async def test_an_id_that_cannot_be_one_is_unknown(runtime):
+    for name in (*METHODS, *PLAIN_METHODS):
+        error = ConfigurationError if name == "map" else KernelNotFoundError  # `map` also takes a pair, and says so
+        with pytest.raises(error, match=r"\['k'\]"):
+            await call(runtime, name, ["k"])
+
+
+async def test_launching_what_is_not_declared_names_what_is(runtime):
+    with pytest.raises(KernelNotFoundError, match=r"'nobody'.*fault_echo"):
+        await runtime.launch("nobody")
+
+
+@pytest.mark.parametrize("name", [name for name in (*METHODS, *PLAIN_METHODS) if name != "get_state"])
+async def test_a_kernel_that_is_only_declared_says_so(runtime, name):
+    with pytest.raises(KernelStateError, match=r"'fault_echo'.*CREATED.*launch"):
+        await call(runtime, name, "fault_echo")
+
+
+# --- the wrong place to call from --------------------------------------------------------------------------------
+
+
+async def test_use_after_close_is_refused_and_reading_goes_on(loop_errors):
+    async with RingKernelRuntime(workers=1) as runtime:
+        await start(runtime, "k", echo)
+        await runtime.send_batch("k", np.arange(5))
+    with pytest.raises(KernelStateError, match="closed"):
+        await runtime.launch("other", echo)
+    with pytest.raises(KernelStateError, match=r"'k'.*TERMINATED"):
+        await runtime.send("k", 1)
+    with pytest.raises(KernelStateError, match=r"'k'.*TERMINATED"):
+        await runtime.activate("k")
+    assert runtime.get_state("k") is KernelState.TERMINATED
+    assert drain(runtime, "k") == [0, 1, 2, 3, 4]
+    with pytest.raises(KernelStateError, match="'k'"):
+        await within(runtime.receive("k"))
+    assert check_books(runtime, "k").processed == 5
+    await runtime.close()
+
+
+@pytest.fixture
+def compiling_may_go_on(monkeypatch) -> Iterator[threading.Event]:
+    """Compilers wait for this: a handler that the compile cache knows would be there at once."""
+    may_go_on = threading.Event()
+    find = compiling._find
+
+    def find_later(declaration: Any, spec: Any) -> Any:
+        may_go_on.wait(PATIENCE_S)
+        return find(declaration, spec)
+
+    monkeypatch.setattr(compiling, "_find", find_later)
+    yield may_go_on
+    may_go_on.set()
+
+
+async def test_closing_while_a_kernel_is_being_launched(loop_errors, compiling_may_go_on):
+    runtime = RingKernelRuntime(workers=1)
+
+    @ring_kernel(kernel_id="ft_late", input_type=int)
+    def late(msg):
+        pass
+
+    launching = asyncio.create_task(runtime.launch("ft_late"))
+    await turns()
+    await within(runtime.close())
+    compiling_may_go_on.set()
+    with pytest.raises(KernelStateError, match="closed"):
+        await within(launching, 20)
+    assert "ft_late" not in runtime.kernels
+
+
+async def test_a_cancelled_launch_has_launched_nothing(runtime, compiling_may_go_on):
+    @ring_kernel(kernel_id="ft_cancelled", input_type=int, output_type=int)
+    def fresh(msg, out):
+        out.value = msg.value
+
+    launching = asyncio.create_task(runtime.launch("ft_cancelled"))
+    await turns()
+    launching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await launching
+    compiling_may_go_on.set()
+    assert runtime.get_state("ft_cancelled") is KernelState.CREATED
+    await start(runtime, "ft_cancelled", fresh)
+    await check_alive(runtime, "ft_cancelled")
+
+
+def in_a_thread(work: Any) -> Any:
+    """What `work()` raises or returns when it is called in another thread."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 (it is looked at in the test)
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    return outcome[0]
+
+
+async def test_another_thread_is_refused(runtime):
+    kernel = await start(runtime, "k", echo)
+    for name, method in PLAIN_METHODS.items():
+        if name in ("statistics", "get_state", "unprocessed"):
+            continue
+        error = in_a_thread(lambda method=method: method(runtime, "k"))
+        assert isinstance(error, KernelStateError), (name, error)
+        assert "event loop" in str(error)
+    for queue in (kernel.input_queue, kernel.output_queue):
+        assert isinstance(in_a_thread(queue.get_nowait), KernelStateError)
+    assert in_a_thread(lambda: runtime.get_state("k")) is KernelState.ACTIVE
+    assert in_a_thread(lambda: runtime.statistics("k")).processed == 0
+    await check_alive(runtime, "k")
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+async def test_another_event_loop_is_refused(runtime, name):
+    await start(runtime, "k", echo)
+
+    async def elsewhere() -> Any:
+        return await METHODS[name](runtime, "k")
+
+    error = in_a_thread(lambda: asyncio.run(elsewhere()))
+    assert isinstance(error, KernelStateError), error
+    assert "another event loop" in str(error)
+    await check_alive(runtime, "k")

@@ -1,0 +1,197 @@
+"""A handler that failed runs again, in Python, for the traceback: it has a deadline, and changes nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+from fault_kernels import (
+    OwnError,
+    check_alive,
+    echo,
+    failure,
+    shown,
+    start,
+    usleep,
+)
+from helpers import check_books, drain, eventually, within
+from inside import has_poller
+
+from ringkernel import (
+    KernelStateError,
+    MessageTypeError,
+    message,
+    ring_kernel,
+)
+
+
+class PickyError(Exception):
+    def __init__(self, number):
+        super().__init__(number + 1)
+
+
+@message
+class Ema:
+    mean: float = 0.0
+    max: float = 10.0
+
+
+@ring_kernel(kernel_id="ft_ema", input_type=float, output_type=Ema, state=Ema())
+def ema(msg, out, state):
+    """Fields with names that NumPy's records use for methods, as in the first example anybody writes."""
+    state.mean += 0.5 * (msg.value - state.mean)
+    if state.mean > state.max:
+        raise OwnError("too much")
+    out.mean = state.mean
+
+
+LIMIT = 5
+SPIN = False
+
+
+@ring_kernel(kernel_id="ft_limit", input_type=int, output_type=int)
+def frozen_limit(msg, out):
+    """Globals are constants once compiled: the test changes this one afterwards, so Python sees another."""
+    if SPIN:
+        while True:
+            usleep(100)
+    if msg.value == LIMIT:
+        raise OwnError("only when compiled")
+    out.value = msg.value
+
+
+@ring_kernel(kernel_id="ft_total", input_type=int, output_type=int, state=np.zeros((), [("total", "i8")]))
+def budget(msg, out, state):
+    if state.total + msg.value > 100:
+        raise OverflowError("over budget", state.total)
+    state.total += msg.value
+    out.value = state.total
+
+
+async def test_a_failure_is_run_again_on_a_copy_of_the_state(runtime):
+    error = await failure(runtime, budget, [50, 40, 20, 1])
+    assert type(error) is OverflowError
+    assert error.args == ("over budget", 90)
+    assert (await runtime.read_state("k")).total == 90
+    assert drain(runtime, "k") == [50, 90]
+    assert runtime.unprocessed("k").tolist() == [1]
+
+
+async def test_field_names_that_numpy_uses_itself_do_not_mislead_the_traceback(runtime):
+    error = await failure(runtime, ema, [1.0, 100.0, 1.0])
+    assert type(error) is OwnError, shown(error)
+    assert error.args == ("too much",)
+    assert "in ema" in shown(error)
+
+
+NESTED = np.dtype([("r", [("i", "i8"), ("xs", "f8", 2)])])
+
+
+@ring_kernel(kernel_id="ft_nested", input_type=NESTED, output_type=NESTED)
+def nested(msg, out):
+    out.r = msg.r
+    out.r.xs[0] = msg.r.xs[msg.r.i]
+
+
+async def test_the_traceback_reaches_into_records_within_records(runtime):
+    messages = np.zeros(2, NESTED)
+    messages["r"]["i"] = [1, 2]
+    error = await failure(runtime, nested, messages)
+    assert type(error) is IndexError, shown(error)
+    assert "in nested" in shown(error)
+
+
+async def failure_that_python_does_not_reproduce(runtime, monkeypatch, func):
+    """What a kernel ends with whose compiled code alone still has the limit that its handler was compiled with."""
+    await runtime.launch("k", func)
+    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 10**9)
+    await runtime.send_batch("k", np.arange(10))
+    await runtime.activate("k")
+    await within(runtime.wait("k"))
+    return runtime.kernels["k"].error
+
+
+async def test_a_failure_that_python_does_not_reproduce_says_so(runtime, monkeypatch):
+    error = await failure_that_python_does_not_reproduce(runtime, monkeypatch, frozen_limit)
+    assert type(error) is OwnError
+    assert error.args == ("only when compiled",)
+    assert "did not fail" in shown(error)
+    assert "failed on message 5" in shown(error)
+
+
+@ring_kernel(kernel_id="ft_computed", input_type=int, output_type=int)
+def frozen_computed(msg, out):
+    if msg.value == LIMIT:
+        raise OwnError("value", msg.value)
+    out.value = msg.value
+
+
+@ring_kernel(kernel_id="ft_picky", input_type=int, output_type=int)
+def frozen_picky(msg, out):
+    if msg.value == LIMIT:
+        raise PickyError(msg.value)
+    out.value = msg.value
+
+
+@pytest.mark.parametrize(
+    ("func", "kind", "arguments"),
+    [
+        (frozen_computed, OwnError, ("value", "(computed)")),
+        (frozen_picky, RuntimeError, ("PickyError('(computed)',)",)),
+    ],
+    ids=["computed", "picky"],
+)
+async def test_an_exception_whose_arguments_only_the_compiled_code_knows_ends_the_kernel(
+    runtime, monkeypatch, func, kind, arguments
+):
+    """The kernel ends with what is known, also where the exception's class cannot be called with it."""
+    error = await failure_that_python_does_not_reproduce(runtime, monkeypatch, func)
+    assert (type(error), error.args) == (kind, arguments)
+
+
+async def test_a_run_again_that_never_ends_has_a_deadline(runtime, monkeypatch):
+    await runtime.launch("k", frozen_limit)
+    await start(runtime, "other", echo)
+    monkeypatch.setattr(sys.modules[__name__], "SPIN", True)
+    await runtime.send_batch("k", np.arange(10))
+    threads = threading.active_count()
+    await runtime.activate("k")
+    await check_alive(runtime, "other")
+    await within(runtime.wait("k"), 3)
+    error = runtime.kernels["k"].error
+    assert type(error) is OwnError
+    assert "did not end within" in shown(error)
+    await eventually(lambda: threading.active_count() <= threads)
+    assert check_books(runtime, "k").failed == 1
+
+
+@pytest.mark.parametrize("command", ["deactivate-reactivate", "terminate", "read_state", "map"])
+async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(runtime, monkeypatch, command):
+    """Between the failure and the end of the run again nobody runs the kernel; nothing may start it once more."""
+    await runtime.launch("k", frozen_limit)
+    monkeypatch.setattr(sys.modules[__name__], "SPIN", True)
+    await runtime.send_batch("k", np.arange(10))
+    await runtime.activate("k")
+    await eventually(lambda: runtime.statistics("k").failed == 1)
+    await eventually(lambda: not has_poller(runtime.kernels["k"]))
+    try:
+        if command == "deactivate-reactivate":
+            await within(runtime.deactivate("k"))
+            await within(runtime.reactivate("k"))
+        elif command == "terminate":
+            await within(runtime.terminate("k", timeout=2))
+        elif command == "map":
+            drain(runtime, "k")
+            await within(runtime.map("k", np.arange(10)))
+        else:
+            with pytest.raises(MessageTypeError):
+                await runtime.read_state("k")
+    except KernelStateError:
+        pass
+    await within(runtime.wait("k"), 3)
+    assert type(runtime.kernels["k"].error) is OwnError
+    counts = check_books(runtime, "k")
+    assert (counts.processed, counts.failed, counts.unprocessed) == (5, 1, 4)
+    assert runtime.unprocessed("k").tolist() == [6, 7, 8, 9]

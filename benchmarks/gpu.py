@@ -135,7 +135,7 @@ async def throughput(kernels: list[tuple[str, Any]], batch: int, total: int, mem
         for name, _ in kernels:
             await runtime.activate(name)
         between = [runtime.kernels[source].engine.output.storage for (source, _), _ in itertools.pairwise(kernels)]
-        assert all((place is not None) == (memory == "device") for place in between)
+        assert all(isinstance(one, device_rings.DeviceStorage) == (memory == "device") for one in between)
         first, last, values = kernels[0][0], kernels[-1][0], ticks(batch)
         count = max(1, total // batch)
         begin = time.perf_counter()

@@ -43,6 +43,7 @@ from ringkernel import (
 )
 from ringkernel.devices import selection
 from ringkernel.devices.grid import cuda_probe
+from ringkernel.devices.grid.device_rings import DeviceStorage
 from ringkernel.memory.mailbox_layout import mailbox_nbytes
 
 GATE = np.dtype([("open", "i8"), ("entered", "i8")])
@@ -334,8 +335,9 @@ async def activate(runtime: RingKernelRuntime, *names: str) -> None:
 def is_on_device(runtime: RingKernelRuntime, name: str) -> bool:
     """Whether a kernel's output lies in device memory. If so, nobody has written its slots in host memory since."""
     ring = output_of(runtime, name)
-    assert ring.storage is None or (ring._slots_on_host == POISON).all()
-    return ring.storage is not None
+    is_there = isinstance(ring.storage, DeviceStorage)
+    assert not is_there or (ring._on_host.bytes == POISON).all()
+    return is_there
 
 
 async def numbers(runtime: RingKernelRuntime, name: str, count: int) -> list[int]:
@@ -525,7 +527,7 @@ async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
     await runtime.launch("new", double, device="cuda")  # takes memory that is free
     await runtime.reactivate("b")
     assert await numbers(runtime, "b", 4) == [16, 20, 24, 28]
-    assert ring.storage is not None
+    assert isinstance(ring.storage, DeviceStorage)
 
 
 async def test_a_drain_through_rings_in_device_memory_leaves_nothing(runtime, device):

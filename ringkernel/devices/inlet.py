@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.record_ring import RecordEdge
+    from ringkernel.ring.record_edge import RecordEdge
 
     from .loop_parker import Doorbell
     from .services import Services

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.record_ring import RecordEdge
+    from ringkernel.ring.record_edge import RecordEdge
 
     from .loop_parker import LoopParker
 

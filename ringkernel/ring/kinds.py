@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from .object_ring import ObjectEdge, ObjectRing
-    from .record_ring import RecordEdge, RecordRing
+    from .record_edge import RecordEdge
+    from .record_ring import RecordRing
 
 Ring: TypeAlias = "ObjectRing | RecordRing"
 Edge: TypeAlias = "ObjectEdge | RecordEdge"

@@ -1,86 +1,71 @@
-"""Where a ring lies whose producer and consumers are all grids of one device: in that device's memory.
+"""Where the slots of a record ring are: in host memory, unless a device keeps them in its own.
 
-The slots are there and nowhere else. The cursors are there and in host memory: the grids look at those in device
-memory, and mirror them to the ring's own record once per span, so that whoever only wants to know how far they are
-(statistics, drains, maps, watchers) reads it as for any ring. What the host writes, `limit`, `closed` and the doorbell
-addresses, is in host memory only.
+A ring knows its storage as `Storage` alone. Its own record and its edges are in host memory always.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringkernel.memory.layout import LINE
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ringkernel.memory.arenas import Bytes
+    from ringkernel.memory.arenas import Bytes, Region
+
+Array = npt.NDArray[Any]
 
 
-class Memory(Protocol):
-    """A piece of device memory. It goes back when it is released; no grid may use it then.
-
-    The host gets at it by copies only; one that the device fails raises `DeviceUnavailableError`.
-    """
-
-    address: int
-
-    def read(self, offset: int, nbytes: int) -> Bytes:
-        """A copy of what is there. Works while grids run, too."""
-
-    def write(self, offset: int, source: Bytes) -> None:
-        """Move bytes there: `source` does not count any more."""
-
-    def release(self) -> None:
-        """Nobody uses it any more."""
-
-
-class DeviceStorage:
-    """Device memory for one ring and these edges: the tail, the heads, a line each, then the slots."""
-
-    __slots__ = ("_is_quarantined", "_memory", "device", "edges")
-
-    def __init__(self, device: Any, memory: Memory, edges: list[Any]) -> None:
-        self.device = device
-        self.edges = tuple(edges)
-        self._memory = memory
-        self._is_quarantined = False
-
-    @staticmethod
-    def nbytes(n_edges: int, slot_nbytes: int) -> int:
-        """Bytes that it takes."""
-        return LINE * (1 + n_edges) + slot_nbytes
+class Storage(Protocol):
+    """Memory for the slots of one ring. `read` and `write` raise `DeviceUnavailableError` where a device fails them."""
 
     @property
-    def tail_address(self) -> int:
-        """Where the producer's cursor is, in device memory."""
-        return self._memory.address
-
-    def head_address(self, edge: Any) -> int:
-        """Where a consumer's cursor is, in device memory."""
-        return self._memory.address + LINE * (1 + self.edges.index(edge))
-
-    @property
-    def slots_address(self) -> int:
+    def address(self) -> int:
         """Where the slots begin."""
-        return self._memory.address + self._slots_at
 
-    @property
-    def _slots_at(self) -> int:
-        return LINE * (1 + len(self.edges))
+    def read(self, start: int, nbytes: int) -> Bytes:
+        """Bytes of the slot array, a copy or a view. Nobody writes them at the moment."""
 
-    def read_slots(self, start: int, nbytes: int) -> Bytes:
-        """A copy of bytes of the slot array; nobody writes them at the moment."""
-        return self._memory.read(self._slots_at + start, nbytes)
-
-    def write(self, cursors: Bytes, slots: Bytes) -> None:
-        """Move the cursors, in lines, and the slots there."""
-        self._memory.write(0, cursors)
-        self._memory.write(self._slots_at, slots)
+    def write(self, slots: Bytes) -> None:
+        """Move all slots there."""
 
     def quarantine(self) -> None:
-        """Never reuse this memory: a grid that does not return may still touch it."""
-        self._is_quarantined = True
+        """Never reuse this memory: whoever does not return may still touch it."""
 
-    def __del__(self) -> None:
-        if not self._is_quarantined:
-            self._memory.release()
+
+class HostStorage:
+    """Slots in a ring's own region, from `start` on, or an array that it was lent."""
+
+    __slots__ = ("_bytes", "_lent", "_region", "_start", "address")
+
+    def __init__(self, region: Region, start: int, lent: Array | None) -> None:
+        self._region, self._start, self._lent = region, start, lent
+        self._bytes: Bytes | None = None
+        self.address = region.address + start if lent is None else int(lent.ctypes.data)
+
+    @property
+    def bytes(self) -> Bytes:
+        """All of it. Made when first asked for: many a ring never sees a single message in Python."""
+        if self._bytes is None:
+            self._bytes = self._region.bytes[self._start :] if self._lent is None else self._lent.view(np.uint8)
+        return self._bytes
+
+    def view(self, dtype: np.dtype[Any], count: int) -> Array:
+        """The slot array; it is the array that was lent, if one was."""
+        return self._region.view(dtype, count, self._start) if self._lent is None else self._lent
+
+    def read(self, start: int, nbytes: int) -> Bytes:
+        """See `Storage`."""
+        return self.bytes[start : start + nbytes]
+
+    def write(self, slots: Bytes) -> None:
+        """See `Storage`."""
+        self.bytes[:] = slots
+
+    def quarantine(self) -> None:
+        """See `Storage`. Who lends an array sees to that himself."""
+        self._region.quarantine()
+
+    def let_go(self) -> None:
+        """Of the array that was lent."""
+        self._lent = self._bytes = None

@@ -22,7 +22,8 @@ from .path import check_empty
 if TYPE_CHECKING:
     from ringkernel.devices.cpu.engine import CompiledEngine
     from ringkernel.memory.arenas import Region
-    from ringkernel.ring.record_ring import RecordEdge, RecordRing
+    from ringkernel.ring.record_edge import RecordEdge
+    from ringkernel.ring.record_ring import RecordRing
 
     from .kernel import RingKernel
     from .lease import Lease

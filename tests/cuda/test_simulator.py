@@ -7,6 +7,7 @@ import pytest
 from helpers import check_books, within
 
 from ringkernel import DeviceUnavailableError, KernelFailedError, KernelState, RingKernelRuntime, ring_kernel
+from ringkernel.devices.grid.device_rings import DeviceStorage
 
 ROW = np.dtype([("id", "i4"), ("x", "f4")], align=True)
 
@@ -101,7 +102,7 @@ async def test_a_ring_between_two_grids(loop_errors):
         await runtime.send_batch("a", np.arange(20))
         await runtime.activate("a")
         await within(runtime.terminate("a", 20), 30)
-        assert runtime.kernels["a"].engine.output.storage is not None
+        assert isinstance(runtime.kernels["a"].engine.output.storage, DeviceStorage)
         await runtime.activate("b")
         await within(runtime.terminate("b", 20), 30)
         evens = np.cumsum(np.arange(20))

@@ -24,7 +24,8 @@ from ringkernel.messages.types import MessageType
 from ringkernel.ring.host_api import host_api
 from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
 from ringkernel.ring.protocol import bound_of, consume, pop, publish, push, room_of, set_tail, slot_address
-from ringkernel.ring.record_ring import RecordEdge, RecordRing
+from ringkernel.ring.record_edge import RecordEdge
+from ringkernel.ring.record_ring import RecordRing
 from ringkernel.ring.waiting import NOTHING
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from ringkernel.memory.layout import (
     STATUS_FAILED,
     STATUS_TERMINATED,
 )
-from ringkernel.ring.record_ring import RecordEdge, RecordRing
+from ringkernel.ring.record_edge import RecordEdge
+from ringkernel.ring.record_ring import RecordRing
 
 from .pool import Eviction
 

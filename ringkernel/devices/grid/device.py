@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.decorator import Declaration
-    from ringkernel.memory.arenas import Arena
-    from ringkernel.ring.storage import Memory
+    from ringkernel.memory.arenas import Arena, Bytes
 
 
 class Grid(Protocol):
@@ -32,6 +31,24 @@ class Code(Protocol):
 
     def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
         """The class and arguments of the exception that a fault's number means."""
+
+
+class Memory(Protocol):
+    """A piece of device memory. It goes back when it is released; no grid may use it then.
+
+    The host gets at it by copies only; one that the device fails raises `DeviceUnavailableError`.
+    """
+
+    address: int
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        """A copy of what is there. Works while grids run, too."""
+
+    def write(self, offset: int, source: Bytes) -> None:
+        """Move bytes there: `source` does not count any more."""
+
+    def release(self) -> None:
+        """Nobody uses it any more."""
 
 
 class GridDevice(Protocol):

@@ -10,7 +10,7 @@ from ringkernel.devices.cpu.engine import CompiledEngine
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError, KernelStateError
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, COMMAND_RUN, LAST_WORDS, STATUS_DESERTED
 from ringkernel.memory.mailbox_layout import CONTROL, mailbox_nbytes
-from ringkernel.ring.record_ring import RecordEdge, RecordRing
+from ringkernel.ring.record_edge import RecordEdge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.services import Services
     from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.storage import Memory
+    from ringkernel.ring.record_ring import RecordRing
 
-    from .device import Code, GridDevice
+    from .device import Code, GridDevice, Memory
     from .pool import GridRunEntry
 
 logger = logging.getLogger("ringkernel")

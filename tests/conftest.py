@@ -18,6 +18,7 @@ from ringkernel.declaration import decorator as declaration
 
 if TYPE_CHECKING:
     from kinds import Kind
+    from thread_device import ThreadDevice
 
 # The cache of compiled kernels is the session's own, and shared with the processes that tests start.
 os.environ["RINGKERNEL_CACHE_DIR"] = tempfile.mkdtemp(prefix="ringkernel-tests-")
@@ -138,7 +139,29 @@ async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-async def runtime(loop_errors: list[dict[str, Any]]) -> AsyncIterator[RingKernelRuntime]:
-    """An entered runtime with one worker, closed after the test."""
-    async with RingKernelRuntime(workers=1) as entered:
-        yield entered
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadDevice]:
+    """The one device there is, "cuda:0", whose grids are threads. All of them have ended after the test."""
+    from inside import use_devices
+    from thread_device import ThreadDevice
+
+    made = ThreadDevice()
+    use_devices(monkeypatch, made)
+    yield made
+    made.join()
+
+
+@pytest.fixture
+async def runtime(
+    request: pytest.FixtureRequest, loop_errors: list[dict[str, Any]]
+) -> AsyncIterator[RingKernelRuntime]:
+    """An entered runtime with one worker, closed after the test, and before its device is. One that cannot be closed
+    fails the test and not the whole run."""
+    if "device" in request.fixturenames:
+        request.getfixturevalue("device")
+    entered = RingKernelRuntime(workers=1)
+    await entered.__aenter__()
+    yield entered
+    closing = asyncio.create_task(entered.close())
+    await asyncio.wait({closing}, timeout=10)
+    assert closing.done(), {name: kernel.state.name for name, kernel in entered.kernels.items()}
+    await closing

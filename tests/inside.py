@@ -13,6 +13,7 @@ from ringkernel.devices.coroutine.engine import CoroutineEngine
 from ringkernel.devices.cpu import engine as cpu_engine
 from ringkernel.devices.cpu import pool as cpu_pool
 from ringkernel.devices.grid import pool as grid_pool
+from ringkernel.devices.grid.device_rings import DeviceStorage
 from ringkernel.devices.loop_parker import LoopParker
 from ringkernel.memory.layout import BLOCK_DTYPE, LINE
 from ringkernel.memory.mailbox_layout import HEART
@@ -132,6 +133,13 @@ def notice_status(kernel: Any) -> None:
 def output_of(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The ring that a kernel writes to."""
     return runtime.kernels[kernel_id].engine.output
+
+
+def is_in_device_memory(ring: Any, poison: int) -> bool:
+    """Whether a ring lies in device memory. If so, nobody has written its slots in host memory, which are poisoned."""
+    is_there = isinstance(ring.storage, DeviceStorage)
+    assert not is_there or (ring._on_host.bytes == poison).all()
+    return is_there
 
 
 def reachable(kernel: Any) -> set[int]:

@@ -7,7 +7,7 @@ import gc
 
 import inside
 import pytest
-from fault_kernels import DEVICES, coroutine, echo, enter_gate, gated, start
+from fault_kernels import coroutine, echo, enter_gate, gated, on_each_device, start
 from helpers import check_books, eventually, within
 from inside import BrokenError, block_record, fail_times, has_poller, parker_of, reachable, word_of_block
 
@@ -32,7 +32,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("step", "times"), STEPS, ids=[f"{step[1]} x{times}" for step, times in STEPS])
-@DEVICES
+@on_each_device
 async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime, monkeypatch, step, times, on):
     kernel = await start(runtime, "k", echo, device=on)
     await check_works(runtime, "k")
@@ -55,7 +55,7 @@ async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime,
     ("step", "times"),
     [*STEPS, (inside.EVICT, 1), (inside.EVICT, 2), (inside.DEQUEUE, 1), (inside.STOP_WORKER, 1)],
 )
-@DEVICES
+@on_each_device
 async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, monkeypatch, step, times, on):
     gate = await enter_gate(runtime, messages=3, on=on)
     kernel = runtime.kernels["k"]
@@ -136,7 +136,7 @@ async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtim
 
 
 @pytest.mark.parametrize("field", ["magic", "version", "size"])
-@DEVICES
+@on_each_device
 async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
     await start(runtime, "other", echo, device=on)
     kernel = await runtime.launch("k", echo, device=on)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import eventually, live_state, within
+from helpers import eventually, live_state, start, within
 
-from ringkernel import KernelState, RingKernel, RingKernelRuntime, ring_kernel
+from ringkernel import KernelState, RingKernelRuntime, ring_kernel
 
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)
@@ -20,8 +20,10 @@ if os.name != "posix":
 usleep = ctypes.CDLL(None).usleep
 usleep.argtypes, usleep.restype = [ctypes.c_uint], ctypes.c_int
 
-DEVICES = pytest.mark.parametrize("on", ["cpu", "cuda"])
-"""On a worker, and as a grid: the same fault, and the same outcome."""
+
+def on_each_device(test: Any) -> Any:
+    """Run a test with `on="cpu"`, on a worker, and with `on="cuda"`, as a grid: the same fault, the same outcome."""
+    return pytest.mark.usefixtures("device")(pytest.mark.parametrize("on", ["cpu", "cuda"])(test))
 
 
 @ring_kernel("fault_echo", input_type=int, output_type=int)
@@ -69,13 +71,6 @@ def fail_at_57(msg: Any, out: Any) -> bool:
 async def coroutine(ctx: Any) -> None:
     async for message in ctx:
         await ctx.send(message)
-
-
-async def start(runtime: RingKernelRuntime, kernel_id: str, func: Any, **options: Any) -> RingKernel:
-    """Launch and activate."""
-    kernel = await runtime.launch(kernel_id, func, **options)
-    await runtime.activate(kernel_id)
-    return kernel
 
 
 async def enter_gate(

@@ -61,7 +61,8 @@ DIFFERENCES = (
         "Integers are calculated with in 64 bits",
         "`+`, `-`, `*`, `//`, `%`, `**` and the bit operators make an int64 of narrower integers (a uint64 where all "
         "are unsigned), which wraps at 64 bits; NumPy stays in the wider of the two types, and wraps there. `-x` and "
-        "`~x` wrap as narrow as `x` is, and are wide from there on. To wrap earlier, say so: `np.int8(...)`.",
+        "`~x` wrap in the type of `x`; what is calculated from them has 64 bits again. To wrap earlier, convert: "
+        "`np.int8(...)`.",
         (
             Example("msg.i1 + msg.i1", {"i1": 100}, "-56", "200"),
             Example("msg.u1 - 2", {"u1": 1}, "255", "-1"),
@@ -71,9 +72,9 @@ DIFFERENCES = (
     Difference(
         "uint64-mixed",
         "uint64 with a signed integer is int64",
-        "NumPy makes a float64 of the two, or refuses to (bit operators); compiled, both are 64-bit words: int64, or "
-        "for a shift the type of the left side. Comparisons are right in both. `min`, `max` and NumPy's functions make "
-        "a float64, as NumPy does, and NumPy's bit functions are refused.",
+        "NumPy makes a float64 of the two, or raises (bit operators). Compiled, both are 64-bit words, and the "
+        "result is an int64; of a shift it has the type of the left side. Comparisons are right in both. `min`, `max` "
+        "and NumPy's functions make a float64, as NumPy does, and NumPy's bit functions are refused.",
         (
             Example("msg.u8 + msg.i8", {"u8": 2**63}, "9.223372036854776e+18", "-9223372036854775807"),
             Example("msg.u8 & msg.i8", {"u8": 5, "i8": -2}, "TypeError", "4"),
@@ -82,8 +83,9 @@ DIFFERENCES = (
     Difference(
         "literals",
         "A number in the source is an int64 or a float64",
-        "In NumPy it takes the type of what it is combined with, and so does what Python makes of such numbers, and "
-        "what `int`, `float` and `complex` give. A float32 handler that should stay one writes `np.float32(0.1)`.",
+        "In NumPy it takes the type of what it is combined with, and so does what Python computes from such numbers "
+        "alone, and what `int`, `float` and `complex` give. A float32 handler that should stay one writes "
+        "`np.float32(0.1)`.",
         (
             Example("msg.f4 * 0.1", {"f4": 0.1}, "0.010000001", "0.010000000149011612"),
             Example("msg.u8 + 1", {"u8": 2**63}, "9223372036854775809", "-9223372036854775807"),
@@ -94,7 +96,7 @@ DIFFERENCES = (
     Difference(
         "mixed-floats",
         "float32 with uint16 is float64",
-        "and so is complex64 with uint16. With int8, int16, uint8 and bool it stays float32, as in NumPy.",
+        "Likewise complex64 with uint16 is complex128. With int8, int16, uint8 and bool it stays float32, as in NumPy.",
         (Example("msg.f4 * msg.u2", {"f4": 0.1, "u2": 3}, "0.3", "0.30000000447034836"),),
     ),
     Difference(
@@ -109,9 +111,9 @@ DIFFERENCES = (
     ),
     Difference(
         "python-integers",
-        "Integers have 64 bits, where Python's have no end, and a zero divides",
-        "What `int`, `round`, `len`, `range` and `math.floor` give is Python's own kind of number there, and an int64 "
-        "here: it wraps. A zero divides them, and the floats that `float` and `math` give, as NumPy's.",
+        "Python's integers are int64, and their division by zero does not raise",
+        "`int`, `round`, `len`, `range` and `math.floor` give an unbounded integer in Python, and an int64 here, which "
+        "wraps. A division by zero of these, and of the floats that `float` and `math` give, has NumPy's result.",
         (
             Example("int(msg.i8) * 4", {"i8": 2**62}, "18446744073709551616", "0"),
             Example("1 / int(msg.i8)", {"i8": 0}, "ZeroDivisionError", "inf"),
@@ -124,7 +126,7 @@ DIFFERENCES = (
         "float-to-integer",
         "A float that does not fit becomes some integer",
         "NaN, infinities and what is beyond the integer's range give whatever the processor gives (on x86-64 mostly "
-        "the least integer), without an exception. Ask first: `if abs(x) < 1e9`.",
+        "the least integer), without an exception. Check first: `if abs(x) < 1e9`.",
         (
             Example("int(msg.f8)", {"f8": "nan"}, "ValueError", UNSPECIFIED),
             Example("int(msg.f8)", {"f8": "inf"}, "OverflowError", UNSPECIFIED),
@@ -136,7 +138,7 @@ DIFFERENCES = (
     Difference(
         "shifts",
         "Shifts by 64 and more, or by less than 0, give some integer",
-        "NumPy shifts everything out. Write `x << (n & 63)`, or ask for `n < 64`.",
+        "NumPy shifts every bit out. Write `x << (n & 63)`, or check that `n < 64`.",
         (
             Example("msg.i8 << msg.u1", {"u1": 64}, "0", UNSPECIFIED),
             Example("msg.i8 << msg.i1", {"i1": -1}, "0", UNSPECIFIED),
@@ -165,7 +167,7 @@ DIFFERENCES = (
     Difference(
         "float32",
         "`float` and `math` of a float32 are float32",
-        "in Python they are float64. `np.float64(x)` is in both.",
+        "In Python they are float64. `np.float64(x)` is float64 in both.",
         (
             Example("math.sqrt(msg.f4)", {"f4": 2}, "1.4142135623730951", "1.4142135381698608"),
             Example("float(msg.f4) * float(msg.f4)", {"f4": 0.1}, "0.010000000298023226", "0.010000000707805157"),
@@ -189,31 +191,31 @@ DIFFERENCES = (
     Difference(
         "min-max",
         "`min` and `max` give the type that fits all",
-        "Python gives the one that is chosen, as it is. Which one that is does not differ, also where there is a NaN.",
+        "Python gives the chosen one as it is. Which one is chosen does not differ, also where there is a NaN.",
         (Example("min(msg.i8, msg.f8)", {"i8": 2**53 + 1, "f8": 1e300}, "9007199254740993", "9007199254740992.0"),),
     ),
     Difference(
         "signed-zeros",
         "The sign of a zero from `np.minimum`, `np.maximum` and `np.sign`",
-        "Of two equal zeros it is the first that is given; NumPy's choice depends on the processor.",
+        "Of two zeros the first is given; NumPy's choice depends on the processor.",
         (Example("np.sign(msg.f8)", {"f8": -0.0}, "0.0", "-0.0"),),
     ),
     Difference(
         "sums",
         "Sums go from left to right",
-        "NumPy adds 8 and more floats in another order, and so may `mean`, which rests on it.",
+        "NumPy adds 8 and more floats in another order. The same holds for `mean`, which uses the sum.",
         (Example("msg.xs.sum()", {"xs": ALTERNATING}, "0.0", "1.0"),),
     ),
     Difference(
         "complex-division",
         "A complex number divided by 0 raises",
-        "and the last bits of a quotient may differ; what is infinite or NaN in it, too.",
+        "The last bits of a quotient may differ, too, and which of its parts are infinite or NaN.",
         (Example("msg.c16 / (msg.c16 - msg.c16)", {}, "(inf+nanj)", "ZeroDivisionError"),),
     ),
     Difference(
         "uint64-index",
         "An index of 2**63 and more is an `IndexError`",
-        "as any other index out of range; Python says `OverflowError`.",
+        "Like any other index out of range; Python raises an `OverflowError`.",
         (Example("msg.xs[msg.u8]", {"u8": 2**64 - 1}, "OverflowError", "IndexError"),),
     ),
 )

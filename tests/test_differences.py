@@ -121,7 +121,7 @@ def test_the_differences_are_real():
 
 def test_the_page_shows_the_list():
     page = PAGE.read_text(encoding="utf-8")
-    listed = page.partition("## What differs\n")[2].partition("## What does not\n")
+    listed = page.partition("## What differs\n")[2].partition("## What does not differ\n")
     assert listed[0].strip() == "\n".join(difference.section() for difference in DIFFERENCES).strip()
     rows = listed[2].partition("## What is refused\n")[0]
     assert [line for line in rows.splitlines() if line.startswith("| `")] == [example.row() for example in SAME]

@@ -27,7 +27,8 @@ from numba.extending import overload
 import ringkernel as rk
 from ringkernel import cli
 from ringkernel.cache import environment, programs, settings
-from ringkernel.cache.fingerprint import Fingerprint, UnkeyableError, key_of
+from ringkernel.cache.fingerprint import fingerprint_of, key_of
+from ringkernel.cache.hashing import UnkeyableError
 from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
 from ringkernel.codegen.span_cache import find_span
 from ringkernel.codegen.span_types import Span, SpanTypes
@@ -269,9 +270,7 @@ def built(source: str = SOURCE, library: str = LIBRARY, file: str = "built") -> 
 
 
 def key(handler: Callable[..., Any]) -> str:
-    fingerprint_ = Fingerprint()
-    fingerprint_.add(handler)
-    return fingerprint_.hexdigest()
+    return fingerprint_of(handler).hexdigest()
 
 
 CHANGES = {

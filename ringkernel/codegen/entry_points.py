@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ringkernel.cache import fingerprint, machine_code, programs
+from ringkernel.cache.hashing import UnkeyableError
 from ringkernel.memory.wait_handle import WAKE_MECHANISM
 
 Entry = Callable[..., int]
@@ -33,7 +34,7 @@ def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
     functions = [f"{point.function.__module__}.{point.function.__qualname__}" for point in table.values()]
     try:
         key = fingerprint.key_of("entries", WAKE_MECHANISM, *described, *functions)
-    except fingerprint.UnkeyableError:
+    except UnkeyableError:
         key = None
     loaded = None if key is None else programs.fetch(key)
     if loaded is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numba import njit
 from numba.core.registry import CPUDispatcher
 
-from ringkernel.cache.fingerprint import is_library
+from ringkernel.cache.libraries import is_library
 
 from .span_types import HandlerError
 from .specialise import Specializer

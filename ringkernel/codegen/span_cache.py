@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.cache import fingerprint, machine_code, programs
+from ringkernel.cache.hashing import Fingerprint, UnkeyableError
 
 from .span_types import Span, SpanTypes
 
@@ -33,7 +34,7 @@ def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     return span
 
 
-def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: fingerprint.Fingerprint) -> None:
+def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: Fingerprint) -> None:
     """Leave the span in the cache, unless what the handler reads has changed while it was compiled."""
     after = _fingerprint(handler, spec)
     if after is None or after.hexdigest() != before.hexdigest():
@@ -42,11 +43,11 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: fing
     programs.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
 
 
-def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> fingerprint.Fingerprint | None:
+def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> Fingerprint | None:
     """What a handler's span is made of, or None if it is compiled in every process."""
     options = tuple((field.name, getattr(spec, field.name)) for field in dataclasses.fields(spec))
     try:
         return fingerprint.in_this_environment("span", options, handler)
-    except fingerprint.UnkeyableError as reason:
+    except UnkeyableError as reason:
         logger.debug("handler %s is not cached: %s", handler.__qualname__, reason)
         return None

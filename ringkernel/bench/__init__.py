@@ -3,8 +3,8 @@
     machine, model, method     where, what and how is measured: plain data and statistics, nothing is run here
     floors, rivals, native     what ringkernel is compared with, in the same interleaved rounds
     kernels, traffic, pair     what the cases have in common: kernels, loops that send and receive, rings without Python
-    cases                      one small file per case
-    child, runner              each case runs in a process of its own
+    cases                      a table of small functions
+    process, child, runner     each case runs in a process of its own
     table, html, plots, compare, readme    what is made of a report
 
 The schema of the JSON is described in `benchmarks/README.md`.
@@ -15,19 +15,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .model import Report
+    from .html import NotebookReport as Report
     from .runner import bench
 
 __all__ = ["Report", "bench"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "bench":
-        from .runner import bench
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .extra import check_extra
 
-        return bench
+    check_extra("rich", "pydantic")
     if name == "Report":
-        from .model import Report
+        from .html import NotebookReport
 
-        return Report
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return NotebookReport
+    from .runner import bench
+
+    return bench

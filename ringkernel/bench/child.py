@@ -1,4 +1,4 @@
-"""Run one case in this process: `python -m ringkernel.bench.child '{"case": ..., ...}'`.
+"""Run one case in this process: `python -m ringkernel.bench.child`, with the request as JSON on stdin.
 
 Every case has a process of its own, so that memory, threads and CPU time of one do not show up in the next one, and a
 case that hangs or crashes does not end the run. What it has to say goes to stdout as JSON, one object per line:
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,12 +19,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .cases import CASES
+from .compiling import Compilations
 from .context import Bench, Budget
 from .method import WrongResultError
-from .model import CaseResult, Row
+from .model import CaseResult
+from .rivals.serving import answers_to_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .model import Row
+
+GRACE_S = 3.0
+"""How long this process may take to end what it has started once nobody listens any more."""
 
 
 def new_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -36,47 +44,11 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def say(message: dict[str, Any]) -> None:
-    """Tell the parent. Without one there is nobody to measure for."""
-    try:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise SystemExit(1) from None
-
-
-def compile_timer() -> Callable[[], float]:
-    """Starts adding up the time in which numba compiles in this process; what is returned reads it, in seconds."""
-    from numba.core import event
-
-    class Timer(event.Listener):  # type: ignore[misc]
-        """Counts the outermost compilation of each thread: numba compiles callees inside of callers."""
-
-        def __init__(self) -> None:
-            self.seconds = 0.0
-            self.local = threading.local()
-
-        def on_start(self, _event: Any) -> None:
-            self.local.depth = getattr(self.local, "depth", 0) + 1
-            if self.local.depth == 1:
-                self.local.began = time.perf_counter()
-
-        def on_end(self, _event: Any) -> None:
-            self.local.depth -= 1
-            if self.local.depth == 0:
-                self.seconds += time.perf_counter() - self.local.began
-
-    timer = Timer()
-    event.register("numba:compile", timer)
-    return lambda: timer.seconds
-
-
 def run(name: str, bench: Bench, loop: str) -> CaseResult:
     """Run a case to its end, whatever that is."""
-    case = CASES[name]
-    start, error = time.perf_counter(), ""
+    case, compilations = CASES[name], Compilations()
     rows: tuple[Row, ...] = ()
-    compile_s = compile_timer()
+    start, error = time.perf_counter(), ""
     with asyncio.Runner(loop_factory=lambda: new_loop(loop)) as runner:
         try:
             rows = tuple(runner.run(case.run(bench)))
@@ -92,38 +64,41 @@ def run(name: str, bench: Bench, loop: str) -> CaseResult:
         distributions=tuple(bench.distributions),
         notes=tuple(bench.notes),
         seconds=time.perf_counter() - start,
-        compile_s=compile_s(),
+        compile_s=compilations.seconds,
         error=error,
     )
 
 
-def main(request: str) -> None:
+def main(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
     """Do what the request says and tell the parent."""
-    options = json.loads(request)
     bench = Bench(
-        Budget(**options["budget"]),
-        options["rivals"],
-        options["device"],
+        Budget(**request["budget"]),
+        request["rivals"],
+        request["device"],
         lambda done, total: say({"done": done, "total": total}),
     )
-    result = run(options["case"], bench, options["loop"])
+    result = run(request["case"], bench, request["loop"])
     say({"result": asdict(result), "about": bench.about, "missing": bench.missing})
 
 
 def leave_with_parent() -> None:
-    """End this process when the parent has gone, however it went: its end of our stdin is closed then."""
+    """End when the parent closes our stdin or has gone: as by Ctrl-C, and at once if that does not help."""
 
     def watch() -> None:
         while os.read(0, 1):  # not through sys.stdin, whose lock this thread would hold at exit
             pass
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(GRACE_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
-    leave_with_parent()
+    answer = answers_to_stdout()
     try:
-        main(sys.argv[1])
-    except KeyboardInterrupt:
+        received = json.loads(sys.stdin.readline())
+        leave_with_parent()
+        main(received, answer)
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody is left to measure for
         sys.exit(130)

@@ -44,12 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and show; 0 if every result held, 1 if not. Raises for a wrong call or something that is missing."""
-    try:
-        from rich.console import Console
-    except ModuleNotFoundError:
-        from ringkernel.errors import RingKernelError
+    from .extra import check_extra
 
-        raise RingKernelError("the benchmark needs rich: pip install 'numba-ringkernel[bench]'") from None
+    check_extra("rich", "pydantic")
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a file or a pipe has no width, and the table is meant to be read
@@ -81,13 +80,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Raise now what would be raised after an hour of measuring."""
     from .cases import CASES
+    from .extra import check_extra
     from .plots import check_picture
-    from .runner import check_extra
 
     if arguments.json is not None:
         _check_writable(arguments.json)
     if arguments.plot is not None:
-        check_extra(["matplotlib"])
+        check_extra("matplotlib")
         check_picture(arguments.plot, CASES if arguments.saved is not None else arguments.case or CASES)
         _check_writable(arguments.plot)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from .method import Samples, WrongResultError, interleave
+from .method import Samples, interleave
 from .model import Distribution, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from .rivals import Rival, RivalSpec
+    from .method import Measure
+    from .rivals import Rival
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 RIVAL_CHOICES = ("none", "default", "all")
 
 
@@ -29,42 +32,6 @@ class Budget:
 
 QUICK = Budget(rounds=5)
 FULL = Budget(rounds=15, scale=2.0, is_full=True)
-
-
-@dataclass
-class Opponent:
-    """A rival in its process, during one case."""
-
-    spec: RivalSpec
-    rival: Rival
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables."""
-        return self.spec.name
-
-    def asked(self, job: str, **parameters: Any) -> Callable[[], Awaitable[Any]]:
-        """A contender that asks it to do a job. Blocks the event loop: while one runs, the others do nothing."""
-        from .rivals import RivalError
-
-        async def measure() -> Any:
-            try:
-                return self.rival.ask(job, **parameters)
-            except RivalError as error:
-                lines = str(error).strip().splitlines() or ["no reason given"]
-                raise WrongResultError(f"{self.name} failed: {lines[-1]}") from error
-
-        return measure
-
-    def rate(self, job: str, count: int) -> Callable[[], Awaitable[float]]:
-        """A contender that says how many millions of messages/s a job of so many messages comes to."""
-        measure = self.asked(job, count=count)
-
-        async def millions_per_s() -> float:
-            answer = await measure()
-            return float(answer["messages"] / answer["seconds"] / 1e6)
-
-        return millions_per_s
 
 
 @dataclass
@@ -86,17 +53,13 @@ class Bench:
         """How many of something, for this budget."""
         return max(least, round(messages * self.budget.scale))
 
-    def rounds(self, at_most: int | None = None) -> int:
-        """How many counted rounds; fewer for what takes long."""
-        return self.budget.rounds if at_most is None else min(at_most, self.budget.rounds)
+    def rounds(self, at_most: int) -> int:
+        """How many counted rounds of what takes long."""
+        return min(at_most, self.budget.rounds)
 
     async def race(
-        self,
-        contenders: Mapping[str, Callable[[], Awaitable[T]]],
-        *,
-        rounds: int | None = None,
-        warm_up: bool = True,
-    ) -> dict[str, Samples[T]]:
+        self, contenders: Mapping[K, Measure[T]], *, rounds: int | None = None, warm_up: bool = True
+    ) -> dict[K, Samples[T]]:
         """Measure all contenders in interleaved, rotated rounds."""
         counted = self.budget.rounds if rounds is None else rounds
         self._total += len(contenders) * (counted + warm_up)
@@ -107,41 +70,39 @@ class Bench:
         self._done += 1
         self.progress(self._done, self._total)
 
-    async def race_numbers(
-        self,
-        unit: str,
-        contenders: Mapping[str, Callable[[], Awaitable[float]]],
-        *,
-        rounds: int | None = None,
-        warm_up: bool = True,
-    ) -> dict[str, Series]:
+    async def race_numbers(self, unit: str, contenders: Mapping[K, Measure[float]]) -> dict[K, Series]:
         """`race` for contenders that answer with one number each."""
-        samples = await self.race(contenders, rounds=rounds, warm_up=warm_up)
-        return {name: series_of(name, unit, found, float) for name, found in samples.items()}
+        found = await self.race(contenders)
+        return {key: series_of(name_of(key), unit, samples, float) for key, samples in found.items()}
 
     @contextlib.contextmanager
-    def opponents(self, job: str, *, kinds: tuple[str, ...] = ()) -> Iterator[list[Opponent]]:
+    def opponents(self, job: str) -> Iterator[list[Rival]]:
         """The rivals that can do a job, each started in a process of its own; why others cannot is kept."""
         if self.rivals == "none":
             yield []
             return
-        from .rivals import Rival, RivalError, Unavailable, available
+        from .rivals import Rival, Unavailable, available
 
         usable, missing = available(everything=self.rivals == "all")
         self.missing.update(missing)
         with contextlib.ExitStack() as stack:
             started = []
             for spec in usable:
-                if job not in spec.jobs or (kinds and spec.kind not in kinds):
+                if job not in spec.jobs:
                     continue
                 try:
                     rival = stack.enter_context(Rival(spec))
-                except (Unavailable, RivalError) as error:
+                except Unavailable as error:
                     self.missing[spec.name] = str(error)
                     continue
                 self.about[spec.name] = rival.about
-                started.append(Opponent(spec, rival))
+                started.append(rival)
             yield started
+
+
+def name_of(key: Hashable) -> str:
+    """What a contender is called: its key, or, where that is (name, what it is measured for), the name."""
+    return str(key[0] if isinstance(key, tuple) else key)
 
 
 def series_of(name: str, unit: str, samples: Samples[T], value: Callable[[T], float]) -> Series:

@@ -1,46 +1,35 @@
-"""A report for notebooks: one table, self-contained, that follows the notebook's own colours."""
+"""A report for notebooks: what the terminal shows, as HTML that rich writes."""
 
 from __future__ import annotations
 
-from html import escape
-from typing import TYPE_CHECKING
+import io
+from dataclasses import fields
+from typing import Self
 
-from .words import figure_of, footnotes, judged, mark_of, ratio, spread, target_of
+from rich.console import Console
 
-if TYPE_CHECKING:
-    from .model import Report, Row
+from .model import Report
+from .table import print_report
 
-_STYLE = {"met": "color:#2a7f3f", "missed": "color:#b35c00", "unknown": "opacity:.6", "": ""}
-_HEAD = ("figure", "ringkernel", "beside it", "ratio", "quartiles", "target", "")
+WIDTH = 150
+PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+"""Without the page that rich puts around it: the notebook has one, with its own colours."""
+
+
+class NotebookReport(Report):
+    """A report that notebooks draw."""
+
+    @classmethod
+    def of(cls, report: Report) -> Self:
+        """The same report."""
+        return cls(**{field.name: getattr(report, field.name) for field in fields(report)})
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
 
 
 def report_html(report: Report) -> str:
     """The whole report."""
-    from .summary import failures, summary
-
-    notes = footnotes(report)
-    lines = [f"<p><small>{escape(', '.join(report.machine.values()))}</small></p>", "<table>", _row(_HEAD, "th")]
-    for case in report.cases:
-        lines.append(f'<tr><td colspan="{len(_HEAD)}" style="text-align:left"><b>{escape(case.name)}</b> ')
-        lines.append(f'<span style="opacity:.6">{escape(case.title)}</span></td></tr>')
-        lines += [_line(row, notes) for row in case.rows]
-    lines.append("</table>")
-    lines += [f"<div><small>{mark} {escape(text)}</small></div>" for text, mark in notes.items()]
-    lines += [f"<div><small>without {escape(n)}: {escape(why)}</small></div>" for n, why in report.missing.items()]
-    lines += [f'<div style="{_STYLE["missed"]}">Warning: {escape(text)}</div>' for text in report.warnings]
-    lines += [f'<div style="color:#c00"><b>WRONG</b>: {escape(text)}</div>' for text in failures(report)]
-    lines.append(f"<p>{escape(summary(report))}</p>")
-    return "\n".join(lines)
-
-
-def _row(cells: tuple[str, ...], tag: str = "td") -> str:
-    return "<tr>" + "".join(f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells) + "</tr>"
-
-
-def _line(row: Row, notes: dict[str, str]) -> str:
-    if row.wrong:
-        return _row((row.figure, "wrong", row.wrong, "", "", target_of(row), ""))
-    beside = row.missing if row.beside is None else f"{figure_of(row.beside)} {row.beside.name}{mark_of(row, notes)}"
-    cells = (row.figure, figure_of(row.ours), beside, ratio(row), spread(judged(row)), target_of(row))
-    verdict = f'<td style="{_STYLE[row.verdict]}">{row.verdict}</td>'
-    return _row(cells).removesuffix("</tr>") + verdict + "</tr>"
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_jupyter=False)
+    print_report(report, console)
+    return console.export_html(code_format=PAGE, inline_styles=True)

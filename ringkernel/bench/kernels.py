@@ -12,9 +12,10 @@ import numpy.typing as npt
 import ringkernel as rk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 Array = npt.NDArray[Any]
+TOIL_STEPS = 1000
 
 
 @rk.message
@@ -38,6 +39,17 @@ def scale(msg: Tick, out: Tick) -> None:
     """The cheapest kernel that shows whether it has run."""
     out.id = msg.id
     out.value = 2.0 * msg.value
+
+
+@rk.ring_kernel(kernel_id="toil", input_type=Tick, output_type=Tick)
+def toil(msg: Tick, out: Tick) -> None:
+    """The same, after some microseconds of work that no compiler can leave out."""
+    x = msg.id + 1
+    for _ in range(TOIL_STEPS):
+        x ^= x >> 7
+        x ^= x << 9
+    out.id = msg.id
+    out.value = 2.0 * msg.value if x != 0 else 0.0  # a number that is not 0 stays so
 
 
 @rk.ring_kernel(kernel_id="sink", input_type=Tick, state=Total())
@@ -67,11 +79,6 @@ def tick_array(count: int) -> Array:
     return records
 
 
-def is_same(message: Any, reply: Any) -> bool:
-    """Whether an echo brought the message back."""
-    return bool(reply.id == message.id and reply.value == message.value)
-
-
 def is_scaled(message: Any, reply: Any) -> bool:
     """Whether `reply` is what `scale` makes of `message`."""
     return bool(reply.id == message.id and reply.value == 2.0 * message.value)
@@ -98,21 +105,14 @@ async def start(
     await runtime.activate(kernel_id)
 
 
-async def start_chain(
-    runtime: rk.RingKernelRuntime,
-    handler: Callable[..., Any],
-    ids: Iterable[str],
-    *,
-    queue_size: int | None = None,
-) -> None:
-    """One handler under several ids, each connected to the next, all ACTIVE."""
-    names = list(ids)
-    for name in names:
-        await runtime.launch(name, handler, queue_size=queue_size)
-    for source, target in itertools.pairwise(names):
+async def start_chain(runtime: rk.RingKernelRuntime, kernels: Mapping[str, Callable[..., Any]]) -> None:
+    """Handlers by the ids of their kernels, each connected to the next, all ACTIVE."""
+    for kernel_id, handler in kernels.items():
+        await runtime.launch(kernel_id, handler)
+    for source, target in itertools.pairwise(kernels):
         runtime.connect(source, target)
-    for name in names:
-        await runtime.activate(name)
+    for kernel_id in kernels:
+        await runtime.activate(kernel_id)
 
 
 @contextlib.asynccontextmanager

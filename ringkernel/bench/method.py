@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 Measure = Callable[[], Awaitable[T]]
 
 SETTLE_S = 0.005  # between two measurements: lets spinning workers park before the next contender runs
@@ -85,7 +86,7 @@ class Samples(Generic[T]):
     wrong: str = ""
 
 
-def order(names: Sequence[str], rounds: int) -> Iterator[tuple[int, list[str]]]:
+def order(names: Sequence[K], rounds: int) -> Iterator[tuple[int, list[K]]]:
     """(round, who runs in which order) from round -1, which warms up, to `rounds - 1`."""
     for number in range(-1, rounds):
         shift = number % len(names)
@@ -94,18 +95,17 @@ def order(names: Sequence[str], rounds: int) -> Iterator[tuple[int, list[str]]]:
 
 async def interleave(
     rounds: int,
-    contenders: Mapping[str, Measure[T]],
+    contenders: Mapping[K, Measure[T]],
     *,
     warm_up: bool = True,
     step: Callable[[], None] = lambda: None,
-    fatal: tuple[type[Exception], ...] = (WrongResultError,),
-) -> dict[str, Samples[T]]:
+) -> dict[K, Samples[T]]:
     """Call every contender once per round, in rotated order. Their samples by name.
 
-    A contender that raises one of `fatal` takes no further part, with the reason; the others go on. `step` is called
-    after each measurement.
+    A contender whose result is wrong takes no further part, with the reason; the others go on. `step` is called after
+    each measurement.
     """
-    samples: dict[str, Samples[T]] = {name: Samples() for name in contenders}
+    samples: dict[K, Samples[T]] = {name: Samples() for name in contenders}
     for number, names in order(list(contenders), rounds):
         if number < 0 and not warm_up:
             continue
@@ -115,7 +115,7 @@ async def interleave(
             await asyncio.sleep(SETTLE_S)
             try:
                 value = await contenders[name]()
-            except fatal as error:
+            except WrongResultError as error:
                 samples[name].wrong = str(error) or type(error).__name__
             else:
                 if number >= 0:

@@ -84,6 +84,14 @@ def native() -> Native:
     return build()
 
 
+def cpp_ring() -> tuple[Native | None, str]:
+    """The C++ floor and "", or None and why there is none."""
+    try:
+        return native(), ""
+    except NativeUnavailable as reason:
+        return None, f"C++ ring: {reason}"
+
+
 def build(defines: Sequence[str] = ()) -> Native:
     """Compile the source, with macros like "SEEDED_FAULT=7", into a directory that is gone when the process ends."""
     compiler = _find_compiler()

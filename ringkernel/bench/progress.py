@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .runner import Heard
+Heard = Callable[[str, int, int], None]
+"""Is told a case, steps done, and steps in all."""
 
 
 @contextmanager
 def shown(cases: int | None = None) -> Iterator[Heard]:
-    """A bar per run: yields what is told (case, steps done, steps in all)."""
+    """A bar per run: yields what is told."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

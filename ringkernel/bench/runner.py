@@ -5,31 +5,28 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping  # noqa: TC003 (reading an answer needs the types of its fields)
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 from ringkernel.cache import settings
-from ringkernel.errors import ConfigurationError, RingKernelError
+from ringkernel.errors import ConfigurationError
 
 from . import machine
 from .cases import CASES
-from .context import QUICK, RIVAL_CHOICES, Budget
-from .model import CaseResult, Report, case_from_json
-from .reading import UnreadableError
+from .context import FULL, QUICK, RIVAL_CHOICES, Budget
+from .extra import check_extra
+from .html import NotebookReport
+from .model import CaseResult, Report
+from .process import Child, ChildError, LateError
+from .progress import Heard, shown
+from .reading import UnreadableError, read
 
-_GRACE_S = 3.0
+GRACE_S = 3.0
 """How long an interrupted case may take to end by itself."""
-Heard = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,6 @@ class Options:
         return replace(self, cases=self.cases or tuple(CASES), loop=loop)
 
 
-class MissingExtraError(RingKernelError):
-    """Something of the extra `bench` is not installed."""
-
-
-def check_extra(modules: Iterable[str] = ("hdrh",)) -> None:
-    """Raises `MissingExtraError`, which says what to install, unless all of these can be imported."""
-    for name in modules:
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtraError(f"the benchmark needs {name}: pip install 'numba-ringkernel[bench]'")
-
-
 def check_device(device: str) -> None:
     """Raises `DeviceUnavailableError` with the runtime's own reason unless kernels can be launched there.
 
@@ -89,8 +75,7 @@ def check_device(device: str) -> None:
                 "probe", ring_kernel("probe", input_type=float, output_type=float)(probe), device=device
             )
 
-    with asyncio.Runner() as runner:
-        runner.run(launch())
+    asyncio.run(launch())
     raise ConfigurationError(f"kernels can be launched on {device!r}, but the cases measure only the CPU so far")
 
 
@@ -101,8 +86,8 @@ def bench(
     device: str = "cpu",
     rounds: int | None = None,
     scale: float | None = None,
-) -> Report:
-    """Run the benchmark as `ringkernel bench` does, and return the report, which draws itself in notebooks.
+) -> NotebookReport:
+    """Run the benchmark as `ringkernel bench` does, and return the report, which notebooks draw.
 
     Args:
         cases: only these; without any, all.
@@ -117,17 +102,13 @@ def bench(
         DeviceUnavailableError: the device is not there.
         MissingExtraError: what the extra `bench` brings is not installed.
     """
-    from .progress import shown
-
     options = Options(cases=cases, budget=budget_of(full, rounds, scale), rivals=rivals, device=device)
     with shown() as heard:
-        return run(options, heard)
+        return NotebookReport.of(run(options, heard))
 
 
 def budget_of(full: bool, rounds: int | None, scale: float | None) -> Budget:
     """The budget of these options."""
-    from .context import FULL
-
     budget = FULL if full else QUICK
     return replace(
         budget,
@@ -139,34 +120,43 @@ def budget_of(full: bool, rounds: int | None, scale: float | None) -> Budget:
 def run(options: Options, heard: Heard = lambda _case, _done, _total: None) -> Report:
     """Run the cases; `heard` is told (case, steps done, steps in all). The report, whatever became of them."""
     options = options.checked()
-    check_extra()
+    check_extra("hdrh")
     check_device(options.device)
     settings.limit()  # raises what every launch would
-    started, about, missing, results = time.perf_counter(), {}, {}, []
+    started = time.perf_counter()
     facts, warnings = machine.describe(options.loop), machine.warnings()
+    answers = []
     for name in options.cases:
         heard(name, 0, 0)
-        result, its_about, its_missing = run_case(name, options, heard)
-        results.append(result)
-        about.update(its_about)
-        missing.update(its_missing)
-    noisy = sum(row.is_noisy for result in results for row in result.rows)
+        answers.append(run_case(name, options, heard))
+    noisy = sum(row.is_noisy for answer in answers for row in answer.result.rows)
     if noisy:
         warnings.append(f"noisy: what stands beside {noisy} rows, marked ~, moved by more than 2x within the run")
+    about = {name: text for answer in answers for name, text in answer.about.items()}
+    missing = {name: reason for answer in answers for name, reason in answer.missing.items() if name not in about}
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         options=asdict(options),
         machine=facts,
-        cases=tuple(results),
+        cases=tuple(answer.result for answer in answers),
         warnings=tuple(warnings),
         rivals=about,
-        missing={name: reason for name, reason in missing.items() if name not in about},
+        missing=missing,
         seconds=time.perf_counter() - started,
     )
 
 
-def run_case(name: str, options: Options, heard: Heard) -> tuple[CaseResult, dict[str, str], dict[str, str]]:
-    """One case in its process. What it said, what ran beside it, and what did not."""
+@dataclass(frozen=True)
+class Answer:
+    """What a case's process says in the end: the result, what ran beside it, and what did not."""
+
+    result: CaseResult
+    about: Mapping[str, str]
+    missing: Mapping[str, str]
+
+
+def run_case(name: str, options: Options, heard: Heard) -> Answer:
+    """One case in its process, whatever became of it."""
     request = {
         "case": name,
         "budget": asdict(options.budget),
@@ -174,118 +164,19 @@ def run_case(name: str, options: Options, heard: Heard) -> tuple[CaseResult, dic
         "device": options.device,
         "loop": options.loop,
     }
-    command = [sys.executable, "-m", "ringkernel.bench.child", json.dumps(request)]
     started = time.perf_counter()
-    with tempfile.TemporaryFile() as complaints, _Group(command, complaints, options.case_deadline_s) as child:
-        answer = _listen(child.lines(), lambda done, total: heard(name, done, total))
-        status = child.wait()
-        if answer is None:
-            complaints.seek(0)
-            last = complaints.read().decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-            late = f"did not end within {options.case_deadline_s:g} s"
-            error = late if child.is_late else f"its process ended with status {status}: {last[0]}"
-            failed = CaseResult(name, CASES[name].title, seconds=time.perf_counter() - started, error=error)
-            return failed, {}, {}
     try:
-        return case_from_json(answer["result"]), answer["about"], answer["missing"]
-    except UnreadableError as error:  # a rate of nothing in no time, for one
-        return CaseResult(name, CASES[name].title, seconds=time.perf_counter() - started, error=str(error)), {}, {}
-
-
-def _listen(lines: Iterable[str], heard: Callable[[int, int], None]) -> dict[str, Any] | None:
-    """Follow what a child says. Its last word, or None if it had none."""
-    answer = None
-    for line in lines:
-        with suppress(json.JSONDecodeError):  # a handler that prints is no protocol error
-            message = json.loads(line)
-            if isinstance(message, dict) and "total" in message:
-                heard(message["done"], message["total"])
-            elif isinstance(message, dict) and "result" in message:
-                answer = message
-    return answer
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A Ctrl-C meanwhile is raised at the end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-class _Group:
-    """A process in a session of its own, so that it ends together with everything that it started."""
-
-    def __init__(self, command: Sequence[str], complaints: Any, deadline_s: float) -> None:
-        self._command = command
-        self._complaints = complaints
-        self._deadline_s = deadline_s
-        self.is_late = False
-
-    def __enter__(self) -> Self:
-        try:
-            with _interrupts_held():  # one that came in the middle would leave the process behind
-                self._start()
-        except KeyboardInterrupt:
-            self._kill()
-            raise
-        return self
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter)
-            self._command,
-            stdin=subprocess.PIPE,  # its end tells the child that nobody listens any more
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            text=True,
-            start_new_session=True,
-        )
-        self._timer = threading.Timer(self._deadline_s, self._give_up)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
-        self._timer.cancel()
-        try:
-            if kind is KeyboardInterrupt and self._process.poll() is None:
-                self._signal(signal.SIGINT)
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_GRACE_S)
-        finally:
-            self._kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-
-    def _give_up(self) -> None:
-        self.is_late = True
-        self._kill()
-
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, number)
-            else:
-                self._process.kill()
-
-    def _kill(self) -> None:
-        """End whatever is left of the group, also when its leader has already ended."""
-        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        self._process.wait()
-
-    def lines(self) -> Iterable[str]:
-        """What it prints, line by line, until it ends."""
-        assert self._process.stdout is not None
-        yield from self._process.stdout
-
-    def wait(self) -> int:
-        """Its exit status."""
-        return self._process.wait()
+        with Child([sys.executable, "-m", "ringkernel.bench.child"], grace_s=GRACE_S) as child:
+            child.tell(request)
+            deadline = started + options.case_deadline_s
+            while "total" in (said := child.answer(deadline - time.perf_counter())):
+                heard(name, said["done"], said["total"])
+        return read(Answer, json.dumps(said), "its answer")
+    except LateError:
+        error = f"did not end within {options.case_deadline_s:g} s"
+    except ChildError as reason:
+        error = f"its process {reason}"
+    except UnreadableError as reason:  # a rate of nothing in no time, for one
+        error = str(reason)
+    failed = CaseResult(name, CASES[name].title, seconds=time.perf_counter() - started, error=error)
+    return Answer(failed, {}, {})

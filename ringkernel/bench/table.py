@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from .summary import failures, summary
-from .words import figure_of, footnotes, judged, mark_of, ratio, spread, target_of
+from .words import failures, figure_of, footnotes, quartiles, ratio, summary, target_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,11 +78,11 @@ def _cells(row: Row, notes: dict[str, str], *, is_wide: bool) -> list[str]:
         return [f" {escape(row.figure)}", "[red]wrong[/]", f"[red]{escape(row.wrong)}[/]"]
     beside = f"[dim]{escape(row.missing)}[/]"
     if row.beside is not None:
-        beside = escape(f"{figure_of(row.beside)} {row.beside.name}{mark_of(row, notes)}")
+        beside = escape(f"{figure_of(row.beside)} {row.beside.name} {notes.get(row.note, '')}".rstrip())
     noisy = "[yellow]~[/]" if row.is_noisy else ""
     cells = [f" {escape(row.figure)}", escape(figure_of(row.ours)), beside, noisy + ratio(row)]
     if is_wide:
-        cells.append(spread(judged(row)))
+        cells.append(quartiles(row))
     target = f"{escape(target_of(row))} " if is_wide or row.verdict == "missed" else ""
     cells.append(f"{target}[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict else "")
     return cells

@@ -1,8 +1,9 @@
-"""Numbers and marks as they are written in every output."""
+"""How every output says it: numbers, marks, and in a line what a run came to."""
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from .method import spread_of
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from .model import Report, Row, Series
 
 _MARKS = "*†‡§¶abcdefghijklmnopqrstuvwxyz"
-NAMES = {"us": "µs"}
 
 
 def number(value: float) -> str:
@@ -25,7 +25,7 @@ def figure_of(series: Series) -> str:
     """A median with its unit, as in "2.05 µs"."""
     if not series.values:
         return "-"
-    return f"{number(series.median)} {NAMES.get(series.unit, series.unit)}".rstrip()
+    return f"{number(series.median)} {'µs' if series.unit == 'us' else series.unit}".rstrip()
 
 
 def ratio(row: Row) -> str:
@@ -33,13 +33,9 @@ def ratio(row: Row) -> str:
     return f"{number(statistics.median(row.ratios))}x" if row.ratios else ""
 
 
-def judged(row: Row) -> Sequence[float]:
-    """What the spread is shown of: the ratios, or the values where there are none."""
-    return row.ratios or row.ours.values
-
-
-def spread(values: Sequence[float]) -> str:
-    """The quartiles."""
+def quartiles(row: Row) -> str:
+    """The quartiles of the ratios, or of the values where there are none."""
+    values: Sequence[float] = row.ratios or row.ours.values
     if len(values) < 2:
         return ""
     found = spread_of(values)
@@ -48,10 +44,7 @@ def spread(values: Sequence[float]) -> str:
 
 def target_of(row: Row) -> str:
     """The target, with its unit as it is written."""
-    if row.target is None:
-        return ""
-    text = str(row.target)
-    return text.replace(" us", " µs")
+    return "" if row.target is None else str(row.target).replace(" us", " µs")
 
 
 def footnotes(report: Report) -> dict[str, str]:
@@ -60,6 +53,21 @@ def footnotes(report: Report) -> dict[str, str]:
     return {text: _MARKS[i % len(_MARKS)] for i, text in enumerate(texts)}
 
 
-def mark_of(row: Row, notes: dict[str, str]) -> str:
-    """The row's footnote mark, or nothing if it is like for like."""
-    return f" {notes[row.note]}" if row.note in notes else ""
+def failures(report: Report) -> list[str]:
+    """Every result that did not hold."""
+    lines = [f"{case.name}: {case.error}" for case in report.cases if case.error]
+    lines += [f"{case.name}: {row.figure}: {row.wrong}" for case in report.cases for row in case.rows if row.wrong]
+    return lines
+
+
+def summary(report: Report) -> str:
+    """How it went, in a line."""
+    verdicts = Counter(row.verdict for case in report.cases for row in case.rows if row.target is not None)
+    targets = ", ".join(f"{verdicts[word]} {word}" for word in ("met", "missed", "unknown") if verdicts[word])
+    compile_s = sum(case.compile_s for case in report.cases)
+    return (
+        f"{len(report.cases)} case{'s' * (len(report.cases) != 1)} in {report.seconds:.0f} s, "
+        f"of which {compile_s:.0f} s compiling"
+        + (f"; targets: {targets}" if targets else "")
+        + ("." if report.holds else "; NOT every result held.")
+    )

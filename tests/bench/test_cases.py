@@ -5,10 +5,11 @@ A test of function, never of speed: everything is scaled down to a few messages.
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from typing import Any
 
 import pytest
 
-from ringkernel.bench import bench, runner
+from ringkernel.bench import Report, bench, runner
 from ringkernel.bench.cases import CASES
-from ringkernel.bench.model import CaseResult, Report, Row, Series
+from ringkernel.bench.model import CaseResult, Row, Series
+from ringkernel.bench.process import Child
 from ringkernel.bench.runner import Options
 from ringkernel.cli import main
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError
@@ -41,8 +43,7 @@ def ringkernel(*arguments: str, timeout: float = 110) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_case_has_a_diagram_and_its_title(name: str) -> None:
-    module = importlib.import_module(f"ringkernel.bench.cases.{name}")
-    text = module.__doc__
+    text = inspect.getdoc(CASES[name].function)
     assert text is not None
     assert text.splitlines()[0] == CASES[name].title
     assert any(line.startswith("    ") for line in text.splitlines()[1:]), "no diagram"
@@ -81,7 +82,7 @@ def test_figures_of_the_cpu_are_not_taken_for_another_devices() -> None:
         ({"rivals": "some"}, "none, default, all"),
     ],
 )
-def test_options_out_of_their_range(options: dict, reason: str) -> None:
+def test_options_out_of_their_range(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         bench("map", **options)
 
@@ -155,13 +156,13 @@ def test_the_json_is_there_although_nobody_reads_the_table(tmp_path: Path) -> No
 def test_what_a_case_says_and_is_no_number_is_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
     rate = Row("r", "figure", Series("ringkernel", "M/s", (math.inf,)))
     answer = {"result": asdict(CaseResult("map", "title", (rate,))), "about": {}, "missing": {}}
-    monkeypatch.setattr(runner, "_listen", lambda *_: answer)
+    monkeypatch.setattr(Child, "answer", lambda *_: answer)
     options = Options(budget=runner.budget_of(full=False, rounds=1, scale=0.01), rivals="none").checked()
-    result, _, _ = runner.run_case("map", options, lambda *_: None)
-    assert result.error == "case.rows[0].ours.values[0] is inf, not a number"
+    result = runner.run_case("map", options, lambda *_: None).result
+    assert result.error == "its answer.result.rows[0].ours.values[0] is inf: Input should be a finite number"
 
 
-@pytest.mark.parametrize("module", ["rich", "hdrh"])
+@pytest.mark.parametrize("module", ["rich", "hdrh", "pydantic"])
 def test_without_the_extra_it_says_how_to_install_it(module: str) -> None:
     script = (
         f"import sys; sys.modules[{module!r}] = None\n"
@@ -189,6 +190,8 @@ def test_every_case_runs_and_holds(tmp_path: Path) -> None:
     keys = [(case.name, row.key) for case in report.cases for row in case.rows]
     assert len(set(keys)) == len(keys)
     assert sum(case.compile_s for case in report.cases) > 0
+    (pauses,) = next(case for case in report.cases if case.name == "pause").notes
+    assert re.fullmatch(r"[1-9]\d* of \d+ pauses came while the kernel was at work, with .* messages waiting", pauses)
     assert (tmp_path / "all.png").stat().st_size > 10_000
     again = ringkernel("bench", "--from", str(tmp_path / "all.json"), "--compare", str(tmp_path / "all.json"))
     assert again.returncode == 0
@@ -238,10 +241,10 @@ def test_a_case_that_breaks_is_reported_and_the_others_go_on(body: str, reason: 
     change = f"""
         import sys
         if "ringkernel.bench.child" in sys.orig_argv:
-            import ringkernel.bench.cases.map as case
+            import ringkernel.bench.cases.arrays as arrays
             async def run(bench):
                 {body}
-            case.run = run
+            arrays.map = run
     """
     saved = tmp_path / "report.json"
     done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "coroutine", "--json", str(saved))
@@ -250,17 +253,34 @@ def test_a_case_that_breaks_is_reported_and_the_others_go_on(body: str, reason: 
     assert Report.load(saved).cases[1].holds
 
 
+def test_a_pause_of_a_kernel_that_is_not_at_work_does_not_count(tmp_path: Path) -> None:
+    change = """
+        import sys
+        if "ringkernel.bench.child" in sys.orig_argv:
+            import ringkernel.bench.cases.lifecycle as lifecycle
+            lifecycle.BACKLOG = 1  # nothing is left once it has begun
+    """
+    saved = tmp_path / "report.json"
+    done = run_sabotaged(change, tmp_path, "--case", "pause", "--json", str(saved))
+    assert done.returncode == 1
+    report = Report.load(saved)
+    assert report.row("pause", "pause").wrong == "ringkernel: no pause came while the kernel was at work"
+    assert report.cases[0].notes[0].startswith("0 of ")
+    assert report.row("pause", "resume").ours.values
+
+
 def test_a_case_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     options = runner.Options(cases=("latency",), case_deadline_s=0.2, rivals="none").checked()
-    result, _, _ = runner.run_case("latency", options, lambda _case, _done, _total: None)
-    assert result.error == "did not end within 0.2 s"
+    answer = runner.run_case("latency", options, lambda _case, _done, _total: None)
+    assert answer.result.error == "did not end within 0.2 s"
 
 
 def test_bench_returns_a_report_that_draws_itself() -> None:
     report = bench("map", rounds=1, scale=0.01, rivals="none")
     assert report.holds
     assert [case.name for case in report.cases] == ["map"]
-    assert "<table>" in report._repr_html_()
+    assert "map of 30,000 records" in report._repr_html_()
+    assert isinstance(report, Report)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups of POSIX")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 from reports import case, full_report, report, row
 from rich.console import Console
 
+import ringkernel.bench
 from ringkernel.bench import plots, readme
 from ringkernel.bench.compare import print_comparison
+from ringkernel.bench.html import NotebookReport
 from ringkernel.bench.model import Report, Series, at_least
 from ringkernel.bench.table import print_report
 from ringkernel.bench.words import footnotes, number
@@ -105,11 +108,23 @@ def test_a_report_of_nothing() -> None:
 
 def test_html_for_notebooks() -> None:
     bad = dataclasses.replace(row("<b>"), ours=Series("ringkernel", "M/s", (), "a < b"))
-    html = report(*full_report().cases, case(bad, row(target=at_least(0.5)), name="map"))._repr_html_()
-    assert html.count("<table>") == html.count("</table>") == 1
-    assert html.count("<tr>") == html.count("</tr>")
-    for fact in ("8.5x", "met", "missed", "another thread", "figure &lt;b&gt;", "a &lt; b", "WRONG"):
+    html = NotebookReport.of(report(case(bad, row(target=at_least(0.5)), name="map")))._repr_html_()
+    for fact in ("A processor", "1x", "met", "figure &lt;b&gt;", "a &lt; b", "WRONG"):
         assert fact in html
+
+
+def test_html_says_what_the_table_says() -> None:
+    html = NotebookReport.of(full_report())._repr_html_()
+    told = unescape(re.sub("<[^>]+>", "", html))
+    assert [line.rstrip() for line in told.splitlines()] == [
+        line.rstrip() for line in printed(full_report(), width=150).splitlines()
+    ]
+
+
+def test_a_report_does_not_draw_itself_unless_a_notebook_asks(tmp_path: Path) -> None:
+    full_report().save(tmp_path / "saved.json")
+    assert not hasattr(Report, "_repr_html_")
+    assert "8.5x" in ringkernel.bench.Report.load(tmp_path / "saved.json")._repr_html_()
 
 
 def test_pictures(tmp_path: Path) -> None:

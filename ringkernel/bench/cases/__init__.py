@@ -1,6 +1,6 @@
-"""The cases, in the order of the table. Each is a module of this package with `async def run(bench) -> list[Row]`.
+"""The cases, in the order of the table: functions `async def NAME(bench) -> list[Row]` in the modules of this package.
 
-A title is the first line of its module's docstring; it stands here, too, because importing a case imports numba.
+A title is the first line of its function's docstring; it stands here, too, because importing a case imports numba.
 """
 
 from __future__ import annotations
@@ -18,34 +18,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """A case by its module's name."""
+    """A case by its function's name and module."""
 
     name: str
+    module: str
     title: str
+
+    @property
+    def function(self) -> Any:
+        """What measures it."""
+        return getattr(importlib.import_module(f"{__name__}.{self.module}"), self.name)
 
     def run(self, bench: Bench) -> Coroutine[Any, Any, list[Row]]:
         """Measure it in this process."""
-        module = importlib.import_module(f"{__name__}.{self.name}")
-        measured: Coroutine[Any, Any, list[Row]] = module.run(bench)
+        measured: Coroutine[Any, Any, list[Row]] = self.function(bench)
         return measured
 
 
-_TITLES = {
-    "ring_round_trip": "Round trip of a 16-byte record between two compiled threads.",
-    "ring_one_way": "16-byte records from one compiled thread to another, by batch size and capacity.",
-    "latency": "Python to a compiled kernel and back, one message in flight.",
-    "latency_open": "Python to a compiled kernel and back at a fixed rate, timed from the intended send.",
-    "send": "Single sends from Python into a compiled sink.",
-    "map": "An array through one compiled kernel by `map`, in place.",
-    "batch": "Arrays through a compiled kernel's queues: `send_batch` and `receive_batch` at the same time.",
-    "chain": "`map` through 1, 2, 4, 8 and 16 connected kernels on one worker.",
-    "fan_in": "Several compiled sources feed one compiled target.",
-    "many": "1 to 10,000 kernels on the pool: cost per message and memory per kernel as they grow.",
-    "message_size": "Messages of 8 B to 64 KiB through a compiled kernel's queues.",
-    "saxpy": "The saxpy chain of software radio: free source, 1 to 8 stages of y = a*x + b, free sink.",
-    "coroutine": "An echo coroutine kernel: round trips, then a flood one way.",
-    "idle": "Eight idle kernels: their CPU time, and the first message after idleness.",
-    "pause": "Pausing and resuming a busy kernel; launching one whose handler is compiled already.",
-    "launch": "The first launch in a fresh process, with an empty and with a filled compile cache.",
-}
-CASES = {name: Case(name, title) for name, title in _TITLES.items()}
+_TABLE = (
+    Case("ring_round_trip", "rings", "Round trip of a 16-byte record between two compiled threads."),
+    Case("ring_one_way", "rings", "16-byte records from one compiled thread to another, by batch size and capacity."),
+    Case("latency", "messages", "Python to a compiled kernel and back, one message in flight."),
+    Case(
+        "latency_open",
+        "messages",
+        "Python to a compiled kernel and back at a fixed rate, timed from the intended send.",
+    ),
+    Case("send", "messages", "Single sends from Python into a compiled sink."),
+    Case("map", "arrays", "An array through one compiled kernel by `map`, in place."),
+    Case(
+        "batch",
+        "arrays",
+        "Arrays through a compiled kernel's queues: `send_batch` and `receive_batch` at the same time.",
+    ),
+    Case("chain", "arrays", "`map` through 1, 2, 4, 8 and 16 connected kernels on one worker."),
+    Case("fan_in", "arrays", "Several compiled sources feed one compiled target."),
+    Case("many", "many", "1 to 10,000 kernels on the pool: cost per message and memory per kernel as they grow."),
+    Case("message_size", "arrays", "Messages of 8 B to 64 KiB through a compiled kernel's queues."),
+    Case("saxpy", "saxpy", "The saxpy chain of software radio: free source, 1 to 8 stages of y = a*x + b, free sink."),
+    Case("coroutine", "messages", "An echo coroutine kernel: round trips, then a flood one way."),
+    Case("idle", "lifecycle", "Eight idle kernels: their CPU time, and the first message after idleness."),
+    Case(
+        "pause",
+        "lifecycle",
+        "Pausing a kernel at work and resuming it; launching one whose handler is compiled already.",
+    ),
+    Case("launch", "lifecycle", "The first launch in a fresh process, with an empty and with a filled compile cache."),
+)
+CASES = {case.name: case for case in _TABLE}

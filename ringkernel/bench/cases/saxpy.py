@@ -1,17 +1,8 @@
-"""The saxpy chain of software radio: free source, 1 to 8 stages of y = a*x + b, free sink.
-
-    a few blocks, published over and over --> saxpy --ring--> saxpy --ring--> ... --ring--> sink (looks at two samples)
-
-    bare loop (floor)   y = a*x + b over one block of the same size, again and again in this thread, in cache
-    GNU Radio           null_source -> n flow-graph blocks -> null_sink
-
-A message is a block of float32. The figure is samples/s per stage and core: n times what comes out in a second; on
-several workers divided by the CPU time that the process took instead of the time that passed.
-"""
+"""The saxpy chain of software radio, on blocks of float32 in cache."""
 
 from __future__ import annotations
 
-import itertools
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +11,17 @@ import numpy as np
 import ringkernel as rk
 from ringkernel.bench.endless import consumed, engine_of, feed_endlessly
 from ringkernel.bench.floors.loops import bare_saxpy
+from ringkernel.bench.kernels import start, start_chain
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, at_least
 from ringkernel.devices.services import allowed_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Hashable
 
-    from ringkernel.bench.context import Bench, Opponent
+    from ringkernel.bench.context import Bench
     from ringkernel.bench.kernels import Array
+    from ringkernel.bench.method import Measure
 
 BLOCK = 8192  # samples, 32 KiB: what GNU Radio's buffers hold by default
 SMALL_BLOCK = 1024  # where the cost of a turn shows
@@ -47,27 +40,15 @@ class Radio:
     def __init__(self, block: int) -> None:
         self.block = block
         self.dtype = np.dtype([("x", np.float32, (block,))])
+        options: dict[str, Any] = {"input_type": self.dtype, "check": False, "queue_size": QUEUE_SIZE}
 
-        @rk.ring_kernel(
-            f"saxpy {block}",
-            input_type=self.dtype,
-            output_type=self.dtype,
-            check=False,
-            zeroed=False,
-            queue_size=QUEUE_SIZE,
-        )
+        @rk.ring_kernel(f"saxpy {block}", output_type=self.dtype, zeroed=False, **options)
         def saxpy(msg: Any, out: Any) -> None:
             x, y = msg.x, out.x
             for i in range(block):
                 y[i] = A * x[i] + B
 
-        @rk.ring_kernel(
-            f"saxpy sink {block}",
-            input_type=self.dtype,
-            state=np.zeros(1, SEEN_DTYPE),
-            check=False,
-            queue_size=QUEUE_SIZE,
-        )
+        @rk.ring_kernel(f"saxpy sink {block}", state=np.zeros(1, SEEN_DTYPE), **options)
         def free_sink(msg: Any, state: Any) -> None:
             """Looks at the first and the last sample of each block."""
             seen, x = state[0], msg.x
@@ -79,13 +60,16 @@ class Radio:
         self.blocks = np.zeros(SOURCE_BLOCKS, self.dtype)
         self.blocks["x"] = np.random.default_rng(1).random((SOURCE_BLOCKS, block), np.float32)
 
+    def expected(self, stages: int) -> Array:
+        """What comes out of a chain, by NumPy."""
+        x = self.blocks["x"].astype(np.float64)
+        for _ in range(stages):
+            x = A * x + B
+        return np.asarray(x)
 
-def expected(blocks: Array, stages: int) -> Array:
-    """What comes out of the chain, by NumPy."""
-    x = blocks["x"].astype(np.float64)
-    for _ in range(stages):
-        x = A * x + B
-    return np.asarray(x)
+    def count(self, samples: int, stages: int) -> int:
+        """Blocks through a chain, so that each chain handles as many samples in all; a multiple of the source's."""
+        return max(1, samples // self.block // stages // SOURCE_BLOCKS) * SOURCE_BLOCKS
 
 
 class Chain:
@@ -99,13 +83,7 @@ class Chain:
 
     async def start(self) -> None:
         """Launch, connect, activate."""
-        ids = [*self.ids, self.sink]
-        for name in ids:
-            await self.runtime.launch(name, self.radio.sink if name == self.sink else self.radio.saxpy)
-        for source, target in itertools.pairwise(ids):
-            self.runtime.connect(source, target)
-        for name in ids:
-            await self.runtime.activate(name)
+        await start_chain(self.runtime, {**dict.fromkeys(self.ids, self.radio.saxpy), self.sink: self.radio.sink})
 
     async def run(self, count: int) -> float:
         """Seconds for `count` blocks; the sink's sums are checked."""
@@ -116,7 +94,7 @@ class Chain:
         await consumed(self.runtime, self.sink, self.done)
         elapsed_s = time.perf_counter() - start
         after = (await self.runtime.read_state(self.sink))[0]
-        right = expected(self.radio.blocks, self.stages)
+        right = self.radio.expected(self.stages)
         each = count / SOURCE_BLOCKS
         is_right = (
             after["count"] - before["count"] == count
@@ -126,36 +104,20 @@ class Chain:
         check(is_right, f"a chain of {self.stages} brought something else")
         return elapsed_s
 
+    def rate(self, samples: int, clock: Callable[[], float] | None = None) -> Measure[float]:
+        """Billions of samples/s that pass a stage; with a clock, per second on it instead of the time that passes."""
+        count = self.radio.count(samples, self.stages)
 
-def _count(samples: int, radio: Radio, stages: int) -> int:
-    """Blocks through a chain, so that each chain handles as many samples in all; a multiple of the source's."""
-    return max(1, samples // radio.block // stages // SOURCE_BLOCKS) * SOURCE_BLOCKS
+        async def gs_per_s() -> float:
+            before_s = clock() if clock else 0.0
+            elapsed_s = await self.run(count)
+            return count * self.stages * self.radio.block / (clock() - before_s if clock else elapsed_s) / 1e9
 
-
-def _per_stage(chain: Chain, samples: int) -> Callable[[], Awaitable[float]]:
-    """Billions of samples/s that pass a stage, on one worker."""
-    count = _count(samples, chain.radio, chain.stages)
-
-    async def rate() -> float:
-        return count * chain.stages * chain.radio.block / await chain.run(count) / 1e9
-
-    return rate
+        return gs_per_s
 
 
-def _per_core(chain: Chain, samples: int) -> Callable[[], Awaitable[float]]:
-    """The same per second of CPU time."""
-    count = _count(samples, chain.radio, chain.stages)
-
-    async def rate() -> float:
-        before_s = time.process_time()
-        await chain.run(count)
-        return count * chain.stages * chain.radio.block / (time.process_time() - before_s) / 1e9
-
-    return rate
-
-
-def _bare(radio: Radio, samples: int) -> Callable[[], Awaitable[float]]:
-    block, count = radio.blocks["x"][0].copy(), _count(samples, radio, 1)
+def _bare(radio: Radio, samples: int) -> Measure[float]:
+    block, count = radio.blocks["x"][0].copy(), radio.count(samples, 1)
 
     async def rate() -> float:
         y, elapsed_s = bare_saxpy(A, block, B, count)
@@ -165,86 +127,99 @@ def _bare(radio: Radio, samples: int) -> Callable[[], Awaitable[float]]:
     return rate
 
 
-def _radio(opponent: Opponent, stages: int, samples: int) -> Callable[[], Awaitable[float]]:
-    measure = opponent.asked("saxpy", stages=stages, blocks=max(1, samples // BLOCK // stages), block_size=BLOCK)
-
-    async def rate() -> float:
-        answer = await measure()
-        return float(answer["samples"] * stages / answer["seconds"] / 1e9)
-
-    return rate
+def _per_stage(stages: int, answer: Any) -> float:
+    return float(answer["samples"] * stages / answer["seconds"] / 1e9)
 
 
 async def _check_whole_blocks(runtime: rk.RingKernelRuntime, radio: Radio) -> None:
     """Every sample of a few blocks, once."""
-    await runtime.launch("whole", radio.saxpy)
-    await runtime.activate("whole")
+    await start(runtime, "whole", radio.saxpy)
     found = await runtime.map("whole", radio.blocks)
-    check(np.allclose(found["x"], expected(radio.blocks, 1), rtol=1e-5), "saxpy brought something else")
+    check(np.allclose(found["x"], radio.expected(1), rtol=1e-5), "saxpy brought something else")
     await runtime.terminate("whole")
 
 
-async def run(bench: Bench) -> list[Row]:
-    """Per stage and core: each number of stages on one worker, eight on several; GNU Radio where there is one."""
+async def saxpy(bench: Bench) -> list[Row]:
+    """The saxpy chain of software radio: free source, 1 to 8 stages of y = a*x + b, free sink.
+
+        a few blocks, published over and over --> saxpy --ring--> ... --> saxpy --ring--> sink (looks at two samples)
+
+        bare loop (floor)   y = a*x + b over one block of the same size, again and again in this thread, in cache
+        GNU Radio           null_source -> n flow-graph blocks -> null_sink
+
+    A message is a block of float32. The figure is samples/s per stage and core: n times what comes out in a second; on
+    several workers divided by the CPU time that the process took instead of the time that passed.
+    """
     samples = bench.count(SAMPLES, least=16 * BLOCK)
     radio, small = Radio(BLOCK), Radio(SMALL_BLOCK)
     several = max(2, allowed_cores() - 1)
-    with bench.opponents("saxpy") as opponents:
+    with bench.opponents("saxpy") as rivals:
         async with rk.RingKernelRuntime(workers=1) as one, rk.RingKernelRuntime(workers=several) as many:
             await _check_whole_blocks(one, radio)
-            chains = [Chain(one, stages, radio) for stages in STAGES]
-            short, spread = Chain(one, 1, small), Chain(many, STAGES[-1], radio)
-            for chain in (*chains, short, spread):
+            chains = {n: Chain(one, n, radio) for n in STAGES}
+            short, shared = Chain(one, 1, small), Chain(many, STAGES[-1], radio)
+            for chain in (*chains.values(), short, shared):
                 await chain.start()
-            contenders = {str(chain.stages): _per_stage(chain, samples) for chain in chains}
-            contenders["several"] = _per_core(spread, samples)
+            contenders: dict[Hashable, Measure[float]] = {
+                ("ringkernel", n): chain.rate(samples) for n, chain in chains.items()
+            }
+            contenders["ringkernel", "several"] = shared.rate(samples, time.process_time)
             contenders["bare loop"] = _bare(radio, samples)
-            contenders["small"] = _per_stage(short, samples)
-            contenders["small bare loop"] = _bare(small, samples)
-            for opponent in opponents:
-                contenders |= {f"{opponent.name} {n}": _radio(opponent, n, samples) for n in STAGES}
+            contenders["ringkernel", "small"] = short.rate(samples)
+            contenders["bare loop", "small"] = _bare(small, samples)
+            for rival in rivals:
+                for n in STAGES:
+                    contenders[rival.name, n] = rival.contender(
+                        "saxpy",
+                        functools.partial(_per_stage, n),
+                        stages=n,
+                        blocks=max(1, samples // BLOCK // n),
+                        block_size=BLOCK,
+                    )
             found = await bench.race_numbers("GS/s", contenders)
-            workers = {engine_of(many, kernel_id).worker for kernel_id in spread.ids}
-    bare = found["bare loop"]
-    rows = [
-        Row(
-            f"stages-{n}",
-            f"saxpy chain of {n}, per stage, one worker",
-            found[str(n)].times(1.0, "GS/s", "ringkernel"),
-            bare,
-            target=TARGETS.get(n),
-            params={"stages": n},
-        )
-        for n in STAGES
-    ]
-    rows.append(
-        Row(
-            f"stages-{STAGES[-1]}-several",
-            f"saxpy chain of {STAGES[-1]}, per stage and core, {len(workers)} of {several} workers used",
-            found["several"].times(1.0, "GS/s", "ringkernel"),
-            bare,
-            params={"stages": STAGES[-1], "workers": several},
-        )
-    )
-    rows.append(
-        Row(
-            "small-blocks",
-            f"saxpy chain of 1, blocks of {SMALL_BLOCK:,} samples",
-            found["small"].times(1.0, "GS/s", "ringkernel"),
-            found["small bare loop"].times(1.0, "GS/s", "bare loop"),
-            params={"stages": 1, "block": SMALL_BLOCK},
-        )
-    )
-    for opponent in opponents:
-        rows += [
-            Row(
-                f"stages-{n}-{opponent.name}",
-                f"saxpy chain of {n}, per stage",
-                found[str(n)].times(1.0, "GS/s", "ringkernel"),
-                found[f"{opponent.name} {n}"].times(1.0, "GS/s", opponent.name),
-                note=opponent.spec.note,
+            workers = {engine_of(many, kernel_id).worker for kernel_id in shared.ids}
+
+    def row(key: str, figure: str, ours: Hashable, beside: Hashable, **fields: Any) -> Row:
+        return Row(key, f"saxpy chain of {figure}", found["ringkernel", ours], found[beside], **fields)
+
+    last = STAGES[-1]
+    used = f"{len(workers)} of {several} workers used"
+    return [
+        *(
+            row(
+                f"stages-{n}",
+                f"{n}, per stage, one worker",
+                n,
+                "bare loop",
+                target=TARGETS.get(n),
                 params={"stages": n},
             )
             for n in STAGES
-        ]
-    return rows
+        ),
+        row(
+            f"stages-{last}-several",
+            f"{last}, per stage and core, {used}",
+            "several",
+            "bare loop",
+            params={"stages": last, "workers": several},
+        ),
+        row(
+            "small-blocks",
+            f"1, blocks of {SMALL_BLOCK:,} samples",
+            "small",
+            ("bare loop", "small"),
+            params={"stages": 1, "block": SMALL_BLOCK},
+        ),
+        *(
+            row(
+                f"stages-{n}-{rival.name}",
+                f"{n}, per stage",
+                n,
+                (rival.name, n),
+                note=rival.spec.note,
+                params={"stages": n},
+            )
+            for rival in rivals
+            for n in STAGES
+        ),
+    ]

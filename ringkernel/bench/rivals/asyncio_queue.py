@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from platform import python_version
 from typing import Any
 
-from . import measuring
+from ringkernel.bench import traffic
+
 from .serving import serve
 
 CAPACITY = 4096  # ringkernel's default
@@ -51,13 +52,13 @@ async def _task(work: Callable[[Queue, Queue], Coroutine[Any, Any, None]]) -> As
 
 async def _round_trip(count: int) -> Any:
     async with _task(_echo) as (there, back):
-        await measuring.round_trip_async(there.put, back.get, measuring.notes(measuring.WARM_UP))
-        return await measuring.round_trip_async(there.put, back.get, measuring.notes(count))
+        await traffic.round_trips_async(there.put, back.get, traffic.notes(traffic.WARM_UP))
+        return {"ns": await traffic.round_trips_async(there.put, back.get, traffic.notes(count))}
 
 
 async def _flood(count: int) -> Any:
     async with _task(_echo) as (there, back):
-        return await measuring.flood_async(there.put, back.get, measuring.notes(count))
+        return await traffic.flood_async(there.put, back.get, traffic.notes(count))
 
 
 async def _send(count: int) -> Any:
@@ -66,16 +67,11 @@ async def _send(count: int) -> Any:
         return await back.get()
 
     async with _task(_count) as (there, back):
-        return await measuring.send_async(there.put, total, measuring.notes(count))
+        return await traffic.sends_async(there.put, total, traffic.notes(count))
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        serve(
-            f"asyncio.Queue of Python {python_version()} on {type(runner.get_loop()).__module__.partition('.')[0]}",
-            {
-                "round_trip": lambda count: runner.run(_round_trip(count)),
-                "flood": lambda count: runner.run(_flood(count)),
-                "send": lambda count: runner.run(_send(count)),
-            },
-        )
+        about = f"asyncio.Queue of Python {python_version()} on {type(runner.get_loop()).__module__.partition('.')[0]}"
+        jobs = {"round_trip": _round_trip, "flood": _flood, "send": _send}
+        serve(about, {name: lambda count, job=job: runner.run(job(count)) for name, job in jobs.items()})

@@ -8,20 +8,21 @@ sent one by one, as every other rival sends them; the echo passes them on with `
 import contextlib
 import itertools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 import faster_fifo
 
-from .peers import STOP, Peer, blocking_jobs
-from .processes import process
+from .peers import Peer, Work, blocking_jobs, process
 from .serving import serve
 
 RECORD = struct.Struct("<qd")
 RING_BYTES = 1 << 25  # a message takes 24: a flood of a million
 MANY = 10_000
 PATIENCE_S = 3600.0
+STOP = (-1, 0.0)
+"""As a message: the other side is done."""
 
 
 def pack(message: tuple[int, float]) -> bytes:
@@ -40,10 +41,7 @@ def _get_many(queue: Any) -> Any:
 
 def echo(there: Any, back: Any) -> None:
     """Send everything back, in the batches in which it comes."""
-    while True:
-        messages = _get_many(there)
-        if messages[-1] == STOP:
-            return
+    while (messages := _get_many(there))[-1] != STOP:
         if len(messages) == 1:
             back.put(messages[0])
         else:
@@ -53,22 +51,22 @@ def echo(there: Any, back: Any) -> None:
 def count(there: Any, back: Any) -> None:
     """Send back how many there were and the sum of their ids."""
     messages = ids = 0
-    while True:
+    is_last = False
+    while not is_last:
         batch = _get_many(there)
         is_last = batch[-1] == STOP
         messages += len(batch) - is_last
         ids += sum(message[0] for message in batch) - is_last * STOP[0]
-        if is_last:
-            back.put((messages, ids))
-            return
+    back.put((messages, ids))
 
 
 @contextlib.contextmanager
-def _peer(work: Callable[[Any, Any], None]) -> Iterator[Peer]:
+def _peer(work: Work) -> Iterator[Peer]:
     there, back = (faster_fifo.Queue(RING_BYTES, loads=unpack, dumps=pack) for _ in range(2))
     received = itertools.chain.from_iterable(iter(lambda: _get_many(back), None))
-    with process(work, there, back, stop=lambda: there.put(STOP)):
-        yield Peer(there.put, received.__next__)
+    with process(work, there, back):
+        yield Peer(there.put, received.__next__, last=STOP)
+        there.put(STOP)
 
 
 if __name__ == "__main__":

@@ -7,39 +7,38 @@ echo would block both sides for ever.
 
 import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from platform import python_version
 from typing import Any
 
-from .peers import STOP, Peer, blocking_jobs
-from .processes import process
+from .peers import Peer, Work, blocking_jobs, process
 from .serving import serve
 
 
 def echo(there: Any, back: Any) -> None:
     """Send everything back."""
-    while (message := there.get()) != STOP:
+    while (message := there.get()) is not None:
         back.put(message)
 
 
 def count(there: Any, back: Any) -> None:
     """Send back how many there were and the sum of their ids."""
     messages = ids = 0
-    while (message := there.get()) != STOP:
+    while (message := there.get()) is not None:
         messages += 1
         ids += message[0]
     back.put((messages, ids))
 
 
 @contextlib.contextmanager
-def _peer(work: Callable[[Any, Any], None]) -> Iterator[Peer]:
+def _peer(work: Work) -> Iterator[Peer]:
     context = multiprocessing.get_context("spawn")
     there, back = context.Queue(), context.Queue()
-    with process(work, there, back, stop=lambda: there.put(STOP)):
+    with process(work, there, back):
         yield Peer(there.put, back.get)
+        there.put(None)
 
 
 if __name__ == "__main__":
-    serve(
-        f"multiprocessing.Queue of Python {python_version()}", blocking_jobs(lambda: _peer(echo), lambda: _peer(count))
-    )
+    jobs = blocking_jobs(lambda: _peer(echo), lambda: _peer(count))
+    serve(f"multiprocessing.Queue of Python {python_version()}", jobs)

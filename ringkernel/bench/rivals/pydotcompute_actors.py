@@ -8,13 +8,13 @@ the event loop policy of the process.
 """
 
 import asyncio
-import functools
 from importlib.metadata import version
 from typing import Any
 
 import pydotcompute
 
-from . import measuring
+from ringkernel.bench import traffic
+
 from .serving import serve
 
 STOP = -1  # as an id: the counting actor answers with its total
@@ -56,49 +56,32 @@ def _notes(count: int) -> list[Any]:
     return [new_note(id=i, value=0.5 * i) for i in range(count)]
 
 
-class Runtime:
-    """Its runtime with both actors active, on an event loop that runs while a job does."""
+async def _start(runtime: Any) -> str:
+    await runtime.start()
+    for kernel_id in ("echo", "counter"):
+        await runtime.launch(kernel_id)
+        await runtime.activate(kernel_id)
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
-    def __init__(self, runner: asyncio.Runner) -> None:
-        self._runner = runner
-        self._runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False, use_eager_tasks=False)
-        self.about = f"PyDotCompute {version('pydotcompute')} on {runner.run(self._start())}"
 
-    async def _start(self) -> str:
-        await self._runtime.start()
-        for kernel_id in ("echo", "counter"):
-            await self._runtime.launch(kernel_id)
-            await self._runtime.activate(kernel_id)
-        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+def main() -> None:
+    """Serve with both actors active, on an event loop that runs while a job does."""
+    runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False, use_eager_tasks=False)
 
-    def close(self) -> None:
-        """Shut the runtime down."""
-        self._runner.run(self._runtime.shutdown(timeout=0.1))
+    async def total() -> Any:
+        await runtime.send("counter", new_note(id=STOP))
+        return await runtime.receive("counter")
 
-    def _ends(self, kernel_id: str) -> tuple[Any, Any]:
-        return functools.partial(self._runtime.send, kernel_id), functools.partial(self._runtime.receive, kernel_id)
-
-    def round_trip(self, count: int) -> Any:
-        """One message under way."""
-        return self._runner.run(measuring.round_trip_async(*self._ends("echo"), _notes(count)))
-
-    def flood(self, count: int) -> Any:
-        """One task sends, another one receives."""
-        return self._runner.run(measuring.flood_async(*self._ends("echo"), _notes(count)))
-
-    def send(self, count: int) -> Any:
-        """Single sends to the counting actor."""
-        send, receive = self._ends("counter")
-
-        async def total() -> Any:
-            await send(new_note(id=STOP))
-            return await receive()
-
-        return self._runner.run(measuring.send_async(send, total, _notes(count)))
+    with asyncio.Runner() as runner:
+        about = f"PyDotCompute {version('pydotcompute')} on {runner.run(_start(runtime))}"
+        jobs = {
+            "round_trip": lambda count: {"ns": runner.run(traffic.closed_loop_ns(runtime, "echo", _notes(count)))},
+            "flood": lambda count: runner.run(traffic.flood_kernel(runtime, "echo", _notes(count))),
+            "send": lambda count: runner.run(traffic.send_to_kernel(runtime, "counter", _notes(count), total)),
+        }
+        serve(about, jobs)
+        runner.run(runtime.shutdown(timeout=0.1))
 
 
 if __name__ == "__main__":
-    with asyncio.Runner() as runner:
-        runtime = Runtime(runner)
-        serve(runtime.about, {"round_trip": runtime.round_trip, "flood": runtime.flood, "send": runtime.send})
-        runtime.close()
+    main()

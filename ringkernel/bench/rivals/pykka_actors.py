@@ -12,7 +12,9 @@ from typing import Any
 
 import pykka
 
-from . import measuring
+from ringkernel.bench.traffic import notes
+
+from .peers import Peer, blocking_jobs
 from .serving import serve
 
 
@@ -59,31 +61,28 @@ def _started(actor: Any, *arguments: Any) -> Iterator[Any]:
     reference.stop()
 
 
-def round_trip(count: int) -> Any:
+@contextlib.contextmanager
+def _asked() -> Iterator[Peer]:
     """`ask`, which sends and waits for the answer."""
+    answers: list[Any] = []
     with _started(Echo) as echo:
-        answers: list[Any] = []
-
-        def ask(message: Any) -> None:
-            answers.append(echo.ask(message))
-
-        measuring.round_trip(ask, answers.pop, measuring.notes(measuring.WARM_UP))
-        return measuring.round_trip(ask, answers.pop, measuring.notes(count))
+        yield Peer(lambda message: answers.append(echo.ask(message)), answers.pop)
 
 
-def flood(count: int) -> Any:
+@contextlib.contextmanager
+def _told() -> Iterator[Peer]:
     """`tell` through an actor that hands on."""
     back: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with _started(Forward, back) as forward:
-        measuring.round_trip(forward.tell, back.get, measuring.notes(measuring.WARM_UP))
-        return measuring.flood(forward.tell, back.get, measuring.notes(count))
+        yield Peer(forward.tell, back.get)
 
 
-def send(count: int) -> Any:
+@contextlib.contextmanager
+def _counted() -> Iterator[Peer]:
     """`tell` to an actor that counts."""
     with _started(Counter) as counter:
-        return measuring.send(counter.tell, lambda: counter.ask(None), measuring.notes(count))
+        yield Peer(counter.tell, lambda: counter.ask(None))
 
 
 if __name__ == "__main__":
-    serve(f"pykka {version('pykka')}", {"round_trip": round_trip, "flood": flood, "send": send})
+    serve(f"pykka {version('pykka')}", blocking_jobs(_asked, _counted, flooded=_told, messages=notes))

@@ -5,14 +5,14 @@ advises: all are submitted, then the results are fetched in batches. The `send` 
 gets. Needs the extra `bench-all`.
 """
 
-import itertools
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import ray
 
-from . import measuring
+from .peers import Peer, blocking_jobs
 from .serving import serve
 
 BATCH = 1000
@@ -30,9 +30,10 @@ class Actor:
         return message
 
     def add(self, message: Any) -> None:
-        """Count a message and sum its id."""
-        self._count += 1
-        self._ids += message[0]
+        """Count a message and sum its id. After the last one comes None."""
+        if message is not None:
+            self._count += 1
+            self._ids += message[0]
 
     def total(self) -> tuple[int, int]:
         """The counts since the last call."""
@@ -41,46 +42,37 @@ class Actor:
         return total
 
 
-class Jobs:
-    """The jobs, with one actor for all of them."""
+def _results(references: deque[Any]) -> Iterator[Any]:
+    """The results of what is called, in batches; there may be more each time."""
+    while True:
+        yield from ray.get([references.popleft() for _ in range(min(BATCH, len(references)))])
 
-    def __init__(self) -> None:
-        actor: Any = Actor  # the decorator gives it `remote`, which type checkers do not see
-        self._actor = actor.remote()
-        ray.get(self._actor.total.remote())
 
-    def round_trip(self, count: int) -> Any:
-        """Submit a call, get its result."""
-        call, get = self._actor.echo.remote, ray.get
+def main() -> None:
+    """Serve, with one actor for all jobs."""
+    make: Any = Actor  # the decorator gives it `remote`, which type checkers do not see
+    actor = make.remote()
+    ray.get(actor.total.remote())
+    echo, add = actor.echo.remote, actor.add.remote
+
+    @contextlib.contextmanager
+    def one_by_one() -> Iterator[Peer]:
         references: list[Any] = []
+        yield Peer(lambda message: references.append(echo(message)), lambda: ray.get(references.pop()))
 
-        def submit(message: Any) -> None:
-            references.append(call(message))
-
-        return measuring.round_trip(submit, lambda: get(references.pop()), measuring.pairs(count))
-
-    def flood(self, count: int) -> Any:
-        """Submit all calls, then get the results in batches."""
-        call = self._actor.echo.remote
+    @contextlib.contextmanager
+    def in_batches() -> Iterator[Peer]:
         references: deque[Any] = deque()
+        yield Peer(lambda message: references.append(echo(message)), _results(references).__next__)
 
-        def results() -> Iterator[Any]:
-            while references:
-                yield ray.get([references.popleft() for _ in range(min(BATCH, len(references)))])
+    @contextlib.contextmanager
+    def counting() -> Iterator[Peer]:
+        yield Peer(add, lambda: ray.get(actor.total.remote()))
 
-        received = itertools.chain.from_iterable(results())
-        return measuring.flood(
-            lambda message: references.append(call(message)), received.__next__, measuring.pairs(count)
-        )
-
-    def send(self, count: int) -> Any:
-        """Submit calls whose results nobody wants."""
-        call = self._actor.add.remote
-        return measuring.send(call, lambda: ray.get(self._actor.total.remote()), measuring.pairs(count))
+    serve(f"Ray {ray.__version__}", blocking_jobs(one_by_one, counting, flooded=in_batches))
 
 
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    jobs = Jobs()
-    serve(f"Ray {ray.__version__}", {"round_trip": jobs.round_trip, "flood": jobs.flood, "send": jobs.send})
+    main()
     ray.shutdown()

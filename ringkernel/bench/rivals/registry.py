@@ -3,8 +3,7 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROBE_DEADLINE_S = 20
@@ -12,12 +11,7 @@ MESSAGES = ("round_trip", "flood", "send")
 
 
 class Unavailable(Exception):  # noqa: N818 - it says what is the case, not what went wrong
-    """A rival cannot run here."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        """What is missing and how to get it, or how it died."""
+    """A rival cannot run here. The text says what is missing and how to get it, or how it died."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +21,17 @@ class RivalSpec:
     name: str
     module: str
     """Run as `python -m`; by its path where the interpreter is another one."""
-    needs: tuple[str, ...]
-    """Modules that must be importable."""
-    jobs: tuple[str, ...]
     kind: str
     """"actor", "queue", "process queue", "socket" or "flow graph"."""
-    by_default: bool
-    """False: only when it is asked for."""
     note: str
     """What differs from ringkernel; empty if like for like."""
-    is_alike: bool
-    """Like for like."""
+    needs: tuple[str, ...] = ()
+    """Modules that must be importable."""
     install: str = 'pip install "numba-ringkernel[bench]"'
-    """What to do when something in `needs` is missing."""
+    """What to do when one of them is missing."""
+    jobs: tuple[str, ...] = MESSAGES
+    by_default: bool = True
+    """False: only when it is asked for."""
     system_python: str = ""
     """The interpreter whose packages it needs; empty for ours."""
 
@@ -72,138 +64,75 @@ class RivalSpec:
         return done.returncode == 0
 
 
-_PACKAGE = __package__
-
 _SPECS = (
+    RivalSpec("PyDotCompute", "pydotcompute_actors", "actor", "", needs=("pydotcompute", "uvloop")),
+    RivalSpec("asyncio.Queue", "asyncio_queue", "queue", "bare queues: no lifecycle, no statistics"),
     RivalSpec(
-        name="PyDotCompute",
-        module=f"{_PACKAGE}.pydotcompute_actors",
-        needs=("pydotcompute", "uvloop"),
-        jobs=MESSAGES,
-        kind="actor",
-        by_default=True,
-        note="",
-        is_alike=True,
+        "queue.SimpleQueue",
+        "simple_queue",
+        "queue",
+        "bare queues without bound; another thread, which shares the GIL; blocks its caller, no event loop",
     ),
     RivalSpec(
-        name="asyncio.Queue",
-        module=f"{_PACKAGE}.asyncio_queue",
-        needs=(),
-        jobs=MESSAGES,
-        kind="queue",
-        by_default=True,
-        note="bare queues: no lifecycle, no statistics",
-        is_alike=False,
+        "multiprocessing.Queue",
+        "multiprocessing_queue",
+        "process queue",
+        "another process, messages pickled; a send only hands over to a feeder thread; no event loop",
     ),
     RivalSpec(
-        name="queue.SimpleQueue",
-        module=f"{_PACKAGE}.simple_queue",
-        needs=(),
-        jobs=MESSAGES,
-        kind="queue",
-        by_default=True,
-        note="bare queues without bound; another thread, which shares the GIL; blocks its caller, no event loop",
-        is_alike=False,
-    ),
-    RivalSpec(
-        name="multiprocessing.Queue",
-        module=f"{_PACKAGE}.multiprocessing_queue",
-        needs=(),
-        jobs=MESSAGES,
-        kind="process queue",
-        by_default=True,
-        note="another process, messages pickled; a send only hands over to a feeder thread; no event loop",
-        is_alike=False,
-    ),
-    RivalSpec(
-        name="faster-fifo",
-        module=f"{_PACKAGE}.faster_fifo_queues",
+        "faster-fifo",
+        "faster_fifo_queues",
+        "process queue",
+        "another process, messages packed into 16 bytes; blocks its caller, no event loop",
         needs=("faster_fifo",),
-        jobs=MESSAGES,
-        kind="process queue",
-        by_default=True,
-        note="another process, messages packed into 16 bytes; blocks its caller, no event loop",
-        is_alike=False,
     ),
     RivalSpec(
-        name="pyzmq",
-        module=f"{_PACKAGE}.zmq_sockets",
+        "pyzmq",
+        "zmq_sockets",
+        "socket",
+        "inproc, without bound; another thread, messages packed into 16 bytes; blocks its caller, no event loop",
         needs=("zmq",),
-        jobs=MESSAGES,
-        kind="socket",
-        by_default=True,
-        note="inproc, without bound; another thread, messages packed into 16 bytes; blocks its caller, no event loop",
-        is_alike=False,
     ),
     RivalSpec(
-        name="pykka",
-        module=f"{_PACKAGE}.pykka_actors",
+        "pykka",
+        "pykka_actors",
+        "actor",
+        "actors without bound in threads, which share the GIL; blocks its caller, no event loop",
         needs=("pykka",),
-        jobs=MESSAGES,
-        kind="actor",
-        by_default=True,
-        note="actors without bound in threads, which share the GIL; blocks its caller, no event loop",
-        is_alike=False,
     ),
     RivalSpec(
-        name="Ray",
-        module=f"{_PACKAGE}.ray_actors",
+        "Ray",
+        "ray_actors",
+        "actor",
+        "an actor in another process, made for clusters; calls, not messages; takes seconds to start",
         needs=("ray",),
-        jobs=MESSAGES,
-        kind="actor",
-        by_default=False,
-        note="an actor in another process, made for clusters; calls, not messages; takes seconds to start",
-        is_alike=False,
         install='pip install "numba-ringkernel[bench-all]"',
+        by_default=False,
     ),
     RivalSpec(
-        name="GNU Radio",
-        module=f"{_PACKAGE}.gnuradio_graph",
+        "GNU Radio",
+        "gnuradio_graph",
+        "flow graph",
+        "two compiled C++ blocks per stage, a thread per block; the start of the graph is part of its time",
         needs=("gnuradio",),
-        jobs=("saxpy",),
-        kind="flow graph",
-        by_default=True,
-        note="two compiled C++ blocks per stage, a thread per block; the start of the graph is part of its time",
-        is_alike=False,
         install="apt install gnuradio",
+        jobs=("saxpy",),
         system_python="/usr/bin/python3",
     ),
 )
-
-RIVALS = {spec.name: spec for spec in _SPECS}
+RIVALS = {spec.name: replace(spec, module=f"{__package__}.{spec.module}") for spec in _SPECS}
 """By name, in the order in which they are shown."""
 
 
-def available(
-    names: Iterable[str] | None = None, *, everything: bool = False
-) -> tuple[list[RivalSpec], dict[str, str]]:
-    """Those that can run here, and for the others the reason by name.
-
-    Args:
-        names: Which to look for, in any case; without them those that run by default.
-        everything: Look for all of them.
-
-    Raises:
-        ValueError: For a name that nobody has.
-    """
-    if everything:
-        wanted = list(RIVALS.values())
-    elif names is None:
-        wanted = [spec for spec in RIVALS.values() if spec.by_default]
-    else:
-        wanted = [_find(name) for name in names]
+def available(*, everything: bool = False) -> tuple[list[RivalSpec], dict[str, str]]:
+    """Those that can run here, and for the others the reason by name: of those that run by default, or of all."""
     usable, reasons = [], {}
-    for spec in wanted:
+    for spec in RIVALS.values():
+        if not (everything or spec.by_default):
+            continue
         try:
             spec.command()
             usable.append(spec)
-        except Unavailable as unavailable:
-            reasons[spec.name] = unavailable.reason
+        except Unavailable as reason:
+            reasons[spec.name] = str(reason)
     return usable, reasons
-
-
-def _find(name: str) -> RivalSpec:
-    for spec in RIVALS.values():
-        if spec.name.lower() == name.lower():
-            return spec
-    raise ValueError(f"no rival is called {name!r}; there are {', '.join(RIVALS)}")

@@ -18,16 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+def answers_to_stdout() -> Callable[[dict[str, Any]], None]:
+    """From now on only what is given to the returned function goes to stdout: what a library prints is no answer."""
+    stream = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(message: dict[str, Any]) -> None:
+        stream.write(json.dumps(message) + "\n")
+        stream.flush()
+
+    return answer
+
+
 def serve(about: str, jobs: Mapping[str, Callable[..., Any]]) -> None:
     """Answer until stdin ends. `about` answers the job of that name: what runs here, in which version."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    answer = answers_to_stdout()
     known = {"about": lambda: about, **jobs}
     for line in sys.stdin:
         parameters = json.loads(line)
         try:
-            answer = {"result": known[parameters.pop("job")](**parameters)}
+            found = {"result": known[parameters.pop("job")](**parameters)}
         except Exception:  # noqa: BLE001 - whatever it was, the one who asked is told
-            answer = {"error": traceback.format_exc()}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            found = {"error": traceback.format_exc()}
+        answer(found)

@@ -6,43 +6,40 @@ threads takes the GIL from one and gives it to the other.
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from platform import python_version
 from typing import Any
 
-from .measuring import Note, notes
-from .peers import Peer, blocking_jobs
+from ringkernel.bench.traffic import notes
+
+from .peers import Peer, blocking_jobs, thread
 from .serving import serve
 
-Get = Callable[[], Any]
-Put = Callable[[Any], None]
+Queue = queue.SimpleQueue[Any]
 
 
-def _echo(get: Get, put: Put) -> None:
+def _echo(there: Queue, back: Queue) -> None:
+    get, put = there.get, back.put
     while (message := get()) is not None:
         put(message)
 
 
-def _count(get: Get, put: Put) -> None:
-    count = ids = 0
+def _count(there: Queue, back: Queue) -> None:
+    get, count, ids = there.get, 0, 0
     while (message := get()) is not None:
         count += 1
         ids += message.id
-    put((count, ids))
+    back.put((count, ids))
 
 
 @contextlib.contextmanager
-def _thread(work: Callable[[Get, Put], None]) -> Iterator[Peer]:
-    there: queue.SimpleQueue[Note | None] = queue.SimpleQueue()
-    back: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    thread = threading.Thread(target=work, args=(there.get, back.put), daemon=True)
-    thread.start()
-    yield Peer(there.put, back.get)
-    there.put(None)
-    thread.join()
+def _peer(work: Callable[[Queue, Queue], None]) -> Iterator[Peer]:
+    there, back = Queue(), Queue()
+    with thread(lambda: work(there, back)):
+        yield Peer(there.put, back.get)
+        there.put(None)
 
 
 if __name__ == "__main__":
-    jobs = blocking_jobs(lambda: _thread(_echo), lambda: _thread(_count), stop=None, messages=notes)
+    jobs = blocking_jobs(lambda: _peer(_echo), lambda: _peer(_count), messages=notes)
     serve(f"queue.SimpleQueue of Python {python_version()}", jobs)

@@ -7,13 +7,12 @@ on the sending and unpacked on the receiving side; the echo passes the bytes on.
 
 import contextlib
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
 
-from .peers import Peer, blocking_jobs
+from .peers import Peer, blocking_jobs, thread
 from .serving import serve
 
 RECORD = struct.Struct("<qd")
@@ -21,10 +20,10 @@ TOTAL = struct.Struct("<qq")
 END = b""
 
 
-def _pair(context: Any, way: str, address: str) -> Any:
+def _pair(context: Any, way: str) -> Any:
     socket = context.socket(zmq.PAIR)
     socket.set_hwm(0)
-    getattr(socket, way)(address)
+    getattr(socket, way)("inproc://there")
     return socket
 
 
@@ -44,26 +43,21 @@ def _count(socket: Any) -> None:
 
 
 @contextlib.contextmanager
-def _thread(work: Callable[[Any], None], answer: struct.Struct) -> Iterator[Peer]:
-    with zmq.Context(io_threads=0) as context, _pair(context, "bind", "inproc://there") as ours:
+def _peer(work: Callable[[Any], None], answer: struct.Struct) -> Iterator[Peer]:
+    def run() -> None:
+        with _pair(context, "connect") as theirs:
+            work(theirs)
 
-        def run() -> None:
-            with _pair(context, "connect", "inproc://there") as theirs:
-                work(theirs)
+    def send_record(message: tuple[int, float] | None) -> None:
+        send(END if message is None else pack(*message))
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
+    with zmq.Context(io_threads=0) as context, _pair(context, "bind") as ours, thread(run):
         pack, send, unpack, receive = RECORD.pack, ours.send, answer.unpack, ours.recv
-
-        def send_record(message: tuple[int, float] | None) -> None:
-            send(END if message is None else pack(*message))
-
         yield Peer(send_record, lambda: unpack(receive()))
         with contextlib.suppress(zmq.Again):  # the counting side is gone already
             send(END, zmq.NOBLOCK)
-        thread.join()
 
 
 if __name__ == "__main__":
-    jobs = blocking_jobs(lambda: _thread(_echo, RECORD), lambda: _thread(_count, TOTAL), stop=None)
+    jobs = blocking_jobs(lambda: _peer(_echo, RECORD), lambda: _peer(_count, TOTAL))
     serve(f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}, inproc", jobs)

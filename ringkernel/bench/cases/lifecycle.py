@@ -1,0 +1,272 @@
+"""What kernels cost apart from their messages: idle, paused and resumed, launched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.bench.context import series_of
+from ringkernel.bench.floors.wakeups import EventfdPair
+from ringkernel.bench.kernels import is_scaled, is_scaled_array, running, scale, start, tick_array, ticks
+from ringkernel.bench.method import WrongResultError, check
+from ringkernel.bench.model import Row, Series, at_most
+from ringkernel.bench.process import Child, ChildError
+from ringkernel.bench.traffic import closed_loop_ns, receive_all
+from ringkernel.lifecycle import KernelState
+
+if TYPE_CHECKING:
+    import ringkernel as rk
+    from ringkernel.bench.context import Bench
+    from ringkernel.runtime.statistics import KernelStatistics
+
+IDLE_KERNELS = 8
+WATCH_S = 2.0
+WATCHES = 2  # in a quick run
+IDLE_S = 0.02  # before each first message
+FIRST_MESSAGES = 12
+
+TIMES = 20  # pauses, resumes and launches of a round
+MISSES = 20  # pauses of a round that may come too late: this thread may be kept waiting for longer than the work takes
+BACKLOG = 4096  # messages of some microseconds each, of which most are left when the pause comes
+WAITING = 256  # messages that wait for a resumption
+PAUSED_S = 0.001  # in which a kernel at work would have taken many of them
+ROUND_TRIPS = 200
+
+LAUNCH_ROUNDS = 2
+LAUNCH_DEADLINE_S = 60
+
+
+async def _cpu_of_idleness(rounds: int, watch_s: float) -> Series:
+    """CPU time of this process in percent of a core, once per round, each after half a second of idleness."""
+    shares = []
+    for _ in range(rounds):
+        await asyncio.sleep(watch_s / 4)
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        await asyncio.sleep(watch_s)
+        shares.append(100 * (time.process_time() - cpu_s) / (time.perf_counter() - wall_s))
+    return Series("ringkernel", "%", tuple(shares))
+
+
+async def idle(bench: Bench) -> list[Row]:
+    """Eight idle kernels: their CPU time, and the first message after idleness.
+
+        ringkernel           (20 ms of nothing)  await send --> parked worker wakes --> idle event loop wakes
+        eventfd (floor)      (20 ms of nothing)  main --eventfd--> blocked thread --eventfd--> blocked main
+
+    CPU time is that of the whole process, watched for two seconds.
+    """
+    ids = [f"idle{i}" for i in range(IDLE_KERNELS)]
+    messages = ticks(bench.count(FIRST_MESSAGES, least=2))
+    floor = EventfdPair() if EventfdPair.is_possible() else None
+    with floor or contextlib.nullcontext():
+        async with running() as runtime:
+            for kernel_id in ids:
+                await start(runtime, kernel_id, scale)
+            await closed_loop_ns(runtime, ids[0], messages, is_scaled)
+            shares = await _cpu_of_idleness(
+                bench.budget.rounds if bench.budget.is_full else bench.rounds(WATCHES),
+                WATCH_S * min(1.0, bench.budget.scale),
+            )
+
+            async def first_message() -> float:
+                times_ns = []
+                for message in messages:
+                    await asyncio.sleep(IDLE_S)
+                    times_ns += await closed_loop_ns(runtime, ids[0], [message], is_scaled)
+                return statistics.median(times_ns) / 1e3
+
+            async def first_wake() -> float:
+                assert floor is not None
+                times_ns = []
+                for value in range(1, len(messages) + 1):
+                    time.sleep(IDLE_S)  # noqa: ASYNC251 (the loop has to be as idle as the threads)
+                    times_ns.append(floor.round_trip_ns(value))
+                return statistics.median(times_ns) / 1e3
+
+            contenders = {"ringkernel": first_message} | ({"eventfd ping-pong": first_wake} if floor else {})
+            found = await bench.race_numbers("us", contenders)
+    return [
+        Row("cpu", f"CPU of {IDLE_KERNELS} idle kernels", shares, higher_is_better=False, target=at_most(1.0, "%")),
+        Row(
+            "first",
+            "first message after idleness",
+            found["ringkernel"],
+            found.get("eventfd ping-pong"),
+            higher_is_better=False,
+            target=at_most(3.0),
+            missing="this system has no eventfd",
+        ),
+    ]
+
+
+class Paused:
+    """A kernel that is paused and resumed; `waiting` holds how many messages were left at each pause."""
+
+    def __init__(self, runtime: rk.RingKernelRuntime, kernel_id: str, messages: int) -> None:
+        self.runtime, self.kernel_id = runtime, kernel_id
+        self.backlog = tick_array(messages)
+        self.results = np.empty_like(self.backlog)
+        self.waiting: list[int] = []
+        self.missed = 0
+
+    @property
+    def statistics(self) -> KernelStatistics:
+        """The kernel's counts, which are exact while it is paused."""
+        return self.runtime.statistics(self.kernel_id)
+
+    async def pause_us(self) -> float | None:
+        """Time of a pause while the kernel has handled some of the messages and has others left. None if it had come to
+        the end; nothing may be lost either way."""
+        before = self.statistics.processed
+        await self.runtime.send_batch(self.kernel_id, self.backlog)
+        while self.statistics.processed == before:  # noqa: ASYNC110 (compiled code sets no event)
+            await asyncio.sleep(0)
+        began = time.perf_counter_ns()
+        await self.runtime.deactivate(self.kernel_id)
+        taken_ns = time.perf_counter_ns() - began
+        left = await self._left()
+        await self.runtime.reactivate(self.kernel_id)
+        await self._receive()
+        if left == 0:
+            self.missed += 1
+            return None
+        self.waiting.append(left)
+        return taken_ns / 1e3
+
+    async def resume_us(self) -> float:
+        """Time of a resumption with all messages waiting."""
+        await self.runtime.deactivate(self.kernel_id)
+        await self.runtime.send_batch(self.kernel_id, self.backlog)
+        check(await self._left() == len(self.backlog), "a paused kernel took messages")
+        began = time.perf_counter_ns()
+        await self.runtime.reactivate(self.kernel_id)
+        taken_ns = time.perf_counter_ns() - began
+        await self._receive()
+        return taken_ns / 1e3
+
+    async def _left(self) -> int:
+        """How many messages wait while the kernel is paused: as many some time later."""
+        check(self.runtime.get_state(self.kernel_id) is KernelState.DEACTIVATED, "the kernel is not DEACTIVATED")
+        left = self.statistics.unprocessed
+        await asyncio.sleep(PAUSED_S)
+        check(self.statistics.unprocessed == left, "a paused kernel went on")
+        return left
+
+    async def _receive(self) -> None:
+        self.results.view(np.uint8)[...] = 0
+        await receive_all(self.runtime, self.kernel_id, self.results)
+        check(is_scaled_array(self.backlog, self.results), "a pause lost or changed messages")
+        check(self.statistics.unprocessed == 0, "a pause left messages behind")
+
+
+async def pause(bench: Bench) -> list[Row]:
+    """Pausing a kernel at work and resuming it; launching one whose handler is compiled already.
+
+        await deactivate   command --> worker, at the end of its span --> answer   some messages handled, others waiting
+        await reactivate   command --> worker --> answer                           messages waiting
+        launch again       allocate rings and block, hand over to a worker         nothing is compiled
+
+    A pause counts only if it came while the kernel had handled some of its messages and had others left; these stay
+    until it is resumed, and every one is handled then. A note says how many pauses there were. Beside each a round trip
+    through a kernel, the least that asking it something takes.
+    """
+    times = bench.count(TIMES, least=1)
+    messages = ticks(bench.count(ROUND_TRIPS, least=5))
+    async with running("scale", "toil") as runtime:
+        busy, idle = Paused(runtime, "toil", BACKLOG), Paused(runtime, "scale", WAITING)
+
+        async def pause_us() -> float:
+            taken_us: list[float] = []
+            for _ in range(times + MISSES):
+                if len(taken_us) < times and (taken := await busy.pause_us()) is not None:
+                    taken_us.append(taken)
+            check(taken_us, "no pause came while the kernel was at work")
+            return statistics.median(taken_us)
+
+        async def resume_us() -> float:
+            return statistics.median([await idle.resume_us() for _ in range(times)])
+
+        async def launch_us() -> float:
+            taken_ns = []
+            for _ in range(times):
+                began = time.perf_counter_ns()
+                await start(runtime, "again", scale)
+                taken_ns.append(time.perf_counter_ns() - began)
+                await closed_loop_ns(runtime, "again", messages[:1], is_scaled)
+                await runtime.terminate("again")
+                runtime.remove("again")
+            return statistics.median(taken_ns) / 1e3
+
+        async def round_trip_us() -> float:
+            return statistics.median(await closed_loop_ns(runtime, "scale", messages, is_scaled)) / 1e3
+
+        contenders = {"pause": pause_us, "resume": resume_us, "launch": launch_us, "round trip": round_trip_us}
+        found = await bench.race_numbers("us", contenders)
+    bench.notes.append(
+        f"{len(busy.waiting)} of {len(busy.waiting) + busy.missed} pauses came while the kernel was at work, with "
+        f"{min(busy.waiting, default=0):,} to {max(busy.waiting, default=0):,} of {BACKLOG:,} messages waiting"
+    )
+    figures = {
+        "pause": "pause of a kernel at work",
+        "resume": f"resume with {WAITING} messages waiting",
+        "launch": "launch and activate, compiled before",
+    }
+    return [
+        Row(key, figure, found[key].named("ringkernel"), found["round trip"], higher_is_better=False)
+        for key, figure in figures.items()
+    ]
+
+
+def _launched(cache_dir: str) -> dict[str, Any]:
+    """What a fresh process says about its first launch."""
+    command = [sys.executable, "-m", "ringkernel.bench.first_launch"]
+    try:
+        with Child(command, environment={"RINGKERNEL_CACHE_DIR": cache_dir}) as child:
+            found = child.answer(LAUNCH_DEADLINE_S)
+    except ChildError as error:
+        raise WrongResultError(f"the fresh process {error}") from error
+    check(found["reply"] == 21.0, "the fresh process received something else")
+    return found
+
+
+async def launch(bench: Bench) -> list[Row]:
+    """The first launch in a fresh process, with an empty and with a filled compile cache.
+
+        fresh process: import numba | clock on | launch, activate, one message | clock off
+
+    Both write to a cache directory of their own. Beside the cached launch stands the cold one; importing numba, which
+    nothing can avoid, is reported apart.
+    """
+    with tempfile.TemporaryDirectory() as parent:
+        filled = ""
+
+        async def launch_cold() -> dict[str, Any]:
+            nonlocal filled
+            filled = tempfile.mkdtemp(dir=parent)
+            return _launched(filled)
+
+        async def launch_cached() -> dict[str, Any]:
+            return _launched(filled)
+
+        # the first round is not rotated: cold comes first, and fills the cache
+        found = await bench.race(
+            {"cold": launch_cold, "cached": launch_cached}, rounds=bench.rounds(LAUNCH_ROUNDS), warm_up=False
+        )
+    cached = series_of("cached", "ms", found["cached"], lambda answer: 1e3 * answer["launch_s"])
+    cold = series_of("cold", "ms", found["cold"], lambda answer: 1e3 * answer["launch_s"])
+    numba = series_of("import numba", "ms", found["cached"], lambda answer: 1e3 * answer["import_s"])
+    compiled = max((answer["compilations"] for answer in found["cached"].values), default=0)
+    if compiled:
+        bench.notes.append(f"the cached launch compiled {compiled} functions: there is no compile cache at work here")
+    return [
+        Row("cached", "first launch, cached", cached, cold, higher_is_better=False, target=at_most(50.0, "ms")),
+        Row("cold", "first launch, cold", cold, higher_is_better=False),
+        Row("numba", "importing numba", numba, higher_is_better=False),
+    ]

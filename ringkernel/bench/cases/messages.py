@@ -1,0 +1,241 @@
+"""Single messages from Python: round trips, floods and sends, beside the rivals that can do the same."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.bench.kernels import is_scaled, running, ticks
+from ringkernel.bench.method import check
+from ringkernel.bench.model import Row, Series, Target, at_least
+from ringkernel.bench.percentiles import PERCENTILES, Latencies, all_of, percentile_of
+from ringkernel.bench.traffic import (
+    closed_loop_ns,
+    flood_async,
+    flood_kernel,
+    millions_per_s,
+    open_loop_ns,
+    send_to_kernel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ringkernel.bench.context import Bench
+    from ringkernel.bench.method import Measure
+    from ringkernel.bench.rivals import Rival
+
+OURS = "ringkernel"
+ROUND_TRIPS = 2_500
+TARGETS = {50.0: at_least(8.0), 99.0: at_least(5.0)}
+
+OPEN_RATE_HZ = 10_000
+OPEN_MESSAGES = 3_000
+
+SENDS = 20_000
+QUEUE_SIZE = 4096  # the default of both sides
+DRAIN_DEADLINE_S = 10
+IN_PROCESS = "asyncio.Queue here"
+
+COROUTINE_ROUND_TRIPS = 1_000
+COROUTINE_FLOOD = 10_000
+ASYNCIO_ACTOR = "PyDotCompute"  # the one that lives in an event loop, as coroutine kernels do
+
+
+def _rows_beside(
+    key: str,
+    figure: str,
+    found: Mapping[str, Series],
+    rivals: Sequence[Rival],
+    *,
+    is_duration: bool = False,
+    target: Target | None = None,
+) -> list[Row]:
+    """Ours beside each rival. Durations are compared the other way round; the target is against the asyncio actor."""
+    return [
+        Row(
+            f"{key}-{rival.name}",
+            f"{figure}, {rival.spec.kind}",
+            found[OURS],
+            found[rival.name],
+            inverted=is_duration,
+            higher_is_better=not is_duration,
+            target=target if rival.name == ASYNCIO_ACTOR else None,
+            note=rival.spec.note,
+        )
+        for rival in rivals
+    ]
+
+
+def _warm(times_ns: list[int]) -> Latencies:
+    return Latencies(times_ns[len(times_ns) // 10 :])
+
+
+def _best(actors: list[Series]) -> Series | None:
+    standing = [actor for actor in actors if not actor.wrong and actor.values]
+    return min(standing, key=lambda actor: actor.median, default=None)
+
+
+async def latency(bench: Bench) -> list[Row]:
+    """Python to a compiled kernel and back, one message in flight.
+
+        ringkernel   await send --ring--> kernel on a worker --ring--> await receive
+        actors       the same through an echo actor: PyDotCompute, pykka, Ray
+        queues       the same through two queues and an echo on the other side
+
+    Percentiles are those of each round, without its first tenth, in which everybody's caches are those of who was
+    measured before; the ratio with a target is against the best actor of that percentile. What a message costs after
+    idleness is a row of `idle`.
+    """
+    messages = ticks(bench.count(ROUND_TRIPS, least=20))
+    with bench.opponents("round_trip") as rivals:
+        async with running("scale") as runtime:
+
+            async def ours() -> Latencies:
+                return _warm(await closed_loop_ns(runtime, "scale", messages, is_scaled))
+
+            contenders: dict[str, Measure[Latencies]] = {OURS: ours}
+            for rival in rivals:
+                contenders[rival.name] = rival.contender(
+                    "round_trip", lambda answer: _warm(answer["ns"]), count=len(messages)
+                )
+            found = await bench.race(contenders)
+    bench.distributions += [all_of(samples).distribution(name) for name, samples in found.items() if samples.values]
+    rows = []
+    for percentile in PERCENTILES:
+        series = {name: percentile_of(name, samples, percentile) for name, samples in found.items()}
+        rows.append(
+            Row(
+                f"p{percentile:g}",
+                f"round trip p{percentile:g}, best actor beside it",
+                series[OURS],
+                _best([series[rival.name] for rival in rivals if rival.spec.kind == "actor"]),
+                inverted=True,
+                higher_is_better=False,
+                target=TARGETS.get(percentile),
+                missing="no actor library is installed",
+            )
+        )
+    medians = {name: percentile_of(name, samples, 50.0) for name, samples in found.items()}
+    return rows + _rows_beside("p50", "round trip p50", medians, rivals, is_duration=True)
+
+
+async def latency_open(bench: Bench) -> list[Row]:
+    """Python to a compiled kernel and back at a fixed rate, timed from the intended send.
+
+        every 100 us:  await send --ring--> kernel on a worker --ring--> await receive
+                       ^ due                                             ^ latency = now - due
+
+    A closed loop sends nothing while it waits, so a stall costs it one slow message; here every message that was due
+    during the stall shows it (no coordinated omission). Beside it: the closed loop in the same rounds.
+    """
+    messages = ticks(bench.count(OPEN_MESSAGES, least=20))
+    async with running("scale") as runtime:
+
+        async def at_rate() -> Latencies:
+            return Latencies(await open_loop_ns(runtime, "scale", messages, OPEN_RATE_HZ, is_scaled))
+
+        async def closed() -> Latencies:
+            return Latencies(await closed_loop_ns(runtime, "scale", messages, is_scaled))
+
+        found = await bench.race({"open loop": at_rate, "closed loop": closed})
+    bench.distributions.append(all_of(found["open loop"]).distribution(f"ringkernel at {OPEN_RATE_HZ:,}/s"))
+    return [
+        Row(
+            f"p{percentile:g}",
+            f"round trip p{percentile:g} at {OPEN_RATE_HZ:,} messages/s",
+            percentile_of("open loop", found["open loop"], percentile),
+            percentile_of("closed loop", found["closed loop"], percentile),
+            higher_is_better=False,
+        )
+        for percentile in PERCENTILES
+    ]
+
+
+async def send(bench: Bench) -> list[Row]:
+    """Single sends from Python into a compiled sink.
+
+        ringkernel      for message in messages: await send --ring--> sink kernel (counts, sums)
+        asyncio.Queue   the same into a queue that another task of this loop drains
+        rivals          the same into a consumer of theirs that counts and sums
+
+    The time is that of the sending side; that everything arrived is checked afterwards.
+    """
+    messages = ticks(bench.count(SENDS, least=100))
+    before = 0, 0
+    with bench.opponents("send") as rivals:
+        async with running("sink") as runtime:
+
+            async def total() -> tuple[int, int]:
+                """What the sink has seen since the last call."""
+                nonlocal before
+                deadline = time.monotonic() + DRAIN_DEADLINE_S
+                while runtime.statistics("sink").processed < before[0] + len(messages):
+                    check(time.monotonic() < deadline, "the sink has not taken every message")
+                    await asyncio.sleep(0.001)
+                (count, ids), seen = before, await runtime.read_state("sink")
+                before = seen.count, seen.ids
+                return seen.count - count, seen.ids - ids
+
+            async def to_sink() -> float:
+                return millions_per_s(await send_to_kernel(runtime, "sink", messages, total))
+
+            async def to_queue() -> float:
+                queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE_SIZE)
+                return millions_per_s(await flood_async(queue.put, queue.get, messages))
+
+            contenders: dict[str, Measure[float]] = {OURS: to_sink, IN_PROCESS: to_queue}
+            for rival in rivals:
+                contenders[rival.name] = rival.contender("send", millions_per_s, count=len(messages))
+            found = await bench.race_numbers("M/s", contenders)
+    note = "a queue between two tasks of one thread crosses no thread"
+    row = Row("rate", "single sends", found[OURS], found[IN_PROCESS], target=at_least(0.7, "M/s"), note=note)
+    return [row, *_rows_beside("rate", "single sends", found, rivals)]
+
+
+def _p50_us(times_ns: Sequence[int]) -> float:
+    return statistics.median(times_ns) / 1e3
+
+
+async def coroutine(bench: Bench) -> list[Row]:
+    """An echo coroutine kernel: round trips, then a flood one way.
+
+        ringkernel   await send --> async for msg in ctx: await ctx.send(msg) --> await receive   in one event loop
+        actors       the same through an echo actor of theirs
+        queues       the same through two queues and an echo on the other side
+
+    In the flood one task sends everything while another one receives.
+    """
+    messages = ticks(bench.count(COROUTINE_FLOOD, least=50))
+    few = messages[: bench.count(COROUTINE_ROUND_TRIPS, least=20)]
+    with bench.opponents("flood") as rivals:
+        async with running("echo") as runtime:
+
+            async def p50_us() -> float:
+                return _p50_us(await closed_loop_ns(runtime, "echo", few))
+
+            async def rate() -> float:
+                return millions_per_s(await flood_kernel(runtime, "echo", messages))
+
+            round_trips: dict[str, Measure[float]] = {OURS: p50_us}
+            floods: dict[str, Measure[float]] = {OURS: rate}
+            for rival in rivals:
+                round_trips[rival.name] = rival.contender(
+                    "round_trip", lambda answer: _p50_us(answer["ns"]), count=len(few)
+                )
+                floods[rival.name] = rival.contender("flood", millions_per_s, count=len(messages))
+            times = await bench.race_numbers("us", round_trips)
+            rates = await bench.race_numbers("M/s", floods)
+    figure, one_way = "coroutine round trip p50", "coroutine flood, one way"
+    if not rivals:
+        alone = "no rival is installed"
+        return [
+            Row("p50", figure, times[OURS], higher_is_better=False, missing=alone),
+            Row("flood", one_way, rates[OURS], missing=alone),
+        ]
+    return [
+        *_rows_beside("p50", figure, times, rivals, is_duration=True, target=at_least(2.0)),
+        *_rows_beside("flood", one_way, rates, rivals, target=at_least(4.0)),
+    ]

@@ -1,0 +1,147 @@
+"""The product's rings between two compiled threads, without Python and without the runtime."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ringkernel.bench import pair
+from ringkernel.bench.floors.flags import flag_ping_pong_ns
+from ringkernel.bench.floors.loops import copy_gb_s
+from ringkernel.bench.method import SAMPLE_NS, sized
+from ringkernel.bench.model import Row, at_least, at_most
+from ringkernel.bench.native import cpp_ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ringkernel.bench.context import Bench
+    from ringkernel.bench.method import Measure
+    from ringkernel.bench.model import Series, Target
+    from ringkernel.bench.native import Native
+
+ROUND_TRIPS = 10_000
+FEW_ROUND_TRIPS = 50
+PLACES = 9
+
+CAPACITIES = (1024, 65_536)
+FEW_MESSAGES = 4096
+BATCHES = (8, 64, 256)
+MESSAGES = {1: 500_000, 8: 2_000_000, 64: 4_000_000, 256: 8_000_000}
+BATCH_TARGETS = {(65_536, 256): at_least(8.0)}
+
+
+def _over_places(round_trip_ns: Callable[[int], float], round_trips: int) -> Measure[float]:
+    async def median_ns() -> float:
+        found: list[float] = []
+        deadline = time.perf_counter_ns() + SAMPLE_NS
+        while not found or (len(found) < PLACES and time.perf_counter_ns() < deadline):
+            found.append(sized(round_trip_ns, round_trips, FEW_ROUND_TRIPS, SAMPLE_NS / PLACES))
+        return statistics.median(found)
+
+    return median_ns
+
+
+async def ring_round_trip(bench: Bench) -> list[Row]:
+    """Round trip of a 16-byte record between two compiled threads.
+
+        ringkernel         main --ring--> thread --ring--> main    push, pop; both sides check the record
+        two flags (floor)  main --flag--> thread --flag--> main    nothing but the cache line that moves
+        C++ ring           the same as ringkernel, over the usual C++ design
+
+    One sample is the median over several places in memory, since how long a line takes from core to core depends on
+    where it lies.
+    """
+    native, reason = cpp_ring()
+    contenders = {"ringkernel": pair.round_trip_ns, "two flags": flag_ping_pong_ns}
+    if native is not None:
+        contenders["C++ ring"] = native.round_trip_ns
+    count = bench.count(ROUND_TRIPS, least=FEW_ROUND_TRIPS)
+    found = await bench.race_numbers("ns", {name: _over_places(f, count) for name, f in contenders.items()})
+    ours, figure, target = found["ringkernel"], "round trip over two rings", at_most(1.10)
+    return [
+        Row("floor", figure, ours, found["two flags"], higher_is_better=False, target=target),
+        Row("cpp", figure, ours, found.get("C++ ring"), higher_is_better=False, missing=reason),
+    ]
+
+
+def _rate(one_way_ns: Callable[[int], float], messages: int) -> Measure[float]:
+    """Millions of messages/s of what says how many ns each of so many takes."""
+
+    async def millions_per_s() -> float:
+        return 1e3 / sized(one_way_ns, messages, FEW_MESSAGES)
+
+    return millions_per_s
+
+
+def _copied(capacity: int, messages: int) -> Measure[float]:
+    """Millions of records/s of copying them, a ring's size at a time."""
+    source, target = (np.full(capacity * pair.RECORD_BYTES, fill, np.uint8) for fill in (1, 2))
+
+    async def millions_per_s() -> float:
+        return 1e3 * copy_gb_s(source, target, max(1, messages // capacity)) / pair.RECORD_BYTES
+
+    return millions_per_s
+
+
+async def ring_one_way(bench: Bench) -> list[Row]:
+    """16-byte records from one compiled thread to another, by batch size and capacity.
+
+        ringkernel   thread --ring--> main    one by one: written and read in place, as C++ does it; push and pop:
+                                              copied in and out; batches: in place, published once
+        C++ ring     thread --ring--> main    the usual design, record by record, and with the same batches
+        memcpy       main                     as many records, from one piece of memory of a ring's size to another
+
+    Every record is checked by its consumer. All rates are of a thread that does nothing else; where a batch is 1, the
+    other thread is woken by nobody and spins.
+    """
+    native, reason = cpp_ring()
+    counts = {batch: bench.count(messages, least=1024) for batch, messages in MESSAGES.items()}
+    rows: list[Row] = []
+    for capacity in CAPACITIES:
+
+        def ours(batch: int, capacity: int = capacity, *, in_place: bool = False) -> Measure[float]:
+            return _rate(lambda n: pair.one_way_ns(n, capacity=capacity, batch=batch, in_place=in_place), counts[batch])
+
+        contenders = {"one by one": ours(1, in_place=True), "push and pop": ours(1)}
+        contenders |= {f"batch {batch}": ours(batch) for batch in BATCHES}
+        contenders["memcpy"] = _copied(capacity, counts[256])
+        for name, batch in ("C++ ring", 1), ("C++ ring, batch 256", 256):
+            if native is not None:
+                one_way_ns = functools.partial(_cpp_ns, native, capacity, batch)
+                contenders[name] = _rate(one_way_ns, counts[batch])
+        found = await bench.race_numbers("M/s", contenders)
+        rows += _one_way_rows(capacity, found, reason)
+    return rows
+
+
+def _cpp_ns(native: Native, capacity: int, batch: int, messages: int) -> float:
+    return native.one_way_ns(messages // batch * batch, capacity=capacity, batch=batch)
+
+
+def _one_way_rows(capacity: int, found: Mapping[str, Series], reason: str) -> Iterator[Row]:
+    """Each way and batch beside the C++ ring, what C++ gains from the same batches, and what the memory allows."""
+    copied = "records are copied in and out, of a size known at run time only"
+    crowd = "a batch against single messages of the C++ ring"
+    lines: list[tuple[str, str, str, int, Target | None, str]] = [
+        ("batch1", "one by one", "C++ ring", 1, at_least(1.0), ""),
+        ("push-pop", "push and pop", "C++ ring", 1, None, copied),
+        *((f"batch{n}", f"batch {n}", "C++ ring", n, BATCH_TARGETS.get((capacity, n)), crowd) for n in BATCHES),
+        ("batch256-batched", "batch 256", "C++ ring, batch 256", 256, None, ""),
+        ("batch256-memcpy", "batch 256", "memcpy", 256, None, ""),
+    ]
+    for key, name, beside, batch, target, note in lines:
+        yield Row(
+            f"{key}-{capacity}",
+            f"one way, {name}, capacity {capacity:,}",
+            found[name].named("ringkernel"),
+            found.get(beside),
+            target=target,
+            note=note,
+            params={"batch": batch, "capacity": capacity, "way": "batched" if batch > 1 else name},
+            missing=reason,
+        )

@@ -1,0 +1,194 @@
+"""The one way to run a child: a process that hears and answers lines of JSON, and ends with all that it has started.
+
+    tell     --- one object per line, its stdin ------->
+    answer   <-- one object per line, its stdout -------   within a time limit
+    close    --- the end of its stdin, then its group -->
+
+Cases, rivals and the fresh processes of `launch` are run by it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+from typing import IO, TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+CLOSE_S = 5.0
+"""How long a child may take to end by itself."""
+
+
+class ChildError(Exception):
+    """A child does not start, died, or answered with something else than JSON. The text says which."""
+
+
+class LateError(ChildError):
+    """A child did not answer in time."""
+
+
+class Child:
+    """A process in a session of its own, until `close`.
+
+    Waiting for it blocks the caller and its event loop on purpose: while one side runs, the other one does nothing.
+    After an error or an interrupt the process is gone: its answer would come too late.
+
+    Args:
+        command: What to run.
+        grace_s: How long it may take to end by itself when `answer` is interrupted.
+        environment: Variables besides our own.
+
+    Raises:
+        ChildError: When it does not start.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, grace_s: float = 0, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._grace_s = grace_s
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        try:
+            with _interrupts_held():  # one that came in the middle would leave the process behind
+                self._start(command, {**os.environ, **(environment or {})})
+        except OSError as error:
+            self._complaints.close()
+            raise ChildError(f"cannot be run: {error}") from error
+        except KeyboardInterrupt:
+            self.close(0)
+            raise
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own modules, interpreters of our own table
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            env=environment,
+            start_new_session=True,  # the group is killed with what it has started; Ctrl-C is for us
+        )
+        assert self._process.stdout is not None
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True)
+        self._reader.start()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the process is gone, and nothing more can be asked."""
+        return self._complaints.closed
+
+    def tell(self, request: Mapping[str, Any]) -> None:
+        """Send an object. That it has died shows in what is asked for next."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def ask(self, request: Mapping[str, Any], within_s: float) -> dict[str, Any]:
+        """Send a request, wait for the answer: an object with "result", or with "error". Raises as `answer`."""
+        self.tell(request)
+        answer = self.answer(within_s)
+        if not {"error", "result"} & set(answer):
+            self.close(0)
+            raise ChildError(f"answered with something else than an answer: {answer!r:.200}")
+        return answer
+
+    def answer(self, within_s: float) -> dict[str, Any]:
+        """The next object that it sends.
+
+        Raises:
+            LateError: When there is none in time.
+            ChildError: When it died, with the last line that it wrote to stderr, or sent something else.
+        """
+        try:
+            return self._answer(within_s)
+        except BaseException as error:
+            self.close(self._grace_s if isinstance(error, KeyboardInterrupt) else 0)
+            raise
+
+    def _answer(self, within_s: float) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=max(0.0, within_s))
+        except queue.Empty:
+            raise LateError(f"did not answer within {within_s:g} s") from None
+        if not line:
+            status = self._wait(CLOSE_S)
+            how = "closed its output" if status is None else f"ended with status {status}"
+            raise ChildError(f"{how}: {self._last_words()}")
+        with contextlib.suppress(ValueError):
+            answer = json.loads(line)
+            if isinstance(answer, dict):
+                return answer
+        raise ChildError(f"answered with something else than an answer: {line[:200]!r}")
+
+    def close(self, patience_s: float | None = None) -> None:
+        """End the process: by the end of its input, and if that does not help in `CLOSE_S` or so long, by force."""
+        if self.is_closed:
+            return
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):  # a request that it never read
+            self._process.stdin.close()
+        try:
+            self._wait(CLOSE_S if patience_s is None else patience_s)
+        finally:
+            self._kill()
+            self._process.wait()
+            self._reader.join()
+            self._process.stdout.close()
+            self._complaints.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wait(self, patience_s: float) -> int | None:
+        """Its exit status, None while it still runs after that time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(patience_s)
+        return None
+
+    def _kill(self) -> None:
+        """End it and what it started, if any of them is left."""
+        if os.name != "posix":
+            self._process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is gone; macOS says it otherwise
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _last_words(self) -> str:
+        """The last line that it wrote to stderr."""
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "without a word"
+
+
+def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
+    """Pass on each line, and an empty one at the end."""
+    for line in stream:
+        lines.put(line)
+    lines.put(b"")
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A Ctrl-C meanwhile is raised at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt

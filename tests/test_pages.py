@@ -1,18 +1,24 @@
 """The pages hold: examples run and print what they say; commands, tables and links are true; all are delivered."""
 
 import argparse
+import contextlib
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from helpers import within
 from pages import ROOT, TEXTS, blocks, promised
 
-from ringkernel import TRANSITIONS, Command, KernelState, errors
+from ringkernel import TRANSITIONS, Command, KernelState, KernelStateError, RingKernelRuntime, errors, ring_kernel
 from ringkernel.cache import settings
 from ringkernel.cli import build_parser
 
@@ -92,6 +98,59 @@ def test_the_table_of_the_lifecycle_is_the_one_that_drives_the_runtime() -> None
         said |= {(KernelState[state], command): KernelState[cell] for command, cell in by_command if cell}
     assert [state for state, *_ in rows] == [state.name for state in KernelState]
     assert said == dict(TRANSITIONS)
+
+
+def half(msg: Any, out: Any, state: Any) -> None:
+    state[0] += msg.value
+    out.value = msg.value / 2
+
+
+def sink(msg: Any) -> None:
+    pass
+
+
+COMMANDS_TO = {
+    KernelState.LAUNCHED: ("launch",),
+    KernelState.ACTIVE: ("launch", "activate"),
+    KernelState.DEACTIVATED: ("launch", "activate", "deactivate"),
+    KernelState.TERMINATED: ("launch", "activate", "terminate"),
+}
+CALLS: dict[str, Callable[[RingKernelRuntime, str], Any]] = {
+    "send": lambda runtime, kernel_id: runtime.send(kernel_id, 1.0),
+    "send_batch": lambda runtime, kernel_id: runtime.send_batch(kernel_id, [1.0]),
+    "send_nowait": lambda runtime, kernel_id: runtime.send_nowait(kernel_id, 1.0),
+    "map": lambda runtime, kernel_id: runtime.map(kernel_id, [1.0]),
+    "connect": lambda runtime, kernel_id: runtime.connect(kernel_id, "sink"),
+    "read_state": lambda runtime, kernel_id: runtime.read_state(kernel_id),
+    "statistics": lambda runtime, kernel_id: runtime.statistics(kernel_id),
+    "write_state": lambda runtime, kernel_id: runtime.write_state(kernel_id, np.ones(1)),
+    "unprocessed": lambda runtime, kernel_id: runtime.unprocessed(kernel_id),
+    "remove": lambda runtime, kernel_id: runtime.remove(kernel_id),
+    "get_state": lambda runtime, kernel_id: runtime.get_state(kernel_id),
+}
+
+
+def states_of_the_page(call: str) -> set[KernelState]:
+    """Where the page says that this may be called, but for TERMINATING, which does not last."""
+    (states,) = re.findall(
+        rf"^\|.*`{call}`.*\| (.*) \|$", TEXTS["docs/lifecycle.md"].partition("| call | in |")[2], re.MULTILINE
+    )
+    every = {"every state": {KernelState.CREATED, *COMMANDS_TO}, "every state after `launch`": {*COMMANDS_TO}}
+    return every.get(states) or {KernelState[state] for state in states.split(", ")}
+
+
+@pytest.mark.parametrize("state", [KernelState.CREATED, *COMMANDS_TO], ids=lambda state: state.name)
+async def test_calls_are_allowed_where_the_page_says(state: KernelState, runtime: RingKernelRuntime) -> None:
+    await runtime.launch("sink", ring_kernel("sink", input_type=float)(sink))
+    for name, call in CALLS.items():
+        ring_kernel(name, input_type=float, output_type=float, state=np.zeros(1))(half)
+        for command in COMMANDS_TO.get(state, ()):
+            await getattr(runtime, command)(name)
+        refused = state not in states_of_the_page(name)
+        with pytest.raises(KernelStateError) if refused else contextlib.nullcontext():
+            called = call(runtime, name)
+            if inspect.isawaitable(called):
+                await within(called)
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if name not in ("README.md", "docs/README.md")])

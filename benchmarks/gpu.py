@@ -184,7 +184,7 @@ def floors(rounds: int) -> dict[str, Any]:
 
     from ringkernel.memory.arenas import Arena
 
-    device, arena = selection.open_device(DEVICE), Arena()
+    device, arena = selection.open_hardware(DEVICE), Arena()
     memory = arena.allocate(2 * 8 * 4096 + 8)
     device.adopt(arena)
     found = {

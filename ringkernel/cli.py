@@ -242,7 +242,7 @@ def machine() -> dict[str, object]:
     """Collect what a bug report should say about this machine; nothing is compiled or started."""
     import platform
 
-    from .devices.services import allowed_cores, default_workers
+    from .devices.cpu.cores import allowed_cores, default_workers
     from .memory.wait_handle import WAKE_MECHANISM
 
     return {

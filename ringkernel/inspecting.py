@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .declaration.decorator import Declaration, declared
-from .devices import compiling, selection
+from .devices import selection
+from .devices.compiled import compiling
 from .devices.grid import cuda_probe
 from .errors import ConfigurationError, DeviceUnavailableError, KernelNotFoundError, RingKernelError
 

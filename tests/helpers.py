@@ -101,7 +101,7 @@ def live_state(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The state record that a running kernel works on, for handlers that wait for the test."""
     engine: Any = runtime.kernels[kernel_id].engine
     on_host = engine.block.state
-    memory = getattr(engine, "_memory", None)
+    memory = getattr(engine.executor, "_memory", None)
     return (memory[0].region.view(on_host.dtype) if memory else on_host)[0]
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices import selection
-from ringkernel.devices.control_block import ControlBlock
+from ringkernel.devices.compiled import handshake, worker
+from ringkernel.devices.compiled.control_block import ControlBlock
+from ringkernel.devices.compiled.engine import CompiledEngine
+from ringkernel.devices.compiled.worker import RunEntries, Worker
 from ringkernel.devices.coroutine.engine import CoroutineEngine
-from ringkernel.devices.cpu import engine as cpu_engine
 from ringkernel.devices.cpu import pool as cpu_pool
+from ringkernel.devices.cpu.device import CpuDevice
+from ringkernel.devices.event_loop.loop_parker import LoopParker
 from ringkernel.devices.grid import pool as grid_pool
+from ringkernel.devices.grid.device import GridDevice
 from ringkernel.devices.grid.device_rings import DeviceStorage
-from ringkernel.devices.loop_parker import LoopParker
 from ringkernel.memory.layout import BLOCK_DTYPE, LINE
 from ringkernel.memory.mailbox_layout import HEART
 from ringkernel.runtime import quiesce
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from thread_device import ThreadDevice, ThreadGrid
 
     from ringkernel import RingKernelRuntime
-    from ringkernel.devices.cpu.pool import Worker, WorkerPool
+    from ringkernel.devices.cpu.pool import WorkerPool
     from ringkernel.devices.grid.pool import GridPool
     from ringkernel.memory.arenas import Arena, Region
 
@@ -43,9 +47,9 @@ def parker_of(runtime: RingKernelRuntime) -> LoopParker:
 
 def pool_of(runtime: RingKernelRuntime) -> WorkerPool:
     """The CPU workers."""
-    services = runtime._services_or_none
-    assert services is not None
-    return services.pool
+    device = runtime._devices._made["cpu"]
+    assert isinstance(device, CpuDevice)
+    return device.pool()
 
 
 def workers_of(runtime: RingKernelRuntime) -> list[Worker]:
@@ -60,9 +64,8 @@ def worker_threads_of(runtime: RingKernelRuntime) -> list[threading.Thread]:
 
 def grids_of(runtime: RingKernelRuntime) -> GridPool:
     """What starts and watches grids."""
-    services = runtime._services_or_none
-    assert services is not None
-    return services.grids
+    device = next(device for device in runtime._devices._made.values() if isinstance(device, GridDevice))
+    return device._pool
 
 
 def arena_of(runtime: RingKernelRuntime) -> Arena:
@@ -87,7 +90,7 @@ def fill(arena: Arena) -> list[Region]:
 def heartbeat(runtime: RingKernelRuntime) -> int:
     """The sign of life that grids look for: it goes up."""
     grids = grids_of(runtime)
-    return int(grids.api.read_word(grids._heart.address + HEART.beat))
+    return int(grids._api.read_word(grids._heart.address + HEART.beat))
 
 
 def is_open(runtime: RingKernelRuntime) -> bool:
@@ -97,12 +100,12 @@ def is_open(runtime: RingKernelRuntime) -> bool:
 
 def retire_worker(runtime: RingKernelRuntime) -> None:
     """As if a kernel that has held the worker had been abandoned."""
-    pool_of(runtime)._retire(workers_of(runtime)[0])
+    pool_of(runtime).threads.retire(workers_of(runtime)[0])
 
 
 def held_workers(runtime: RingKernelRuntime) -> set[Worker]:
     """Those that were given up, and still have kernels to move."""
-    return {run_entry.worker for worker in pool_of(runtime).retired for run_entry in worker.run_entries}
+    return {run_entry.worker for worker in pool_of(runtime).threads.retired for run_entry in worker.run_entries}
 
 
 # --- what a kernel has ---------------------------------------------------------------------------------------------
@@ -127,7 +130,7 @@ def has_poller(kernel: Any) -> bool:
 
 def notice_status(kernel: Any) -> None:
     """As if the kernel's doorbell had rung."""
-    kernel.engine._on_status()
+    kernel.engine.on_status()
 
 
 def output_of(runtime: RingKernelRuntime, kernel_id: str) -> Any:
@@ -150,7 +153,7 @@ def reachable(kernel: Any) -> set[int]:
 
 def grid_of(kernel: Any) -> ThreadGrid:
     """The grid that runs a kernel now."""
-    grid: ThreadGrid = kernel.engine.run_entry.grid
+    grid: ThreadGrid = kernel.engine.executor.run_entry.grid
     return grid
 
 
@@ -164,7 +167,7 @@ def use_devices(patch: pytest.MonkeyPatch, *devices: ThreadDevice) -> None:
 
 def set_answer_timeout(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """How long an answer to a command is waited for."""
-    patch.setattr(cpu_engine, "ANSWER_TIMEOUT_S", seconds)
+    patch.setattr(handshake, "ANSWER_TIMEOUT_S", seconds)
 
 
 def set_hold(patch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -174,7 +177,7 @@ def set_hold(patch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def set_patience(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
     """How long a worker that is made from now on polls before it parks, at least."""
-    patch.setattr(cpu_pool, "MIN_PATIENCE_NS", nanoseconds)
+    patch.setattr(worker, "MIN_PATIENCE_NS", nanoseconds)
 
 
 def set_beat_timeout(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
@@ -192,22 +195,22 @@ def set_control_room(patch: pytest.MonkeyPatch, nbytes: int) -> None:
 Step = tuple[Any, str]
 """A function of the package: whose it is, and its name."""
 
-WAIT_WHILE_IT_GETS_ON: Step = (cpu_engine.CompiledEngine, "_wait_while_it_gets_on")
-PROGRESS: Step = (cpu_engine.CompiledEngine, "_progress")
-WAIT_OVER: Step = (cpu_engine.CompiledEngine, "_wait_over")
-MAKE_RINGS: Step = (cpu_engine.CompiledEngine, "_make_rings")
-FINISH: Step = (cpu_engine.CompiledEngine, "finish")
+WAIT_WHILE_IT_GETS_ON: Step = (CompiledEngine, "_wait_while_it_gets_on")
+PROGRESS: Step = (CompiledEngine, "_progress")
+WAIT_OVER: Step = (CompiledEngine, "_wait_over")
+MAKE_RINGS: Step = (CompiledEngine, "_make_output")
+FINISH: Step = (CompiledEngine, "finish")
 COMMAND: Step = (ControlBlock, "command")
 READ_WORD: Step = (ControlBlock, "read")
 EVICT: Step = (cpu_pool.WorkerPool, "evict")
 DEQUEUE: Step = (cpu_pool.WorkerPool, "dequeue")
 ENQUEUE: Step = (cpu_pool.WorkerPool, "enqueue")
-NEW_ENTRY: Step = (cpu_pool.WorkerPool, "_new_entry_address")
-STOP_WORKER: Step = (cpu_pool.Worker, "tell_to_stop")
+NEW_ENTRY: Step = (RunEntries, "new_address")
+STOP_WORKER: Step = (Worker, "tell_to_stop")
 FINISH_COROUTINE: Step = (CoroutineEngine, "finish")
 WAIT_FOR_TASK: Step = (CoroutineEngine, "_wait_for_task")
 DISPATCH: Step = (LoopParker, "dispatch")
-ADOPT: Step = (grid_pool.GridPool, "adopt")
+ADOPT: Step = (grid_pool.GridPool, "reach_memory")
 QUIESCED: Step = (quiesce, "quiesced")
 NEW_KERNEL: Step = (RingKernel, "__init__")
 
@@ -250,11 +253,11 @@ def fail_times(patch: pytest.MonkeyPatch, step: Step, times: int = 1, error: Bas
 
 def never_runs(patch: pytest.MonkeyPatch) -> None:
     """Workers that are made from now on have a thread that ends at once."""
-    make = cpu_pool.Worker.__init__
+    make = Worker.__init__
 
     def make_and_stop(worker: Worker, pool: WorkerPool, number: int) -> None:
         make(worker, pool, number)
         worker.tell_to_stop()
         worker.thread.join(5)
 
-    patch.setattr(cpu_pool.Worker, "__init__", make_and_stop)
+    patch.setattr(Worker, "__init__", make_and_stop)

@@ -32,7 +32,7 @@ from ringkernel.cache.hashing import UnkeyableError
 from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
 from ringkernel.codegen.span_cache import find_span
 from ringkernel.codegen.span_types import Span, SpanTypes
-from ringkernel.devices import failure
+from ringkernel.devices.compiled import failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -446,7 +446,7 @@ async def test_a_saturated_worker_hands_kernels_to_an_idle_one_and_nothing_is_lo
         await start(runtime, *names)
 
         def workers() -> set[int]:
-            return {runtime.kernels[name].engine.run_entry.worker.number for name in names}
+            return {runtime.kernels[name].engine.executor.run_entry.worker.number for name in names}
 
         assert workers() == {0}
         sent, received = 0, []

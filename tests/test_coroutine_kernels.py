@@ -27,7 +27,7 @@ from ringkernel import (
     managed_kernel,
     ring_kernel,
 )
-from ringkernel.devices.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
 
 SLACK_S = 0.25
 """What a deadline may be missed by on a machine that is busy with other things; the promise itself is 0.1 s."""

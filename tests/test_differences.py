@@ -12,7 +12,7 @@ from differences import ALTERNATING, DIFFERENCES, MESSAGE, SAME, UNSPECIFIED, Ex
 from helpers import within
 
 from ringkernel import KernelCompileError, KernelFailedError, MessageTypeError, ring_kernel
-from ringkernel.devices.failure import given as as_handlers_see
+from ringkernel.devices.compiled.handler_views import given as as_handlers_see
 from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
 

@@ -26,7 +26,7 @@ from graph_script import Node, Op, Script, scripts
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from ringkernel import RingKernelRuntime
-from ringkernel.devices.cpu import engine as compiled
+from ringkernel.devices.compiled import handshake
 
 if os.name != "posix":
     pytest.skip("the handlers that take their time call usleep", allow_module_level=True)
@@ -53,7 +53,7 @@ PROFILE = settings(
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A kernel's answer is waited for less long than its longest message takes; kernels fail on purpose."""
-    monkeypatch.setattr(compiled, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(handshake, "ANSWER_TIMEOUT_S", 0.3)
     caplog.set_level(logging.CRITICAL, "ringkernel")
     caplog.set_level(logging.CRITICAL, "asyncio")
 

@@ -42,9 +42,9 @@ async def main(where, beyond):
         await runtime.activate("k")
         state = kernel.engine.block.state
         mapping = asyncio.ensure_future(runtime.map("k", np.zeros(5, RECORD)))
-        while kernel.engine._reading[0] is kernel.engine.edges[0]:
+        while kernel.engine.rings.reading[0] is kernel.engine.edges[0]:
             await asyncio.sleep(0)
-        given = kernel.engine._reading[0].ring.slots
+        given = kernel.engine.rings.reading[0].ring.slots
         if where == "input":
             write(given.ctypes.data)
         state[0] = 1

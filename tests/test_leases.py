@@ -20,7 +20,7 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.devices.cpu import engine as compiled
+from ringkernel.devices.compiled import handshake
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.record_ring import RecordRing
 
@@ -243,7 +243,7 @@ async def test_a_map_in_line_behind_one_that_fails_is_told(runtime):
 @pytest.mark.parametrize("answer_s", [0.1, 5.0])
 async def test_a_map_is_cancelled_while_its_handler_does_not_return(runtime, monkeypatch, answer_s):
     """The cancellation goes through at once; the kernel is whole when the handler has returned; nothing is lost."""
-    monkeypatch.setattr(compiled, "ANSWER_TIMEOUT_S", answer_s)
+    monkeypatch.setattr(handshake, "ANSWER_TIMEOUT_S", answer_s)
     await start_chain(runtime, k=gated)
     await start_chain(runtime, other=same)
     values = np.arange(1000)

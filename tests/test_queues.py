@@ -28,7 +28,7 @@ from ringkernel import (
     RingKernelError,
     message,
 )
-from ringkernel.devices.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
 
 pytestmark = pytest.mark.both_loops
 

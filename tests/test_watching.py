@@ -11,8 +11,8 @@ import pytest
 from helpers import eventually, within
 
 from ringkernel import QueueEmptyError, RingKernelRuntime, ring_kernel
-from ringkernel.devices import spinning
-from ringkernel.devices.spinning import MAX_SKIPS, PAID, PAYS_BELOW_NS, SHORT_SPIN_NS, SPIN_NS, Spin, Spinner
+from ringkernel.devices.event_loop import spinning
+from ringkernel.devices.event_loop.spinning import MAX_SKIPS, PAID, PAYS_BELOW_NS, SHORT_SPIN_NS, SPIN_NS, Spin, Spinner
 from ringkernel.memory.layout import PARKER
 
 

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers import eventually, within
-from inside import set_patience, workers_of
+from inside import parker_of, set_patience, workers_of
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen.operations import this_cpu, ticks, waits_for_cpu
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cpu
 from ringkernel.codegen.targets.cpu import compile_entry
-from ringkernel.devices.cpu.worker_loop import LONG_AGO, LOOKED, MAX_STAYS, SCRATCH_BYTES, SHORT_SLEEP, adapt, make_way
+from ringkernel.devices.compiled.worker_loop import (
+    LONG_AGO,
+    LOOKED,
+    MAX_STAYS,
+    SCRATCH_BYTES,
+    SHORT_SLEEP,
+    adapt,
+    make_way,
+)
 from ringkernel.memory.layout import PARKER, PARKER_DTYPE
 
 if TYPE_CHECKING:
@@ -43,11 +51,11 @@ def cpus() -> Iterator[list[int]]:
 
 
 def set_word(worker: Any, word: int, value: int) -> None:
-    worker._pool.api.write_word(worker.address + word, value)
+    worker._api.write_word(worker.address + word, value)
 
 
 def word_of(worker: Any, word: int) -> int:
-    return int(worker._pool.api.read_word(worker.address + word))
+    return int(worker._api.read_word(worker.address + word))
 
 
 async def patient_worker(runtime: RingKernelRuntime, *, talking: bool) -> Any:
@@ -55,7 +63,7 @@ async def patient_worker(runtime: RingKernelRuntime, *, talking: bool) -> Any:
     that loop and worker count as talking."""
     (worker,) = workers_of(runtime)
     await eventually(lambda: worker.parked)
-    ticks = worker._pool.parker.clock.ticks_of(PATIENCE_NS)
+    ticks = parker_of(runtime).clock.ticks_of(PATIENCE_NS)
     set_word(worker, PARKER.max_patience, ticks)
     set_word(worker, PARKER.patience, ticks)
     if not talking:

@@ -12,7 +12,7 @@ from ringkernel import DeviceUnavailableError
 from ringkernel.codegen.handler_call import handler_call
 from ringkernel.codegen.span import CPU_CALL, Span, SpanTypes
 from ringkernel.codegen.targets.cpu import _jit, grid_operations
-from ringkernel.devices import failure
+from ringkernel.devices.compiled import failure
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
 from ringkernel.memory.arenas import Arena
@@ -119,7 +119,7 @@ class ThreadDevice:
     def compile(self, declaration: Any, span: Span) -> Any:
         if not self.is_cooperative or declaration.state is not None:
             return ThreadCode(span, any_grid())
-        from ringkernel.devices.compiling import spec_of
+        from ringkernel.devices.compiled.compiling import spec_of
 
         spec = spec_of(declaration)
         entry = grid_of(declaration.func, spec, never_drops=span.never_drops, is_cooperative=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ringkernel as rk
-    from ringkernel.devices.cpu.engine import CompiledEngine
+    from ringkernel.devices.compiled.engine import CompiledEngine
 
     from .kernels import Array
 

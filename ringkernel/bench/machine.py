@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from ringkernel.devices.services import allowed_cores
+from ringkernel.devices.cpu.cores import allowed_cores
 
 PACKAGES = ("numba-ringkernel", "numba", "llvmlite", "numpy", "uvloop")
 FEW_CORES = 4

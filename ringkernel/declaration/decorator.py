@@ -50,6 +50,11 @@ class Declaration:
         """Whether the kernel runs in the event loop."""
         return inspect.iscoroutinefunction(self.func)
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether it has a ring of records."""
+        return self.input_type is not None or self.output_type is not None
+
     def with_options(self, *, kernel_id: str, device: str | None, queue_size: int | None) -> Declaration:
         """The same kernel under the id and options of one launch."""
         size = self.queue_size if queue_size is None else check_queue_size(queue_size)

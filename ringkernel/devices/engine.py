@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,19 @@ from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelErr
 from ringkernel.messages.arrays import as_messages
 from ringkernel.ring.waiting import NOTHING
 
-from .waiting_line import Line, check_timeout
+from .event_loop.waiting_line import Line, check_timeout
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
-    from ringkernel.ring.kinds import Edge, Ring
+    import asyncio
 
-    from .inlet import Inlet
-    from .outlet import Outlet
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.memory.arenas import Arena, ResultPool
+    from ringkernel.messages.types import MessageType
+    from ringkernel.ring.kinds import Edge, Ring
+    from ringkernel.ring.record_ring import RecordRing
+
+    from .event_loop.inlet import Inlet
+    from .event_loop.outlet import Outlet
 
 OnEnd = Callable[[BaseException | None], None]
 
@@ -56,8 +61,8 @@ class Engine(ABC):
     """
 
     device: str
-    reaches_arena_only = False  # whether an array that it is lent has to be in the arena
-    lends = False  # whether its rings can be exchanged for an array in place, see `lend.py`
+    task: asyncio.Task[None] | None = None
+    """The task that it runs in, if it runs in one and was started."""
     outlet: Outlet
     inlet: Inlet
     output: Ring | None
@@ -127,6 +132,15 @@ class Engine(ABC):
     @abstractmethod
     def add_input(self, edge: Edge) -> None:
         """Read from a further edge. The token is the host's."""
+
+    def emit_records_of(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
+        """Emit records of this type from now on; for kernels whose output has no type. Pairs of edges: who reads the
+        first has to read the second instead. Raises `KernelStateError` if something was emitted already."""
+        raise NotImplementedError
+
+    def exchange_input(self, edge: Edge, fresh: Edge) -> None:
+        """Read another edge instead of this one, from which nothing was taken; for kernels whose input has no type."""
+        raise NotImplementedError
 
     async def read_state(self) -> Any:
         """A copy of the state, consistent; for kernels that were declared with one."""
@@ -223,6 +237,44 @@ class Engine(ABC):
             for edge in self.output.edges if self.output is not None else ():
                 edge.getting.notify()
             self.ending.notify_all()
+
+
+class LendingEngine(Engine):
+    """An engine whose rings can be exchanged for others: for an array, by which a map runs in place."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def arena(self) -> Arena:
+        """Where its rings lie."""
+
+    @property
+    @abstractmethod
+    def results(self) -> ResultPool:
+        """Where the results of maps lie."""
+
+    @property
+    @abstractmethod
+    def arena_only(self) -> bool:
+        """Whether an array that it is lent has to be in the arena."""
+
+    @abstractmethod
+    def token(self) -> AbstractAsyncContextManager[None]:
+        """Hold the token for a moment, whatever the state; the kernel runs on afterwards if it ran.
+
+        Of a kernel that is ending, the token is had when it has ended. Raises `KernelStateError` if its handler does
+        not return.
+        """
+
+    @abstractmethod
+    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
+        """Read from `source`, and write to `result`, instead of the kernel's own rings, where they are given. The token
+        is the host's. They are the engine's until `take_back`, and who runs it may reach their arrays until then."""
+
+    @abstractmethod
+    def take_back(self) -> None:
+        """Read from, and write to, the kernel's own rings again. The token is the host's, or the kernel has ended."""
 
 
 def _brief(error: BaseException) -> str:

@@ -13,11 +13,13 @@ from .grid.cuda_probe import cuda_facts
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
 
-    from .grid.device import GridDevice
+    from .device import Device
+    from .event_loop.services import Services
+    from .grid.hardware import Hardware
 
 logger = logging.getLogger("ringkernel")
 
-_opened: dict[str, GridDevice] = {}
+_opened: dict[str, Hardware] = {}
 
 
 def choose(declaration: Declaration, default: str) -> str:
@@ -103,8 +105,40 @@ def _misaligned(declaration: Declaration) -> str | None:
     return None
 
 
-def open_device(name: str) -> GridDevice:
-    """The device of this name; `choose` has found it usable. Makes a context, and imports what it takes."""
+class Devices:
+    """The devices of one event loop, each made when it is first needed: the only place that knows every kind."""
+
+    def __init__(self, services: Services, workers: int | None) -> None:
+        self._services, self._workers = services, workers
+        self._made: dict[str, Device] = {}
+
+    def of(self, declaration: Declaration, default: str) -> Device:
+        """The device that a kernel is to run on; see `choose`, and what that raises."""
+        name = choose(declaration, default)
+        if declaration.is_coroutine:
+            name = "event-loop"
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Device:
+        """Imports no more than this device needs."""
+        if name == "event-loop":
+            from .coroutine.device import CoroutineDevice
+
+            return CoroutineDevice(self._services)
+        if name == "cpu":
+            from .cpu.cores import default_workers
+            from .cpu.device import CpuDevice
+
+            return CpuDevice(self._services, self._workers or default_workers())
+        from .grid.device import GridDevice
+
+        return GridDevice(self._services, open_hardware(name))
+
+
+def open_hardware(name: str) -> Hardware:
+    """The hardware of this name; `choose` has found it usable. Makes a context, and imports what it takes."""
     if name not in _opened:
         index = int(name.partition(":")[2])
         if cuda_facts().simulator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.devices.coroutine.engine import CoroutineEngine
 from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 
@@ -68,13 +67,13 @@ def _fit_types(source: Engine, target: Engine, readers: list[Engine]) -> None:
     emitted = getattr(output, "message_type", None)
     if wanted is None:
         return  # a coroutine kernel that takes anything
-    if emitted is None and isinstance(source, CoroutineEngine):
-        for edge, fresh in source.give_output_type(wanted):
+    if emitted is None:
+        for edge, fresh in source.emit_records_of(wanted):
             for reader in readers:
-                if isinstance(reader, CoroutineEngine) and edge in reader.edges:
+                if edge in reader.edges:
                     reader.exchange_input(edge, fresh)
-    elif emitted is None or not wanted.matches(emitted):
+    elif not wanted.matches(emitted):
         raise MessageTypeError(
-            f"connect: kernel {source.kernel_id!r} emits {emitted.description if emitted else 'objects'}, "
-            f"kernel {target.kernel_id!r} takes {wanted.description}"
+            f"connect: kernel {source.kernel_id!r} emits {emitted.description}, kernel {target.kernel_id!r} takes "
+            f"{wanted.description}"
         )

@@ -1,4 +1,4 @@
-"""Kernels as a graph: who is upstream of whom, and where nothing gets on."""
+"""Kernels as a graph: which edge connects two of them, and where nothing gets on."""
 
 from __future__ import annotations
 
@@ -7,22 +7,9 @@ from typing import TYPE_CHECKING
 from ringkernel.errors import KernelStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
-
-
-def upstream(kernel: RingKernel) -> Iterator[RingKernel]:
-    """The kernel, its sources, theirs, and so on: each once."""
-    found = {kernel}
-    pending = [kernel]
-    for one in pending:
-        yield one
-        new = [source for source in one.sources if source not in found]
-        found.update(new)
-        pending.extend(new)
 
 
 def edge_between(source: RingKernel, target: RingKernel) -> Edge:

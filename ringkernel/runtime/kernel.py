@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState, next_state
 
-from .graph import upstream
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from ringkernel.devices.device import Device
     from ringkernel.devices.engine import Engine
     from ringkernel.errors import RingKernelError
 
@@ -52,6 +51,7 @@ class RingKernel:
     device: str = "cpu"
     error: BaseException | None = None
     engine: Engine = field(repr=False, default=None)  # type: ignore[assignment]
+    runs_on: Device = field(repr=False, default=None)  # type: ignore[assignment]
     lock: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
     sources: tuple[RingKernel, ...] = field(repr=False, default=())
     targets: tuple[RingKernel, ...] = field(repr=False, default=())
@@ -79,8 +79,18 @@ class RingKernel:
         for source in self.sources:
             if error is not None or source.lost is None or source.lost[1] is None:
                 source.lost = self.kernel_id, error
-        for kernel in upstream(self):
+        for kernel in self.upstream():
             kernel.engine.outlet.line.notify()  # who waits for room there may wait for nothing
+
+    def upstream(self) -> Iterator[RingKernel]:
+        """The kernel, its sources, theirs, and so on: each once."""
+        found = {self}
+        pending = [self]
+        for one in pending:
+            yield one
+            new = [source for source in one.sources if source not in found]
+            found.update(new)
+            pending.extend(new)
 
     def refusal(self) -> RingKernelError:
         """Why nothing may be sent to it."""

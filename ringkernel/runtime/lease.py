@@ -15,7 +15,7 @@ from .graph import edge_between
 from .path import foreign_sources
 
 if TYPE_CHECKING:
-    from ringkernel.devices.waiting_line import Hold
+    from ringkernel.devices.event_loop.waiting_line import Hold
     from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel

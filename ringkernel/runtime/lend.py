@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import from_array
@@ -20,7 +21,6 @@ from .graph import edge_between
 from .path import check_empty
 
 if TYPE_CHECKING:
-    from ringkernel.devices.cpu.engine import CompiledEngine
     from ringkernel.memory.arenas import Region
     from ringkernel.ring.record_edge import RecordEdge
     from ringkernel.ring.record_ring import RecordRing
@@ -40,8 +40,9 @@ class Lent:
         self._is_lent = False
         self._given = -1
         self._regions: list[Region] = []
-        self._in_arena = any(kernel.engine.reaches_arena_only for kernel in path)
-        first, last = self._engines()
+        engines = [engine for kernel in path if isinstance(engine := kernel.engine, LendingEngine)]
+        first, last = self._engines = engines[0], engines[-1]
+        self._in_arena = any(engine.arena_only for engine in engines)
         if self._in_arena:
             messages = self._arena_copy(messages)
         self._ring = self._ring_over(messages, first.declaration.input_type)
@@ -59,17 +60,14 @@ class Lent:
             self._output = self._ring_over(room.view(output_type.dtype), output_type)
             self._output.add_edge()
 
-    def _engines(self) -> tuple[CompiledEngine, CompiledEngine]:
-        return self._first.engine, self._last.engine  # type: ignore[return-value]
-
     def _ring_over(self, array: Any, message_type: Any) -> RecordRing:
         from ringkernel.ring.record_ring import RecordRing
 
         capacity = 1 << max(0, len(array) - 1).bit_length()
-        return RecordRing(self._engines()[0].arena, message_type, capacity, lent=array)
+        return RecordRing(self._engines[0].arena, message_type, capacity, lent=array)
 
     def _arena_bytes(self, nbytes: int) -> Any:
-        self._regions.append(self._engines()[0].arena.allocate(nbytes))
+        self._regions.append(self._engines[0].arena.allocate(nbytes))
         return self._regions[-1].bytes[:nbytes]
 
     def _arena_copy(self, messages: Any) -> Any:
@@ -93,7 +91,7 @@ class Lent:
                 await _hold(stack, self._last)
                 check_empty(self._path)
             self._lease.close_output()
-            first, last = self._engines()
+            first, last = self._engines
             self._is_lent = True
             first.lend(self._ring, self._output if last is first else None)
             if last is not first:
@@ -114,14 +112,14 @@ class Lent:
                     async with asyncio.timeout(_DRAIN_S):
                         await _drain(self._path)
                 await _hold_at_last(stack, self._last)
-            first, last = self._engines()
+            first, last = self._engines
             first.take_back()
             if last is not first:
                 last.take_back()
             self._leave_the_rest(last)
             self._let_go(is_reached=bool(first.in_flight or last.in_flight))
 
-    def _leave_the_rest(self, last: CompiledEngine) -> None:
+    def _leave_the_rest(self, last: LendingEngine) -> None:
         """What came after somebody had the result can be received."""
         output = self._output
         if output is not None and 0 <= self._given < output.position():
@@ -157,7 +155,8 @@ async def _hold(stack: AsyncExitStack, kernel: RingKernel) -> None:
     """Hold a kernel's token until the stack is closed. Raises `KernelStateError` if its handler does not return."""
     async with AsyncExitStack() as attempt:
         await attempt.enter_async_context(kernel.lock)
-        await attempt.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
+        assert isinstance(kernel.engine, LendingEngine)
+        await attempt.enter_async_context(kernel.engine.token())
         stack.push_async_exit(attempt.pop_all())
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import KernelFailedError, KernelStateError, MessageTypeError
 
 from .copy import Copied
@@ -54,7 +55,7 @@ async def map_over(
     messages = as_batch(path[0].engine.declaration.input_type, values)
     lease = await Lease.of(path)
     try:
-        lend = all(kernel.engine.lends for kernel in path)
+        lend = all(isinstance(kernel.engine, LendingEngine) for kernel in path)
         check_path(path, lend=lend)
         lease.close_inputs()
         transfer: Transfer = (Lent if lend and len(messages) else Copied)(path, messages, lease)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
-from .graph import edge_between, upstream
+from .graph import edge_between
 
 if TYPE_CHECKING:
     from .kernel import RingKernel
@@ -66,7 +66,7 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
         name = f"map: kernel {kernel.kernel_id!r} is fed by {source.kernel_id!r}, too"
         if not lend:
             raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
-        if any(one in path for one in upstream(source)):
+        if any(one in path for one in source.upstream()):
             raise KernelStateError(f"{name}, which the path itself feeds; map each branch for itself")
     check_empty(path, of_host_only=bool(foreign))  # theirs may be on their way all the time
     last = path[-1]

@@ -1,4 +1,4 @@
-"""What may be done to a device's memory only while none of its grids runs.
+"""What a device may do to its memory only while none of its kernels runs.
 
 `kernels` are those of a runtime, live; whoever calls holds no kernel's lock, unless it says so.
 """
@@ -8,57 +8,57 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ringkernel.devices.grid import device_rings
+from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import DeviceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from ringkernel.devices.grid.device import GridDevice
-    from ringkernel.devices.services import Services
+    from ringkernel.devices.device import Device
 
     from .kernel import RingKernel
 
 
 @asynccontextmanager
-async def quiesced(kernels: Mapping[str, RingKernel], device: str) -> AsyncIterator[None]:
-    """Hold the tokens of all kernels on a device."""
+async def quiesced(kernels: Mapping[str, RingKernel], device: Device) -> AsyncIterator[None]:
+    """Hold the tokens of all kernels on a device, if that has to be at rest for changes."""
     async with AsyncExitStack() as stack:
-        for kernel in list(kernels.values()):
-            if kernel.device == device:
-                await stack.enter_async_context(kernel.lock)
-                if kernel.engine.is_running:
-                    await stack.enter_async_context(kernel.engine.token())  # type: ignore[attr-defined]
+        for kernel in _on(device, kernels) if device.changes_at_rest else ():
+            await stack.enter_async_context(kernel.lock)
+            if kernel.engine.is_running:
+                assert isinstance(kernel.engine, LendingEngine)
+                await stack.enter_async_context(kernel.engine.token())
         yield
 
 
-async def reach(path: Iterable[RingKernel], kernels: Mapping[str, RingKernel], services: Services) -> None:
-    """Let the devices of these kernels reach memory that the arena has grown by since."""
+def _on(device: Device, kernels: Mapping[str, RingKernel]) -> list[RingKernel]:
+    return [kernel for kernel in kernels.values() if kernel.runs_on is device]
+
+
+async def reach_memory(path: Iterable[RingKernel], kernels: Mapping[str, RingKernel]) -> None:
+    """Let the devices of these kernels reach what the memory has grown by since."""
     for kernel in path:
-        if not _is_reached(kernel, services):
-            async with quiesced(kernels, kernel.device):
-                services.grids.adopt(kernel.engine.grid_device)  # type: ignore[attr-defined]
+        if not kernel.runs_on.reaches_memory():
+            async with quiesced(kernels, kernel.runs_on):
+                kernel.runs_on.reach_memory()
 
 
-async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel], services: Services) -> None:
+async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel]) -> None:
     """Have a kernel's device reach the memory that it needs, and its output lie where it should; and those of all
     others of the device where that can be, since they rest meanwhile."""
-    await reach([kernel], kernels, services)
-    if not device_rings.is_settled(kernel.engine.output):
-        async with quiesced(kernels, kernel.device):
-            if not kernel.engine.has_ended:
-                device_rings.settle(kernel.engine.output)
-            for one in kernels.values():
-                if one.device == kernel.device and not one.engine.has_ended:
-                    with suppress(DeviceUnavailableError):  # its own start will say so
-                        device_rings.settle(one.engine.output)
+    device = kernel.runs_on
+    await reach_memory([kernel], kernels)
+    if device.is_settled(kernel.engine):
+        return
+    async with quiesced(kernels, device):
+        if not kernel.engine.has_ended:
+            device.settle(kernel.engine)
+        for one in _on(device, kernels):
+            if not one.engine.has_ended:
+                with suppress(DeviceUnavailableError):  # its own start will say so
+                    device.settle(one.engine)
 
 
-def is_prepared(kernel: RingKernel, services: Services) -> bool:
+def is_prepared(kernel: RingKernel) -> bool:
     """Whether the kernel may start. It may be held."""
-    return _is_reached(kernel, services) and device_rings.is_settled(kernel.engine.output)
-
-
-def _is_reached(kernel: RingKernel, services: Services) -> bool:
-    device: GridDevice | None = getattr(kernel.engine, "grid_device", None)
-    return device is None or services.grids.reaches(device)
+    return kernel.runs_on.reaches_memory() and kernel.runs_on.is_settled(kernel.engine)

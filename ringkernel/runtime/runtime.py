@@ -11,9 +11,9 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel.declaration.decorator import check_device, declared, find_declaration
-from ringkernel.devices import selection
-from ringkernel.devices.services import Services
-from ringkernel.devices.waiting_line import Budget, check_timeout
+from ringkernel.devices.event_loop.services import Services
+from ringkernel.devices.event_loop.waiting_line import Budget, check_timeout
+from ringkernel.devices.selection import Devices
 from ringkernel.errors import (
     ConfigurationError,
     KernelExistsError,
@@ -125,7 +125,8 @@ class RingKernelRuntime:
     def _bind(self) -> Services:
         loop = self._affinity.settle()
         if self._services_or_none is None:
-            self._services_or_none = Services(loop, self._workers, self._budget)
+            self._services_or_none = Services(loop, self._budget)
+            self._devices = Devices(self._services_or_none, self._workers)
         return self._services_or_none
 
     def _kernel(self, kernel_id: str, action: str = "use") -> RingKernel:
@@ -179,10 +180,10 @@ class RingKernelRuntime:
         declaration = find_declaration(kernel_id, kernel_func).with_options(
             kernel_id=kernel_id, device=device, queue_size=queue_size
         )
-        chosen = selection.choose(declaration, self._device)
+        device_of = self._devices.of(declaration, self._device)
         self._launching.add(kernel_id)
         try:
-            kernel = await new_kernel(declaration, chosen, services, self._affinity, self._kernels)
+            kernel = await new_kernel(declaration, device_of, services, self._affinity, self._kernels)
         finally:
             self._launching.discard(kernel_id)
         if self._closed:
@@ -224,13 +225,13 @@ class RingKernelRuntime:
         kernel.check(command)
         while not await self._started(kernel, command):
             # without the kernel's lock: it takes those of others
-            await quiesce.prepare(kernel, self._kernels, self._bind())
+            await quiesce.prepare(kernel, self._kernels)
 
     async def _started(self, kernel: RingKernel, command: Command) -> bool:
         """Start a kernel, unless there is something to prepare first: then False, and nothing was done."""
         async with kernel.lock:
             kernel.check(command)
-            if not quiesce.is_prepared(kernel, self._bind()):
+            if not quiesce.is_prepared(kernel):
                 return False
             before = kernel.state
             try:
@@ -238,7 +239,7 @@ class RingKernelRuntime:
             finally:
                 if kernel.state is before and kernel.engine.was_started:
                     kernel.enter(command)
-                kernel.task = getattr(kernel.engine, "task", None)
+                kernel.task = kernel.engine.task
         return True
 
     async def deactivate(self, kernel_id: str) -> None:
@@ -515,7 +516,7 @@ class RingKernelRuntime:
         path = find_path(self._kernel(first_id), self._kernel(last_id))
 
         async def reach() -> None:
-            await quiesce.reach(path, self._kernels, self._bind())
+            await quiesce.reach_memory(path, self._kernels)
 
         return await map_over(path, messages, progress=progress, reach=reach, finishing=self._finishing)
 

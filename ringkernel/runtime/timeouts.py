@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from ringkernel.lifecycle import KernelState
 
-from .graph import upstream
-
 if TYPE_CHECKING:
     from .kernel import RingKernel
 
@@ -43,7 +41,7 @@ def _is_held(kernel: RingKernel, timeout: float | None, holder: str) -> str:
 
 def _holding_up(kernel: RingKernel) -> str:
     """The first kernel upstream that takes no messages, as the end of an error, or nothing."""
-    return next((words for one in upstream(kernel) if (words := _idle(one))), "")
+    return next((words for one in kernel.upstream() if (words := _idle(one))), "")
 
 
 def _idle(kernel: RingKernel) -> str:

@@ -308,7 +308,7 @@ def test_the_cpu_and_cuda_compile_the_same_functions():
     for function in (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail, turn.give_back):
         assert function in compiled
     from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
-    from ringkernel.devices.cpu import worker_loop
+    from ringkernel.devices.compiled import worker_loop
 
     compile_entry(worker_loop.run_worker, 2, nogil=True)
     on_the_cpu = specializer(TIMED_SLEEP).functions

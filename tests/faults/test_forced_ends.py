@@ -88,7 +88,7 @@ async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
     kernel = runtime.kernels["k"]
     fail_times(monkeypatch, inside.WAIT_WHILE_IT_GETS_ON)
     await within(runtime.terminate("k", timeout=0.1))
-    assert "'k' could not be ended properly" in str(kernel.error)
+    assert "'k' on cpu could not be ended properly" in str(kernel.error)
     assert isinstance(kernel.error.__cause__, BrokenError)
     with pytest.raises(KernelFailedError):
         await runtime.receive("k")

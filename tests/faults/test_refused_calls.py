@@ -27,7 +27,7 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.devices import compiling
+from ringkernel.devices.compiled import compiling
 
 
 async def test_an_id_that_is_alive_cannot_be_launched_again(runtime):

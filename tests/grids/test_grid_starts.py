@@ -114,7 +114,7 @@ async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, 
 
 async def test_the_watcher_gives_a_sign_of_life_also_while_it_rests(runtime, device):
     await start_grid(runtime, "k", double)
-    await eventually(lambda: all(worker.parked for worker in grids_of(runtime).workers))
+    await eventually(lambda: all(worker.parked for worker in grids_of(runtime)._threads.alive))
     before = heartbeat(runtime)
     await eventually(lambda: heartbeat(runtime) > before + 2)
 

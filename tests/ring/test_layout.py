@@ -231,7 +231,7 @@ async def test_only_words_named_address_hold_addresses(runtime: RingKernelRuntim
         await runtime.send("layout", i)
         assert await runtime.receive("layout") == i + 1
     engine = kernel.engine
-    near = [engine.block.address, engine.span.address, id(engine)]
+    near = [engine.block.address, engine.executor.span.address, id(engine)]
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
     assert "Block.span_address" in found  # the check does find addresses
@@ -252,7 +252,7 @@ async def test_a_failed_kernel_leaves_no_pointer_behind_either(runtime: RingKern
         await runtime.receive("fails", timeout=10)
     await eventually(lambda: kernel.error is not None)
     engine = kernel.engine
-    near = [engine.block.address, engine.span.address, id(engine)]
+    near = [engine.block.address, engine.executor.span.address, id(engine)]
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
 

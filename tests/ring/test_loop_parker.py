@@ -19,7 +19,7 @@ from parking import (
     rouser,
 )
 
-from ringkernel.devices.loop_parker import LoopParker
+from ringkernel.devices.event_loop.loop_parker import LoopParker
 
 
 @MECHANISMS
@@ -141,7 +141,7 @@ async def test_a_closed_parker_is_not_written_to() -> None:
 
 PARKER_FORK = """
 import asyncio, os, sys
-from ringkernel.devices.loop_parker import LoopParker
+from ringkernel.devices.event_loop.loop_parker import LoopParker
 
 async def main():
     parker = LoopParker(asyncio.get_running_loop())

@@ -45,7 +45,7 @@ class Bench:
         }
         specializer = Specializer(lambda function: function, table)
         self.lay_out, self.fetch, self.post = map(specializer, (mailbox.lay_out, mailbox.fetch, mailbox.post))
-        self.control = engine._services.grids._write_control(engine)
+        self.control = engine.executor._pool._write_control(engine.executor)
         self.mailbox = int(self.control.view(CONTROL_DTYPE)["mailbox_address"][0])
         self.lay_out(self.mailbox, self.control.address)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import llvmlite.binding as llvm
 import pytest
 
-from ringkernel.devices.cpu import worker_loop
+from ringkernel.devices.compiled import worker_loop
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
 from ringkernel.ring import doorbell, protocol, turn
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ringkernel.codegen.operations import fence, load, load_acquire, sleep_on, store_release
-from ringkernel.devices.cpu.worker_loop import park
+from ringkernel.devices.compiled.worker_loop import park
 from ringkernel.memory.layout import (
     ARMED,
     PARKER,
@@ -116,9 +116,9 @@ async def main():
     async with rk.RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("add")
         await runtime.activate("add")
-        worker = runtime._services_or_none.pool.workers[0]
+        worker = runtime._devices._made["cpu"].pool().workers[0]
         def parks():
-            return worker._pool.api.read_word(worker.address + PARKER.parks)
+            return worker._api.read_word(worker.address + PARKER.parks)
         for i in range(40):
             await runtime.send("add", i)
             assert await runtime.receive("add", timeout=10) == i + 1

@@ -14,7 +14,7 @@ from ringkernel.bench.floors.loops import bare_saxpy
 from ringkernel.bench.kernels import start, start_chain
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, at_least
-from ringkernel.devices.services import allowed_cores
+from ringkernel.devices.cpu.cores import allowed_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -177,7 +177,8 @@ async def saxpy(bench: Bench) -> list[Row]:
                         block_size=BLOCK,
                     )
             found = await bench.race_numbers("GS/s", contenders)
-            workers = {engine_of(many, kernel_id).worker for kernel_id in shared.ids}
+            executors: list[Any] = [engine_of(many, kernel_id).executor for kernel_id in shared.ids]
+            workers = {executor.worker for executor in executors}
 
     def row(key: str, figure: str, ours: Hashable, beside: Hashable, **fields: Any) -> Row:
         return Row(key, f"saxpy chain of {figure}", found["ringkernel", ours], found[beside], **fields)

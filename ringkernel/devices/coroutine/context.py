@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ringkernel.devices.waiting_line import Line, check_timeout
+from ringkernel.devices.event_loop.waiting_line import Line, check_timeout
 from ringkernel.errors import KernelExit
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.waiting import NOTHING
@@ -13,8 +13,8 @@ from ringkernel.ring.waiting import NOTHING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ringkernel.devices.inlet import Inlet
-    from ringkernel.devices.outlet import Outlet
+    from ringkernel.devices.event_loop.inlet import Inlet
+    from ringkernel.devices.event_loop.outlet import Outlet
 
 TIn = TypeVar("TIn")
 TOut = TypeVar("TOut")

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.engine import GRACE_S, STALL_S, Engine, Ledger
-from ringkernel.devices.inlet import Inlet
-from ringkernel.devices.outlet import Outlet
+from ringkernel.devices.event_loop.inlet import Inlet
+from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import KernelExit, KernelStateError
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.object_ring import ObjectRing
@@ -18,7 +18,7 @@ from .context import KernelContext
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
-    from ringkernel.devices.services import Services
+    from ringkernel.devices.event_loop.services import Services
     from ringkernel.messages.types import MessageType
     from ringkernel.ring.kinds import Edge, Ring
 
@@ -71,12 +71,10 @@ class CoroutineEngine(Engine):
         self.inlet.attach(ring.add_edge())
 
     def exchange_input(self, edge: Edge, fresh: Edge) -> None:
-        """The ring behind an input, from which nothing has been taken, was replaced."""
         self.edges[self.edges.index(edge)] = fresh
         self.source.exchange(edge, fresh)
 
-    def give_output_type(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
-        """Emit records of this type from now on: a compiled kernel reads them. Which edge took the place of which."""
+    def emit_records_of(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
         if self.output.tail:
             raise KernelStateError(
                 f"kernel {self.kernel_id!r} has already emitted Python objects; connect it to a compiled kernel before"

@@ -19,7 +19,7 @@ import numpy as np
 from cuda.bindings import driver
 from cuda.core import Device, EventOptions, LaunchConfig, Linker, LinkerOptions, ObjectCode, StreamOptions, launch
 
-from ringkernel.devices.compiling import spec_of
+from ringkernel.devices.compiled.compiling import spec_of
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 

@@ -16,8 +16,8 @@ from numba import cuda
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.span_body import DROP, EMIT, FAILED, FAULT_INFO
-from ringkernel.devices.compiling import spec_of
-from ringkernel.devices.failure import given
+from ringkernel.devices.compiled.compiling import spec_of
+from ringkernel.devices.compiled.handler_views import given
 from ringkernel.errors import DeviceUnavailableError
 
 from .loop import run_grid

@@ -1,87 +1,109 @@
-"""What a device that runs grids offers, and what is known of a grid that it runs.
-
-`cuda_driver.py` is such a device for a GPU, `cuda_simulator.py` for numba's simulator; the tests have one that runs
-grids as threads.
-"""
+"""Grids as a device: their code, their memory, and who may use the hardware."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.devices.compiled import compiling
+from ringkernel.devices.compiled.engine import CompiledEngine
+from ringkernel.devices.device import Device
+from ringkernel.devices.event_loop import background
+from ringkernel.errors import DeviceUnavailableError, KernelCompileError
+
+from . import device_rings
+from .executor import GridExecutor
+from .pool import GridPool, compiled_watcher
 
 if TYPE_CHECKING:
-    from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.decorator import Declaration
-    from ringkernel.memory.arenas import Arena, Bytes
+    from ringkernel.devices.engine import Engine
+    from ringkernel.devices.event_loop.services import Services
+
+    from .hardware import Hardware
+
+_users: weakref.WeakKeyDictionary[Hardware, weakref.ref[GridDevice]] = weakref.WeakKeyDictionary()
+_claiming = threading.Lock()
+"""Runtimes may live in several threads."""
+_compiled: dict[Any, Any] = {}
 
 
-class Grid(Protocol):
-    """A grid that was started."""
+class GridDevice(Device):
+    """Hardware that runs grids, for one event loop. While it loads code, or allocates or maps memory, no grid runs."""
 
-    def is_done(self) -> bool:
-        """Whether all its threads have returned. Never waits."""
+    changes_at_rest = True
 
-    def failure(self) -> str | None:
-        """Why the device has ended it, or None."""
+    def __init__(self, services: Services, hardware: Hardware) -> None:
+        self._services, self._hardware = services, hardware
+        self._pool_or_none: GridPool | None = None
+        services.stops.append(self._stop)
 
+    async def compile(self, declaration: Declaration) -> Any:
+        await self._services.prepare()
+        span = await compiling.compiled_span(declaration)
+        await background.in_thread(compiled_watcher)
+        grid = await self._compiled_grid(declaration, span)
+        self._claim()
+        return span, grid
 
-class Code(Protocol):
-    """A kernel's grid as the device has loaded it."""
+    async def _compiled_grid(self, declaration: Declaration, span: Any) -> Any:
+        """What the hardware makes of a declaration: compiled once per device, function, types and options in this
+        process."""
+        options = declaration.block_size, declaration.fma
+        key = (self._hardware.name, declaration.func, compiling.spec_of(declaration), *options)
+        if key not in _compiled:
+            _compiled[key] = await background.in_thread(lambda: self._compile_grid(declaration, span))
+        return _compiled[key]
 
-    n_threads: int
+    def _compile_grid(self, declaration: Declaration, span: Any) -> Any:
+        try:
+            return self._hardware.compile(declaration, span)
+        except KernelCompileError:
+            raise
+        except Exception as error:
+            reason = compiling.explain(declaration, error)
+            raise KernelCompileError(f"it compiles for the CPU, but not for {self._hardware.name}: {reason}") from error
 
-    def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """The class and arguments of the exception that a fault's number means."""
+    def _claim(self) -> None:
+        """Have the hardware for this runtime alone: nobody else's grids would stop while it loads and allocates."""
+        with _claiming:
+            user = _users[self._hardware]() if self._hardware in _users else None
+            if user is not None and user is not self:
+                raise DeviceUnavailableError(
+                    f"{self._hardware.name} is in use by another runtime of this process, whose kernels would not stop "
+                    f"while this one loads; launch there, close it, or choose another device"
+                )
+            _users[self._hardware] = weakref.ref(self)
 
+    @property
+    def _pool(self) -> GridPool:
+        if self._pool_or_none is None:
+            self._pool_or_none = GridPool(self._services.parker, self._hardware)
+        return self._pool_or_none
 
-class Memory(Protocol):
-    """A piece of device memory. It goes back when it is released; no grid may use it then.
+    def _stop(self, timeout: float) -> None:
+        if self._pool_or_none is not None:
+            self._pool_or_none.stop(timeout)
+        with _claiming:
+            if self._hardware in _users and _users[self._hardware]() is self:
+                del _users[self._hardware]
 
-    The host gets at it by copies only; one that the device fails raises `DeviceUnavailableError`.
-    """
+    def new_engine(self, declaration: Declaration, code: Any) -> Engine:
+        span, grid = code
+        executor = GridExecutor(span, self._hardware.load(grid), self._services.parker.arena, self._pool)
+        return CompiledEngine(declaration, self._services, executor)
 
-    address: int
+    # --- memory ----------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, nbytes: int) -> Bytes:
-        """A copy of what is there. Works while grids run, too."""
+    def reaches_memory(self) -> bool:
+        return self._pool.reaches_memory()
 
-    def write(self, offset: int, source: Bytes) -> None:
-        """Move bytes there: `source` does not count any more."""
+    def reach_memory(self) -> None:
+        self._pool.reach_memory()
 
-    def release(self) -> None:
-        """Nobody uses it any more."""
+    def is_settled(self, engine: Engine) -> bool:
+        return device_rings.is_settled(engine.output)
 
-
-class GridDevice(Protocol):
-    """A device that runs grids. Methods belong to the event loop's thread, except `compile`.
-
-    `ticks_per_ns` is the rate of its `ops.ticks`. A span should take `span_ns`; a grid with nothing to do looks again
-    at once for `patience_ns`, then after naps of `max_nap_ns` at most.
-    """
-
-    name: str
-    ticks_per_ns: float
-    max_mailbox_nbytes: int
-    span_ns: int
-    patience_ns: int
-    max_nap_ns: int
-
-    def compile(self, declaration: Declaration, span: Span) -> Any:
-        """Compile a kernel's grid; in any thread. Raises whatever the compiler raises."""
-
-    def load(self, compiled: Any) -> Code:
-        """Make it ready to be launched. No grid of this process may run on the device meanwhile."""
-
-    def reaches(self, arena: Arena) -> bool:
-        """Whether grids can reach all of the arena's memory."""
-
-    def adopt(self, arena: Arena) -> None:
-        """Let grids reach the arena's memory, also what it grows by. No grid may run meanwhile."""
-
-    def forget(self, arena: Arena) -> None:
-        """No grid will reach the arena's memory again."""
-
-    def allocate(self, nbytes: int, arena: Arena) -> Memory:
-        """Device memory for a kernel's state, the threads' own outputs, or a ring. No grid may run meanwhile."""
-
-    def start(self, code: Any, control: int, mailbox_nbytes: int) -> Grid:
-        """Start a grid on its control lines. Returns at once."""
+    def settle(self, engine: Engine) -> None:
+        device_rings.settle(engine.output)

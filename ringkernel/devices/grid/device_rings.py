@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.record_edge import RecordEdge
     from ringkernel.ring.record_ring import RecordRing
 
-    from .device import GridDevice, Memory
+    from .hardware import Hardware, Memory
 
 
 class DeviceStorage:
@@ -34,7 +34,7 @@ class DeviceStorage:
 
     __slots__ = ("_is_quarantined", "_memory", "device", "edges")
 
-    def __init__(self, device: GridDevice, memory: Memory, edges: list[RecordEdge]) -> None:
+    def __init__(self, device: Hardware, memory: Memory, edges: list[RecordEdge]) -> None:
         self.device = device
         self.edges = tuple(edges)
         self._memory = memory
@@ -128,12 +128,12 @@ def _look_for_cursors_in(ring: RecordRing, storage: DeviceStorage | None) -> Non
         write(edge.address + EDGE.device_cursor_address, address)
 
 
-def _wanted(ring: RecordRing) -> GridDevice | None:
+def _wanted(ring: RecordRing) -> Hardware | None:
     """The device in whose memory a ring with consumers should lie; None: in host memory."""
     device = _device_of(ring.engine)
     readers = [edge.engine for edge in ring.edges if not edge.closed]
     return device if all(_device_of(reader) is device for reader in readers) else None
 
 
-def _device_of(engine: Any) -> GridDevice | None:
-    return getattr(engine, "grid_device", None)
+def _device_of(engine: Any) -> Hardware | None:
+    return getattr(getattr(engine, "executor", None), "hardware", None)

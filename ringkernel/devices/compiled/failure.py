@@ -10,17 +10,18 @@ import asyncio
 import ctypes
 import pickle
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.codecs import from_record
 
-from . import compiling
+from .handler_views import given
 
 if TYPE_CHECKING:
-    from .cpu.engine import CompiledEngine
+    from ringkernel.declaration.decorator import Declaration
 
 REPLAY_TIMEOUT_S = 0.5
 COMPUTED = "(computed)"
@@ -38,18 +39,36 @@ class _ExceptionInfo(ctypes.Structure):
     _fields_ = (("pickle", ctypes.c_void_p), ("size", ctypes.c_int32))
 
 
-async def failure_of(engine: CompiledEngine) -> BaseException:
+class Failed(Protocol):
+    """A kernel that has failed. The token is the host's."""
+
+    declaration: Declaration
+
+    def snapshot(self) -> Any:
+        """Its counters, with the fault, as a record."""
+
+    def take_failed(self, edge_offset: int, count: int) -> Any:
+        """The messages that the handler failed on."""
+
+    def state_copy(self) -> Any:
+        """A copy of the state."""
+
+    def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+        """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
+
+
+async def failure_of(kernel: Failed) -> BaseException:
     """The exception that ended a kernel, with the message in a note. The token is the host's."""
-    block = engine.snapshot()
-    messages = engine.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
-    declaration = engine.declaration
+    block = kernel.snapshot()
+    messages = kernel.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
+    declaration = kernel.declaration
     assert declaration.input_type is not None
     shown = from_record(declaration.input_type, messages) if not declaration.batch else messages
-    kind, arguments = engine.exception_of(int(block["fault_info_address"]))
+    kind, arguments = kernel.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
     if kind is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
-    replayed = await _replay(engine, messages)
+    replayed = await _replay(kernel, messages)
     error: BaseException
     if isinstance(replayed, BaseException):
         error = replayed
@@ -96,10 +115,10 @@ def _known(argument: Any) -> Any:
     return COMPUTED if type(argument).__module__.partition(".")[0] == "llvmlite" else argument
 
 
-async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
+async def _replay(kernel: Failed, messages: Any) -> BaseException | str:
     """Run the Python function on copies. Its exception, or what happened instead."""
-    declaration = engine.declaration
-    arguments = _arguments(engine, messages)
+    declaration = kernel.declaration
+    arguments = _arguments(kernel, messages)
     outcome: list[BaseException | None] = []
     thread_ids: list[int] = []
 
@@ -115,7 +134,7 @@ async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
 
     try:
         async with asyncio.timeout(REPLAY_TIMEOUT_S):
-            await compiling.in_thread(run)
+            await in_thread(run)
     except TimeoutError:
         if thread_ids:  # make a loop that does not end, end
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_ids[0]), ctypes.py_object(SystemExit))
@@ -123,79 +142,13 @@ async def _replay(engine: CompiledEngine, messages: Any) -> BaseException | str:
     return outcome[0] if outcome and outcome[0] is not None else "did not fail"
 
 
-def _arguments(engine: CompiledEngine, messages: Any) -> list[Any]:
-    declaration = engine.declaration
+def _arguments(kernel: Failed, messages: Any) -> list[Any]:
+    declaration = kernel.declaration
     scalar_call = not declaration.batch
     arguments = [given(messages, one=scalar_call)]
     if declaration.output_type is not None:
         outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
         arguments.append(given(outs, one=scalar_call))
     if declaration.state is not None:
-        arguments.append(given(engine.state_copy(), one=declaration.state_type is not None))
+        arguments.append(given(kernel.state_copy(), one=declaration.state_type is not None))
     return arguments
-
-
-def given(records: Any, *, one: bool) -> Any:
-    """Records as a handler sees them; the first of them if it sees `one`."""
-    return _seen(records[0] if one else records)
-
-
-def _seen(value: Any) -> Any:
-    """A value as compiled code has it: a record with attributes, also one within a record or an array."""
-    if isinstance(value, np.void):
-        return _RecordView(value)
-    return _ArrayView(value) if isinstance(value, np.ndarray) and value.dtype.fields is not None else value
-
-
-def _plain(value: Any) -> Any:
-    """What NumPy can assign: the record or array behind a view."""
-    if isinstance(value, _RecordView):
-        return object.__getattribute__(value, "_record")
-    return value._array if isinstance(value, _ArrayView) else value
-
-
-class _RecordView:
-    """A record whose attributes are its fields, as in compiled code; `np.record` would hide a field called `mean`."""
-
-    __slots__ = ("_record",)
-
-    def __init__(self, record: Any) -> None:
-        object.__setattr__(self, "_record", record)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return _seen(self._record[name])
-        except (KeyError, ValueError):
-            raise AttributeError(f"no field {name!r}") from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._record[name] = _plain(value)
-
-    def __getitem__(self, name: str) -> Any:
-        return _seen(self._record[name])
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._record[name] = _plain(value)
-
-
-class _ArrayView:
-    """An array of records: items are records as above, attributes are fields."""
-
-    __slots__ = ("_array",)
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, key: Any) -> Any:
-        return _seen(self._array[key])
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._array[key] = _plain(value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in (self._array.dtype.names or ()):
-            return _seen(self._array[name])
-        return getattr(self._array, name)

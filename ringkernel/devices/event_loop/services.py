@@ -1,55 +1,40 @@
-"""What all kernels of one event loop share: its budget, its parker, its workers. Each is made when first needed."""
+"""What all kernels of one event loop share: its budget, its parker, and the threads that end with it."""
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from . import background
 from .spinning import Spinner
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from .cpu.pool import WorkerPool
-    from .grid.pool import GridPool
     from .loop_parker import LoopParker
     from .waiting_line import Budget
-
-
-def allowed_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def default_workers() -> int:
-    """One worker for each of these cores but one, which is for the event loop; at least one."""
-    return max(1, allowed_cores() - 1)
-
 
 _FORSAKEN_STOP_S = 0.1
 """How long the threads of a runtime that nobody has closed are waited for, in the middle of something else."""
 
 
 class Services:
-    """What the kernels of one event loop need from its thread."""
+    """What the kernels of one event loop need from its thread. Devices say in `stops` how their threads end, and in
+    `on_woke` who looks after a worker that was woken."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int | None, budget: Budget) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, budget: Budget) -> None:
         self.loop = loop
         self._pid = os.getpid()
         self._is_forsaken = self._is_closed = False
         self.budget = budget
         self.spinner = Spinner()
-        self.workers = default_workers() if workers is None else workers
+        self.stops: list[Callable[[float], None]] = []
+        self.on_woke: Callable[[], None] | None = None
         self._parker: LoopParker | None = None
-        self._pool: WorkerPool | None = None
-        self._grids: GridPool | None = None
 
     @property
     def parker(self) -> LoopParker:
@@ -60,42 +45,15 @@ class Services:
             self._parker = LoopParker(self.loop, self._lose_loop)
         return self._parker
 
-    @property
-    def pool(self) -> WorkerPool:
-        """The CPU workers."""
-        if self._pool is None:
-            from .cpu.pool import WorkerPool
-
-            self._pool = WorkerPool(self.parker, self.workers)
-        return self._pool
-
-    @property
-    def grids(self) -> GridPool:
-        """The grids on other devices."""
-        if self._grids is None:
-            from .grid.pool import GridPool
-
-            self._grids = GridPool(self.parker)
-        return self._grids
-
     def woke(self) -> None:
         """A worker was woken: let the monitor look after it."""
-        if self._pool is not None:
-            self._pool.watch()
+        if self.on_woke is not None:
+            self.on_woke()
 
-    async def prepare_grids(self) -> None:
-        """Compile what grids need on this side, in a thread of its own."""
-        from . import compiling
-        from .grid.pool import compiled_watcher
-
-        await compiling.in_thread(compiled_watcher)
-
-    async def prepare(self, *, workers: bool) -> None:
-        """Import and compile what record rings and, with `workers`, compiled kernels need, in a thread of its own."""
-        from . import compiling
-
-        if self._parker is None or (workers and self._pool is None):
-            await compiling.in_thread(functools.partial(_warm_up, workers))
+    async def prepare(self, compile_more: Callable[[], Any] | None = None) -> None:
+        """Import and compile what the parker needs, and more if asked to, in a thread of its own."""
+        if self._parker is None or compile_more is not None:
+            await background.in_thread(lambda: _warm_up(compile_more))
 
     def close(self, timeout: float = 1.0) -> None:
         """End the threads, and stop listening: all of it, whatever one of them raises."""
@@ -103,9 +61,8 @@ class Services:
         with ExitStack() as stack:  # in reverse
             if self._parker is not None:
                 stack.callback(self._parker.close)
-            for pool in (self._pool, self._grids):
-                if pool is not None:
-                    stack.callback(pool.stop, timeout)
+            for stop in self.stops:
+                stack.callback(stop, timeout)
 
     def _lose_loop(self) -> None:
         self.forsake("'s event loop was closed")
@@ -129,15 +86,11 @@ class Services:
             )
 
 
-def _warm_up(workers: bool) -> Any:
+def _warm_up(compile_more: Callable[[], Any] | None) -> None:
     from ringkernel.ring.clock import tick_clock
     from ringkernel.ring.host_api import host_api
 
-    from . import compiling
-
     host_api()
     tick_clock()
-    if workers and not compiling.is_exiting():
-        from .cpu.pool import compiled_loop
-
-        compiled_loop()
+    if compile_more is not None and not background.is_exiting():
+        compile_more()

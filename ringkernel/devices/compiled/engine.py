@@ -1,0 +1,432 @@
+"""A compiled kernel as the supervisor sees it: its block, its rings, and how it ends, whoever runs its turns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.devices.engine import GRACE_S, STALL_S, Ledger, LendingEngine
+from ringkernel.devices.event_loop.inlet import Inlet
+from ringkernel.devices.event_loop.outlet import Outlet
+from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
+from ringkernel.memory.layout import (
+    BLOCK,
+    COMMAND_DRAIN,
+    COMMAND_PAUSE,
+    COMMAND_RUN,
+    COMMAND_STOP,
+    NEVER,
+    STATUS_ACTIVE,
+    STATUS_DEACTIVATED,
+    STATUS_FAILED,
+    STATUS_TERMINATED,
+)
+from ringkernel.ring.record_edge import RecordEdge
+from ringkernel.ring.record_ring import RecordRing
+
+from .control_block import ControlBlock
+from .executor import Eviction
+from .failure import failure_of
+from .handshake import SUPERSEDED, Handshake
+from .kernel_rings import KernelRings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.devices.event_loop.services import Services
+    from ringkernel.memory.arenas import Arena, ResultPool
+    from ringkernel.ring.kinds import Edge
+
+    from .executor import Executor
+
+logger = logging.getLogger("ringkernel")
+
+
+class CompiledEngine(LendingEngine):
+    """Runs a compiled kernel by an executor, which has the token while the kernel runs."""
+
+    output: RecordRing | None
+    __slots__ = (
+        "_api",
+        "_failing",
+        "_frozen",
+        "_parker",
+        "_services",
+        "_terminating",
+        "_waiters",
+        "block",
+        "device",
+        "doorbell_address",
+        "executor",
+        "handshake",
+        "rings",
+    )
+
+    def __init__(self, declaration: Declaration, services: Services, executor: Executor) -> None:
+        super().__init__(declaration)
+        self.executor = executor
+        executor.kernel = self
+        self.device = executor.device
+        self._services = services
+        self._parker = services.parker
+        self._api = self._parker.api
+        self._waiters: tuple[asyncio.Event, ...] = ()
+        self._failing: asyncio.Task[None] | None = None
+        self._terminating = False
+        self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
+
+    # --- memory ----------------------------------------------------------------------------------------------
+
+    @property
+    def arena(self) -> Arena:
+        return self._parker.arena
+
+    @property
+    def results(self) -> ResultPool:
+        return self._parker.results
+
+    @property
+    def arena_only(self) -> bool:
+        return self.executor.arena_only
+
+    def build(self) -> None:
+        parker, services = self._parker, self._services
+        status_doorbell = parker.doorbell(self.on_status, standing=True)
+        self.taken.append(status_doorbell.release)
+        self.doorbell_address = parker.new_doorbell_address()
+        self.taken.append(self._release_doorbell_address)
+        self.block = ControlBlock(
+            self.declaration, self.executor.span_address, status_doorbell.address, parker.arena, self._api
+        )
+        self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
+        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, services.woke)
+        self._make_input()
+        self._make_output()
+        self.executor.build()
+
+    def _release_doorbell_address(self) -> None:
+        if not self.in_flight:
+            self._parker.release_doorbell_address(self.doorbell_address)
+
+    def _make_input(self) -> None:
+        services, declaration = self._services, self.declaration
+        assert declaration.input_type is not None
+        ring = RecordRing(self.arena, declaration.input_type, declaration.queue_size, woke=services.woke)
+        self.outlet = Outlet(ring, services.budget, services)
+        self.taken.append(self.outlet.release)
+        self.edges = cast("list[Edge]", self.rings.edges)
+        self.add_input(ring.add_edge())
+
+    def _make_output(self) -> None:
+        services, declaration = self._services, self.declaration
+        self.inlet = Inlet(services.budget, services)
+        self.taken.append(self.inlet.release)
+        self.inlet.ended = self.ended_reason
+        self.output = None
+        if declaration.output_type is None:
+            self.inlet.ended = lambda: MessageTypeError(
+                f"kernel {self.kernel_id!r} has no output_type, so there is nothing to receive"
+            )
+            self.inlet.over = True
+            return
+        overhang = declaration.max_outputs - 1
+        self.output = RecordRing(
+            self.arena, declaration.output_type, declaration.queue_size, overhang=overhang, woke=services.woke
+        )
+        self.output.engine = self
+        self.inlet.attach(self.output.add_edge())
+        self.rings.set_output(self.output)
+
+    def add_input(self, edge: Edge) -> None:
+        assert isinstance(edge, RecordEdge)
+        self.executor.check_inputs(len(self.edges) + 1)
+        edge.engine = self
+        self.rings.add_input(edge)
+
+    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
+        self.rings.lend(source, result)
+
+    def take_back(self) -> None:
+        self.rings.take_back(is_reached=bool(self.in_flight))
+
+    # --- start and pause -------------------------------------------------------------------------------------
+
+    def on_status(self) -> None:
+        """The kernel's poller has answered, or given the token back."""
+        if self.has_ended or not self.executor.has_told():
+            return
+        status = self.handshake.take_news()
+        if status == STATUS_TERMINATED:
+            self._finished(None)
+        elif status == STATUS_FAILED:
+            self._failing = self._services.loop.create_task(self._fail())  # the loop itself holds tasks weakly
+
+    @property
+    def is_running(self) -> bool:
+        return self.executor.has_token
+
+    @property
+    def was_started(self) -> bool:
+        return self.executor.has_token and self.handshake.commanded != COMMAND_PAUSE
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has ended, or will without further commands."""
+        return self.has_ended or self._terminating or self._failing is not None
+
+    def cannot_go_on(self, error: Exception) -> None:
+        """There is nobody to run it any more: then it has ended."""
+        self._finished(error)
+
+    async def start(self) -> None:
+        await self._check_usable()
+        await self.handshake.ask(COMMAND_RUN, STATUS_ACTIVE)
+
+    async def pause(self) -> None:
+        await self._check_usable()
+        if self.executor.has_token:
+            await self.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Producers wait for half a ring of room, and a paused kernel makes no more: let them use what there is."""
+        for edge in self.edges:
+            edge.ring.putting.notify()
+            if isinstance(edge, RecordEdge):
+                self._api.ring_doorbell_at(edge.ring.doorbell_address)
+
+    async def _check_usable(self) -> None:
+        """Raises if the kernel has failed, or was told to end, and the supervisor does not know yet."""
+        if self._failing is not None:
+            await self.wait_end()
+        if self.has_ended or self._terminating:
+            raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} is TERMINATING")
+
+    @asynccontextmanager
+    async def token(self) -> AsyncIterator[None]:
+        running = self.executor.has_token
+        if running:
+            try:
+                await self.pause()
+            except KernelStateError:
+                if not self.is_ending:
+                    raise
+        if self._terminating or self._failing is not None:
+            await self.wait_end()
+        try:
+            yield
+        finally:
+            if running and not self.executor.has_token and not self.is_ending:
+                await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Run again after somebody has held the token. A kernel that cannot has ended; that is nothing to whoever held
+        it."""
+        try:
+            await self.start()
+        except Exception as error:
+            if self.is_ending:
+                return
+            if self.executor.has_token:
+                raise
+            self._finished(error)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def finish(self, timeout: float, *, drain: bool) -> None:
+        self._terminating = True
+        self.handshake.answer(SUPERSEDED)  # to a pending pause
+        if self.has_ended:
+            return
+        if not self.executor.has_token and self._failing is None:
+            self._finished(None)
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        if drain:
+            self.rings.limit_to_what_is_there()
+            self.handshake.command(COMMAND_DRAIN)
+            await self._wait_while_it_gets_on(deadline)
+        if not self.has_ended:
+            self.handshake.command(COMMAND_STOP)
+            await self._wait_over(max(GRACE_S, deadline - loop.time() if not drain else 0.0))
+        if not self.has_ended and self._failing is None:
+            self._take_by_force(self.executor.unanswered(timeout))
+        await self.wait_end()
+
+    async def end_by_force(self, error: Exception) -> None:
+        with suppress(Exception):
+            self.handshake.command(COMMAND_STOP)
+            await self._wait_over(GRACE_S)
+        if self.has_ended or self._failing is not None:
+            return
+        try:
+            self._take_by_force("could not be ended properly", error)
+        except Exception as worse:  # noqa: BLE001 (whatever it is)
+            if not self.has_ended:
+                self.executor.abandon()
+                self._abandon("could not be taken from who runs it", worse)
+
+    async def _wait_over(self, timeout: float) -> bool:
+        with suppress(asyncio.TimeoutError):
+            await self.wait_end(timeout)
+        return self.has_ended
+
+    async def _wait_while_it_gets_on(self, deadline: float) -> None:
+        """Until the kernel has ended, the time is over, or it has only waited for room for a while."""
+        loop = asyncio.get_running_loop()
+        seen, since = self._progress(), loop.time()
+        while not self.has_ended and (left := deadline - loop.time()) > 0:
+            if await self._wait_over(min(STALL_S / 2, left)):
+                return
+            progress = self._progress()
+            if progress != seen or not self.block.read(BLOCK.blocked):
+                seen, since = progress, loop.time()
+            elif loop.time() - since >= STALL_S:
+                return
+
+    def _progress(self) -> tuple[int, int]:
+        low = 0 if self.output is None else self._api.slowest_head(self.output.address)
+        return self.block.read(BLOCK.turns), low
+
+    def _take_by_force(self, why: str, cause: Exception | None = None) -> None:
+        """The kernel has not answered, or could not be asked because of `cause`. Unless it only waits for a worker
+        that another one holds, its handler does not return."""
+        outcome = self.executor.evict()
+        if outcome is Eviction.FREE:
+            self._finished(cause)
+        elif outcome is Eviction.ABANDONED:
+            self._abandon(why, cause)
+        # otherwise its answer is on the way
+
+    def _abandon(self, why: str, cause: Exception | None = None) -> None:
+        in_flight = self.block.read(BLOCK.in_flight)
+        error = KernelStateError(
+            f"kernel {self.kernel_id!r} on {self.device} {why} and was abandoned: {self.executor.cost}, {in_flight} "
+            f"message(s) are in flight"
+        )
+        error.__cause__ = cause
+        self.lose(error)
+
+    def lose(self, error: Exception) -> None:
+        """Leave all that the kernel may reach to who runs it, and let everybody else go on."""
+        self.in_flight = self.block.read(BLOCK.in_flight)
+        if self.executor.outlives_end:
+            self._frozen = self.snapshot(), self.emitted()
+        self.block.quarantine()
+        self.executor.keep(self.rings.all_reachable())
+        logger.warning("%s", error)
+        self._finished(error)
+
+    def close_inputs(self) -> None:
+        if self._frozen is not None:
+            self.rings.quarantine()
+        if self.in_flight:
+            self.rings.quarantine_span(self.block.read(BLOCK.fault_edge), self.in_flight)
+        super().close_inputs()
+        lost, reason = self.unreadable()
+        if lost:
+            logger.warning("kernel %r: %d message(s) that it had not taken are lost: %s", self.kernel_id, lost, reason)
+
+    async def _fail(self) -> None:
+        try:
+            error: BaseException = await failure_of(self)
+        except DeviceUnavailableError as unreadable:  # what it failed on
+            error = unreadable
+        self._finished(error)
+
+    def _finished(self, error: BaseException | None) -> None:
+        self.executor.take_token()
+        self.end(error)
+        self.handshake.answer(STATUS_TERMINATED)
+        for waiter in self._waiters:
+            waiter.set()
+
+    # --- looking inside --------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Any:
+        """A consistent copy of the block's counters, as a record; of a kernel that was abandoned, as they were then."""
+        return self.block.counters(lambda: self.has_ended) if self._frozen is None else self._frozen[0]
+
+    def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+        """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
+        return self.executor.exception_of(number)
+
+    def ledger(self) -> Ledger:
+        block, ns_of = self.snapshot(), self.executor.ns_of
+        histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(block["histogram"].tolist()) if count)
+        return Ledger(
+            processed=int(block["processed"]),
+            failed=int(block["failed"]),
+            in_flight=self.in_flight or (int(block["in_flight"]) if self.executor.has_token else 0),
+            dropped=int(block["dropped"]),
+            busy_s=ns_of(int(block["busy_ticks"])) / 1e9,
+            turns=int(block["turns"]),
+            peak_input=int(block["peak_input"]),
+            peak_output=int(block["peak_output"]),
+            histogram=histogram,
+        )
+
+    async def read_state(self) -> npt.NDArray[Any]:
+        """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the
+        token for a moment."""
+        view = self.block.state
+        assert view is not None
+        copy = np.empty_like(view)
+        for _ in range(1_000 if self.executor.shares_state else 0):
+            if self.block.copy_state(copy):
+                return copy
+        async with self.token():
+            copy[...] = view
+        return copy
+
+    def state_copy(self) -> npt.NDArray[Any]:
+        """A copy of the state. The token is the host's."""
+        assert self.block.state is not None
+        return self.block.state.copy()
+
+    def write_state(self, value: npt.NDArray[Any]) -> None:
+        assert self.block.state is not None
+        self.block.state[...] = value
+
+    def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
+        """The messages that the handler failed on."""
+        return self.rings.take_failed(edge_offset, count)
+
+    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
+        assert isinstance(edge, RecordEdge)
+        reached = asyncio.Event()
+        doorbell = self._parker.doorbell(reached.set)
+        edge.watch(sequence, doorbell.doorbell_address)
+        self._waiters += (reached,)
+        try:
+            while edge.position() < sequence:
+                if self.has_ended:
+                    raise self.ended_error()
+                doorbell.arm()
+                if edge.position() < sequence:
+                    await reached.wait()
+                    reached.clear()
+            if self._failing is not None:
+                await self.wait_end()
+            if self.error is not None:  # the cursor has also moved over what the kernel failed on
+                raise self.ended_error()
+        finally:
+            self._waiters = tuple(waiter for waiter in self._waiters if waiter is not reached)
+            edge.watch(NEVER, 0)
+            doorbell.release()
+
+    def accepted(self) -> int:
+        return super().accepted() + self.rings.mapped_in()
+
+    def emitted(self) -> int:
+        return super().emitted() + self.rings.mapped_out() if self._frozen is None else self._frozen[1]
+
+    def received(self) -> int:
+        return super().received() + self.rings.mapped_out() - self.inlet.kept

@@ -1,0 +1,116 @@
+"""Who runs the turns of one compiled kernel: what CPU workers and grids have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringkernel.declaration.decorator import Declaration
+
+    from .control_block import ControlBlock
+    from .kernel_rings import KernelRings
+
+
+class Eviction(Enum):
+    """What became of a kernel that was taken from who runs it."""
+
+    FREE = "it was not in a turn, and is the caller's"
+    GIVING_BACK = "it is about to give its token back by itself"
+    ABANDONED = "it is in its handler; nothing that it does from now on counts"
+
+
+class Executed(Protocol):
+    """The kernel, as an executor sees it."""
+
+    kernel_id: str
+    declaration: Declaration
+    block: ControlBlock
+    doorbell_address: int
+    rings: KernelRings
+    has_ended: bool
+    taken: list[Callable[[], object]]
+
+    def on_status(self) -> None:
+        """There is an answer in the block."""
+
+    def lose(self, error: Exception) -> None:
+        """Who ran the kernel is gone, and has not given the token back."""
+
+
+Raised = tuple[type[BaseException] | None, tuple[Any, ...]]
+
+
+class Executor(ABC):
+    """Runs the turns of one kernel. It has the token from `hand_over` on, until `take_token`."""
+
+    device: str
+    """The name that users see."""
+    arena_only = False
+    """Whether it reaches no memory but the arena's."""
+    outlives_end = False
+    """Whether one that was abandoned may go on reading and writing all that it reaches, cursors too."""
+    shares_state = True
+    """Whether the host can read the state while the kernel runs."""
+    cost: str
+    """What is lost with a kernel that was abandoned, in words."""
+    span_address: int
+    kernel: Executed
+
+    def build(self) -> None:
+        """Take what `kernel` needs, whose block and rings are there; how it goes back is noted in `kernel.taken`."""
+
+    def check_inputs(self, n_inputs: int) -> None:
+        """Raises `ConfigurationError` for more than it can have."""
+
+    @property
+    @abstractmethod
+    def has_token(self) -> bool:
+        """Whether the kernel runs there."""
+
+    @abstractmethod
+    def hand_over(self) -> None:
+        """Run the kernel, whose token is the host's. Raises `DeviceUnavailableError`, and then has not got it."""
+
+    @abstractmethod
+    def take_token(self) -> None:
+        """The token has come back."""
+
+    def has_told(self) -> bool:
+        """Whether what the block says now may be believed."""
+        return True
+
+    @abstractmethod
+    def take_back(self) -> bool:
+        """Nobody waits for a start any more: take the token back if that goes. False if a command has to do it."""
+
+    @abstractmethod
+    def evict(self) -> Eviction:
+        """Take the kernel from whatever it is doing. If it is abandoned, the token is nobody's."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """`evict` has failed halfway: leave the kernel to who runs it."""
+
+    @abstractmethod
+    def keep(self, reachable: Any) -> None:
+        """Hold, for as long as the process lives, what an abandoned kernel may reach."""
+
+    @abstractmethod
+    def unanswered(self, timeout: float) -> str:
+        """What to say of a kernel that did not end within `timeout` seconds."""
+
+    def can_restart(self) -> bool:
+        """Whether to start the kernel again when who ran it has left by itself."""
+        return True
+
+    @abstractmethod
+    def ns_of(self, ticks: int) -> int:
+        """Nanoseconds of a duration in its ticks."""
+
+    @abstractmethod
+    def exception_of(self, number: int) -> Raised:
+        """The class and arguments of the exception that a fault's `info` means; None if none was raised."""

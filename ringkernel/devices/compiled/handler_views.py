@@ -1,0 +1,73 @@
+"""Records as compiled handlers see them, for running a handler as Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def given(records: Any, *, one: bool) -> Any:
+    """Records as a handler sees them; the first of them if it sees `one`."""
+    return _seen(records[0] if one else records)
+
+
+def _seen(value: Any) -> Any:
+    """A value as compiled code has it: a record with attributes, also one within a record or an array."""
+    if isinstance(value, np.void):
+        return _RecordView(value)
+    return _ArrayView(value) if isinstance(value, np.ndarray) and value.dtype.fields is not None else value
+
+
+def _plain(value: Any) -> Any:
+    """What NumPy can assign: the record or array behind a view."""
+    if isinstance(value, _RecordView):
+        return object.__getattribute__(value, "_record")
+    return value._array if isinstance(value, _ArrayView) else value
+
+
+class _RecordView:
+    """A record whose attributes are its fields, as in compiled code; `np.record` would hide a field called `mean`."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Any) -> None:
+        object.__setattr__(self, "_record", record)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _seen(self._record[name])
+        except (KeyError, ValueError):
+            raise AttributeError(f"no field {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._record[name] = _plain(value)
+
+    def __getitem__(self, name: str) -> Any:
+        return _seen(self._record[name])
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._record[name] = _plain(value)
+
+
+class _ArrayView:
+    """An array of records: items are records as above, attributes are fields."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _seen(self._array[key])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._array[key] = _plain(value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (self._array.dtype.names or ()):
+            return _seen(self._array[name])
+        return getattr(self._array, name)

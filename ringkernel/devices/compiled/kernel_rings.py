@@ -1,0 +1,142 @@
+"""The rings of a compiled kernel: its own, and those that a map lends it.
+
+A ring is the kernel's from the write of the block that names it to the write that names another; both are made with the
+token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ringkernel.memory.arenas import Arena
+    from ringkernel.ring.record_edge import RecordEdge
+    from ringkernel.ring.record_ring import RecordRing
+
+    from .control_block import ControlBlock
+
+
+class KernelRings:
+    """What a kernel reads from and writes to. `edges` and `output` are its own; `reading` and `writing` are what its
+    block names. What changes these is for who holds the token."""
+
+    __slots__ = (
+        "_arena",
+        "_block",
+        "_doorbell_address",
+        "_mapped_in",
+        "_mapped_out",
+        "edges",
+        "output",
+        "reading",
+        "writing",
+    )
+
+    def __init__(self, block: ControlBlock, arena: Arena, doorbell_address: int) -> None:
+        self._block, self._arena, self._doorbell_address = block, arena, doorbell_address
+        self.edges: list[RecordEdge] = []
+        self.output: RecordRing | None = None
+        self.reading: list[RecordEdge] = []
+        self.writing: RecordRing | None = None
+        self._mapped_in = self._mapped_out = 0
+
+    def add_input(self, edge: RecordEdge) -> None:
+        """Read from a further edge."""
+        self.edges.append(edge)
+        edge.set_doorbell(self._doorbell_address)
+        self._read_from(self.edges)
+
+    def set_output(self, ring: RecordRing) -> None:
+        """Write to this ring."""
+        self.output = ring
+        self._write_to(ring)
+
+    def _read_from(self, edges: list[RecordEdge]) -> None:
+        self._block.read_from(edges)
+        self.reading = edges  # only now are the rings before let go of
+
+    def _write_to(self, ring: RecordRing | None) -> None:
+        if ring is not None:
+            ring.set_doorbell(self._doorbell_address)
+            self._block.write_to(ring)
+        self.writing = ring  # likewise
+
+    # --- maps ------------------------------------------------------------------------------------------------
+
+    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
+        """Read from `source`, and write to `result`, where they are given. They are the kernel's until `take_back`, and
+        who runs it may reach their arrays until then."""
+        if source is not None:
+            edge = source.edges[0]
+            edge.set_doorbell(self._doorbell_address)
+            self._arena.lend(source.slots)
+            self._read_from([edge])
+        if result is not None:
+            self._arena.lend(result.slots)
+            self._write_to(result)
+
+    def take_back(self, *, is_reached: bool) -> None:
+        """Read from, and write to, the kernel's own rings again. The lent arrays are given back, unless a handler that
+        does not return may reach them."""
+        lent = {edge.ring for edge in self._lent_edges()}
+        self._mapped_in += sum(edge.position() for edge in self._lent_edges())
+        self._mapped_out = self.mapped_out()
+        if self.writing is not None and self.writing is not self.output:
+            lent.add(self.writing)
+        self._read_from(self.edges)
+        self._write_to(self.output)
+        for ring in lent:
+            if is_reached:
+                ring.quarantine()
+            else:
+                self._arena.take_back(ring.slots)
+
+    def _lent_edges(self) -> list[RecordEdge]:
+        return [edge for edge in self.reading if edge not in self.edges]
+
+    def mapped_in(self) -> int:
+        """Messages taken from lent rings."""
+        return self._mapped_in + sum(edge.position() for edge in self._lent_edges())
+
+    def mapped_out(self) -> int:
+        """Messages written to lent rings."""
+        lent = self.writing if self.writing is not self.output else None
+        return self._mapped_out + (0 if lent is None else lent.position())
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def limit_to_what_is_there(self) -> None:
+        """Take nothing that comes later."""
+        for edge in self.reading:
+            edge.limit = edge.published()
+
+    def take_failed(self, edge_offset: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+        """The messages that the handler failed on, at the head of the edge that lies so far from the block."""
+        address = self._block.address + edge_offset
+        return next(edge for edge in self.reading if edge.address == address).take_failed(count)
+
+    def all_reachable(self) -> tuple[object, ...]:
+        """Whatever the kernel may reach."""
+        return {edge.ring for edge in (*self.edges, *self.reading)}, self.output, self.writing
+
+    def quarantine_span(self, edge_offset: int, count: int) -> None:
+        """A span that does not end reads so many messages there, and writes outputs: never reuse their memory."""
+        address = self._block.address + edge_offset
+        for edge in self.edges:
+            if edge.address == address:
+                edge.quarantine(count)
+        if self.output is not None:
+            self.output.quarantine()
+
+    def quarantine(self) -> None:
+        """Who ran the kernel goes on, and may move any cursor: never reuse the memory, and let nobody take what comes
+        late."""
+        for edge in self.edges:
+            edge.ring.quarantine()
+        if self.output is not None:
+            end = self.output.position()
+            for consumer in self.output.edges:
+                consumer.limit = min(consumer.limit, end)
+            self.output.quarantine()

@@ -1,0 +1,44 @@
+"""The CPU as a device: compiled kernels on worker threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.devices.compiled import compiling
+from ringkernel.devices.compiled.engine import CompiledEngine
+from ringkernel.devices.device import Device
+
+from .executor import WorkerExecutor
+from .pool import WorkerPool, compiled_loop
+
+if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.devices.engine import Engine
+    from ringkernel.devices.event_loop.services import Services
+
+
+class CpuDevice(Device):
+    """Runs compiled kernels on up to `workers` threads, which start when there is a kernel for them."""
+
+    def __init__(self, services: Services, workers: int) -> None:
+        self._services, self._workers = services, workers
+        self._pool: WorkerPool | None = None
+        self._is_prepared = False
+
+    async def compile(self, declaration: Declaration) -> Any:
+        if not self._is_prepared:
+            await self._services.prepare(compiled_loop)
+            self._is_prepared = True
+        return await compiling.compiled_span(declaration)
+
+    def new_engine(self, declaration: Declaration, code: Any) -> Engine:
+        executor = WorkerExecutor(code, self._services.parker.clock, self.pool)
+        return CompiledEngine(declaration, self._services, executor)
+
+    def pool(self) -> WorkerPool:
+        """Its workers."""
+        if self._pool is None:
+            self._pool = WorkerPool(self._services.parker, self._workers)
+            self._services.stops.append(self._pool.stop)
+            self._services.on_woke = self._pool.watch
+        return self._pool

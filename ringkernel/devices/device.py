@@ -1,0 +1,47 @@
+"""What runs kernels of one kind, for one event loop: it compiles them, makes their engines, and has their memory.
+
+The runtime knows no more of a device than this. A device that cannot change its memory while its kernels run says so;
+whoever calls the methods marked *at rest* then holds the tokens of all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import Declaration
+
+    from .engine import Engine
+
+
+class Device(ABC):
+    """A device, as the runtime sees it. All methods belong to the event loop's thread."""
+
+    changes_at_rest = False
+    """Whether loading code, allocating and mapping memory need its kernels to be at rest."""
+
+    @abstractmethod
+    async def compile(self, declaration: Declaration) -> Any:
+        """What `new_engine` makes an engine of; compiled in another thread, once per process.
+
+        Raises `KernelCompileError`, and `DeviceUnavailableError` if this event loop cannot use the device.
+        """
+
+    @abstractmethod
+    def new_engine(self, declaration: Declaration, code: Any) -> Engine:
+        """An engine, not built yet. At rest. Raises `DeviceUnavailableError`."""
+
+    def reaches_memory(self) -> bool:
+        """Whether it reaches all memory that its kernels may touch: blocks, rings, what a map lends."""
+        return True
+
+    def reach_memory(self) -> None:
+        """Make it reach that memory. At rest. Raises `DeviceUnavailableError`."""
+
+    def is_settled(self, engine: Engine) -> bool:
+        """Whether the output of a kernel lies in the memory where its consumers should find it."""
+        return True
+
+    def settle(self, engine: Engine) -> None:
+        """Put a kernel's output there. At rest. Raises `DeviceUnavailableError`; the kernel is as it was then."""

@@ -1,0 +1,60 @@
+"""Work in threads of its own, beside the event loop: compiling, and running a handler again."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_threads: set[threading.Thread] = set()
+_ending = threading.Event()
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own: not in the loop's executor, which `asyncio.run` would wait for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as caught:  # noqa: BLE001 (whatever it is belongs to the caller)
+            error = caught
+        try:
+            loop.call_soon_threadsafe(deliver, result, error)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile
+        finally:
+            _threads.discard(threading.current_thread())
+
+    thread = threading.Thread(target=run, name="ringkernel-compile", daemon=True)
+    _threads.add(thread)
+    thread.start()
+    return await future
+
+
+@atexit.register
+def _wait_for_compilers() -> None:
+    _ending.set()
+    for thread in list(_threads):  # LLVM must not be taken apart under a thread that is inside it
+        thread.join(10.0)
+
+
+def is_exiting() -> bool:
+    """Whether the interpreter ends, and waits for whoever compiles: nobody will use what comes of it."""
+    return _ending.is_set()

@@ -1,0 +1,87 @@
+"""What a device that runs grids offers, and what is known of a grid that it runs.
+
+`cuda_driver.py` is such a device for a GPU, `cuda_simulator.py` for numba's simulator; the tests have one that runs
+grids as threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ringkernel.codegen.span_types import Span
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.memory.arenas import Arena, Bytes
+
+
+class Grid(Protocol):
+    """A grid that was started."""
+
+    def is_done(self) -> bool:
+        """Whether all its threads have returned. Never waits."""
+
+    def failure(self) -> str | None:
+        """Why the device has ended it, or None."""
+
+
+class Code(Protocol):
+    """A kernel's grid as the device has loaded it."""
+
+    n_threads: int
+
+    def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
+        """The class and arguments of the exception that a fault's number means."""
+
+
+class Memory(Protocol):
+    """A piece of device memory. It goes back when it is released; no grid may use it then.
+
+    The host gets at it by copies only; one that the device fails raises `DeviceUnavailableError`.
+    """
+
+    address: int
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        """A copy of what is there. Works while grids run, too."""
+
+    def write(self, offset: int, source: Bytes) -> None:
+        """Move bytes there: `source` does not count any more."""
+
+    def release(self) -> None:
+        """Nobody uses it any more."""
+
+
+class Hardware(Protocol):
+    """A device that runs grids. Methods belong to the event loop's thread, except `compile`.
+
+    `ticks_per_ns` is the rate of its `ops.ticks`. A span should take `span_ns`; a grid with nothing to do looks again
+    at once for `patience_ns`, then after naps of `max_nap_ns` at most.
+    """
+
+    name: str
+    ticks_per_ns: float
+    max_mailbox_nbytes: int
+    span_ns: int
+    patience_ns: int
+    max_nap_ns: int
+
+    def compile(self, declaration: Declaration, span: Span) -> Any:
+        """Compile a kernel's grid; in any thread. Raises whatever the compiler raises."""
+
+    def load(self, compiled: Any) -> Code:
+        """Make it ready to be launched. No grid of this process may run on the device meanwhile."""
+
+    def reaches(self, arena: Arena) -> bool:
+        """Whether grids can reach all of the arena's memory."""
+
+    def adopt(self, arena: Arena) -> None:
+        """Let grids reach the arena's memory, also what it grows by. No grid may run meanwhile."""
+
+    def forget(self, arena: Arena) -> None:
+        """No grid will reach the arena's memory again."""
+
+    def allocate(self, nbytes: int, arena: Arena) -> Memory:
+        """Device memory for a kernel's state, the threads' own outputs, or a ring. No grid may run meanwhile."""
+
+    def start(self, code: Any, control: int, mailbox_nbytes: int) -> Grid:
+        """Start a grid on its control lines. Returns at once."""

@@ -87,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "workers: about CPU workers, so left out with --grids")
+    config.addinivalue_line("markers", "compiles: mostly compiles, and looks at no clock; see .ci/run")
     config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
 
 

@@ -1,6 +1,6 @@
 """What a handler may do: the operations and functions that stay inside of their arguments, whatever values come.
 
-Each was fed hostile indices and values with index checks on, see `tests/test_handler_safety.py`: it gives what NumPy
+Each was fed hostile indices and values with index checks on, see `tests/test_handler_functions.py`: it gives what NumPy
 gives, or raises. Numba has more; what is not here has not been shown to be safe, or is not.
 """
 

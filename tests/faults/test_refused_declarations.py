@@ -84,7 +84,7 @@ def test_a_handler_that_assigns_to_the_name_of_its_output_is_refused(func, batch
 
 @pytest.mark.parametrize("func", [reads_out_first, lambda msg, out: None])
 def test_a_handler_that_reads_or_leaves_its_output_is_not_refused(func):
-    ring_kernel("ft_reads", input_type=int, output_type=int)(func)
+    assert ring_kernel("ft_reads", input_type=int, output_type=int)(func) is func
 
 
 def test_a_decorator_without_an_id_says_how_to_write_it():

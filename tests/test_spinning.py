@@ -1,11 +1,11 @@
-"""How long a consumer in the event loop spins before it sleeps."""
+"""A consumer in the event loop spins before it sleeps only where that pays, and keeps the loop from nobody."""
 
 from __future__ import annotations
 
 import asyncio
 from time import monotonic
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from helpers import eventually, within
@@ -14,6 +14,9 @@ from ringkernel import QueueEmptyError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.event_loop import spinning
 from ringkernel.devices.event_loop.spinning import MAX_SKIPS, PAID, PAYS_BELOW_NS, SHORT_SPIN_NS, SPIN_NS, Spin, Spinner
 from ringkernel.memory.layout import PARKER
+
+if TYPE_CHECKING:
+    from ringkernel.devices.loop_parker import LoopParker
 
 
 @ring_kernel("wt_echo", input_type=int, output_type=int)
@@ -35,12 +38,15 @@ class World:
         self.moves = False
         clock = SimpleNamespace(ticks_of=lambda ns: ns)
         self.parker = SimpleNamespace(is_crowded=False, clock=clock, worker_moves=self.worker_moves)
-        self.services: Any = SimpleNamespace(spinner=Spinner(), parker=self.parker)
+        self.spinner = Spinner()
         monkeypatch.setattr(spinning, "monotonic_ns", lambda: self.now_ns)
 
     def worker_moves(self) -> bool:
         moves, self.moves = self.moves, False
         return moves
+
+    def spin(self) -> Spin:
+        return Spin(self.spinner, cast("LoopParker", self.parker))
 
     def edge(self) -> Any:
         return SimpleNamespace(head=0, patience=0)
@@ -69,21 +75,21 @@ def world(monkeypatch) -> World:
 def test_who_was_woken_soon_or_by_a_worker_that_moves_spins(world, slept_ns, crowded, moves, patience):
     edge = world.edge()
     world.parker.is_crowded, world.moves = crowded, moves
-    world.nap(Spin(world.services.spinner, world.services.parker), edge, slept_ns)
+    world.nap(world.spin(), edge, slept_ns)
     assert edge.patience == patience
 
 
-def test_nothing_to_spin_on(world):
-    spin = Spin(world.services.spinner, world.services.parker)
-    world.nap(spin, None)
-    spin.sleep()
+def test_who_has_nothing_to_spin_on_leaves_the_reason_to_others(world):
+    one, edge = world.spin(), world.edge()
+    world.moves = True
+    world.nap(one, None)
+    assert world.moves
+    world.nap(world.spin(), edge, 100 * PAYS_BELOW_NS)
+    assert edge.patience == SPIN_NS
 
 
 def test_only_the_last_that_went_to_sleep_spins_for_long(world):
-    one, other = (
-        Spin(world.services.spinner, world.services.parker),
-        Spin(world.services.spinner, world.services.parker),
-    )
+    one, other = world.spin(), world.spin()
     edge, other_edge = world.edge(), world.edge()
     world.nap(one, edge)
     assert edge.patience == SPIN_NS
@@ -99,27 +105,27 @@ def test_only_the_last_that_went_to_sleep_spins_for_long(world):
 
 def test_a_producer_that_sleeps_wants_the_loop_too(world):
     edge = world.edge()
-    world.nap(Spin(world.services.spinner, world.services.parker), edge)
-    world.services.spinner.give(None)
+    world.nap(world.spin(), edge)
+    world.spinner.give(None)
     assert edge.patience == SHORT_SPIN_NS
 
 
 def test_who_is_no_more_is_forgotten(world):
     gone, other = (
-        Spin(world.services.spinner, world.services.parker),
-        Spin(world.services.spinner, world.services.parker),
+        world.spin(),
+        world.spin(),
     )
     edge = world.edge()
     world.nap(gone, edge)
-    world.services.spinner.forget(other)
-    assert world.services.spinner.belongs_to(gone)
-    world.services.spinner.forget(gone)
+    world.spinner.forget(other)
+    assert world.spinner.belongs_to(gone)
+    world.spinner.forget(gone)
     other.sleep()
     assert edge.patience == SPIN_NS  # nobody shortens a spin that is forgotten
 
 
 def test_after_a_spin_in_vain_more_and_more_are_skipped(world):
-    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
+    spin, edge = world.spin(), world.edge()
     spun = []
     for _ in range(2_000):
         world.nap(spin, edge)
@@ -130,7 +136,7 @@ def test_after_a_spin_in_vain_more_and_more_are_skipped(world):
 
 
 def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world):
-    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
+    spin, edge = world.spin(), world.edge()
     for _ in range(6):
         world.nap(spin, edge)
     assert not edge.patience
@@ -140,7 +146,7 @@ def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world):
 
 
 def test_a_spin_that_pays_ends_the_skipping(world):
-    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
+    spin, edge = world.spin(), world.edge()
     for _ in range(5):
         world.nap(spin, edge)  # in vain, 1 skipped, in vain, 2 of 3 skipped
     while not edge.patience:
@@ -154,23 +160,23 @@ def test_a_spin_that_pays_ends_the_skipping(world):
 
 
 def test_who_sleeps_does_not_spin(world):
-    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
+    spin, edge = world.spin(), world.edge()
     world.nap(spin, edge)
     spin.sleep()
     assert edge.patience == 0
-    world.services.spinner.give(Spin(world.services.spinner, world.services.parker))
+    world.spinner.give(world.spin())
     assert edge.patience == 0
 
 
 def test_who_leaves_an_edge_spins_on_it_no_more(world):
-    spin, edge = Spin(world.services.spinner, world.services.parker), world.edge()
+    spin, edge = world.spin(), world.edge()
     world.nap(spin, edge)
     spin.leave(world.edge())
     assert edge.patience == SPIN_NS
     spin.leave(edge)
     assert edge.patience == 0
     spin.shorten()
-    world.services.spinner.give(None)
+    world.spinner.give(None)
     assert edge.patience == 0  # it is somebody else's
 
 

@@ -33,7 +33,13 @@ def number(value: Any) -> Any:
     """A Python number as the 64-bit one that it is in compiled code."""
     if isinstance(value, np.generic | np.ndarray):
         return value
-    for kind, made in ((bool, np.bool_), (int, np.int64), (float, np.float64), (complex, np.complex128)):
+    kinds: tuple[tuple[type, Any], ...] = (
+        (bool, np.bool_),
+        (int, np.int64),
+        (float, np.float64),
+        (complex, np.complex128),
+    )
+    for kind, made in kinds:
         if isinstance(value, kind):
             return made(value)
     return value
@@ -67,7 +73,7 @@ def same(left: Any, right: Any) -> bool:
 
 # --- operators ----------------------------------------------------------------------------------------------------
 
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": operator.add,
     "Sub": operator.sub,
     "Mult": operator.mul,

@@ -68,6 +68,11 @@ def grids_of(runtime: RingKernelRuntime) -> GridPool:
     return device._pool
 
 
+def watchers_of(runtime: RingKernelRuntime) -> list[Worker]:
+    """The CPU workers that watch grids."""
+    return grids_of(runtime)._threads.alive
+
+
 def arena_of(runtime: RingKernelRuntime) -> Arena:
     """Where blocks and rings lie."""
     return parker_of(runtime).arena
@@ -136,6 +141,12 @@ def notice_status(kernel: Any) -> None:
 def output_of(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     """The ring that a kernel writes to."""
     return runtime.kernels[kernel_id].engine.output
+
+
+def write_control(engine: Any) -> Region:
+    """The control lines with which the kernel's grid would start now."""
+    region: Region = engine.executor._pool._write_control(engine.executor)
+    return region
 
 
 def is_in_device_memory(ring: Any, poison: int) -> bool:

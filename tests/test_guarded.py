@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import guarded
 import pytest
@@ -79,12 +80,12 @@ def child(where: str, beyond: int) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("where", ["result", "ring", "input ring", "state", "given back"])
-def test_one_element_too_far_ends_the_process(where):
+def test_one_element_too_far_ends_the_process(where: Any) -> None:
     inside = child(where, 0)
     assert (inside.returncode, inside.stdout.split()) == (0, ["writes", "lives"]), inside.stderr
     outside = child(where, 1)
     assert (outside.returncode, outside.stdout.split()) == (-signal.SIGSEGV, ["writes"]), outside.stderr
 
 
-def test_a_write_to_what_a_runtime_was_given_ends_the_process():
+def test_a_write_to_what_a_runtime_was_given_ends_the_process() -> None:
     assert child("input", 0).returncode == -signal.SIGSEGV

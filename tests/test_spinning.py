@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from helpers import eventually, within
+from inside import parker_of
 
 from ringkernel import QueueEmptyError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.event_loop import spinning
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 
 @ring_kernel("wt_echo", input_type=int, output_type=int)
-def echo(msg, out):
+def echo(msg: Any, out: Any) -> None:
     out.value = msg.value
 
 
 @ring_kernel("wt_forget", input_type=int)
-async def forget(ctx):
+async def forget(ctx: Any) -> None:
     async for _ in ctx:
         pass
 
@@ -58,7 +59,7 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch) -> World:
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
@@ -72,14 +73,16 @@ def world(monkeypatch) -> World:
         (100 * PAYS_BELOW_NS, False, True, SPIN_NS),
     ],
 )
-def test_who_was_woken_soon_or_by_a_worker_that_moves_spins(world, slept_ns, crowded, moves, patience):
+def test_who_was_woken_soon_or_by_a_worker_that_moves_spins(
+    world: World, slept_ns: Any, crowded: Any, moves: Any, patience: Any
+) -> None:
     edge = world.edge()
     world.parker.is_crowded, world.moves = crowded, moves
     world.nap(world.spin(), edge, slept_ns)
     assert edge.patience == patience
 
 
-def test_who_has_nothing_to_spin_on_leaves_the_reason_to_others(world):
+def test_who_has_nothing_to_spin_on_leaves_the_reason_to_others(world: World) -> None:
     one, edge = world.spin(), world.edge()
     world.moves = True
     world.nap(one, None)
@@ -88,7 +91,7 @@ def test_who_has_nothing_to_spin_on_leaves_the_reason_to_others(world):
     assert edge.patience == SPIN_NS
 
 
-def test_only_the_last_that_went_to_sleep_spins_for_long(world):
+def test_only_the_last_that_went_to_sleep_spins_for_long(world: World) -> None:
     one, other = world.spin(), world.spin()
     edge, other_edge = world.edge(), world.edge()
     world.nap(one, edge)
@@ -103,14 +106,14 @@ def test_only_the_last_that_went_to_sleep_spins_for_long(world):
     assert edge.patience == SPIN_NS
 
 
-def test_a_producer_that_sleeps_wants_the_loop_too(world):
+def test_a_producer_that_sleeps_wants_the_loop_too(world: World) -> None:
     edge = world.edge()
     world.nap(world.spin(), edge)
     world.spinner.give(None)
     assert edge.patience == SHORT_SPIN_NS
 
 
-def test_who_is_no_more_is_forgotten(world):
+def test_who_is_no_more_is_forgotten(world: World) -> None:
     gone, other = (
         world.spin(),
         world.spin(),
@@ -124,7 +127,7 @@ def test_who_is_no_more_is_forgotten(world):
     assert edge.patience == SPIN_NS  # nobody shortens a spin that is forgotten
 
 
-def test_after_a_spin_in_vain_more_and_more_are_skipped(world):
+def test_after_a_spin_in_vain_more_and_more_are_skipped(world: World) -> None:
     spin, edge = world.spin(), world.edge()
     spun = []
     for _ in range(2_000):
@@ -135,7 +138,7 @@ def test_after_a_spin_in_vain_more_and_more_are_skipped(world):
     assert max(gaps) == MAX_SKIPS
 
 
-def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world):
+def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world: World) -> None:
     spin, edge = world.spin(), world.edge()
     for _ in range(6):
         world.nap(spin, edge)
@@ -145,7 +148,7 @@ def test_a_worker_that_moves_is_awaited_whatever_was_in_vain(world):
     assert edge.patience == SPIN_NS
 
 
-def test_a_spin_that_pays_ends_the_skipping(world):
+def test_a_spin_that_pays_ends_the_skipping(world: World) -> None:
     spin, edge = world.spin(), world.edge()
     for _ in range(5):
         world.nap(spin, edge)  # in vain, 1 skipped, in vain, 2 of 3 skipped
@@ -159,7 +162,7 @@ def test_a_spin_that_pays_ends_the_skipping(world):
     assert not edge.patience
 
 
-def test_who_sleeps_does_not_spin(world):
+def test_who_sleeps_does_not_spin(world: World) -> None:
     spin, edge = world.spin(), world.edge()
     world.nap(spin, edge)
     spin.sleep()
@@ -168,7 +171,7 @@ def test_who_sleeps_does_not_spin(world):
     assert edge.patience == 0
 
 
-def test_who_leaves_an_edge_spins_on_it_no_more(world):
+def test_who_leaves_an_edge_spins_on_it_no_more(world: World) -> None:
     spin, edge = world.spin(), world.edge()
     world.nap(spin, edge)
     spin.leave(world.edge())
@@ -193,19 +196,19 @@ async def spun_on_edge(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     return edge
 
 
-async def test_who_does_not_wait_does_not_spin():
+async def test_who_does_not_wait_does_not_spin() -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
         await runtime.activate("k")
         edge = await spun_on_edge(runtime, "k")
-        edge.patience = runtime.kernels["k"].engine._parker.clock.ticks_of(10_000_000_000)
+        edge.patience = parker_of(runtime).clock.ticks_of(10_000_000_000)
         before = monotonic()
         with pytest.raises(QueueEmptyError):
             runtime.receive_nowait("k")
         assert monotonic() - before < 5
 
 
-async def test_a_kernel_that_is_connected_does_not_take_over_the_hosts_spin():
+async def test_a_kernel_that_is_connected_does_not_take_over_the_hosts_spin() -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
         await runtime.activate("k")

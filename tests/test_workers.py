@@ -39,7 +39,7 @@ PATIENCE_NS = 20_000_000_000
 
 
 @ring_kernel("wk_echo", input_type=int, output_type=int)
-def echo(msg, out):
+def echo(msg: Any, out: Any) -> None:
     out.value = msg.value
 
 
@@ -81,7 +81,9 @@ async def talk_until(runtime: RingKernelRuntime, has_happened: Callable[[], bool
 
 
 @pytest.mark.parametrize("talking", [False, True], ids=["in the way", "nowhere to go"])
-async def test_a_worker_that_is_in_the_loops_way_parks(monkeypatch, cpus, talking):
+async def test_a_worker_that_is_in_the_loops_way_parks(
+    monkeypatch: pytest.MonkeyPatch, cpus: list[int], talking: Any
+) -> None:
     set_patience(monkeypatch, 1)  # so that it is parked before the test begins
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", echo)
@@ -127,24 +129,26 @@ def stat_line(name: str, state: str, cpu: int) -> bytes:
         ("R", 0, 0, 1),
     ],
 )
-def test_a_threads_stat_is_read(tmp_path, waits, name, state, cpu, asked, expected):
+def test_a_threads_stat_is_read(
+    tmp_path: Path, waits: Any, name: str, state: Any, cpu: Any, asked: Any, expected: Any
+) -> None:
     (tmp_path / "stat").write_bytes(stat_line(name, state, cpu))
     with (tmp_path / "stat").open("rb") as file:
         assert waits(file.fileno(), asked) == expected
 
 
 @pytest.mark.parametrize("text", [b"", b")", b"4711 (a) R", b"4711 (a) R 1 2 3", b"4711 (a", b"\0" * 512, b")" * 600])
-def test_a_broken_stat_says_nothing(tmp_path, waits, text):
+def test_a_broken_stat_says_nothing(tmp_path: Path, waits: Any, text: Any) -> None:
     (tmp_path / "stat").write_bytes(text)
     with (tmp_path / "stat").open("rb") as file:
         assert [waits(file.fileno(), cpu) for cpu in range(4)] == [0] * 4
 
 
-def test_no_stat_says_nothing(waits):
+def test_no_stat_says_nothing(waits: Any) -> None:
     assert waits(-1, 0) == 0
 
 
-def test_the_systems_own_stat_tells_who_waits(cpus, waits):
+def test_the_systems_own_stat_tells_who_waits(cpus: list[int], waits: Any) -> None:
     """Another process that could always run waits for this CPU while this thread is on it to ask."""
     os.sched_setaffinity(0, cpus[:1])
     with subprocess.Popen(
@@ -213,13 +217,13 @@ class Idle:
 
 
 @pytest.fixture
-def idle(tmp_path, cpus) -> Iterator[Idle]:
+def idle(tmp_path: Path, cpus: list[int]) -> Iterator[Idle]:
     worker = Idle(tmp_path, cpus[0])
     yield worker
     worker.close()
 
 
-def test_who_has_been_talking_moves(idle, cpus):
+def test_who_has_been_talking_moves(idle: Idle, cpus: list[int]) -> None:
     if len(cpus) == 1:
         pytest.skip("there is no other CPU to go to")
     for _ in range(1_000):  # the system may have moved this thread just before the look
@@ -233,7 +237,7 @@ def test_who_has_been_talking_moves(idle, cpus):
     assert os.sched_getaffinity(0) == set(cpus)
 
 
-def test_who_has_not_been_talking_parks(idle, cpus):
+def test_who_has_not_been_talking_parks(idle: Idle, cpus: list[int]) -> None:
     os.sched_setaffinity(0, cpus[:1])
     idle.worker["patience"] = MIN_TICKS
     idle.loop["waker_cpu"] = cpus[0]
@@ -250,7 +254,7 @@ def test_who_has_not_been_talking_parks(idle, cpus):
     assert not idle.loop["worker_moves"]
 
 
-def test_who_has_nowhere_to_go_parks_and_does_not_try_again_soon(idle, cpus):
+def test_who_has_nowhere_to_go_parks_and_does_not_try_again_soon(idle: Idle, cpus: list[int]) -> None:
     os.sched_setaffinity(0, cpus[:1])
     idle.look()
     assert idle.worker["crowded"]
@@ -258,7 +262,7 @@ def test_who_has_nowhere_to_go_parks_and_does_not_try_again_soon(idle, cpus):
     assert idle.worker["stay"] == MAX_STAYS * SHORTEST_STAY
 
 
-def test_who_has_just_moved_parks(idle, cpus):
+def test_who_has_just_moved_parks(idle: Idle, cpus: list[int]) -> None:
     os.sched_setaffinity(0, cpus[:1])
     idle.worker["stay"] = SHORTEST_STAY << 20
     idle.worker["left_at"] = before = idle.now()
@@ -274,7 +278,9 @@ def test_who_has_just_moved_parks(idle, cpus):
 @pytest.mark.parametrize(
     ("stay", "stayed", "expected"), [(4, 10, 8), (4, 100, 1), (MAX_STAYS, 2 * MAX_STAYS, MAX_STAYS), (0, 5, 1)]
 )
-def test_a_stay_is_the_longer_the_shorter_those_before_were(idle, cpus, stay, stayed, expected):
+def test_a_stay_is_the_longer_the_shorter_those_before_were(
+    idle: Idle, cpus: list[int], stay: Any, stayed: Any, expected: Any
+) -> None:
     if len(cpus) == 1:
         pytest.skip("there is no other CPU to go to")
     idle.worker["stay"] = stay * SHORTEST_STAY
@@ -297,7 +303,9 @@ def test_a_stay_is_the_longer_the_shorter_those_before_were(idle, cpus, stay, st
         (100, False, True, 0),
     ],
 )
-def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(idle, cpus, slept, beside, has_stayed, crowded):
+def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(
+    idle: Idle, cpus: list[int], slept: Any, beside: Any, has_stayed: Any, crowded: Any
+) -> None:
     os.sched_setaffinity(0, cpus[:1])
     idle.worker["waker_cpu"] = cpus[0] if beside else cpus[0] + 1
     idle.worker["max_patience"] = 100 * MIN_TICKS
@@ -307,7 +315,9 @@ def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(idle, cpus,
     assert idle.worker["patience"] == (4 * MIN_TICKS if slept < SHORT_SLEEP else MIN_TICKS)
 
 
-def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(idle, monkeypatch):
+def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(
+    idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unknowing = Specializer(cpu._jit, parent=cpu.specializer(cpu.TIMED_SLEEP), differing=(this_cpu,))
     unknowing.stand_in(this_cpu, cpu._jit(cpu._no_cpu))
     monkeypatch.setattr(cpu, "specializer", lambda timed: unknowing)
@@ -321,7 +331,7 @@ def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(idle, monke
     assert not idle.worker["crowded"]
 
 
-def test_who_waits_for_another_cpu_is_not_in_the_way(idle, cpus):
+def test_who_waits_for_another_cpu_is_not_in_the_way(idle: Idle, cpus: list[int]) -> None:
     if len(cpus) == 1:
         pytest.skip("there is no other CPU")
     os.sched_setaffinity(0, cpus[1:])
@@ -330,7 +340,7 @@ def test_who_waits_for_another_cpu_is_not_in_the_way(idle, cpus):
     assert idle.worker["idle_since"] == LOOKED
 
 
-def test_one_look_and_not_at_once(idle, cpus):
+def test_one_look_and_not_at_once(idle: Idle, cpus: list[int]) -> None:
     os.sched_setaffinity(0, cpus[:1])
     idle.worker["min_patience"] = 1 << 62
     idle.look(since=0)

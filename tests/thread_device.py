@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numba import njit, types
 
 from ringkernel import DeviceUnavailableError
 from ringkernel.codegen.handler_call import handler_call
-from ringkernel.codegen.span import CPU_CALL, Span, SpanTypes
+from ringkernel.codegen.span import CPU_CALL
 from ringkernel.codegen.targets.cpu import _jit, grid_operations
 from ringkernel.devices.compiled import failure
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
 from ringkernel.memory.arenas import Arena
 from ringkernel.ring.clock import tick_clock
+
+if TYPE_CHECKING:
+    from ringkernel.codegen.span_types import Span, SpanTypes
 
 
 @functools.cache

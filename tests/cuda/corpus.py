@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ringkernel.codegen.span import SpanTypes
+from ringkernel.codegen.span_types import SpanTypes
 
 WIDTHS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "b1"]
 ALL = np.dtype([(width, width) for width in WIDTHS], align=True)
@@ -36,22 +36,22 @@ class Case:
         return self.spec.state is None
 
 
-def copy(msg, out):
+def copy(msg: Any, out: Any) -> None:
     out.value = msg.value
 
 
-def copy_all(msg, out):
+def copy_all(msg: Any, out: Any) -> None:
     out.i1, out.i2, out.i4, out.i8 = msg.i1, msg.i2, msg.i4, msg.i8
     out.u1, out.u2, out.u4, out.u8 = msg.u1, msg.u2, msg.u4, msg.u8
     out.f4, out.f8, out.b1 = msg.f4, msg.f8, msg.b1
 
 
-def keep_positive(msg, out):
+def keep_positive(msg: Any, out: Any) -> Any:
     out.price, out.volume, out.id = msg.price, msg.volume, msg.id
     return msg.price > 0
 
 
-def early(msg, out):
+def early(msg: Any, out: Any) -> Any:
     if msg.id < 0:
         return False
     for i in range(msg.id):
@@ -62,7 +62,7 @@ def early(msg, out):
     return msg.volume != 0
 
 
-def arrays(msg, out):
+def arrays(msg: Any, out: Any) -> Any:
     total = np.float32(0)
     for i in range(5):
         total += msg.a[i]
@@ -71,47 +71,47 @@ def arrays(msg, out):
     return total > 0
 
 
-def picks(msg, out):
+def picks(msg: Any, out: Any) -> None:
     out.value = msg.a[msg.id]
 
 
-def nested(msg, out):
+def nested(msg: Any, out: Any) -> None:
     out.id = msg.part.n
     for i in range(3):
         out.parts[i] = msg.parts[i] + msg.part.x
 
 
-def odd(msg, out):
+def odd(msg: Any, out: Any) -> Any:
     out.a, out.b, out.c = msg.c, msg.b, msg.a
     return msg.a != msg.b
 
 
-def watches(msg):
+def watches(msg: Any) -> None:
     if msg.value < 0:
         raise ValueError("negative")
 
 
-def counts(msg, out, state):
+def counts(msg: Any, out: Any, state: Any) -> None:
     state[0] += msg.value
     out.value = state[0]
 
 
-def averages(msg, out, state):
+def averages(msg: Any, out: Any, state: Any) -> None:
     state.price += 0.1 * (msg.price - state.price)
     state.id += 1
     out.price, out.id = state.price, state.id
 
 
-def table(msg, out, state):
+def table(msg: Any, out: Any, state: Any) -> Any:
     out.value = state[msg.id, 1]
     return msg.id != 3
 
 
-def remembers(msg, state):
+def remembers(msg: Any, state: Any) -> None:
     state[0] = max(state[0], msg.value)
 
 
-def raises(msg, out):
+def raises(msg: Any, out: Any) -> None:
     if msg.value > 1e9:
         raise OverflowError("too large", 3)
     if msg.value < 0:
@@ -119,15 +119,15 @@ def raises(msg, out):
     out.value = msg.value
 
 
-def divides(msg, out):
+def divides(msg: Any, out: Any) -> None:
     out.value = 1 / msg.value + 7 // msg.value + 3 % msg.value
 
 
-def mathematics(msg, out):
+def mathematics(msg: Any, out: Any) -> None:
     out.value = math.sin(msg.value) + math.pow(msg.value, 1.5) + math.exp(-msg.value)
 
 
-def roots(msg, out):
+def roots(msg: Any, out: Any) -> None:
     out.value = np.sqrt(abs(msg.value)) + np.floor(msg.value)
 
 
@@ -135,7 +135,7 @@ def helper(x: float) -> float:
     return 3 * x + 1
 
 
-def calls(msg, out, by=2.0):
+def calls(msg: Any, out: Any, by: Any = 2.0) -> None:
     out.value = helper(msg.value) * by
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,7 +98,7 @@ class Board:
 
 
 @pytest.fixture
-def launches(monkeypatch):
+def launches(monkeypatch: pytest.MonkeyPatch) -> Any:
     taken: list[tuple[Any, ...]] = []
     monkeypatch.setattr(cuda_driver, "driver", Driver())
     monkeypatch.setattr(cuda_driver, "Device", Board)
@@ -107,7 +108,7 @@ def launches(monkeypatch):
 
 
 @pytest.fixture
-def device(launches):
+def device(launches: Any) -> Any:
     return CudaDevice(0)
 
 
@@ -121,11 +122,16 @@ def compiled(blocks: int = 4, n_threads: int = 128) -> Any:
     )
 
 
+def noted() -> Any:
+    """The driver that takes notes."""
+    return vars(cuda_driver)["driver"]
+
+
 def notes(kind: str) -> list[tuple[Any, ...]]:
-    return [call[1:] for call in cuda_driver.driver.calls if call[0] == kind]
+    return [call[1:] for call in noted().calls if call[0] == kind]
 
 
-def test_a_launch_is_one_block_that_gets_its_control_lines(device, launches):
+def test_a_launch_is_one_block_that_gets_its_control_lines(device: CudaDevice, launches: Any) -> None:
     code = device.load(compiled())
     grid = device.start(code, 12_345, 4_000)
     ((stream, config, kernel, argument),) = launches
@@ -141,7 +147,7 @@ def test_a_launch_is_one_block_that_gets_its_control_lines(device, launches):
     assert code.raised(99)[0] is RuntimeError
 
 
-def test_an_error_of_the_device_is_the_grids_failure(device):
+def test_an_error_of_the_device_is_the_grids_failure(device: CudaDevice) -> None:
     code = device.load(compiled())
     grid = device.start(code, 1, 1)
     code.event.state = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
@@ -149,7 +155,7 @@ def test_an_error_of_the_device_is_the_grids_failure(device):
     assert grid.is_done()
 
 
-def test_no_more_grids_than_can_run_at_once(device, launches):
+def test_no_more_grids_than_can_run_at_once(device: CudaDevice, launches: Any) -> None:
     codes = [device.load(compiled()) for _ in range(4)]
     for code in codes[:3]:
         device.start(code, 1, 1)
@@ -160,17 +166,17 @@ def test_no_more_grids_than_can_run_at_once(device, launches):
     device.start(codes[3], 1, 1)
 
 
-def test_hardware_queues_bound_it_too(launches, monkeypatch):
+def test_hardware_queues_bound_it_too(launches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "2")
     assert CudaDevice(0).max_grids == 1
 
 
-def test_a_block_that_does_not_fit_is_refused(device):
+def test_a_block_that_does_not_fit_is_refused(device: CudaDevice) -> None:
     with pytest.raises(DeviceUnavailableError, match="smaller block_size"):
         device.load(compiled(blocks=0, n_threads=1024))
 
 
-def test_an_arena_is_pinned_page_by_page_once(device):
+def test_an_arena_is_pinned_page_by_page_once(device: CudaDevice) -> None:
     arena = Arena()
     arena.allocate(100)
     assert not device.reaches(arena)
@@ -185,7 +191,7 @@ def test_an_arena_is_pinned_page_by_page_once(device):
     assert all(address % 4096 == 0 and nbytes % 4096 == 0 and flags == 3 for address, nbytes, flags in pinned)
 
 
-def test_what_a_grid_may_hold_up_waits_until_none_runs(device):
+def test_what_a_grid_may_hold_up_waits_until_none_runs(device: CudaDevice) -> None:
     arena = Arena()
     arena.allocate(100)
     device.adopt(arena)
@@ -201,23 +207,25 @@ def test_what_a_grid_may_hold_up_waits_until_none_runs(device):
     assert len(notes("unpin")) == 1
 
 
-def test_what_a_lost_device_refuses_to_free_keeps_nobody_from_the_rest(device, monkeypatch, caplog):
+def test_what_a_lost_device_refuses_to_free_keeps_nobody_from_the_rest(
+    device: CudaDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     arena = Arena()
     arena.allocate(100)
     device.adopt(arena)
     device.allocate(64, arena).release()
-    monkeypatch.setattr(cuda_driver.driver, "cuMemFree", lambda address: (719,))
+    monkeypatch.setattr(noted(), "cuMemFree", lambda address: (719,))
     device.forget(arena)
     assert len(notes("unpin")) == 1
     assert "cuda:0: freeing: the driver says out of memory" in caplog.text
 
 
-def test_the_drivers_words_are_in_the_error(device):
+def test_the_drivers_words_are_in_the_error(device: CudaDevice) -> None:
     with pytest.raises(DeviceUnavailableError, match="allocating 2000000000 bytes: the driver says out of memory"):
         device.allocate(2_000_000_000, Arena())
 
 
-def test_a_copy_goes_in_pieces_over_a_stream_of_its_own(device):
+def test_a_copy_goes_in_pieces_over_a_stream_of_its_own(device: CudaDevice) -> None:
     memory = device.allocate(10_000_000, Arena())
     copies = device._copies
     copies._event.state = True
@@ -230,27 +238,27 @@ def test_a_copy_goes_in_pieces_over_a_stream_of_its_own(device):
     assert (read == (memory.address & 0xFF)).all()
     source = np.arange(10_000_000).astype(np.uint8)
     memory.write(0, source)
-    assert cuda_driver.driver.moved == source.tobytes()
+    assert noted().moved == source.tobytes()
     code = device.load(compiled())
     assert code.stream is not copies._stream
 
 
-def test_a_copy_waits_for_its_end_and_for_no_grid(device, monkeypatch):
+def test_a_copy_waits_for_its_end_and_for_no_grid(device: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = device.allocate(64, Arena())
     seconds = itertools.count(step=0.5)
-    monkeypatch.setattr(cuda_driver.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
     for reason in (r"did not end within 2 s", r"an earlier copy has not ended"):
         with pytest.raises(DeviceUnavailableError, match=rf"cuda:0: copying 8 bytes:? {reason}"):
             memory.read(0, 8)
     assert len(notes("copy")) == 1  # what comes late must not hit the next one
 
 
-def test_a_copy_on_a_device_that_is_lost(device):
+def test_a_copy_on_a_device_that_is_lost(device: CudaDevice) -> None:
     memory = device.allocate(64, Arena())
-    cuda_driver.driver.copies_say = 700
+    noted().copies_say = 700
     with pytest.raises(DeviceUnavailableError, match="copying 8 bytes: the driver says"):
         memory.read(0, 8)
-    cuda_driver.driver.copies_say = 0
+    noted().copies_say = 0
     device._copies._event.state = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
     with pytest.raises(DeviceUnavailableError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
         memory.read(0, 8)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ringkernel import cli, inspecting
+from ringkernel import cli
 from ringkernel.devices.grid import cuda_probe
 
 SOURCE = """
@@ -31,7 +35,7 @@ def lines(msgs):
 
 
 @pytest.fixture
-def module(tmp_path):
+def module(tmp_path: Path) -> Any:
     path = tmp_path / "kernels_to_inspect.py"
     path.write_text(SOURCE)
     return path
@@ -40,7 +44,7 @@ def module(tmp_path):
 @pytest.mark.parametrize(
     ("target", "wanted"), [("llvm", "define"), ("asm", ".globl"), ("ptx", ".target sm_80"), ("sass", "EXIT")]
 )
-def test_what_a_kernel_becomes(module, capsys, target, wanted):
+def test_what_a_kernel_becomes(module: Any, capsys: pytest.CaptureFixture[str], target: Any, wanted: Any) -> None:
     code = cli.main(["inspect", f"{module}:double", "--target", target, "--cc", "8.0"])
     shown = capsys.readouterr()
     assert (code, shown.err) == (0, "")
@@ -48,15 +52,19 @@ def test_what_a_kernel_becomes(module, capsys, target, wanted):
 
 
 @pytest.mark.parametrize(("target", "instruction"), [("ptx", "fma.rn.f64"), ("sass", "DFMA")])
-def test_what_is_shown_is_what_would_run_with_fma(module, capsys, target, instruction):
+def test_what_is_shown_is_what_would_run_with_fma(
+    module: Any, capsys: pytest.CaptureFixture[str], target: Any, instruction: Any
+) -> None:
     for kernel, wanted in (("affine", False), ("joined", True)):
         assert cli.main(["inspect", f"{module}:{kernel}", "--target", target, "--cc", "8.0"]) == 0
         assert (instruction in capsys.readouterr().out) is wanted
 
 
-def test_without_a_disassembler_says_where_it_comes_from(module, capsys, monkeypatch):
-    monkeypatch.setattr(inspecting.shutil, "which", lambda _: None)
-    monkeypatch.setattr(inspecting.importlib.util, "find_spec", lambda _: None)
+def test_without_a_disassembler_says_where_it_comes_from(
+    module: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert cli.main(["inspect", f"{module}:double", "--target", "sass"]) == 2
     assert "nvidia-cuda-nvdisasm" in capsys.readouterr().err
 
@@ -65,7 +73,7 @@ def test_without_a_disassembler_says_where_it_comes_from(module, capsys, monkeyp
     ("kernel", "reason"),
     [("{}:lines", "batch=True"), ("{}:missing", "declares no kernel"), ("no_such_module:x", "no_such_module")],
 )
-def test_what_cannot_be_shown(module, capsys, kernel, reason):
+def test_what_cannot_be_shown(module: Any, capsys: pytest.CaptureFixture[str], kernel: Any, reason: Any) -> None:
     assert cli.main(["inspect", kernel.format(module), "--target", "ptx"]) == 2
     assert reason in capsys.readouterr().err
 
@@ -79,14 +87,18 @@ def test_what_cannot_be_shown(module, capsys, kernel, reason):
         ("99.9", "does not know compute capability 99.9; the nearest that it knows is 12.1"),
     ],
 )
-def test_a_gpu_that_the_compiler_does_not_know_is_not_another(module, capsys, cc, reason):
+def test_a_gpu_that_the_compiler_does_not_know_is_not_another(
+    module: Any, capsys: pytest.CaptureFixture[str], cc: Any, reason: Any
+) -> None:
     assert cli.main(["inspect", f"{module}:double", "--target", "ptx", "--cc", cc]) == 2
     shown = capsys.readouterr()
     assert reason in shown.err
     assert shown.out == ""
 
 
-def test_the_simulator_compiles_nothing(module, capsys, monkeypatch):
+def test_the_simulator_compiles_nothing(
+    module: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = cuda_probe.cuda_facts()
     monkeypatch.setattr(cuda_probe, "cuda_facts", lambda: replace(facts, simulator=True))
     assert cli.main(["inspect", f"{module}:double", "--target", "ptx"]) == 2

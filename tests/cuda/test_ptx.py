@@ -6,11 +6,13 @@ For each kind of check a seeded mutation shows that it can fail.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from corpus import CASES, VALUE, Case
+from llvmlite import ir
 from numba import cuda, types
 from ptx import ARCHITECTURES, Ptx, assemble, order_of
 
@@ -97,7 +99,7 @@ def check_calls(code: Ptx, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_handler_compiles_and_assembles(case, tmp_path):
+def test_every_handler_compiles_and_assembles(case: Any, tmp_path: Path) -> None:
     code = grid(case)
     ptx = Ptx(code.ptx)
     check_polls(ptx)
@@ -113,7 +115,7 @@ def test_every_handler_compiles_and_assembles(case, tmp_path):
 
 
 @pytest.mark.parametrize("cc", [(9, 0), (10, 0)])
-def test_code_for_newer_architectures(cc, tmp_path):
+def test_code_for_newer_architectures(cc: Any, tmp_path: Path) -> None:
     code = grid(DROPS, cc=cc)
     check_order(Ptx(code.ptx))
     ((_, stack),) = assemble(code.ptx, (f"sm_{cc[0]}{cc[1]}",), tmp_path)
@@ -123,11 +125,11 @@ def test_code_for_newer_architectures(cc, tmp_path):
 # --- products and sums -------------------------------------------------------------------------------------------
 
 
-def multiply_and_add(msg, out):
+def multiply_and_add(msg: Any, out: Any) -> None:
     out.value = msg.value * msg.value + msg.value
 
 
-def accumulate(msg, out, state):
+def accumulate(msg: Any, out: Any, state: Any) -> None:
     state[0] = state[0] * msg.value + msg.value
     out.value = state[0]
 
@@ -139,7 +141,7 @@ FLOAT = np.dtype([("value", "f4")])
 
 @pytest.mark.parametrize("dtype", [VALUE, FLOAT], ids=["f8", "f4"])
 @pytest.mark.parametrize("state", [False, True], ids=["cooperative", "in order"])
-def test_products_and_sums_are_joined_only_where_that_was_asked_for(dtype, state):
+def test_products_and_sums_are_joined_only_where_that_was_asked_for(dtype: Any, state: Any) -> None:
     handler = accumulate if state else multiply_and_add
     spec = SpanTypes(dtype, dtype, (dtype["value"], (1,)) if state else None)
     text, machine = {}, {}
@@ -162,7 +164,7 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
     """The PTX of one function of the protocol, alone."""
     bound = Specializer(cuda_target.jit, table or operations()).rebind(function)
 
-    def entry(address):
+    def entry(address: Any) -> None:
         bound(address)
 
     bound = cuda_target.jit(bound)
@@ -170,7 +172,7 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
         return str(cuda.compile_ptx(entry, types.void(types.int64), cc=CC)[0])
 
 
-def test_a_fetch_polls_relaxed_and_fences_once():
+def test_a_fetch_polls_relaxed_and_fences_once() -> None:
     assert order_of(piece(mailbox.fetch_from_host)) == "lfl"  # the words, the fence, the command
     assert piece(mailbox.fetch_from_host).count("fence") == 1
     assert order_of(piece(mailbox.fetch_from_device)) == "LF"
@@ -178,33 +180,33 @@ def test_a_fetch_polls_relaxed_and_fences_once():
     assert order_of(piece(mailbox.fetch)) == "LFlfl"
 
 
-def test_a_post_publishes_outputs_before_the_input_cursor():
+def test_a_post_publishes_outputs_before_the_input_cursor() -> None:
     assert order_of(piece(mailbox.post_to_host)) == "sfsfs"
 
 
-def test_neighbours_are_told_before_the_host():
+def test_neighbours_are_told_before_the_host() -> None:
     """The slots, then the cursors in device memory, and only then the slow stores to host memory."""
     assert order_of(piece(mailbox.post_to_device)) == "FS"
     assert piece(mailbox.post_to_device).count("fence") == 1
     assert order_of(piece(mailbox.post)) == "FSsfsfs"
 
 
-def lay_out_behind(control):
+def lay_out_behind(control: Any) -> None:
     lay_out(control + 4096, control)
 
 
-def test_a_mailbox_is_laid_out_and_then_fenced():
+def test_a_mailbox_is_laid_out_and_then_fenced() -> None:
     order = order_of(piece(lay_out_behind))
     assert order.endswith("f")
     assert "L" in order  # a cursor in device memory is looked at where it lies, from the start
 
 
-def test_an_answer_is_released():
+def test_an_answer_is_released() -> None:
     assert order_of(piece(mailbox.answer)) == "sr"
     assert piece(mailbox.answer).count("st.release.sys") == 2
 
 
-def test_the_histogram_is_between_odd_and_even():
+def test_the_histogram_is_between_odd_and_even() -> None:
     assert order_of(piece(mailbox.settle)) == "sfsr"
 
 
@@ -227,7 +229,7 @@ GPU_LOAD = instruction("ld.relaxed.gpu.u64 $0, [$1];", "=l,l", 1, result=True)
 GPU_FENCE = instruction("fence.acq_rel.gpu;", "", 0, result=False)
 
 
-def test_a_plain_poll_is_caught():
+def test_a_plain_poll_is_caught() -> None:
     code = Ptx(grid(DROPS, target=target_with(broken(load=PEEK))).ptx)
     with pytest.raises(AssertionError):
         check_polls(code)
@@ -238,7 +240,7 @@ def test_a_plain_poll_is_caught():
     [{"load_device": PEEK}, {"store_device": POKE}, {"fence_device": NO_FENCE}],
     ids=["load", "store", "fence"],
 )
-def test_device_memory_without_order_is_caught(changes):
+def test_device_memory_without_order_is_caught(changes: Any) -> None:
     table = broken(**changes)
     code = Ptx(grid(DROPS, target=target_with(table)).ptx)
     for check in (check_device_scope, check_scopes):
@@ -252,21 +254,21 @@ def test_device_memory_without_order_is_caught(changes):
     [({"load": GPU_LOAD}, check_polls), ({"fence_release": GPU_FENCE}, check_order)],
     ids=["load", "fence"],
 )
-def test_gpu_scope_towards_the_host_is_caught(changes, check):
+def test_gpu_scope_towards_the_host_is_caught(changes: Any, check: Any) -> None:
     code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
     with pytest.raises(AssertionError):
         check(code)
 
 
 @pytest.mark.parametrize("changes", [{"load_device": CTA_LOAD}, {"fence_device": CTA_FENCE}], ids=["load", "fence"])
-def test_block_scope_is_caught(changes):
+def test_block_scope_is_caught(changes: Any) -> None:
     code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
     with pytest.raises(AssertionError):
         check_scopes(code)
 
 
 @pytest.mark.parametrize("name", ["fence_acquire", "fence_release"])
-def test_a_missing_fence_is_caught(name):
+def test_a_missing_fence_is_caught(name: str) -> None:
     table = broken(**{name: NO_FENCE})
     with pytest.raises(AssertionError):
         check_order(Ptx(grid(DROPS, target=target_with(table)).ptx))
@@ -276,13 +278,13 @@ def test_a_missing_fence_is_caught(name):
     assert orders != {mailbox.fetch_from_host: "lfl", mailbox.post_to_host: "sfsfs"}
 
 
-def test_a_dropped_fault_path_is_caught(monkeypatch):
+def test_a_dropped_fault_path_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     check_faults(grid(RAISES), RAISES)
     monkeypatch.setattr(handler_call, "FAILED", span_body.EMIT)
     blind = handler_call.CallTarget(
-        cuda_target.intrinsic,
+        vars(cuda_target)["intrinsic"],
         cuda_target._overload,
-        lambda _builder, _status: handler_call.ir.Constant(handler_call._I64, 0),
+        lambda _builder, _status: ir.Constant(handler_call._I64, 0),
     )
     monkeypatch.setattr(cuda_program, "CUDA_CALL", blind)
     code = grid(RAISES, target=target_with(operations()))
@@ -290,7 +292,7 @@ def test_a_dropped_fault_path_is_caught(monkeypatch):
         check_faults(code, RAISES)
 
 
-def test_a_barrier_that_is_gone_would_be_seen():
+def test_a_barrier_that_is_gone_would_be_seen() -> None:
     code = grid(DROPS)
     assert code.ptx.count("barrier.sync") >= 7
     assert "bar.sync" not in code.ptx
@@ -299,13 +301,15 @@ def test_a_barrier_that_is_gone_would_be_seen():
 # --- one source --------------------------------------------------------------------------------------------------
 
 
-def test_the_cpu_and_cuda_compile_the_same_functions():
+def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     """The turn and the ring's protocol are the CPU's own functions, not a second version of them."""
     program = grid(DROPS).program
     compiled = program.private.functions
-    for function in (turn.run_span, turn.find_input, turn.publish_outputs, turn.keep_ledger, turn.adapt_span):
+    turns: tuple[Any, ...] = (turn.run_span, turn.find_input, turn.publish_outputs, turn.keep_ledger, turn.adapt_span)
+    for function in turns:
         assert function in compiled
-    for function in (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail, turn.give_back):
+    shared: tuple[Any, ...] = (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail)
+    for function in (*shared, turn.give_back):
         assert function in compiled
     from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
     from ringkernel.devices.compiled import worker_loop

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers import check_books, within
+from inside import output_of
 
 from ringkernel import DeviceUnavailableError, KernelFailedError, KernelState, RingKernelRuntime, ring_kernel
 from ringkernel.devices.grid.device_rings import DeviceStorage
@@ -13,12 +16,12 @@ ROW = np.dtype([("id", "i4"), ("x", "f4")], align=True)
 
 
 @ring_kernel("si_all", input_type=ROW, output_type=float)
-def every(msg, out):
+def every(msg: Any, out: Any) -> None:
     out.value = msg.id + msg.x
 
 
 @ring_kernel("si_some", input_type=int, output_type=ROW)
-def some(msg, out):
+def some(msg: Any, out: Any) -> Any:
     if msg.value == 777:
         raise ValueError("seven")
     out.id = np.int32(msg.value)
@@ -26,7 +29,7 @@ def some(msg, out):
 
 
 @ring_kernel("si_sum", input_type=int, output_type=int, state=np.zeros(1, np.int64))
-def running_sum(msg, out, state):
+def running_sum(msg: Any, out: Any, state: Any) -> Any:
     state[0] += msg.value
     out.value = state[0]
     return state[0] % 2 == 0
@@ -34,7 +37,7 @@ def running_sum(msg, out, state):
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 61])
 @pytest.mark.parametrize("handler", [every, some, running_sum], ids=lambda handler: handler.__name__)
-async def test_the_results_are_the_cpus(loop_errors, handler, count):
+async def test_the_results_are_the_cpus(loop_errors: list[dict[str, Any]], handler: Any, count: Any) -> None:
     values = np.arange(count)
     if handler is every:
         values = np.array([(i, i / 2) for i in range(count)], ROW)
@@ -48,7 +51,7 @@ async def test_the_results_are_the_cpus(loop_errors, handler, count):
     assert results["cuda"] == results["cpu"]
 
 
-async def test_pause_resume_and_terminate(loop_errors):
+async def test_pause_resume_and_terminate(loop_errors: list[dict[str, Any]]) -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("k", some, device="cuda")
         await runtime.activate("k")
@@ -62,7 +65,7 @@ async def test_pause_resume_and_terminate(loop_errors):
         assert got == [i for i in range(20) if i % 3]
 
 
-async def test_the_first_failure_counts_and_what_is_before_it_comes_out(loop_errors):
+async def test_the_first_failure_counts_and_what_is_before_it_comes_out(loop_errors: list[dict[str, Any]]) -> None:
     values = np.arange(30)
     values[[13, 14, 27]] = 777
     async with RingKernelRuntime(workers=1) as runtime:
@@ -81,7 +84,7 @@ async def test_the_first_failure_counts_and_what_is_before_it_comes_out(loop_err
             await runtime.receive("k")
 
 
-async def test_one_kernel_at_a_time(loop_errors):
+async def test_one_kernel_at_a_time(loop_errors: list[dict[str, Any]]) -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         for name in ("a", "b"):
             await runtime.launch(name, some, device="cuda")
@@ -93,7 +96,7 @@ async def test_one_kernel_at_a_time(loop_errors):
         assert runtime.get_state("b") is KernelState.ACTIVE
 
 
-async def test_a_ring_between_two_grids(loop_errors):
+async def test_a_ring_between_two_grids(loop_errors: list[dict[str, Any]]) -> None:
     """One after the other: what the first leaves in device memory the second finds there."""
     async with RingKernelRuntime(workers=1) as runtime:
         for name in ("a", "b"):
@@ -102,7 +105,7 @@ async def test_a_ring_between_two_grids(loop_errors):
         await runtime.send_batch("a", np.arange(20))
         await runtime.activate("a")
         await within(runtime.terminate("a", 20), 30)
-        assert isinstance(runtime.kernels["a"].engine.output.storage, DeviceStorage)
+        assert isinstance(output_of(runtime, "a").storage, DeviceStorage)
         await runtime.activate("b")
         await within(runtime.terminate("b", 20), 30)
         evens = np.cumsum(np.arange(20))

@@ -12,17 +12,17 @@ import pytest
 from fault_kernels import (
     enter_gate,
     slow_count,
-    start,
 )
-from helpers import check_books, eventually, turns, within
+from helpers import check_books, eventually, start, turns, within
 
 from ringkernel import (
     KernelState,
     KernelStateError,
+    RingKernelRuntime,
 )
 
 
-async def test_terminate_supersedes_a_pending_pause(runtime):
+async def test_terminate_supersedes_a_pending_pause(runtime: RingKernelRuntime) -> None:
     gate = await enter_gate(runtime, messages=3)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await turns()
@@ -36,7 +36,9 @@ async def test_terminate_supersedes_a_pending_pause(runtime):
     assert (counts.processed, counts.unprocessed, runtime.kernels["k"].error) == (3, 0, None)
 
 
-async def test_looking_at_the_state_of_a_kernel_that_is_ending_does_not_keep_it_from_ending(runtime):
+async def test_looking_at_the_state_of_a_kernel_that_is_ending_does_not_keep_it_from_ending(
+    runtime: RingKernelRuntime,
+) -> None:
     """A reader finds no gap between long calls; it must not take the drain's place."""
     await start(runtime, "k", slow_count)
     await runtime.send_batch("k", np.arange(20))
@@ -60,7 +62,7 @@ COMMANDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["activate", "terminate", "read_state"])))
-async def test_commands_that_cross_leave_a_kernel_that_can_be_ended(runtime, order):
+async def test_commands_that_cross_leave_a_kernel_that_can_be_ended(runtime: RingKernelRuntime, order: Any) -> None:
     await runtime.launch("k", slow_count)
     await runtime.send_batch("k", np.arange(3))
     results = await within(asyncio.gather(*(COMMANDS[name](runtime) for name in order), return_exceptions=True), 2.5)
@@ -73,7 +75,7 @@ async def test_commands_that_cross_leave_a_kernel_that_can_be_ended(runtime, ord
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["deactivate", "terminate", "read_state"])))
-async def test_commands_that_cross_a_running_kernel_leave_it_ended(runtime, order):
+async def test_commands_that_cross_a_running_kernel_leave_it_ended(runtime: RingKernelRuntime, order: Any) -> None:
     await start(runtime, "k", slow_count)
     await runtime.send_batch("k", np.arange(5))
     await eventually(lambda: runtime.statistics("k").processed >= 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,34 +30,34 @@ HUGE = np.dtype([("x", "f8", (4096,))])
 
 
 @ring_kernel("fl_double", input_type=int, output_type=int, state=np.zeros(3))
-def double(msg, out, state):
+def double(msg: Any, out: Any, state: Any) -> None:
     out.value = 2 * msg.value
 
 
 @ring_kernel("fl_plain", input_type=int, output_type=int)
-def plain(msg, out):
+def plain(msg: Any, out: Any) -> None:
     out.value = 2 * msg.value
 
 
 @ring_kernel("fl_coroutine", input_type=int, output_type=int)
-async def coroutine(ctx):
+async def coroutine(ctx: Any) -> None:
     async for value in ctx:
         await ctx.send(2 * value)
 
 
 @ring_kernel("fl_half", input_type=int, output_type=HUGE, queue_size=2**25)
-def half(msg, out):
+def half(msg: Any, out: Any) -> None:
     """Its input is 256 MiB, its output 1 TiB, which the system refuses."""
     out.x[0] = msg.value
 
 
 @ring_kernel("fl_coroutine_half", input_type=int, output_type=HUGE, queue_size=2**25)
-async def coroutine_half(ctx):
+async def coroutine_half(ctx: Any) -> None:
     raise AssertionError("it is never started")
 
 
 @pytest.fixture
-def device(monkeypatch):
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made = ThreadDevice(is_cooperative=True)
     use_devices(monkeypatch, made)
     yield made
@@ -136,7 +137,9 @@ class Failing:
     ids=["worker", "grid", "cooperative grid", "coroutine"],
 )
 @pytest.mark.parametrize("size", [64, LARGE])
-async def test_a_launch_may_fail_in_any_call_and_leaves_nothing(runtime, device, function, options, size):
+async def test_a_launch_may_fail_in_any_call_and_leaves_nothing(
+    runtime: RingKernelRuntime, device: ThreadDevice, function: Any, options: Any, size: int
+) -> None:
     await warm_up(runtime, function, **options)
     before, n, before_trace = held(runtime), 0, sys.gettrace()
     on_device = used_by(device.memory)[0]
@@ -160,7 +163,9 @@ async def test_a_launch_may_fail_in_any_call_and_leaves_nothing(runtime, device,
 
 
 @pytest.mark.parametrize("function", [half, coroutine_half], ids=["worker", "coroutine"])
-async def test_a_launch_that_the_system_has_no_memory_for_leaves_nothing(runtime, device, function):
+async def test_a_launch_that_the_system_has_no_memory_for_leaves_nothing(
+    runtime: RingKernelRuntime, device: ThreadDevice, function: Any
+) -> None:
     await warm_up(runtime, plain)
     before = held(runtime)
     for _ in range(50):
@@ -170,7 +175,9 @@ async def test_a_launch_that_the_system_has_no_memory_for_leaves_nothing(runtime
     await check_works(runtime, "other")
 
 
-async def test_a_device_that_refuses_to_reach_the_memory_leaves_nothing(runtime, device, monkeypatch):
+async def test_a_device_that_refuses_to_reach_the_memory_leaves_nothing(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await warm_up(runtime, double, device="cuda")
     before = held(runtime)
 
@@ -185,7 +192,9 @@ async def test_a_device_that_refuses_to_reach_the_memory_leaves_nothing(runtime,
     await check_works(runtime, "k")
 
 
-async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(runtime, device, monkeypatch):
+async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They had stopped for it. By then the memory is the arena's, and goes back when the kernel is collected."""
     await warm_up(runtime, double, device="cuda")
     before = held(runtime)
@@ -204,7 +213,9 @@ async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(r
     assert held(runtime) == before
 
 
-async def test_memory_that_a_device_may_reach_is_not_unmapped(runtime, device, monkeypatch):
+async def test_memory_that_a_device_may_reach_is_not_unmapped(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is the next kernel's instead."""
     await warm_up(runtime, double, device="cuda")
     adopt = device.adopt
@@ -228,7 +239,9 @@ async def test_memory_that_a_device_may_reach_is_not_unmapped(runtime, device, m
     await check_works(runtime, "k")
 
 
-async def test_what_the_failing_step_raises_comes_through(runtime, monkeypatch):
+async def test_what_the_failing_step_raises_comes_through(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail(monkeypatch, inside.MAKE_RINGS, OSError("whatever"))
     with pytest.raises(OSError, match="whatever"):
         await runtime.launch("k", plain)
@@ -236,7 +249,9 @@ async def test_what_the_failing_step_raises_comes_through(runtime, monkeypatch):
     assert runtime.get_state("fl_plain") is KernelState.CREATED
 
 
-async def test_a_kernel_that_cannot_be_made_of_its_engine_leaves_nothing(runtime, device, monkeypatch):
+async def test_a_kernel_that_cannot_be_made_of_its_engine_leaves_nothing(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await warm_up(runtime, plain)
     before = held(runtime)
     fail(monkeypatch, inside.NEW_KERNEL, MemoryError())

@@ -7,8 +7,8 @@ import gc
 
 import inside
 import pytest
-from fault_kernels import coroutine, echo, enter_gate, gated, on_each_device, start
-from helpers import check_books, eventually, within
+from fault_kernels import coroutine, echo, enter_gate, gated, on_each_device
+from helpers import check_books, eventually, start, within
 from inside import BrokenError, block_record, fail_times, has_poller, parker_of, reachable, word_of_block
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime
@@ -33,7 +33,9 @@ STEPS = [
 
 @pytest.mark.parametrize(("step", "times"), STEPS, ids=[f"{step[1]} x{times}" for step, times in STEPS])
 @on_each_device
-async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime, monkeypatch, step, times, on):
+async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, step: inside.Step, times: int, on: str
+) -> None:
     kernel = await start(runtime, "k", echo, device=on)
     await check_works(runtime, "k")
     with monkeypatch.context() as patch:
@@ -56,7 +58,9 @@ async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(runtime,
     [*STEPS, (inside.EVICT, 1), (inside.EVICT, 2), (inside.DEQUEUE, 1), (inside.STOP_WORKER, 1)],
 )
 @on_each_device
-async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, monkeypatch, step, times, on):
+async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, step: inside.Step, times: int, on: str
+) -> None:
     gate = await enter_gate(runtime, messages=3, on=on)
     kernel = runtime.kernels["k"]
     addresses = reachable(kernel)
@@ -83,29 +87,35 @@ async def test_a_handler_that_still_runs_keeps_all_that_it_can_reach(runtime, mo
         check_books(runtime, name)
 
 
-async def test_the_error_says_what_went_wrong(runtime, monkeypatch):
+async def test_the_error_says_what_went_wrong(runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = await enter_gate(runtime)
     kernel = runtime.kernels["k"]
     fail_times(monkeypatch, inside.WAIT_WHILE_IT_GETS_ON)
     await within(runtime.terminate("k", timeout=0.1))
     assert "'k' on cpu could not be ended properly" in str(kernel.error)
+    assert kernel.error is not None
     assert isinstance(kernel.error.__cause__, BrokenError)
     with pytest.raises(KernelFailedError):
         await runtime.receive("k")
     gate["open"] = 1
 
 
-async def test_a_coroutine_whose_end_fails_has_ended(runtime, monkeypatch):
+async def test_a_coroutine_whose_end_fails_has_ended(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel = await start(runtime, "k", coroutine)
     await check_works(runtime, "k")
     fail_times(monkeypatch, inside.WAIT_FOR_TASK)
     await within(runtime.terminate("k", timeout=0.5))
     assert runtime.get_state("k") is KernelState.TERMINATED
+    assert kernel.task is not None
     assert kernel.task.done()
     check_books(runtime, "k")
 
 
-async def test_a_kernel_that_was_never_started_ends_all_the_same(runtime, monkeypatch):
+async def test_a_kernel_that_was_never_started_ends_all_the_same(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, func, step in (("compiled", echo, inside.FINISH), ("coroutine", coroutine, inside.FINISH_COROUTINE)):
         await runtime.launch(name, func)
         with monkeypatch.context() as patch:
@@ -115,7 +125,9 @@ async def test_a_kernel_that_was_never_started_ends_all_the_same(runtime, monkey
         assert isinstance(runtime.kernels[name].error, BrokenError)
 
 
-async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtime, monkeypatch):
+async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is ACTIVE, and has no worker: it must not stay so."""
     kernel = await start(runtime, "k", echo)
     pausing = asyncio.create_task(runtime.deactivate("k"))
@@ -137,7 +149,7 @@ async def test_a_superseded_pause_that_nobody_can_take_up_ends_the_kernel(runtim
 
 @pytest.mark.parametrize("field", ["magic", "version", "size"])
 @on_each_device
-async def test_a_damaged_block_is_not_taken_over(runtime, field, on):
+async def test_a_damaged_block_is_not_taken_over(runtime: RingKernelRuntime, field: str, on: str) -> None:
     await start(runtime, "other", echo, device=on)
     kernel = await runtime.launch("k", echo, device=on)
     record = block_record(kernel)

@@ -7,18 +7,22 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fault_kernels import (
     check_alive,
     echo,
-    start,
 )
-from helpers import check_books, eventually
+from helpers import check_books, eventually, start
+
+if TYPE_CHECKING:
+    from ringkernel import RingKernelRuntime
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-async def test_a_fork_is_refused_and_the_parent_goes_on(runtime):
+async def test_a_fork_is_refused_and_the_parent_goes_on(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", echo)
     await check_alive(runtime, "k")
     read_end, write_end = os.pipe()
@@ -104,7 +108,7 @@ FORKED = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_may_make_a_runtime_of_its_own(tmp_path):
+def test_a_fork_may_make_a_runtime_of_its_own(tmp_path: Path) -> None:
     script = tmp_path / "forked.py"
     script.write_text(textwrap.dedent(FORKED))
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,9 @@ from fault_kernels import (
     enter_gate,
     gated,
     slow,
-    start,
     worker_threads,
 )
-from helpers import check_books, eventually, live_state, within
+from helpers import check_books, eventually, live_state, start, within
 from inside import never_runs, set_answer_timeout, set_hold
 
 from ringkernel import (
@@ -28,12 +28,12 @@ from ringkernel import (
 )
 
 
-async def test_a_slow_kernel_does_not_hold_up_a_fast_one_on_the_same_worker(runtime):
+async def test_a_slow_kernel_does_not_hold_up_a_fast_one_on_the_same_worker(runtime: RingKernelRuntime) -> None:
     await start(runtime, "slow", slow)
     await start(runtime, "fast", echo)
     await runtime.send_batch("slow", np.arange(1000))
     await eventually(lambda: runtime.statistics("slow").processed >= 1)
-    waits = []
+    waits: list[float] = []
     until = time.monotonic() + 0.6
     while time.monotonic() < until or len(waits) < 20:
         begin = time.perf_counter()
@@ -47,7 +47,9 @@ async def test_a_slow_kernel_does_not_hold_up_a_fast_one_on_the_same_worker(runt
 
 
 @pytest.mark.workers
-async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(runtime, caplog):
+async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(
+    runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
     before = worker_threads()
     for name in ("left", "right"):
         await start(runtime, name, echo)
@@ -86,8 +88,9 @@ async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(
     await check_alive(runtime, "k")
 
 
-async def test_a_stuck_stage_is_cut_out_of_its_chain(runtime):
-    for name, func in [("source", echo), ("stuck", gated), ("beside", echo)]:
+async def test_a_stuck_stage_is_cut_out_of_its_chain(runtime: RingKernelRuntime) -> None:
+    kernels: list[tuple[str, Any]] = [("source", echo), ("stuck", gated), ("beside", echo)]
+    for name, func in kernels:
         await runtime.launch(name, func, queue_size=8)
     runtime.connect("source", "stuck")
     runtime.connect("source", "beside")
@@ -114,7 +117,9 @@ async def test_a_stuck_stage_is_cut_out_of_its_chain(runtime):
 
 
 @pytest.mark.workers
-async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(runtime, monkeypatch):
+async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_hold(monkeypatch, 1_000.0)  # the monitor does not come to the rescue
     await start(runtime, "innocent", echo)
     gate = await enter_gate(runtime, "stuck")
@@ -128,7 +133,7 @@ async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(runtime, 
 
 
 @pytest.mark.workers
-async def test_two_stuck_handlers_do_not_stop_a_third_kernel(runtime):
+async def test_two_stuck_handlers_do_not_stop_a_third_kernel(runtime: RingKernelRuntime) -> None:
     gates = [await enter_gate(runtime, name) for name in ("one", "two")]
     await start(runtime, "third", echo)
     await check_alive(runtime, "third")
@@ -142,7 +147,7 @@ async def test_two_stuck_handlers_do_not_stop_a_third_kernel(runtime):
 
 
 @pytest.mark.workers
-async def test_threads_do_not_pile_up(runtime):
+async def test_threads_do_not_pile_up(runtime: RingKernelRuntime) -> None:
     """A worker that a slow kernel kept for itself ends with it."""
     await start(runtime, "other", echo)
     before = worker_threads()
@@ -155,7 +160,7 @@ async def test_threads_do_not_pile_up(runtime):
     await eventually(lambda: worker_threads() <= before + 1)
 
 
-async def test_kernels_that_move_between_workers_lose_nothing(loop_errors):
+async def test_kernels_that_move_between_workers_lose_nothing(loop_errors: list[dict[str, Any]]) -> None:
     async with RingKernelRuntime(workers=2) as runtime:
         names = [f"k{i}" for i in range(6)]
         for name in names:
@@ -179,7 +184,9 @@ async def test_kernels_that_move_between_workers_lose_nothing(loop_errors):
 
 
 @pytest.mark.workers
-async def test_an_activation_that_no_worker_answers_is_given_up(runtime, monkeypatch):
+async def test_an_activation_that_no_worker_answers_is_given_up(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It must not wait for ever, and leaves the kernel as it was."""
     await runtime.launch("k", echo)
     set_answer_timeout(monkeypatch, 0.05)

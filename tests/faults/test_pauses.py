@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from functools import partial
 from typing import Any
 
 import inside
@@ -16,19 +17,19 @@ from fault_kernels import (
     enter_gate,
     fail_at_57,
     gated,
-    start,
 )
-from helpers import check_books, drain, eventually, live_state, turns, within
+from helpers import check_books, drain, eventually, live_state, start, turns, within
 from inside import notice_status, set_answer_timeout, word_of_block
 
 from ringkernel import (
     KernelState,
     KernelStateError,
+    RingKernelRuntime,
 )
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED, STATUS_FAILED
 
 
-async def test_nothing_is_taken_after_a_pause_while_messages_pour_in(runtime):
+async def test_nothing_is_taken_after_a_pause_while_messages_pour_in(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", echo, queue_size=64)
 
     async def feed() -> None:
@@ -39,11 +40,14 @@ async def test_nothing_is_taken_after_a_pause_while_messages_pour_in(runtime):
         async for batch in runtime.stream("k"):
             got.extend(batch.tolist())
 
+    def has_more(taken: int) -> bool:
+        return runtime.statistics("k").processed > taken
+
     got: list[int] = []
     tasks = [asyncio.create_task(feed()), asyncio.create_task(collect())]
     for _ in range(20):
         taken = runtime.statistics("k").processed
-        await eventually(lambda taken=taken: runtime.statistics("k").processed > taken)
+        await eventually(partial(has_more, taken))
         await runtime.deactivate("k")
         before = runtime.statistics("k")
         await eventually(lambda: runtime.statistics("k").unprocessed == 64)
@@ -58,7 +62,7 @@ async def test_nothing_is_taken_after_a_pause_while_messages_pour_in(runtime):
     assert len(got) == check_books(runtime, "k").processed
 
 
-async def test_many_pauses_under_traffic_lose_nothing(runtime):
+async def test_many_pauses_under_traffic_lose_nothing(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", echo, queue_size=32)
     sending = asyncio.create_task(runtime.send_batch("k", np.arange(20_000)))
     got: list[int] = []
@@ -81,7 +85,7 @@ async def test_many_pauses_under_traffic_lose_nothing(runtime):
     check_books(runtime, "k")
 
 
-async def test_a_pause_waits_for_the_handler_and_takes_nothing_more(runtime):
+async def test_a_pause_waits_for_the_handler_and_takes_nothing_more(runtime: RingKernelRuntime) -> None:
     gate = await enter_gate(runtime, messages=5)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await turns(50)
@@ -96,7 +100,7 @@ async def test_a_pause_waits_for_the_handler_and_takes_nothing_more(runtime):
     await eventually(lambda: runtime.statistics("k").processed == 5)
 
 
-async def test_a_sender_that_waits_is_let_in_when_a_pause_leaves_room(runtime):
+async def test_a_sender_that_waits_is_let_in_when_a_pause_leaves_room(runtime: RingKernelRuntime) -> None:
     """Who waits for room is woken once per half ring; but a paused kernel will not free that half."""
     await runtime.launch("k", gated, queue_size=8)
     await runtime.send_batch("k", np.arange(8))
@@ -115,7 +119,9 @@ async def test_a_sender_that_waits_is_let_in_when_a_pause_leaves_room(runtime):
         await runtime.send("k", 9, timeout=0.02)
 
 
-async def test_a_pause_that_gets_no_answer_changes_nothing(runtime, monkeypatch):
+async def test_a_pause_that_gets_no_answer_changes_nothing(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_answer_timeout(monkeypatch, 0.05)
     gate = await enter_gate(runtime, messages=5)
     with pytest.raises(KernelStateError, match=r"'k'.*still in its handler"):
@@ -130,7 +136,7 @@ async def test_a_pause_that_gets_no_answer_changes_nothing(runtime, monkeypatch)
     await check_alive(runtime, "k")
 
 
-async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime):
+async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime: RingKernelRuntime) -> None:
     gate = await enter_gate(runtime, messages=5)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await turns()
@@ -144,7 +150,9 @@ async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime):
     await check_alive(runtime, "k")
 
 
-async def test_an_answer_that_is_read_while_it_is_written_is_whole(runtime, monkeypatch):
+async def test_an_answer_that_is_read_while_it_is_written_is_whole(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A late ring has the host read status and echo just when the worker writes them."""
     kernel = await start(runtime, "k", fail_at_57)
 
@@ -172,7 +180,7 @@ async def test_an_answer_that_is_read_while_it_is_written_is_whole(runtime, monk
         assert await within(runtime.receive("k")) == 2
 
 
-async def test_an_end_that_is_told_twice_counts_once(runtime):
+async def test_an_end_that_is_told_twice_counts_once(runtime: RingKernelRuntime) -> None:
     """The ring for the start is answered when the kernel has failed already; then the doorbell rings for the end."""
     kernel = await start(runtime, "k", fail_at_57)
     await runtime.send_batch("k", [1, 57, 2])
@@ -188,7 +196,7 @@ async def test_an_end_that_is_told_twice_counts_once(runtime):
     assert runtime.unprocessed("k").tolist() == [2]
 
 
-async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet(runtime):
+async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet(runtime: RingKernelRuntime) -> None:
     kernel = await start(runtime, "k", echo)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await asyncio.sleep(0)
@@ -202,7 +210,7 @@ async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet
     await check_alive(runtime, "k")
 
 
-async def test_a_pause_is_cancelled_at_every_early_moment(runtime):
+async def test_a_pause_is_cancelled_at_every_early_moment(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", echo)
     for count in range(60):
         pausing = asyncio.create_task(runtime.deactivate("k"))
@@ -215,7 +223,7 @@ async def test_a_pause_is_cancelled_at_every_early_moment(runtime):
         await check_alive(runtime, "k")
 
 
-async def test_a_cancelled_activation_leaves_a_state_that_is_true(runtime):
+async def test_a_cancelled_activation_leaves_a_state_that_is_true(runtime: RingKernelRuntime) -> None:
     """ACTIVE and running, or as before and stopped."""
     for count in range(12):
         await runtime.launch("k", echo)

@@ -14,9 +14,8 @@ from fault_kernels import (
     check_alive,
     echo,
     gated,
-    start,
 )
-from helpers import PATIENCE_S, check_books, drain, turns, within
+from helpers import PATIENCE_S, check_books, drain, start, turns, within
 
 from ringkernel import (
     ConfigurationError,
@@ -30,7 +29,7 @@ from ringkernel import (
 from ringkernel.devices.compiled import compiling
 
 
-async def test_an_id_that_is_alive_cannot_be_launched_again(runtime):
+async def test_an_id_that_is_alive_cannot_be_launched_again(runtime: RingKernelRuntime) -> None:
     await runtime.launch("k", echo)
     with pytest.raises(KernelExistsError, match=r"'k'.*LAUNCHED"):
         await runtime.launch("k", echo)
@@ -78,26 +77,26 @@ async def call(runtime: RingKernelRuntime, name: str, kernel_id: Any) -> Any:
 
 @pytest.mark.parametrize("kernel_id", ["nobody", None])
 @pytest.mark.parametrize("name", [*METHODS, *PLAIN_METHODS])
-async def test_an_unknown_id_is_named(runtime, name, kernel_id):
+async def test_an_unknown_id_is_named(runtime: RingKernelRuntime, name: str, kernel_id: Any) -> None:
     with pytest.raises(KernelNotFoundError, match=re.escape(repr(kernel_id))) as caught:
         await call(runtime, name, kernel_id)
     assert isinstance(caught.value, KeyError)
 
 
-async def test_an_id_that_cannot_be_one_is_unknown(runtime):
+async def test_an_id_that_cannot_be_one_is_unknown(runtime: RingKernelRuntime) -> None:
     for name in (*METHODS, *PLAIN_METHODS):
         error = ConfigurationError if name == "map" else KernelNotFoundError  # `map` also takes a pair, and says so
         with pytest.raises(error, match=r"\['k'\]"):
             await call(runtime, name, ["k"])
 
 
-async def test_launching_what_is_not_declared_names_what_is(runtime):
+async def test_launching_what_is_not_declared_names_what_is(runtime: RingKernelRuntime) -> None:
     with pytest.raises(KernelNotFoundError, match=r"'nobody'.*fault_echo"):
         await runtime.launch("nobody")
 
 
 @pytest.mark.parametrize("name", [name for name in (*METHODS, *PLAIN_METHODS) if name != "get_state"])
-async def test_a_kernel_that_is_only_declared_says_so(runtime, name):
+async def test_a_kernel_that_is_only_declared_says_so(runtime: RingKernelRuntime, name: str) -> None:
     with pytest.raises(KernelStateError, match=r"'fault_echo'.*CREATED.*launch"):
         await call(runtime, name, "fault_echo")
 
@@ -105,7 +104,7 @@ async def test_a_kernel_that_is_only_declared_says_so(runtime, name):
 # --- the wrong place to call from --------------------------------------------------------------------------------
 
 
-async def test_use_after_close_is_refused_and_reading_goes_on(loop_errors):
+async def test_use_after_close_is_refused_and_reading_goes_on(loop_errors: list[dict[str, Any]]) -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         await start(runtime, "k", echo)
         await runtime.send_batch("k", np.arange(5))
@@ -124,7 +123,7 @@ async def test_use_after_close_is_refused_and_reading_goes_on(loop_errors):
 
 
 @pytest.fixture
-def compiling_may_go_on(monkeypatch) -> Iterator[threading.Event]:
+def compiling_may_go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Compilers wait for this: a handler that the compile cache knows would be there at once."""
     may_go_on = threading.Event()
     find = compiling._find
@@ -138,11 +137,13 @@ def compiling_may_go_on(monkeypatch) -> Iterator[threading.Event]:
     may_go_on.set()
 
 
-async def test_closing_while_a_kernel_is_being_launched(loop_errors, compiling_may_go_on):
+async def test_closing_while_a_kernel_is_being_launched(
+    loop_errors: list[dict[str, Any]], compiling_may_go_on: threading.Event
+) -> None:
     runtime = RingKernelRuntime(workers=1)
 
     @ring_kernel(kernel_id="ft_late", input_type=int)
-    def late(msg):
+    def late(msg: Any) -> None:
         pass
 
     launching = asyncio.create_task(runtime.launch("ft_late"))
@@ -154,9 +155,11 @@ async def test_closing_while_a_kernel_is_being_launched(loop_errors, compiling_m
     assert "ft_late" not in runtime.kernels
 
 
-async def test_a_cancelled_launch_has_launched_nothing(runtime, compiling_may_go_on):
+async def test_a_cancelled_launch_has_launched_nothing(
+    runtime: RingKernelRuntime, compiling_may_go_on: threading.Event
+) -> None:
     @ring_kernel(kernel_id="ft_cancelled", input_type=int, output_type=int)
-    def fresh(msg, out):
+    def fresh(msg: Any, out: Any) -> None:
         out.value = msg.value
 
     launching = asyncio.create_task(runtime.launch("ft_cancelled"))
@@ -186,7 +189,7 @@ def in_a_thread(work: Any) -> Any:
     return outcome[0]
 
 
-async def test_another_thread_is_refused(runtime):
+async def test_another_thread_is_refused(runtime: RingKernelRuntime) -> None:
     kernel = await start(runtime, "k", echo)
     for name, method in PLAIN_METHODS.items():
         if name in ("statistics", "get_state", "unprocessed"):
@@ -202,7 +205,7 @@ async def test_another_thread_is_refused(runtime):
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-async def test_another_event_loop_is_refused(runtime, name):
+async def test_another_event_loop_is_refused(runtime: RingKernelRuntime, name: str) -> None:
     await start(runtime, "k", echo)
 
     async def elsewhere() -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 
 import inside
 import pytest
-from fault_kernels import check_alive, echo, gated, start
-from helpers import eventually, live_state, within
+from fault_kernels import check_alive, echo, gated
+from helpers import eventually, live_state, start, within
 from inside import held_workers, retire_worker, workers_of
 
 from ringkernel import DeviceUnavailableError, RingKernelRuntime
@@ -25,7 +25,7 @@ class Refusals:
 
 
 @pytest.fixture
-def refusals(monkeypatch) -> Refusals:
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
     refusals, start = Refusals(), threading.Thread.start
 
     def start_or_refuse(thread: threading.Thread) -> None:
@@ -55,7 +55,9 @@ async def neighbours(runtime: RingKernelRuntime, refusals: Refusals, times: int)
 
 
 @pytest.mark.parametrize("times", [1, 7])
-async def test_neighbours_of_a_held_worker_move_as_soon_as_there_is_a_thread(runtime, refusals, times):
+async def test_neighbours_of_a_held_worker_move_as_soon_as_there_is_a_thread(
+    runtime: RingKernelRuntime, refusals: Refusals, times: int
+) -> None:
     gate = await neighbours(runtime, refusals, times)
     await check_alive(runtime, "left", "right")
     assert refusals.count == times
@@ -66,7 +68,9 @@ async def test_neighbours_of_a_held_worker_move_as_soon_as_there_is_a_thread(run
     await check_alive(runtime, "left", "right", "k")
 
 
-async def test_neighbours_of_a_kernel_that_was_abandoned_meanwhile_move_too(runtime, refusals):
+async def test_neighbours_of_a_kernel_that_was_abandoned_meanwhile_move_too(
+    runtime: RingKernelRuntime, refusals: Refusals
+) -> None:
     """Its worker is told to stop: it does not take them up again, whatever becomes of the handler."""
     gate = await neighbours(runtime, refusals, 10**9)
     for name in ("left", "right"):
@@ -83,7 +87,9 @@ async def test_neighbours_of_a_kernel_that_was_abandoned_meanwhile_move_too(runt
     await check_alive(runtime, "left", "right")
 
 
-async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refusals):
+async def test_a_kernel_without_a_worker_can_be_ended_and_removed(
+    runtime: RingKernelRuntime, refusals: Refusals
+) -> None:
     gate = await neighbours(runtime, refusals, 10**9)
     await runtime.send("left", 3)
     await within(runtime.terminate("k", timeout=0.05))
@@ -96,7 +102,9 @@ async def test_a_kernel_without_a_worker_can_be_ended_and_removed(runtime, refus
     await check_alive(runtime, "right")
 
 
-async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_has(runtime, refusals, monkeypatch):
+async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_has(
+    runtime: RingKernelRuntime, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("left", "right"):
         await start(runtime, name, echo)
     await start(runtime, "k", gated)
@@ -110,7 +118,9 @@ async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
-async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, refusals, again):
+async def test_a_start_without_a_thread_is_refused_and_changes_nothing(
+    runtime: RingKernelRuntime, refusals: Refusals, again: bool
+) -> None:
     await runtime.launch("k", echo)
     await runtime.send("k", 1)
     start = runtime.activate
@@ -135,7 +145,7 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(runtime, 
     await check_alive(runtime, "k")
 
 
-async def test_a_refused_worker_gives_its_wait_handle_back(runtime, refusals):
+async def test_a_refused_worker_gives_its_wait_handle_back(runtime: RingKernelRuntime, refusals: Refusals) -> None:
     """Also one that was made only for it."""
     await runtime.launch("k", echo)
     wait_handle._free.clear()
@@ -150,7 +160,9 @@ async def test_a_refused_worker_gives_its_wait_handle_back(runtime, refusals):
     await check_alive(runtime, "k")
 
 
-async def test_fewer_threads_than_were_asked_for_are_enough(loop_errors, refusals):
+async def test_fewer_threads_than_were_asked_for_are_enough(
+    loop_errors: list[dict[str, Any]], refusals: Refusals
+) -> None:
     async with RingKernelRuntime(workers=4) as runtime:
         await start(runtime, "one", echo)
         refusals.left = 10**9
@@ -159,7 +171,9 @@ async def test_fewer_threads_than_were_asked_for_are_enough(loop_errors, refusal
         assert len(workers_of(runtime)) == 1
 
 
-async def test_a_thread_that_comes_after_all_is_told_to_leave(runtime, monkeypatch):
+async def test_a_thread_that_comes_after_all_is_told_to_leave(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who waits for it to begin is interrupted."""
     start, wakers = threading.Thread.start, []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,22 +14,22 @@ from fault_kernels import (
     echo,
     failure,
     shown,
-    start,
     usleep,
 )
-from helpers import check_books, drain, eventually, within
+from helpers import check_books, drain, eventually, start, within
 from inside import has_poller
 
 from ringkernel import (
     KernelStateError,
     MessageTypeError,
+    RingKernelRuntime,
     message,
     ring_kernel,
 )
 
 
 class PickyError(Exception):
-    def __init__(self, number):
+    def __init__(self, number: Any) -> None:
         super().__init__(number + 1)
 
 
@@ -39,7 +40,7 @@ class Ema:
 
 
 @ring_kernel(kernel_id="ft_ema", input_type=float, output_type=Ema, state=Ema())
-def ema(msg, out, state):
+def ema(msg: Any, out: Any, state: Any) -> None:
     """Fields with names that NumPy's records use for methods, as in the first example anybody writes."""
     state.mean += 0.5 * (msg.value - state.mean)
     if state.mean > state.max:
@@ -52,7 +53,7 @@ SPIN = False
 
 
 @ring_kernel(kernel_id="ft_limit", input_type=int, output_type=int)
-def frozen_limit(msg, out):
+def frozen_limit(msg: Any, out: Any) -> None:
     """Globals are constants once compiled: the test changes this one afterwards, so Python sees another."""
     if SPIN:
         while True:
@@ -63,14 +64,14 @@ def frozen_limit(msg, out):
 
 
 @ring_kernel(kernel_id="ft_total", input_type=int, output_type=int, state=np.zeros((), [("total", "i8")]))
-def budget(msg, out, state):
+def budget(msg: Any, out: Any, state: Any) -> None:
     if state.total + msg.value > 100:
         raise OverflowError("over budget", state.total)
     state.total += msg.value
     out.value = state.total
 
 
-async def test_a_failure_is_run_again_on_a_copy_of_the_state(runtime):
+async def test_a_failure_is_run_again_on_a_copy_of_the_state(runtime: RingKernelRuntime) -> None:
     error = await failure(runtime, budget, [50, 40, 20, 1])
     assert type(error) is OverflowError
     assert error.args == ("over budget", 90)
@@ -79,7 +80,7 @@ async def test_a_failure_is_run_again_on_a_copy_of_the_state(runtime):
     assert runtime.unprocessed("k").tolist() == [1]
 
 
-async def test_field_names_that_numpy_uses_itself_do_not_mislead_the_traceback(runtime):
+async def test_field_names_that_numpy_uses_itself_do_not_mislead_the_traceback(runtime: RingKernelRuntime) -> None:
     error = await failure(runtime, ema, [1.0, 100.0, 1.0])
     assert type(error) is OwnError, shown(error)
     assert error.args == ("too much",)
@@ -90,12 +91,12 @@ NESTED = np.dtype([("r", [("i", "i8"), ("xs", "f8", 2)])])
 
 
 @ring_kernel(kernel_id="ft_nested", input_type=NESTED, output_type=NESTED)
-def nested(msg, out):
+def nested(msg: Any, out: Any) -> None:
     out.r = msg.r
     out.r.xs[0] = msg.r.xs[msg.r.i]
 
 
-async def test_the_traceback_reaches_into_records_within_records(runtime):
+async def test_the_traceback_reaches_into_records_within_records(runtime: RingKernelRuntime) -> None:
     messages = np.zeros(2, NESTED)
     messages["r"]["i"] = [1, 2]
     error = await failure(runtime, nested, messages)
@@ -103,7 +104,7 @@ async def test_the_traceback_reaches_into_records_within_records(runtime):
     assert "in nested" in shown(error)
 
 
-async def failure_that_python_does_not_reproduce(runtime, monkeypatch, func):
+async def failure_that_python_does_not_reproduce(runtime: RingKernelRuntime, monkeypatch: Any, func: Any) -> Any:
     """What a kernel ends with whose compiled code alone still has the limit that its handler was compiled with."""
     await runtime.launch("k", func)
     monkeypatch.setattr(sys.modules[__name__], "LIMIT", 10**9)
@@ -113,7 +114,9 @@ async def failure_that_python_does_not_reproduce(runtime, monkeypatch, func):
     return runtime.kernels["k"].error
 
 
-async def test_a_failure_that_python_does_not_reproduce_says_so(runtime, monkeypatch):
+async def test_a_failure_that_python_does_not_reproduce_says_so(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = await failure_that_python_does_not_reproduce(runtime, monkeypatch, frozen_limit)
     assert type(error) is OwnError
     assert error.args == ("only when compiled",)
@@ -122,14 +125,14 @@ async def test_a_failure_that_python_does_not_reproduce_says_so(runtime, monkeyp
 
 
 @ring_kernel(kernel_id="ft_computed", input_type=int, output_type=int)
-def frozen_computed(msg, out):
+def frozen_computed(msg: Any, out: Any) -> None:
     if msg.value == LIMIT:
         raise OwnError("value", msg.value)
     out.value = msg.value
 
 
 @ring_kernel(kernel_id="ft_picky", input_type=int, output_type=int)
-def frozen_picky(msg, out):
+def frozen_picky(msg: Any, out: Any) -> None:
     if msg.value == LIMIT:
         raise PickyError(msg.value)
     out.value = msg.value
@@ -144,14 +147,16 @@ def frozen_picky(msg, out):
     ids=["computed", "picky"],
 )
 async def test_an_exception_whose_arguments_only_the_compiled_code_knows_ends_the_kernel(
-    runtime, monkeypatch, func, kind, arguments
-):
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, func: Any, kind: Any, arguments: Any
+) -> None:
     """The kernel ends with what is known, also where the exception's class cannot be called with it."""
     error = await failure_that_python_does_not_reproduce(runtime, monkeypatch, func)
     assert (type(error), error.args) == (kind, arguments)
 
 
-async def test_a_run_again_that_never_ends_has_a_deadline(runtime, monkeypatch):
+async def test_a_run_again_that_never_ends_has_a_deadline(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await runtime.launch("k", frozen_limit)
     await start(runtime, "other", echo)
     monkeypatch.setattr(sys.modules[__name__], "SPIN", True)
@@ -168,7 +173,9 @@ async def test_a_run_again_that_never_ends_has_a_deadline(runtime, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["deactivate-reactivate", "terminate", "read_state", "map"])
-async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(runtime, monkeypatch, command):
+async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     """Between the failure and the end of the run again nobody runs the kernel; nothing may start it once more."""
     await runtime.launch("k", frozen_limit)
     monkeypatch.setattr(sys.modules[__name__], "SPIN", True)

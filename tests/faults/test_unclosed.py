@@ -22,7 +22,7 @@ pytestmark = pytest.mark.workers
 
 
 @ring_kernel(kernel_id="un_typed", input_type=int, output_type=int)
-async def typed(ctx):
+async def typed(ctx: Any) -> None:
     async for message in ctx:
         await ctx.send(message)
 
@@ -55,7 +55,8 @@ def loop_of(name: str) -> asyncio.AbstractEventLoop:
     if name == "uvloop":
         import uvloop
 
-        return uvloop.new_event_loop()
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
     return asyncio.new_event_loop()
 
 
@@ -68,7 +69,7 @@ LOOPS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "uvloop"]
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_one_that_is_dropped_warns_and_leaves_nothing(loop):
+def test_one_that_is_dropped_warns_and_leaves_nothing(loop: str) -> None:
     with pytest.warns(ResourceWarning, match=r"RingKernelRuntime was collected.*async with.*close\(\)"):
         run(use_and_drop(), loop)
     assert worker_threads() == 0
@@ -81,22 +82,22 @@ def test_one_that_is_dropped_warns_and_leaves_nothing(loop):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_one_that_outlives_its_loop_warns_once_and_leaves_nothing(loop):
+def test_one_that_outlives_its_loop_warns_once_and_leaves_nothing(loop: str) -> None:
     kept = []
     for _ in range(3):
         with pytest.warns(ResourceWarning, match=r"event loop was closed.*async with.*close\(\)") as caught:
             kept.append(run(use(), loop))
         assert len(caught) == 1
         assert worker_threads() == 0
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as later:
         warnings.simplefilter("always")
         kept.clear()
         gc.collect()
-    assert [str(warning.message) for warning in caught] == []  # it has said so already
+    assert [str(warning.message) for warning in later] == []  # it has said so already
 
 
 @pytest.mark.parametrize("function", [typed, coroutine], ids=["records", "objects"])
-def test_only_what_holds_something_warns(function):
+def test_only_what_holds_something_warns(function: Any) -> None:
     """A runtime of coroutines over objects has neither threads nor descriptors."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -106,7 +107,7 @@ def test_only_what_holds_something_warns(function):
     assert [warning.category for warning in caught] == ([ResourceWarning] if function is typed else [])
 
 
-async def test_one_that_is_collected_in_another_thread_is_closed_in_its_own(loop_errors):
+async def test_one_that_is_collected_in_another_thread_is_closed_in_its_own(loop_errors: list[dict[str, Any]]) -> None:
     runtime = [await use()]
     before = descriptors()
     with pytest.warns(ResourceWarning, match="was collected"):
@@ -120,7 +121,7 @@ async def test_one_that_is_collected_in_another_thread_is_closed_in_its_own(loop
         assert await within(another.receive("k")) == 5
 
 
-async def test_one_that_was_closed_says_nothing(loop_errors):
+async def test_one_that_was_closed_says_nothing(loop_errors: list[dict[str, Any]]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runtime = await use()
@@ -170,7 +171,7 @@ print("done")
 
 
 @pytest.mark.parametrize("what", ["at_exit", "in_a_fork"])
-def test_the_interpreter_ends_as_ever(what, tmp_path):
+def test_the_interpreter_ends_as_ever(what: Any, tmp_path: Path) -> None:
     """At its exit nobody is told: everything ends then. In a fork nothing is there to be ended."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))

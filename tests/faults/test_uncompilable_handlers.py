@@ -10,84 +10,85 @@ import pytest
 from fault_kernels import (
     check_alive,
     echo,
-    start,
 )
+from helpers import start
 
 from ringkernel import (
     KernelCompileError,
     KernelState,
+    RingKernelRuntime,
     ring_kernel,
 )
 
 VECTOR = np.dtype([("n", "i8"), ("xs", "f8", 3)])
 
 
-def unknown_input_field(msg, out):
+def unknown_input_field(msg: Any, out: Any) -> None:
     out.value = msg.prize
 
 
-def unknown_output_field(msg, out):
+def unknown_output_field(msg: Any, out: Any) -> None:
     out.valeu = msg.value
 
 
-def unknown_batch_field(msgs, outs):
+def unknown_batch_field(msgs: Any, outs: Any) -> None:
     for i in range(len(msgs)):
         outs[i].value = msgs[i].prize
 
 
-def float_into_integer(msg, out):
+def float_into_integer(msg: Any, out: Any) -> None:
     out.value = 0.5 * msg.value
 
 
-def float_added_to_integer(msg, out):
+def float_added_to_integer(msg: Any, out: Any) -> None:
     out.value = 1
     out.value += 0.5 * msg.value
 
 
-def float_into_integer_batch(msgs, outs):
+def float_into_integer_batch(msgs: Any, outs: Any) -> None:
     for i in range(len(msgs)):
         outs[i].value = 0.5 * msgs[i].value
 
 
-def float_into_integer_state(msg, state):
+def float_into_integer_state(msg: Any, state: Any) -> None:
     state[0] = 0.5 * msg.value
 
 
-def float_into_integer_helper(msg, state):
+def float_into_integer_helper(msg: Any, state: Any) -> None:
     put_half(state)
 
 
-def put_half(array):
+def put_half(array: Any) -> None:
     array[0] = 0.5
 
 
-def opens_a_file(msg, out):
+def opens_a_file(msg: Any, out: Any) -> None:
     out.value = len(open("x").read())  # noqa: PTH123, SIM115 (it must not compile)
 
 
-def undefined_name(msg, out):
-    out.value = msg.value + no_such_name  # noqa: F821
+def undefined_name(msg: Any, out: Any) -> None:
+    out.value = msg.value + no_such_name  # type: ignore[name-defined]  # noqa: F821
 
 
-def text_method(msg, out):
+def text_method(msg: Any, out: Any) -> None:
     out.value = msg.value.upper()
 
 
-def calculates_with_the_record(msg, out):
+def calculates_with_the_record(msg: Any, out: Any) -> None:
     out.value = msg * 2
 
 
-def calculates_with_records(msgs, outs):
+def calculates_with_records(msgs: Any, outs: Any) -> None:
     outs[:] = msgs * 2
 
 
-def imports_inside(msg, out):
+def imports_inside(msg: Any, out: Any) -> None:
     import math
 
     out.value = math.floor(msg.value)
 
 
-def assigns_to_a_global(msg, out):
+def assigns_to_a_global(msg: Any, out: Any) -> None:
     global FACTORS  # noqa: PLW0603
     FACTORS = msg.value
 
@@ -95,84 +96,84 @@ def assigns_to_a_global(msg, out):
 FACTORS = {"a": 1}
 
 
-def reads_a_dictionary(msg, out):
+def reads_a_dictionary(msg: Any, out: Any) -> None:
     out.value = FACTORS["a"] * msg.value
 
 
-def returns_number(msg, out):
+def returns_number(msg: Any, out: Any) -> Any:
     out.value = msg.value
     return msg.value
 
 
-def returns_text(msg, out):
+def returns_text(msg: Any, out: Any) -> Any:
     return "yes"
 
 
-def returns_tuple(msg, out):
+def returns_tuple(msg: Any, out: Any) -> Any:
     return (True, False)
 
 
-def batch_returns_float(msgs, outs):
+def batch_returns_float(msgs: Any, outs: Any) -> Any:
     return 1.0
 
 
-def batch_returns_bool(msgs, outs):
+def batch_returns_bool(msgs: Any, outs: Any) -> Any:
     return True
 
 
-def assigns_to_message(msg, out):
+def assigns_to_message(msg: Any, out: Any) -> None:
     msg.value = 3
 
 
-def adds_to_message(msg, out):
+def adds_to_message(msg: Any, out: Any) -> None:
     msg.value += 3
 
 
-def assigns_to_batch(msgs, outs):
+def assigns_to_batch(msgs: Any, outs: Any) -> None:
     for i in range(len(msgs)):
         msgs[i].value = 3
 
 
-def assigns_through_another_name(msg, out):
+def assigns_through_another_name(msg: Any, out: Any) -> None:
     alias = msg
     alias.value = 3
 
 
-def assigns_in_a_loop_over_the_batch(msgs, outs):
+def assigns_in_a_loop_over_the_batch(msgs: Any, outs: Any) -> None:
     for msg in msgs:
         msg.value = 3
 
 
-def write_to(record, value):
+def write_to(record: Any, value: Any) -> None:
     record.value = value
 
 
-def passed_on(record):
+def passed_on(record: Any) -> Any:
     return record
 
 
-def assigns_in_a_helper(msg, out):
+def assigns_in_a_helper(msg: Any, out: Any) -> None:
     write_to(msg, 3)
 
 
-def assigns_in_a_helper_by_keyword(msg, out):
+def assigns_in_a_helper_by_keyword(msg: Any, out: Any) -> None:
     write_to(value=3, record=msg)
 
 
-def assigns_through_a_tuple(msg, out):
+def assigns_through_a_tuple(msg: Any, out: Any) -> None:
     both = (msg, out)
     both[0].value = 3
 
 
-def assigns_to_what_a_helper_returns(msg, out):
+def assigns_to_what_a_helper_returns(msg: Any, out: Any) -> None:
     passed_on(msg).value = 3
 
 
-def writes_output_in_a_helper(msg, out):
+def writes_output_in_a_helper(msg: Any, out: Any) -> None:
     write_to(passed_on(out), msg.value + 1)
 
 
-def assigns_whole_nested_array(msg, out):
+def assigns_whole_nested_array(msg: Any, out: Any) -> None:
     out.xs = msg.xs * 2
 
 
@@ -214,7 +215,9 @@ DOES_NOT_COMPILE: list[tuple[Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("func", "options", "reason"), DOES_NOT_COMPILE, ids=[case[0].__name__ for case in DOES_NOT_COMPILE]
 )
-async def test_what_does_not_compile_is_refused_with_the_reason_first(runtime, func, options, reason):
+async def test_what_does_not_compile_is_refused_with_the_reason_first(
+    runtime: RingKernelRuntime, func: Any, options: Any, reason: Any
+) -> None:
     declared = ring_kernel(kernel_id="ft_uncompilable", **{"input_type": int, "output_type": int, **options})(func)
     for _ in range(2):
         with pytest.raises(KernelCompileError) as caught:
@@ -229,7 +232,7 @@ async def test_what_does_not_compile_is_refused_with_the_reason_first(runtime, f
     await check_alive(runtime, "ft_uncompilable")
 
 
-async def test_a_helper_may_write_to_the_output(runtime):
+async def test_a_helper_may_write_to_the_output(runtime: RingKernelRuntime) -> None:
     declared = ring_kernel(kernel_id="ft_helped", input_type=int, output_type=int)(writes_output_in_a_helper)
     await start(runtime, "ft_helped", declared)
     assert await runtime.map("ft_helped", [1, 2]) == pytest.approx([2, 3])

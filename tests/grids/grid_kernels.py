@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from helpers import start, within
 from inside import is_in_device_memory, output_of
-from thread_device import POISON
+from thread_device import POISON, ThreadDevice
 
 from ringkernel import RingKernel, RingKernelRuntime, ring_kernel
 
+if TYPE_CHECKING:
+    import pytest
+
 
 @ring_kernel("gr_double", input_type=float, output_type=float)
-def double(msg, out):
+def double(msg: Any, out: Any) -> None:
     out.value = 2 * msg.value
 
 
 @ring_kernel("gr_double_int", input_type=int, output_type=int)
-def double_int(msg, out):
+def double_int(msg: Any, out: Any) -> None:
     out.value = 2 * msg.value
 
 
 @ring_kernel("gr_some", input_type=int, output_type=int)
-def some(msg, out):
+def some(msg: Any, out: Any) -> Any:
     if msg.value == 1_000:
         raise ValueError("a thousand")
     if msg.value % 3 == 0:
@@ -34,20 +37,20 @@ def some(msg, out):
 
 
 @ring_kernel("gr_sum", input_type=int, output_type=int, state=np.zeros(2, np.int64))
-def running_sum(msg, out, state):
+def running_sum(msg: Any, out: Any, state: Any) -> None:
     state[0] += msg.value
     state[1] += 1
     out.value = state[0]
 
 
 @ring_kernel("gr_plus", input_type=int, output_type=int)
-async def plus_one(ctx):
+async def plus_one(ctx: Any) -> None:
     async for message in ctx:
         await ctx.send(message + 1)
 
 
 @ring_kernel("gr_add", input_type=int, output_type=int, device="cpu")
-def add_one(msg, out):
+def add_one(msg: Any, out: Any) -> None:
     out.value = msg.value + 1
 
 
@@ -56,6 +59,19 @@ async def start_grid(
 ) -> RingKernel:
     """Launch on the device, and activate."""
     return await start(runtime, kernel_id, function, device=device, **options)
+
+
+def starts_of(patch: pytest.MonkeyPatch, device: ThreadDevice) -> list[Any]:
+    """What the device is asked to start from now on."""
+    started: list[Any] = []
+    start_one = device.start
+
+    def start_and_note(*given: Any) -> Any:
+        started.append(given)
+        return start_one(*given)
+
+    patch.setattr(device, "start", start_and_note)
+    return started
 
 
 async def check_doubles(runtime: RingKernelRuntime, *names: str) -> None:

@@ -19,6 +19,7 @@ from thread_device import ThreadDevice
 from ringkernel import (
     ConfigurationError,
     DeviceUnavailableError,
+    KernelState,
     MessageTypeError,
     RingKernelRuntime,
     ring_kernel,
@@ -27,7 +28,7 @@ from ringkernel.devices import selection
 from ringkernel.devices.grid import cuda_probe
 
 
-async def test_who_chooses_the_device(device, loop_errors):
+async def test_who_chooses_the_device(device: ThreadDevice, loop_errors: list[dict[str, Any]]) -> None:
     async with RingKernelRuntime(workers=1, device="cuda") as runtime:
         assert (await runtime.launch("a", double)).device == "cuda:0"
         assert (await runtime.launch("b", double, device="cpu")).device == "cpu"
@@ -45,7 +46,7 @@ def facts(*gpus: cuda_probe.GpuFacts, problem: str | None = None, simulator: boo
 
 @pytest.mark.workers
 @pytest.mark.parametrize(
-    ("found", "handler", "device", "reason"),
+    ("found", "handler", "chosen", "reason"),
     [
         (facts(problem="no driver"), double, "cpu", "no driver"),
         (facts(GPU), double, "cpu", "A GPU is there, but no measurement has shown yet"),
@@ -54,14 +55,21 @@ def facts(*gpus: cuda_probe.GpuFacts, problem: str | None = None, simulator: boo
         (facts(simulator=True), double, "cpu", "simulator"),
     ],
 )
-async def test_auto_says_what_it_chose_and_why(runtime, monkeypatch, caplog, found, handler, device, reason):
+async def test_auto_says_what_it_chose_and_why(
+    runtime: RingKernelRuntime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    found: Any,
+    handler: Any,
+    chosen: str,
+    reason: str,
+) -> None:
     monkeypatch.setattr(selection, "cuda_facts", lambda: found)
-    one = ThreadDevice(device)
-    use_devices(monkeypatch, one)
+    use_devices(monkeypatch, ThreadDevice(chosen))
     caplog.set_level(logging.INFO, "ringkernel")
-    assert (await runtime.launch("k", handler)).device == device
+    assert (await runtime.launch("k", handler)).device == chosen
     said = [record.getMessage() for record in caplog.records]
-    assert any(f'chose "{device}"' in text and reason in text for text in said)
+    assert any(f'chose "{chosen}"' in text and reason in text for text in said)
 
 
 @pytest.mark.workers
@@ -73,14 +81,35 @@ async def test_auto_says_what_it_chose_and_why(runtime, monkeypatch, caplog, fou
         (facts(cuda_probe.GpuFacts("Screen", (9, 0), 80, "watchdog")), "cuda", "watchdog"),
     ],
 )
-async def test_a_device_that_is_not_there_says_what_is_missing(runtime, monkeypatch, found, asked, reason):
+async def test_a_device_that_is_not_there_says_what_is_missing(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, found: Any, asked: Any, reason: Any
+) -> None:
     monkeypatch.setattr(selection, "cuda_facts", lambda: found)
     use_devices(monkeypatch)
     with pytest.raises(DeviceUnavailableError, match=reason):
         await runtime.launch("k", double, device=asked)
 
 
-async def test_a_batch_handler_is_refused_with_what_to_write_instead(runtime, device):
+@pytest.mark.workers
+@pytest.mark.parametrize("asked", ["cuda", "cuda:1"])
+async def test_a_device_that_is_not_there_is_refused_and_all_else_goes_on(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(selection, "cuda_facts", lambda: facts(problem="no driver"))
+    use_devices(monkeypatch)
+    with pytest.raises(DeviceUnavailableError, match=f"'k'.*{asked}"):
+        await runtime.launch("k", double, device=asked)
+    declared = ring_kernel(kernel_id="dc_cuda", input_type=int, device=asked)(lambda msg: None)
+    with pytest.raises(DeviceUnavailableError, match="'dc_cuda'"):
+        await runtime.launch("dc_cuda", declared)
+    assert runtime.get_state("dc_cuda") is KernelState.CREATED
+    assert (await runtime.launch("k", double, device="cpu")).device == "cpu"
+    assert (await runtime.launch("auto", double, device="auto")).device == "cpu"
+
+
+async def test_a_batch_handler_is_refused_with_what_to_write_instead(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     batch = ring_kernel("k", input_type=int, output_type=int, batch=True)(lambda msgs, outs: None)
     with pytest.raises(ConfigurationError, match="Write the handler for one message"):
         await runtime.launch("k", batch, device="cuda")
@@ -114,11 +143,11 @@ class Odd:
         ),
     ],
 )
-async def test_records_that_are_not_aligned_are_refused(runtime, device, options, reason):
-    has_out, has_state = "output_type" in options, "state" in options
-    handler = {(False, False): lambda msg: None, (True, False): lambda msg, out: None}.get(
-        (has_out, has_state), lambda msg, state: None
-    )
+async def test_records_that_are_not_aligned_are_refused(
+    runtime: RingKernelRuntime, device: ThreadDevice, options: Any, reason: Any
+) -> None:
+    handlers: dict[str, Any] = {"output_type": lambda msg, out: None, "state": lambda msg, state: None}
+    handler = next((one for option, one in handlers.items() if option in options), lambda msg: None)
     declared = ring_kernel("k", **options)(handler)
     for _ in range(2):
         with pytest.raises(MessageTypeError, match=rf"'k'.*\"cuda:0\".*{reason}.*align=True\) would be right"):
@@ -128,7 +157,9 @@ async def test_records_that_are_not_aligned_are_refused(runtime, device, options
     assert (await runtime.launch("k", declared, device="cpu")).device == "cpu"
 
 
-async def test_auto_keeps_what_is_not_aligned_on_the_cpu(runtime, device, monkeypatch, caplog):
+async def test_auto_keeps_what_is_not_aligned_on_the_cpu(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(selection, "cuda_facts", lambda: facts(GPU))
     caplog.set_level(logging.INFO, "ringkernel")
     assert (await runtime.launch("k", ring_kernel("k", input_type=Packed)(lambda msg: None))).device == "cpu"
@@ -142,18 +173,22 @@ async def test_auto_keeps_what_is_not_aligned_on_the_cpu(runtime, device, monkey
         [("flag", "?"), ("part", INNER), ("many", "i1", (3,)), ("x", "c16")],  # aligned by the message type
     ],
 )
-async def test_records_that_are_aligned_need_not_say_so(runtime, device, dtype):
+async def test_records_that_are_aligned_need_not_say_so(
+    runtime: RingKernelRuntime, device: ThreadDevice, dtype: Any
+) -> None:
     function = ring_kernel("k", input_type=np.dtype(dtype))(lambda msg: None)
     assert (await runtime.launch("k", function, device="cuda")).device == "cuda:0"
 
 
 @pytest.mark.parametrize("fma", [1, None, "yes"])
-def test_fma_is_yes_or_no(fma):
+def test_fma_is_yes_or_no(fma: Any) -> None:
     with pytest.raises(ConfigurationError, match="'k'.*fma is .*True or False"):
         ring_kernel("k", input_type=int, fma=fma)(lambda msg: None)
 
 
-async def test_a_grid_is_compiled_for_each_choice_of_fma(runtime, device, monkeypatch):
+async def test_a_grid_is_compiled_for_each_choice_of_fma(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, compile_ = [], device.compile
 
     def compile_and_note(declaration: Any, span: Any) -> Any:
@@ -162,7 +197,7 @@ async def test_a_grid_is_compiled_for_each_choice_of_fma(runtime, device, monkey
 
     monkeypatch.setattr(device, "compile", compile_and_note)
 
-    def twice(msg, out):
+    def twice(msg: Any, out: Any) -> None:
         out.value = msg.value * 2.0 + 1.0
 
     for i, fma in enumerate((False, True, False)):
@@ -172,6 +207,6 @@ async def test_a_grid_is_compiled_for_each_choice_of_fma(runtime, device, monkey
 
 
 @pytest.mark.parametrize("size", [0, 31, 48, 2048, "128", True])
-def test_a_bad_block_size(size):
+def test_a_bad_block_size(size: int) -> None:
     with pytest.raises(ConfigurationError, match="multiple of 32"):
         ring_kernel("k", input_type=int, block_size=size)(lambda msg: None)

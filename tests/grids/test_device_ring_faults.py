@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,10 +25,16 @@ from ringkernel import (
     DeviceUnavailableError,
     KernelFailedError,
     KernelState,
+    RingKernelRuntime,
 )
 
+if TYPE_CHECKING:
+    from thread_device import ThreadDevice
 
-async def test_a_map_that_fails_between_rings_in_device_memory(runtime, device):
+
+async def test_a_map_that_fails_between_rings_in_device_memory(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", some, "cuda"), ("c", running_sum, "cuda"), queue_size=8)
     await activate(runtime, "a", "b", "c")
     with pytest.raises(KernelFailedError) as failure:
@@ -47,7 +53,9 @@ async def test_a_map_that_fails_between_rings_in_device_memory(runtime, device):
     assert counts.accepted == 100 + len(left) == check_books(runtime, "a").emitted
 
 
-async def test_an_abandoned_target_leaves_what_it_had_not_taken(runtime, device):
+async def test_an_abandoned_target_leaves_what_it_had_not_taken(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", gated, "cuda"), queue_size=8)
     await activate(runtime, "a", "b")
     gate = live_state(runtime, "b")
@@ -73,7 +81,9 @@ async def test_an_abandoned_target_leaves_what_it_had_not_taken(runtime, device)
     assert await receive_all(runtime, "c", 1) == [6]
 
 
-async def test_an_abandoned_source_leaves_its_target_what_it_had_published(runtime, device):
+async def test_an_abandoned_source_leaves_its_target_what_it_had_published(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     await chain(runtime, ("a", gated, "cuda"), ("b", double_int, "cuda"), queue_size=8)
     await activate(runtime, "a", "b")
     gate = live_state(runtime, "a")
@@ -93,7 +103,9 @@ async def test_an_abandoned_source_leaves_its_target_what_it_had_published(runti
     assert check_books(runtime, "b").accepted == 4
 
 
-async def test_a_lost_device_takes_with_it_what_was_only_there(runtime, device, caplog):
+async def test_a_lost_device_takes_with_it_what_was_only_there(
+    runtime: RingKernelRuntime, device: ThreadDevice, caplog: pytest.LogCaptureFixture
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), queue_size=8)
     await activate(runtime, "a", "b")
     await runtime.send_batch("a", np.ones(2, np.int64))
@@ -116,7 +128,7 @@ async def test_a_lost_device_takes_with_it_what_was_only_there(runtime, device, 
     assert any("5 message(s)" in record.getMessage() for record in caplog.records)
 
 
-async def test_a_kernel_that_failed_on_what_is_lost(runtime, device):
+async def test_a_kernel_that_failed_on_what_is_lost(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await chain(runtime, ("a", double_int, "cuda"), ("b", some, "cuda"))
     await activate(runtime, "a", "b")
     device.is_lost = True
@@ -127,7 +139,9 @@ async def test_a_kernel_that_failed_on_what_is_lost(runtime, device):
     assert (counts.processed, counts.failed, counts.unprocessed) == (1, 1, 0)
 
 
-async def test_a_ring_that_cannot_be_brought_to_host_memory_stays(runtime, device):
+async def test_a_ring_that_cannot_be_brought_to_host_memory_stays(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
     await activate(runtime, "a", "b")
     await runtime.deactivate("a")
@@ -145,7 +159,9 @@ async def test_a_ring_that_cannot_be_brought_to_host_memory_stays(runtime, devic
     assert (await receive_all(runtime, "guest", 1), await receive_all(runtime, "b", 1)) == ([2], [1])
 
 
-async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(runtime, device, monkeypatch):
+async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
 
     def refuse(nbytes: int, arena: Any) -> Any:
@@ -162,7 +178,9 @@ async def test_a_device_without_memory_for_a_ring_says_so_and_the_ring_stays(run
     assert is_on_device(runtime, "a")
 
 
-async def test_a_ring_that_does_not_fit_is_nothing_to_another_kernels_start(runtime, device, monkeypatch):
+async def test_a_ring_that_does_not_fit_is_nothing_to_another_kernels_start(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await chain(runtime, ("large", double_int, "cuda"), ("b", double_int, "cuda"), queue_size=4096)
     await chain(runtime, ("small", double_int, "cuda"), ("d", double_int, "cuda"))
     allocate = device.allocate

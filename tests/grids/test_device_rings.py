@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from grid_kernels import (
     running_sum,
     some,
     start_grid,
+    starts_of,
 )
 from helpers import activate, check_books, eventually, receive_all, within
 from inside import (
@@ -26,10 +28,11 @@ from thread_device import POISON, ThreadDevice
 
 from ringkernel import (
     KernelStateError,
+    RingKernelRuntime,
 )
 
 
-async def test_a_ring_between_grids_lies_in_device_memory(runtime, device):
+async def test_a_ring_between_grids_lies_in_device_memory(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await chain(runtime, ("a", some, "cuda"), ("b", running_sum, "cuda"), ("c", some, "cuda"), queue_size=4)
     await activate(runtime, "a", "b", "c")
     values = np.random.default_rng(2).integers(0, 900, 3_000)
@@ -44,7 +47,9 @@ async def test_a_ring_between_grids_lies_in_device_memory(runtime, device):
 
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca"])
-async def test_in_whatever_order_they_start_the_ring_is_in_device_memory(runtime, device, order):
+async def test_in_whatever_order_they_start_the_ring_is_in_device_memory(
+    runtime: RingKernelRuntime, device: ThreadDevice, order: Any
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), ("c", running_sum, "cuda"))
     await activate(runtime, *order)
     await runtime.send_batch("a", np.ones(40, np.int64))
@@ -56,17 +61,17 @@ async def test_in_whatever_order_they_start_the_ring_is_in_device_memory(runtime
     assert is_on_device(runtime, "b")
 
 
-async def test_rings_move_while_the_device_is_quiesced_anyway(runtime, device, monkeypatch):
+async def test_rings_move_while_the_device_is_quiesced_anyway(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await chain(runtime, *((name, double, "cuda") for name in "abcd"))
-    started = []
-    start_one = device.start
-    monkeypatch.setattr(device, "start", lambda *given: (started.append(given), start_one(*given))[1])
+    started = starts_of(monkeypatch, device)
     await activate(runtime, *"abcd")
     assert len(started) == 4  # nobody had to stop for the next one
     assert all(is_on_device(runtime, name) for name in "abc")
 
 
-async def test_a_chain_that_is_started_all_at_once(runtime, device):
+async def test_a_chain_that_is_started_all_at_once(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await chain(runtime, *((name, double, "cuda") for name in "abcd"))
     await within(asyncio.gather(*(runtime.activate(name) for name in "dbca")))
     await runtime.send("a", 1.0)
@@ -75,7 +80,9 @@ async def test_a_chain_that_is_started_all_at_once(runtime, device):
 
 
 @pytest.mark.parametrize(("source", "target"), [("cpu", "cuda"), ("cuda", "cpu")])
-async def test_a_ring_that_the_host_uses_too_lies_in_host_memory(runtime, device, source, target):
+async def test_a_ring_that_the_host_uses_too_lies_in_host_memory(
+    runtime: RingKernelRuntime, device: ThreadDevice, source: Any, target: Any
+) -> None:
     await chain(runtime, ("a", double, source), ("b", double, target))
     await activate(runtime, "a", "b")
     await runtime.send("a", 1.0)
@@ -83,7 +90,9 @@ async def test_a_ring_that_the_host_uses_too_lies_in_host_memory(runtime, device
     assert not is_on_device(runtime, "a")
 
 
-async def test_grids_of_two_devices_meet_in_host_memory(runtime, device, monkeypatch):
+async def test_grids_of_two_devices_meet_in_host_memory(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = ThreadDevice("cuda:1")
     use_devices(monkeypatch, device, other)
     await chain(runtime, ("a", double, "cuda:0"), ("b", double, "cuda:1"), ("c", double, "cuda:1"))
@@ -96,7 +105,7 @@ async def test_grids_of_two_devices_meet_in_host_memory(runtime, device, monkeyp
     other.join()
 
 
-async def test_what_waits_for_a_target_moves_with_its_ring(runtime, device):
+async def test_what_waits_for_a_target_moves_with_its_ring(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await start_grid(runtime, "a", running_sum, queue_size=8)
     await runtime.send_batch("a", np.arange(1, 6))
     await eventually(lambda: runtime.statistics("a").output_depth == 5)
@@ -111,7 +120,7 @@ async def test_what_waits_for_a_target_moves_with_its_ring(runtime, device):
     assert check_books(runtime, "a").received == 5
 
 
-async def test_what_a_target_leaves_comes_back(runtime, device):
+async def test_what_a_target_leaves_comes_back(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     """Also while its source is running, and goes on after it has nobody left."""
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"), queue_size=8)
     await activate(runtime, "a", "b")
@@ -133,7 +142,9 @@ async def test_what_a_target_leaves_comes_back(runtime, device):
 
 
 @pytest.mark.parametrize("guest", [plus_one, add_one], ids=["coroutine", "cpu"])
-async def test_a_host_kernel_that_joins_brings_the_ring_to_host_memory(runtime, device, guest):
+async def test_a_host_kernel_that_joins_brings_the_ring_to_host_memory(
+    runtime: RingKernelRuntime, device: ThreadDevice, guest: Any
+) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
     await activate(runtime, "a", "b")
     await runtime.send_batch("a", np.ones(5, np.int64))
@@ -165,7 +176,7 @@ async def test_a_host_kernel_that_joins_brings_the_ring_to_host_memory(runtime, 
         check_books(runtime, name)
 
 
-async def test_a_further_grid_joins(runtime, device):
+async def test_a_further_grid_joins(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await chain(runtime, ("a", running_sum, "cuda"), ("b", running_sum, "cuda"))
     await activate(runtime, "a", "b")
     await runtime.send_batch("a", np.ones(2, np.int64))
@@ -183,7 +194,7 @@ async def test_a_further_grid_joins(runtime, device):
     assert is_on_device(runtime, "a")
 
 
-async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
+async def test_a_target_reads_on_after_its_source_is_gone(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await chain(runtime, ("a", double, "cuda"), ("b", double, "cuda"))
     await activate(runtime, "a")
     await runtime.send_batch("a", np.arange(8.0))
@@ -201,7 +212,9 @@ async def test_a_target_reads_on_after_its_source_is_gone(runtime, device):
     assert is_in_device_memory(ring, POISON)
 
 
-async def test_a_drain_through_rings_in_device_memory_leaves_nothing(runtime, device):
+async def test_a_drain_through_rings_in_device_memory_leaves_nothing(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     await chain(runtime, *((name, running_sum, "cuda") for name in "abc"), queue_size=64)
     await activate(runtime, "a", "b", "c")
     await runtime.send_batch("a", np.ones(60, np.int64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from inside import (
     set_answer_timeout,
     use_devices,
 )
-from thread_device import ThreadGrid
+from thread_device import ThreadDevice, ThreadGrid
 
 from ringkernel import (
     ConfigurationError,
@@ -27,11 +28,14 @@ from ringkernel import (
     KernelFailedError,
     KernelState,
     KernelStateError,
+    RingKernelRuntime,
 )
 from ringkernel.memory.mailbox_layout import mailbox_nbytes
 
 
-async def test_a_stop_that_is_not_acknowledged(runtime, device, caplog):
+async def test_a_stop_that_is_not_acknowledged(
+    runtime: RingKernelRuntime, device: ThreadDevice, caplog: pytest.LogCaptureFixture
+) -> None:
     await start_grid(runtime, "beside", double)
     await start_grid(runtime, "k", gated)
     gate = live_state(runtime, "k")
@@ -52,7 +56,7 @@ async def test_a_stop_that_is_not_acknowledged(runtime, device, caplog):
     assert await within(runtime.receive("beside")) == 8.0
 
 
-async def test_a_device_that_is_lost(runtime, device):
+async def test_a_device_that_is_lost(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await start_grid(runtime, "k", double)
     device.grids[-1].reason = "an illegal address"
     assert await within(runtime.wait("k")) is KernelState.TERMINATED
@@ -63,7 +67,9 @@ async def test_a_device_that_is_lost(runtime, device):
         await runtime.receive("k")
 
 
-async def test_a_grid_that_ends_without_a_word(runtime, device, monkeypatch):
+async def test_a_grid_that_ends_without_a_word(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(device, "start", lambda code, control, nbytes: ThreadGrid(lambda _control: None, control, None))
     await runtime.launch("k", double, device="cuda")
     with pytest.raises(KernelFailedError, match="without an answer"):
@@ -71,7 +77,9 @@ async def test_a_grid_that_ends_without_a_word(runtime, device, monkeypatch):
     assert runtime.get_state("k") is KernelState.TERMINATED
 
 
-async def test_a_grid_that_cannot_be_started(runtime, device, monkeypatch):
+async def test_a_grid_that_cannot_be_started(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await runtime.launch("k", double, device="cuda")
 
     def refuse(*given: Any) -> Any:
@@ -89,7 +97,7 @@ async def test_a_grid_that_cannot_be_started(runtime, device, monkeypatch):
 
 
 @pytest.fixture
-def gate(device, monkeypatch):
+def gate(device: ThreadDevice, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Grids begin when this is set."""
     opened = threading.Event()
 
@@ -108,7 +116,9 @@ def gate(device, monkeypatch):
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-async def test_an_activation_that_is_cancelled_has_happened_or_not(runtime, gate, times):
+async def test_an_activation_that_is_cancelled_has_happened_or_not(
+    runtime: RingKernelRuntime, gate: Any, times: int
+) -> None:
     kernel = await runtime.launch("k", double, device="cuda")
     activating = asyncio.create_task(runtime.activate("k"))
     await eventually(lambda: has_poller(kernel))
@@ -123,7 +133,9 @@ async def test_an_activation_that_is_cancelled_has_happened_or_not(runtime, gate
     assert await within(runtime.receive("k")) == 2.0
 
 
-async def test_a_grid_that_begins_too_late_rests(runtime, gate, monkeypatch):
+async def test_a_grid_that_begins_too_late_rests(
+    runtime: RingKernelRuntime, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel = await runtime.launch("k", double, device="cuda")
     with monkeypatch.context() as patch:
         set_answer_timeout(patch, 0.05)
@@ -137,7 +149,9 @@ async def test_a_grid_that_begins_too_late_rests(runtime, gate, monkeypatch):
     assert await within(runtime.receive("k")) == 2.0
 
 
-async def test_a_grid_that_cannot_go_on_after_a_launch_has_ended(runtime, device, monkeypatch):
+async def test_a_grid_that_cannot_go_on_after_a_launch_has_ended(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = await start_grid(runtime, "one", double)
 
     def refuse(*given: Any) -> Any:
@@ -153,7 +167,9 @@ async def test_a_grid_that_cannot_go_on_after_a_launch_has_ended(runtime, device
     assert await within(runtime.receive("two")) == 2.0
 
 
-async def test_a_launch_does_not_mind_that_another_grid_is_told_to_end_before_it_goes_on(runtime, device, monkeypatch):
+async def test_a_launch_does_not_mind_that_another_grid_is_told_to_end_before_it_goes_on(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await start_grid(runtime, "one", double)
     begin, ends = device.start, []
 
@@ -169,7 +185,7 @@ async def test_a_launch_does_not_mind_that_another_grid_is_told_to_end_before_it
     assert runtime.get_state("two") is KernelState.LAUNCHED
 
 
-async def test_more_inputs_than_a_mailbox_holds(runtime, device):
+async def test_more_inputs_than_a_mailbox_holds(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     device.max_mailbox_nbytes = mailbox_nbytes(2, 1, 1)
     await runtime.launch("k", double, device="cuda")
     for name in ("a", "b"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,18 @@ from helpers import check_books, eventually, within
 from ringkernel import (
     KernelFailedError,
     KernelState,
+    RingKernelRuntime,
     ring_kernel,
 )
 
+if TYPE_CHECKING:
+    from thread_device import ThreadDevice
+
 
 @pytest.mark.parametrize("is_cooperative", [False, True])
-async def test_a_grid_and_a_worker_give_the_same(runtime, device, is_cooperative):
+async def test_a_grid_and_a_worker_give_the_same(
+    runtime: RingKernelRuntime, device: ThreadDevice, is_cooperative: Any
+) -> None:
     device.is_cooperative = is_cooperative
     values = np.random.default_rng(1).integers(-50, 900, 5_000)
     values[4_000] = 1_000
@@ -38,20 +45,21 @@ async def test_a_grid_and_a_worker_give_the_same(runtime, device, is_cooperative
     assert runtime.kernels["cuda"].device == "cuda:0"
 
 
-async def test_a_chain_over_all_kinds(runtime, device):
+async def test_a_chain_over_all_kinds(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     @ring_kernel("co", input_type=float, output_type=float)
-    async def plus_one(ctx):
+    async def plus_one(ctx: Any) -> None:
         async for message in ctx:
             await ctx.send(message + 1)
 
-    for name, function, where in [
+    kernels: list[tuple[str, Any, str]] = [
         ("a", double, "cpu"),
         ("b", double, "cuda"),
         ("c", double, "cuda"),
         ("d", plus_one, "auto"),
         ("e", double, "cuda"),
         ("f", double, "cpu"),
-    ]:
+    ]
+    for name, function, where in kernels:
         await runtime.launch(name, function, device=where, queue_size=32)
     for source, target in zip("abcde", "bcdef", strict=True):
         runtime.connect(source, target)
@@ -61,7 +69,7 @@ async def test_a_chain_over_all_kinds(runtime, device):
     np.testing.assert_array_equal(await within(runtime.map(("a", "f"), values), 20), 4 * (8 * values + 1))
 
 
-async def test_a_state_lives_on_the_device_and_comes_back(runtime, device):
+async def test_a_state_lives_on_the_device_and_comes_back(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await start_grid(runtime, "k", running_sum)
     await runtime.send_batch("k", np.arange(10))
     assert await within(runtime.receive_batch("k", 10)) is not None
@@ -76,7 +84,7 @@ async def test_a_state_lives_on_the_device_and_comes_back(runtime, device):
     assert last == 1_001
 
 
-async def test_a_grid_that_is_full_goes_on_when_there_is_room(runtime, device):
+async def test_a_grid_that_is_full_goes_on_when_there_is_room(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await start_grid(runtime, "k", double, queue_size=4)
     sending = asyncio.create_task(runtime.send_batch("k", np.arange(100.0)))
     await eventually(lambda: runtime.statistics("k").output_depth == 4)

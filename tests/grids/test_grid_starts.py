@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from grid_kernels import (
     double,
     running_sum,
     start_grid,
+    starts_of,
 )
 from helpers import eventually, within
 from inside import (
@@ -24,7 +26,7 @@ from inside import (
     set_control_room,
     worker_threads_of,
 )
-from thread_device import ThreadGrid
+from thread_device import ThreadDevice, ThreadGrid
 
 from ringkernel import (
     DeviceUnavailableError,
@@ -33,13 +35,20 @@ from ringkernel import (
 )
 
 
-async def test_grids_stop_for_a_launch_and_go_on(runtime, device, monkeypatch):
+async def test_grids_stop_for_a_launch_and_go_on(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await start_grid(runtime, "first", running_sum)
     await runtime.send("first", 5)
     assert await within(runtime.receive("first")) == 5
     running = device.grids[-1]
     seen = []
-    monkeypatch.setattr(device, "load", lambda code: (seen.append(running.is_done()), code)[1])
+
+    def load_and_look(code: Any) -> Any:
+        seen.append(running.is_done())
+        return code
+
+    monkeypatch.setattr(device, "load", load_and_look)
     await start_grid(runtime, "second", double)
     await runtime.send("first", 6)
     assert await within(runtime.receive("first")) == 11
@@ -47,7 +56,7 @@ async def test_grids_stop_for_a_launch_and_go_on(runtime, device, monkeypatch):
     await eventually(running.is_done)
 
 
-async def test_memory_that_is_new_is_adopted_before_a_start(runtime, device):
+async def test_memory_that_is_new_is_adopted_before_a_start(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
     await runtime.launch("k", double, device="cuda")
     await runtime.launch("big", double, device="cpu", queue_size=2**20)
     runtime.connect("big", "k")
@@ -61,14 +70,16 @@ async def test_memory_that_is_new_is_adopted_before_a_start(runtime, device):
 
 
 @pytest.fixture
-def lingering(monkeypatch):
+def lingering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Grids that have ended are not known to be done, so that what they could reach does not come back."""
     with monkeypatch.context() as patch:
         patch.setattr(ThreadGrid, "is_done", lambda _: False)
         yield
 
 
-async def test_a_grid_that_stopped_for_another_goes_on_also_when_control_lines_are_scarce(runtime, device, lingering):
+async def test_a_grid_that_stopped_for_another_goes_on_also_when_control_lines_are_scarce(
+    runtime: RingKernelRuntime, device: ThreadDevice, lingering: None
+) -> None:
     for name in ("k", "other"):
         await runtime.launch(name, double, device="cuda")
     filled = fill(arena_of(runtime))
@@ -80,8 +91,8 @@ async def test_a_grid_that_stopped_for_another_goes_on_also_when_control_lines_a
 
 
 async def test_a_start_for_which_no_control_lines_are_reached_can_be_tried_again(
-    runtime, device, lingering, monkeypatch
-):
+    runtime: RingKernelRuntime, device: ThreadDevice, lingering: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_control_room(monkeypatch, 0)
     await start_grid(runtime, "k", double)
     await runtime.launch(
@@ -96,11 +107,11 @@ async def test_a_start_for_which_no_control_lines_are_reached_can_be_tried_again
     assert filled
 
 
-async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, device, monkeypatch, caplog):
+async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(
+    runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     set_beat_timeout(monkeypatch, 1_000_000)
-    started = []
-    start_one = device.start
-    monkeypatch.setattr(device, "start", lambda *given: (started.append(given), start_one(*given))[1])
+    started = starts_of(monkeypatch, device)
     await start_grid(runtime, "k", running_sum)
     await eventually(lambda: len(started) > 2)  # the watcher rests, and gives a sign only every 100 ms
     set_beat_timeout(monkeypatch, 10_000_000_000)
@@ -112,14 +123,16 @@ async def test_a_grid_without_a_sign_of_life_ends_and_is_started_again(runtime, 
     assert any("starts again" in record.getMessage() for record in caplog.records)
 
 
-async def test_the_watcher_gives_a_sign_of_life_also_while_it_rests(runtime, device):
+async def test_the_watcher_gives_a_sign_of_life_also_while_it_rests(
+    runtime: RingKernelRuntime, device: ThreadDevice
+) -> None:
     await start_grid(runtime, "k", double)
-    await eventually(lambda: all(worker.parked for worker in grids_of(runtime)._threads.alive))
+    await eventually(lambda: all(worker.parked for worker in watchers_of(runtime)))
     before = heartbeat(runtime)
     await eventually(lambda: heartbeat(runtime) > before + 2)
 
 
-async def test_closing_leaves_no_grid(device, loop_errors):
+async def test_closing_leaves_no_grid(device: ThreadDevice, loop_errors: list[dict[str, Any]]) -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         for i in range(3):
             await start_grid(runtime, f"k{i}", double)
@@ -128,7 +141,9 @@ async def test_closing_leaves_no_grid(device, loop_errors):
     await eventually(lambda: all(grid.is_done() for grid in grids))
 
 
-async def test_a_device_belongs_to_one_runtime_at_a_time(device, loop_errors):
+async def test_a_device_belongs_to_one_runtime_at_a_time(
+    device: ThreadDevice, loop_errors: list[dict[str, Any]]
+) -> None:
     async with RingKernelRuntime(workers=1) as one, RingKernelRuntime(workers=1) as other:
         await start_grid(one, "k", double)
         with pytest.raises(DeviceUnavailableError, match="another runtime of this process"):
@@ -143,14 +158,18 @@ async def test_a_device_belongs_to_one_runtime_at_a_time(device, loop_errors):
         assert await within(other.receive("later")) == 2.0
 
 
-async def test_a_device_reaches_nothing_of_a_runtime_that_is_closed(device, loop_errors):
+async def test_a_device_reaches_nothing_of_a_runtime_that_is_closed(
+    device: ThreadDevice, loop_errors: list[dict[str, Any]]
+) -> None:
     async with RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("never_started", double, device="cuda")
         assert device._reached
     assert not device._reached
 
 
-async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(device, loop_errors, monkeypatch):
+async def test_a_device_that_makes_trouble_at_the_end_leaves_no_thread_behind(
+    device: ThreadDevice, loop_errors: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_arena: Any) -> None:
         raise DeviceUnavailableError("cuda:0: unpinning")
 

@@ -198,7 +198,9 @@ def mutant() -> Specializer:
     """The CPU's operations without their atomics: what the checks have to catch."""
     sound = specializer(False)
     kept = (ops.compare_exchange, ops.exchange, ops.spin_hint, ops.ticks, ops.call_span, ops.copy_bytes, ops.this_cpu)
-    replacements = {name: sound(name) for name in (*kept, ops.sleep_on, ops.wake, ops.leave_cpu, ops.waits_for_cpu)}
+    replacements: dict[Any, Any] = {
+        name: sound(name) for name in (*kept, ops.sleep_on, ops.wake, ops.leave_cpu, ops.waits_for_cpu)
+    }
     replacements |= {ops.load: plain_load, ops.load_acquire: plain_load}
     replacements |= {ops.store: plain_store, ops.store_release: plain_store}
     replacements |= {ops.fence: no_fence, ops.fence_release: no_fence}

@@ -149,6 +149,7 @@ def test_words_of_different_writers_are_a_line_apart(record: str, one: str, othe
 def test_offsets_and_dtype_say_the_same(name: str) -> None:
     dtype, offsets = RECORDS[name]
     assert offsets._fields == dtype.names
+    assert dtype.fields is not None
     for field in offsets._fields:
         assert getattr(offsets, field) == dtype.fields[field][1]
         assert getattr(offsets, field) % 8 == 0
@@ -159,6 +160,7 @@ def test_offsets_and_dtype_say_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_words_do_not_overlap(name: str) -> None:
     dtype, _ = RECORDS[name]
+    assert dtype.fields is not None
     spans = sorted((offset, offset + field.itemsize) for field, offset in (f[:2] for f in dtype.fields.values()))
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert spans[-1][1] <= dtype.itemsize
@@ -230,7 +232,7 @@ async def test_only_words_named_address_hold_addresses(runtime: RingKernelRuntim
     for i in range(40):
         await runtime.send("layout", i)
         assert await runtime.receive("layout") == i + 1
-    engine = kernel.engine
+    engine: Any = kernel.engine
     near = [engine.block.address, engine.executor.span.address, id(engine)]
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
@@ -251,7 +253,7 @@ async def test_a_failed_kernel_leaves_no_pointer_behind_either(runtime: RingKern
     with pytest.raises(ringkernel.KernelFailedError):
         await runtime.receive("fails", timeout=10)
     await eventually(lambda: kernel.error is not None)
-    engine = kernel.engine
+    engine: Any = kernel.engine
     near = [engine.block.address, engine.executor.span.address, id(engine)]
     found = {name for name, value in words(engine) if looks_like_a_pointer(value, near)}
     assert {name for name in found if not name.endswith("_address")} == set()
@@ -262,7 +264,7 @@ async def test_a_block_says_what_it_is(runtime: RingKernelRuntime) -> None:
     def handler(msg: Any, out: Any) -> None:
         out.value = msg.value
 
-    engine = (await runtime.launch("magic")).engine
+    engine: Any = (await runtime.launch("magic")).engine
     block = engine.snapshot()
     assert block["magic"] == layout.MAGIC
     assert int(layout.MAGIC).to_bytes(8, "big") == b"RINGKRNL"

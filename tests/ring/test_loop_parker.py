@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ async def test_no_wake_up_of_the_event_loop_is_lost(mechanism: str, standing: bo
 async def test_more_doorbells_than_fit_at_once_are_all_answered() -> None:
     parker = LoopParker(asyncio.get_running_loop())
     answered: list[int] = []
-    doorbells = [parker.doorbell(lambda i=i: answered.append(i), standing=True) for i in range(600)]
+    doorbells = [parker.doorbell(partial(answered.append, i), standing=True) for i in range(600)]
     for doorbell in doorbells:
         parker.api.ring_doorbell(doorbell.address)
     await eventually(lambda: len(answered) >= 600)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from thread_device import ThreadDevice
+from inside import write_control
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.devices import selection
 from ringkernel.devices.grid import mailbox
 from ringkernel.memory.layout import BLOCK, EDGE, RING
-from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_RING, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK
+
+if TYPE_CHECKING:
+    from thread_device import ThreadDevice
 
 
 @ring_kernel("de_copy", input_type=int, output_type=int)
-def copy(msg, out):
+def copy(msg: Any, out: Any) -> None:
     out.value = msg.value
 
 
@@ -44,8 +47,10 @@ class Bench:
             ops.ticks: lambda: 0,
         }
         specializer = Specializer(lambda function: function, table)
-        self.lay_out, self.fetch, self.post = map(specializer, (mailbox.lay_out, mailbox.fetch, mailbox.post))
-        self.control = engine.executor._pool._write_control(engine.executor)
+        self.lay_out, self.fetch, self.post = (
+            specializer(one) for one in (mailbox.lay_out, mailbox.fetch, mailbox.post)
+        )
+        self.control = write_control(engine)
         self.mailbox = int(self.control.view(CONTROL_DTYPE)["mailbox_address"][0])
         self.lay_out(self.mailbox, self.control.address)
 
@@ -69,10 +74,8 @@ class Bench:
 
 
 @pytest.fixture
-async def benches(monkeypatch, loop_errors):
+async def benches(device: ThreadDevice, loop_errors: list[dict[str, Any]]) -> AsyncIterator[Any]:
     """The mailboxes of the middle and the last of three kernels whose rings are in device memory."""
-    device = ThreadDevice()
-    monkeypatch.setattr(selection, "_opened", {device.name: device})
     async with RingKernelRuntime(workers=1) as runtime:
         for name in "abc":
             await runtime.launch(name, copy, device="cuda")
@@ -85,10 +88,9 @@ async def benches(monkeypatch, loop_errors):
         for name in "abc":
             await runtime.deactivate(name)
         yield [Bench(runtime.kernels[name].engine) for name in "bc"]
-    device.join()
 
 
-async def test_cursors_in_device_memory_and_then_their_mirrors_outputs_first(benches):
+async def test_cursors_in_device_memory_and_then_their_mirrors_outputs_first(benches: list[Bench]) -> None:
     bench, _ = benches
     source, target = bench.engine.edges[0], bench.engine.output
     (reads,) = (edge for edge in bench.engine.edges[1:])
@@ -97,7 +99,7 @@ async def test_cursors_in_device_memory_and_then_their_mirrors_outputs_first(ben
     at = bench.input
     for _ in bench.engine.edges:
         word(at + EDGE.head).value += 3
-        at += mailbox.INPUT_NBYTES
+        at += INPUT_NBYTES
     bench.notes.clear()
     bench.post(bench.mailbox)
     device_tail, device_head = target.storage.tail_address, storage.head_address(reads)
@@ -116,10 +118,10 @@ async def test_cursors_in_device_memory_and_then_their_mirrors_outputs_first(ben
     assert word(device_head).value == word(host_heads[1]).value == reads.position()
 
 
-async def test_neighbours_look_at_cursors_in_device_memory_only(benches):
+async def test_neighbours_look_at_cursors_in_device_memory_only(benches: list[Bench]) -> None:
     middle, last = benches
     source = last.engine.edges[1]
-    seen = last.input + mailbox.INPUT_NBYTES + INPUT_RING + RING.tail
+    seen = last.input + INPUT_NBYTES + INPUT_RING + RING.tail
     room = word(middle.output + RING.edges).value + middle.output
     head = middle.output + word(room).value + EDGE.head
     before = word(seen).value
@@ -142,7 +144,7 @@ async def test_neighbours_look_at_cursors_in_device_memory_only(benches):
     word(source.ring.storage.head_address(source)).value -= 2
 
 
-async def test_a_mailbox_is_complete_when_it_is_fenced(benches):
+async def test_a_mailbox_is_complete_when_it_is_fenced(benches: list[Bench]) -> None:
     bench, _ = benches
     bench.notes.clear()
     bench.lay_out(bench.mailbox, bench.control.address)

@@ -45,7 +45,7 @@ class RingMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def plain(self, messages: Any) -> list[Any]:
-        return from_array(INT64, messages).tolist() if self.ring.holds_records else messages
+        return list(from_array(INT64, messages).tolist() if self.ring.holds_records else messages)
 
     @initialize(capacity=st.sampled_from([1, 2, 4, 8, 32]), edges=st.integers(0, 3))
     def start(self, capacity: int, edges: int) -> None:

@@ -37,7 +37,7 @@ def remember(msg: Any, out: Any, state: Any) -> None:
 
 def only_positive(msg: Any, out: Any) -> bool:
     out.value = msg.value
-    return msg.value > 0.0
+    return bool(msg.value > 0.0)
 
 
 def transform(msg: Any, out: Any) -> None:

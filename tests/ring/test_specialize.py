@@ -180,7 +180,7 @@ def test_a_function_defined_inside_the_handler() -> None:
 
 
 def test_a_lambda_as_a_helper() -> None:
-    square = lambda x: x * x  # noqa: E731
+    square: Callable[[float], float] = lambda x: x * x  # noqa: E731
 
     def handler(msg: Any, out: Any) -> None:
         out.value = square(msg.value)

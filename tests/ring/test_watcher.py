@@ -33,7 +33,7 @@ def compare_exchange(address: int, expected: int, value: int) -> int:
     return seen
 
 
-def test_a_run_entry_is_not_claimed_while_its_watcher_naps():
+def test_a_run_entry_is_not_claimed_while_its_watcher_naps() -> None:
     """The host has to find it free before it can give up a grid that does not answer."""
     run_entry, control, block = (np.zeros(1, dtype) for dtype in (RUN_ENTRY_DTYPE, CONTROL_DTYPE, BLOCK_DTYPE))
     run_entry["block_address"], control["block_address"] = control.ctypes.data, block.ctypes.data

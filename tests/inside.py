@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from thread_device import ThreadDevice, ThreadGrid
 
     from ringkernel import RingKernelRuntime
+    from ringkernel.devices.compiled.worker import Workers
     from ringkernel.devices.cpu.pool import WorkerPool
     from ringkernel.devices.grid.pool import GridPool
     from ringkernel.memory.arenas import Arena, Region
@@ -266,8 +267,8 @@ def never_runs(patch: pytest.MonkeyPatch) -> None:
     """Workers that are made from now on have a thread that ends at once."""
     make = Worker.__init__
 
-    def make_and_stop(worker: Worker, pool: WorkerPool, number: int) -> None:
-        make(worker, pool, number)
+    def make_and_stop(worker: Worker, workers: Workers, number: int) -> None:
+        make(worker, workers, number)
         worker.tell_to_stop()
         worker.thread.join(5)
 

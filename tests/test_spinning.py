@@ -17,7 +17,7 @@ from ringkernel.devices.event_loop.spinning import MAX_SKIPS, PAID, PAYS_BELOW_N
 from ringkernel.memory.layout import PARKER
 
 if TYPE_CHECKING:
-    from ringkernel.devices.loop_parker import LoopParker
+    from ringkernel.devices.event_loop.loop_parker import LoopParker
 
 
 @ring_kernel("wt_echo", input_type=int, output_type=int)

@@ -19,11 +19,11 @@ from inside import (
     arena_of,
     control_arena_of,
     fill,
-    grids_of,
     heartbeat,
     is_open,
     set_beat_timeout,
     set_control_room,
+    watchers_of,
     worker_threads_of,
 )
 from thread_device import ThreadDevice, ThreadGrid

@@ -37,6 +37,8 @@ from ringkernel.devices.compiled import failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.compiles
+
 VALUE = np.dtype([("value", "f8")])
 INDEX = np.dtype([("value", "i8")])
 SPEC = SpanTypes(VALUE, VALUE, None)

@@ -16,6 +16,8 @@ from ringkernel.devices.compiled.handler_views import given as as_handlers_see
 from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
 
+pytestmark = pytest.mark.compiles
+
 PAGE = Path(__file__).parent.parent / "docs" / "differences.md"
 EXAMPLES = [example for difference in DIFFERENCES for example in difference.examples] + list(SAME)
 ids = [f"{example.expression} with {example.given}" for example in EXAMPLES]

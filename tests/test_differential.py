@@ -31,6 +31,8 @@ from ringkernel.declaration.decorator import declared
 from ringkernel.devices.compiled.handler_views import given as as_handlers_see
 from ringkernel.messages.arrays import as_array
 
+pytestmark = pytest.mark.compiles
+
 HANDLERS = 60
 """How many are tried in a round: a minute."""
 

@@ -1,8 +1,9 @@
-"""What importing ringkernel does (nothing), and what it offers (what it says)."""
+"""Nothing happens at import, what is offered is what is documented, and no modules import each other in a circle."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -184,3 +185,54 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     assert "argparse" in imported  # the list is a list
     assert not {"numba", "numpy", "llvmlite", "asyncio", "pandas", "rich"} & imported
     assert elapsed_s < 1.5
+
+
+def imports_in(package: Path) -> dict[str, set[str]]:
+    """Which modules each module of a package imports, wherever that stands: typing-only imports, too."""
+    paths = {_module_name(path, package): path for path in package.rglob("*.py")}
+    imports: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        above = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom):
+                source = _source(node, above)
+                found = {f"{source}.{alias.name}" for alias in node.names}
+                named |= found & paths.keys() or {source}
+        imports[name] = named & paths.keys() - {name}
+    return imports
+
+
+def _module_name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _source(node: ast.ImportFrom, package: str) -> str:
+    """The module that a statement in `package` imports from."""
+    if not node.level:
+        return str(node.module)
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also not where only a type checker looks. `make lint` holds the folders to the same."""
+    imports = imports_in(Path(str(ringkernel.__file__)).parent)
+    assert {"ringkernel.errors", "ringkernel.runtime.lease"} <= imports["ringkernel.runtime.map"]  # both kinds are seen
+    graphlib.TopologicalSorter(imports).prepare()
+
+
+def test_a_circle_is_found_wherever_it_is_closed(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    (package / "room").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "room" / "__init__.py").write_text("from .. import first\n")
+    (package / "first.py").write_text("def later():\n    from .room import second\n")
+    (package / "room" / "second.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import x\n"
+    )
+    assert imports_in(package)["package.first"] == {"package.room.second"}
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(imports_in(package)).prepare()

@@ -14,7 +14,7 @@ from handler_corpus import FLOATS, HOSTILE, INTEGERS, LINEAR, REFUSED
 from spans import VALUE, function_of, in_a_child
 
 from ringkernel.codegen.span import compile_span
-from ringkernel.codegen.span_types import HandlerError, SpanTypes
+from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +123,7 @@ def test_an_index_in_a_helper_that_its_author_has_compiled_is_checked() -> None:
 @pytest.mark.parametrize("expression", REFUSED)
 def test_what_is_not_shown_to_be_safe_is_refused_by_name(expression: str) -> None:
     with pytest.raises(
-        HandlerError,
+        RefusedHandlerError,
         match=r"line \d+: .*(not among the functions that a handler may use|compiled without|is no constant)",
     ):
         compile_span(built(f"out.value = total({expression})"), SpanTypes(PROBE, VALUE, STATE))
@@ -131,7 +131,7 @@ def test_what_is_not_shown_to_be_safe_is_refused_by_name(expression: str) -> Non
 
 def test_without_index_checks_the_rest_stays_refused() -> None:
     for body in ("msg.i = 3", "out.value = state.flat[msg.i]", "out.value = again(msg.i)"):
-        with pytest.raises(HandlerError):
+        with pytest.raises(RefusedHandlerError):
             compile_span(built(body), SpanTypes(PROBE, VALUE, STATE, check=False))
 
 

@@ -14,7 +14,7 @@ import pytest
 import spans
 from spans import call
 
-from ringkernel.codegen.span_types import HandlerError, SpanTypes
+from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,14 +161,14 @@ def built(parameters: str, body: str) -> Callable[..., Any]:
 def test_a_message_is_never_written_to(parameters: str, body: str, batch: bool, name: str) -> None:
     given = messages()
     before = given.tobytes()
-    with contextlib.suppress(HandlerError, numba.core.errors.NumbaError, NotImplementedError, AssertionError):
+    with contextlib.suppress(RefusedHandlerError, numba.core.errors.NumbaError, NotImplementedError, AssertionError):
         call(built(parameters, body), SpanTypes(MESSAGE, MESSAGE, None, batch=batch), given)
     assert given.tobytes() == before
 
 
 @pytest.mark.parametrize("name", ["a field", "a nested array in place", "a helper", "either of two arrays", "sort"])
 def test_the_refusal_names_the_line_and_what_to_write(name: str) -> None:
-    with pytest.raises(HandlerError, match=r"^line \d+: .*a message is read only.*write to the output, or to a copy"):
+    with pytest.raises(RefusedHandlerError, match=r"^line \d+: .*a message is read only.*write to the output, or to a copy"):
         call(built("msg, out", ONE[name]), SpanTypes(MESSAGE, MESSAGE, None), messages())
 
 
@@ -234,7 +234,7 @@ def test_a_record_of_an_array_from_outside_is_not_written_to() -> None:
         TABLE[0].a = msg.x
         out.x = TABLE[1].a
 
-    with pytest.raises(HandlerError, match=r"read only.*state"):
+    with pytest.raises(RefusedHandlerError, match=r"read only.*state"):
         call(handler, SpanTypes(MESSAGE, MESSAGE, None), messages())
 
 
@@ -243,5 +243,5 @@ def test_a_nested_array_is_assigned_from_one_of_its_own_kind(value: str) -> None
     """Numba copies as many bytes as the field has, out of whatever there is."""
     scope = {"np": np, "FOUR": np.arange(4), "THREE": np.arange(3.0)}
     exec(f"def handler(msg, out):\n    out.v = {value}\n", scope)
-    with pytest.raises((HandlerError, AssertionError, numba.core.errors.NumbaError)):
+    with pytest.raises((RefusedHandlerError, AssertionError, numba.core.errors.NumbaError)):
         call(scope["handler"], SpanTypes(MESSAGE, MESSAGE, None), messages())

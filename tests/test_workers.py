@@ -16,7 +16,7 @@ from inside import parker_of, set_patience, workers_of
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen.operations import this_cpu, ticks, waits_for_cpu
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.codegen.targets import cpu
+from ringkernel.codegen.targets import cpu, cpu_threads
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.devices.compiled.worker_loop import (
     LONG_AGO,
@@ -318,8 +318,8 @@ def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(
 def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(
     idle: Idle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknowing = Specializer(cpu._jit, parent=cpu.specializer(cpu.TIMED_SLEEP), differing=(this_cpu,))
-    unknowing.stand_in(this_cpu, cpu._jit(cpu._no_cpu))
+    unknowing = Specializer(cpu.jit, parent=cpu.specializer(cpu.TIMED_SLEEP), differing=(this_cpu,))
+    unknowing.stand_in(this_cpu, cpu.jit(cpu_threads.no_cpu))
     monkeypatch.setattr(cpu, "specializer", lambda timed: unknowing)
     idle.worker["waker_cpu"] = idle.loop["waker_cpu"] = -1
     idle.adapt(99 * MIN_TICKS)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from numba import njit, types
 
 from ringkernel import DeviceUnavailableError
+from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import handler_call
 from ringkernel.codegen.span import CPU_CALL
-from ringkernel.codegen.targets.cpu import _jit, grid_operations
+from ringkernel.codegen.targets import cpu_memory, cpu_threads
+from ringkernel.codegen.targets.cpu import jit
 from ringkernel.devices.compiled import failure
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
@@ -22,13 +24,51 @@ if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span, SpanTypes
 
 
+def operations() -> dict[Any, Any]:
+    """The operations of a grid of one thread on this CPU."""
+    return {
+        ops.load: cpu_memory.load_of("monotonic"),
+        ops.load_acquire: cpu_memory.load_of("acquire"),
+        ops.store: cpu_memory.store_of("monotonic"),
+        ops.store_release: cpu_memory.store_of("release"),
+        ops.fence_release: cpu_memory.fence_of("release"),
+        ops.fence_acquire: cpu_memory.fence_of("acquire"),
+        ops.load_device: cpu_memory.load_of("monotonic"),
+        ops.store_device: cpu_memory.store_of("monotonic"),
+        ops.fence_device: cpu_memory.fence_of("acq_rel"),
+        ops.peek: cpu_memory.peek,
+        ops.poke: cpu_memory.poke,
+        ops.spin_hint: cpu_memory.spin_hint,
+        ops.ticks: cpu_memory.cycle_counter if cpu_memory.IS_X86 else jit(cpu_threads.monotonic_ns),
+        ops.copy_bytes: cpu_memory.copy_bytes,
+        ops.zero_bytes: cpu_memory.zero_bytes,
+        ops.nap: jit(cpu_threads.yield_or_sleep),
+        ops.thread_index: jit(_zero),
+        ops.barrier: jit(_nothing),
+        ops.call_span: cpu_memory.call_span,
+        ops.mailbox_memory: jit(_identity),
+    }
+
+
+def _identity(value: int) -> int:
+    return value
+
+
+def _nothing() -> None:
+    return
+
+
+def _zero() -> int:
+    return 0
+
+
 @functools.cache
 def cpu_target() -> GridTarget:
     return GridTarget(
-        jit=_jit,
+        jit=jit,
         jit_handler=lambda check: njit(error_model="numpy", boundscheck=check),
         handler_call=lambda dispatcher, spec: handler_call(dispatcher, spec, CPU_CALL),
-        operations=grid_operations(),
+        operations=operations(),
     )
 
 

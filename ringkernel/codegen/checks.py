@@ -15,7 +15,7 @@ from numba.core import ir
 
 from .allowed import ARRAY_ATTRIBUTES, EXPRESSIONS, INDEXED, INSTEAD, LOOP, MOST_ARGUMENTS, functions
 from .readonly import ReadOnlyArray
-from .span_types import HandlerError
+from .span_types import RefusedHandlerError
 from .typed_code import Statement, source_line, statements
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def check_return(returned: Any, batch: bool) -> None:
     plain = returned.type if isinstance(returned, types.Optional) else returned
     if batch:
         if not isinstance(plain, types.Integer | types.NoneType) or isinstance(plain, types.Boolean):
-            raise HandlerError(
+            raise RefusedHandlerError(
                 f"a batch handler returns how many messages it emitted, or nothing for all; this one returns {returned}"
             )
     elif not isinstance(plain, types.Boolean | types.NoneType):
-        raise HandlerError(
+        raise RefusedHandlerError(
             f"a handler returns True (emit), False (drop) or nothing (emit); this one returns {returned}"
         )
 
@@ -172,7 +172,7 @@ def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
         )
 
 
-def _not_allowed(statement: Statement, function: Any, *, used: bool = False) -> HandlerError:
+def _not_allowed(statement: Statement, function: Any, *, used: bool = False) -> RefusedHandlerError:
     name = function if isinstance(function, str) else getattr(function, "__name__", str(function))
     module = getattr(function, "__module__", None)
     how = " so" if used else ""

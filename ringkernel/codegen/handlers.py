@@ -10,7 +10,7 @@ from numba.core.registry import CPUDispatcher
 
 from ringkernel.cache.libraries import is_library
 
-from .span_types import HandlerError
+from .span_types import RefusedHandlerError
 from .specialise import Specializer
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class HandlerSpecializer(Specializer):
             options = {name: theirs.targetoptions[name] for name in _KEPT if name in theirs.targetoptions}
             for name in _REFUSED:
                 if theirs.targetoptions.get(name):
-                    raise HandlerError(
+                    raise RefusedHandlerError(
                         f"{theirs.py_func.__name__} is compiled with {name}=True, which several kernels at once cannot "
                         f"use; leave it out"
                     )

@@ -18,7 +18,7 @@ from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .readonly import read_only
 from .span_body import batch_span, scalar_span
-from .span_types import HandlerError, Span, SpanTypes
+from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import TIMED_SLEEP, specializer
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
-    """Compile a handler into a span. Raises `HandlerError` and whatever numba raises."""
+    """Compile a handler into a span. Raises `RefusedHandlerError` and whatever numba raises."""
     with arithmetic_like_numpy():
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
@@ -56,11 +56,11 @@ def _typed(
     dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
     try:
         dispatcher.compile(arguments)
-    except HandlerError:
+    except RefusedHandlerError:
         raise
     except Exception as error:
         if message is read_only and _compiles_if_messages_are_writable(handler, spec):
-            raise HandlerError(read_only_reason(error)) from error
+            raise RefusedHandlerError(read_only_reason(error)) from error
         raise
     return dispatcher, compile_function
 

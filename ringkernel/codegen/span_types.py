@@ -34,5 +34,5 @@ class Span:
     symbol: str = ""
 
 
-class HandlerError(TypeError):
+class RefusedHandlerError(TypeError):
     """The handler compiles, but does something that a kernel cannot use."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numba import types
 from numba.core import ir
 
-from .span_types import HandlerError
+from .span_types import RefusedHandlerError
 from .widths import Widths
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class Statement:
         """Its line, with its number."""
         return source_line(self.node.loc.filename, self.node.loc.line)
 
-    def refuse(self, reason: str) -> HandlerError:
+    def refuse(self, reason: str) -> RefusedHandlerError:
         """The error that says so."""
-        return HandlerError(f"{self.where}: {reason}")
+        return RefusedHandlerError(f"{self.where}: {reason}")
 
 
 def source_line(filename: str, line: int) -> str:
@@ -66,8 +66,11 @@ def source_line(filename: str, line: int) -> str:
 
 
 def statements(dispatcher: Any) -> Iterator[Statement]:
-    """Every statement that a compiled function may come to. Raises `HandlerError` for functions that call themselves:
-    nothing bounds how deep, and the stack has no guard in a worker's thread."""
+    """Every statement that a compiled function may come to.
+
+    Raises `RefusedHandlerError` for functions that call themselves: nothing bounds how deep, and the stack has no guard
+    in a worker's thread.
+    """
     yield from _statements(dispatcher, (), set())
 
 

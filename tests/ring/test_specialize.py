@@ -10,7 +10,7 @@ import pytest
 from numba import njit
 
 from ringkernel.codegen.span import compile_span
-from ringkernel.codegen.span_types import HandlerError, SpanTypes
+from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 from ringkernel.codegen.specialise import Specializer
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def test_recursion_is_refused(helper: Callable[..., Any], name: str) -> None:
     def handler(msg: Any, out: Any) -> None:
         out.value = 1.0 * helper(int(msg.value))
 
-    with pytest.raises(HandlerError, match=name):
+    with pytest.raises(RefusedHandlerError, match=name):
         run(handler, 5.0)
 
 

@@ -68,13 +68,13 @@ def _find(declaration: Declaration, spec: Any) -> Any:
 
 
 def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:
-    from ringkernel.codegen.span_types import HandlerError
+    from ringkernel.codegen.span_types import RefusedHandlerError
 
     try:
         return make(declaration.func, spec)
     except ConfigurationError:
         raise
-    except HandlerError as error:
+    except RefusedHandlerError as error:
         raise KernelCompileError(
             f"{error}\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}"
         ) from None

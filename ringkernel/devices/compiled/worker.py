@@ -211,7 +211,7 @@ class Workers:
         self._numbers = 0
 
     def new_scratch(self) -> npt.NDArray[np.int64]:
-        """Words of a thread's own, for its sleep: see `codegen/targets/cpu.py`."""
+        """Words of a thread's own, for its sleep: see `sleep_beating` of `codegen/targets/cpu_threads.py`."""
         words = np.zeros(SCRATCH_BYTES // 8, np.int64)
         words[1] = self._beat_address
         return words

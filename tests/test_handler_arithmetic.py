@@ -112,7 +112,9 @@ def store(record: Any, value: Any) -> None:
 
 @pytest.mark.parametrize("body", CUT_OFF)
 def test_a_number_that_may_not_fit_is_refused(body: str) -> None:
-    with pytest.raises(RefusedHandlerError, match=r"line \d+: .* is assigned to a place of type .*; convert it explicitly"):
+    with pytest.raises(
+        RefusedHandlerError, match=r"line \d+: .* is assigned to a place of type .*; convert it explicitly"
+    ):
         call(built("msg, out", body), SpanTypes(RENAMED, RENAMED, None), np.zeros(2, RENAMED))
 
 

@@ -168,7 +168,9 @@ def test_a_message_is_never_written_to(parameters: str, body: str, batch: bool, 
 
 @pytest.mark.parametrize("name", ["a field", "a nested array in place", "a helper", "either of two arrays", "sort"])
 def test_the_refusal_names_the_line_and_what_to_write(name: str) -> None:
-    with pytest.raises(RefusedHandlerError, match=r"^line \d+: .*a message is read only.*write to the output, or to a copy"):
+    with pytest.raises(
+        RefusedHandlerError, match=r"^line \d+: .*a message is read only.*write to the output, or to a copy"
+    ):
         call(built("msg, out", ONE[name]), SpanTypes(MESSAGE, MESSAGE, None), messages())
 
 

@@ -23,10 +23,11 @@ from ringkernel.codegen.operations import load, load_acquire, peek, poke, spin_h
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.memory.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
 from ringkernel.memory.layout import RING as RING_AT
-from ringkernel.ring.protocol import bound_of, pop, push, room_of, set_tail, slot_address
+from ringkernel.ring.protocol import bound_of, room_of, set_tail, slot_address
 
 from .floors.atomics import fresh_words
 from .method import check
+from .single import pop, push
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def _ping(ring: int, edge: int, record: int, round_trips: int) -> int:
         store(record + 8, i ^ SALT)
         while push(ring, record) == 0:
             spin_hint()
-        while pop(edge, record) == 0:
+        while pop(edge, record, record + RECORD_BYTES) == 0:
             spin_hint()
         if load(record) != i or load(record + 8) != -i:
             bad += 1
@@ -58,7 +59,7 @@ def _pong(ring: int, edge: int, record: int, round_trips: int, status: int) -> i
     store_release(status, 1)
     bad = 0
     for i in range(round_trips):
-        while pop(edge, record) == 0:
+        while pop(edge, record, record + RECORD_BYTES) == 0:
             spin_hint()
         if load(record) != i or load(record + 8) != i ^ SALT:
             bad += 1
@@ -87,7 +88,7 @@ def _pop_all(edge: int, record: int, messages: int, status: int, _batch: int) ->
     bad = 0
     store_release(status + LINE, 1)
     for i in range(messages):
-        while pop(edge, record) == 0:
+        while pop(edge, record, record + RECORD_BYTES) == 0:
             spin_hint()
         if peek(record) != i or peek(record + 8) != i ^ SALT:
             bad += 1

@@ -62,8 +62,8 @@ RING_DTYPE, RING = record(
 
 EDGE_DTYPE, EDGE = record(
     "Edge",
-    # consumer: the next sequence to take, and for `pop` its own copy of what may be taken
-    ("head", "bound"),
+    # consumer: the next sequence to take
+    ("head",),
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_doorbell_address"),

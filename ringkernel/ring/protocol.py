@@ -8,13 +8,10 @@ own, so that a ring can have several.
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, spin_hint, store, store_release, ticks
+from ringkernel.codegen.operations import fence, load, load_acquire, spin_hint, store, store_release, ticks
 from ringkernel.memory.layout import EDGE, NEVER, RING
 
 from .doorbell import ring_doorbell_at
-
-SMALL = 64
-"""Bytes up to which a message is copied word by word."""
 
 
 def slot_address(ring: int, sequence: int) -> int:
@@ -120,39 +117,3 @@ def wait_bound(edge: int, head: int, patience: int) -> int:
         if bound > head:
             return bound
     return bound
-
-
-def copy_message(target: int, source: int, itemsize: int) -> None:
-    """Copy a message, a small one word by word: what its owner has just written by words is still in the store buffer,
-    from where a wider load has to wait for it."""
-    if itemsize > SMALL or itemsize & 7 != 0:
-        copy_bytes(target, source, itemsize)
-        return
-    for offset in range(0, itemsize, 8):
-        store(target + offset, load(source + offset))
-
-
-def push(ring: int, source: int) -> int:
-    """Copy one message into the ring and publish it, for a compiled producer that wakes nobody. 1, or 0 if full."""
-    tail = load(ring + RING.next)
-    slot, itemsize = slot_address(ring, tail), load(ring + RING.itemsize)
-    if room_of(ring, 1) < 1:
-        return 0
-    copy_message(slot, source, itemsize)
-    set_tail(ring, tail + 1)
-    return 1
-
-
-def pop(edge: int, target: int) -> int:
-    """Copy one message out of the ring, for a compiled consumer that wakes nobody. 1, or 0 if empty."""
-    head = load(edge + EDGE.head)
-    ring = edge + load(edge + EDGE.ring)
-    slot, itemsize = slot_address(ring, head), load(ring + RING.itemsize)  # while the cursor is on its way
-    if head >= load(edge + EDGE.bound):  # not at every message: the producer writes on that line
-        bound = bound_of(edge, head)
-        if bound <= head:
-            return 0
-        store(edge + EDGE.bound, bound)
-    copy_message(target, slot, itemsize)
-    store_release(edge + EDGE.head, head + 1)  # release: the slot has been read
-    return 1

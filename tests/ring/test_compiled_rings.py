@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ringkernel.bench.single import pop, push
 from ringkernel.codegen.operations import load, load_acquire, store, store_release
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.memory.layout import EDGE, NEVER
 from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.host_api import host_api
-from ringkernel.ring.protocol import bound_of, consume, pop, publish, push, room_of, set_tail, slot_address
+from ringkernel.ring.protocol import bound_of, consume, publish, room_of, set_tail, slot_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def compiled_push() -> Any:
 
 @pytest.fixture(scope="module")
 def compiled_pop() -> Any:
-    return compile_entry(pop, 2)
+    return compile_entry(pop, 3)
 
 
 @given(operations=st.lists(st.sampled_from(["push", "pop 0", "pop 1"]), max_size=60), log=st.integers(0, 4))
@@ -51,7 +52,7 @@ def test_compiled_push_and_pop_against_deques(
                 model.append(i)
         else:
             which = int(operation[-1])
-            taken = compiled_pop(pair.edges[which].address, pair.address + 8)
+            taken = compiled_pop(pair.edges[which].address, pair.address + 8, pair.address + 16 + 8 * which)
             assert taken == (1 if models[which] else 0)
             if taken:
                 assert pair.words[1] == models[which].popleft()
@@ -78,9 +79,9 @@ def test_a_compiled_consumer_stops_at_its_limit(compiled_push: Any, compiled_pop
     pair.edge.limit = 2
     for _ in range(3):
         assert compiled_push(pair.ring.address, pair.address) == 1
-    assert [compiled_pop(pair.edge.address, pair.address) for _ in range(3)] == [1, 1, 0]
+    assert [compiled_pop(pair.edge.address, pair.address, pair.address + 8) for _ in range(3)] == [1, 1, 0]
     pair.edge.limit = NEVER
-    assert compiled_pop(pair.edge.address, pair.address) == 1
+    assert compiled_pop(pair.edge.address, pair.address, pair.address + 8) == 1
 
 
 # --- compiled, two threads: litmus -------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ def collect(edge: int, total: int, scratch: int, abort: int) -> int:
     """Pop and check. -1 when all were right, else the sequence number of the first that was not."""
     sequence = 0
     while sequence < total and load_acquire(abort) == 0:
-        if pop(edge, scratch) == 1:
+        if pop(edge, scratch, scratch + 32) == 1:
             intact = load(scratch) == sequence and load(scratch + 8) == 2 * sequence
             if not intact or load(scratch + 16) != -sequence or load(scratch + 24) != sequence ^ 0x5555:
                 return sequence

@@ -51,7 +51,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "end": "host",
     },
     "Edge": {
-        **dict.fromkeys(("head", "bound"), "consumer"),
+        "head": "consumer",
         "limit": "host",
         "closed": "host",
         "watch": "host",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import llvmlite.binding as llvm
 import pytest
 
+from ringkernel.bench import single
 from ringkernel.devices.compiled import worker_loop
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
 from ringkernel.ring import doorbell, protocol, turn
@@ -111,9 +112,11 @@ def test_slowest_head_acquires_the_heads() -> None:
     assert len([one for one in code if "load atomic" in one.text and " acquire" in one.text]) >= 2
 
 
-@pytest.mark.parametrize("function", [protocol.push, protocol.pop], ids=lambda f: f.__name__)
-def test_the_copy_of_a_message_stands_before_the_release_of_its_cursor(function: Callable[..., Any]) -> None:
-    code = compiled(function, 2).named(function.__name__).instructions()
+@pytest.mark.parametrize(("function", "n_arguments"), [(single.push, 2), (single.pop, 3)], ids=["push", "pop"])
+def test_the_copy_of_a_message_stands_before_the_release_of_its_cursor(
+    function: Callable[..., Any], n_arguments: int
+) -> None:
+    code = compiled(function, n_arguments).named(function.__name__).instructions()
     look = next(i for i, one in enumerate(code) if " acquire, align 8" in one.text or "room_of" in one.text)
     assert look < position(code, "llvm.memcpy") < position(code, " release, align 8")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.devices import selection
 from ringkernel.devices.compiled import handshake, worker
 from ringkernel.devices.compiled.control_block import ControlBlock
+from ringkernel.devices.compiled.ending import Terminator
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.worker import RunEntries, Worker
 from ringkernel.devices.coroutine.engine import CoroutineEngine
@@ -41,14 +42,16 @@ if TYPE_CHECKING:
 
 def parker_of(runtime: RingKernelRuntime) -> LoopParker:
     """The event loop as a parker."""
-    services = runtime._services_or_none
+    services = runtime._supervisor._services
     assert services is not None
     return services.parker
 
 
 def pool_of(runtime: RingKernelRuntime) -> WorkerPool:
     """The CPU workers."""
-    device = runtime._devices._made["cpu"]
+    devices = runtime._supervisor._devices
+    assert devices is not None
+    device = devices._made["cpu"]
     assert isinstance(device, CpuDevice)
     return device.pool()
 
@@ -65,7 +68,9 @@ def worker_threads_of(runtime: RingKernelRuntime) -> list[threading.Thread]:
 
 def grids_of(runtime: RingKernelRuntime) -> GridPool:
     """What starts and watches grids."""
-    device = next(device for device in runtime._devices._made.values() if isinstance(device, GridDevice))
+    devices = runtime._supervisor._devices
+    assert devices is not None
+    device = next(device for device in devices._made.values() if isinstance(device, GridDevice))
     return device._pool
 
 
@@ -207,9 +212,9 @@ def set_control_room(patch: pytest.MonkeyPatch, nbytes: int) -> None:
 Step = tuple[Any, str]
 """A function of the package: whose it is, and its name."""
 
-WAIT_WHILE_IT_GETS_ON: Step = (CompiledEngine, "_wait_while_it_gets_on")
-PROGRESS: Step = (CompiledEngine, "_progress")
-WAIT_OVER: Step = (CompiledEngine, "_wait_over")
+WAIT_WHILE_IT_GETS_ON: Step = (Terminator, "_wait_while_it_gets_on")
+PROGRESS: Step = (Terminator, "_progress")
+WAIT_OVER: Step = (Terminator, "_wait_over")
 MAKE_RINGS: Step = (CompiledEngine, "_make_output")
 FINISH: Step = (CompiledEngine, "finish")
 COMMAND: Step = (ControlBlock, "command")

@@ -11,18 +11,20 @@ import numpy as np
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import from_array
 
+from .transfer import Transfer
+
 if TYPE_CHECKING:
     from .kernel import RingKernel
     from .lease import Lease
 
 
-class Copied:
+class Copied(Transfer):
     """The messages of a map, and the batches that have come out."""
 
     def __init__(self, path: list[RingKernel], messages: Any, lease: Lease) -> None:
-        self._first, self._last = path[0].engine, path[-1].engine
-        self._messages, self._lease = messages, lease
-        self.source = self._first.edges[0]
+        super().__init__(path, lease)
+        self._messages = messages
+        self.source = self._first.engine.edges[0]
         self._start = self.source.published()
         self.count = len(messages)
         self.end = self._start + self.count
@@ -31,21 +33,19 @@ class Copied:
         self._is_given = False
 
     def position(self) -> int:
-        """How many messages have been taken."""
         return self.source.position() - self._start
 
     async def put(self) -> None:
-        """Begin to feed the first kernel, and to collect from the last."""
         self._lease.close_output()
         loop = asyncio.get_running_loop()
-        feeding = self._first.outlet.put_many(self._messages, hold=self._lease.putting)
+        feeding = self._first.engine.outlet.put_many(self._messages, hold=self._lease.putting)
         self._tasks.append(loop.create_task(feeding))
-        if self._last.output is not None:
+        if self._last.engine.output is not None:
             self._tasks.append(loop.create_task(self._collect()))
 
     async def _collect(self) -> None:
         while True:
-            self._batches.append(await self._last.inlet.get_many(hold=self._lease.getting))
+            self._batches.append(await self._last.engine.inlet.get_many(hold=self._lease.getting))
 
     async def take_back(self) -> None:
         """Feed no more, and collect what is there. What was fed is processed, and can be received."""
@@ -53,8 +53,8 @@ class Copied:
         for task in self._tasks:
             with suppress(asyncio.CancelledError, RingKernelError):
                 await task
-        inlet = self._last.inlet
-        while not self._is_given and self._last.output is not None and inlet.available():
+        inlet = self._last.engine.inlet
+        while not self._is_given and self._last.engine.output is not None and inlet.available():
             self._batches.append(inlet.try_get_many(None))
 
     def _stop(self) -> None:
@@ -62,10 +62,9 @@ class Copied:
             task.cancel()  # at once: it takes nothing more
 
     def result(self) -> Any:
-        """Everything that has come out by now. What comes later is left to receivers."""
         self._stop()
         self._is_given = True
-        output = self._last.output
+        output = self._last.engine.output
         if output is None:
             return None
         if not output.holds_records:

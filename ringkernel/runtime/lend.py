@@ -19,6 +19,7 @@ from ringkernel.messages.arrays import from_array
 
 from .graph import edge_between
 from .path import check_empty
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     from ringkernel.memory.arenas import Region
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
 _DRAIN_S = 1.0
 
 
-class Lent:
+class Lent(Transfer):
     """The array and the result of a map, and where they are."""
 
     def __init__(self, path: list[RingKernel], messages: Any, lease: Lease) -> None:
-        self._path, self._lease = path, lease
-        self._first, self._last = path[0], path[-1]
+        super().__init__(path, lease)
         self._is_lent = False
         self._given = -1
         self._regions: list[Region] = []
@@ -77,7 +77,6 @@ class Lent:
         return copy
 
     def position(self) -> int:
-        """How many messages have been taken."""
         return self.source.position()
 
     async def put(self) -> None:
@@ -139,7 +138,6 @@ class Lent:
         self._is_lent = False
 
     def result(self) -> Any:
-        """Everything that has come out by now, to be asked for once. What comes later is left to receivers."""
         output = self._output
         if output is None:
             return None

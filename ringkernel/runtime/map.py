@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
-
-    Transfer = Lent | Copied
+    from .transfer import Transfer
 
 LOOK_S = 0.05
 """How often a map that waits looks whether it ever can be through."""

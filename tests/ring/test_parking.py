@@ -116,7 +116,7 @@ async def main():
     async with rk.RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("add")
         await runtime.activate("add")
-        worker = runtime._devices._made["cpu"].pool().workers[0]
+        worker = runtime._supervisor._devices._made["cpu"].pool().workers[0]
         def parks():
             return worker._api.read_word(worker.address + PARKER.parks)
         for i in range(40):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.devices.engine import Ledger
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC
 
@@ -108,3 +109,19 @@ class ControlBlock:
         """Never reuse this memory: a thread that does not return may still touch it."""
         for region in (self._region, *self._tables):
             region.quarantine()
+
+
+def ledger_of(counters: Any, in_flight: int, ns_of: Callable[[int], int]) -> Ledger:
+    """A block's counters, with their times in the units of a ledger."""
+    histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(counters["histogram"].tolist()) if count)
+    return Ledger(
+        processed=int(counters["processed"]),
+        failed=int(counters["failed"]),
+        in_flight=in_flight,
+        dropped=int(counters["dropped"]),
+        busy_s=ns_of(int(counters["busy_ticks"])) / 1e9,
+        turns=int(counters["turns"]),
+        peak_input=int(counters["peak_input"]),
+        peak_output=int(counters["peak_output"]),
+        histogram=histogram,
+    )

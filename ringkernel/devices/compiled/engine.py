@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.devices.engine import GRACE_S, STALL_S, Ledger, LendingEngine
+from ringkernel.devices.engine import Ledger, LendingEngine
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.memory.layout import (
     BLOCK,
-    COMMAND_DRAIN,
     COMMAND_PAUSE,
     COMMAND_RUN,
-    COMMAND_STOP,
     NEVER,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
@@ -29,10 +27,10 @@ from ringkernel.memory.layout import (
 from ringkernel.ring.record_edge import RecordEdge
 from ringkernel.ring.record_ring import RecordRing
 
-from .control_block import ControlBlock
-from .executor import Eviction
+from .control_block import ControlBlock, ledger_of
+from .ending import Terminator
 from .failure import failure_of
-from .handshake import SUPERSEDED, Handshake
+from .handshake import Handshake
 from .kernel_rings import KernelRings
 
 if TYPE_CHECKING:
@@ -59,6 +57,7 @@ class CompiledEngine(LendingEngine):
         "_parker",
         "_services",
         "_terminating",
+        "_terminator",
         "_waiters",
         "block",
         "device",
@@ -79,6 +78,7 @@ class CompiledEngine(LendingEngine):
         self._waiters: tuple[asyncio.Event, ...] = ()
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
+        self._terminator = Terminator(self, self._api)
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
 
     # --- memory ----------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class CompiledEngine(LendingEngine):
             return
         status = self.handshake.take_news()
         if status == STATUS_TERMINATED:
-            self._finished(None)
+            self.finished(None)
         elif status == STATUS_FAILED:
             self._failing = self._services.loop.create_task(self._fail())  # the loop itself holds tasks weakly
 
@@ -176,13 +176,18 @@ class CompiledEngine(LendingEngine):
         return self.executor.has_token and self.handshake.commanded != COMMAND_PAUSE
 
     @property
+    def is_failing(self) -> bool:
+        """Whether its handler has failed, and why is being found out."""
+        return self._failing is not None
+
+    @property
     def is_ending(self) -> bool:
         """Whether it has ended, or will without further commands."""
-        return self.has_ended or self._terminating or self._failing is not None
+        return self.has_ended or self._terminating or self.is_failing
 
     def cannot_go_on(self, error: Exception) -> None:
         """There is nobody to run it any more: then it has ended."""
-        self._finished(error)
+        self.finished(error)
 
     async def start(self) -> None:
         await self._check_usable()
@@ -203,7 +208,7 @@ class CompiledEngine(LendingEngine):
 
     async def _check_usable(self) -> None:
         """Raises if the kernel has failed, or was told to end, and the supervisor does not know yet."""
-        if self._failing is not None:
+        if self.is_failing:
             await self.wait_end()
         if self.has_ended or self._terminating:
             raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} is TERMINATING")
@@ -217,7 +222,7 @@ class CompiledEngine(LendingEngine):
             except KernelStateError:
                 if not self.is_ending:
                     raise
-        if self._terminating or self._failing is not None:
+        if self._terminating or self.is_failing:
             await self.wait_end()
         try:
             yield
@@ -235,84 +240,16 @@ class CompiledEngine(LendingEngine):
                 return
             if self.executor.has_token:
                 raise
-            self._finished(error)
+            self.finished(error)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def finish(self, timeout: float, *, drain: bool) -> None:
         self._terminating = True
-        self.handshake.answer(SUPERSEDED)  # to a pending pause
-        if self.has_ended:
-            return
-        if not self.executor.has_token and self._failing is None:
-            self._finished(None)
-            return
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        if drain:
-            self.rings.limit_to_what_is_there()
-            self.handshake.command(COMMAND_DRAIN)
-            await self._wait_while_it_gets_on(deadline)
-        if not self.has_ended:
-            self.handshake.command(COMMAND_STOP)
-            await self._wait_over(max(GRACE_S, deadline - loop.time() if not drain else 0.0))
-        if not self.has_ended and self._failing is None:
-            self._take_by_force(self.executor.unanswered(timeout))
-        await self.wait_end()
+        await self._terminator.finish(timeout, drain=drain)
 
     async def end_by_force(self, error: Exception) -> None:
-        with suppress(Exception):
-            self.handshake.command(COMMAND_STOP)
-            await self._wait_over(GRACE_S)
-        if self.has_ended or self._failing is not None:
-            return
-        try:
-            self._take_by_force("could not be ended properly", error)
-        except Exception as worse:  # noqa: BLE001 (whatever it is)
-            if not self.has_ended:
-                self.executor.abandon()
-                self._abandon("could not be taken from who runs it", worse)
-
-    async def _wait_over(self, timeout: float) -> bool:
-        with suppress(asyncio.TimeoutError):
-            await self.wait_end(timeout)
-        return self.has_ended
-
-    async def _wait_while_it_gets_on(self, deadline: float) -> None:
-        """Until the kernel has ended, the time is over, or it has only waited for room for a while."""
-        loop = asyncio.get_running_loop()
-        seen, since = self._progress(), loop.time()
-        while not self.has_ended and (left := deadline - loop.time()) > 0:
-            if await self._wait_over(min(STALL_S / 2, left)):
-                return
-            progress = self._progress()
-            if progress != seen or not self.block.read(BLOCK.blocked):
-                seen, since = progress, loop.time()
-            elif loop.time() - since >= STALL_S:
-                return
-
-    def _progress(self) -> tuple[int, int]:
-        low = 0 if self.output is None else self._api.slowest_head(self.output.address)
-        return self.block.read(BLOCK.turns), low
-
-    def _take_by_force(self, why: str, cause: Exception | None = None) -> None:
-        """The kernel has not answered, or could not be asked because of `cause`. Unless it only waits for a worker
-        that another one holds, its handler does not return."""
-        outcome = self.executor.evict()
-        if outcome is Eviction.FREE:
-            self._finished(cause)
-        elif outcome is Eviction.ABANDONED:
-            self._abandon(why, cause)
-        # otherwise its answer is on the way
-
-    def _abandon(self, why: str, cause: Exception | None = None) -> None:
-        in_flight = self.block.read(BLOCK.in_flight)
-        error = KernelStateError(
-            f"kernel {self.kernel_id!r} on {self.device} {why} and was abandoned: {self.executor.cost}, {in_flight} "
-            f"message(s) are in flight"
-        )
-        error.__cause__ = cause
-        self.lose(error)
+        await self._terminator.end_by_force(error)
 
     def lose(self, error: Exception) -> None:
         """Leave all that the kernel may reach to who runs it, and let everybody else go on."""
@@ -322,7 +259,7 @@ class CompiledEngine(LendingEngine):
         self.block.quarantine()
         self.executor.keep(self.rings.all_reachable())
         logger.warning("%s", error)
-        self._finished(error)
+        self.finished(error)
 
     def close_inputs(self) -> None:
         if self._frozen is not None:
@@ -339,9 +276,10 @@ class CompiledEngine(LendingEngine):
             error: BaseException = await failure_of(self)
         except DeviceUnavailableError as unreadable:  # what it failed on
             error = unreadable
-        self._finished(error)
+        self.finished(error)
 
-    def _finished(self, error: BaseException | None) -> None:
+    def finished(self, error: BaseException | None) -> None:
+        """It has ended, with this error if it has failed."""
         self.executor.take_token()
         self.end(error)
         self.handshake.answer(STATUS_TERMINATED)
@@ -359,19 +297,9 @@ class CompiledEngine(LendingEngine):
         return self.executor.exception_of(number)
 
     def ledger(self) -> Ledger:
-        block, ns_of = self.snapshot(), self.executor.ns_of
-        histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(block["histogram"].tolist()) if count)
-        return Ledger(
-            processed=int(block["processed"]),
-            failed=int(block["failed"]),
-            in_flight=self.in_flight or (int(block["in_flight"]) if self.executor.has_token else 0),
-            dropped=int(block["dropped"]),
-            busy_s=ns_of(int(block["busy_ticks"])) / 1e9,
-            turns=int(block["turns"]),
-            peak_input=int(block["peak_input"]),
-            peak_output=int(block["peak_output"]),
-            histogram=histogram,
-        )
+        counters = self.snapshot()
+        in_flight = self.in_flight or (int(counters["in_flight"]) if self.executor.has_token else 0)
+        return ledger_of(counters, in_flight, self.executor.ns_of)
 
     async def read_state(self) -> npt.NDArray[Any]:
         """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the
@@ -413,7 +341,7 @@ class CompiledEngine(LendingEngine):
                 if edge.position() < sequence:
                     await reached.wait()
                     reached.clear()
-            if self._failing is not None:
+            if self.is_failing:
                 await self.wait_end()
             if self.error is not None:  # the cursor has also moved over what the kernel failed on
                 raise self.ended_error()

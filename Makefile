@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test guarded soak cuda grids gpu lint notebooks bench clean
+.PHONY: help demo test coverage guarded soak cuda grids gpu lint notebooks bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ demo: $(STAMP)-demo  ## Run a year of flights through four compiled kernels
 
 test: $(STAMP)-test  ## Run the tests
 	$(BIN)/python -m pytest --ignore tests/test_notebooks.py $(ARGS)
+
+coverage: $(STAMP)-test  ## Run the tests, and show which lines of the host's Python they leave out
+	$(BIN)/python -m coverage run -m pytest --ignore tests/test_notebooks.py $(ARGS)
+	$(BIN)/python -m coverage report
 
 guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inaccessible pages
 	$(BIN)/python -m pytest --guarded tests/behaviour tests/test_map.py tests/test_graph_machine.py $(ARGS)
@@ -58,7 +62,7 @@ bench: $(STAMP)-bench  ## Run the quick benchmark
 	$(BIN)/ringkernel bench --quick $(ARGS)
 
 clean:  ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) $(CUDA_VENV) build dist .coverage
+	rm -rf $(VENV) $(CUDA_VENV) .nox build dist .coverage
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ringkernel tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -66,7 +70,7 @@ clean:  ## Remove the environment, caches and build outputs
 $(STAMP)-demo:      REQUIRES = -e ".[demo]"
 $(STAMP)-test:      REQUIRES = -e . --group test
 $(STAMP)-cuda:      REQUIRES = -e ".[cuda]" --group cuda
-$(STAMP)-lint:      REQUIRES = -e . --group lint
+$(STAMP)-lint:      REQUIRES = -e . --group lint --group test
 $(STAMP)-notebooks: REQUIRES = -e ".[demo,notebook]" --group test
 $(STAMP)-bench:     REQUIRES = -e . --group bench
 

@@ -26,7 +26,7 @@ STATELESS = 63
 """The tag of every kernel that has no state to keep its own in."""
 
 
-def spend(us):
+def spend(us: int) -> float:
     if us >= 5_000:  # long enough to leave the core to others
         usleep(us)
         return 0.0
@@ -36,7 +36,7 @@ def spend(us):
     return x
 
 
-def plain(msg, out):
+def plain(msg: Any, out: Any) -> None:
     if msg.poison == 63 or spend(msg.spin_us) < 0.0:
         raise ValueError("poison")
     out.id, out.poison, out.spin_us = msg.id, msg.poison, msg.spin_us
@@ -44,7 +44,7 @@ def plain(msg, out):
     out.nth = -1
 
 
-def counter(msg, out, state):
+def counter(msg: Any, out: Any, state: Any) -> None:
     if msg.poison == state.tag or spend(msg.spin_us) < 0.0:
         raise ValueError("poison")
     out.id, out.poison, out.spin_us = msg.id, msg.poison, msg.spin_us
@@ -53,7 +53,7 @@ def counter(msg, out, state):
     state.count += 1
 
 
-def sieve(msg, out, state):
+def sieve(msg: Any, out: Any, state: Any) -> bool:
     if msg.poison == state.tag or spend(msg.spin_us) < 0.0:
         raise ValueError("poison")
     if msg.id % 3 == 0:
@@ -65,7 +65,7 @@ def sieve(msg, out, state):
     return True
 
 
-def batch(msgs, outs, state):
+def batch(msgs: Any, outs: Any, state: Any) -> None:
     for i in range(len(msgs)):
         if msgs[i].poison == state.tag or spend(msgs[i].spin_us) < 0.0:
             raise ValueError("poison")
@@ -75,7 +75,7 @@ def batch(msgs, outs, state):
     state.count += len(msgs)
 
 
-def copier(msgs, outs, state):
+def copier(msgs: Any, outs: Any, state: Any) -> int:
     """`id % 3` copies of each."""
     n = 0
     for i in range(len(msgs)):
@@ -91,7 +91,7 @@ def copier(msgs, outs, state):
 
 
 def coroutine(tag: int, *, lazy: bool) -> Callable[[Any], Any]:
-    async def body(ctx):
+    async def body(ctx: Any) -> None:
         count = 0
         async for message in ctx:
             number, trail, _, poison, spin_us = row_of(message)
@@ -118,11 +118,11 @@ class Kind:
 
     def declare(self, kernel_id: str, tag: int) -> Callable[..., Any]:
         """A function to launch, with this tag."""
-        types = {"input_type": MESSAGE, "output_type": MESSAGE} if self.typed else {}
+        types: dict[str, Any] = {"input_type": MESSAGE, "output_type": MESSAGE} if self.typed else {}
         if self.handler is None:
             return ring_kernel(kernel_id, **types)(coroutine(tag, lazy=self.lazy))
         state = None if self.handler is plain else np.array((tag, 0), STATE)
-        options = {"state": state, "batch": self.batch, "max_outputs": self.max_outputs}
+        options: dict[str, Any] = {"state": state, "batch": self.batch, "max_outputs": self.max_outputs}
         return ring_kernel(kernel_id, **types, **options)(self.handler)
 
     def outputs(self, number: int, trail: int, tag: int) -> list[int]:

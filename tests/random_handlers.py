@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
 from random_messages import INTEGERS, REALS, Scope, readable, records
 from rewriting import emulated
+
+T = TypeVar("T")
+Made = Callable[[], str]
 
 NAMES = {
     **{f"i{size}": f"np.int{8 * size}" for size in (1, 2, 4, 8)},
@@ -98,11 +102,12 @@ class Grammar:
     def __init__(self, draw: Any, *, safe: bool) -> None:
         self.draw, self.safe, self.helper = draw, safe, False
 
-    def one_of(self, *options: Any) -> Any:
-        return self.draw(st.sampled_from(options))
+    def one_of(self, *options: T) -> T:
+        chosen: T = self.draw(st.sampled_from(options))
+        return chosen
 
     def chance(self, one_in: int) -> bool:
-        return self.draw(st.integers(1, one_in)) == one_in
+        return bool(self.draw(st.integers(1, one_in)) == one_in)
 
     def atom(self, scope: Scope, kinds: str, literals: tuple[str, ...]) -> str:
         names = scope.of(kinds)
@@ -141,7 +146,7 @@ class Grammar:
             return self.one_of(f"({a()} {self.one_of('<<', '>>', '**')} {a()})", f"{function}({risky()})")
         if self.chance(2):
             return f"({a()} {self.one_of('+', '-', '*', '//', '%', '&', '|', '^')} {a()})"
-        options = [
+        options: list[Made] = [
             lambda: f"({a()} {self.one_of('<<', '>>')} ({a()} & 63))",
             lambda: f"{self.one_of('-', '~', 'abs')}({a()})",
             lambda: f"{'max' if self.helper else 'mix'}({a()}, {a()})",
@@ -155,7 +160,7 @@ class Grammar:
         ]
         return self.one_of(*options, *self.reductions(scope, "iu", depth))()
 
-    def reductions(self, scope: Scope, kinds: str, depth: int) -> list[Any]:
+    def reductions(self, scope: Scope, kinds: str, depth: int) -> list[Made]:
         """What can be made of an array: a sum, the least, the largest, an element."""
         arrays = [array for array, (kind, _) in scope.arrays.items() if kind[0] in kinds]
         if not arrays:
@@ -177,7 +182,7 @@ class Grammar:
 
         if self.chance(2):
             return f"({a()} {self.one_of('+', '-', '*', '/', '//', '%')} {any_number()})"
-        options = [
+        options: list[Made] = [
             lambda: f"math.{self.one_of(*MATH)}({any_number()})",
             lambda: f"np.{self.one_of(*UFUNCS)}({a()})",
             lambda: f"np.{self.one_of(*PAIRS)}({a()}, {any_number()})",
@@ -202,7 +207,7 @@ class Grammar:
         if depth <= 0 and truths:
             return self.one_of(*truths)
         operand = self.one_of(self.integer, self.real)
-        options = [
+        options: list[Made] = [
             lambda: f"({operand(scope, depth - 1)} {self.one_of(*COMPARISONS)} {operand(scope, depth - 1)})",
             lambda: f"{self.one_of('math.isnan', 'np.isfinite', 'math.isinf')}({self.real(scope, depth - 1)})",
         ]
@@ -231,14 +236,16 @@ class Grammar:
         def a() -> str:
             return self.complex(scope, depth - 1)
 
-        options = [
+        options: list[Made] = [
             lambda: f"({a()} {self.one_of('+', '-', '*')} {a()})",
             lambda: f"({a()} {self.one_of('+', '-', '*')} {self.real(scope, 0)})",
             lambda: f"(-{a()})",
             lambda: f"({a()}).conjugate()",
             made,
         ]
-        return self.one_of(*options, *([] if self.safe else [lambda: f"({a()} / {a()})"]))()
+        if not self.safe:
+            options.append(lambda: f"({a()} / {a()})")
+        return self.one_of(*options)()
 
     def of(self, scope: Scope, kind: str, depth: int) -> str:
         """An expression of exactly this type."""
@@ -351,7 +358,12 @@ def cases(draw: Any) -> Case:
     zeroed = draw(st.booleans()) or any(outputs[name].kind == "M" for name in outputs.names or ())
     lines, inner = body.locals(scope)
     for _ in range(draw(st.integers(0, 3))):
-        lines += body.one_of(body.loop, lambda s: body.branch(s, written), lambda s: body.update(s, written))(inner)
+        statements: list[Callable[[Scope], list[str]]] = [
+            body.loop,
+            lambda scope: body.branch(scope, written),
+            lambda scope: body.update(scope, written),
+        ]
+        lines += body.one_of(*statements)(inner)
     drops = draw(st.booleans())
     leave = [f"if {body.truth(inner, 1)}:", "    continue" if batch else "    return False"] if drops else []
     if not body.safe and body.chance(4):

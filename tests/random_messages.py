@@ -27,7 +27,7 @@ class Scope:
 
 
 def _plain(draw: Any, kinds: tuple[str, ...]) -> str:
-    return draw(st.sampled_from(kinds))
+    return str(draw(st.sampled_from(kinds)))
 
 
 @st.composite
@@ -42,7 +42,8 @@ def records(draw: Any, prefix: str) -> np.dtype[Any]:
         fields.append((f"{prefix}r", [("p", _plain(draw, INTEGERS + REALS)), ("q", _plain(draw, kinds))]))
     if draw(st.integers(0, 5)) == 0:
         fields.append((f"{prefix}t", "M8[us]"))
-    return np.dtype(draw(st.permutations(fields)), align=draw(st.booleans()))
+    made: np.dtype[Any] = np.dtype(draw(st.permutations(fields)), align=draw(st.booleans()))
+    return made
 
 
 def readable(name: str, dtype: np.dtype[Any]) -> Scope:

@@ -20,7 +20,7 @@ class Rewriter(ast.NodeTransformer):
         self.own = own
 
     def _made(self, node: ast.expr, function: str, *parts: Any) -> ast.expr:
-        arguments = [part if isinstance(part, ast.AST) else ast.Constant(part) for part in parts]
+        arguments = [part if isinstance(part, ast.expr) else ast.Constant(part) for part in parts]
         made = ast.Call(ast.Name(function, ast.Load()), arguments, [])
         return ast.fix_missing_locations(ast.copy_location(made, node))
 
@@ -54,7 +54,7 @@ class Rewriter(ast.NodeTransformer):
         node.slice = ast.Tuple(made, ast.Load()) if isinstance(node.slice, ast.Tuple) else made[0]
         return ast.fix_missing_locations(node)
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         target = ast.parse(ast.unparse(node.target), mode="eval").body
         plain = ast.Assign([node.target], ast.BinOp(target, node.op, node.value))
         return ast.fix_missing_locations(ast.copy_location(self.visit(plain), node))
@@ -75,4 +75,4 @@ def emulated(source: str, handler: str) -> Callable[..., Any]:
         "_index": index,
     }
     exec(compile(tree, f"<{handler}, emulated>", "exec"), scope)
-    return scope[handler]
+    return scope[handler]  # type: ignore[no-any-return]

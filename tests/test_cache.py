@@ -879,12 +879,16 @@ def _of_another_key(path: Path) -> None:
     (path.parent / f"{'ab' * 32}{SUFFIX}").replace(path)
 
 
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def _without_description(path: Path) -> None:
     Store(path.parent, 1 << 20).write(path.name.removesuffix(SUFFIX), b"no description")
 
 
 DAMAGES: list[Callable[[Path], None]] = [
-    _cut, _flip, _open_to_others, _of_another_key, _without_description, lambda path: path.write_bytes(b""),
+    _cut, _flip, _open_to_others, _of_another_key, _without_description, _empty,
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from differences import ALTERNATING, DIFFERENCES, MESSAGE, SAME, UNSPECIFIED, Example
 from helpers import within
 
-from ringkernel import KernelCompileError, KernelFailedError, MessageTypeError, ring_kernel
+from ringkernel import KernelCompileError, KernelFailedError, MessageTypeError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.compiled.handler_views import given as as_handlers_see
 from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.compiles
 
 PAGE = Path(__file__).parent.parent / "docs" / "differences.md"
 EXAMPLES = [example for difference in DIFFERENCES for example in difference.examples] + list(SAME)
+FIELDS = MESSAGE.names or ()
 ids = [f"{example.expression} with {example.given}" for example in EXAMPLES]
 
 
@@ -38,12 +40,8 @@ def raises(example: Example) -> bool:
 
 
 @pytest.fixture(scope="module")
-def compiled_values():
+def compiled_values() -> dict[int, Any]:
     """What each example that raises nothing gives, by one handler that computes them all, each on its own message."""
-    import asyncio
-
-    from ringkernel import RingKernelRuntime
-
     plain = [example for example in EXAMPLES if not raises(example)]
     output = np.dtype([(f"v{i}", _kind(example)) for i, example in enumerate(plain)])
     lines = [
@@ -52,15 +50,15 @@ def compiled_values():
     ]
     scope: dict[str, Any] = {"np": np, "math": math, "__name__": "examples"}
     exec("def handler(msg, out):\n" + "".join(lines), scope)
-    numbered = np.dtype([*((name, MESSAGE[name]) for name in MESSAGE.names), ("i", "i8")])
+    numbered = np.dtype([*((name, MESSAGE[name]) for name in FIELDS), ("i", "i8")])
     messages = np.zeros(len(plain), numbered)
     for i, example in enumerate(plain):
-        for name in MESSAGE.names:
+        for name in FIELDS:
             messages[name][i] = message_of(example)[name][0]
         messages["i"][i] = i
     ring_kernel("examples", input_type=numbered, output_type=output)(scope["handler"])
 
-    async def run():
+    async def run() -> Any:
         async with RingKernelRuntime(workers=1) as runtime:
             await runtime.launch("examples")
             await runtime.activate("examples")
@@ -80,7 +78,7 @@ def _kind(example: Example) -> str:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=ids)
-def test_python_gives_what_the_page_says(example):
+def test_python_gives_what_the_page_says(example: Example) -> None:
     view = as_handlers_see(as_array(MessageType(MESSAGE), message_of(example)), one=True)
     with np.errstate(all="ignore"):
         try:
@@ -95,7 +93,7 @@ def test_python_gives_what_the_page_says(example):
     [e for e in EXAMPLES if not raises(e)],
     ids=[n for n, e in zip(ids, EXAMPLES, strict=True) if not raises(e)],
 )
-def test_compiled_code_gives_what_the_page_says(example, compiled_values):
+def test_compiled_code_gives_what_the_page_says(example: Example, compiled_values: dict[int, Any]) -> None:
     given = compiled_values[id(example)]
     assert example.compiled in (UNSPECIFIED, str(given))
 
@@ -103,7 +101,7 @@ def test_compiled_code_gives_what_the_page_says(example, compiled_values):
 @pytest.mark.parametrize(
     "example", [e for e in EXAMPLES if raises(e)], ids=[n for n, e in zip(ids, EXAMPLES, strict=True) if raises(e)]
 )
-async def test_compiled_code_raises_what_the_page_says(example, runtime):
+async def test_compiled_code_raises_what_the_page_says(example: Example, runtime: RingKernelRuntime) -> None:
     scope: dict[str, Any] = {"np": np, "math": math, "__name__": "examples"}
     exec(f"def handler(msg, out):\n    out.value = {example.expression}\n", scope)
     ring_kernel("raises", input_type=MESSAGE, output_type=complex)(scope["handler"])
@@ -111,17 +109,18 @@ async def test_compiled_code_raises_what_the_page_says(example, runtime):
     await runtime.activate("raises")
     with pytest.raises(KernelFailedError) as failed:
         await within(runtime.map("raises", message_of(example)))
-    notes = " ".join(failed.value.__cause__.__notes__)
-    assert type(failed.value.__cause__).__name__ == example.compiled or f"handler raised {example.compiled}" in notes
+    cause = failed.value.__cause__
+    notes = " ".join(getattr(cause, "__notes__", ()))
+    assert type(cause).__name__ == example.compiled or f"handler raised {example.compiled}" in notes
 
 
-def test_the_differences_are_real():
+def test_the_differences_are_real() -> None:
     for difference in DIFFERENCES:
         assert not difference.examples or any(e.python != e.compiled for e in difference.examples), difference.key
     assert all(example.python == example.compiled for example in SAME)
 
 
-def test_the_page_shows_the_list():
+def test_the_page_shows_the_list() -> None:
     page = PAGE.read_text(encoding="utf-8")
     listed = page.partition("## What differs\n")[2].partition("## What does not differ\n")
     assert listed[0].strip() == "\n".join(difference.section() for difference in DIFFERENCES).strip()
@@ -129,7 +128,7 @@ def test_the_page_shows_the_list():
     assert [line for line in rows.splitlines() if line.startswith("| `")] == [example.row() for example in SAME]
 
 
-async def test_functions_of_the_c_library_are_within_four_units_of_numpys(runtime):
+async def test_functions_of_the_c_library_are_within_four_units_of_numpys(runtime: RingKernelRuntime) -> None:
     names = ("exp", "log", "sin", "cos", "tan", "tanh", "arctan", "log1p", "expm1", "log10")
     exact = ("sqrt", "floor", "ceil", "trunc", "rint")
     output = np.dtype([(name, "f8") for name in names + exact])
@@ -148,10 +147,10 @@ async def test_functions_of_the_c_library_are_within_four_units_of_numpys(runtim
 
 
 @pytest.mark.parametrize("kind", ["f2", ("?", (2,))], ids=str)
-async def test_types_that_the_page_calls_refused_are(kind, runtime):
+async def test_types_that_the_page_calls_refused_are(kind: Any, runtime: RingKernelRuntime) -> None:
     dtype = np.dtype([("x", *kind) if isinstance(kind, tuple) else ("x", kind)])
 
-    def handler(msg, out):
+    def handler(msg: Any, out: Any) -> None:
         out.value = 1.0
 
     ring_kernel("refused", input_type=dtype, output_type=float)(handler)
@@ -160,6 +159,6 @@ async def test_types_that_the_page_calls_refused_are(kind, runtime):
 
 
 @pytest.mark.parametrize("kind", ["S4", "U4", "O"])
-def test_text_and_objects_are_no_message_types(kind):
+def test_text_and_objects_are_no_message_types(kind: Any) -> None:
     with pytest.raises(MessageTypeError):
         MessageType(np.dtype([("x", kind)]))

@@ -56,7 +56,7 @@ class Result:
 
 def in_python(case: Case, function: Any, messages: Any) -> Result:
     """The handler, run by Python over copies."""
-    declaration = declared("random")
+    declaration: Any = declared("random")
     records = as_array(declaration.input_type, messages.copy())
     outs = np.zeros(len(records) * case.max_outputs, declaration.output_type.dtype)
     state = declaration.state.copy() if declaration.state is not None else None
@@ -91,7 +91,7 @@ async def compiled(runtime: RingKernelRuntime, messages: Any) -> Result:
     """The handler, as a kernel, by `map`."""
     await runtime.launch("random")
     await runtime.activate("random")
-    declaration = declared("random")
+    declaration: Any = declared("random")
     failure = None
     try:
         outputs = await within(runtime.map("random", messages.copy()), 30)
@@ -253,7 +253,9 @@ def play(handlers: int, seed: int, found: Counter[str]) -> None:
 
 @pytest.mark.workers
 @pytest.mark.timeout(0)
-def test_a_handler_does_the_same_compiled_and_in_python(request, monkeypatch):
+def test_a_handler_does_the_same_compiled_and_in_python(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logging.getLogger("ringkernel"), "disabled", True)  # kernels fail here by the hundred
     found: Counter[str] = Counter()
     budget = request.config.getoption("--soak", default=None)
@@ -307,7 +309,7 @@ asyncio.run(main())
         ("divided", ["2", str(2**32)], "0.0 0.0"),
     ],
 )
-def test_whole_numbers_that_overflow_wrap_around(body, values, wanted):
+def test_whole_numbers_that_overflow_wrap_around(body: str, values: list[str], wanted: str) -> None:
     run = subprocess.run(
         [sys.executable, "-c", OVERFLOWING, OVERFLOWS[body], *values],
         capture_output=True,

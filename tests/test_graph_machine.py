@@ -37,6 +37,7 @@ SHRINK_S = 60
 LAST = Path(tempfile.gettempdir()) / "ringkernel-last-script"
 SCRIPT_S = 60
 """After this a script has stopped the event loop, and the process is ended."""
+TERMINAL = sys.__stderr__ or sys.stderr
 REPEATS = 5
 """Threads differ from run to run: while Hypothesis shrinks, a script passes if it does so often."""
 PROFILE = settings(
@@ -72,12 +73,13 @@ def compiled_handlers() -> None:
 
 def script_of(text: str) -> Script:
     """What a failure has shown."""
-    return eval(text, {"Script": Script, "Node": Node, "Op": Op})  # noqa: S307 (the tester's own)
+    script: Script = eval(text, {"Script": Script, "Node": Node, "Op": Op})  # noqa: S307 (the tester's own)
+    return script
 
 
 def play_or_end(script: Script) -> None:
     LAST.write_text(repr(script))
-    faulthandler.dump_traceback_later(SCRIPT_S, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(SCRIPT_S, exit=True, file=TERMINAL)
     try:
         play(script, guarded.read_only if guarded.WHY_NOT is None else lambda array: array)
     finally:
@@ -123,7 +125,7 @@ class Search:
 
 
 @pytest.mark.timeout(900)
-def test_no_message_of_any_graph_is_lost_doubled_or_misled(request):
+def test_no_message_of_any_graph_is_lost_doubled_or_misled(request: pytest.FixtureRequest) -> None:
     option = request.config.getoption
     if option("--script") is not None:
         for _ in range(REPEATS):
@@ -139,5 +141,5 @@ def test_no_message_of_any_graph_is_lost_doubled_or_misled(request):
         search = Search()
         search.run(number, examples)
         left = max(0.0, ends - time.monotonic())
-        sys.__stderr__.write(f"seed {number}: {search.played} scripts, {left:.0f} s left\n")
+        TERMINAL.write(f"seed {number}: {search.played} scripts, {left:.0f} s left\n")
         number += 1

@@ -243,7 +243,7 @@ def test_a_record_of_an_array_from_outside_is_not_written_to() -> None:
 @pytest.mark.parametrize("value", ["msg.v[:2]", "msg.m[0]", "FOUR", "THREE", "np.ones(4)"])
 def test_a_nested_array_is_assigned_from_one_of_its_own_kind(value: str) -> None:
     """Numba copies as many bytes as the field has, out of whatever there is."""
-    scope = {"np": np, "FOUR": np.arange(4), "THREE": np.arange(3.0)}
+    scope: dict[str, Any] = {"np": np, "FOUR": np.arange(4), "THREE": np.arange(3.0)}
     exec(f"def handler(msg, out):\n    out.v = {value}\n", scope)
     with pytest.raises((RefusedHandlerError, AssertionError, numba.core.errors.NumbaError)):
         call(scope["handler"], SpanTypes(MESSAGE, MESSAGE, None), messages())

@@ -20,17 +20,17 @@ ROWS = [
 NAMED = sorted({name for _, tests, _ in ROWS for name in re.findall(r"`([^`]+::[^`]+)`", tests)})
 
 
-def test_each_promise_has_a_test():
+def test_each_promise_has_a_test() -> None:
     assert len(ROWS) > 30
     for promise, tests, _ in ROWS:
         assert re.findall(r"`[^`]+\.py::test_\w+`", tests), promise
 
 
-def test_no_promise_is_made_twice():
+def test_no_promise_is_made_twice() -> None:
     assert len({promise for promise, *_ in ROWS}) == len(ROWS)
 
 
-def test_every_named_test_is_collected():
+def test_every_named_test_is_collected() -> None:
     files = sorted({name.partition("::")[0] for name in NAMED})
     listing = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/{file}" for file in files)],
@@ -45,7 +45,7 @@ def test_every_named_test_is_collected():
     assert not [name for name in NAMED if name not in collected], listing.stderr
 
 
-def test_each_figure_is_the_committed_runs():
+def test_each_figure_is_the_committed_runs() -> None:
     report = Report.load(ROOT / "benchmarks" / "results" / "quick.json")
     figures = [figure for *_, figure in ROWS if figure]
     assert len(figures) >= 8
@@ -55,7 +55,7 @@ def test_each_figure_is_the_committed_runs():
         assert figure_of(report.row(case, key).ours) == quoted, figure
 
 
-def test_functions_named_in_tests_are_not_hidden_by_another_of_the_same_name():
+def test_functions_named_in_tests_are_not_hidden_by_another_of_the_same_name() -> None:
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         names = [node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")]
         twice = {name for name in names if name.startswith("test_") and names.count(name) > 1}

@@ -26,7 +26,7 @@ from numba.extending import overload
 
 import ringkernel as rk
 from ringkernel import cli
-from ringkernel.cache import environment, programs, settings
+from ringkernel.cache import code_cache, environment, settings
 from ringkernel.cache.fingerprint import fingerprint_of, key_of
 from ringkernel.cache.hashing import UnkeyableError
 from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
@@ -50,7 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "cache"
     monkeypatch.setenv(settings.DIRECTORY_VARIABLE, str(directory))
     monkeypatch.delenv(settings.SIZE_VARIABLE, raising=False)
-    monkeypatch.setattr(programs, "_warned", False)
+    monkeypatch.setattr(code_cache, "_warned", False)
     return directory
 
 
@@ -813,7 +813,7 @@ def test_a_missing_symbol_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch
     from ringkernel.cache import machine_code
 
     find_span(built(), SPEC)
-    monkeypatch.setattr(machine_code.Program, "decode", classmethod(_needing_more(machine_code.Program.decode)))
+    monkeypatch.setattr(machine_code.MachineCode, "decode", classmethod(_needing_more(machine_code.MachineCode.decode)))
     assert not is_cached(find_span(built(), SPEC))
 
 
@@ -1020,7 +1020,7 @@ def test_a_home_that_is_not_known_is_a_warning(
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert programs.fetch("ab") is None
+    assert code_cache.fetch("ab") is None
     assert "no home directory" in caplog.text
     monkeypatch.setattr(Path, "home", lambda: Path("relative"))
     with pytest.raises(OSError, match="no home directory: 'relative' is a relative path"):
@@ -1030,12 +1030,12 @@ def test_a_home_that_is_not_known_is_a_warning(
 LIMITED = """
 import logging, resource, signal, sys
 from pathlib import Path
-from ringkernel.cache import programs
-from ringkernel.cache.machine_code import Program
+from ringkernel.cache import code_cache
+from ringkernel.cache.machine_code import MachineCode
 logging.basicConfig()
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 for key in ("aa", "bb"):
-    programs.keep(key, lambda: Program(bytes(100_000), {}, ()))
+    code_cache.keep(key, lambda: MachineCode(bytes(100_000), {}, ()))
 print(list(Path(sys.argv[1]).iterdir()))
 """
 

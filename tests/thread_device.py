@@ -16,7 +16,7 @@ from ringkernel.codegen.targets import cpu_memory, cpu_threads
 from ringkernel.codegen.targets.cpu import jit
 from ringkernel.devices.compiled import failure
 from ringkernel.devices.grid.loop import run_grid
-from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, grid_program, grid_span
+from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, build_grid_program, build_grid_span
 from ringkernel.memory.arenas import Arena
 from ringkernel.ring.clock import tick_clock
 
@@ -81,13 +81,15 @@ def compiled(program: Program) -> Any:
 @functools.cache
 def any_grid() -> Any:
     """One compiled loop for all kernels: it calls their spans by address."""
-    return compiled(grid_program(cpu_target(), run_grid, INDIRECT))
+    return compiled(build_grid_program(cpu_target(), run_grid, INDIRECT))
 
 
 def grid_of(handler: Any, spec: SpanTypes, *, never_drops: bool, is_cooperative: bool) -> Any:
     """A compiled loop for one handler, with the span built in."""
-    span: GridSpan = grid_span(cpu_target(), handler, spec, never_drops=never_drops, is_cooperative=is_cooperative)
-    return compiled(grid_program(cpu_target(), run_grid, span))
+    span: GridSpan = build_grid_span(
+        cpu_target(), handler, spec, never_drops=never_drops, is_cooperative=is_cooperative
+    )
+    return compiled(build_grid_program(cpu_target(), run_grid, span))
 
 
 class ThreadGrid:

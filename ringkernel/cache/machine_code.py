@@ -28,7 +28,7 @@ class CannotMoveError(Exception):
 
 
 @dataclass(frozen=True)
-class Program:
+class MachineCode:
     """An object file. `names` maps labels to the symbols behind them, `needs` are symbols from outside of it."""
 
     code: bytes
@@ -40,7 +40,7 @@ class Program:
         return json.dumps({"names": dict(self.names), "needs": self.needs}).encode() + b"\n" + self.code
 
     @classmethod
-    def decode(cls, payload: bytes) -> Program | None:
+    def decode(cls, payload: bytes) -> MachineCode | None:
         """What `encode` made; None of anything else."""
         head, _, code = payload.partition(b"\n")
         try:
@@ -50,14 +50,14 @@ class Program:
             return None
 
 
-class LoadedProgram:
-    """A program in this process."""
+class LoadedCode:
+    """Machine code in this process."""
 
-    def __init__(self, program: Program, codegen: Any) -> None:
-        self._program = program  # with the object file, which the engine may still read
+    def __init__(self, machine_code: MachineCode, codegen: Any) -> None:
+        self._machine_code = machine_code  # with the object file, which the engine may still read
         self._codegen = codegen
         self._engine = codegen._engine
-        self._names = program.names
+        self._names = machine_code.names
 
     def __contains__(self, label: str) -> bool:
         return label in self._names
@@ -78,8 +78,8 @@ class LoadedProgram:
         )
 
 
-def emit(libraries: Iterable[Any], names: Mapping[str, str]) -> Program:
-    """The optimised code of numba's libraries as one program. Raises `CannotMoveError`."""
+def emit(libraries: Iterable[Any], names: Mapping[str, str]) -> MachineCode:
+    """The optimised code of numba's libraries as one object file. Raises `CannotMoveError`."""
     from numba.core.compiler_lock import global_compiler_lock
 
     try:
@@ -89,7 +89,7 @@ def emit(libraries: Iterable[Any], names: Mapping[str, str]) -> Program:
         raise CannotMoveError(f"this version of numba is built differently: {error}") from error
 
 
-def _emit(libraries: list[Any], names: Mapping[str, str]) -> Program:
+def _emit(libraries: list[Any], names: Mapping[str, str]) -> MachineCode:
     from llvmlite import binding as llvm
 
     if any(library.has_dynamic_globals for library in libraries):
@@ -109,7 +109,7 @@ def _emit(libraries: list[Any], names: Mapping[str, str]) -> Program:
     if missing:
         raise CannotMoveError(f"the code needs symbols that are not global ones: {', '.join(missing)}")
     code = libraries[0].codegen._tm.emit_object(module)
-    return Program(code, dict(names), tuple(sorted(needs)))
+    return MachineCode(code, dict(names), tuple(sorted(needs)))
 
 
 def _refuse_environments(module: Any, provided: set[str]) -> None:
@@ -121,23 +121,23 @@ def _refuse_environments(module: Any, provided: set[str]) -> None:
             raise CannotMoveError("the code uses Python objects")
 
 
-def load(program: Program) -> LoadedProgram | None:
-    """Link a program into this process. None if a symbol that it needs is not there."""
+def link(machine_code: MachineCode) -> LoadedCode | None:
+    """Link it into this process. None if a symbol that it needs is not there."""
     from llvmlite import binding as llvm
     from numba.core.codegen import JITCPUCodegen
     from numba.core.compiler_lock import global_compiler_lock
 
     with global_compiler_lock:
         _register_symbols()
-        if not _are_there(program.needs):
+        if not _are_there(machine_code.needs):
             _register_rarer_symbols()
-        if not _are_there(program.needs):
+        if not _are_there(machine_code.needs):
             return None
-        # an engine for each program: names are unique within the process that compiled it, and only there
+        # an engine for each: names are unique within the process that compiled it, and only there
         codegen = JITCPUCodegen("ringkernel")
-        codegen._engine._ee.add_object_file(llvm.ObjectFileRef.from_data(program.code))
+        codegen._engine._ee.add_object_file(llvm.ObjectFileRef.from_data(machine_code.code))
         codegen._engine.finalize_object()
-    loaded = LoadedProgram(program, codegen)
+    loaded = LoadedCode(machine_code, codegen)
     _loaded.append(loaded)
     return loaded
 

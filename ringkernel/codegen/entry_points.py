@@ -1,6 +1,6 @@
 """Tables of compiled functions that Python calls: from the compile cache, or compiled and left there.
 
-A table is one program, so that a warm start reads and links one file for all of it. Nothing of numba's compiler is
+A table is one file in the cache, so that a warm start reads and links one for all of it. Nothing of numba's compiler is
 imported or started then.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ringkernel.cache import fingerprint, machine_code, programs
+from ringkernel.cache import code_cache, fingerprint, machine_code
 from ringkernel.cache.hashing import UnkeyableError
 from ringkernel.memory.wait_handle import WAKE_MECHANISM
 
@@ -36,7 +36,7 @@ def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
         key = fingerprint.key_of("entries", WAKE_MECHANISM, *described, *functions)
     except UnkeyableError:
         key = None
-    loaded = None if key is None else programs.fetch(key)
+    loaded = None if key is None else code_cache.fetch(key)
     if loaded is not None:
         return {label: loaded.builtin(label) for label in table}
     from .targets.cpu import compile_overload
@@ -45,11 +45,11 @@ def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
         label: compile_overload(point.function, point.n_arguments, nogil=point.nogil) for label, point in table.items()
     }
     if key is not None:
-        programs.keep(key, lambda: _program(compiled))
+        code_cache.keep(key, lambda: _machine_code(compiled))
     return {label: overload.entry_point for label, overload in compiled.items()}
 
 
-def _program(compiled: Mapping[str, Any]) -> machine_code.Program:
+def _machine_code(compiled: Mapping[str, Any]) -> machine_code.MachineCode:
     names = {}
     for label, overload in compiled.items():
         names[f"{label}:wrapper"] = overload.fndesc.llvm_cpython_wrapper_name

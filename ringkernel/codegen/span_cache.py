@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.cache import fingerprint, machine_code, programs
+from ringkernel.cache import code_cache, fingerprint, machine_code
 from ringkernel.cache.hashing import Fingerprint, UnkeyableError
 
 from .span_types import Span, SpanTypes
@@ -23,7 +23,7 @@ _NEVER_DROPS = "span that never drops"
 def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """The handler's span. Raises what `compile_span` raises, and `ConfigurationError` for the cache's settings."""
     read = _fingerprint(handler, spec)
-    loaded = None if read is None else programs.fetch(read.hexdigest())
+    loaded = None if read is None else code_cache.fetch(read.hexdigest())
     if loaded is not None:
         return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded)
     from .span import compile_span
@@ -40,7 +40,7 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: Fing
     if after is None or after.hexdigest() != before.hexdigest():
         return
     names = dict.fromkeys(("span", *([_NEVER_DROPS] if span.never_drops else [])), span.symbol)
-    programs.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
+    code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
 
 
 def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> Fingerprint | None:

@@ -68,7 +68,7 @@ MAILBOX_DTYPE, MAILBOX = record(
         "leave",
         "seen_beat",
         "seen_at",
-        "is_settled",
+        "histogram_is_posted",
         "nap_ns",
     ),
     # how it waits, from the control lines

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ringkernel.errors import MessageTypeError
 
 from .codecs import codec, from_record, write_record
-from .records import aligned, describe, is_plain
+from .records import aligned, fields_of, is_plain
 
 if TYPE_CHECKING:
     from .types import MessageType
@@ -75,7 +75,7 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
     if values.dtype.fields is not None and aligned(values.dtype) == dtype:
         return values.astype(dtype)
     raise MessageTypeError(
-        f"expected an array of {message_type.name} ({describe(dtype)}), got one of dtype {values.dtype}"
+        f"expected an array of {message_type.name} ({fields_of(dtype)}), got one of dtype {values.dtype}"
         f"{_remedy(message_type, values.dtype)}"
     )
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ringkernel.errors import MessageTypeError
 
 from .conversion import converted
-from .records import STRUCT_FORMATS, describe
+from .records import STRUCT_FORMATS, fields_of
 
 if TYPE_CHECKING:
     from .types import MessageType
@@ -235,6 +235,6 @@ def refuse(message_type: MessageType, value: Any, error: BaseException | None = 
     want = {True: "a number", False: f"a {message_type.name}" if message_type.cls else "a record or tuple"}
     reason = f": {error}" if error is not None else ""
     raise MessageTypeError(
-        f"expected {want[message_type.scalar]} for message type {message_type.name} ({describe(message_type.dtype)}), "
+        f"expected {want[message_type.scalar]} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
         f"got {value!r:.200}{reason}"
     ) from None

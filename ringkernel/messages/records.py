@@ -52,7 +52,7 @@ def struct_format(dtype: np.dtype[Any]) -> str | None:
     return text + "x" * (dtype.itemsize - position)
 
 
-def describe(dtype: np.dtype[Any]) -> str:
+def fields_of(dtype: np.dtype[Any]) -> str:
     """The fields and their types, as words for an error."""
     return ", ".join(f"{name}: {dtype[name]}" for name in dtype.names or ())
 

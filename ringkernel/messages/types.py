@@ -15,7 +15,7 @@ import numpy as np
 
 from ringkernel.errors import MessageTypeError
 
-from .records import aligned, describe, empty_part, is_plain, struct_format
+from .records import aligned, empty_part, fields_of, is_plain, struct_format
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ class MessageType:
     @property
     def description(self) -> str:
         """The name, with the fields where there are any."""
-        return self.name if self.scalar else f"{self.name} ({describe(self.dtype)})"
+        return self.name if self.scalar else f"{self.name} ({fields_of(self.dtype)})"
 
     def matches(self, other: MessageType) -> bool:
         """Whether records of the other type can be read as this one."""

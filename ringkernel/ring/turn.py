@@ -144,68 +144,77 @@ def release(run_entry: int) -> int:
 
 
 def run_span(block: int, run_entry: int, edge: int) -> int:
-    """Run the handler over the next contiguous stretch of messages from `edge`, and publish."""
+    """Run the handler over the next messages from `edge` that lie in one piece and have room, and publish."""
     head = load(edge + EDGE.head)
     source_ring = edge + load(edge + EDGE.ring)
     capacity = load(source_ring + RING.capacity)
     waiting = bound_of(edge, head) - head
     count = min(waiting, capacity - (head & (capacity - 1)), load(run_entry + RUN_ENTRY.span_limit))
     output, target, tail = 0, 0, 0
-    per_message = load(block + BLOCK.max_outputs)
     if load(block + BLOCK.output) != 0:
         output = block + load(block + BLOCK.output)
-        free = room_of(output, count * per_message)
-        if free < per_message:
+        tail = load(output + RING.next)
+        target = slot_address(output, tail)
+        count = with_room(output, tail, count, load(block + BLOCK.max_outputs))
+        if count == 0:
             store(block + BLOCK.blocked, 1)
             return IDLE
-        tail = load(output + RING.next)
-        size = load(output + RING.capacity)
-        # the slot array runs on for `max_outputs - 1` slots beyond its end, so one message always fits in one piece
-        straight = max(1, (size - (tail & (size - 1))) // per_message)
-        count = min(count, free // per_message, straight)
-        target = slot_address(output, tail)
     store(block + BLOCK.blocked, 0)
     store(block + BLOCK.in_flight, count)
     store(block + BLOCK.fault_edge, edge - block)
-    state_version = load(block + BLOCK.state_version)
-    store(block + BLOCK.state_version, state_version + 1)
-    fence_release()  # odd before the handler writes to the state
     start = ticks()
-    emitted = call_span(
-        load(block + BLOCK.span_address),
-        slot_address(source_ring, head),
-        count,
-        target,
-        block + load(block + BLOCK.state),
-        block + BLOCK.fault_index,
-    )
+    emitted = call_handler(block, slot_address(source_ring, head), count, target)
     elapsed = ticks() - start
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
-    store_release(block + BLOCK.state_version, state_version + 2)
+    store_release(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)  # even: the state is whole again
     fault = load(block + BLOCK.fault_index)
     taken, processed = count, count
-    if fault >= 0:
+    if fault >= 0:  # the host moves the cursor over what failed, once it has had a look at it
         processed = fault
         taken = fault + load(block + BLOCK.fault_count)
-    moved = processed  # the host moves the cursor over what failed, once it has had a look at it
     if output != 0:
         publish_outputs(output, tail, emitted)
-    store_release(edge + EDGE.head, head + moved)  # release: after the outputs, so that `head` implies them
-    if output != 0 and tail + emitted - load(output + RING.low) > load(block + BLOCK.peak_output):
-        low = slowest_head(output)
-        store(output + RING.low, low)
-        store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail + emitted - low))
+    store_release(edge + EDGE.head, head + processed)  # release: after the outputs, so that `head` implies them
+    if output != 0:
+        note_peak(block, output, tail + emitted)
     keep_ledger(block, taken, processed, emitted, elapsed, waiting)
     adapt_span(run_entry, count, elapsed)
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output)
-    notify_producer(edge, head + moved)
+    notify_producer(edge, head + processed)
     if fault >= 0:
         give_back(block, STATUS_FAILED, load(block + BLOCK.echo))
         return LEFT
     return WORKED
+
+
+def call_handler(block: int, source: int, count: int, target: int) -> int:
+    """Run the kernel's span. How many messages it has emitted; what failed is in the block. The state's version is odd
+    from here until the span is committed."""
+    store(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)
+    fence_release()  # odd before the handler writes to the state
+    state, fault = block + load(block + BLOCK.state), block + BLOCK.fault_index
+    return call_span(load(block + BLOCK.span_address), source, count, target, state, fault)
+
+
+def with_room(output: int, tail: int, count: int, per_message: int) -> int:
+    """How many of `count` messages have room for what may come of them, in one piece."""
+    free = room_of(output, count * per_message)
+    size = load(output + RING.capacity)
+    # the slot array runs on for `max_outputs - 1` slots beyond its end, so one message always fits in one piece
+    straight = max(1, (size - (tail & (size - 1))) // per_message)
+    return min(count, free // per_message, straight)
+
+
+def note_peak(block: int, output: int, tail: int) -> None:
+    """Keep the depth of the output ring if it is the greatest so far. The consumers are looked at only if the cached
+    cursor says that it may be."""
+    if tail - load(output + RING.low) > load(block + BLOCK.peak_output):
+        low = slowest_head(output)
+        store(output + RING.low, low)
+        store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail - low))
 
 
 def publish_outputs(ring: int, tail: int, emitted: int) -> None:

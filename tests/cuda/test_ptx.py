@@ -207,7 +207,7 @@ def test_an_answer_is_released() -> None:
 
 
 def test_the_histogram_is_between_odd_and_even() -> None:
-    assert order_of(piece(mailbox.settle)) == "sfsr"
+    assert order_of(piece(mailbox.post_histogram)) == "sfsr"
 
 
 # --- mutations ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from numba.cuda import compiler
 from ringkernel.codegen.handler_call import handler_call
 from ringkernel.codegen.targets.cuda import CUDA_CALL, jit, operations, settings
 
-from .program import GridTarget, grid_program, grid_span
+from .program import GridTarget, build_grid_program, build_grid_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,8 +71,8 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
     """
     target = target or grid_target()
     with settings(cc, check=spec.check) as helper:
-        span = grid_span(target, handler, spec, never_drops=never_drops, is_cooperative=is_cooperative)
-        program = grid_program(target, loop, span)
+        span = build_grid_span(target, handler, spec, never_drops=never_drops, is_cooperative=is_cooperative)
+        program = build_grid_program(target, loop, span)
         library, _ = compiler._compile_pyfunc_with_fixup(
             program.entry, types.void(types.int64), device=False, abi="numba", cc=cc
         )

@@ -21,7 +21,7 @@ from ringkernel.devices.compiled.handler_views import given
 from ringkernel.errors import DeviceUnavailableError
 
 from .loop import run_grid
-from .program import GridTarget, grid_program, grid_span
+from .program import GridTarget, build_grid_program, build_grid_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,10 +212,10 @@ class SimulatedDevice:
         """See `device.py`."""
         calls, is_cooperative = _Calls(), declaration.state is None
         target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS)
-        body = grid_span(
+        body = build_grid_span(
             target, declaration.func, spec_of(declaration), never_drops=span.never_drops, is_cooperative=is_cooperative
         )
-        kernel = cuda.jit(grid_program(target, run_grid, body).entry)
+        kernel = cuda.jit(build_grid_program(target, run_grid, body).entry)
         return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if is_cooperative else 1)
 
     def load(self, compiled: SimulatedCode) -> SimulatedCode:

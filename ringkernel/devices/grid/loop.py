@@ -22,7 +22,7 @@ from ringkernel.memory.mailbox_layout import CONTROL, MAILBOX, MAILBOX_BLOCK, MA
 from ringkernel.ring.turn import IDLE, LEFT, obey, turn
 
 from .cooperative_span import dismiss_helpers
-from .mailbox import answer, fetch, lay_out, post, post_fault, return_state, settle
+from .mailbox import answer, fetch, lay_out, post, post_fault, post_histogram, return_state
 
 FIRST_NAP_NS = 64
 
@@ -48,7 +48,7 @@ def lead(mailbox: int) -> None:
         if result == IDLE:
             result = turn(run_entry)
         if result == IDLE:
-            settle(mailbox)
+            post_histogram(mailbox)
             answer(mailbox)
             wait_a_little(mailbox)
         else:
@@ -72,7 +72,7 @@ def leave(mailbox: int, result: int) -> None:
     if result != LEFT:
         poke(mailbox + MAILBOX_BLOCK + BLOCK.status, STATUS_DESERTED)
     return_state(mailbox)
-    settle(mailbox)
+    post_histogram(mailbox)
     post_fault(mailbox)
     answer(mailbox)
 

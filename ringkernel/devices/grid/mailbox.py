@@ -96,7 +96,7 @@ def lay_out(mailbox: int, control: int) -> None:
     poke(mailbox + MAILBOX.told_blocked, peek(block + BLOCK.blocked))
     if peek(block + BLOCK.status) == STATUS_DESERTED:
         poke(block + BLOCK.echo, -1)  # the command that held then is to be carried out anew
-    poke(mailbox + MAILBOX.is_settled, 1)
+    poke(mailbox + MAILBOX.histogram_is_posted, 1)
     poke(mailbox + MAILBOX.patience, load(control + CONTROL.patience_ticks))
     poke(mailbox + MAILBOX.beat_timeout, load(control + CONTROL.beat_timeout_ticks))
     poke(mailbox + MAILBOX.max_nap, load(control + CONTROL.max_nap_ns))
@@ -321,14 +321,14 @@ def post_to_host(mailbox: int) -> None:
         store(peek(at + INPUT_ON_HOST) + EDGE.head, peek(at + EDGE.head))
         at += INPUT_NBYTES
     store(host_block + BLOCK.ledger_version, version)
-    poke(mailbox + MAILBOX.is_settled, 0)
+    poke(mailbox + MAILBOX.histogram_is_posted, 0)
 
 
-def settle(mailbox: int) -> None:
+def post_histogram(mailbox: int) -> None:
     """Post the histogram, which is long and seldom looked at: when the grid has become idle, or leaves."""
-    if peek(mailbox + MAILBOX.is_settled) == 1:
+    if peek(mailbox + MAILBOX.histogram_is_posted) == 1:
         return
-    poke(mailbox + MAILBOX.is_settled, 1)
+    poke(mailbox + MAILBOX.histogram_is_posted, 1)
     block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
     version = peek(block + BLOCK.ledger_version) + 2
     poke(block + BLOCK.ledger_version, version)

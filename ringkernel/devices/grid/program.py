@@ -53,7 +53,7 @@ INDIRECT = GridSpan(by_address, nobody)
 """Any span that was compiled for the same target, called by its address: then one program serves all kernels."""
 
 
-def grid_span(
+def build_grid_span(
     target: GridTarget, handler: Function, spec: SpanTypes, *, never_drops: bool, is_cooperative: bool
 ) -> GridSpan:
     """The span of one handler. If it is cooperative, it takes one message per thread of a block."""
@@ -76,7 +76,7 @@ class Program:
     private: Specializer
 
 
-def grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Program:
+def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Program:
     """Bind `loop` and all that it calls to a target. What does not depend on the span is compiled once per target."""
     all_shared, all_private = _common(target)
     differing = (ops.grid_span, ops.grid_helper, turn, obey)

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 from ringkernel.errors import ConfigurationError
 
 from . import settings
-from .machine_code import CannotMoveError, Program, load
+from .machine_code import CannotMoveError, MachineCode, link
 from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .machine_code import LoadedProgram
+    from .machine_code import LoadedCode
 
 logger = logging.getLogger("ringkernel")
 
 _warned = False
 
 
-def fetch(key: str) -> LoadedProgram | None:
-    """The program of this key, loaded; None if it has to be compiled. Raises `ConfigurationError`."""
+def fetch(key: str) -> LoadedCode | None:
+    """The machine code of this key, loaded; None if it has to be compiled. Raises `ConfigurationError`."""
     limit = settings.limit()
     if limit == 0:
         return None
     try:
         payload = Store(settings.directory(), limit).read(key)
-        program = None if payload is None else Program.decode(payload)
-        return None if program is None else load(program)
+        found = None if payload is None else MachineCode.decode(payload)
+        return None if found is None else link(found)
     except ConfigurationError:
         raise
     except Exception as error:  # noqa: BLE001 (a file system, or LLVM: compiling works without either)
@@ -37,8 +37,8 @@ def fetch(key: str) -> LoadedProgram | None:
         return None
 
 
-def keep(key: str, emit: Callable[[], Program]) -> None:
-    """Keep a program for other processes, if its code can live in them. Raises `ConfigurationError`."""
+def keep(key: str, emit: Callable[[], MachineCode]) -> None:
+    """Keep machine code for other processes, if it can live in them. Raises `ConfigurationError`."""
     limit = settings.limit()
     if limit == 0:
         return

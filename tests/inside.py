@@ -139,6 +139,11 @@ def has_poller(kernel: Any) -> bool:
     return bool(kernel.engine.is_running)
 
 
+def poller_of(kernel: Any) -> Any:
+    """The place of the kernel with who runs its turns; another one after each start."""
+    return kernel.engine.executor.run_entry
+
+
 def notice_status(kernel: Any) -> None:
     """As if the kernel's doorbell had rung."""
     kernel.engine.on_status()
@@ -232,12 +237,18 @@ QUIESCED: Step = (quiesce, "quiesced")
 NEW_KERNEL: Step = (RingKernel, "__init__")
 
 
+def original(step: Step) -> Any:
+    """The step itself."""
+    owner, name = step
+    return getattr(owner, name)
+
+
 def replace(patch: pytest.MonkeyPatch, step: Step, function: Any) -> Any:
     """Put a function in the place of a step. What stood there."""
     owner, name = step
-    original = getattr(owner, name)
+    before = original(step)
     patch.setattr(owner, name, function)
-    return original
+    return before
 
 
 class BrokenError(Exception):
@@ -256,13 +267,13 @@ def fail(patch: pytest.MonkeyPatch, step: Step, error: BaseException) -> None:
 def fail_times(patch: pytest.MonkeyPatch, step: Step, times: int = 1, error: BaseException | None = None) -> list[int]:
     """Let the next calls of a step raise. A list as long as the number of those that have."""
     owner, name = step
-    original, failed = getattr(owner, name), list[int]()
+    before, failed = original(step), list[int]()
 
     def failing(*arguments: Any, **options: Any) -> Any:
         if len(failed) < times:
             failed.append(1)
             raise BrokenError(name) if error is None else error
-        return original(*arguments, **options)
+        return before(*arguments, **options)
 
     patch.setattr(owner, name, failing)
     return failed

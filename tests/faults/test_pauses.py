@@ -18,8 +18,8 @@ from fault_kernels import (
     fail_at_57,
     gated,
 )
-from helpers import check_books, drain, eventually, live_state, start, turns, within
-from inside import notice_status, set_answer_timeout, word_of_block
+from helpers import PATIENCE_S, check_books, drain, eventually, live_state, start, turns, within
+from inside import has_poller, notice_status, parker_of, poller_of, set_answer_timeout, set_hold, word_of_block
 
 from ringkernel import (
     KernelState,
@@ -150,34 +150,68 @@ async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime: RingKernelRunti
     await check_alive(runtime, "k")
 
 
+def ring_while_a_pause_is_answered(patch: pytest.MonkeyPatch, kernel: Any) -> None:
+    """A late ring has the host look at the answer to each pause just when it is written: the first word that it reads
+    is that of before, the next one is new."""
+
+    def command_and_ring(block: Any, given: int, epoch: int, *rest: Any) -> None:
+        before = {offset: read(block, offset) for offset in (BLOCK.echo, BLOCK.status)}
+        command(block, given, epoch, *rest)
+        if given != COMMAND_PAUSE:
+            return
+        deadline = time.monotonic() + PATIENCE_S
+        while read(block, BLOCK.echo) != epoch:  # the loop stands still
+            assert time.monotonic() < deadline
+
+        def read_first(block: Any, offset: int) -> int:
+            word: int = read(block, offset)
+            was_first = not read_by_now
+            read_by_now.append(offset)
+            return before.get(offset, word) if was_first else word
+
+        read_by_now: list[int] = []
+        with patch.context() as halfway:
+            inside.replace(halfway, inside.READ_WORD, read_first)
+            notice_status(kernel)
+
+    read = inside.original(inside.READ_WORD)
+    command = inside.replace(patch, inside.COMMAND, command_and_ring)
+
+
 async def test_an_answer_that_is_read_while_it_is_written_is_whole(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A late ring has the host read status and echo just when the worker writes them."""
-    kernel = await start(runtime, "k", fail_at_57)
-
-    def command_and_ring(block: Any, given: int, *rest: Any) -> None:
-        command(block, given, *rest)
-        if given != COMMAND_PAUSE:
-            return
-
-        def read_slowly(block: Any, offset: int) -> int:
-            word: int = read(block, offset)
-            deadline = time.monotonic() + 1.0
-            while read(block, BLOCK.echo) != rest[0] and time.monotonic() < deadline:
-                pass
-            return word
-
-        with monkeypatch.context() as patch:
-            read = inside.replace(patch, inside.READ_WORD, read_slowly)
-            notice_status(kernel)
-
-    command = inside.replace(monkeypatch, inside.COMMAND, command_and_ring)
+    kernel = await start(runtime, "k", echo)
+    ring_while_a_pause_is_answered(monkeypatch, kernel)
     for _ in range(20):
         await within(runtime.deactivate("k"))
         await within(runtime.reactivate("k"))
-        await runtime.send("k", 2)
-        assert await within(runtime.receive("k")) == 2
+        await check_alive(runtime, "k")
+
+
+@pytest.mark.workers
+async def test_the_ring_for_a_pause_that_was_seen_half_answered_does_not_end_the_next_start(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_hold(monkeypatch, 1_000.0)
+    await start(runtime, "beside", gated)
+    gate = live_state(runtime, "beside")
+    kernel = await start(runtime, "k", echo)
+    with monkeypatch.context() as patch:
+        dispatch = inside.replace(patch, inside.DISPATCH, lambda _: None)  # rings come late
+        ring_while_a_pause_is_answered(patch, kernel)
+        await within(runtime.deactivate("k"))
+        runtime.send_nowait("beside", 1)
+        await eventually(lambda: gate["entered"] == 1)  # so the start is not obeyed yet
+        starting = asyncio.create_task(runtime.reactivate("k"))
+        await eventually(lambda: has_poller(kernel))
+        before = poller_of(kernel)
+        notice_status(kernel)
+        assert poller_of(kernel) is before
+    gate["open"] = 1
+    dispatch(parker_of(runtime))
+    await within(starting)
+    await check_alive(runtime, "k")
 
 
 async def test_an_end_that_is_told_twice_counts_once(runtime: RingKernelRuntime) -> None:

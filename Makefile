@@ -31,7 +31,7 @@ coverage: $(STAMP)-test  ## Run the tests, and show which lines of the host's Py
 	$(BIN)/python -m coverage report
 
 guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inaccessible pages
-	$(BIN)/python -m pytest --guarded tests/behaviour tests/test_map.py tests/test_graph_machine.py $(ARGS)
+	$(BIN)/python -m pytest --guarded tests/behaviour tests/test_graph_machine.py $(ARGS)
 
 soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS each (default 600), on new seeds
 	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py $(ARGS)

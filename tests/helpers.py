@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 5.0
 """How long a test waits for something that should happen at once, on a machine that is busy with other things."""
 
+SLACK_S = 0.25
+"""What a deadline may be missed by on a machine that is busy with other things; the promise itself is 0.1 s."""
+
 
 async def eventually(predicate: Callable[[], Any], timeout: float = PATIENCE_S) -> Any:
     """Wait until `predicate()`, plain or a coroutine, is true; what it returned. Fails the test after `timeout` s."""
@@ -113,6 +116,12 @@ def drain(runtime: RingKernelRuntime, kernel_id: str) -> list[Any]:
             outputs.append(runtime.receive_nowait(kernel_id))
         except (QueueEmptyError, KernelStateError):
             return outputs
+
+
+def partial_of(error: BaseException) -> list[Any]:
+    """What had come out of a map before it ended with this."""
+    partial = getattr(error, "partial", None)
+    return [] if partial is None else list(partial)
 
 
 def check_books(runtime: RingKernelRuntime, kernel_id: str) -> Any:

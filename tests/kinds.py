@@ -137,6 +137,12 @@ class Kind:
 # --- the kernels --------------------------------------------------------------------------------------------------
 
 
+async def echo(ctx: KernelContext[Any, Any]) -> None:
+    """The plainest coroutine kernel: gives back any object."""
+    async for message in ctx:
+        await ctx.send(message)
+
+
 @kernel()
 def same(msg: Any, out: Any) -> None:
     out.value = msg.value
@@ -196,3 +202,14 @@ def gated(msg: Any, out: Any, state: Any) -> None:
         while state.open == 0:
             usleep(100)
     out.value = msg.value
+
+
+@ring_kernel("kinds_copies", input_type=int, output_type=int, batch=True, max_outputs=3)
+def copies(msgs: Any, outs: Any) -> int:
+    """`value % 4` copies of each, none to three. Batches are for CPU workers."""
+    n = 0
+    for i in range(len(msgs)):
+        for _ in range(msgs[i].value % 4):
+            outs[n].value = msgs[i].value
+            n += 1
+    return n

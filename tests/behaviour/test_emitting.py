@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers import check_books, drain, eventually, receive_all, start, within
+from kinds import copies
 
 from ringkernel import KernelState, RingKernelRuntime, ring_kernel
 
@@ -222,17 +223,6 @@ def batch_some(msgs: Any, outs: Any) -> int:
     for i in range(n, len(outs)):
         outs[i].a = -1
         outs[i].b = -1
-    return n
-
-
-@ring_kernel("em_copies", input_type=int, output_type=int, batch=True, max_outputs=3)
-def copies(msgs: Any, outs: Any) -> int:
-    """`value % 4` copies of each, none to three."""
-    n = 0
-    for i in range(len(msgs)):
-        for _ in range(msgs[i].value % 4):
-            outs[n].value = msgs[i].value
-            n += 1
     return n
 
 

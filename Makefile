@@ -36,9 +36,8 @@ guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inacce
 soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS each (default 600), on new seeds
 	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py $(ARGS)
 
-grids: $(STAMP)-test  ## Run the tests of kernels with grids, as threads of this CPU
-	$(BIN)/python -m pytest --grids tests/behaviour tests/test_contract.py tests/test_map.py \
-	    tests/test_leases.py $(ARGS)
+grids: $(STAMP)-test  ## Run the tests of kernels with grids alone, as threads of this CPU
+	$(BIN)/python -m pytest -k grid tests/behaviour tests/grids tests/test_contract.py $(ARGS)
 
 cuda:  ## Run the CUDA tests, which need no GPU: PTX, and the simulator
 	$(MAKE) VENV=$(CUDA_VENV) $(CUDA_VENV)/.stamp-cuda

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 HERE = Path(__file__).parent
-SUITES = ["behaviour", "test_contract.py", "test_map.py"]
+SUITES = ["behaviour", "test_contract.py"]
 DEVICE = "cuda:0"
 TICK = np.dtype([("price", "f8"), ("volume", "f8")])
 

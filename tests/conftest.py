@@ -33,7 +33,6 @@ KIND_FIXTURES = ["kind", "typed_kind", "compiled_kind"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--grids", action="store_true", help='"auto" means grids, which run as threads of this CPU')
     parser.addoption("--guarded", action="store_true", help="shared memory lies between inaccessible pages")
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
     parser.addoption("--script", metavar="FILE", help="a script of the graph machine to play again")
@@ -41,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--grids") or config.getoption("--cuda"):
+    if config.getoption("--cuda"):
         items[:] = [
             item for item in items if item.get_closest_marker("workers") is None and kinds_of(item) in (set(), {"grid"})
         ]
@@ -57,13 +56,13 @@ def kinds_of(item: pytest.Item) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compiled kernels of the kind "grid" run as grids wherever they can, and with `--grids` or `--cuda` all do."""
+    """Kernels of the kind "grid" run as threads of this CPU; with `--cuda` all compiled kernels run on the GPU."""
     from ringkernel.devices import selection
 
-    wanted = "grid" in kinds_of(request.node) or request.config.getoption("--grids")
-    if wanted or request.config.getoption("--cuda"):
+    on_gpu, on_threads = request.config.getoption("--cuda"), "grid" in kinds_of(request.node)
+    if on_gpu or on_threads:
         monkeypatch.setattr(selection, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
-    if not wanted or request.config.getoption("--cuda"):
+    if on_gpu or not on_threads:
         yield
         return
     from thread_device import ThreadDevice
@@ -89,7 +88,7 @@ def guarded_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "workers: about CPU workers, so left out with --grids")
+    config.addinivalue_line("markers", "workers: about CPU workers, so left out with --cuda")
     config.addinivalue_line("markers", "compiles: mostly compiles, and looks at no clock; see .ci/run")
     config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
 

@@ -4,6 +4,9 @@ The code of the examples stands as it does on the page; only what the page leave
 in around it.
 """
 
+# The code of the page stands as it is printed:
+# mypy: disable-error-code="empty-body, type-arg"
+
 from __future__ import annotations
 
 import asyncio
@@ -64,16 +67,17 @@ class Page:
 
         def request_termination(self) -> None: ...
 
+    @staticmethod
     @asynccontextmanager
     async def managed_kernel(
-        runtime: RingKernelRuntime,  # noqa: N805
+        runtime: RingKernelRuntime,  # noqa: ARG004
         kernel_id: str,
-        kernel_func: Callable | None = None,
+        kernel_func: Callable | None = None,  # noqa: ARG004
     ) -> AsyncIterator[str]:
         yield kernel_id
 
 
-def test_states_have_the_printed_names_values_and_order():
+def test_states_have_the_printed_names_values_and_order() -> None:
     assert [(state.name, state.value) for state in KernelState] == [
         ("CREATED", "created"),
         ("LAUNCHED", "launched"),
@@ -85,7 +89,7 @@ def test_states_have_the_printed_names_values_and_order():
     assert KernelState("active") is KernelState.ACTIVE
 
 
-def test_ring_kernel_is_a_dataclass_with_the_printed_fields_first():
+def test_ring_kernel_is_a_dataclass_with_the_printed_fields_first() -> None:
     fields = dataclasses.fields(RingKernel)
     printed = ["kernel_id", "func", "input_queue", "output_queue", "state", "task"]
     assert [field.name for field in fields[:6]] == printed
@@ -102,26 +106,27 @@ def test_ring_kernel_is_a_dataclass_with_the_printed_fields_first():
     assert RingKernel("worker", func, source, sink, KernelState.ACTIVE, None).state is KernelState.ACTIVE
 
 
-def test_kernel_context_is_generic_in_two_types():
+def test_kernel_context_is_generic_in_two_types() -> None:
     assert typing.get_args(KernelContext[int, str]) == (int, str)
 
 
 @pytest.mark.parametrize("name", ["kernel_id", "should_terminate", "is_active", "state"])
-def test_context_properties(name):
+def test_context_properties(name: str) -> None:
     ours, printed = getattr(KernelContext, name), getattr(Page.KernelContext, name)
     assert isinstance(ours, property)
     assert ours.fset is None
+    assert ours.fget is not None
     assert inspect.signature(ours.fget) == inspect.signature(printed.fget)
 
 
 @pytest.mark.parametrize("name", ["receive", "send", "wait_active", "request_termination"])
-def test_context_methods(name):
+def test_context_methods(name: str) -> None:
     ours, printed = getattr(KernelContext, name), getattr(Page.KernelContext, name)
     assert inspect.signature(ours) == inspect.signature(printed)
     assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(printed)
 
 
-def test_managed_kernel_takes_what_is_printed():
+def test_managed_kernel_takes_what_is_printed() -> None:
     ours, printed = inspect.signature(managed_kernel), inspect.signature(Page.managed_kernel)
     assert list(ours.parameters) == list(printed.parameters)
     assert [p.default for p in ours.parameters.values()] == [p.default for p in printed.parameters.values()]
@@ -142,25 +147,25 @@ def test_managed_kernel_takes_what_is_printed():
         ("receive", (("worker",), {})),
     ],
 )
-def test_runtime_methods_are_awaitable_and_take_what_the_examples_pass(name, arguments):
+def test_runtime_methods_are_awaitable_and_take_what_the_examples_pass(name: str, arguments: Any) -> None:
     method = getattr(RingKernelRuntime, name)
     assert inspect.iscoroutinefunction(method)
     args, kwargs = arguments
     inspect.signature(method).bind(None, *args, **kwargs)
 
 
-def test_get_state_is_a_plain_method():
+def test_get_state_is_a_plain_method() -> None:
     assert not inspect.iscoroutinefunction(RingKernelRuntime.get_state)
     assert list(inspect.signature(RingKernelRuntime.get_state).parameters) == ["self", "kernel_id"]
 
 
-def test_ring_kernel_leaves_the_function_as_it_is():
-    async def worker(ctx: KernelContext): ...
+def test_ring_kernel_leaves_the_function_as_it_is() -> None:
+    async def worker(ctx: KernelContext): ...  # type: ignore[no-untyped-def]
 
     assert ring_kernel(kernel_id="worker")(worker) is worker
 
 
-def test_every_exported_name_exists_and_star_import_gives_exactly_those():
+def test_every_exported_name_exists_and_star_import_gives_exactly_those() -> None:
     namespace: dict[str, Any] = {}
     exec("from ringkernel import *", namespace)
     namespace.pop("__builtins__")
@@ -168,7 +173,7 @@ def test_every_exported_name_exists_and_star_import_gives_exactly_those():
     assert set(ringkernel.__all__) <= set(dir(ringkernel))
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="RingKernl"):
         _ = ringkernel.RingKernl
 
@@ -176,16 +181,16 @@ def test_an_unknown_name_is_an_attribute_error():
 # --- the examples ------------------------------------------------------------------------------------------------
 
 
-def process(msg):
+def process(msg: int) -> int:
     return msg + 1
 
 
 @pytest.fixture
-def standard_actor_loop():
+def standard_actor_loop() -> Callable[..., Any]:
     """`worker` as it is printed under "Standard Actor Loop"."""
 
     @ring_kernel(kernel_id="worker")
-    async def worker(ctx: KernelContext):
+    async def worker(ctx: KernelContext):  # type: ignore[no-untyped-def]
         print(f"[{ctx.kernel_id}] Started")  # noqa: T201
 
         while not ctx.should_terminate:
@@ -215,28 +220,36 @@ def standard_actor_loop():
 
 
 @pytest.fixture
-def compiled_worker():
+def compiled_worker() -> Callable[..., Any]:
     """A compiled kernel of the same id that does the same."""
 
     @ring_kernel(kernel_id="worker", input_type=int, output_type=int)
-    def worker(msg, out):
+    def worker(msg: Any, out: Any) -> None:
         out.value = msg.value + 1
 
     return worker
 
 
-@pytest.fixture(params=["standard_actor_loop", "compiled_worker"])
-def worker(request):
-    return request.getfixturevalue(request.param)
+@pytest.fixture(params=["coroutine", "cpu", "grid"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The printed loop, and a compiled kernel in its place."""
+    return str(request.param)
 
 
 @pytest.fixture
-def receive_timeouts(monkeypatch):
+def worker(request: pytest.FixtureRequest, kind: str) -> Callable[..., Any]:
+    name = "standard_actor_loop" if kind == "coroutine" else "compiled_worker"
+    function: Callable[..., Any] = request.getfixturevalue(name)
+    return function
+
+
+@pytest.fixture
+def receive_timeouts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the kernels whose `ctx.receive` has timed out, one entry each time."""
     seen: list[str] = []
     receive = KernelContext.receive
 
-    async def counted(self, *, timeout=None):
+    async def counted(self: Any, *, timeout: float | None = None) -> Any:
         try:
             return await receive(self, timeout=timeout)
         except TimeoutError:
@@ -248,8 +261,11 @@ def receive_timeouts(monkeypatch):
 
 
 async def test_standard_actor_loop_idles_longer_than_its_timeout_and_reaches_its_last_line(
-    standard_actor_loop, receive_timeouts, capsys, loop_errors
-):
+    standard_actor_loop: Callable[..., Any],
+    receive_timeouts: list[str],
+    capsys: pytest.CaptureFixture[str],
+    loop_errors: list[Any],
+) -> None:
     async with RingKernelRuntime() as runtime:
         await runtime.launch("worker")
         await runtime.activate("worker")
@@ -264,8 +280,11 @@ async def test_standard_actor_loop_idles_longer_than_its_timeout_and_reaches_its
 
 
 async def test_standard_actor_loop_waits_for_activation_while_it_is_paused(
-    standard_actor_loop, receive_timeouts, capsys, loop_errors
-):
+    standard_actor_loop: Callable[..., Any],
+    receive_timeouts: list[str],
+    capsys: pytest.CaptureFixture[str],
+    loop_errors: list[Any],
+) -> None:
     async with RingKernelRuntime() as runtime:
         await runtime.launch("worker")
         await runtime.activate("worker")
@@ -295,14 +314,16 @@ async def test_standard_actor_loop_waits_for_activation_while_it_is_paused(
     ]
 
 
-async def test_standard_actor_loop_never_starts_when_it_is_never_activated(standard_actor_loop, capsys, loop_errors):
+async def test_standard_actor_loop_never_starts_when_it_is_never_activated(
+    standard_actor_loop: Callable[..., Any], capsys: pytest.CaptureFixture[str], loop_errors: list[Any]
+) -> None:
     async with RingKernelRuntime() as runtime:
         await runtime.launch("worker")
         await runtime.terminate("worker")
     assert capsys.readouterr().out == ""
 
 
-async def test_checking_state_in_application(worker, loop_errors):
+async def test_checking_state_in_application(worker: Callable[..., Any], loop_errors: list[Any]) -> None:
     async with RingKernelRuntime() as runtime:
         await runtime.launch("worker")
 
@@ -315,7 +336,7 @@ async def test_checking_state_in_application(worker, loop_errors):
         assert state == KernelState.ACTIVE
 
 
-async def test_graceful_shutdown(worker, loop_errors):
+async def test_graceful_shutdown(worker: Callable[..., Any], loop_errors: list[Any]) -> None:
     loop = asyncio.get_running_loop()
     async with RingKernelRuntime() as runtime:
         await runtime.launch("worker")
@@ -333,7 +354,7 @@ async def test_graceful_shutdown(worker, loop_errors):
         assert loop.time() - begun < 4.0
 
 
-async def test_pause_and_resume(worker, loop_errors):
+async def test_pause_and_resume(worker: Callable[..., Any], loop_errors: list[Any]) -> None:
     batch1, batch2 = [1, 2, 3], [4, 5, 6]
     async with RingKernelRuntime() as runtime:
         await runtime.launch("worker")
@@ -365,7 +386,9 @@ async def test_pause_and_resume(worker, loop_errors):
         await eventually(lambda: runtime.statistics("worker").processed == 6)
 
 
-async def test_managed_kernel(standard_actor_loop, capsys, loop_errors):
+async def test_managed_kernel(
+    standard_actor_loop: Callable[..., Any], capsys: pytest.CaptureFixture[str], loop_errors: list[Any]
+) -> None:
     message = 1
     worker_func = standard_actor_loop
     async with RingKernelRuntime() as runtime:
@@ -380,8 +403,8 @@ async def test_managed_kernel(standard_actor_loop, capsys, loop_errors):
     assert capsys.readouterr().out == "[worker] Started\n[worker] Terminated\n"
 
 
-async def test_managed_kernel_takes_a_function_that_was_never_decorated(loop_errors):
-    async def worker_func(ctx):
+async def test_managed_kernel_takes_a_function_that_was_never_decorated(loop_errors: list[Any]) -> None:
+    async def worker_func(ctx: KernelContext[int, int]) -> None:
         async for message in ctx:
             await ctx.send(-message)
 
@@ -391,7 +414,9 @@ async def test_managed_kernel_takes_a_function_that_was_never_decorated(loop_err
         assert await runtime.receive(kernel_id) == -1
 
 
-async def test_managed_kernel_takes_a_compiled_kernel(compiled_worker, loop_errors):
+async def test_managed_kernel_takes_a_compiled_kernel(
+    compiled_worker: Callable[..., Any], loop_errors: list[Any]
+) -> None:
     async with RingKernelRuntime() as runtime:
         async with managed_kernel(runtime, "worker") as kernel_id:
             await runtime.send(kernel_id, 1)
@@ -402,13 +427,15 @@ async def test_managed_kernel_takes_a_compiled_kernel(compiled_worker, loop_erro
 # --- the notes ---------------------------------------------------------------------------------------------------
 
 
-async def test_invalid_transitions_raise_kernel_state_error(worker, runtime):
+async def test_invalid_transitions_raise_kernel_state_error(
+    worker: Callable[..., Any], runtime: RingKernelRuntime
+) -> None:
     await runtime.launch("worker")
     with pytest.raises(KernelStateError):
         await runtime.deactivate("worker")
 
 
-async def test_terminated_kernels_cannot_be_restarted(worker, runtime):
+async def test_terminated_kernels_cannot_be_restarted(worker: Callable[..., Any], runtime: RingKernelRuntime) -> None:
     await runtime.launch("worker")
     await runtime.activate("worker")
     await runtime.terminate("worker")
@@ -418,7 +445,7 @@ async def test_terminated_kernels_cannot_be_restarted(worker, runtime):
     assert runtime.get_state("worker") is KernelState.TERMINATED
 
 
-async def test_the_runtime_terminates_all_kernels_on_exit(worker, loop_errors):
+async def test_the_runtime_terminates_all_kernels_on_exit(worker: Callable[..., Any], loop_errors: list[Any]) -> None:
     async with RingKernelRuntime() as runtime:
         launched = await runtime.launch("launched", worker)
         active = await runtime.launch("active", worker)
@@ -429,21 +456,23 @@ async def test_the_runtime_terminates_all_kernels_on_exit(worker, loop_errors):
     assert {kernel.state for kernel in (launched, active, paused)} == {KernelState.TERMINATED}
 
 
-async def test_the_runtime_terminates_all_kernels_when_its_block_raises(worker, loop_errors):
+async def test_the_runtime_terminates_all_kernels_when_its_block_raises(
+    worker: Callable[..., Any], loop_errors: list[Any]
+) -> None:
+    kernels: list[RingKernel] = []
+
     async def fails() -> None:
-        nonlocal kernel
         async with RingKernelRuntime() as runtime:
-            kernel = await runtime.launch("worker")
+            kernels.append(await runtime.launch("worker"))
             await runtime.activate("worker")
             _ = 1 / 0
 
-    kernel = None
     with pytest.raises(ZeroDivisionError):
         await fails()
-    assert kernel.state is KernelState.TERMINATED
+    assert kernels[0].state is KernelState.TERMINATED
 
 
-async def test_state_is_tracked_per_kernel(worker, runtime):
+async def test_state_is_tracked_per_kernel(worker: Callable[..., Any], runtime: RingKernelRuntime) -> None:
     await runtime.launch("first", worker)
     await runtime.launch("second", worker)
     await runtime.activate("first")
@@ -453,14 +482,16 @@ async def test_state_is_tracked_per_kernel(worker, runtime):
     assert runtime.get_state("second") is KernelState.LAUNCHED
 
 
-async def test_a_timeout_is_an_asyncio_timeout_error(worker, runtime):
+async def test_a_timeout_is_an_asyncio_timeout_error(worker: Callable[..., Any], runtime: RingKernelRuntime) -> None:
     await runtime.launch("worker")
     await runtime.activate("worker")
     with pytest.raises(asyncio.TimeoutError):
         await runtime.receive("worker", timeout=0.01)
 
 
-async def test_launch_returns_the_kernel_with_its_queues_and_task(standard_actor_loop, runtime):
+async def test_launch_returns_the_kernel_with_its_queues_and_task(
+    standard_actor_loop: Callable[..., Any], runtime: RingKernelRuntime
+) -> None:
     kernel = await runtime.launch("worker")
     assert isinstance(kernel, RingKernel)
     assert kernel.func is standard_actor_loop

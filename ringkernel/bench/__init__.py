@@ -5,7 +5,7 @@
     kernels, traffic, pair     what the cases have in common: kernels, loops that send and receive, rings without Python
     cases                      a table of small functions
     process, child, runner     each case runs in a process of its own
-    table, html, plots, compare, readme    what is made of a report
+    words, table, plots, compare, readme    what is made of a report
 
 The schema of the JSON is described in `benchmarks/README.md`.
 """
@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .html import NotebookReport as Report
     from .runner import bench
+    from .table import NotebookReport as Report
 
 __all__ = ["Report", "bench"]
 
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
     check_extra("rich", "pydantic")
     if name == "Report":
-        from .html import NotebookReport
+        from .table import NotebookReport
 
         return NotebookReport
     from .runner import bench

@@ -24,6 +24,7 @@ from .context import Bench, Budget
 from .method import WrongResultError
 from .model import CaseResult
 from .rivals.serving import answers_to_stdout
+from .traffic import new_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 3.0
 """How long this process may take to end what it has started once nobody listens any more."""
-
-
-def new_loop(name: str) -> asyncio.AbstractEventLoop:
-    """An event loop: "uvloop" or "asyncio"."""
-    if name == "uvloop":
-        import uvloop
-
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-        return loop
-    return asyncio.new_event_loop()
 
 
 def run(name: str, bench: Bench, loop: str) -> CaseResult:

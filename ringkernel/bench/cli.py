@@ -59,10 +59,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from .cases import CASES
     from .compare import print_comparison
     from .model import Report
-    from .table import print_cases, print_report
+    from .table import print_report, print_titles
 
     if arguments.list:
-        print_cases({name: case.title for name, case in CASES.items()}, console)
+        print_titles({name: case.title for name, case in CASES.items()}, console)
         return 0
     old = None if arguments.compare is None else Report.load(arguments.compare)
     _check_outputs(arguments)

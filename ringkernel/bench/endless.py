@@ -26,7 +26,7 @@ def engine_of(runtime: rk.RingKernelRuntime, kernel_id: str) -> CompiledEngine:
 async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages: Array, total: int) -> None:
     """Give a kernel `total` messages, of which those in `messages` (a power of two of them) recur.
 
-    Nothing else may wait in the kernel's input. The source stays in place until the next one, or `end_source`.
+    Nothing else may wait in the kernel's input. The source stays in place until the next one.
     """
     from ringkernel.ring.record_ring import RecordRing
 
@@ -39,14 +39,6 @@ async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages
         engine.lend(ring, None)
         ring.api.publish(ring.address, total)
     _sources[id(engine)] = ring
-
-
-async def end_source(runtime: rk.RingKernelRuntime, kernel_id: str) -> None:
-    """Give a kernel its own input back."""
-    kernel, engine = runtime.kernels[kernel_id], engine_of(runtime, kernel_id)
-    async with kernel.lock, engine.token():
-        engine.lend(None, None)
-    _sources.pop(id(engine), None)
 
 
 async def consumed(runtime: rk.RingKernelRuntime, kernel_id: str, total: int) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -47,6 +48,24 @@ def sized(cost_ns: Callable[[int], float], most: int, few: int, budget_ns: float
         each = cost_ns(count)
         spent += count * each
     return each
+
+
+def timed(
+    amount: float, work: Callable[[], Any], is_right: Callable[[Any], object], what: str = "ringkernel"
+) -> Measure[float]:
+    """A contender: `amount` per second of `work`, which is awaited if it is to be. What comes of it is checked outside
+    the timed part."""
+
+    async def rate() -> float:
+        start = time.perf_counter()
+        result = work()
+        if isinstance(result, Awaitable):
+            result = await result
+        elapsed_s = time.perf_counter() - start
+        check(is_right(result), f"{what} brought something else")
+        return amount / elapsed_s
+
+    return rate
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping  # noqa: TC003 (reading a report needs the types of its fields)
+from collections.abc import Iterator, Mapping  # noqa: TC003 (reading a report needs the types of its fields)
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ringkernel.errors import RingKernelError
 
-from .method import NOISY, Spread, moved, spread_of
-from .reading import UnreadableError, read
+from .method import NOISY, moved
 
 SCHEMA = 1
 KIND = "ringkernel-bench"
@@ -27,6 +26,30 @@ Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e300, lt=1e300)]
 """What JSON can say by itself, and of which sums do not overflow."""
 
 Verdict = Literal["met", "missed", "unknown", ""]
+
+
+T = TypeVar("T")
+
+
+class UnreadableError(ValueError):
+    """Something is not of the type that it should have; the message says where."""
+
+
+def read(kind: type[T], text: str, what: str) -> T:
+    """JSON, called `what` in errors, as a dataclass. Fields that this does not have are passed over.
+
+    Raises `UnreadableError` for the first thing that is missing or not of its type, as in "report.cases[0].name is 1:
+    Input should be a valid string".
+    """
+    try:
+        value: T = TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as errors:
+        error = errors.errors(include_url=False)[0]
+        place = what + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+        is_missing = error["type"] == "missing"
+        found = "missing" if is_missing else f"{error['input']!r:.80}: {error['msg']}"
+        raise UnreadableError(f"{place} is {found}") from None
+    return value
 
 
 class ReportError(RingKernelError, ValueError):
@@ -72,11 +95,6 @@ class Series:
     def median(self) -> float:
         """The median over the rounds. There must be one."""
         return statistics.median(self.values)
-
-    @property
-    def spread(self) -> Spread:
-        """Median, quartiles and extremes."""
-        return spread_of(self.values)
 
     def times(self, factor: float) -> Series:
         """So many times each value."""
@@ -194,12 +212,16 @@ class Report:
         """Whether every result check held."""
         return all(case.holds for case in self.cases)
 
+    @property
+    def rows(self) -> Iterator[tuple[CaseResult, Row]]:
+        """All rows, with their cases."""
+        return ((case, row) for case in self.cases for row in case.rows)
+
     def row(self, case: str, key: str) -> Row:
         """A row by its names. Raises `KeyError`."""
-        for result in self.cases:
-            for row in result.rows:
-                if (result.name, row.key) == (case, key):
-                    return row
+        for result, row in self.rows:
+            if (result.name, row.key) == (case, key):
+                return row
         raise KeyError(f"no row {key!r} of case {case!r} in this report")
 
     def case(self, name: str) -> CaseResult | None:
@@ -228,12 +250,9 @@ class Report:
             report = read(cls, text, "report")
         except UnreadableError as error:
             raise ReportError(f"this report is damaged: {error}") from error
-        for case in report.cases:
-            for row in case.rows:
-                if not row.is_paired:
-                    raise ReportError(
-                        f"this report is damaged: row {row.key!r} of {case.name!r} has sides of two lengths"
-                    )
+        for case, row in report.rows:
+            if not row.is_paired:
+                raise ReportError(f"this report is damaged: row {row.key!r} of {case.name!r} has sides of two lengths")
         return report
 
     @classmethod

@@ -11,8 +11,6 @@ every record.
 from __future__ import annotations
 
 import functools
-import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,7 @@ from ringkernel.memory.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
 from ringkernel.memory.layout import RING as RING_AT
 from ringkernel.ring.protocol import bound_of, room_of, set_tail, slot_address
 
-from .floors.atomics import fresh_words
+from .floors import beside_thread, fresh_words
 from .method import check
 from .single import pop, push
 
@@ -210,37 +208,30 @@ def plain_ring(capacity: int, itemsize: int = RECORD_BYTES) -> PlainRing:
     return PlainRing(memory, memory.ctypes.data, memory.ctypes.data + edge_at)
 
 
-def _with_partner(partner: Any, arguments: tuple[int, ...], status: int, main: Callable[[], int]) -> float:
-    """Run `partner` in a thread and, once it is ready, `main` here. Seconds that `main` took; it returns its errors."""
-    thread = threading.Thread(target=partner, args=arguments, daemon=True)
-    thread.start()
+def _ns(partner: tuple[Any, ...], main: tuple[Any, ...], status: int) -> int:
+    """Call `partner` in a thread and `main` here, each given as a function and its arguments. Ns that `main` took."""
+    produce, consume = _compiled(partner[0], len(partner) - 1), _compiled(main[0], len(main) - 1)
     is_ready = _compiled(_is_ready, 1)
-    while not is_ready(status):
-        time.sleep(0)
-    start = time.perf_counter_ns()
-    bad = main()
-    elapsed_s = (time.perf_counter_ns() - start) / 1e9
-    thread.join(10)
-    check(not thread.is_alive(), "the other thread did not end")
-    check(bad == 0, f"{bad} records came out changed")
-    return elapsed_s
+    bad: list[int] = []
+    elapsed_ns = beside_thread(
+        lambda: produce(*partner[1:]), lambda: is_ready(status), lambda: bad.append(consume(*main[1:]))
+    )
+    check(bad == [0], f"{bad[0]} records came out changed")
+    return elapsed_ns
 
 
 def round_trip_ns(round_trips: int, capacity: int = 1024) -> float:
     """Mean round trip in ns of a record that both threads read and check."""
-    ping, pong = _compiled(_ping, 4), _compiled(_pong, 5)
-    _compiled(_is_ready, 1)
     there, back = plain_ring(capacity), plain_ring(capacity)
     words = fresh_words(3)
     record, its_record, status = (words.ctypes.data + i * LINE for i in range(3))
-    elapsed_s = _with_partner(
-        pong,
-        (back.address, there.edge, its_record, round_trips, status),
+    elapsed_ns = _ns(
+        (_pong, back.address, there.edge, its_record, round_trips, status),
+        (_ping, there.address, back.edge, record, round_trips),
         status,
-        lambda: ping(there.address, back.edge, record, round_trips),
     )
     check(words[2 * LINE // 8 + 1] == 0, "records arrived changed")
-    return elapsed_s / round_trips * 1e9
+    return elapsed_ns / round_trips
 
 
 def one_way_ns(messages: int, *, capacity: int, batch: int = 1, in_place: bool = False) -> float:
@@ -249,22 +240,21 @@ def one_way_ns(messages: int, *, capacity: int, batch: int = 1, in_place: bool =
     Batches are written and read in place; single messages are copied in and out by push and pop, unless `in_place`.
     `messages` is rounded down to whole batches.
     """
+    produce: Callable[..., int]
+    consume: Callable[..., int]
     if batch > 1:
-        sides: tuple[Any, Any] = _write_batches, _read_batches
+        produce, consume = _write_batches, _read_batches
     elif in_place:
-        sides = _write_one_by_one, _read_one_by_one
+        produce, consume = _write_one_by_one, _read_one_by_one
     else:
-        sides = _push_all, _pop_all
-    produce, consume = (_compiled(side, 5) for side in sides)
-    _compiled(_is_ready, 1)
+        produce, consume = _push_all, _pop_all
     messages = max(batch, messages // batch * batch)
     ring = plain_ring(capacity)
     words = fresh_words(4)
     record, its_record, status = (words.ctypes.data + i * LINE for i in range(3))
-    elapsed_s = _with_partner(
-        produce,
-        (ring.address, its_record, messages, status, batch),
+    elapsed_ns = _ns(
+        (produce, ring.address, its_record, messages, status, batch),
+        (consume, ring.edge, record, messages, status, batch),
         status,
-        lambda: consume(ring.edge, record, messages, status, batch),
     )
-    return elapsed_s / messages * 1e9
+    return elapsed_ns / messages

@@ -19,11 +19,10 @@ from . import machine
 from .cases import CASES
 from .context import FULL, QUICK, RIVAL_CHOICES, Budget
 from .extra import check_extra
-from .html import NotebookReport
-from .model import CaseResult, Report
+from .model import CaseResult, Report, UnreadableError, read
 from .process import Child, ChildError, LateError
 from .progress import Heard, shown
-from .reading import UnreadableError, read
+from .table import NotebookReport
 
 GRACE_S = 3.0
 """How long an interrupted case may take to end by itself."""
@@ -49,6 +48,8 @@ class Options:
             raise ConfigurationError(f"rivals is {self.rivals!r}; it must be one of {', '.join(RIVAL_CHOICES)}")
         if self.budget.rounds < 1 or not 0 < self.budget.scale < math.inf:
             raise ConfigurationError(f"a run needs 1 round or more and a finite scale above 0, got {self.budget}")
+        if self.loop == "uvloop":
+            check_extra("uvloop")
         loop = self.loop or ("uvloop" if importlib.util.find_spec("uvloop") else "asyncio")
         return replace(self, cases=self.cases or tuple(CASES), loop=loop)
 

@@ -1,58 +1,77 @@
-"""A report as text: a table that rich draws, one line per row. Importing this imports rich."""
+"""A report as text and as HTML: a table that rich draws, one line per row. Importing this imports rich."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from dataclasses import fields
+from typing import TYPE_CHECKING, Self
 
+from rich import box
+from rich.console import Console
 from rich.markup import escape
+from rich.table import Column, Table
 
+from .model import Report
 from .words import failures, figure_of, footnotes, quartiles, ratio, summary, target_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from collections.abc import Mapping
 
-    from .model import Report, Row
+    from .model import Row
 
 WIDE = 120
 """Columns from which on the whole table fits."""
+HTML_COLUMNS = 150
+PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+"""Without the page that rich puts around it: the notebook has one, with its own colours."""
 _COLOURS = {"met": "green", "missed": "yellow", "unknown": "dim", "": "dim"}
+
+
+class NotebookReport(Report):
+    """A report that notebooks draw."""
+
+    @classmethod
+    def of(cls, report: Report) -> Self:
+        """The same report."""
+        return cls(**{field.name: getattr(report, field.name) for field in fields(report)})
+
+    def _repr_html_(self) -> str:
+        console = Console(record=True, width=HTML_COLUMNS, file=io.StringIO(), force_jupyter=False)
+        print_titles({case.name: case.title for case in self.cases}, console)
+        print_report(self, console)
+        return console.export_html(code_format=PAGE, inline_styles=True)
 
 
 def print_report(report: Report, console: Console) -> None:
     """The header, one table, footnotes, and what was not there."""
-    print_header(report, console)
-    notes = footnotes(report)
-    console.print(table_of(report, notes, is_wide=console.width >= WIDE))
-    for text, mark in notes.items():
-        console.print(f"  {mark} {text}", style="dim", highlight=False, markup=False)
-    for case in report.cases:
-        for note in case.notes:
-            console.print(f"  {case.name}: {note}", style="dim", highlight=False, markup=False)
-    if report.rivals:
-        console.print("Rivals: " + "; ".join(report.rivals.values()) + ".", highlight=False, markup=False)
-    for name, reason in report.missing.items():
-        console.print(f"  without {name}: {reason}", style="dim", highlight=False, markup=False)
-    for warning in report.warnings:
-        console.print(f"[yellow]Warning:[/] {escape(warning)}", highlight=False)
-    for line in failures(report):
-        console.print(f"[bold red]WRONG:[/] {escape(line)}", highlight=False)
-    console.print(summary(report), highlight=False, markup=False)
 
+    def say(text: str, style: str = "", label: str = "") -> None:
+        console.print(f"{label}{escape(text)}", style=style, highlight=False)
 
-def print_header(report: Report, console: Console) -> None:
-    """Where the numbers come from."""
     width = max(map(len, report.machine), default=0)
     for name, value in report.machine.items():
-        console.print(f"[dim]{escape(f'{name:{width}}')}[/]  {escape(value)}", highlight=False)
+        say(value, label=f"[dim]{escape(f'{name:{width}}')}[/]  ")
+    notes = footnotes(report)
     console.print()
+    console.print(table_of(report, notes, is_wide=console.width >= WIDE))
+    for text, mark in notes.items():
+        say(f"  {mark} {text}", "dim")
+    for case in report.cases:
+        for note in case.notes:
+            say(f"  {case.name}: {note}", "dim")
+    if report.rivals:
+        say("Rivals: " + "; ".join(report.rivals.values()) + ".")
+    for name, reason in report.missing.items():
+        say(f"  without {name}: {reason}", "dim")
+    for warning in report.warnings:
+        say(warning, label="[yellow]Warning:[/] ")
+    for failure in failures(report):
+        say(failure, label="[bold red]WRONG:[/] ")
+    say(summary(report))
 
 
 def table_of(report: Report, notes: dict[str, str], *, is_wide: bool) -> Table:
     """All rows, one section per case. A narrow table leaves out the quartiles, and the target of what has met it."""
-    from rich import box
-    from rich.table import Column, Table
-
     columns = [
         Column("figure", overflow="fold", min_width=26),
         Column("ringkernel", justify="right", no_wrap=True),
@@ -88,8 +107,8 @@ def _cells(row: Row, notes: dict[str, str], *, is_wide: bool) -> list[str]:
     return cells
 
 
-def print_cases(titles: dict[str, str], console: Console) -> None:
-    """`--list`."""
-    width = max(map(len, titles))
+def print_titles(titles: Mapping[str, str], console: Console) -> None:
+    """A line for each case."""
+    width = max(map(len, titles), default=0)
     for name, title in titles.items():
         console.print(f"{name:{width}}  {title}", highlight=False, markup=False, soft_wrap=True)

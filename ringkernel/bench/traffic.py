@@ -1,47 +1,44 @@
 """Loops in Python that send and receive, and what they measure: ours and the rivals'. Standard library only.
 
-    round trips   send, receive, one message in flight: ns of each          ns
+    round trips   send, receive, one message in flight                      ns of each
     flood         everything through an echo, first send to last receive    messages and seconds
-    send          the sends alone, into a consumer that counts              messages and seconds
+    sends         the sends alone, into a consumer that counts              messages and seconds
 
-Once for what blocks, once for what awaits, and once for runtimes with named kernels, ours and PyDotCompute's: their
-loops name the kernel in each call, as a user's do. What comes back is checked, outside the timed part.
+Once for what blocks, and once for what awaits. Loops over a kernel, ours or PyDotCompute's, name it in each call, as a
+user's do. What comes back is checked, outside the timed part.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import operator
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .method import check
 
 WARM_UP = 100
 """Messages before the clock of a rival starts: its other side may be a process that is only just there."""
-Message = tuple[int, float]
 IsRight = Callable[[Any, Any], bool]
 Rate = dict[str, float]
 Total = Sequence[int]
 
 
-@dataclass(slots=True)
-class Note:
-    """A message, where messages are handed over as objects."""
+def new_loop(name: str = "uvloop") -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop's if it is called so and there is one, else of asyncio's."""
+    if name == "uvloop":
+        with contextlib.suppress(ImportError):
+            import uvloop
 
-    id: int
-    value: float
-
-
-def notes(count: int) -> list[Note]:
-    """`count` messages, numbered from 0."""
-    return [Note(i, 0.5 * i) for i in range(count)]
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()
 
 
-def pairs(count: int) -> list[Message]:
-    """The same as tuples, where messages are serialised."""
+def pairs(count: int) -> list[tuple[int, float]]:
+    """`count` messages of a rival, numbered from 0."""
     return [(i, 0.5 * i) for i in range(count)]
 
 
@@ -68,13 +65,9 @@ def millions_per_s(rate: Rate) -> float:
     return rate["messages"] / rate["seconds"] / 1e6
 
 
-# --- where a send blocks -----------------------------------------------------------------------------------------
-
-
 def round_trips(send: Callable[[Any], Any], receive: Callable[[], Any], messages: Sequence[Any]) -> list[int]:
     """One message in flight: ns from each send to the end of the receive."""
-    now = time.perf_counter_ns
-    times_ns, replies = [], []
+    now, times_ns, replies = time.perf_counter_ns, [], []
     for message in messages:
         start = now()
         send(message)
@@ -110,16 +103,11 @@ def sends(send: Callable[[Any], Any], total: Callable[[], Total], messages: Sequ
     return rate
 
 
-# --- where a send is awaited -------------------------------------------------------------------------------------
-
-Put = Callable[[Any], Awaitable[Any]]
-Get = Callable[[], Awaitable[Any]]
-
-
-async def round_trips_async(put: Put, get: Get, messages: Sequence[Any]) -> list[int]:
-    """As `round_trips`."""
-    now = time.perf_counter_ns
-    times_ns, replies = [], []
+async def round_trips_async(
+    put: Callable[[Any], Awaitable[Any]], get: Callable[[], Awaitable[Any]], messages: Sequence[Any]
+) -> list[int]:
+    """As `round_trips`, through queues."""
+    now, times_ns, replies = time.perf_counter_ns, [], []
     for message in messages:
         start = now()
         await put(message)
@@ -130,39 +118,10 @@ async def round_trips_async(put: Put, get: Get, messages: Sequence[Any]) -> list
     return times_ns
 
 
-async def flood_async(put: Put, get: Get, messages: Sequence[Any]) -> Rate:
-    """First send to last receive, one task sending while this one receives."""
-
-    async def feed() -> None:
-        for message in messages:
-            await put(message)
-
-    start = time.perf_counter_ns()
-    feeder = asyncio.create_task(feed())
-    replies = [await get() for _ in messages]
-    rate = _rate(messages, start)
-    await feeder
-    check_replies(messages, replies)
-    return rate
-
-
-async def sends_async(put: Put, total: Callable[[], Awaitable[Total]], messages: Sequence[Any]) -> Rate:
-    """As `sends`."""
-    start = time.perf_counter_ns()
-    for message in messages:
-        await put(message)
-    rate = _rate(messages, start)
-    check_total(messages, await total())
-    return rate
-
-
-# --- where a kernel is named -------------------------------------------------------------------------------------
-
-
 async def closed_loop_ns(
     runtime: Any, kernel_id: str, messages: Sequence[Any], is_right: IsRight = operator.eq
 ) -> list[int]:
-    """One message in flight: ns from `await send` to the end of `await receive`, of each message."""
+    """As `round_trips`, through a kernel."""
     send, receive, now = runtime.send, runtime.receive, time.perf_counter_ns
     times_ns, replies = [], []
     for message in messages:
@@ -203,30 +162,34 @@ async def open_loop_ns(
     return times_ns
 
 
+async def put_all(put: Callable[[Any], Awaitable[Any]], messages: Iterable[Any]) -> None:
+    """What feeds a queue."""
+    for message in messages:
+        await put(message)
+
+
 async def send_all(runtime: Any, kernel_id: str, messages: Iterable[Any]) -> None:
-    """One `await send` per message."""
+    """What feeds a kernel."""
     send = runtime.send
     for message in messages:
         await send(kernel_id, message)
 
 
-async def flood_kernel(runtime: Any, kernel_id: str, messages: Sequence[Any], is_right: IsRight = operator.eq) -> Rate:
-    """As `flood_async`."""
+async def flood_async(feed: Any, get: Callable[[], Awaitable[Any]], messages: Sequence[Any]) -> Rate:
+    """First send to last receive, one task running `feed` while this one receives."""
     start = time.perf_counter_ns()
-    feeder = asyncio.create_task(send_all(runtime, kernel_id, messages))
-    replies = [await runtime.receive(kernel_id) for _ in messages]
+    feeder = asyncio.create_task(feed)
+    replies = [await get() for _ in messages]
     rate = _rate(messages, start)
     await feeder
-    check_replies(messages, replies, is_right)
+    check_replies(messages, replies)
     return rate
 
 
-async def send_to_kernel(
-    runtime: Any, kernel_id: str, messages: Sequence[Any], total: Callable[[], Awaitable[Total]]
-) -> Rate:
+async def sends_async(feed: Any, total: Callable[[], Awaitable[Total]], messages: Sequence[Any]) -> Rate:
     """As `sends`."""
     start = time.perf_counter_ns()
-    await send_all(runtime, kernel_id, messages)
+    await feed
     rate = _rate(messages, start)
     check_total(messages, await total())
     return rate
@@ -242,12 +205,9 @@ async def receive_all(runtime: Any, kernel_id: str, target: Any, *, most: int | 
         done += len(part)
 
 
-async def batches_s(
+async def through_queues(
     runtime: Any, parts: Mapping[str, Any], target: str, results: Any, *, most: int | None = None
-) -> float:
-    """Seconds in which arrays go into kernels, all at the same time, and come out of one of them, into `results`."""
-    results.view("u1")[...] = 0
-    start = time.perf_counter()
+) -> None:
+    """Arrays into kernels, all at the same time, and out of one of them, into `results`."""
     feeding = [runtime.send_batch(kernel_id, part) for kernel_id, part in parts.items()]
     await asyncio.gather(*feeding, receive_all(runtime, target, results, most=most))
-    return time.perf_counter() - start

@@ -49,20 +49,20 @@ def target_of(row: Row) -> str:
 
 def footnotes(report: Report) -> dict[str, str]:
     """A mark for each different note, in the order in which they appear."""
-    texts = dict.fromkeys(row.note for case in report.cases for row in case.rows if row.note)
+    texts = dict.fromkeys(row.note for _, row in report.rows if row.note)
     return {text: _MARKS[i % len(_MARKS)] for i, text in enumerate(texts)}
 
 
 def failures(report: Report) -> list[str]:
     """Every result that did not hold."""
     lines = [f"{case.name}: {case.error}" for case in report.cases if case.error]
-    lines += [f"{case.name}: {row.figure}: {row.wrong}" for case in report.cases for row in case.rows if row.wrong]
+    lines += [f"{case.name}: {row.figure}: {row.wrong}" for case, row in report.rows if row.wrong]
     return lines
 
 
 def summary(report: Report) -> str:
     """How it went, in a line."""
-    verdicts = Counter(row.verdict for case in report.cases for row in case.rows if row.target is not None)
+    verdicts = Counter(row.verdict for _, row in report.rows if row.target is not None)
     targets = ", ".join(f"{verdicts[word]} {word}" for word in ("met", "missed", "unknown") if verdicts[word])
     compile_s = sum(case.compile_s for case in report.cases)
     return (

@@ -215,15 +215,13 @@ def test_a_result_that_is_wrong_marks_its_row_and_the_others_go_on(tmp_path: Pat
     change = """
         import sys
         if "ringkernel.bench.child" in sys.orig_argv:
-            import ringkernel.bench.floors.loops as loops
-            loops.plain_loop = lambda records: (records.copy(), 1.0)  # not scaled
+            import ringkernel.bench.floors as floors
+            floors.plain_loop = lambda records: records.copy()  # not scaled
     """
     saved = tmp_path / "report.json"
     done = run_sabotaged(change, tmp_path, "--case", "map", "--case", "coroutine", "--json", str(saved))
     assert done.returncode == 1
-    assert (
-        "WRONG: map: map of 30,000 records of 16 B: plain loop: the plain loop returned something else" in done.stdout
-    )
+    assert "WRONG: map: map of 30,000 records of 16 B: plain loop: the plain loop brought something else" in done.stdout
     report = Report.load(saved)
     assert report.row("map", "loop").wrong
     assert not report.row("map", "memcpy").wrong

@@ -15,9 +15,8 @@ from rich.console import Console
 import ringkernel.bench
 from ringkernel.bench import plots, readme
 from ringkernel.bench.compare import print_comparison
-from ringkernel.bench.html import NotebookReport
 from ringkernel.bench.model import Report, Series, at_least
-from ringkernel.bench.table import print_report
+from ringkernel.bench.table import NotebookReport, print_report
 from ringkernel.bench.words import footnotes, number
 
 ROOT = Path(__file__).parent.parent.parent
@@ -109,16 +108,15 @@ def test_a_report_of_nothing() -> None:
 def test_html_for_notebooks() -> None:
     bad = dataclasses.replace(row("<b>"), ours=Series("ringkernel", "M/s", (), "a < b"))
     html = NotebookReport.of(report(case(bad, row(target=at_least(0.5)), name="map")))._repr_html_()
-    for fact in ("A processor", "1x", "met", "figure &lt;b&gt;", "a &lt; b", "WRONG"):
+    for fact in ("A processor", "title of map", "1x", "met", "figure &lt;b&gt;", "a &lt; b", "WRONG"):
         assert fact in html
 
 
 def test_html_says_what_the_table_says() -> None:
     html = NotebookReport.of(full_report())._repr_html_()
-    told = unescape(re.sub("<[^>]+>", "", html))
-    assert [line.rstrip() for line in told.splitlines()] == [
-        line.rstrip() for line in printed(full_report(), width=150).splitlines()
-    ]
+    told = [line.rstrip() for line in unescape(re.sub("<[^>]+>", "", html)).splitlines()]
+    titles = [f"{case.name:12}  {case.title}" for case in full_report().cases]
+    assert told == titles + [line.rstrip() for line in printed(full_report(), width=150).splitlines()]
 
 
 def test_a_report_does_not_draw_itself_unless_a_notebook_asks(tmp_path: Path) -> None:

@@ -2,97 +2,72 @@
 
 from __future__ import annotations
 
-import functools
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ringkernel as rk
-from ringkernel.bench.floors.loops import copy_gb_s, plain_loop
+from ringkernel.bench.floors import copy, plain_loop
 from ringkernel.bench.kernels import Array, is_scaled_array, running, scale, start, start_chain, tick_array
-from ringkernel.bench.method import check
+from ringkernel.bench.method import timed
 from ringkernel.bench.model import Row, at_least
-from ringkernel.bench.traffic import batches_s
+from ringkernel.bench.traffic import through_queues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ringkernel.bench.context import Bench
     from ringkernel.bench.method import Measure
 
 RECORDS = 3_000_000  # 48 MB: above 32 MiB malloc maps fresh pages each time, below it hands out warm ones again
 AT_ONCE = 1 << 16  # what one receive_batch asks for
-
-CHAIN_RECORDS = 1_000_000
-CHAINS = (1, 2, 4, 8, 16)
+CHAIN_RECORDS, CHAINS = 1_000_000, (1, 2, 4, 8, 16)
 CHAIN_TARGETS = {4: at_least(0.4), 8: at_least(0.5)}
-
-FAN_IN_RECORDS = 400_000
-SOURCES = (1, 2, 4, 8)
-
+FAN_IN_RECORDS, SOURCES = 400_000, (1, 2, 4, 8)
 SIZES = (8, 64, 512, 4096, 65_536)
-TOTAL_BYTES = 16_000_000
-MOST_MESSAGES = 200_000
+TOTAL_BYTES, MOST_MESSAGES = 16_000_000, 200_000
 RING_BYTES = 1 << 18
 
 
 def _mapped(
-    runtime: rk.RingKernelRuntime, where: str | tuple[str, str], records: Array, factor: float = 2.0
+    runtime: rk.RingKernelRuntime, path: str | tuple[str, str], records: Array, factor: float
 ) -> Measure[float]:
     """Millions of records/s through `map`."""
-
-    async def millions_per_s() -> float:
-        start = time.perf_counter()
-        results = await runtime.map(where, records)
-        elapsed_s = time.perf_counter() - start
-        check(is_scaled_array(records, results, factor), f"map({where!r}) returned something else")
-        return len(records) / elapsed_s / 1e6
-
-    return millions_per_s
+    is_right = partial(is_scaled_array, records, factor=factor)
+    return timed(len(records) / 1e6, lambda: runtime.map(path, records), is_right, f"map({path!r})")
 
 
 def _looped(records: Array) -> Measure[float]:
     """Millions of records/s of the plain compiled loop."""
-
-    async def millions_per_s() -> float:
-        results, elapsed_s = plain_loop(records)
-        check(is_scaled_array(records, results), "the plain loop returned something else")
-        return len(records) / elapsed_s / 1e6
-
-    return millions_per_s
+    is_right = partial(is_scaled_array, records)
+    return timed(len(records) / 1e6, lambda: plain_loop(records), is_right, "the plain loop")
 
 
-def _copied(array: Array, scale: float = 1.0) -> Measure[float]:
-    """GB/s of copying an array, times `scale`."""
+def _copied(array: Array, amount: float) -> Measure[float]:
+    """`amount` per second of copying an array."""
     source = array.view(np.uint8)
     target = np.empty_like(source)
-
-    async def gb_s() -> float:
-        rate = copy_gb_s(source, target, 1)
-        check(np.array_equal(source, target), "the copy is something else")
-        return scale * rate
-
-    return gb_s
+    return timed(amount, lambda: copy(source, target), partial(np.array_equal, source), "the copy")
 
 
 def _queued(
     runtime: rk.RingKernelRuntime,
-    parts: dict[str, Array],
+    parts: Mapping[str, Array],
     target: str,
     amount: float,
-    is_right: Callable[[Array], Any],
-    **options: Any,
+    is_right: Callable[[Array], bool],
+    most: int | None = None,
 ) -> Measure[float]:
     """`amount` per second, in arrays that go into some kernels and come out of one."""
-    results = np.concatenate(list(parts.values()))
+    results = np.zeros_like(np.concatenate(list(parts.values())))
 
-    async def rate() -> float:
-        elapsed_s = await batches_s(runtime, parts, target, results, **options)
-        check(is_right(results), f"{target} brought something else")
-        return amount / elapsed_s
+    def are_right(_: object) -> bool:
+        verdict = is_right(results)
+        results.view(np.uint8)[...] = 0  # of which nothing must be taken for the next round's
+        return verdict
 
-    return rate
+    return timed(amount, lambda: through_queues(runtime, parts, target, results, most=most), are_right, target)
 
 
 async def map(bench: Bench) -> list[Row]:  # noqa: A001 (a case is called what it is about)
@@ -108,9 +83,9 @@ async def map(bench: Bench) -> list[Row]:  # noqa: A001 (a case is called what i
     records = tick_array(bench.count(RECORDS, least=1024))
     async with running("scale") as runtime:
         contenders = {
-            "ringkernel": _mapped(runtime, "scale", records),
+            "ringkernel": _mapped(runtime, "scale", records, 2.0),
             "plain loop": _looped(records),
-            "memcpy": _copied(records, 1e3 / records.itemsize),
+            "memcpy": _copied(records, len(records) / 1e6),
         }
         found = await bench.race_numbers("M/s", contenders)
     size = f"map of {len(records):,} records of 16 B"
@@ -130,14 +105,8 @@ async def batch(bench: Bench) -> list[Row]:
     """
     records = tick_array(bench.count(RECORDS, least=1024))
     async with running("scale") as runtime:
-        ours = _queued(
-            runtime,
-            {"scale": records},
-            "scale",
-            len(records) / 1e6,
-            lambda results: is_scaled_array(records, results),
-            most=AT_ONCE,
-        )
+        is_right = partial(is_scaled_array, records)
+        ours = _queued(runtime, {"scale": records}, "scale", len(records) / 1e6, is_right, AT_ONCE)
         found = await bench.race_numbers("M/s", {"ringkernel": ours, "plain loop": _looped(records)})
     figure, target = "batches of 16 B records, sent and received", at_least(30, "M/s")
     return [Row("rate", figure, found["ringkernel"], found["plain loop"], target=target)]
@@ -154,22 +123,22 @@ async def chain(bench: Bench) -> list[Row]:
     records = tick_array(bench.count(CHAIN_RECORDS, least=1024))
     async with running(workers=1) as runtime:
         contenders = {}
-        for length in CHAINS:
-            ids = [f"k{length}-{i}" for i in range(length)]
+        for n in CHAINS:
+            ids = [f"k{n}-{i}" for i in range(n)]
             await start_chain(runtime, dict.fromkeys(ids, scale))
-            contenders["ringkernel", length] = _mapped(runtime, (ids[0], ids[-1]), records, 2.0**length)
+            contenders["ringkernel", n] = _mapped(runtime, (ids[0], ids[-1]), records, 2.0**n)
         found = await bench.race_numbers("M/s", contenders)
     single = found["ringkernel", 1].named("one kernel")
     return [
         Row(
-            f"hops-{length}",
-            f"chain of {length}, per hop",
-            found["ringkernel", length].times(length),
-            single if length > 1 else None,
-            target=CHAIN_TARGETS.get(length),
-            params={"kernels": length},
+            f"hops-{n}",
+            f"chain of {n}, per hop",
+            found["ringkernel", n].times(n),
+            single if n > 1 else None,
+            target=CHAIN_TARGETS.get(n),
+            params={"kernels": n},
         )
-        for length in CHAINS
+        for n in CHAINS
     ]
 
 
@@ -192,34 +161,28 @@ async def fan_in(bench: Bench) -> list[Row]:
     records = tick_array(bench.count(FAN_IN_RECORDS, least=1024))
     async with running() as runtime:
         contenders = {}
-        for number in SOURCES:
-            target = f"target{number}"
-            sources = [f"source{number}-{i}" for i in range(number)]
-            for name in (*sources, target):
+        for n in SOURCES:
+            target = f"target{n}"
+            parts = {f"source{n}-{i}": part for i, part in enumerate(np.array_split(records, n))}
+            for name in (*parts, target):
                 await runtime.launch(name, scale)
-            for source in sources:
+            for source in parts:
                 runtime.connect(source, target)
-            for name in (target, *sources):
+            for name in (target, *parts):
                 await runtime.activate(name)
-            parts = dict(zip(sources, np.array_split(records, number), strict=True))
-            contenders["ringkernel", number] = _queued(
-                runtime,
-                parts,
-                target,
-                len(records) / 1e6,
-                functools.partial(_is_complete, list(parts.values())),
-            )
+            is_right = partial(_is_complete, list(parts.values()))
+            contenders["ringkernel", n] = _queued(runtime, parts, target, len(records) / 1e6, is_right)
         found = await bench.race_numbers("M/s", contenders)
     single = found["ringkernel", 1].named("one source")
     return [
         Row(
-            f"sources-{number}",
-            f"fan-in from {number} source{'s' if number > 1 else ''}",
-            found["ringkernel", number],
-            single if number > 1 else None,
-            params={"sources": number},
+            f"sources-{n}",
+            f"fan-in from {n} source{'s' if n > 1 else ''}",
+            found["ringkernel", n],
+            single if n > 1 else None,
+            params={"sources": n},
         )
-        for number in SOURCES
+        for n in SOURCES
     ]
 
 
@@ -235,10 +198,6 @@ def _forwarder(words: int) -> tuple[np.dtype[Any], Callable[..., None]]:
     return dtype, rk.ring_kernel(f"forward{8 * words}", input_type=dtype, output_type=dtype, check=False)(forward)
 
 
-def _is_same(messages: Array, results: Array) -> bool:
-    return np.array_equal(messages["words"], results["words"])
-
-
 async def message_size(bench: Bench) -> list[Row]:
     """Messages of 8 B to 64 KiB through a compiled kernel's queues.
 
@@ -246,24 +205,18 @@ async def message_size(bench: Bench) -> list[Row]:
 
     Beside it `memcpy` of the same bytes, once: a message on this way is copied three times. GB/s of payload.
     """
-    contenders: dict[tuple[str, int], Measure[float]] = {}
-    counts = {}
+    contenders, counts = {}, {}
     async with running() as runtime:
         for size in SIZES:
             dtype, handler = _forwarder(size // 8)
-            counts[size] = count = bench.count(min(MOST_MESSAGES, TOTAL_BYTES // size), least=8)
-            messages = np.zeros(count, dtype)
-            messages["words"] = np.arange(count * size // 8).reshape(messages["words"].shape)
-            kernel_id = f"forward{size}"
-            await start(runtime, kernel_id, handler, queue_size=min(4096, max(4, RING_BYTES // size)))
-            contenders["ringkernel", size] = _queued(
-                runtime,
-                {kernel_id: messages},
-                kernel_id,
-                messages.nbytes / 1e9,
-                functools.partial(_is_same, messages),
-            )
-            contenders["memcpy", size] = _copied(messages)
+            counts[size] = bench.count(min(MOST_MESSAGES, TOTAL_BYTES // size), least=8)
+            words = np.arange(counts[size] * size // 8)
+            messages, name = words.view(dtype), f"forward{size}"
+            await start(runtime, name, handler, queue_size=min(4096, max(4, RING_BYTES // size)))
+            is_right = partial(np.array_equal, messages)
+            gigabytes = messages.nbytes / 1e9
+            contenders["ringkernel", size] = _queued(runtime, {name: messages}, name, gigabytes, is_right)
+            contenders["memcpy", size] = _copied(messages, gigabytes)
         found = await bench.race_numbers("GB/s", contenders)
     return [
         Row(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ringkernel.bench.context import series_of
-from ringkernel.bench.floors.wakeups import EventfdPair
+from ringkernel.bench.floors import EventfdPair
 from ringkernel.bench.kernels import is_scaled, is_scaled_array, running, scale, start, tick_array, ticks
 from ringkernel.bench.method import WrongResultError, check
 from ringkernel.bench.model import Row, Series, at_most
@@ -24,11 +24,9 @@ from ringkernel.lifecycle import KernelState
 if TYPE_CHECKING:
     import ringkernel as rk
     from ringkernel.bench.context import Bench
-    from ringkernel.runtime.statistics import KernelStatistics
 
 IDLE_KERNELS = 8
-WATCH_S = 2.0
-WATCHES = 2  # in a quick run
+WATCH_S, WATCHES = 2.0, 2  # how long and, in a quick run, how often
 IDLE_S = 0.02  # before each first message
 FIRST_MESSAGES = 12
 
@@ -62,24 +60,20 @@ async def idle(bench: Bench) -> list[Row]:
 
     CPU time is that of the whole process, watched for two seconds.
     """
-    ids = [f"idle{i}" for i in range(IDLE_KERNELS)]
     messages = ticks(bench.count(FIRST_MESSAGES, least=2))
-    floor = EventfdPair() if EventfdPair.is_possible() else None
-    with floor or contextlib.nullcontext():
+    with EventfdPair() if EventfdPair.is_possible() else contextlib.nullcontext() as floor:
         async with running() as runtime:
-            for kernel_id in ids:
-                await start(runtime, kernel_id, scale)
-            await closed_loop_ns(runtime, ids[0], messages, is_scaled)
-            shares = await _cpu_of_idleness(
-                bench.budget.rounds if bench.budget.is_full else bench.rounds(WATCHES),
-                WATCH_S * min(1.0, bench.budget.scale),
-            )
+            for i in range(IDLE_KERNELS):
+                await start(runtime, f"idle{i}", scale)
+            await closed_loop_ns(runtime, "idle0", messages, is_scaled)
+            watches = bench.budget.rounds if bench.budget.is_full else bench.rounds(WATCHES)
+            shares = await _cpu_of_idleness(watches, WATCH_S * min(1.0, bench.budget.scale))
 
             async def first_message() -> float:
                 times_ns = []
                 for message in messages:
                     await asyncio.sleep(IDLE_S)
-                    times_ns += await closed_loop_ns(runtime, ids[0], [message], is_scaled)
+                    times_ns += await closed_loop_ns(runtime, "idle0", [message], is_scaled)
                 return statistics.median(times_ns) / 1e3
 
             async def first_wake() -> float:
@@ -114,16 +108,14 @@ class Paused:
         self.backlog = tick_array(messages)
         self.results = np.empty_like(self.backlog)
         self.waiting: list[int] = []
-        self.missed = 0
 
     @property
-    def statistics(self) -> KernelStatistics:
+    def statistics(self) -> rk.KernelStatistics:
         """The kernel's counts, which are exact while it is paused."""
         return self.runtime.statistics(self.kernel_id)
 
-    async def pause_us(self) -> float | None:
-        """Time of a pause while the kernel has handled some of the messages and has others left. None if it had come to
-        the end; nothing may be lost either way."""
+    async def pause_us(self) -> float:
+        """Time of a pause of the kernel at work: it has begun; what was left when it stopped is in `waiting`."""
         before = self.statistics.processed
         await self.runtime.send_batch(self.kernel_id, self.backlog)
         while self.statistics.processed == before:  # noqa: ASYNC110 (compiled code sets no event)
@@ -131,13 +123,9 @@ class Paused:
         began = time.perf_counter_ns()
         await self.runtime.deactivate(self.kernel_id)
         taken_ns = time.perf_counter_ns() - began
-        left = await self._left()
+        self.waiting.append(await self._left())
         await self.runtime.reactivate(self.kernel_id)
         await self._receive()
-        if left == 0:
-            self.missed += 1
-            return None
-        self.waiting.append(left)
         return taken_ns / 1e3
 
     async def resume_us(self) -> float:
@@ -183,12 +171,14 @@ async def pause(bench: Bench) -> list[Row]:
         busy, idle = Paused(runtime, "toil", BACKLOG), Paused(runtime, "scale", WAITING)
 
         async def pause_us() -> float:
-            taken_us: list[float] = []
+            counted: list[float] = []
             for _ in range(times + MISSES):
-                if len(taken_us) < times and (taken := await busy.pause_us()) is not None:
-                    taken_us.append(taken)
-            check(taken_us, "no pause came while the kernel was at work")
-            return statistics.median(taken_us)
+                taken_us = await busy.pause_us()
+                counted += [taken_us] if busy.waiting[-1] else []
+                if len(counted) == times:
+                    break
+            check(counted, "no pause came while the kernel was at work")
+            return statistics.median(counted)
 
         async def resume_us() -> float:
             return statistics.median([await idle.resume_us() for _ in range(times)])
@@ -209,9 +199,10 @@ async def pause(bench: Bench) -> list[Row]:
 
         contenders = {"pause": pause_us, "resume": resume_us, "launch": launch_us, "round trip": round_trip_us}
         found = await bench.race_numbers("us", contenders)
+    counted = [waiting for waiting in busy.waiting if waiting]
     bench.notes.append(
-        f"{len(busy.waiting)} of {len(busy.waiting) + busy.missed} pauses came while the kernel was at work, with "
-        f"{min(busy.waiting, default=0):,} to {max(busy.waiting, default=0):,} of {BACKLOG:,} messages waiting"
+        f"{len(counted)} of {len(busy.waiting)} pauses came while the kernel was at work, with "
+        f"{min(counted, default=0):,} to {max(counted, default=0):,} of {BACKLOG:,} messages waiting"
     )
     figures = {
         "pause": "pause of a kernel at work",
@@ -256,9 +247,8 @@ async def launch(bench: Bench) -> list[Row]:
             return _launched(filled)
 
         # the first round is not rotated: cold comes first, and fills the cache
-        found = await bench.race(
-            {"cold": launch_cold, "cached": launch_cached}, rounds=bench.rounds(LAUNCH_ROUNDS), warm_up=False
-        )
+        contenders = {"cold": launch_cold, "cached": launch_cached}
+        found = await bench.race(contenders, rounds=bench.rounds(LAUNCH_ROUNDS), warm_up=False)
     cached = series_of("cached", "ms", found["cached"], lambda answer: 1e3 * answer["launch_s"])
     cold = series_of("cold", "ms", found["cold"], lambda answer: 1e3 * answer["launch_s"])
     numba = series_of("import numba", "ms", found["cached"], lambda answer: 1e3 * answer["import_s"])

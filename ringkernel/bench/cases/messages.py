@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from ringkernel.bench.percentiles import PERCENTILES, Latencies, all_of, percent
 from ringkernel.bench.traffic import (
     closed_loop_ns,
     flood_async,
-    flood_kernel,
     millions_per_s,
     open_loop_ns,
-    send_to_kernel,
+    put_all,
+    send_all,
+    sends_async,
 )
 
 if TYPE_CHECKING:
@@ -180,11 +182,11 @@ async def send(bench: Bench) -> list[Row]:
                 return seen.count - count, seen.ids - ids
 
             async def to_sink() -> float:
-                return millions_per_s(await send_to_kernel(runtime, "sink", messages, total))
+                return millions_per_s(await sends_async(send_all(runtime, "sink", messages), total, messages))
 
             async def to_queue() -> float:
                 queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE_SIZE)
-                return millions_per_s(await flood_async(queue.put, queue.get, messages))
+                return millions_per_s(await flood_async(put_all(queue.put, messages), queue.get, messages))
 
             contenders: dict[str, Measure[float]] = {OURS: to_sink, IN_PROCESS: to_queue}
             for rival in rivals:
@@ -217,7 +219,8 @@ async def coroutine(bench: Bench) -> list[Row]:
                 return _p50_us(await closed_loop_ns(runtime, "echo", few))
 
             async def rate() -> float:
-                return millions_per_s(await flood_kernel(runtime, "echo", messages))
+                feed, receive = send_all(runtime, "echo", messages), functools.partial(runtime.receive, "echo")
+                return millions_per_s(await flood_async(feed, receive, messages))
 
             round_trips: dict[str, Measure[float]] = {OURS: p50_us}
             floods: dict[str, Measure[float]] = {OURS: rate}

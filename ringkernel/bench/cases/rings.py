@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ringkernel.bench import pair
-from ringkernel.bench.floors.flags import flag_ping_pong_ns
-from ringkernel.bench.floors.loops import copy_gb_s
-from ringkernel.bench.method import SAMPLE_NS, sized
+from ringkernel.bench.floors import copy, flag_ping_pong_ns
+from ringkernel.bench.method import SAMPLE_NS, sized, timed
 from ringkernel.bench.model import Row, at_least, at_most
 from ringkernel.bench.native import cpp_ring
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ringkernel.bench.context import Bench
     from ringkernel.bench.method import Measure
     from ringkernel.bench.model import Series, Target
-    from ringkernel.bench.native import Native
 
 ROUND_TRIPS = 10_000
 FEW_ROUND_TRIPS = 50
@@ -81,11 +79,9 @@ def _rate(one_way_ns: Callable[[int], float], messages: int) -> Measure[float]:
 def _copied(capacity: int, messages: int) -> Measure[float]:
     """Millions of records/s of copying them, a ring's size at a time."""
     source, target = (np.full(capacity * pair.RECORD_BYTES, fill, np.uint8) for fill in (1, 2))
-
-    async def millions_per_s() -> float:
-        return 1e3 * copy_gb_s(source, target, max(1, messages // capacity)) / pair.RECORD_BYTES
-
-    return millions_per_s
+    repeats = max(1, messages // capacity)
+    work, is_right = partial(copy, source, target, repeats), partial(np.array_equal, source)
+    return timed(capacity * repeats / 1e6, work, is_right, "the copy")
 
 
 async def ring_one_way(bench: Bench) -> list[Row]:
@@ -100,27 +96,21 @@ async def ring_one_way(bench: Bench) -> list[Row]:
     other thread is woken by nobody and spins.
     """
     native, reason = cpp_ring()
-    counts = {batch: bench.count(messages, least=1024) for batch, messages in MESSAGES.items()}
     rows: list[Row] = []
     for capacity in CAPACITIES:
 
-        def ours(batch: int, capacity: int = capacity, *, in_place: bool = False) -> Measure[float]:
-            return _rate(lambda n: pair.one_way_ns(n, capacity=capacity, batch=batch, in_place=in_place), counts[batch])
+        def rate(one_way_ns: Callable[..., float], batch: int, capacity: int = capacity, **way: bool) -> Measure[float]:
+            count = bench.count(MESSAGES[batch], least=1024)
+            return _rate(lambda n: one_way_ns(n // batch * batch, capacity=capacity, batch=batch, **way), count)
 
-        contenders = {"one by one": ours(1, in_place=True), "push and pop": ours(1)}
-        contenders |= {f"batch {batch}": ours(batch) for batch in BATCHES}
-        contenders["memcpy"] = _copied(capacity, counts[256])
-        for name, batch in ("C++ ring", 1), ("C++ ring, batch 256", 256):
-            if native is not None:
-                one_way_ns = functools.partial(_cpp_ns, native, capacity, batch)
-                contenders[name] = _rate(one_way_ns, counts[batch])
-        found = await bench.race_numbers("M/s", contenders)
-        rows += _one_way_rows(capacity, found, reason)
+        contenders = {"one by one": rate(pair.one_way_ns, 1, in_place=True), "push and pop": rate(pair.one_way_ns, 1)}
+        contenders |= {f"batch {batch}": rate(pair.one_way_ns, batch) for batch in BATCHES}
+        contenders["memcpy"] = _copied(capacity, bench.count(MESSAGES[256], least=1024))
+        if native is not None:
+            contenders["C++ ring"] = rate(native.one_way_ns, 1)
+            contenders["C++ ring, batch 256"] = rate(native.one_way_ns, 256)
+        rows += _one_way_rows(capacity, await bench.race_numbers("M/s", contenders), reason)
     return rows
-
-
-def _cpp_ns(native: Native, capacity: int, batch: int, messages: int) -> float:
-    return native.one_way_ns(messages // batch * batch, capacity=capacity, batch=batch)
 
 
 def _one_way_rows(capacity: int, found: Mapping[str, Series], reason: str) -> Iterator[Row]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ringkernel as rk
 from ringkernel.bench.endless import consumed, engine_of, feed_endlessly
-from ringkernel.bench.floors.loops import bare_saxpy
+from ringkernel.bench.floors import bare_saxpy
 from ringkernel.bench.kernels import start, start_chain
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, at_least
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from ringkernel.bench.context import Bench
-    from ringkernel.bench.kernels import Array
     from ringkernel.bench.method import Measure
 
 BLOCK = 8192  # samples, 32 KiB: what GNU Radio's buffers hold by default
@@ -29,6 +28,7 @@ SOURCE_BLOCKS = 2
 QUEUE_SIZE = 2  # small rings stay in cache
 SAMPLES = 80_000_000
 STAGES = (1, 2, 4, 8)
+MOST = STAGES[-1]
 TARGETS = {1: at_least(0.8), 8: at_least(0.6)}
 A, B = np.float32(0.999), np.float32(0.001)
 SEEN_DTYPE = np.dtype([("count", np.int64), ("first", np.float64), ("last", np.float64)])
@@ -60,12 +60,12 @@ class Radio:
         self.blocks = np.zeros(SOURCE_BLOCKS, self.dtype)
         self.blocks["x"] = np.random.default_rng(1).random((SOURCE_BLOCKS, block), np.float32)
 
-    def expected(self, stages: int) -> Array:
+    def expected(self, stages: int) -> Any:
         """What comes out of a chain, by NumPy."""
         x = self.blocks["x"].astype(np.float64)
         for _ in range(stages):
             x = A * x + B
-        return np.asarray(x)
+        return x
 
     def count(self, samples: int, stages: int) -> int:
         """Blocks through a chain, so that each chain handles as many samples in all; a multiple of the source's."""
@@ -73,7 +73,7 @@ class Radio:
 
 
 class Chain:
-    """A running chain and how much has gone through it."""
+    """A chain of so many stages and how much has gone through it."""
 
     def __init__(self, runtime: rk.RingKernelRuntime, stages: int, radio: Radio) -> None:
         self.runtime, self.stages, self.radio = runtime, stages, radio
@@ -85,33 +85,30 @@ class Chain:
         """Launch, connect, activate."""
         await start_chain(self.runtime, {**dict.fromkeys(self.ids, self.radio.saxpy), self.sink: self.radio.sink})
 
-    async def run(self, count: int) -> float:
-        """Seconds for `count` blocks; the sink's sums are checked."""
-        before = (await self.runtime.read_state(self.sink)).copy()[0]
-        start = time.perf_counter()
+    async def run(self, count: int) -> None:
+        """So many blocks."""
         await feed_endlessly(self.runtime, self.ids[0], self.radio.blocks, count)
         self.done += count
         await consumed(self.runtime, self.sink, self.done)
-        elapsed_s = time.perf_counter() - start
-        after = (await self.runtime.read_state(self.sink))[0]
-        right = self.radio.expected(self.stages)
-        each = count / SOURCE_BLOCKS
-        is_right = (
-            after["count"] - before["count"] == count
-            and np.isclose(after["first"] - before["first"], each * right[:, 0].sum(), rtol=1e-4)
-            and np.isclose(after["last"] - before["last"], each * right[:, -1].sum(), rtol=1e-4)
-        )
-        check(is_right, f"a chain of {self.stages} brought something else")
-        return elapsed_s
 
-    def rate(self, samples: int, clock: Callable[[], float] | None = None) -> Measure[float]:
-        """Billions of samples/s that pass a stage; with a clock, per second on it instead of the time that passes."""
+    def rate(self, samples: int, clock: Callable[[], float] = time.perf_counter) -> Measure[float]:
+        """Billions of samples/s of this clock that pass a stage; the sink's sums are checked."""
         count = self.radio.count(samples, self.stages)
+        right, each = self.radio.expected(self.stages), count / SOURCE_BLOCKS
 
         async def gs_per_s() -> float:
-            before_s = clock() if clock else 0.0
-            elapsed_s = await self.run(count)
-            return count * self.stages * self.radio.block / (clock() - before_s if clock else elapsed_s) / 1e9
+            before = (await self.runtime.read_state(self.sink)).copy()[0]
+            start = clock()
+            await self.run(count)
+            elapsed_s = clock() - start
+            after = (await self.runtime.read_state(self.sink))[0]
+            is_right = (
+                after["count"] - before["count"] == count
+                and np.isclose(after["first"] - before["first"], each * right[:, 0].sum(), rtol=1e-4)
+                and np.isclose(after["last"] - before["last"], each * right[:, -1].sum(), rtol=1e-4)
+            )
+            check(is_right, f"a chain of {self.stages} brought something else")
+            return count * self.stages * self.radio.block / elapsed_s / 1e9
 
         return gs_per_s
 
@@ -119,12 +116,12 @@ class Chain:
 def _bare(radio: Radio, samples: int) -> Measure[float]:
     block, count = radio.blocks["x"][0].copy(), radio.count(samples, 1)
 
-    async def rate() -> float:
+    async def gs_per_s() -> float:
         y, elapsed_s = bare_saxpy(A, block, B, count)
         check(np.allclose(y, A * block + B, rtol=1e-5), "the bare loop brought something else")
         return count * radio.block / elapsed_s / 1e9
 
-    return rate
+    return gs_per_s
 
 
 def _per_stage(stages: int, answer: Any) -> float:
@@ -153,74 +150,39 @@ async def saxpy(bench: Bench) -> list[Row]:
     samples = bench.count(SAMPLES, least=16 * BLOCK)
     radio, small = Radio(BLOCK), Radio(SMALL_BLOCK)
     several = max(2, allowed_cores() - 1)
+    contenders: dict[Hashable, Measure[float]] = {}
     with bench.opponents("saxpy") as rivals:
         async with rk.RingKernelRuntime(workers=1) as one, rk.RingKernelRuntime(workers=several) as many:
             await _check_whole_blocks(one, radio)
-            chains = {n: Chain(one, n, radio) for n in STAGES}
-            short, shared = Chain(one, 1, small), Chain(many, STAGES[-1], radio)
-            for chain in (*chains.values(), short, shared):
+            chains: dict[Hashable, Chain] = {n: Chain(one, n, radio) for n in STAGES}
+            chains |= {"several": Chain(many, MOST, radio), "small": Chain(one, 1, small)}
+            for key, chain in chains.items():
                 await chain.start()
-            contenders: dict[Hashable, Measure[float]] = {
-                ("ringkernel", n): chain.rate(samples) for n, chain in chains.items()
-            }
-            contenders["ringkernel", "several"] = shared.rate(samples, time.process_time)
+                clock = time.process_time if key == "several" else time.perf_counter
+                contenders["ringkernel", key] = chain.rate(samples, clock)
             contenders["bare loop"] = _bare(radio, samples)
-            contenders["ringkernel", "small"] = short.rate(samples)
             contenders["bare loop", "small"] = _bare(small, samples)
             for rival in rivals:
                 for n in STAGES:
-                    contenders[rival.name, n] = rival.contender(
-                        "saxpy",
-                        functools.partial(_per_stage, n),
-                        stages=n,
-                        blocks=max(1, samples // BLOCK // n),
-                        block_size=BLOCK,
-                    )
+                    job = {"stages": n, "blocks": max(1, samples // BLOCK // n), "block_size": BLOCK}
+                    contenders[rival.name, n] = rival.contender("saxpy", partial(_per_stage, n), **job)
             found = await bench.race_numbers("GS/s", contenders)
-            executors: list[Any] = [engine_of(many, kernel_id).executor for kernel_id in shared.ids]
-            workers = {executor.worker for executor in executors}
+            executors: list[Any] = [engine_of(many, kernel_id).executor for kernel_id in chains["several"].ids]
+            used = len({executor.worker for executor in executors})
 
-    def row(key: str, figure: str, ours: Hashable, beside: Hashable, **fields: Any) -> Row:
-        return Row(key, f"saxpy chain of {figure}", found["ringkernel", ours], found[beside], **fields)
+    def row(key: Hashable, figure: str, beside: Hashable = "bare loop", name: str = "", **fields: Any) -> Row:
+        series = found["ringkernel", key], found[beside]
+        return Row(name or f"stages-{key}", f"saxpy chain of {figure}", *series, **fields)
 
-    last = STAGES[-1]
-    used = f"{len(workers)} of {several} workers used"
-    return [
-        *(
-            row(
-                f"stages-{n}",
-                f"{n}, per stage, one worker",
-                n,
-                "bare loop",
-                target=TARGETS.get(n),
-                params={"stages": n},
-            )
-            for n in STAGES
-        ),
-        row(
-            f"stages-{last}-several",
-            f"{last}, per stage and core, {used}",
-            "several",
-            "bare loop",
-            params={"stages": last, "workers": several},
-        ),
-        row(
-            "small-blocks",
-            f"1, blocks of {SMALL_BLOCK:,} samples",
-            "small",
-            ("bare loop", "small"),
-            params={"stages": 1, "block": SMALL_BLOCK},
-        ),
-        *(
-            row(
-                f"stages-{n}-{rival.name}",
-                f"{n}, per stage",
-                n,
-                (rival.name, n),
-                note=rival.spec.note,
-                params={"stages": n},
-            )
-            for rival in rivals
-            for n in STAGES
-        ),
+    params = {"stages": MOST, "workers": several}
+    figure = f"{MOST}, per stage and core, {used} of {several} workers used"
+    rows = [row(n, f"{n}, per stage, one worker", target=TARGETS.get(n), params={"stages": n}) for n in STAGES]
+    rows.append(row("several", figure, name=f"stages-{MOST}-several", params=params))
+    params, figure = {"stages": 1, "block": SMALL_BLOCK}, f"1, blocks of {SMALL_BLOCK:,} samples"
+    rows.append(row("small", figure, ("bare loop", "small"), name="small-blocks", params=params))
+    rows += [
+        row(n, f"{n}, per stage", (r.name, n), f"stages-{n}-{r.name}", note=r.spec.note, params={"stages": n})
+        for r in rivals
+        for n in STAGES
     ]
+    return rows

@@ -14,13 +14,11 @@ from typing import Any
 
 import faster_fifo
 
-from .peers import Peer, Work, blocking_jobs, process
+from .peers import Peer, blocking_jobs, process
 from .serving import serve
 
 RECORD = struct.Struct("<qd")
 RING_BYTES = 1 << 25  # a message takes 24: a flood of a million
-MANY = 10_000
-PATIENCE_S = 3600.0
 STOP = (-1, 0.0)
 """As a message: the other side is done."""
 
@@ -31,12 +29,12 @@ def pack(message: tuple[int, float]) -> bytes:
 
 
 def unpack(frame: bytes) -> tuple[Any, ...]:
-    """The message in 16 bytes."""
+    """The message in 16 bytes. A function, as `pack`: the queue goes to another process with both."""
     return RECORD.unpack(frame)
 
 
 def _get_many(queue: Any) -> Any:
-    return queue.get_many(timeout=PATIENCE_S, max_messages_to_get=MANY)
+    return queue.get_many(timeout=3600.0, max_messages_to_get=10_000)
 
 
 def echo(there: Any, back: Any) -> None:
@@ -61,13 +59,13 @@ def count(there: Any, back: Any) -> None:
 
 
 @contextlib.contextmanager
-def _peer(work: Work) -> Iterator[Peer]:
+def _peer(job: str) -> Iterator[Peer]:
     there, back = (faster_fifo.Queue(RING_BYTES, loads=unpack, dumps=pack) for _ in range(2))
     received = itertools.chain.from_iterable(iter(lambda: _get_many(back), None))
-    with process(work, there, back):
+    with process(count if job == "send" else echo, there, back):
         yield Peer(there.put, received.__next__, last=STOP)
         there.put(STOP)
 
 
 if __name__ == "__main__":
-    serve(f"faster-fifo {version('faster-fifo')}", blocking_jobs(lambda: _peer(echo), lambda: _peer(count)))
+    serve(f"faster-fifo {version('faster-fifo')}", blocking_jobs(_peer))

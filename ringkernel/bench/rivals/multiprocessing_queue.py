@@ -11,34 +11,23 @@ from collections.abc import Iterator
 from platform import python_version
 from typing import Any
 
-from .peers import Peer, Work, blocking_jobs, process
+from .peers import Peer, blocking_jobs, count, echo, process
 from .serving import serve
 
 
-def echo(there: Any, back: Any) -> None:
-    """Send everything back."""
-    while (message := there.get()) is not None:
-        back.put(message)
-
-
-def count(there: Any, back: Any) -> None:
-    """Send back how many there were and the sum of their ids."""
-    messages = ids = 0
-    while (message := there.get()) is not None:
-        messages += 1
-        ids += message[0]
-    back.put((messages, ids))
+def work(job: str, there: Any, back: Any) -> None:
+    """The other side of a job."""
+    (count if job == "send" else echo)(there.get, back.put)
 
 
 @contextlib.contextmanager
-def _peer(work: Work) -> Iterator[Peer]:
+def _peer(job: str) -> Iterator[Peer]:
     context = multiprocessing.get_context("spawn")
     there, back = context.Queue(), context.Queue()
-    with process(work, there, back):
+    with process(work, job, there, back):
         yield Peer(there.put, back.get)
         there.put(None)
 
 
 if __name__ == "__main__":
-    jobs = blocking_jobs(lambda: _peer(echo), lambda: _peer(count))
-    serve(f"multiprocessing.Queue of Python {python_version()}", jobs)
+    serve(f"multiprocessing.Queue of Python {python_version()}", blocking_jobs(_peer))

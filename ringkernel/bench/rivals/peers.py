@@ -1,14 +1,10 @@
-"""The other side of rivals that block, in a thread or a process of its own, and the jobs that it makes possible.
-
-A rival describes the other side twice: one that echoes and one that counts. It is started for each job and stopped
-after it, outside the timed part.
-"""
+"""The other side of rivals that block, in a thread or a process of its own, and the jobs that it makes possible."""
 
 import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -26,58 +22,67 @@ class Peer:
     last: Any = None
 
 
-Start = Callable[[], AbstractContextManager[Peer]]
-Work = Callable[[Any, Any], None]
-Messages = Callable[[int], Sequence[Any]]
+def echo(get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
+    """Send everything back until None comes."""
+    while (message := get()) is not None:
+        put(message)
 
 
-def blocking_jobs(
-    echo: Start, counter: Start, *, flooded: Start | None = None, messages: Messages = traffic.pairs
-) -> dict[str, Callable[[int], Any]]:
-    """The three jobs of a rival with queues without bound; `flooded` is the peer of the flood where it is another."""
+def count(get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
+    """Until None comes; then send back how many there were and the sum of their ids."""
+    messages = ids = 0
+    while (message := get()) is not None:
+        messages += 1
+        ids += message[0]
+    put((messages, ids))
+
+
+def blocking_jobs(peer: Callable[[str], AbstractContextManager[Peer]]) -> dict[str, Callable[[int], Any]]:
+    """The three jobs of a rival with queues without bound. `peer` starts the other side for the job of that name, one
+    that echoes or, for "send", one that counts; it is stopped after the job. Neither is in the timed part."""
 
     def round_trip(count: int) -> Any:
-        with echo() as peer:
-            traffic.round_trips(peer.send, peer.receive, messages(traffic.WARM_UP))
-            return {"ns": traffic.round_trips(peer.send, peer.receive, messages(count))}
+        with peer("round_trip") as other:
+            traffic.round_trips(other.send, other.receive, traffic.pairs(traffic.WARM_UP))
+            return {"ns": traffic.round_trips(other.send, other.receive, traffic.pairs(count))}
 
     def flood(count: int) -> Any:
-        with (flooded or echo)() as peer:
-            traffic.round_trips(peer.send, peer.receive, messages(traffic.WARM_UP))
-            return traffic.flood(peer.send, peer.receive, messages(count))
+        with peer("flood") as other:
+            traffic.round_trips(other.send, other.receive, traffic.pairs(traffic.WARM_UP))
+            return traffic.flood(other.send, other.receive, traffic.pairs(count))
 
     def send(count: int) -> Any:
         def total() -> Any:
-            peer.send(peer.last)
-            return peer.receive()
+            other.send(other.last)
+            return other.receive()
 
-        with counter() as peer:
-            return traffic.sends(peer.send, total, messages(count))
+        with peer("send") as other:
+            return traffic.sends(other.send, total, traffic.pairs(count))
 
     return {"round_trip": round_trip, "flood": flood, "send": send}
 
 
 @contextlib.contextmanager
-def thread(work: Callable[[], None]) -> Iterator[None]:
+def thread(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
     """The other side as a thread, which has been told to return when the context ends."""
-    worker = threading.Thread(target=work, daemon=True)
+    worker = threading.Thread(target=work, args=arguments, daemon=True)
     worker.start()
     yield
     worker.join()
 
 
 @contextlib.contextmanager
-def process(work: Work, there: Any, back: Any) -> Iterator[None]:
-    """`work(there, back)` in a process of its own, likewise."""
-    worker = multiprocessing.get_context("spawn").Process(target=_run, args=(work, there, back), daemon=True)
+def process(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """The other side as a process, likewise."""
+    worker = multiprocessing.get_context("spawn").Process(target=_run, args=(work, *arguments), daemon=True)
     worker.start()
     yield
     worker.join()
 
 
-def _run(work: Work, there: Any, back: Any) -> None:
+def _run(work: Callable[..., None], *arguments: Any) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
-    work(there, back)
+    work(*arguments)
 
 
 def _follow_parent() -> None:

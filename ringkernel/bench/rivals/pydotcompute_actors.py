@@ -8,6 +8,7 @@ the event loop policy of the process.
 """
 
 import asyncio
+import functools
 from importlib.metadata import version
 from typing import Any
 
@@ -52,10 +53,6 @@ async def counter(ctx: Any) -> None:
             ids += message.id
 
 
-def _notes(count: int) -> list[Any]:
-    return [new_note(id=i, value=0.5 * i) for i in range(count)]
-
-
 async def _start(runtime: Any) -> str:
     await runtime.start()
     for kernel_id in ("echo", "counter"):
@@ -64,22 +61,28 @@ async def _start(runtime: Any) -> str:
     return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
 
-def main() -> None:
-    """Serve with both actors active, on an event loop that runs while a job does."""
-    runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False, use_eager_tasks=False)
+async def _run(runtime: Any, job: str, count: int) -> Any:
+    messages = [new_note(id=i, value=0.5 * i) for i in range(count)]
 
     async def total() -> Any:
         await runtime.send("counter", new_note(id=STOP))
         return await runtime.receive("counter")
 
+    if job == "send":
+        return await traffic.sends_async(traffic.send_all(runtime, "counter", messages), total, messages)
+    if job == "flood":
+        receive = functools.partial(runtime.receive, "echo")
+        return await traffic.flood_async(traffic.send_all(runtime, "echo", messages), receive, messages)
+    return {"ns": await traffic.closed_loop_ns(runtime, "echo", messages)}
+
+
+def main() -> None:
+    """Serve with both actors active, on an event loop that runs while a job does."""
+    runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False, use_eager_tasks=False)
     with asyncio.Runner() as runner:
         about = f"PyDotCompute {version('pydotcompute')} on {runner.run(_start(runtime))}"
-        jobs = {
-            "round_trip": lambda count: {"ns": runner.run(traffic.closed_loop_ns(runtime, "echo", _notes(count)))},
-            "flood": lambda count: runner.run(traffic.flood_kernel(runtime, "echo", _notes(count))),
-            "send": lambda count: runner.run(traffic.send_to_kernel(runtime, "counter", _notes(count), total)),
-        }
-        serve(about, jobs)
+        jobs = ("round_trip", "flood", "send")
+        serve(about, {job: lambda count, job=job: runner.run(_run(runtime, job, count)) for job in jobs})
         runner.run(runtime.shutdown(timeout=0.1))
 
 

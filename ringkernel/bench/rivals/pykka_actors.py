@@ -12,8 +12,6 @@ from typing import Any
 
 import pykka
 
-from ringkernel.bench.traffic import notes
-
 from .peers import Peer, blocking_jobs
 from .serving import serve
 
@@ -50,39 +48,22 @@ class Counter(pykka.ThreadingActor):
         if message is None:
             return self._count, self._ids
         self._count += 1
-        self._ids += message.id
+        self._ids += message[0]
         return None
 
 
 @contextlib.contextmanager
-def _started(actor: Any, *arguments: Any) -> Iterator[Any]:
-    reference = actor.start(*arguments)
-    yield reference
-    reference.stop()
-
-
-@contextlib.contextmanager
-def _asked() -> Iterator[Peer]:
-    """`ask`, which sends and waits for the answer."""
-    answers: list[Any] = []
-    with _started(Echo) as echo:
-        yield Peer(lambda message: answers.append(echo.ask(message)), answers.pop)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[Peer]:
-    """`tell` through an actor that hands on."""
+def _peer(job: str) -> Iterator[Peer]:
     back: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    with _started(Forward, back) as forward:
-        yield Peer(forward.tell, back.get)
-
-
-@contextlib.contextmanager
-def _counted() -> Iterator[Peer]:
-    """`tell` to an actor that counts."""
-    with _started(Counter) as counter:
-        yield Peer(counter.tell, lambda: counter.ask(None))
+    actor = Echo.start() if job == "round_trip" else Forward.start(back) if job == "flood" else Counter.start()
+    answers: list[Any] = []
+    yield {
+        "round_trip": Peer(lambda message: answers.append(actor.ask(message)), answers.pop),
+        "flood": Peer(actor.tell, back.get),
+        "send": Peer(actor.tell, lambda: actor.ask(None)),
+    }[job]
+    actor.stop()
 
 
 if __name__ == "__main__":
-    serve(f"pykka {version('pykka')}", blocking_jobs(_asked, _counted, flooded=_told, messages=notes))
+    serve(f"pykka {version('pykka')}", blocking_jobs(_peer))

@@ -43,7 +43,7 @@ class Actor:
 
 
 def _results(references: deque[Any]) -> Iterator[Any]:
-    """The results of what is called, in batches; there may be more each time."""
+    """The results of the calls so far, in batches; there may be more each time."""
     while True:
         yield from ray.get([references.popleft() for _ in range(min(BATCH, len(references)))])
 
@@ -53,23 +53,19 @@ def main() -> None:
     make: Any = Actor  # the decorator gives it `remote`, which type checkers do not see
     actor = make.remote()
     ray.get(actor.total.remote())
-    echo, add = actor.echo.remote, actor.add.remote
+    call, add = actor.echo.remote, actor.add.remote
 
     @contextlib.contextmanager
-    def one_by_one() -> Iterator[Peer]:
-        references: list[Any] = []
-        yield Peer(lambda message: references.append(echo(message)), lambda: ray.get(references.pop()))
-
-    @contextlib.contextmanager
-    def in_batches() -> Iterator[Peer]:
+    def peer(job: str) -> Iterator[Peer]:
         references: deque[Any] = deque()
-        yield Peer(lambda message: references.append(echo(message)), _results(references).__next__)
+        results = _results(references).__next__
+        yield {
+            "round_trip": Peer(lambda message: references.append(call(message)), lambda: ray.get(references.pop())),
+            "flood": Peer(lambda message: references.append(call(message)), results),
+            "send": Peer(add, lambda: ray.get(actor.total.remote())),
+        }[job]
 
-    @contextlib.contextmanager
-    def counting() -> Iterator[Peer]:
-        yield Peer(add, lambda: ray.get(actor.total.remote()))
-
-    serve(f"Ray {ray.__version__}", blocking_jobs(one_by_one, counting, flooded=in_batches))
+    serve(f"Ray {ray.__version__}", blocking_jobs(peer))
 
 
 if __name__ == "__main__":

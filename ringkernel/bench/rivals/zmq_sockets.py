@@ -7,7 +7,7 @@ on the sending and unpacked on the receiving side; the echo passes the bytes on.
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import zmq
@@ -27,37 +27,32 @@ def _pair(context: Any, way: str) -> Any:
     return socket
 
 
-def _echo(socket: Any) -> None:
-    send, receive = socket.send, socket.recv
-    while (frame := receive()) != END:
-        send(frame)
-
-
-def _count(socket: Any) -> None:
-    receive, unpack = socket.recv, RECORD.unpack
-    count = ids = 0
-    while (frame := receive()) != END:
-        count += 1
-        ids += unpack(frame)[0]
-    socket.send(TOTAL.pack(count, ids))
+def _work(job: str, context: Any) -> None:
+    with _pair(context, "connect") as socket:
+        send, receive, unpack = socket.send, socket.recv, RECORD.unpack
+        count = ids = 0
+        if job == "send":
+            while (frame := receive()) != END:
+                count += 1
+                ids += unpack(frame)[0]
+            send(TOTAL.pack(count, ids))
+        else:
+            while (frame := receive()) != END:
+                send(frame)
 
 
 @contextlib.contextmanager
-def _peer(work: Callable[[Any], None], answer: struct.Struct) -> Iterator[Peer]:
-    def run() -> None:
-        with _pair(context, "connect") as theirs:
-            work(theirs)
-
+def _peer(job: str) -> Iterator[Peer]:
     def send_record(message: tuple[int, float] | None) -> None:
         send(END if message is None else pack(*message))
 
-    with zmq.Context(io_threads=0) as context, _pair(context, "bind") as ours, thread(run):
-        pack, send, unpack, receive = RECORD.pack, ours.send, answer.unpack, ours.recv
+    with zmq.Context(io_threads=0) as context, _pair(context, "bind") as ours, thread(_work, job, context):
+        pack, send, receive = RECORD.pack, ours.send, ours.recv
+        unpack = (TOTAL if job == "send" else RECORD).unpack
         yield Peer(send_record, lambda: unpack(receive()))
         with contextlib.suppress(zmq.Again):  # the counting side is gone already
             send(END, zmq.NOBLOCK)
 
 
 if __name__ == "__main__":
-    jobs = blocking_jobs(lambda: _peer(_echo, RECORD), lambda: _peer(_count, TOTAL))
-    serve(f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}, inproc", jobs)
+    serve(f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}, inproc", blocking_jobs(_peer))

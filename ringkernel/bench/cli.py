@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-    from rich.console import Console
-
     from .model import Report
-    from .runner import Options
 
 DESCRIPTION = """Measure what this machine can do (floors), how close ringkernel comes, and how far behind the
 alternatives are. Every figure is taken in the same interleaved rounds as what stands beside it, and every result is
@@ -49,24 +46,20 @@ def run(arguments: argparse.Namespace) -> int:
     check_extra("rich", "pydantic")
     from rich.console import Console
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file or a pipe has no width, and the table is meant to be read
-    return _run(arguments, console)
-
-
-def _run(arguments: argparse.Namespace, console: Console) -> int:
     from .cases import CASES
     from .compare import print_comparison
     from .model import Report
     from .table import print_report, print_titles
 
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file or a pipe has no width, and the table is meant to be read
     if arguments.list:
         print_titles({name: case.title for name, case in CASES.items()}, console)
         return 0
     old = None if arguments.compare is None else Report.load(arguments.compare)
     _check_outputs(arguments)
-    report = _measured(_options(arguments)) if arguments.saved is None else Report.load(arguments.saved)
+    report = _measured(arguments) if arguments.saved is None else Report.load(arguments.saved)
     if arguments.json is not None:
         report.save(arguments.json)  # first: nobody may be left to read the table
     print_report(report, console)
@@ -100,22 +93,17 @@ def _check_writable(path: str) -> None:
         os.unlink(path)  # noqa: PTH108 (likewise)
 
 
-def _options(arguments: argparse.Namespace) -> Options:
-    from .runner import Options, budget_of
+def _measured(arguments: argparse.Namespace) -> Report:
+    from .progress import shown
+    from .runner import Options, budget_of, run
 
-    return Options(
+    options = Options(
         cases=tuple(arguments.case),
         budget=budget_of(arguments.full, arguments.rounds, arguments.scale),
         rivals=arguments.rivals,
         device=arguments.device,
         loop=arguments.loop,
     ).checked()
-
-
-def _measured(options: Options) -> Report:
-    from .progress import shown
-    from .runner import run
-
     with shown(len(options.cases)) as heard:
         return run(options, heard)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Change = Literal["better", "worse", "within noise", "new", "gone"]
 LEAST = 0.05
-_COLOURS = {"better": "green", "worse": "red", "within noise": "dim", "new": "dim", "gone": "dim"}
+_COLOURS: dict[Change, str] = {"better": "green", "worse": "red", "within noise": "dim", "new": "dim", "gone": "dim"}
 _FACTS = ("cpu", "cores", "python", "packages")
 
 
@@ -47,17 +47,13 @@ class Difference:
 
 def compare(old: Report, new: Report) -> list[Difference]:
     """Every row of either report, in the order of the new one."""
-    before = {(case.name, row.key): row for case in old.cases for row in case.rows}
+    before = {(case.name, row.key): row for case, row in old.rows}
     ran = {case.name for case in new.cases}
     found = []
-    for case in new.cases:
-        for row in case.rows:
-            other = before.pop((case.name, row.key), None)
-            found.append(
-                Difference(case.name, row.figure, "new") if other is None else _compared(case.name, other, row)
-            )
-    found += [Difference(case, row.figure, "gone") for (case, _), row in before.items() if case in ran]
-    return found
+    for case, row in new.rows:
+        other = before.pop((case.name, row.key), None)
+        found.append(Difference(case.name, row.figure, "new") if other is None else _compared(case.name, other, row))
+    return found + [Difference(case, row.figure, "gone") for (case, _), row in before.items() if case in ran]
 
 
 def _compared(case: str, old: Row, new: Row) -> Difference:
@@ -94,33 +90,21 @@ def print_comparison(old: Report, new: Report, console: Console) -> None:
     differences = compare(old, new)
     for line in different_machines(old, new):
         console.print(f"[yellow]Warning:[/] not the same circumstances: {escape(line)}", highlight=False)
-    table = Table(
-        "case",
-        "figure",
-        "compared",
-        Column("then", justify="right"),
-        Column("now", justify="right"),
-        Column("change", justify="right"),
-        Column("noise", justify="right"),
-        "",
-        title=escape(f"Compared with the run of {old.created}"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    figures = [Column(name, justify="right") for name in ("then", "now", "change", "noise")]
+    title = f"Compared with the run of {old.created}"
+    columns: list[Column | str] = ["case", "figure", "compared", *figures, ""]
+    table = Table(*columns, title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for item in differences:
         if item.change == "within noise":
             continue
-        colour = f"[{_COLOURS[item.change]}]{item.change}[/]"
-        if math.isnan(item.factor):
-            table.add_row(escape(item.case), escape(item.figure), "", "", "", "", "", colour)
-            continue
-        change, noise = f"{100 * (item.factor - 1):+.0f} %", f"± {100 * item.noise:.0f} %"
-        texts = map(escape, (item.case, item.figure, item.what))
-        table.add_row(*texts, number(item.old), number(item.new), change, noise, colour)
+        cells = [item.what, "", "", "", ""]
+        if not math.isnan(item.factor):
+            change, noise = f"{100 * (item.factor - 1):+.0f} %", f"± {100 * item.noise:.0f} %"
+            cells = [item.what, number(item.old), number(item.new), change, noise]
+        texts = map(escape, (item.case, item.figure, *cells))
+        table.add_row(*texts, f"[{_COLOURS[item.change]}]{item.change}[/]")
     if table.row_count:
         console.print(table)
     counts = Counter(item.change for item in differences)
-    words: tuple[Change, ...] = ("better", "worse", "within noise", "new", "gone")
-    changes = ", ".join(f"{counts[word]} {word}" for word in words if counts[word])
-    console.print(f"Compared with the run of {old.created}: {changes}.", highlight=False, markup=False)
+    changes = ", ".join(f"{counts[word]} {word}" for word in _COLOURS if counts[word])
+    console.print(f"{title}: {changes}.", highlight=False, markup=False)

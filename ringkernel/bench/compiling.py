@@ -10,23 +10,25 @@ from numba.core import event
 
 
 class Compilations(event.Listener):  # type: ignore[misc]
-    """How many functions were compiled, and how long that took."""
+    """How many functions were compiled, and how long that took.
+
+    Numba compiles callees inside of callers: only the outermost ones of a thread take time.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
-        self.seconds = 0.0
+        self.count, self.seconds = 0, 0.0
         self._local = threading.local()
         event.register("numba:compile", self)
 
     def on_start(self, _event: Any) -> None:
-        """Numba compiles callees inside of callers: only the outermost ones of a thread take time."""
+        """One more."""
         self.count += 1
         self._local.depth = getattr(self._local, "depth", 0) + 1
         if self._local.depth == 1:
             self._local.began = time.perf_counter()
 
     def on_end(self, _event: Any) -> None:
-        """Counted is what has ended."""
+        """Time is that of the outermost one."""
         self._local.depth -= 1
         if self._local.depth == 0:
             self.seconds += time.perf_counter() - self._local.began

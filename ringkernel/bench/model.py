@@ -25,20 +25,18 @@ KIND = "ringkernel-bench"
 Number = Annotated[float, Field(allow_inf_nan=False, gt=-1e300, lt=1e300)]
 """What JSON can say by itself, and of which sums do not overflow."""
 
-Verdict = Literal["met", "missed", "unknown", ""]
-
 
 T = TypeVar("T")
 
 
-class UnreadableError(ValueError):
-    """Something is not of the type that it should have; the message says where."""
+class ReportError(RingKernelError, ValueError):
+    """A file is not a report that this version reads; the message says where."""
 
 
 def read(kind: type[T], text: str, what: str) -> T:
     """JSON, called `what` in errors, as a dataclass. Fields that this does not have are passed over.
 
-    Raises `UnreadableError` for the first thing that is missing or not of its type, as in "report.cases[0].name is 1:
+    Raises `ReportError` for the first thing that is missing or not of its type, as in "report.cases[0].name is 1:
     Input should be a valid string".
     """
     try:
@@ -48,12 +46,8 @@ def read(kind: type[T], text: str, what: str) -> T:
         place = what + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
         is_missing = error["type"] == "missing"
         found = "missing" if is_missing else f"{error['input']!r:.80}: {error['msg']}"
-        raise UnreadableError(f"{place} is {found}") from None
+        raise ReportError(f"{place} is {found}") from None
     return value
-
-
-class ReportError(RingKernelError, ValueError):
-    """A file is not a report that this version reads."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,7 @@ class Row:
         return self.ratios if self.target is not None and self.target.unit == "x" else self.ours.values
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Literal["met", "missed", "unknown", ""]:
         """Whether the target is met; "unknown" where this machine cannot show it."""
         if self.target is None:
             return ""
@@ -248,7 +242,7 @@ class Report:
             )
         try:
             report = read(cls, text, "report")
-        except UnreadableError as error:
+        except ReportError as error:
             raise ReportError(f"this report is damaged: {error}") from error
         for case, row in report.rows:
             if not row.is_paired:

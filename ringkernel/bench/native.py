@@ -38,49 +38,42 @@ class Native:
         self.compiler = compiler
         """Name, version and optimisation of the compiler: "g++ 12.4.0 -O3 -march=native"."""
         self._library = ctypes.CDLL(str(library))
-        for name, parameters in (("spsc_one_way", 3), ("spsc_round_trip", 1)):
-            function = getattr(self._library, name)
-            function.argtypes = (*[ctypes.c_int64] * parameters, ctypes.POINTER(ctypes.c_double))
-            function.restype = ctypes.c_int64
 
     def one_way_ns(self, messages: int, *, capacity: int, batch: int = 1) -> float:
-        """Time from one thread to another, in ns per message, without the start of the threads.
+        """Ns per 16-byte record from one thread to another, without the start of the threads.
 
-        Args:
-            messages: How many 16-byte records go over.
-            capacity: Records that the ring holds, a power of two.
-            batch: Records per publication. The producer waits for room for all of them, the consumer takes what
-                is there, up to this many.
+        The ring holds `capacity` records, a power of two. The producer publishes `batch` at a time, once there is room
+        for all of them; the consumer takes what is there, up to as many.
         """
-        _check(messages=messages, capacity=capacity, batch=batch)
         if capacity & (capacity - 1):
             raise ValueError(f"capacity {capacity} is not a power of two")
-        if batch > capacity:
+        if batch > capacity > 0:
             raise ValueError(f"a batch of {batch} does not fit a ring of {capacity}")
-        return 1e9 * self._seconds("spsc_one_way", messages, capacity, batch) / messages
+        return self._ns("spsc_one_way", messages=messages, capacity=capacity, batch=batch) / messages
 
     def round_trip_ns(self, round_trips: int) -> float:
         """Mean time in ns of a 16-byte record to another thread and back over two rings, one under way at a time."""
-        _check(round_trips=round_trips)
-        return 1e9 * self._seconds("spsc_round_trip", round_trips) / round_trips
+        return self._ns("spsc_round_trip", round_trips=round_trips) / round_trips
 
-    def _seconds(self, name: str, *arguments: int) -> float:
+    def _ns(self, name: str, **sizes: int) -> float:
+        for what, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{what}={size}, which must be at least 1")
         seconds = ctypes.c_double()
-        wrong = getattr(self._library, name)(*arguments, ctypes.byref(seconds))
+        function = getattr(self._library, name)
+        function.restype = ctypes.c_int64
+        wrong = function(*map(ctypes.c_int64, sizes.values()), ctypes.byref(seconds))
         if wrong < 0:
-            raise MemoryError(f"{name}{arguments}: no memory, or no thread")
+            raise MemoryError(f"{name}{tuple(sizes.values())}: no memory, or no thread")
         if wrong:
-            raise RuntimeError(f"{name}{arguments}: {wrong} wrong")
-        return seconds.value
+            raise RuntimeError(f"{name}{tuple(sizes.values())}: {wrong} wrong")
+        return 1e9 * seconds.value
 
 
 @functools.cache
 def native() -> Native:
-    """The C++ floor, compiled at the first call of the process; takes a second or two.
-
-    Raises:
-        NativeUnavailable: When there is no compiler, or it fails; the next call tries again.
-    """
+    """The C++ floor, compiled at the first call of the process, which takes a second or two; after a failure the next
+    call tries again. Raises `NativeUnavailable`."""
     return build()
 
 
@@ -94,7 +87,10 @@ def cpp_ring() -> tuple[Native | None, str]:
 
 def build(defines: Sequence[str] = ()) -> Native:
     """Compile the source, with macros like "SEEDED_FAULT=7", into a directory that is gone when the process ends."""
-    compiler = _find_compiler()
+    compiler = next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        raise NativeUnavailable(f"no C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
+    compiler = str(shutil.which(compiler))
     directory = Path(tempfile.mkdtemp(prefix="ringkernel-native-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     library = directory / "spsc_ring.so"
@@ -115,13 +111,6 @@ def find_source() -> Path:
     raise NativeUnavailable(f"the source of the C++ floor is missing: neither {places[0]} nor {places[1]} exists")
 
 
-def _find_compiler() -> str:
-    for name in COMPILERS:
-        if path := shutil.which(name):
-            return path
-    raise NativeUnavailable(f"no C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
-
-
 def _run(command: Sequence[str]) -> str:
     """What a compiler's run prints."""
     try:
@@ -139,12 +128,5 @@ def _run(command: Sequence[str]) -> str:
 def _describe(compiler: str) -> str:
     """Family and version: `c++` may be either. "g++ (Debian 12.4.0-5) 12.4.0" is g++ 12.4.0."""
     banner = _run([compiler, "--version"]).partition("\n")[0]
-    is_clang = "clang" in banner.lower()
     versions = re.findall(r"\b\d+\.\d+(?:\.\d+)?\b", re.sub(r"\(.*?\)", "", banner)) or ["of unknown version"]
-    return f"{'clang++' if is_clang else 'g++'} {versions[0]}"
-
-
-def _check(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size}, which must be at least 1")
+    return f"{'clang++' if 'clang' in banner.lower() else 'g++'} {versions[0]}"

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from .method import Samples
 
-_HIGHEST_NS = 60_000_000_000
-_DIGITS = 3
 PERCENTILES = (50.0, 99.0, 99.9)
 CURVE = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0)
 
@@ -24,29 +22,21 @@ class Latencies:
     def __init__(self, values_ns: Iterable[int] = ()) -> None:
         from hdrh.histogram import HdrHistogram
 
-        self._histogram: Any = HdrHistogram(1, _HIGHEST_NS, _DIGITS)
+        self.histogram: Any = HdrHistogram(1, 60_000_000_000, 3)
         for value in values_ns:
-            self._histogram.record_value(max(1, int(value)))
-
-    def add(self, other: Latencies) -> None:
-        """Take those in, too."""
-        self._histogram.add(other._histogram)
+            self.histogram.record_value(max(1, int(value)))
 
     def ns(self, percentile: float) -> float:
         """The latency at a percentile."""
-        return float(self._histogram.get_value_at_percentile(percentile))
+        return float(self.histogram.get_value_at_percentile(percentile))
 
-    def distribution(self, name: str) -> Distribution:
-        """The curve that is plotted."""
-        return Distribution(name, tuple((percentile, self.ns(percentile)) for percentile in CURVE))
-
-
-def all_of(samples: Samples[Latencies]) -> Latencies:
-    """Those of all rounds together."""
-    total = Latencies()
-    for part in samples.values:
-        total.add(part)
-    return total
+    @classmethod
+    def curve(cls, name: str, samples: Samples[Latencies]) -> Distribution:
+        """What is plotted: those of all rounds together."""
+        total = cls()
+        for part in samples.values:
+            total.histogram.add(part.histogram)
+        return Distribution(name, tuple((percentile, total.ns(percentile)) for percentile in CURVE))
 
 
 def percentile_of(name: str, samples: Samples[Latencies], percentile: float) -> Series:

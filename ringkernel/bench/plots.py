@@ -47,13 +47,18 @@ def check_picture(path: str, cases: Iterable[str]) -> None:
         raise ConfigurationError(f"{path!r} is the name of something else; pictures are PNG, as in report.png")
 
 
+def save(report: Report, path: str | Path) -> None:
+    """Write the figure as PNG. Raises `NothingToPlotError`."""
+    figure_of(report).savefig(path, dpi=150, format="png")
+
+
 def figure_of(report: Report) -> Any:
     """A matplotlib figure with one panel for each case that has a picture. Raises `NothingToPlotError`."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [draw for name, draw in PANELS.items() if _has_rows(report, name)]
+    panels = [draw for name, draw in PANELS.items() if _rows(report, name)]
     if not panels:
         raise NothingToPlotError(f"there is nothing to plot: none of {', '.join(PANELS)} has results in this report")
     columns = min(2, len(panels))
@@ -68,37 +73,31 @@ def figure_of(report: Report) -> Any:
             axes.set_axis_off()
         machine, budget = report.machine, report.options.get("budget")
         rounds = budget.get("rounds", "?") if isinstance(budget, Mapping) else "?"
-        figure.supxlabel(
-            f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('python', '?')}, "
-            f"{report.created[:10]}; medians of {rounds} rounds, bars: quartiles",
-            fontsize=9,
-            color="#666666",
-        )
+        where = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('python', '?')}"
+        text = f"{where}, {report.created[:10]}; medians of {rounds} rounds, bars: quartiles"
+        figure.supxlabel(text, fontsize=9, color="#666666")
     return figure
 
 
-def save(report: Report, path: str | Path) -> None:
-    """Write the figure as PNG. Raises `NothingToPlotError`."""
-    figure_of(report).savefig(path, dpi=150, format="png")
-
-
-def _has_rows(report: Report, name: str) -> bool:
-    case = report.case(name)
-    return case is not None and any(row.ours.values and not row.wrong for row in case.rows)
-
-
-def _rows(report: Report, case: str, prefix: str) -> list[Row]:
+def _rows(report: Report, case: str, prefix: str = "") -> list[Row]:
     found = report.case(case)
     rows = found.rows if found is not None else ()
     return [row for row in rows if row.key.startswith(prefix) and row.ours.values and not row.wrong]
 
 
-def _line(axes: Any, x: Sequence[float], values: Sequence[Sequence[float]], **style: Any) -> None:
+def _line(axes: Any, x: Sequence[float], values: Iterable[Sequence[float]], **style: Any) -> None:
     """Medians, with the quartiles as bars."""
     spreads = [spread_of(value) for value in values]
-    middle = [spread.median for spread in spreads]
     bars = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
-    axes.errorbar(x, middle, yerr=bars, marker="o", capsize=3, elinewidth=1.2, **style)
+    axes.errorbar(x, [s.median for s in spreads], yerr=bars, marker="o", capsize=3, elinewidth=1.2, **style)
+
+
+def _label(axes: Any, title: str, ticks: Mapping[Any, str], x: str, y: str) -> None:
+    """What is written beside a panel: at the ticks of its x axis, at both axes, above it."""
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
 
 
 def _plain_numbers(axes: Any, steps: tuple[int, ...]) -> None:
@@ -119,57 +118,49 @@ def _batches(axes: Any, report: Report) -> None:
         if mine and mine[0].beside is not None and mine[0].beside.values:
             median, dashes = mine[0].beside.median, "--" if capacity == capacities[-1] else ":"
             axes.axhline(median, color=FLOOR, linestyle=dashes, label=f"C++ ring, one by one, {capacity:,} slots")
-    axes.set(xscale="log", yscale="log", xlabel="records per batch", ylabel="million records/s")
+    ticks = {batch: str(batch) for batch in sorted({row.params["batch"] for row in rows})}
+    axes.set(xscale="log", yscale="log")
     _plain_numbers(axes, (1, 3))
-    axes.set_title("16-byte records, one thread to another")
-    batches = sorted({row.params["batch"] for row in rows})
-    axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.minorticks_off()
+    _label(axes, "16-byte records, one thread to another", ticks, "records per batch", "million records/s")
     axes.legend(fontsize=9)
 
 
 def _latencies(axes: Any, report: Report) -> None:
-    found = [case for case in (report.case("latency"), report.case("latency_open")) if case is not None]
     others = iter(OTHERS * 3)
-    for case in found:
-        for distribution in case.distributions:
+    for name, ours, dashes in ("latency", OURS, "-"), ("latency_open", SECOND, "--"):
+        case = report.case(name)
+        for distribution in case.distributions if case is not None else ():
             # a percentile p at 1/(1-p): 90 %, 99 % and 99.9 % are equally far apart
             points = [(1 / (1 - p / 100), ns / 1e3) for p, ns in distribution.points if p < 99.99]
             is_ours = distribution.name.startswith("ringkernel")
-            colour = (OURS if case.name == "latency" else SECOND) if is_ours else next(others)
-            style = {"color": colour, "linewidth": 2.6 if is_ours else 1.4, "label": distribution.name}
-            axes.plot(*zip(*points, strict=True), linestyle="--" if case.name == "latency_open" else "-", **style)
-    axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="round trip, µs")
+            style = {"color": ours if is_ours else next(others), "linewidth": 2.6 if is_ours else 1.4}
+            axes.plot(*zip(*points, strict=True), linestyle=dashes, label=distribution.name, **style)
+    axes.set(xscale="log", yscale="log")
     _plain_numbers(axes, (1,))
-    axes.set_title("Python to a kernel and back")
-    ticks = (1, 2, 10, 100, 1_000)
-    axes.set_xticks(ticks, ["0", "50 %", "90 %", "99 %", "99.9 %"])
-    axes.minorticks_off()
+    ticks = {1: "0", 2: "50 %", 10: "90 %", 100: "99 %", 1_000: "99.9 %"}
+    _label(axes, "Python to a kernel and back", ticks, "percentile", "round trip, µs")
     axes.legend(fontsize=8.5, ncols=2)
 
 
 def _kernels(axes: Any, report: Report) -> None:
     rows = _rows(report, "many", "shared-")
-    _line(axes, [row.params["kernels"] for row in rows], [row.ours.values for row in rows], color=OURS)
-    axes.set(xscale="log", xlabel="kernels that share the traffic", ylabel="µs per message, there and back")
-    axes.set_ylim(bottom=0)
-    axes.set_title("1 to 10,000 kernels on the pool")
     sizes = [row.params["kernels"] for row in rows]
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.minorticks_off()
+    _line(axes, sizes, [row.ours.values for row in rows], color=OURS)
+    axes.set(xscale="log")
+    axes.set_ylim(bottom=0)
+    ticks, y = {size: f"{size:,}" for size in sizes}, "µs per message, there and back"
+    _label(axes, "1 to 10,000 kernels on the pool", ticks, "kernels that share the traffic", y)
 
 
 def _chain(axes: Any, report: Report) -> None:
-    rows = [
-        row for row in _rows(report, "saxpy", "stages-") if row.key.removeprefix("stages-").isdecimal() and row.ratios
-    ]
+    found = _rows(report, "saxpy", "stages-")
+    rows = [row for row in found if row.key.removeprefix("stages-").isdecimal() and row.ratios]
     stages = [row.params["stages"] for row in rows]
     _line(axes, stages, [row.ratios for row in rows], color=OURS, label="per stage, one worker")
     axes.axhline(1.0, color=FLOOR, linestyle="--", label="bare loop in cache")
-    axes.set(xlabel="stages of y = a·x + b", ylabel="fraction of the bare loop")
     axes.set_ylim(bottom=0)
-    axes.set_title("The saxpy chain")
-    axes.set_xticks(stages)
+    ticks = {n: str(n) for n in stages}
+    _label(axes, "The saxpy chain", ticks, "stages of y = a·x + b", "fraction of the bare loop")
     axes.legend(fontsize=9)
 
 

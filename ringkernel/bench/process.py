@@ -17,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ CLOSE_S = 5.0
 
 
 class ChildError(Exception):
-    """A child does not start, died, or answered with something else than JSON. The text says which."""
+    """A child cannot be run, died, or answered with something else than JSON. The text says which."""
 
 
 class LateError(ChildError):
@@ -35,28 +35,31 @@ class LateError(ChildError):
 
 
 class Child:
-    """A process in a session of its own, until `close`.
+    """A process in a session of its own, until `close`; `environment` are variables besides our own.
 
     Waiting for it blocks the caller and its event loop on purpose: while one side runs, the other one does nothing.
-    After an error or an interrupt the process is gone: its answer would come too late.
-
-    Args:
-        command: What to run.
-        grace_s: How long it may take to end by itself when `answer` is interrupted.
-        environment: Variables besides our own.
-
-    Raises:
-        ChildError: When it does not start.
+    After an error or an interrupt the process is gone, since its answer would come too late; when it is interrupted it
+    has `grace_s` to end by itself. Raises `ChildError` when it cannot be run.
     """
 
     def __init__(
         self, command: Sequence[str], *, grace_s: float = 0, environment: Mapping[str, str] | None = None
     ) -> None:
         self._grace_s = grace_s
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         try:
             with _interrupts_held():  # one that came in the middle would leave the process behind
-                self._start(command, {**os.environ, **(environment or {})})
+                self._process = subprocess.Popen(  # noqa: S603 - our own modules, interpreters of our own table
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._complaints,
+                    env={**os.environ, **(environment or {})},
+                    start_new_session=True,  # the group is killed with what it has started; Ctrl-C is for us
+                )
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
         except OSError as error:
             self._complaints.close()
             raise ChildError(f"cannot be run: {error}") from error
@@ -64,19 +67,12 @@ class Child:
             self.close(0)
             raise
 
-    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own modules, interpreters of our own table
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            env=environment,
-            start_new_session=True,  # the group is killed with what it has started; Ctrl-C is for us
-        )
+    def _read(self) -> None:
+        """Pass on each line, and an empty one at the end."""
         assert self._process.stdout is not None
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True)
-        self._reader.start()
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
 
     @property
     def is_closed(self) -> bool:
@@ -94,10 +90,10 @@ class Child:
         """Send a request, wait for the answer: an object with "result", or with "error". Raises as `answer`."""
         self.tell(request)
         answer = self.answer(within_s)
-        if not {"error", "result"} & set(answer):
-            self.close(0)
-            raise ChildError(f"answered with something else than an answer: {answer!r:.200}")
-        return answer
+        if {"error", "result"} & set(answer):
+            return answer
+        self.close(0)
+        raise ChildError(f"answered with something else than an answer: {answer!r:.200}")
 
     def answer(self, within_s: float) -> dict[str, Any]:
         """The next object that it sends.
@@ -119,11 +115,12 @@ class Child:
             raise LateError(f"did not answer within {within_s:g} s") from None
         if not line:
             status = self._wait(CLOSE_S)
+            self._complaints.seek(0)
+            words = self._complaints.read().decode(errors="replace").strip().splitlines() or ["without a word"]
             how = "closed its output" if status is None else f"ended with status {status}"
-            raise ChildError(f"{how}: {self._last_words()}")
+            raise ChildError(f"{how}: {words[-1]}")
         with contextlib.suppress(ValueError):
-            answer = json.loads(line)
-            if isinstance(answer, dict):
+            if isinstance(answer := json.loads(line), dict):
                 return answer
         raise ChildError(f"answered with something else than an answer: {line[:200]!r}")
 
@@ -138,17 +135,15 @@ class Child:
         try:
             self._wait(CLOSE_S if patience_s is None else patience_s)
         finally:
-            self._kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it is gone; macOS says it otherwise
+                if os.name == "posix":
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                else:
+                    self._process.kill()
             self._process.wait()
             self._reader.join()
             self._process.stdout.close()
             self._complaints.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _wait(self, patience_s: float) -> int | None:
         """Its exit status, None while it still runs after that time."""
@@ -156,26 +151,11 @@ class Child:
             return self._process.wait(patience_s)
         return None
 
-    def _kill(self) -> None:
-        """End it and what it started, if any of them is left."""
-        if os.name != "posix":
-            self._process.kill()
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is gone; macOS says it otherwise
-            os.killpg(self._process.pid, signal.SIGKILL)
+    def __enter__(self) -> Self:
+        return self
 
-    def _last_words(self) -> str:
-        """The last line that it wrote to stderr."""
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "without a word"
-
-
-def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
-    """Pass on each line, and an empty one at the end."""
-    for line in stream:
-        lines.put(line)
-    lines.put(b"")
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextlib.contextmanager

@@ -83,14 +83,8 @@ def section(report: Report, source: str) -> str:
 
 def quoted(report: Report) -> list[Line]:
     """The lines whose rows are in the report, and say what the line says: a cached launch had a cache."""
-    found = []
-    for line in LINES:
-        case = report.case(line.case)
-        if case is None or not any(row.key == line.key for row in case.rows):
-            continue
-        if line.case != "launch" or not case.notes:
-            found.append(line)
-    return found
+    there = {(case.name, row.key) for case, row in report.rows if case.name != "launch" or not case.notes}
+    return [line for line in LINES if (line.case, line.key) in there]
 
 
 def _line(line: Line, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import math
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import ringkernel as rk
 from ringkernel.cache import settings
 from ringkernel.errors import ConfigurationError
 
@@ -19,7 +21,7 @@ from . import machine
 from .cases import CASES
 from .context import FULL, QUICK, RIVAL_CHOICES, Budget
 from .extra import check_extra
-from .model import CaseResult, Report, UnreadableError, read
+from .model import CaseResult, Report, ReportError, read
 from .process import Child, ChildError, LateError
 from .progress import Heard, shown
 from .table import NotebookReport
@@ -60,21 +62,13 @@ def check_device(device: str) -> None:
     Cases launch on the CPU only so far: for any other device that is there `ConfigurationError` says so, since figures
     of the CPU must not be taken for the device's.
     """
-    import asyncio
-
-    from ringkernel import RingKernelRuntime, ring_kernel
-
     if device == "cpu":
         return
-
-    def probe(msg: Any, out: Any) -> None:
-        out.value = msg.value
+    from .first_launch import half
 
     async def launch() -> None:
-        async with RingKernelRuntime() as runtime:
-            await runtime.launch(
-                "probe", ring_kernel("probe", input_type=float, output_type=float)(probe), device=device
-            )
+        async with rk.RingKernelRuntime() as runtime:
+            await runtime.launch("probe", half, device=device)
 
     asyncio.run(launch())
     raise ConfigurationError(f"kernels can be launched on {device!r}, but the cases measure only the CPU so far")
@@ -110,12 +104,9 @@ def bench(
 
 def budget_of(full: bool, rounds: int | None, scale: float | None) -> Budget:
     """The budget of these options."""
-    budget = FULL if full else QUICK
-    return replace(
-        budget,
-        rounds=budget.rounds if rounds is None else rounds,
-        scale=budget.scale if scale is None else scale,
-    )
+    given: dict[str, Any] = {"rounds": rounds, "scale": scale}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(FULL if full else QUICK, **chosen)
 
 
 def run(options: Options, heard: Heard = lambda _case, _done, _total: None) -> Report:
@@ -126,12 +117,8 @@ def run(options: Options, heard: Heard = lambda _case, _done, _total: None) -> R
     settings.limit()  # raises what every launch would
     started = time.perf_counter()
     facts, warnings = machine.describe(options.loop), machine.warnings()
-    answers = []
-    for name in options.cases:
-        heard(name, 0, 0)
-        answers.append(run_case(name, options, heard))
-    noisy = sum(row.is_noisy for answer in answers for row in answer.result.rows)
-    if noisy:
+    answers = [run_case(name, options, heard) for name in options.cases]
+    if noisy := sum(row.is_noisy for answer in answers for row in answer.result.rows):
         warnings.append(f"noisy: what stands beside {noisy} rows, marked ~, moved by more than 2x within the run")
     about = {name: text for answer in answers for name, text in answer.about.items()}
     missing = {name: reason for answer in answers for name, reason in answer.missing.items() if name not in about}
@@ -158,17 +145,11 @@ class Answer:
 
 def run_case(name: str, options: Options, heard: Heard) -> Answer:
     """One case in its process, whatever became of it."""
-    request = {
-        "case": name,
-        "budget": asdict(options.budget),
-        "rivals": options.rivals,
-        "device": options.device,
-        "loop": options.loop,
-    }
     started = time.perf_counter()
+    heard(name, 0, 0)
     try:
         with Child([sys.executable, "-m", "ringkernel.bench.child"], grace_s=GRACE_S) as child:
-            child.tell(request)
+            child.tell({**asdict(options), "case": name})
             deadline = started + options.case_deadline_s
             while "total" in (said := child.answer(deadline - time.perf_counter())):
                 heard(name, said["done"], said["total"])
@@ -177,7 +158,7 @@ def run_case(name: str, options: Options, heard: Heard) -> Answer:
         error = f"did not end within {options.case_deadline_s:g} s"
     except ChildError as reason:
         error = f"its process {reason}"
-    except UnreadableError as reason:  # a rate of nothing in no time, for one
+    except ReportError as reason:  # a rate of nothing in no time, for one
         error = str(reason)
     failed = CaseResult(name, CASES[name].title, seconds=time.perf_counter() - started, error=error)
     return Answer(failed, {}, {})

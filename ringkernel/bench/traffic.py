@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import operator
+import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -132,6 +133,11 @@ async def closed_loop_ns(
         replies.append(reply)
     check_replies(messages, replies, is_right)
     return times_ns
+
+
+async def p50_us(runtime: Any, kernel_id: str, messages: Sequence[Any], is_right: IsRight = operator.eq) -> float:
+    """The median of `closed_loop_ns`, in microseconds."""
+    return statistics.median(await closed_loop_ns(runtime, kernel_id, messages, is_right)) / 1e3
 
 
 async def open_loop_ns(

@@ -8,6 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,13 @@ from ringkernel.bench.kernels import is_scaled, is_scaled_array, running, scale,
 from ringkernel.bench.method import WrongResultError, check
 from ringkernel.bench.model import Row, Series, at_most
 from ringkernel.bench.process import Child, ChildError
-from ringkernel.bench.traffic import closed_loop_ns, receive_all
+from ringkernel.bench.traffic import closed_loop_ns, p50_us, receive_all
 from ringkernel.lifecycle import KernelState
 
 if TYPE_CHECKING:
     import ringkernel as rk
     from ringkernel.bench.context import Bench
+    from ringkernel.bench.method import Measure
 
 IDLE_KERNELS = 8
 WATCH_S, WATCHES = 2.0, 2  # how long and, in a quick run, how often
@@ -194,10 +196,9 @@ async def pause(bench: Bench) -> list[Row]:
                 runtime.remove("again")
             return statistics.median(taken_ns) / 1e3
 
-        async def round_trip_us() -> float:
-            return statistics.median(await closed_loop_ns(runtime, "scale", messages, is_scaled)) / 1e3
-
-        contenders = {"pause": pause_us, "resume": resume_us, "launch": launch_us, "round trip": round_trip_us}
+        round_trip_us = partial(p50_us, runtime, "scale", messages, is_scaled)
+        contenders: dict[str, Measure[float]] = {"pause": pause_us, "resume": resume_us}
+        contenders |= {"launch": launch_us, "round trip": round_trip_us}
         found = await bench.race_numbers("us", contenders)
     counted = [waiting for waiting in busy.waiting if waiting]
     bench.notes.append(
@@ -249,8 +250,9 @@ async def launch(bench: Bench) -> list[Row]:
         # the first round is not rotated: cold comes first, and fills the cache
         contenders = {"cold": launch_cold, "cached": launch_cached}
         found = await bench.race(contenders, rounds=bench.rounds(LAUNCH_ROUNDS), warm_up=False)
-    cached = series_of("cached", "ms", found["cached"], lambda answer: 1e3 * answer["launch_s"])
-    cold = series_of("cold", "ms", found["cold"], lambda answer: 1e3 * answer["launch_s"])
+    cold, cached = (
+        series_of(name, "ms", samples, lambda answer: 1e3 * answer["launch_s"]) for name, samples in found.items()
+    )
     numba = series_of("import numba", "ms", found["cached"], lambda answer: 1e3 * answer["import_s"])
     compiled = max((answer["compilations"] for answer in found["cached"].values), default=0)
     if compiled:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ringkernel.bench.compiling import Compilations
 from ringkernel.bench.kernels import Tick, is_scaled, running, scale, start, ticks
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, Series, at_most
-from ringkernel.bench.traffic import check_replies, closed_loop_ns
+from ringkernel.bench.traffic import check_replies, p50_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,13 +84,6 @@ class Crowd:
         return us_per_message
 
 
-def _round_trip(runtime: rk.RingKernelRuntime, messages: list[Tick]) -> Measure[float]:
-    async def p50_us() -> float:
-        return statistics.median(await closed_loop_ns(runtime, "scale", messages, is_scaled)) / 1e3
-
-    return p50_us
-
-
 async def many(bench: Bench) -> list[Row]:
     """1 to 10,000 kernels on the pool: cost per message and memory per kernel as they grow.
 
@@ -110,8 +103,9 @@ async def many(bench: Bench) -> list[Row]:
         await start(runtime, "scale")
         found = await bench.race_numbers("us", {("ringkernel", n): crowd.shared(n, messages) for n in sizes})
         few = messages[: bench.count(ROUND_TRIPS, least=20)]
+        places = {"among idle ones": runtime, "alone": alone}
         busy = await bench.race_numbers(
-            "us", {"among idle ones": _round_trip(runtime, few), "alone": _round_trip(alone, few)}
+            "us", {name: partial(p50_us, place, "scale", few, is_scaled) for name, place in places.items()}
         )
         check(len(runtime.kernels) == len(crowd.ids) + 1, "the runtime lost kernels")
     if is_whole and len(crowd.ids) < SIZES[-1]:
@@ -142,20 +136,13 @@ async def many(bench: Bench) -> list[Row]:
 
 def _growth_rows(crowd: Crowd) -> Iterator[Row]:
     for size, seconds, each in crowd.growth:
-        is_largest = size == len(crowd.ids)
-
-        def row(key: str, figure: str, value: float, unit: str, limit: float) -> Row:
-            return Row(
-                f"{key}-{size}",  # noqa: B023 (used at once)
-                figure,
-                Series("ringkernel", unit, (value,)),
-                higher_is_better=False,
-                target=at_most(limit, unit) if is_largest else None,  # noqa: B023
-                params={"kernels": size},  # noqa: B023
-            )
-
+        up_to, is_largest = f"up to {size:,} kernels", size == len(crowd.ids)
+        fields: dict[str, Any] = {"higher_is_better": False, "params": {"kernels": size}}
         if size > REFERENCE:
-            yield row("launch", f"launch and activate, up to {size:,} kernels, each", 1e3 * seconds, "ms", 5.0)
+            launch = Series("ringkernel", "ms", (1e3 * seconds,))
+            target = at_most(5.0, "ms") if is_largest else None
+            yield Row(f"launch-{size}", f"launch and activate, {up_to}, each", launch, target=target, **fields)
         if each is not None and size >= 1_000:  # below that, it is the arena's first chunk
-            limit = RINGS_BYTES + KERNEL_BYTES
-            yield row("memory", f"memory per kernel, up to {size:,} kernels", each, "B", limit)
+            memory = Series("ringkernel", "B", (each,))
+            target = at_most(RINGS_BYTES + KERNEL_BYTES, "B") if is_largest else None
+            yield Row(f"memory-{size}", f"memory per kernel, {up_to}", memory, target=target, **fields)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.bench.kernels import is_scaled, running, ticks
 from ringkernel.bench.method import check
 from ringkernel.bench.model import Row, Series, Target, at_least
-from ringkernel.bench.percentiles import PERCENTILES, Latencies, all_of, percentile_of
+from ringkernel.bench.percentiles import PERCENTILES, Latencies, percentile_of
 from ringkernel.bench.traffic import (
     closed_loop_ns,
     flood_async,
     millions_per_s,
     open_loop_ns,
+    p50_us,
     put_all,
     send_all,
     sends_async,
@@ -32,17 +33,12 @@ if TYPE_CHECKING:
 OURS = "ringkernel"
 ROUND_TRIPS = 2_500
 TARGETS = {50.0: at_least(8.0), 99.0: at_least(5.0)}
-
-OPEN_RATE_HZ = 10_000
-OPEN_MESSAGES = 3_000
-
+OPEN_MESSAGES, OPEN_RATE_HZ = 3_000, 10_000
 SENDS = 20_000
 QUEUE_SIZE = 4096  # the default of both sides
 DRAIN_DEADLINE_S = 10
 IN_PROCESS = "asyncio.Queue here"
-
-COROUTINE_ROUND_TRIPS = 1_000
-COROUTINE_FLOOD = 10_000
+COROUTINE_ROUND_TRIPS, COROUTINE_FLOOD = 1_000, 10_000
 ASYNCIO_ACTOR = "PyDotCompute"  # the one that lives in an event loop, as coroutine kernels do
 
 
@@ -71,8 +67,12 @@ def _rows_beside(
     ]
 
 
-def _warm(times_ns: list[int]) -> Latencies:
-    return Latencies(times_ns[len(times_ns) // 10 :])
+def _warm(answer: dict[str, list[int]]) -> Latencies:
+    return Latencies(answer["ns"][len(answer["ns"]) // 10 :])
+
+
+def _p50_us(answer: dict[str, list[int]]) -> float:
+    return statistics.median(answer["ns"]) / 1e3
 
 
 def _best(actors: list[Series]) -> Series | None:
@@ -96,15 +96,13 @@ async def latency(bench: Bench) -> list[Row]:
         async with running("scale") as runtime:
 
             async def ours() -> Latencies:
-                return _warm(await closed_loop_ns(runtime, "scale", messages, is_scaled))
+                return _warm({"ns": await closed_loop_ns(runtime, "scale", messages, is_scaled)})
 
             contenders: dict[str, Measure[Latencies]] = {OURS: ours}
             for rival in rivals:
-                contenders[rival.name] = rival.contender(
-                    "round_trip", lambda answer: _warm(answer["ns"]), count=len(messages)
-                )
+                contenders[rival.name] = rival.contender("round_trip", _warm, count=len(messages))
             found = await bench.race(contenders)
-    bench.distributions += [all_of(samples).distribution(name) for name, samples in found.items() if samples.values]
+    bench.distributions += [Latencies.curve(name, samples) for name, samples in found.items() if samples.values]
     rows = []
     for percentile in PERCENTILES:
         series = {name: percentile_of(name, samples, percentile) for name, samples in found.items()}
@@ -143,7 +141,7 @@ async def latency_open(bench: Bench) -> list[Row]:
             return Latencies(await closed_loop_ns(runtime, "scale", messages, is_scaled))
 
         found = await bench.race({"open loop": at_rate, "closed loop": closed})
-    bench.distributions.append(all_of(found["open loop"]).distribution(f"ringkernel at {OPEN_RATE_HZ:,}/s"))
+    bench.distributions.append(Latencies.curve(f"ringkernel at {OPEN_RATE_HZ:,}/s", found["open loop"]))
     return [
         Row(
             f"p{percentile:g}",
@@ -197,10 +195,6 @@ async def send(bench: Bench) -> list[Row]:
     return [row, *_rows_beside("rate", "single sends", found, rivals)]
 
 
-def _p50_us(times_ns: Sequence[int]) -> float:
-    return statistics.median(times_ns) / 1e3
-
-
 async def coroutine(bench: Bench) -> list[Row]:
     """An echo coroutine kernel: round trips, then a flood one way.
 
@@ -215,19 +209,14 @@ async def coroutine(bench: Bench) -> list[Row]:
     with bench.opponents("flood") as rivals:
         async with running("echo") as runtime:
 
-            async def p50_us() -> float:
-                return _p50_us(await closed_loop_ns(runtime, "echo", few))
-
             async def rate() -> float:
-                feed, receive = send_all(runtime, "echo", messages), functools.partial(runtime.receive, "echo")
+                feed, receive = send_all(runtime, "echo", messages), partial(runtime.receive, "echo")
                 return millions_per_s(await flood_async(feed, receive, messages))
 
-            round_trips: dict[str, Measure[float]] = {OURS: p50_us}
+            round_trips: dict[str, Measure[float]] = {OURS: partial(p50_us, runtime, "echo", few)}
             floods: dict[str, Measure[float]] = {OURS: rate}
             for rival in rivals:
-                round_trips[rival.name] = rival.contender(
-                    "round_trip", lambda answer: _p50_us(answer["ns"]), count=len(few)
-                )
+                round_trips[rival.name] = rival.contender("round_trip", _p50_us, count=len(few))
                 floods[rival.name] = rival.contender("flood", millions_per_s, count=len(messages))
             times = await bench.race_numbers("us", round_trips)
             rates = await bench.race_numbers("M/s", floods)

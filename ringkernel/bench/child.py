@@ -49,11 +49,11 @@ def run(name: str, bench: Bench, loop: str) -> CaseResult:
             traceback.print_exc()
             error = f"{type(failure).__name__}: {failure}"
     return CaseResult(
-        name=name,
-        title=case.title,
-        rows=rows,
-        distributions=tuple(bench.distributions),
-        notes=tuple(bench.notes),
+        name,
+        case.title,
+        rows,
+        tuple(bench.distributions),
+        tuple(bench.notes),
         seconds=time.perf_counter() - start,
         compile_s=compilations.seconds,
         error=error,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -20,7 +21,7 @@ def describe(loop: str) -> dict[str, str]:
         "machine": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "cpu": _cpu_model(),
         "cores": str(allowed_cores()),
-        "load": _load(),
+        "load": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "event loop": loop,
         "packages": ", ".join(f"{package} {_version(package)}" for package in PACKAGES),
@@ -36,22 +37,16 @@ def warnings() -> list[str]:
             f"{allowed_cores()} cores: cases with two compiled threads share them with Python and with everything else "
             f"here, and what several workers gain cannot show"
         )
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > allowed_cores() / 2:
-        found.append(f"the machine is busy: load {_load()} on {allowed_cores()} cores when the run began")
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > allowed_cores() / 2:
+        found.append(f"the machine is busy: load {load:.2f} on {allowed_cores()} cores when the run began")
     return found
 
 
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
-
-
 def _cpu_model() -> str:
-    try:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith(("model name", "Model")):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -68,15 +68,12 @@ def timed(
     return rate
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median, quartiles and extremes of the rounds."""
+class Spread(NamedTuple):
+    """The quartiles of the rounds."""
 
-    median: float
     low: float
+    median: float
     high: float
-    least: float
-    greatest: float
 
     @property
     def relative(self) -> float:
@@ -86,10 +83,17 @@ class Spread:
 
 def spread_of(values: Sequence[float]) -> Spread:
     """The spread of one or more values; quartiles are interpolated between the values."""
-    if len(values) == 1:
-        return Spread(*5 * (float(values[0]),))
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high, min(values), max(values))
+    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * [float(values[0])]
+    return Spread(*quartiles)
+
+
+def repeated(times: int, once: Measure[float]) -> Measure[float]:
+    """A contender: the median of so many measurements."""
+
+    async def median() -> float:
+        return statistics.median([await once() for _ in range(times)])
+
+    return median
 
 
 def moved(values: Sequence[float]) -> float:

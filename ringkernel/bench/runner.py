@@ -99,7 +99,7 @@ def bench(
     """
     options = Options(cases=cases, budget=budget_of(full, rounds, scale), rivals=rivals, device=device)
     with shown() as heard:
-        return NotebookReport.of(run(options, heard))
+        return NotebookReport(**vars(run(options, heard)))
 
 
 def budget_of(full: bool, rounds: int | None, scale: float | None) -> Budget:

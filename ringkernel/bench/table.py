@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -29,11 +28,6 @@ _COLOURS = {"met": "green", "missed": "yellow", "unknown": "dim", "": "dim"}
 
 class NotebookReport(Report):
     """A report that notebooks draw."""
-
-    @classmethod
-    def of(cls, report: Report) -> Self:
-        """The same report."""
-        return cls(**{field.name: getattr(report, field.name) for field in fields(report)})
 
     def _repr_html_(self) -> str:
         console = Console(record=True, width=HTML_COLUMNS, file=io.StringIO(), force_jupyter=False)

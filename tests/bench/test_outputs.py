@@ -28,6 +28,10 @@ def printed(shown: Report, width: int = 160) -> str:
     return text.getvalue()
 
 
+def html_of(shown: Report) -> str:
+    return NotebookReport(**vars(shown))._repr_html_()
+
+
 def test_numbers_have_three_digits() -> None:
     assert [number(x) for x in (0.012345, 1.2345, 12.345, 123.45, 12345.6)] == [
         "0.0123",
@@ -107,13 +111,13 @@ def test_a_report_of_nothing() -> None:
 
 def test_html_for_notebooks() -> None:
     bad = dataclasses.replace(row("<b>"), ours=Series("ringkernel", "M/s", (), "a < b"))
-    html = NotebookReport.of(report(case(bad, row(target=at_least(0.5)), name="map")))._repr_html_()
+    html = html_of(report(case(bad, row(target=at_least(0.5)), name="map")))
     for fact in ("A processor", "title of map", "1x", "met", "figure &lt;b&gt;", "a &lt; b", "WRONG"):
         assert fact in html
 
 
 def test_html_says_what_the_table_says() -> None:
-    html = NotebookReport.of(full_report())._repr_html_()
+    html = html_of(full_report())
     told = [line.rstrip() for line in unescape(re.sub("<[^>]+>", "", html)).splitlines()]
     titles = [f"{case.name:12}  {case.title}" for case in full_report().cases]
     assert told == titles + [line.rstrip() for line in printed(full_report(), width=150).splitlines()]

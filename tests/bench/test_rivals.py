@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -95,7 +97,8 @@ def test_a_missing_module_of_another_interpreter(interpreter: str) -> None:
         Rival(spec)
 
 
-MakeSpec = Callable[[str], RivalSpec]
+class MakeSpec(Protocol):
+    def __call__(self, job: str, start: str = "pass") -> RivalSpec: ...
 
 
 @pytest.fixture
@@ -228,10 +231,11 @@ def test_the_process_behind_a_rival_ends_with_it(name: str) -> None:
 def test_an_interrupt_ends_the_rival(monkeypatch: pytest.MonkeyPatch) -> None:
     with Rival(RIVALS["asyncio.Queue"]) as rival:
 
-        def interrupted(timeout: float) -> bytes:
-            raise KeyboardInterrupt
+        class Interrupted(queue.Queue[bytes]):
+            def get(self, *_: object, **__: object) -> bytes:
+                raise KeyboardInterrupt
 
-        monkeypatch.setattr(rival._child, "_lines", type("Lines", (), {"get": staticmethod(interrupted)}))
+        monkeypatch.setattr(rival._child, "_lines", Interrupted())
         with pytest.raises(KeyboardInterrupt):
             rival.ask("flood", count=1)
         assert rival._child._process.poll() == (-signal.SIGKILL if os.name == "posix" else 1)

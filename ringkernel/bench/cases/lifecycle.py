@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import statistics
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import numpy as np
 from ringkernel.bench.context import series_of
 from ringkernel.bench.floors import EventfdPair
 from ringkernel.bench.kernels import is_scaled, is_scaled_array, running, scale, start, tick_array, ticks
-from ringkernel.bench.method import WrongResultError, check
+from ringkernel.bench.method import WrongResultError, check, repeated
 from ringkernel.bench.model import Row, Series, at_most
 from ringkernel.bench.process import Child, ChildError
 from ringkernel.bench.traffic import closed_loop_ns, p50_us, receive_all
@@ -62,32 +63,27 @@ async def idle(bench: Bench) -> list[Row]:
 
     CPU time is that of the whole process, watched for two seconds.
     """
-    messages = ticks(bench.count(FIRST_MESSAGES, least=2))
+    messages = itertools.cycle(ticks(FIRST_MESSAGES))
     with EventfdPair() if EventfdPair.is_possible() else contextlib.nullcontext() as floor:
         async with running() as runtime:
             for i in range(IDLE_KERNELS):
                 await start(runtime, f"idle{i}", scale)
-            await closed_loop_ns(runtime, "idle0", messages, is_scaled)
+            await closed_loop_ns(runtime, "idle0", ticks(FIRST_MESSAGES), is_scaled)
             watches = bench.budget.rounds if bench.budget.is_full else bench.rounds(WATCHES)
             shares = await _cpu_of_idleness(watches, WATCH_S * min(1.0, bench.budget.scale))
 
             async def first_message() -> float:
-                times_ns = []
-                for message in messages:
-                    await asyncio.sleep(IDLE_S)
-                    times_ns += await closed_loop_ns(runtime, "idle0", [message], is_scaled)
-                return statistics.median(times_ns) / 1e3
+                await asyncio.sleep(IDLE_S)
+                return await p50_us(runtime, "idle0", [next(messages)], is_scaled)
 
             async def first_wake() -> float:
                 assert floor is not None
-                times_ns = []
-                for value in range(1, len(messages) + 1):
-                    time.sleep(IDLE_S)  # noqa: ASYNC251 (the loop has to be as idle as the threads)
-                    times_ns.append(floor.round_trip_ns(value))
-                return statistics.median(times_ns) / 1e3
+                time.sleep(IDLE_S)  # noqa: ASYNC251 (the loop has to be as idle as the threads)
+                return floor.round_trip_ns(next(messages).id + 1) / 1e3
 
             contenders = {"ringkernel": first_message} | ({"eventfd ping-pong": first_wake} if floor else {})
-            found = await bench.race_numbers("us", contenders)
+            times = bench.count(FIRST_MESSAGES, least=2)
+            found = await bench.race_numbers("us", {name: repeated(times, once) for name, once in contenders.items()})
     return [
         Row("cpu", f"CPU of {IDLE_KERNELS} idle kernels", shares, higher_is_better=False, target=at_most(1.0, "%")),
         Row(
@@ -182,23 +178,21 @@ async def pause(bench: Bench) -> list[Row]:
             check(counted, "no pause came while the kernel was at work")
             return statistics.median(counted)
 
-        async def resume_us() -> float:
-            return statistics.median([await idle.resume_us() for _ in range(times)])
-
         async def launch_us() -> float:
-            taken_ns = []
-            for _ in range(times):
-                began = time.perf_counter_ns()
-                await start(runtime, "again", scale)
-                taken_ns.append(time.perf_counter_ns() - began)
-                await closed_loop_ns(runtime, "again", messages[:1], is_scaled)
-                await runtime.terminate("again")
-                runtime.remove("again")
-            return statistics.median(taken_ns) / 1e3
+            began = time.perf_counter_ns()
+            await start(runtime, "again", scale)
+            taken_ns = time.perf_counter_ns() - began
+            await closed_loop_ns(runtime, "again", messages[:1], is_scaled)
+            await runtime.terminate("again")
+            runtime.remove("again")
+            return taken_ns / 1e3
 
-        round_trip_us = partial(p50_us, runtime, "scale", messages, is_scaled)
-        contenders: dict[str, Measure[float]] = {"pause": pause_us, "resume": resume_us}
-        contenders |= {"launch": launch_us, "round trip": round_trip_us}
+        contenders: dict[str, Measure[float]] = {
+            "pause": pause_us,
+            "resume": repeated(times, idle.resume_us),
+            "launch": repeated(times, launch_us),
+            "round trip": partial(p50_us, runtime, "scale", messages, is_scaled),
+        }
         found = await bench.race_numbers("us", contenders)
     counted = [waiting for waiting in busy.waiting if waiting]
     bench.notes.append(

@@ -9,6 +9,7 @@ from typing import Any
 
 from ringkernel.bench import traffic
 
+from .registry import MESSAGES
 from .serving import serve
 
 CAPACITY = 4096  # ringkernel's default
@@ -53,8 +54,7 @@ def main() -> None:
     """Serve on one event loop, which runs while a job does."""
     with asyncio.Runner(loop_factory=traffic.new_loop) as runner:
         about = f"asyncio.Queue of Python {python_version()} on {type(runner.get_loop()).__module__.partition('.')[0]}"
-        jobs = ("round_trip", "flood", "send")
-        serve(about, {job: lambda count, job=job: runner.run(_run(job, count)) for job in jobs})
+        serve(about, {job: lambda count, job=job: runner.run(_run(job, count)) for job in MESSAGES})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The other side of rivals that block, in a thread or a process of its own, and the jobs that it makes possible."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import threading
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringkernel.bench import traffic
+
+from .registry import MESSAGES
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,21 @@ def blocking_jobs(peer: Callable[[str], AbstractContextManager[Peer]]) -> dict[s
     """The three jobs of a rival with queues without bound. `peer` starts the other side for the job of that name, one
     that echoes or, for "send", one that counts; it is stopped after the job. Neither is in the timed part."""
 
-    def round_trip(count: int) -> Any:
-        with peer("round_trip") as other:
-            traffic.round_trips(other.send, other.receive, traffic.pairs(traffic.WARM_UP))
-            return {"ns": traffic.round_trips(other.send, other.receive, traffic.pairs(count))}
-
-    def flood(count: int) -> Any:
-        with peer("flood") as other:
-            traffic.round_trips(other.send, other.receive, traffic.pairs(traffic.WARM_UP))
-            return traffic.flood(other.send, other.receive, traffic.pairs(count))
-
-    def send(count: int) -> Any:
+    def run(job: str, count: int) -> Any:
         def total() -> Any:
             other.send(other.last)
             return other.receive()
 
-        with peer("send") as other:
-            return traffic.sends(other.send, total, traffic.pairs(count))
+        messages = traffic.pairs(count)
+        with peer(job) as other:
+            if job == "send":
+                return traffic.sends(other.send, total, messages)
+            traffic.round_trips(other.send, other.receive, traffic.pairs(traffic.WARM_UP))
+            if job == "flood":
+                return traffic.flood(other.send, other.receive, messages)
+            return {"ns": traffic.round_trips(other.send, other.receive, messages)}
 
-    return {"round_trip": round_trip, "flood": flood, "send": send}
+    return {job: functools.partial(run, job) for job in MESSAGES}
 
 
 @contextlib.contextmanager

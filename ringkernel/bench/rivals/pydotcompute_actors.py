@@ -16,6 +16,7 @@ import pydotcompute
 
 from ringkernel.bench import traffic
 
+from .registry import MESSAGES
 from .serving import serve
 
 STOP = -1  # as an id: the counting actor answers with its total
@@ -81,8 +82,7 @@ def main() -> None:
     runtime = pydotcompute.RingKernelRuntime(enable_telemetry=False, use_eager_tasks=False)
     with asyncio.Runner() as runner:
         about = f"PyDotCompute {version('pydotcompute')} on {runner.run(_start(runtime))}"
-        jobs = ("round_trip", "flood", "send")
-        serve(about, {job: lambda count, job=job: runner.run(_run(runtime, job, count)) for job in jobs})
+        serve(about, {job: lambda count, job=job: runner.run(_run(runtime, job, count)) for job in MESSAGES})
         runner.run(runtime.shutdown(timeout=0.1))
 
 

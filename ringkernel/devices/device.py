@@ -39,9 +39,9 @@ class Device(ABC):
     def reach_memory(self) -> None:
         """Make it reach that memory. At rest. Raises `DeviceUnavailableError`."""
 
-    def is_settled(self, engine: Engine) -> bool:
+    def is_placed(self, engine: Engine) -> bool:
         """Whether the output of a kernel lies in the memory where its consumers should find it."""
         return True
 
-    def settle(self, engine: Engine) -> None:
+    def place_output(self, engine: Engine) -> None:
         """Put a kernel's output there. At rest. Raises `DeviceUnavailableError`; the kernel is as it was then."""

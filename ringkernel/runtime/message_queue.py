@@ -149,14 +149,14 @@ class MessageQueue:
         return self._own_ends()[2]
 
     def _producer(self) -> Outlet:
-        self._affinity.settle()
+        self._affinity.bind()
         outlet = self._outlet()
         if outlet is None:
             raise KernelStateError(f"{self._name}: only the kernel puts messages here")
         return outlet
 
     def _consumer(self) -> Inlet:
-        self._affinity.settle()
+        self._affinity.bind()
         inlet = self._inlet()
         if inlet is None:
             raise KernelStateError(f"{self._name}: only the kernel takes messages from here")

@@ -48,17 +48,17 @@ async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel]) -> None
     others of the device where that can be, since they rest meanwhile."""
     device = kernel.runs_on
     await reach_memory([kernel], kernels)
-    if device.is_settled(kernel.engine):
+    if device.is_placed(kernel.engine):
         return
     async with quiesced(kernels, device):
         if not kernel.engine.has_ended:
-            device.settle(kernel.engine)
+            device.place_output(kernel.engine)
         for one in _on(device, kernels):
             if not one.engine.has_ended:
                 with suppress(DeviceUnavailableError):  # its own start will say so
-                    device.settle(one.engine)
+                    device.place_output(one.engine)
 
 
 def is_prepared(kernel: RingKernel) -> bool:
     """Whether the kernel may start. It may be held."""
-    return kernel.runs_on.reaches_memory() and kernel.runs_on.is_settled(kernel.engine)
+    return kernel.runs_on.reaches_memory() and kernel.runs_on.is_placed(kernel.engine)

@@ -52,7 +52,7 @@ class Supervisor:
 
     def bind(self) -> tuple[Services, Devices]:
         """What belongs to the running loop, made at the first use. Raises `KernelStateError` in any other loop."""
-        loop = self.affinity.settle()
+        loop = self.affinity.bind()
         if self._services is None or self._devices is None:
             self._services = Services(loop, self.budget)
             self._devices = Devices(self._services, self._workers)

@@ -102,8 +102,8 @@ class GridDevice(Device):
     def reach_memory(self) -> None:
         self._pool.reach_memory()
 
-    def is_settled(self, engine: Engine) -> bool:
-        return device_rings.is_settled(engine.output)
+    def is_placed(self, engine: Engine) -> bool:
+        return device_rings.is_placed(engine.output)
 
-    def settle(self, engine: Engine) -> None:
-        device_rings.settle(engine.output)
+    def place_output(self, engine: Engine) -> None:
+        device_rings.place(engine.output)

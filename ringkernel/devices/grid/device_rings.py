@@ -1,7 +1,7 @@
 """Rings in device memory, and the decision which ones lie there. Nothing else knows of them but a grid's mailbox.
 
 A ring that only grids of one device use lies in that device's memory. Every other one lies in host memory, which all
-devices reach. That is settled before the producer starts, while the device is quiesced. Until then nothing new is
+devices reach. That is decided before the producer starts, while the device is quiesced. Until then nothing new is
 published: a consumer that was added since, and reads in host memory, finds nothing to take.
 
 The slots are on the device and nowhere else. The cursors are there and in host memory: the grids look at those in
@@ -86,7 +86,7 @@ class DeviceStorage:
             self._memory.release()
 
 
-def is_settled(ring: Any) -> bool:
+def is_placed(ring: Any) -> bool:
     """Whether a kernel's output, of whatever kind, lies in the memory where it should."""
     if ring is None or not ring.holds_records or _device_of(ring.engine) is None:
         return True
@@ -99,12 +99,12 @@ def is_settled(ring: Any) -> bool:
     return storage.device is device and set(readers) <= set(storage.edges)
 
 
-def settle(ring: Any) -> None:
+def place(ring: Any) -> None:
     """Put a kernel's output in the memory where it should lie. No grid of the device runs.
 
     Raises `DeviceUnavailableError`, and then the ring is where it was, or in host memory.
     """
-    if is_settled(ring):
+    if is_placed(ring):
         return
     if isinstance(ring.storage, DeviceStorage):
         ring.move_to_host()

@@ -1,0 +1,135 @@
+"""A cached handler is found only with the types, numba, processor and sources that it was compiled with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cache_tools import INDEX, SPEC, VALUE, built
+from numba.core import config
+
+import ringkernel as rk
+from ringkernel.cache import environment
+from ringkernel.cache.fingerprint import key_of
+from ringkernel.codegen.span_types import SpanTypes
+
+pytestmark = pytest.mark.compiles
+
+SPECS = {
+    "field type": SpanTypes(np.dtype([("value", "f4")]), VALUE, None),
+    "field name": SpanTypes(np.dtype([("price", "f8")]), VALUE, None),
+    "byte order": SpanTypes(np.dtype([("value", ">f8")]), VALUE, None),
+    "offset": SpanTypes(np.dtype({"names": ["value"], "formats": ["f8"], "offsets": [8]}), VALUE, None),
+    "itemsize": SpanTypes(np.dtype({"names": ["value"], "formats": ["f8"], "itemsize": 16}), VALUE, None),
+    "alignment": SpanTypes(np.dtype([("value", "f8")], align=True), VALUE, None),
+    "subarray": SpanTypes(np.dtype([("value", "f8", 2)]), VALUE, None),
+    "output": SpanTypes(VALUE, INDEX, None),
+    "no output": SpanTypes(VALUE, None, None),
+    "state": SpanTypes(VALUE, VALUE, (np.dtype("f8"), (2,))),
+    "state's shape": SpanTypes(VALUE, VALUE, (np.dtype("f8"), (3,))),
+    "state's dtype": SpanTypes(VALUE, VALUE, (np.dtype("f4"), (2,))),
+    "state of one record": SpanTypes(VALUE, VALUE, (VALUE, None)),
+    "batch": SpanTypes(VALUE, VALUE, None, batch=True),
+    "zeroed": SpanTypes(VALUE, VALUE, None, zeroed=False),
+    "max_outputs": SpanTypes(VALUE, VALUE, None, batch=True, max_outputs=2),
+    "check": SpanTypes(VALUE, VALUE, None, check=False),
+}
+
+
+def test_every_type_and_option_is_in_the_key() -> None:
+    from ringkernel.codegen.span_cache import _fingerprint
+
+    handler, keys = built(), set()
+    for spec in (SPEC, *SPECS.values()):
+        fingerprint = _fingerprint(handler, spec)
+        assert fingerprint is not None
+        keys.add(fingerprint.hexdigest())
+    assert len(keys) == 1 + len(SPECS)
+
+
+@pytest.mark.parametrize("name", ["OPT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "LOOP_VECTORIZE",
+                                  "SLP_VECTORIZE", "DISABLE_JIT", "DEBUGINFO_DEFAULT", "USING_SVML"])  # fmt: skip
+def test_numba_settings_are_in_the_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(config, name, 17)
+    assert key_of("x") != before
+
+
+def test_numba_settings_without_effect_are_not_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 17)
+    monkeypatch.setattr(config, "DUMP_ASSEMBLY", 1)
+    assert key_of("x") == before
+
+
+@pytest.mark.parametrize("name", ["versions", "sources", "cpu"])
+def test_versions_sources_and_cpu_are_in_the_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of("x")
+    monkeypatch.setattr(environment, name, lambda: "another")
+    assert key_of("x") != before
+
+
+VISITED = """
+import asyncio, json, sys
+import ringkernel as rk
+from ringkernel.codegen.specialise import Specializer
+visited = set()
+visit = Specializer._shell
+def record(self, function):
+    visited.add(function.__code__.co_filename)
+    return visit(self, function)
+Specializer._shell = record
+@rk.ring_kernel("k", input_type=float, output_type=float, batch=True)
+def k(msgs, outs):
+    for i in range(len(msgs)):
+        outs[i].value = msgs[i].value
+async def main():
+    async with rk.RingKernelRuntime() as runtime, rk.managed_kernel(runtime, "k"):
+        await runtime.map("k", [1.0])
+asyncio.run(main())
+from ringkernel.devices.grid.pool import compiled_watcher
+compiled_watcher()
+loaded = {module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "ringkernel"}
+print(json.dumps([sorted(visited), sorted(filter(None, loaded))]))
+"""
+
+
+def test_every_module_that_is_compiled_or_loaded_for_it_is_in_the_key(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the specialiser really visits: each of these files, changed by one statement in a copy, makes another
+    key."""
+    package = Path(str(rk.__file__)).parent
+    result = subprocess.run([sys.executable, "-c", VISITED], capture_output=True, text=True, check=True, timeout=100)
+    visited, loaded = json.loads(result.stdout)
+    inside = {Path(path).relative_to(package) for path in visited if Path(path).is_relative_to(package)}
+    assert {"turn.py", "protocol.py", "doorbell.py", "span_body.py", "worker_loop.py", "watcher.py"} <= {
+        path.name for path in inside
+    }
+    monkeypatch.setattr(environment, "IMPORTED_AT_S", float("inf"))
+    copy = tmp_path / "ringkernel"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    before = environment.hash_of_sources(copy)
+    assert before == environment.hash_of_sources(package)
+    for path in inside | {Path(path).relative_to(package) for path in loaded}:
+        content = (copy / path).read_text()
+        (copy / path).write_text(content + "\nchanged = 1\n")
+        assert environment.hash_of_sources(copy) != before, path
+        (copy / path).write_text(content)
+    (copy / "ring" / "deeper" / "still").mkdir(parents=True)
+    (copy / "ring" / "deeper" / "still" / "new.py").write_text("new = 1\n")
+    assert environment.hash_of_sources(copy) != before
+
+
+def test_moving_a_module_changes_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "IMPORTED_AT_S", float("inf"))
+    (tmp_path / "ring").mkdir()
+    (tmp_path / "one.py").write_text("x = 1\n")
+    before = environment.hash_of_sources(tmp_path)
+    (tmp_path / "one.py").rename(tmp_path / "ring" / "one.py")
+    assert environment.hash_of_sources(tmp_path) != before

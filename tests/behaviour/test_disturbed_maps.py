@@ -94,8 +94,13 @@ async def test_after_a_cancelled_map_every_kernel_works(runtime: RingKernelRunti
     with pytest.raises(asyncio.CancelledError) as caught:
         await within(mapping)
     received: list[int] = partial_of(caught.value)
-    await eventually(lambda: runtime.statistics("k").unprocessed == runtime.statistics("k").in_flight == 0)
-    received += drain(runtime, "k")
+
+    def all_is_received() -> bool:
+        received.extend(drain(runtime, "k"))
+        counts = runtime.statistics("k")
+        return counts.unprocessed == counts.in_flight == counts.output_depth == 0
+
+    await eventually(all_is_received)
     assert received == list(range(runtime.statistics("k").processed))
     assert list(await within(runtime.map("k", [1, 2, 3]))) == [1, 2, 3]
     check_books(runtime, "k")

@@ -120,4 +120,10 @@ def test_a_number_that_may_not_fit_is_refused(body: str) -> None:
 
 @pytest.mark.parametrize("body", KEPT)
 def test_a_number_that_fits_is_assigned(body: str) -> None:
-    assert len(call(built("msg, out", body), SpanTypes(RENAMED, RENAMED, None), np.zeros(2, RENAMED))) == 2
+    """As Python assigns it."""
+    handler = built("msg, out", body)
+    given = np.array([(3, 4, 5, 6, 7, 2.0, [1, 2, 3], [4, 5, 6]), (0, 0, 0, 0, 0, 0.0, [0] * 3, [0] * 3)], RENAMED)
+    wanted = np.zeros(2, RENAMED).view(np.recarray)
+    for msg, out in zip(given.view(np.recarray), wanted, strict=True):
+        handler(msg, out)
+    assert call(handler, SpanTypes(RENAMED, RENAMED, None), given).tobytes() == wanted.tobytes()

@@ -186,4 +186,5 @@ def test_the_interpreter_ends_as_ever(what: Any, tmp_path: Path) -> None:
     said = [line for line in done.stderr.splitlines() if "ResourceWarning" in line or "Exception" in line]
     ours = [line for line in said if "RingKernelRuntime" in line]
     assert len(ours) == (1 if what == "in_a_fork" else 0), done.stderr  # the parent's own
-    assert not [line for line in said if "Exception" in line], done.stderr
+    asyncios = "BaseEventLoop.__del__"  # in 3.13 it may look for modules that are gone by then
+    assert not [line for line in said if "Exception" in line and asyncios not in line], done.stderr

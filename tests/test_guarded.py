@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import guarded
 import pytest
@@ -15,7 +15,7 @@ if guarded.WHY_NOT is not None:
     pytest.skip(guarded.WHY_NOT, allow_module_level=True)
 
 CHILD = """
-import asyncio, ctypes, gc, sys
+import asyncio, ctypes, gc, json, os
 import numpy as np, pytest
 from graph_kernels import usleep
 import guarded
@@ -31,13 +31,18 @@ def k(msg, out, state):
     out.a = msg.a
 
 def write(address):
-    print("writes", flush=True)
-    ctypes.memset(address, 1, 1)
+    # in a fork, which the guard may end
+    child = os.fork()
+    if child == 0:
+        ctypes.memset(address, 1, 1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-def end_of(array):
-    return array.ctypes.data + array.nbytes
+def last_and_beyond(array):
+    end = array.ctypes.data + array.nbytes
+    return write(end - array.itemsize), write(end)
 
-async def main(where, beyond):
+async def main():
     async with RingKernelRuntime(workers=1) as runtime:
         kernel = await runtime.launch("k")
         await runtime.activate("k")
@@ -46,46 +51,39 @@ async def main(where, beyond):
         while kernel.engine.rings.reading[0] is kernel.engine.edges[0]:
             await asyncio.sleep(0)
         given = kernel.engine.rings.reading[0].ring.slots
-        if where == "input":
-            write(given.ctypes.data)
+        outcomes = {"given": write(given.ctypes.data)}
         state[0] = 1
-        result = await mapping
-        places = {
-            "result": result,
-            "ring": kernel.engine.output.slots,
-            "input ring": kernel.engine.outlet.ring.slots,
-            "state": state,
-        }
-        if where in places:
-            write(end_of(places[where]) + (beyond - 1) * places[where].itemsize)
-        if where == "given back":
-            region = kernel.engine.arena.allocate(64)
-            address = region.address
-            if beyond:
-                del region
-                gc.collect()
-            write(address)
-    print("lives", flush=True)
+        outcomes["result"] = last_and_beyond(await mapping)
+        outcomes["ring"] = last_and_beyond(kernel.engine.output.slots)
+        outcomes["input ring"] = last_and_beyond(kernel.engine.outlet.ring.slots)
+        outcomes["state"] = last_and_beyond(state)
+        region = kernel.engine.arena.allocate(64)
+        address = region.address
+        before = write(address)
+        del region
+        gc.collect()
+        outcomes["given back"] = before, write(address)
+    print(json.dumps(outcomes))
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+asyncio.run(main())
 """
 
 
-def child(where: str, beyond: int) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, int | list[int]]:
+    """How the processes ended that wrote somewhere: to the last element, and to the one beyond."""
     tests = Path(__file__).parent
     code = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n{CHILD}"
-    return subprocess.run(
-        [sys.executable, "-c", code, where, str(beyond)], capture_output=True, text=True, timeout=60, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    found: dict[str, int | list[int]] = json.loads(run.stdout)
+    return found
 
 
 @pytest.mark.parametrize("where", ["result", "ring", "input ring", "state", "given back"])
-def test_one_element_too_far_ends_the_process(where: Any) -> None:
-    inside = child(where, 0)
-    assert (inside.returncode, inside.stdout.split()) == (0, ["writes", "lives"]), inside.stderr
-    outside = child(where, 1)
-    assert (outside.returncode, outside.stdout.split()) == (-signal.SIGSEGV, ["writes"]), outside.stderr
+def test_one_element_too_far_ends_the_process(outcomes: dict[str, int | list[int]], where: str) -> None:
+    assert outcomes[where] == [0, -signal.SIGSEGV]
 
 
-def test_a_write_to_what_a_runtime_was_given_ends_the_process() -> None:
-    assert child("input", 0).returncode == -signal.SIGSEGV
+def test_a_write_to_what_a_runtime_was_given_ends_the_process(outcomes: dict[str, int | list[int]]) -> None:
+    assert outcomes["given"] == -signal.SIGSEGV

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ringkernel import RingKernelRuntime
+from ringkernel import MessageQueue, RingKernelRuntime
 from ringkernel.declaration import decorator as declaration
 
 if TYPE_CHECKING:
@@ -137,6 +137,18 @@ def compiled_kind(request: pytest.FixtureRequest) -> Kind:
     from kinds import Kind
 
     return Kind(request.param)
+
+
+@pytest.fixture(params=[None, int], ids=["objects", "records"])
+def queue_dtype(request: pytest.FixtureRequest) -> Any:
+    """What a queue holds: any objects, or records."""
+    return request.param
+
+
+@pytest.fixture
+def make_queue(queue_dtype: Any, loop_errors: list[dict[str, Any]]) -> Callable[[int], MessageQueue]:
+    """Makes a queue of a capacity, of either form."""
+    return lambda capacity: MessageQueue(capacity, queue_dtype)
 
 
 @pytest.fixture

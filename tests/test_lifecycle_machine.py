@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import pytest
 from helpers import check_books, eventually, turns, within
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from inside import use_devices
+from thread_device import ThreadDevice
 
 from ringkernel import (
     TRANSITIONS,
     BatchTimeoutError,
     Command,
+    KernelContext,
     KernelExistsError,
     KernelFailedError,
     KernelState,
@@ -32,6 +37,10 @@ from ringkernel import (
     ring_kernel,
 )
 
+T = TypeVar("T")
+
+COMPILED = ("cpu", "grid")
+KERNELS = ("objects", "records", *COMPILED)
 CAPACITY = 4
 POISON = -1
 ALIVE = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
@@ -44,7 +53,7 @@ def outputs_of(inputs: list[int]) -> list[int]:
 
 
 def declare_kernels() -> None:
-    async def body(ctx):
+    async def body(ctx: KernelContext[int, int]) -> None:
         async for n in ctx:
             if n == POISON:
                 raise ValueError("poison")
@@ -52,19 +61,20 @@ def declare_kernels() -> None:
                 await ctx.send(n + 1)
 
     @ring_kernel("objects", queue_size=CAPACITY)
-    async def objects(ctx):
+    async def objects(ctx: KernelContext[int, int]) -> None:
         await body(ctx)
 
     @ring_kernel("records", input_type=int, output_type=int, queue_size=CAPACITY)
-    async def records(ctx):
+    async def records(ctx: KernelContext[int, int]) -> None:
         await body(ctx)
 
-    @ring_kernel("compiled", input_type=int, output_type=int, queue_size=CAPACITY)
-    def compiled(msg, out):
+    @ring_kernel("cpu", input_type=int, output_type=int, queue_size=CAPACITY)
+    @ring_kernel("grid", input_type=int, output_type=int, queue_size=CAPACITY, device="cuda:0")
+    def compiled(msg: Any, out: Any) -> bool:
         if msg.value == -1:
             raise ValueError("poison")
         out.value = msg.value + 1
-        return msg.value % 3 != 0
+        return msg.value % 3 != 0  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -84,7 +94,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.errors: list[dict] = []
+        self.errors: list[dict[str, Any]] = []
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context))
         declare_kernels()
@@ -92,11 +102,12 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.runtime = RingKernelRuntime(workers=1)
         self.run(self.runtime.__aenter__())
 
-    def run(self, coroutine):
-        return self.loop.run_until_complete(within(coroutine))
+    def run(self, coroutine: Awaitable[T]) -> T:
+        result: T = self.loop.run_until_complete(within(coroutine))
+        return result
 
-    def call(self, function, *args):
-        async def inside():
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        async def inside() -> T:
             return function(*args)
 
         return self.run(inside())
@@ -109,7 +120,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def counts(self) -> KernelStatistics:
         return self.runtime.statistics(self.kernel)
 
-    @initialize(kernel=st.sampled_from(["objects", "records", "compiled"]))
+    @initialize(kernel=st.sampled_from(KERNELS))
     def choose(self, kernel: str) -> None:
         self.kernel = kernel
 
@@ -215,7 +226,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule()
     def receive(self) -> None:
         """Take one, or so many that a compiled kernel that waits for room is woken: once per half ring."""
-        most = CAPACITY // 2 if self.kernel == "compiled" else CAPACITY
+        most = CAPACITY // 2 if self.kernel in COMPILED else CAPACITY
         while self.is_launched and self.receive_one() and self.counts.output_depth > most:
             pass
 
@@ -282,7 +293,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             assert isinstance(error, ValueError)
             assert (counts.failed, model.sent[counts.processed]) == (1, POISON)
         elif counts.failed:  # it was in the kernel's hand when a drain that had no room ended
-            assert self.kernel != "compiled"
+            assert self.kernel not in COMPILED
             assert counts.failed == 1
             assert counts.emitted >= CAPACITY
 
@@ -299,11 +310,13 @@ async def compile_all() -> None:
     """What a first launch compiles may take longer than a step."""
     declare_kernels()
     async with RingKernelRuntime(workers=1) as runtime:
-        for kernel_id in ("objects", "records", "compiled"):
+        for kernel_id in KERNELS:
             await runtime.launch(kernel_id)
 
 
-def test_the_lifecycle_follows_its_model(caplog):
+def test_the_lifecycle_follows_its_model(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = ThreadDevice()
+    use_devices(monkeypatch, device)
     caplog.set_level(logging.CRITICAL, "ringkernel")  # kernels are poisoned on purpose
     asyncio.run(compile_all())
     run_state_machine_as_test(
@@ -317,3 +330,4 @@ def test_the_lifecycle_follows_its_model(caplog):
             report_multiple_bugs=False,
         ),
     )
+    device.join()

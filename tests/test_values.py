@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import collections
+from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ringkernel import (
     ConfigurationError,
+    KernelContext,
     KernelState,
     MessageQueue,
     MessageTypeError,
@@ -30,24 +33,24 @@ POINT = np.dtype([("x", "f8"), ("y", "f8")])
 
 
 @ring_kernel("va_echo", input_type=float, output_type=float)
-def echo(msg, out):
+def echo(msg: Any, out: Any) -> None:
     out.value = msg.value
 
 
 @ring_kernel("va_point", input_type=POINT, output_type=POINT)
-def point(msg, out):
+def point(msg: Any, out: Any) -> None:
     out.x, out.y = msg.x, msg.y
 
 
 @ring_kernel("va_typed", input_type=float, output_type=float)
-async def typed(ctx):
+async def typed(ctx: KernelContext[float, float]) -> None:
     async for value in ctx:
         await ctx.send(value)
 
 
 def counter(state: Any) -> Any:
     @ring_kernel("va_state", input_type=int, state=state)
-    def count(msg, state):
+    def count(msg: Any, state: Any) -> None:
         if msg.value < len(state):
             raise ValueError
 
@@ -77,7 +80,7 @@ async def launch_with(runtime: RingKernelRuntime, state: Any) -> None:
         ("i4", ["1", "2", "3"], "int32"),
         ("i4", [1, 2], r"shape \(2,\)"),
         ("m8[s]", np.array([1_000, 1_500, 2_000], "m8[ms]"), "at index 1 does not fit"),
-        ("f8", np.ma.masked_array([1.0, 2.0, 3.0], [0, 1, 0]), r"filled\(value\).*compressed\(\)"),
+        ("f8", np.ma.masked_array([1.0, 2.0, 3.0], [False, True, False]), r"filled\(value\).*compressed\(\)"),
         (
             PAIR,
             np.array([(1, 2), (2**40, 3), (4, 5)], [("i", "i8"), ("f", "f8")]),
@@ -87,7 +90,9 @@ async def launch_with(runtime: RingKernelRuntime, state: Any) -> None:
         ([("a", "i1", (2,))], np.array([((1, 300),)] * 3, [("a", "i4", (2,))]), r"300 at index \(0, 1\) does not fit"),
     ],
 )
-async def test_a_state_that_would_be_changed_is_refused(runtime, dtype, value, reason):
+async def test_a_state_that_would_be_changed_is_refused(
+    runtime: RingKernelRuntime, dtype: Any, value: Any, reason: str
+) -> None:
     before = np.ones(3, dtype)
     await launch_with(runtime, before)
     with pytest.raises(MessageTypeError, match=rf"(?s)'k'.*{reason}"):
@@ -110,7 +115,7 @@ async def test_a_state_that_would_be_changed_is_refused(runtime, dtype, value, r
         (PAIR, np.array([(1, 2.5)] * 3, [("i", "i8"), ("f", "f8")])),
     ],
 )
-async def test_a_state_whose_values_fit_is_taken(runtime, dtype, value):
+async def test_a_state_whose_values_fit_is_taken(runtime: RingKernelRuntime, dtype: Any, value: Any) -> None:
     await launch_with(runtime, np.ones(3, dtype))
     await runtime.write_state("k", value)
     got = await runtime.read_state("k")
@@ -122,7 +127,7 @@ async def test_a_state_whose_values_fit_is_taken(runtime, dtype, value):
     hnp.arrays(st.sampled_from(["i1", "i4", "i8", "u1", "u4", "u8"]), st.integers(1, 4)),
     st.sampled_from(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]),
 )
-def test_integers_are_converted_exactly_or_not_at_all(values, dtype):
+def test_integers_are_converted_exactly_or_not_at_all(values: Any, dtype: Any) -> None:
     limits = np.iinfo(dtype)
     fits = all(limits.min <= value <= limits.max for value in values.tolist())
     if fits:
@@ -137,11 +142,11 @@ class Nested:
     parts: Annotated[npt.NDArray[np.float32], 2]
 
 
-def test_a_declared_state_that_would_be_changed_is_refused():
+def test_a_declared_state_that_would_be_changed_is_refused() -> None:
     with pytest.raises(MessageTypeError, match=r"1e\+39 at index 1 does not fit into float32"):
         counter(Nested(np.array([1.0, 1e39])))
     with pytest.raises(MessageTypeError, match=r"filled\(value\)"):
-        counter(np.ma.masked_array([1.0, 2.0], [0, 1]))
+        counter(np.ma.masked_array([1.0, 2.0], [False, True]))
 
 
 # --- records without a size --------------------------------------------------------------------------------------
@@ -162,7 +167,7 @@ EMPTY: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("dtype", "where"), EMPTY, ids=str)
-def test_a_record_without_a_size_is_refused_everywhere(dtype, where):
+def test_a_record_without_a_size_is_refused_everywhere(dtype: Any, where: str) -> None:
     for make in (
         lambda: ring_kernel("va_none", input_type=dtype)(lambda msg: None),
         lambda: ring_kernel("va_none", input_type=int, output_type=dtype)(lambda msg, out: None),
@@ -173,13 +178,13 @@ def test_a_record_without_a_size_is_refused_everywhere(dtype, where):
 
 
 @pytest.mark.parametrize(("dtype", "where"), [case for case in EMPTY if not isinstance(case[0], tuple | str)], ids=str)
-def test_a_state_without_a_size_is_refused(dtype, where):
+def test_a_state_without_a_size_is_refused(dtype: Any, where: str) -> None:
     for state in (np.zeros(3, dtype), np.zeros((), dtype)):
         with pytest.raises(MessageTypeError, match=where):
             counter(state)
 
 
-def test_a_message_class_without_a_size_is_refused():
+def test_a_message_class_without_a_size_is_refused() -> None:
     with pytest.raises(MessageTypeError, match="parts"):
 
         @message
@@ -190,7 +195,7 @@ def test_a_message_class_without_a_size_is_refused():
 # --- batches -----------------------------------------------------------------------------------------------------
 
 NO_BATCHES: list[tuple[Any, str]] = [
-    (np.ma.masked_array([1.0, 2.0], [0, 1]), r"filled\(value\).*compressed\(\)"),
+    (np.ma.masked_array([1.0, 2.0], [False, True]), r"filled\(value\).*compressed\(\)"),
     (np.ma.masked_array([1.0, 2.0]), r"filled\(value\).*compressed\(\)"),
     (b"12", r"np\.frombuffer"),
     (bytearray(b"12"), r"np\.frombuffer"),
@@ -206,7 +211,9 @@ NO_BATCHES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("batch", "remedy"), NO_BATCHES, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("function", [echo, typed], ids=["compiled", "coroutine"])
-async def test_what_only_looks_like_a_batch_is_refused(runtime, function, batch, remedy):
+async def test_what_only_looks_like_a_batch_is_refused(
+    runtime: RingKernelRuntime, function: Any, batch: Any, remedy: str
+) -> None:
     await runtime.launch("k", function)
     with pytest.raises(MessageTypeError, match=remedy):
         await runtime.send_batch("k", batch)
@@ -220,9 +227,9 @@ async def test_what_only_looks_like_a_batch_is_refused(runtime, function, batch,
     assert runtime.statistics("k").accepted == 0
 
 
-async def test_records_that_are_masked_are_refused(runtime):
+async def test_records_that_are_masked_are_refused(runtime: RingKernelRuntime) -> None:
     await runtime.launch("k", point)
-    masked = np.ma.masked_array(np.zeros(3, POINT), [(0, 1), (0, 0), (0, 0)])
+    masked = np.ma.masked_array(np.zeros(3, POINT), [(False, True), (False, False), (False, False)])
     with pytest.raises(MessageTypeError, match=r"filled\(value\)"):
         await runtime.send_batch("k", masked)
     await runtime.send_batch("k", masked.filled(7))
@@ -232,7 +239,7 @@ async def test_records_that_are_masked_are_refused(runtime):
 @pytest.mark.parametrize(
     "batch", [range(2), (1, 2), [1, 2], iter([1, 2]), collections.deque([1, 2]), {1: 2, 3: 4}.values()]
 )
-async def test_sequences_of_messages_are_batches(runtime, batch):
+async def test_sequences_of_messages_are_batches(runtime: RingKernelRuntime, batch: Any) -> None:
     await runtime.launch("k", echo)
     await runtime.send_batch("k", batch)
     assert runtime.statistics("k").accepted == 2
@@ -264,15 +271,17 @@ def name_of(value: Any) -> str:
 
 @pytest.mark.parametrize("timeout", NO_TIMEOUTS, ids=name_of)
 @pytest.mark.parametrize("function", [echo, typed], ids=["compiled", "coroutine"])
-async def test_a_timeout_that_is_none_is_refused_before_anything_changes(runtime, function, timeout):
+async def test_a_timeout_that_is_none_is_refused_before_anything_changes(
+    runtime: RingKernelRuntime, function: Any, timeout: Any
+) -> None:
     await runtime.launch("k", function)
     await runtime.activate("k")
     await runtime.send("k", 1.0)
     kernel = runtime.kernels["k"]
-    await asyncio.wait_for(until_an_output(kernel), 5)
+    await eventually(lambda: not kernel.output_queue.empty())
     queue = MessageQueue(8)
     queue.put_nowait(1)
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "send": lambda: runtime.send("k", 2.0, timeout=timeout),
         "send_batch": lambda: runtime.send_batch("k", [2.0], timeout=timeout),
         "receive": lambda: runtime.receive("k", timeout=timeout),
@@ -300,15 +309,12 @@ async def test_a_timeout_that_is_none_is_refused_before_anything_changes(runtime
         await runtime.wait("k", timeout=timeout)
 
 
-async def until_an_output(kernel: Any) -> None:
-    while kernel.output_queue.empty():
-        await asyncio.sleep(0.001)
-
-
 @pytest.mark.parametrize("timeout", NO_TIMEOUTS, ids=name_of)
-async def test_a_coroutine_kernels_timeout_is_checked_before_it_takes_a_message(runtime, timeout):
+async def test_a_coroutine_kernels_timeout_is_checked_before_it_takes_a_message(
+    runtime: RingKernelRuntime, timeout: Any
+) -> None:
     @ring_kernel("va_reads")
-    async def reads(ctx):
+    async def reads(ctx: KernelContext[Any, Any]) -> None:
         with pytest.raises(ConfigurationError, match="timeout"):
             await ctx.receive(timeout=timeout)
         await ctx.send(await ctx.receive())
@@ -321,7 +327,7 @@ async def test_a_coroutine_kernels_timeout_is_checked_before_it_takes_a_message(
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("timeout", TIMEOUTS, ids=name_of)
-async def test_every_finite_number_is_a_timeout(runtime, timeout):
+async def test_every_finite_number_is_a_timeout(runtime: RingKernelRuntime, timeout: Any) -> None:
     await runtime.launch("k", echo)
     await runtime.activate("k")
     await runtime.send("k", 1.0, timeout=timeout)

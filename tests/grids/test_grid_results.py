@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from grid_kernels import (
     double,
-    running_sum,
     some,
     start_grid,
 )
-from helpers import check_books, eventually, within
+from helpers import check_books, within
 
 from ringkernel import (
     KernelFailedError,
-    KernelState,
     RingKernelRuntime,
     ring_kernel,
 )
@@ -67,29 +64,3 @@ async def test_a_chain_over_all_kinds(runtime: RingKernelRuntime, device: Thread
         await runtime.activate(name)
     values = np.arange(500.0)
     np.testing.assert_array_equal(await within(runtime.map(("a", "f"), values), 20), 4 * (8 * values + 1))
-
-
-async def test_a_state_lives_on_the_device_and_comes_back(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
-    await start_grid(runtime, "k", running_sum)
-    await runtime.send_batch("k", np.arange(10))
-    assert await within(runtime.receive_batch("k", 10)) is not None
-    assert (await runtime.read_state("k")).tolist() == [45, 10]
-    assert runtime.get_state("k") is KernelState.ACTIVE
-    await runtime.deactivate("k")
-    await runtime.write_state("k", [1_000, 0])
-    await runtime.reactivate("k")
-    await runtime.send("k", 1)
-    while (last := await within(runtime.receive("k"))) < 1_000:
-        pass
-    assert last == 1_001
-
-
-async def test_a_grid_that_is_full_goes_on_when_there_is_room(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
-    await start_grid(runtime, "k", double, queue_size=4)
-    sending = asyncio.create_task(runtime.send_batch("k", np.arange(100.0)))
-    await eventually(lambda: runtime.statistics("k").output_depth == 4)
-    got: list[float] = []
-    while len(got) < 100:
-        got += (await within(runtime.receive_batch("k"))).tolist()
-    await within(sending)
-    assert got == [2.0 * i for i in range(100)]

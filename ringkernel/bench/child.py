@@ -48,26 +48,16 @@ def run(name: str, bench: Bench, loop: str) -> CaseResult:
         except Exception as failure:  # noqa: BLE001 (the other cases go on; this one's end is in the report)
             traceback.print_exc()
             error = f"{type(failure).__name__}: {failure}"
-    return CaseResult(
-        name,
-        case.title,
-        rows,
-        tuple(bench.distributions),
-        tuple(bench.notes),
-        seconds=time.perf_counter() - start,
-        compile_s=compilations.seconds,
-        error=error,
-    )
+    seconds, found = time.perf_counter() - start, (tuple(bench.distributions), tuple(bench.notes))
+    return CaseResult(name, case.title, rows, *found, seconds, compilations.seconds, error)
 
 
-def main(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
+def main(say: Callable[[dict[str, Any]], None]) -> None:
     """Do what the request says and tell the parent."""
-    bench = Bench(
-        Budget(**request["budget"]),
-        request["rivals"],
-        request["device"],
-        lambda done, total: say({"done": done, "total": total}),
-    )
+    request = json.loads(sys.stdin.readline())
+    leave_with_parent()
+    budget = Budget(**request["budget"])
+    bench = Bench(budget, request["rivals"], lambda done, total: say({"done": done, "total": total}))
     result = run(request["case"], bench, request["loop"])
     say({"result": asdict(result), "about": bench.about, "missing": bench.missing})
 
@@ -86,10 +76,7 @@ def leave_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    answer = answers_to_stdout()
     try:
-        received = json.loads(sys.stdin.readline())
-        leave_with_parent()
-        main(received, answer)
+        main(answers_to_stdout())
     except (KeyboardInterrupt, BrokenPipeError):  # nobody is left to measure for
         sys.exit(130)

@@ -94,18 +94,10 @@ def _check_writable(path: str) -> None:
 
 
 def _measured(arguments: argparse.Namespace) -> Report:
-    from .progress import shown
-    from .runner import Options, budget_of, run
+    from .runner import bench
 
-    options = Options(
-        cases=tuple(arguments.case),
-        budget=budget_of(arguments.full, arguments.rounds, arguments.scale),
-        rivals=arguments.rivals,
-        device=arguments.device,
-        loop=arguments.loop,
-    ).checked()
-    with shown(len(options.cases)) as heard:
-        return run(options, heard)
+    options = {name: getattr(arguments, name) for name in ("full", "rivals", "device", "rounds", "scale", "loop")}
+    return bench(*arguments.case, **options)
 
 
 def _plot(report: Report, path: str) -> None:

@@ -40,7 +40,6 @@ class Bench:
 
     budget: Budget
     rivals: str = "default"
-    device: str = "cpu"
     progress: Callable[[int, int], None] = lambda _done, _total: None
     notes: list[str] = field(default_factory=list)
     distributions: list[Distribution] = field(default_factory=list)

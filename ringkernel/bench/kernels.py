@@ -93,15 +93,9 @@ def is_scaled_array(records: Array, results: Array, factor: float = 2.0) -> bool
     )
 
 
-async def start(
-    runtime: rk.RingKernelRuntime,
-    kernel_id: str,
-    kernel_func: Callable[..., Any] | None = None,
-    *,
-    queue_size: int | None = None,
-) -> None:
+async def start(runtime: rk.RingKernelRuntime, kernel_id: str, handler: Any = None, **options: Any) -> None:
     """Launch and activate."""
-    await runtime.launch(kernel_id, kernel_func, queue_size=queue_size)
+    await runtime.launch(kernel_id, handler, **options)
     await runtime.activate(kernel_id)
 
 

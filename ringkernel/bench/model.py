@@ -58,10 +58,6 @@ class Target:
     unit: str = "x"
     at_least: bool = True
 
-    def is_met_by(self, value: float) -> bool:
-        """Whether a value is on the good side."""
-        return value >= self.limit if self.at_least else value <= self.limit
-
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:,g} {self.unit}".rstrip()
 
@@ -151,7 +147,8 @@ class Row:
             return ""
         if self.wrong or not self.judged:
             return "unknown"
-        return "met" if self.target.is_met_by(statistics.median(self.judged)) else "missed"
+        median, limit = statistics.median(self.judged), self.target.limit
+        return "met" if (median >= limit if self.target.at_least else median <= limit) else "missed"
 
     @property
     def is_noisy(self) -> bool:

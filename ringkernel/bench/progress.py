@@ -11,7 +11,7 @@ Heard = Callable[[str, int, int], None]
 
 
 @contextmanager
-def shown(cases: int | None = None) -> Iterator[Heard]:
+def shown(cases: int) -> Iterator[Heard]:
     """A bar per run: yields what is told."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -30,8 +30,7 @@ def shown(cases: int | None = None) -> Iterator[Heard]:
         def heard(case: str, done: int, total: int) -> None:
             if case not in seen:
                 seen.append(case)
-                place = f"{len(seen)}/{cases}" if cases else str(len(seen))
-                bars.reset(task, description=case, total=None, place=place)
+                bars.reset(task, description=case, total=None, place=f"{len(seen)}/{cases}")
             bars.update(task, completed=done, total=total or None)
 
         yield heard

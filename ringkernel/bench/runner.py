@@ -81,6 +81,7 @@ def bench(
     device: str = "cpu",
     rounds: int | None = None,
     scale: float | None = None,
+    loop: str = "",
 ) -> NotebookReport:
     """Run the benchmark as `ringkernel bench` does, and return the report, which notebooks draw.
 
@@ -91,14 +92,15 @@ def bench(
         device: where the kernels run.
         rounds: counted rounds of each case, instead of what `full` says.
         scale: multiplies how much each measurement sends.
+        loop: "uvloop" or "asyncio"; without it uvloop where it is installed.
 
     Raises:
         ConfigurationError: an option out of its range, an unknown case.
         DeviceUnavailableError: the device is not there.
         MissingExtraError: what the extra `bench` brings is not installed.
     """
-    options = Options(cases=cases, budget=budget_of(full, rounds, scale), rivals=rivals, device=device)
-    with shown() as heard:
+    options = Options(cases, budget_of(full, rounds, scale), rivals, device, loop).checked()
+    with shown(len(options.cases)) as heard:
         return NotebookReport(**vars(run(options, heard)))
 
 

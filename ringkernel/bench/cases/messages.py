@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ringkernel.bench.context import Bench
-    from ringkernel.bench.method import Measure
     from ringkernel.bench.rivals import Rival
 
 OURS = "ringkernel"
@@ -98,28 +97,27 @@ async def latency(bench: Bench) -> list[Row]:
             async def ours() -> Latencies:
                 return _warm({"ns": await closed_loop_ns(runtime, "scale", messages, is_scaled)})
 
-            contenders: dict[str, Measure[Latencies]] = {OURS: ours}
-            for rival in rivals:
-                contenders[rival.name] = rival.contender("round_trip", _warm, count=len(messages))
-            found = await bench.race(contenders)
+            theirs = {r.name: r.contender("round_trip", _warm, count=len(messages)) for r in rivals}
+            found = await bench.race({OURS: ours} | theirs)
     bench.distributions += [Latencies.curve(name, samples) for name, samples in found.items() if samples.values]
-    rows = []
-    for percentile in PERCENTILES:
-        series = {name: percentile_of(name, samples, percentile) for name, samples in found.items()}
-        rows.append(
-            Row(
-                f"p{percentile:g}",
-                f"round trip p{percentile:g}, best actor beside it",
-                series[OURS],
-                _best([series[rival.name] for rival in rivals if rival.spec.kind == "actor"]),
-                inverted=True,
-                higher_is_better=False,
-                target=TARGETS.get(percentile),
-                missing="no actor library is installed",
-            )
+    series = {
+        percentile: {name: percentile_of(name, samples, percentile) for name, samples in found.items()}
+        for percentile in PERCENTILES
+    }
+    rows = [
+        Row(
+            f"p{percentile:g}",
+            f"round trip p{percentile:g}, best actor beside it",
+            at[OURS],
+            _best([at[rival.name] for rival in rivals if rival.spec.kind == "actor"]),
+            inverted=True,
+            higher_is_better=False,
+            target=TARGETS.get(percentile),
+            missing="no actor library is installed",
         )
-    medians = {name: percentile_of(name, samples, 50.0) for name, samples in found.items()}
-    return rows + _rows_beside("p50", "round trip p50", medians, rivals, is_duration=True)
+        for percentile, at in series.items()
+    ]
+    return rows + _rows_beside("p50", "round trip p50", series[50.0], rivals, is_duration=True)
 
 
 async def latency_open(bench: Bench) -> list[Row]:
@@ -186,10 +184,8 @@ async def send(bench: Bench) -> list[Row]:
                 queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE_SIZE)
                 return millions_per_s(await flood_async(put_all(queue.put, messages), queue.get, messages))
 
-            contenders: dict[str, Measure[float]] = {OURS: to_sink, IN_PROCESS: to_queue}
-            for rival in rivals:
-                contenders[rival.name] = rival.contender("send", millions_per_s, count=len(messages))
-            found = await bench.race_numbers("M/s", contenders)
+            theirs = {r.name: r.contender("send", millions_per_s, count=len(messages)) for r in rivals}
+            found = await bench.race_numbers("M/s", {OURS: to_sink, IN_PROCESS: to_queue} | theirs)
     note = "a queue between two tasks of one thread crosses no thread"
     row = Row("rate", "single sends", found[OURS], found[IN_PROCESS], target=at_least(0.7, "M/s"), note=note)
     return [row, *_rows_beside("rate", "single sends", found, rivals)]
@@ -213,13 +209,10 @@ async def coroutine(bench: Bench) -> list[Row]:
                 feed, receive = send_all(runtime, "echo", messages), partial(runtime.receive, "echo")
                 return millions_per_s(await flood_async(feed, receive, messages))
 
-            round_trips: dict[str, Measure[float]] = {OURS: partial(p50_us, runtime, "echo", few)}
-            floods: dict[str, Measure[float]] = {OURS: rate}
-            for rival in rivals:
-                round_trips[rival.name] = rival.contender("round_trip", _p50_us, count=len(few))
-                floods[rival.name] = rival.contender("flood", millions_per_s, count=len(messages))
-            times = await bench.race_numbers("us", round_trips)
-            rates = await bench.race_numbers("M/s", floods)
+            theirs = {r.name: r.contender("round_trip", _p50_us, count=len(few)) for r in rivals}
+            times = await bench.race_numbers("us", {OURS: partial(p50_us, runtime, "echo", few)} | theirs)
+            theirs = {r.name: r.contender("flood", millions_per_s, count=len(messages)) for r in rivals}
+            rates = await bench.race_numbers("M/s", {OURS: rate} | theirs)
     figure, one_way = "coroutine round trip p50", "coroutine flood, one way"
     if not rivals:
         alone = "no rival is installed"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.cuda import compiler
 
 from ringkernel.codegen.operations import load, peek, poke, store_release, thread_index
 from ringkernel.codegen.specialise import Specializer
@@ -45,7 +46,7 @@ def compile_plain(function: Any, cc: tuple[int, int]) -> tuple[str, str]:
     """PTX and entry of a kernel of one thread over an address."""
     bound = Specializer(target.jit, target.operations()).rebind(function)
     with target.settings(cc, check=False):
-        library, _ = target.compiler._compile_pyfunc_with_fixup(
+        library, _ = compiler._compile_pyfunc_with_fixup(
             bound, types.void(types.int64), device=False, abi="numba", cc=cc
         )
     return library.get_asm_str(cc=cc), library._entry_name

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 CUDA_VENV ?= .venv-cuda
 ARGS   ?=
+COVER  ?=
 SECONDS ?= 600
 
 BIN   := $(VENV)/bin
@@ -24,10 +25,11 @@ demo: $(STAMP)-demo  ## Run a year of flights through four compiled kernels
 	$(BIN)/ringkernel demo $(ARGS)
 
 test: $(STAMP)-test  ## Run the tests
-	$(BIN)/python -m pytest --ignore tests/test_notebooks.py $(ARGS)
+	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py $(ARGS)
 
-coverage: $(STAMP)-test  ## Run the tests, and show which lines of the host's Python they leave out
-	$(BIN)/python -m coverage run -m pytest --ignore tests/test_notebooks.py $(ARGS)
+coverage: $(STAMP)-test  ## Run the tests, and show which lines and branches of the package they leave out
+	$(MAKE) test COVER="-m coverage run"
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inaccessible pages
@@ -61,7 +63,7 @@ bench: $(STAMP)-bench  ## Run the quick benchmark
 	$(BIN)/ringkernel bench --quick $(ARGS)
 
 clean:  ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) $(CUDA_VENV) .nox build dist .coverage
+	rm -rf $(VENV) $(CUDA_VENV) .nox build dist .coverage .coverage.*
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ringkernel tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

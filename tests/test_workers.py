@@ -1,4 +1,4 @@
-"""What CPU workers do while they have nothing to do."""
+"""An idle worker polls for a while and then parks; on a CPU that others want it is in nobody's way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules that the driver's module keeps, with a driver that only takes notes: no GPU is needed, none was seen."""
+"""The module for CUDA's driver keeps the rules of devices: a driver that only takes notes shows it, without a GPU."""
 
 from __future__ import annotations
 

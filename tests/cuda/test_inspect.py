@@ -1,4 +1,4 @@
-"""`ringkernel inspect`, and machine code without a GPU."""
+"""`ringkernel inspect` shows what a kernel becomes, without a GPU, or says why it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the threads of a block do together, in numba's CUDA simulator: the CPU's results, in order."""
+"""Threads of a block together give the CPU's results, in order: in numba's CUDA simulator."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fault_kernels import (
     enter_gate,
+    on_each_device,
     slow_count,
 )
 from helpers import check_books, eventually, start, turns, within
@@ -22,8 +23,9 @@ from ringkernel import (
 )
 
 
-async def test_terminate_supersedes_a_pending_pause(runtime: RingKernelRuntime) -> None:
-    gate = await enter_gate(runtime, messages=3)
+@on_each_device
+async def test_terminate_supersedes_a_pending_pause(runtime: RingKernelRuntime, on: str) -> None:
+    gate = await enter_gate(runtime, messages=3, on=on)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await turns()
     ending = asyncio.create_task(runtime.terminate("k", timeout=5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from fault_kernels import (
     echo,
     enter_gate,
     gated,
+    on_each_device,
     slow,
     worker_threads,
 )
@@ -26,6 +27,9 @@ from ringkernel import (
     RingKernelError,
     RingKernelRuntime,
 )
+
+if TYPE_CHECKING:
+    from thread_device import ThreadDevice
 
 
 async def test_a_slow_kernel_does_not_hold_up_a_fast_one_on_the_same_worker(runtime: RingKernelRuntime) -> None:
@@ -46,14 +50,14 @@ async def test_a_slow_kernel_does_not_hold_up_a_fast_one_on_the_same_worker(runt
     assert runtime.kernels["slow"].error is None
 
 
-@pytest.mark.workers
+@on_each_device
 async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(
-    runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture
+    runtime: RingKernelRuntime, device: ThreadDevice, caplog: pytest.LogCaptureFixture, on: str
 ) -> None:
     before = worker_threads()
     for name in ("left", "right"):
-        await start(runtime, name, echo)
-    gate = await enter_gate(runtime, messages=3)
+        await start(runtime, name, echo, device=on)
+    gate = await enter_gate(runtime, messages=3, on=on)
     await check_alive(runtime, "left")
     begin = time.monotonic()
     await within(runtime.terminate("k", timeout=0.1))
@@ -61,8 +65,8 @@ async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(
     assert runtime.get_state("k") is KernelState.TERMINATED
     error = runtime.kernels["k"].error
     assert isinstance(error, RingKernelError)
-    assert "'k'" in str(error)
-    assert "handler" in str(error)
+    outcome = "did not return from its handler" if on == "cpu" else "did not acknowledge the stop"
+    assert f"'k' on {runtime.kernels['k'].device} {outcome}" in str(error)
     assert any("'k'" in record.getMessage() for record in caplog.records)
     counts = check_books(runtime, "k")
     assert (counts.processed, counts.failed, counts.in_flight, counts.unprocessed) == (0, 0, 1, 2)
@@ -73,10 +77,13 @@ async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(
         await check_alive(runtime, name)
         assert runtime.kernels[name].error is None
 
-    threads = worker_threads()
-    assert threads > before
+    threads, grids = worker_threads(), list(device.grids)
+    assert on == "cuda" or threads > before
     gate["open"] = 1  # now it returns, late
-    await eventually(lambda: worker_threads() < threads)
+    if on == "cpu":
+        await eventually(lambda: worker_threads() < threads)
+    else:
+        await eventually(lambda: sum(not grid.is_done() for grid in grids) <= 2)
     assert gate["entered"] == 1
     assert runtime.statistics("k") == counts
     with pytest.raises(KernelFailedError, match="'k'"):
@@ -84,7 +91,7 @@ async def test_a_handler_that_never_returns_is_cut_off_and_its_neighbours_go_on(
     for name in ("left", "right"):
         await check_alive(runtime, name)
     runtime.remove("k")
-    await start(runtime, "k", echo)
+    await start(runtime, "k", echo, device=on)
     await check_alive(runtime, "k")
 
 

@@ -17,6 +17,7 @@ from fault_kernels import (
     enter_gate,
     fail_at_57,
     gated,
+    on_each_device,
 )
 from helpers import PATIENCE_S, check_books, drain, eventually, live_state, start, turns, within
 from inside import has_poller, notice_status, parker_of, poller_of, set_answer_timeout, set_hold, word_of_block
@@ -85,8 +86,9 @@ async def test_many_pauses_under_traffic_lose_nothing(runtime: RingKernelRuntime
     check_books(runtime, "k")
 
 
-async def test_a_pause_waits_for_the_handler_and_takes_nothing_more(runtime: RingKernelRuntime) -> None:
-    gate = await enter_gate(runtime, messages=5)
+@on_each_device
+async def test_a_pause_waits_for_the_handler_and_takes_nothing_more(runtime: RingKernelRuntime, on: str) -> None:
+    gate = await enter_gate(runtime, messages=5, on=on)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await turns(50)
     assert not pausing.done()
@@ -119,11 +121,12 @@ async def test_a_sender_that_waits_is_let_in_when_a_pause_leaves_room(runtime: R
         await runtime.send("k", 9, timeout=0.02)
 
 
+@on_each_device
 async def test_a_pause_that_gets_no_answer_changes_nothing(
-    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, on: str
 ) -> None:
     set_answer_timeout(monkeypatch, 0.05)
-    gate = await enter_gate(runtime, messages=5)
+    gate = await enter_gate(runtime, messages=5, on=on)
     with pytest.raises(KernelStateError, match=r"'k'.*still in its handler"):
         await runtime.deactivate("k")
     assert runtime.get_state("k") is KernelState.ACTIVE
@@ -136,8 +139,9 @@ async def test_a_pause_that_gets_no_answer_changes_nothing(
     await check_alive(runtime, "k")
 
 
-async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime: RingKernelRuntime) -> None:
-    gate = await enter_gate(runtime, messages=5)
+@on_each_device
+async def test_a_cancelled_pause_lets_the_kernel_run_on(runtime: RingKernelRuntime, on: str) -> None:
+    gate = await enter_gate(runtime, messages=5, on=on)
     pausing = asyncio.create_task(runtime.deactivate("k"))
     await turns()
     pausing.cancel()
@@ -244,8 +248,9 @@ async def test_a_pause_is_cancelled_when_it_has_been_obeyed_and_nobody_knows_yet
     await check_alive(runtime, "k")
 
 
-async def test_a_pause_is_cancelled_at_every_early_moment(runtime: RingKernelRuntime) -> None:
-    await start(runtime, "k", echo)
+@on_each_device
+async def test_a_pause_is_cancelled_at_every_early_moment(runtime: RingKernelRuntime, on: str) -> None:
+    await start(runtime, "k", echo, device=on)
     for count in range(60):
         pausing = asyncio.create_task(runtime.deactivate("k"))
         await turns(count % 12)
@@ -257,10 +262,11 @@ async def test_a_pause_is_cancelled_at_every_early_moment(runtime: RingKernelRun
         await check_alive(runtime, "k")
 
 
-async def test_a_cancelled_activation_leaves_a_state_that_is_true(runtime: RingKernelRuntime) -> None:
+@on_each_device
+async def test_a_cancelled_activation_leaves_a_state_that_is_true(runtime: RingKernelRuntime, on: str) -> None:
     """ACTIVE and running, or as before and stopped."""
     for count in range(12):
-        await runtime.launch("k", echo)
+        await runtime.launch("k", echo, device=on)
         await runtime.send("k", 1)
         starting = asyncio.create_task(runtime.activate("k"))
         await turns(count)

@@ -1,4 +1,4 @@
-"""When the system has no thread to give: kernels that have to move, kernels that want to start, and what is left."""
+"""Where the system gives no thread, kernels wait for one or are refused, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -7,14 +7,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
-from fault_kernels import gated
 from grid_kernels import (
     double,
     start_grid,
 )
-from helpers import check_books, eventually, live_state, turns, within
+from helpers import eventually, turns, within
 from inside import (
     has_poller,
     set_answer_timeout,
@@ -31,29 +29,6 @@ from ringkernel import (
     RingKernelRuntime,
 )
 from ringkernel.memory.mailbox_layout import mailbox_nbytes
-
-
-async def test_a_stop_that_is_not_acknowledged(
-    runtime: RingKernelRuntime, device: ThreadDevice, caplog: pytest.LogCaptureFixture
-) -> None:
-    await start_grid(runtime, "beside", double)
-    await start_grid(runtime, "k", gated)
-    gate = live_state(runtime, "k")
-    await runtime.send_batch("k", np.arange(3))
-    await eventually(lambda: gate["entered"] == 1)
-    await within(runtime.terminate("k", timeout=0.1))
-    error = runtime.kernels["k"].error
-    assert "'k' on cuda:0 did not acknowledge the stop" in str(error)
-    counts = check_books(runtime, "k")
-    assert (counts.processed, counts.in_flight, counts.unprocessed) == (0, 1, 2)
-    assert runtime.unprocessed("k").tolist() == [1, 2]
-    gate["open"] = 1  # now it returns, late
-    await eventually(lambda: sum(not grid.is_done() for grid in device.grids) <= 1)
-    assert runtime.statistics("k") == counts
-    with pytest.raises(KernelFailedError, match="'k'"):
-        await runtime.receive("k")
-    await runtime.send("beside", 4.0)
-    assert await within(runtime.receive("beside")) == 8.0
 
 
 async def test_a_device_that_is_lost(runtime: RingKernelRuntime, device: ThreadDevice) -> None:

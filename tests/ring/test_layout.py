@@ -1,4 +1,4 @@
-"""Where the shared words live: one writer per line, one truth for offsets, no pointers where none may be."""
+"""Shared words have one writer per line and one truth for offsets, and hold no pointers where none may be."""
 
 from __future__ import annotations
 

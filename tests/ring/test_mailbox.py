@@ -1,4 +1,4 @@
-"""What a grid publishes where, and in which order: its mailbox in plain Python, on the records of paused kernels."""
+"""A grid publishes outputs before input cursors, and to neighbours before the host: its mailbox in plain Python."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,8 +105,10 @@ KERNEL = """
 import asyncio, sys
 from ringkernel.memory import wait_handle
 wait_handle.WAKE_MECHANISM = sys.argv[1]
+sys.path.append(sys.argv[2])
 import numpy as np
 import ringkernel as rk
+from inside import workers_of
 from ringkernel.memory.layout import PARKER
 
 @rk.ring_kernel("add", input_type=np.int64, output_type=np.int64)
@@ -116,7 +119,7 @@ async def main():
     async with rk.RingKernelRuntime(workers=1) as runtime:
         await runtime.launch("add")
         await runtime.activate("add")
-        worker = runtime._supervisor._devices._made["cpu"].pool().workers[0]
+        (worker,) = workers_of(runtime)
         def parks():
             return worker._api.read_word(worker.address + PARKER.parks)
         for i in range(40):
@@ -143,6 +146,6 @@ asyncio.run(main())
 def test_an_idle_worker_sleeps_and_is_woken(kind: str) -> None:
     if kind == "eventfd" and not hasattr(os, "eventfd"):
         pytest.skip("no eventfd on this system")
-    command = [sys.executable, "-c", KERNEL, kind]
+    command = [sys.executable, "-c", KERNEL, kind, str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

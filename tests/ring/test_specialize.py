@@ -1,4 +1,4 @@
-"""Ordinary Python functions, compiled with everything that they call."""
+"""A handler may call ordinary Python functions: they are compiled with it, and stay what they were."""
 
 from __future__ import annotations
 

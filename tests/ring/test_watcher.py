@@ -1,4 +1,4 @@
-"""The watcher of grids, in plain Python."""
+"""The watcher of a grid never keeps the host from giving up one that does not answer."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ test: $(STAMP)-test  ## Run the tests
 	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py $(ARGS)
 
 coverage: $(STAMP)-test  ## Run the tests, and show which lines and branches of the package they leave out
+	$(BIN)/python -m coverage erase
 	$(MAKE) test COVER="-m coverage run"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report

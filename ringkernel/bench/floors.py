@@ -139,11 +139,6 @@ class EventfdPair:
 
     _STOP = 1 << 20
 
-    @staticmethod
-    def is_possible() -> bool:
-        """Whether this system has eventfds."""
-        return hasattr(os, "eventfd")
-
     def __enter__(self) -> Self:
         self._there, self._back = os.eventfd(0), os.eventfd(0)
         self._thread = threading.Thread(target=self._answer, daemon=True)

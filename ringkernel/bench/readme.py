@@ -9,7 +9,6 @@ README and results are in step.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,36 +22,28 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 RESULTS, README = Path("benchmarks/results/quick.json"), Path("README.md")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: which row of the report, and what it times, in words."""
-
-    case: str
-    key: str
-    what: str
-
-
-LINES = (
-    Line("latency", "p50", "`await send` + `await receive` through a compiled kernel, one in flight, p50"),
-    Line("latency", "p99", "the same, p99"),
-    Line("latency", "p99.9", "the same, p99.9"),
-    Line("coroutine", "p50-PyDotCompute", "the same through a coroutine kernel, p50"),
-    Line("coroutine", "flood-PyDotCompute", "coroutine echo kernel, flooded, one way"),
-    Line("send", "rate", "single `await send` into a compiled sink"),
-    Line("map", "loop", "`map` of 3 million 16-byte records; beside it a compiled loop into a fresh array"),
-    Line("batch", "rate", "`send_batch` and `receive_batch` of 16-byte records at the same time"),
-    Line("chain", "hops-8", "`map` through 8 connected kernels on one worker, per hop"),
-    Line("saxpy", "stages-1", "saxpy on float32 blocks, one stage; beside it the bare loop in cache"),
-    Line("saxpy", "stages-8", "the same, a chain of 8 on one worker, per stage"),
-    Line("ring_round_trip", "floor", "round trip of a checked record between two compiled threads"),
-    Line("ring_one_way", "batch1-1024", "records one way between them, one by one, ring of 1,024"),
-    Line("ring_one_way", "batch256-65536", "in batches of 256, ring of 65,536; C++ one by one"),
-    Line("many", "shared-10000", "a message there and back, 64 in flight, shared by 10,000 kernels"),
-    Line("many", "busy", "round trip among 10,000 idle kernels, p50"),
-    Line("idle", "first", "first message after idleness, both sides asleep, p50"),
-    Line("idle", "cpu", "CPU of eight idle kernels, in percent of a core"),
-    Line("launch", "cached", "first launch in a fresh process, after `import numba`, compile cache filled"),
-)
+LINES = {
+    ("latency", "p50"): "`await send` + `await receive` through a compiled kernel, one in flight, p50",
+    ("latency", "p99"): "the same, p99",
+    ("latency", "p99.9"): "the same, p99.9",
+    ("coroutine", "p50-PyDotCompute"): "the same through a coroutine kernel, p50",
+    ("coroutine", "flood-PyDotCompute"): "coroutine echo kernel, flooded, one way",
+    ("send", "rate"): "single `await send` into a compiled sink",
+    ("map", "loop"): "`map` of 3 million 16-byte records; beside it a compiled loop into a fresh array",
+    ("batch", "rate"): "`send_batch` and `receive_batch` of 16-byte records at the same time",
+    ("chain", "hops-8"): "`map` through 8 connected kernels on one worker, per hop",
+    ("saxpy", "stages-1"): "saxpy on float32 blocks, one stage; beside it the bare loop in cache",
+    ("saxpy", "stages-8"): "the same, a chain of 8 on one worker, per stage",
+    ("ring_round_trip", "floor"): "round trip of a checked record between two compiled threads",
+    ("ring_one_way", "batch1-1024"): "records one way between them, one by one, ring of 1,024",
+    ("ring_one_way", "batch256-65536"): "in batches of 256, ring of 65,536; C++ one by one",
+    ("many", "shared-10000"): "a message there and back, 64 in flight, shared by 10,000 kernels",
+    ("many", "busy"): "round trip among 10,000 idle kernels, p50",
+    ("idle", "first"): "first message after idleness, both sides asleep, p50",
+    ("idle", "cpu"): "CPU of eight idle kernels, in percent of a core",
+    ("launch", "cached"): "first launch in a fresh process, after `import numba`, compile cache filled",
+}
+"""Which row of the report, by case and key, and what it times, in words."""
 
 
 class OutOfPlaceError(ValueError):
@@ -70,7 +61,7 @@ def section(report: Report, source: str) -> str:
         f"machine; the ratio says more."
     )
     lines = [where, "", "| what is timed | ringkernel | beside it | ratio | target |", "|---|---|---|---|---|"]
-    lines += [_line(line, report.row(line.case, line.key)) for line in quoted(report)]
+    lines += [_line(LINES[name], report.row(*name)) for name in quoted(report)]
     explained = (
         "The ratio is ringkernel's figure by the other one, round by round, of which this is the median; for round "
         "trips beside another library it says how many times as fast ringkernel is. PyDotCompute is an actor runtime "
@@ -81,16 +72,16 @@ def section(report: Report, source: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def quoted(report: Report) -> list[Line]:
-    """The lines whose rows are in the report, and say what the line says: a cached launch had a cache."""
+def quoted(report: Report) -> list[tuple[str, str]]:
+    """The rows that are in the report, and are what the line says: a cached launch had a cache."""
     there = {(case.name, row.key) for case, row in report.rows if case.name != "launch" or not case.notes}
-    return [line for line in LINES if (line.case, line.key) in there]
+    return [name for name in LINES if name in there]
 
 
-def _line(line: Line, row: Row) -> str:
+def _line(what: str, row: Row) -> str:
     beside = f"{row.beside.name}: {figure_of(row.beside)}" if row.beside is not None else ""
     verdict = f"{target_of(row)}: {row.verdict}" if row.target is not None else ""
-    return f"| {line.what} | {figure_of(row.ours)} | {beside} | {ratio(row)} | {verdict} |"
+    return f"| {what} | {figure_of(row.ours)} | {beside} | {ratio(row)} | {verdict} |"
 
 
 def put(readme: str, text: str) -> str:

@@ -166,7 +166,7 @@ def test_the_readme_is_in_step_with_the_results_that_it_quotes() -> None:
 
 def test_a_launch_without_a_cache_is_not_quoted_as_a_cached_one() -> None:
     launch = case(row("cached"), name="launch")
-    assert [line.key for line in readme.quoted(report(launch))] == ["cached"]
+    assert readme.quoted(report(launch)) == [("launch", "cached")]
     assert readme.quoted(report(dataclasses.replace(launch, notes=("there is no cache",)))) == []
 
 

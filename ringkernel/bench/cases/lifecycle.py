@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import statistics
 import sys
 import tempfile
@@ -64,7 +65,7 @@ async def idle(bench: Bench) -> list[Row]:
     CPU time is that of the whole process, watched for two seconds.
     """
     messages = itertools.cycle(ticks(FIRST_MESSAGES))
-    with EventfdPair() if EventfdPair.is_possible() else contextlib.nullcontext() as floor:
+    with EventfdPair() if hasattr(os, "eventfd") else contextlib.nullcontext() as floor:
         async with running() as runtime:
             for i in range(IDLE_KERNELS):
                 await start(runtime, f"idle{i}", scale)
@@ -126,6 +127,25 @@ class Paused:
         await self._receive()
         return taken_ns / 1e3
 
+    async def pauses_us(self, times: int) -> float:
+        """The median of so many pauses that came while messages were waiting; no other counts."""
+        counted: list[float] = []
+        for _ in range(times + MISSES):
+            taken_us = await self.pause_us()
+            counted += [taken_us] if self.waiting[-1] else []
+            if len(counted) == times:
+                break
+        check(counted, "no pause came while the kernel was at work")
+        return statistics.median(counted)
+
+    def account(self) -> str:
+        """Which of the pauses counted."""
+        counted = [waiting for waiting in self.waiting if waiting]
+        return (
+            f"{len(counted)} of {len(self.waiting)} pauses came while the kernel was at work, with "
+            f"{min(counted, default=0):,} to {max(counted, default=0):,} of {len(self.backlog):,} messages waiting"
+        )
+
     async def resume_us(self) -> float:
         """Time of a resumption with all messages waiting."""
         await self.runtime.deactivate(self.kernel_id)
@@ -168,16 +188,6 @@ async def pause(bench: Bench) -> list[Row]:
     async with running("scale", "toil") as runtime:
         busy, idle = Paused(runtime, "toil", BACKLOG), Paused(runtime, "scale", WAITING)
 
-        async def pause_us() -> float:
-            counted: list[float] = []
-            for _ in range(times + MISSES):
-                taken_us = await busy.pause_us()
-                counted += [taken_us] if busy.waiting[-1] else []
-                if len(counted) == times:
-                    break
-            check(counted, "no pause came while the kernel was at work")
-            return statistics.median(counted)
-
         async def launch_us() -> float:
             began = time.perf_counter_ns()
             await start(runtime, "again", scale)
@@ -188,17 +198,13 @@ async def pause(bench: Bench) -> list[Row]:
             return taken_ns / 1e3
 
         contenders: dict[str, Measure[float]] = {
-            "pause": pause_us,
+            "pause": partial(busy.pauses_us, times),
             "resume": repeated(times, idle.resume_us),
             "launch": repeated(times, launch_us),
             "round trip": partial(p50_us, runtime, "scale", messages, is_scaled),
         }
         found = await bench.race_numbers("us", contenders)
-    counted = [waiting for waiting in busy.waiting if waiting]
-    bench.notes.append(
-        f"{len(counted)} of {len(busy.waiting)} pauses came while the kernel was at work, with "
-        f"{min(counted, default=0):,} to {max(counted, default=0):,} of {BACKLOG:,} messages waiting"
-    )
+    bench.notes.append(busy.account())
     figures = {
         "pause": "pause of a kernel at work",
         "resume": f"resume with {WAITING} messages waiting",

@@ -27,13 +27,13 @@ class EntryPoint(NamedTuple):
 def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
     """The compiled functions of a table of this package's functions.
 
-    The key need not hold what they read: the sources of the package are in every key, and `WAKE_MECHANISM` is the one
-    thing in them that is found out at run time.
+    The key need not hold what they read: the sources of the package are in every key, and whether sleeps are timed is
+    the one thing in them that is found out at run time.
     """
     described = [f"{label} {point.n_arguments} {point.nogil}" for label, point in table.items()]
     functions = [f"{point.function.__module__}.{point.function.__qualname__}" for point in table.values()]
     try:
-        key = fingerprint.key_of("entries", WAKE_MECHANISM, *described, *functions)
+        key = fingerprint.key_of("entries", f"timed {WAKE_MECHANISM == 'timed'}", *described, *functions)
     except UnkeyableError:
         key = None
     loaded = None if key is None else code_cache.fetch(key)

@@ -34,7 +34,7 @@ from .handshake import Handshake
 from .kernel_rings import KernelRings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.event_loop.services import Services
@@ -57,7 +57,6 @@ class CompiledEngine(LendingEngine):
         "_parker",
         "_services",
         "_terminating",
-        "_terminator",
         "_waiters",
         "block",
         "device",
@@ -78,7 +77,6 @@ class CompiledEngine(LendingEngine):
         self._waiters: tuple[asyncio.Event, ...] = ()
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
-        self._terminator = Terminator(self, self._api)
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
 
     # --- memory ----------------------------------------------------------------------------------------------
@@ -96,7 +94,7 @@ class CompiledEngine(LendingEngine):
         return self.executor.arena_only
 
     def build(self) -> None:
-        parker, services = self._parker, self._services
+        parker, woke = self._parker, self._services.woke  # one bound method for all: it takes 64 bytes
         status_doorbell = parker.doorbell(self.on_status, standing=True)
         self.taken.append(status_doorbell.release)
         self.doorbell_address = parker.new_doorbell_address()
@@ -105,25 +103,25 @@ class CompiledEngine(LendingEngine):
             self.declaration, self.executor.span_address, status_doorbell.address, parker.arena, self._api
         )
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
-        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, services.woke)
-        self._make_input()
-        self._make_output()
+        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
+        self._make_input(woke)
+        self._make_output(woke)
         self.executor.build()
 
     def _release_doorbell_address(self) -> None:
         if not self.in_flight:
             self._parker.release_doorbell_address(self.doorbell_address)
 
-    def _make_input(self) -> None:
+    def _make_input(self, woke: Callable[[], None]) -> None:
         services, declaration = self._services, self.declaration
         assert declaration.input_type is not None
-        ring = RecordRing(self.arena, declaration.input_type, declaration.queue_size, woke=services.woke)
+        ring = RecordRing(self.arena, declaration.input_type, declaration.queue_size, woke=woke)
         self.outlet = Outlet(ring, services.budget, services)
         self.taken.append(self.outlet.release)
         self.edges = cast("list[Edge]", self.rings.edges)
         self.add_input(ring.add_edge())
 
-    def _make_output(self) -> None:
+    def _make_output(self, woke: Callable[[], None]) -> None:
         services, declaration = self._services, self.declaration
         self.inlet = Inlet(services.budget, services)
         self.taken.append(self.inlet.release)
@@ -137,7 +135,7 @@ class CompiledEngine(LendingEngine):
             return
         overhang = declaration.max_outputs - 1
         self.output = RecordRing(
-            self.arena, declaration.output_type, declaration.queue_size, overhang=overhang, woke=services.woke
+            self.arena, declaration.output_type, declaration.queue_size, overhang=overhang, woke=woke
         )
         self.output.engine = self
         self.inlet.attach(self.output.add_edge())
@@ -246,10 +244,10 @@ class CompiledEngine(LendingEngine):
 
     async def finish(self, timeout: float, *, drain: bool) -> None:
         self._terminating = True
-        await self._terminator.finish(timeout, drain=drain)
+        await Terminator(self, self._api).finish(timeout, drain=drain)
 
     async def end_by_force(self, error: Exception) -> None:
-        await self._terminator.end_by_force(error)
+        await Terminator(self, self._api).end_by_force(error)
 
     def lose(self, error: Exception) -> None:
         """Leave all that the kernel may reach to who runs it, and let everybody else go on."""

@@ -60,6 +60,8 @@ class Executor(ABC):
     span_address: int
     kernel: Executed
 
+    __slots__ = ("kernel",)
+
     def build(self) -> None:
         """Take what `kernel` needs, whose block and rings are there; how it goes back is noted in `kernel.taken`."""
 

@@ -32,7 +32,7 @@ class CpuDevice(Device):
         return await compiling.compiled_span(declaration)
 
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:
-        executor = WorkerExecutor(code, self._services.parker.clock, self.pool)
+        executor = WorkerExecutor(code, self)
         return CompiledEngine(declaration, self._services, executor)
 
     def pool(self) -> WorkerPool:

@@ -61,6 +61,10 @@ class WorkerPool:
         """What abandoned threads may reach."""
         return self.threads.keepalive
 
+    def ns_of(self, ticks: int) -> int:
+        """Nanoseconds of a duration in the workers' ticks."""
+        return self._parker.clock.ns_of(ticks)
+
     # --- run entries -----------------------------------------------------------------------------------------
 
     def enqueue(self, block: int, span_address: int, doorbell_address: int, beside: Worker | None = None) -> RunEntry:

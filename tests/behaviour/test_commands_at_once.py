@@ -41,7 +41,7 @@ async def test_terminate_supersedes_a_pending_pause_and_releases_its_waiter(
 ) -> None:
     await start(runtime, "k", compiled_kind(gated))
     gate = compiled_kind.gate(runtime, "k")
-    await runtime.send("k", -1)
+    await runtime.send_batch("k", [-1, 1, 2])
     await eventually(lambda: gate.entered)
     pause = asyncio.create_task(runtime.deactivate("k"))
     await turns()
@@ -49,10 +49,12 @@ async def test_terminate_supersedes_a_pending_pause_and_releases_its_waiter(
     ending = asyncio.create_task(runtime.terminate("k"))
     with pytest.raises(KernelStateError, match="'k'"):
         await within(pause)
+    assert runtime.get_state("k") is KernelState.TERMINATING
     gate.open()
     await within(ending)
     assert runtime.get_state("k") is KernelState.TERMINATED
-    assert drain(runtime, "k") == [-1]
+    assert drain(runtime, "k") == [-1, 1, 2]
+    assert runtime.kernels["k"].error is None
 
 
 async def test_a_pause_that_was_cancelled_is_not_obeyed_late(runtime: RingKernelRuntime, compiled_kind: Kind) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from fault_kernels import (
-    enter_gate,
-    on_each_device,
     slow_count,
 )
 from helpers import check_books, eventually, start, turns, within
@@ -21,21 +19,6 @@ from ringkernel import (
     KernelStateError,
     RingKernelRuntime,
 )
-
-
-@on_each_device
-async def test_terminate_supersedes_a_pending_pause(runtime: RingKernelRuntime, on: str) -> None:
-    gate = await enter_gate(runtime, messages=3, on=on)
-    pausing = asyncio.create_task(runtime.deactivate("k"))
-    await turns()
-    ending = asyncio.create_task(runtime.terminate("k", timeout=5))
-    with pytest.raises(KernelStateError, match="'k'"):
-        await within(pausing, 1.0)
-    assert runtime.get_state("k") is KernelState.TERMINATING
-    gate["open"] = 1
-    await within(ending)
-    counts = check_books(runtime, "k")
-    assert (counts.processed, counts.unprocessed, runtime.kernels["k"].error) == (3, 0, None)
 
 
 async def test_looking_at_the_state_of_a_kernel_that_is_ending_does_not_keep_it_from_ending(

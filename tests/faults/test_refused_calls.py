@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -75,30 +74,18 @@ async def call(runtime: RingKernelRuntime, name: str, kernel_id: Any) -> Any:
     return PLAIN_METHODS[name](runtime, kernel_id)
 
 
-@pytest.mark.parametrize("kernel_id", ["nobody", None])
 @pytest.mark.parametrize("name", [*METHODS, *PLAIN_METHODS])
-async def test_an_unknown_id_is_named(runtime: RingKernelRuntime, name: str, kernel_id: Any) -> None:
-    with pytest.raises(KernelNotFoundError, match=re.escape(repr(kernel_id))) as caught:
-        await call(runtime, name, kernel_id)
-    assert isinstance(caught.value, KeyError)
-
-
-async def test_an_id_that_cannot_be_one_is_unknown(runtime: RingKernelRuntime) -> None:
-    for name in (*METHODS, *PLAIN_METHODS):
-        error = ConfigurationError if name == "map" else KernelNotFoundError  # `map` also takes a pair, and says so
-        with pytest.raises(error, match=r"\['k'\]"):
-            await call(runtime, name, ["k"])
+async def test_an_id_that_cannot_be_one_is_unknown(runtime: RingKernelRuntime, name: str) -> None:
+    with pytest.raises(KernelNotFoundError, match="None"):
+        await call(runtime, name, None)
+    error = ConfigurationError if name == "map" else KernelNotFoundError  # `map` also takes a pair, and says so
+    with pytest.raises(error, match=r"\['k'\]"):
+        await call(runtime, name, ["k"])
 
 
 async def test_launching_what_is_not_declared_names_what_is(runtime: RingKernelRuntime) -> None:
     with pytest.raises(KernelNotFoundError, match=r"'nobody'.*fault_echo"):
         await runtime.launch("nobody")
-
-
-@pytest.mark.parametrize("name", [name for name in (*METHODS, *PLAIN_METHODS) if name != "get_state"])
-async def test_a_kernel_that_is_only_declared_says_so(runtime: RingKernelRuntime, name: str) -> None:
-    with pytest.raises(KernelStateError, match=r"'fault_echo'.*CREATED.*launch"):
-        await call(runtime, name, "fault_echo")
 
 
 # --- the wrong place to call from --------------------------------------------------------------------------------
@@ -155,7 +142,7 @@ async def test_closing_while_a_kernel_is_being_launched(
     assert "ft_late" not in runtime.kernels
 
 
-async def test_a_cancelled_launch_has_launched_nothing(
+async def test_a_launch_that_is_cancelled_while_it_compiles_has_launched_nothing(
     runtime: RingKernelRuntime, compiling_may_go_on: threading.Event
 ) -> None:
     @ring_kernel(kernel_id="ft_cancelled", input_type=int, output_type=int)

@@ -1,4 +1,4 @@
-"""`ringkernel inspect`: what a kernel becomes, as text. Needs no GPU."""
+"""`ringkernel inspect`: what a kernel is compiled to, as text. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
 
 def find(kernel: str) -> Declaration:
     """The declaration that `MODULE:KERNEL` names."""
-    place, _, name = kernel.rpartition(":")
-    if not place or not name:
+    source, _, name = kernel.rpartition(":")
+    if not source or not name:
         raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:derive")
-    module = _load(place)
+    module = _load(source)
     found = getattr(getattr(module, name, None), "__ring_kernel__", None) or declared(name)
     if not isinstance(found, Declaration):
         there = [getattr(value, "__ring_kernel__", None) for value in vars(module).values()]
         known = ", ".join(repr(one.kernel_id) for one in there if isinstance(one, Declaration)) or "none"
-        raise KernelNotFoundError(f"{place} declares no kernel {name!r}; declared are {known}")
+        raise KernelNotFoundError(f"{source} declares no kernel {name!r}; declared are {known}")
     return found
 
 
@@ -65,18 +65,18 @@ class ModuleError(RingKernelError):
     """A module cannot be imported; the message says why, and where."""
 
 
-def _load(place: str) -> Any:
+def _load(source: str) -> Any:
     """Import a module, or the module in a file. Raises `ModuleError`."""
     import numba  # noqa: F401 (first: a file of the user's may be called like a module that it imports)
 
     if "" not in sys.path:
         sys.path.insert(0, "")  # as for `python -m`
     try:
-        return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        return _load_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except (Exception, SystemExit) as error:  # whatever its code does when it is run
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_a_file(frame.filename)]
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-        raise ModuleError(f"{place} cannot be imported: {type(error).__name__}: {error}{where}") from error
+        raise ModuleError(f"{source} cannot be imported: {type(error).__name__}: {error}{where}") from error
 
 
 def _is_of_a_file(name: str) -> bool:

@@ -164,5 +164,5 @@ def _is_known(value: Any) -> bool:
     """Whether a function or class is numba's or ours, by its module and by where its code is: `wraps` takes the one
     name, and code that was made from text has none of the other."""
     scope = getattr(value, "__globals__", {})
-    affinities = [value.__module__, scope.get("__name__")]
-    return any(affinities) and all(home is None or home.partition(".")[0] in _KNOWN for home in affinities)
+    modules = [value.__module__, scope.get("__name__")]
+    return any(modules) and all(name is None or name.partition(".")[0] in _KNOWN for name in modules)

@@ -1,4 +1,4 @@
-"""What numba would compile and a kernel must not do: looked for in the typed code of a handler and its helpers."""
+"""Refuses what numba would compile and a kernel must not do: looks at the typed code of a handler and its helpers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a handler cannot be compiled, in the words of its author's problem rather than of the compiler's."""
+"""Why a handler cannot be compiled: in terms of what its author wrote, where numba speaks of its own parts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An intrinsic that calls a handler on addresses, and gets its failure as a code.
+"""An intrinsic that calls a handler with records at given addresses. An exception comes back as a code.
 
-The same construction for every target; what differs (how a function is compiled, how an exception is described) is in
-a `CallTarget`.
+It is built the same way for every target; what differs (how a function is compiled, how an exception is described) is
+in a `CallTarget`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a handler and all that it calls are compiled for the CPU: one way, with index checks everywhere."""
+"""Compiles a handler and all that it calls for the CPU, with index checks everywhere."""
 
 from __future__ import annotations
 

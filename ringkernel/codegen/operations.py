@@ -1,7 +1,7 @@
 """The operations that differ from target to target, as names only.
 
-The ring's protocol, the turn and the loops are plain Python functions over these names. `specialise.py` replaces
-each by what a target offers (`cpu.py` for the CPU; another device adds a table of its own) and compiles the rest, so
+The ring's protocol, the turn and the loops are plain Python functions over these names. `specialise.py` replaces each
+by what a target has for it (a table in `targets/cpu.py`, another one in `targets/cuda.py`) and compiles the rest, so
 that the protocol is written once. Addresses and values are int64.
 """
 

@@ -1,4 +1,4 @@
-"""The numba types of messages: what is read from one cannot be written to, whatever name it goes by.
+"""The numba types of messages, which are read only: what is read from one cannot be written to, under any name.
 
 Other kernels may read a message, too, and under `map` it is the caller's array. So the type travels with the value:
 through helpers, iteration, tuples, views and fields, down to nested arrays and records. A copy of the data is of the

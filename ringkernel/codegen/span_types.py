@@ -1,4 +1,4 @@
-"""What a handler is compiled for, and what comes of it. Light: a span from the compile cache needs no compiler."""
+"""What a span is compiled for, and the span. Imports no compiler: a span from the compile cache needs none."""
 
 from __future__ import annotations
 

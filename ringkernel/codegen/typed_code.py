@@ -1,4 +1,4 @@
-"""A compiled handler as numba has typed it: its statements and those of all functions that it leads to."""
+"""The code of a compiled handler as numba has typed it: its statements, and those of all functions that it calls."""
 
 from __future__ import annotations
 

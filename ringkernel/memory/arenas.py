@@ -1,4 +1,4 @@
-"""Where rings and blocks live: arenas that outlast whoever may still reach them.
+"""Memory for rings and blocks that stays for as long as anybody may still reach it.
 
 A compiled thread cannot be stopped, and Python frees what it owned while such a thread may still run. So memory
 comes from arenas, plain lists of large chunks. A thread that may touch the memory keeps the arena's `chunks` in a

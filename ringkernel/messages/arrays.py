@@ -59,7 +59,7 @@ def as_messages(message_type: MessageType, records: Array) -> list[Any]:
 
 def from_array(message_type: MessageType, records: Array) -> Array:
     """What a user gets for an array of records: a plain array for a scalar type, the records otherwise."""
-    return records["value"] if message_type.scalar else records
+    return records["value"] if message_type.is_scalar else records
 
 
 def _records_of(message_type: MessageType, values: Array) -> Array:
@@ -69,7 +69,7 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
         raise MessageTypeError(f"expected a 1-D array of {message_type.name}, got shape {values.shape}")
     if values.dtype == dtype:
         return np.ascontiguousarray(values).view(dtype)
-    if message_type.scalar and values.dtype.fields is None and np.can_cast(values.dtype, dtype["value"]):
+    if message_type.is_scalar and values.dtype.fields is None and np.can_cast(values.dtype, dtype["value"]):
         plain = np.ascontiguousarray(values, dtype=dtype["value"])
         return plain.view(dtype)
     if values.dtype.fields is not None and aligned(values.dtype) == dtype:
@@ -84,7 +84,7 @@ def _remedy(message_type: MessageType, given: np.dtype[Any]) -> str:
     """How an array of another dtype may be made to fit, as the end of an error, or nothing."""
     names, have = message_type.dtype.names or (), given.names
     if have is None:
-        wanted = f"np.{message_type.dtype['value']}" if message_type.scalar and is_plain(given) else None
+        wanted = f"np.{message_type.dtype['value']}" if message_type.is_scalar and is_plain(given) else None
     elif have == names:
         wanted = f"{message_type.cls.__name__}.dtype" if message_type.cls is not None else "dtype"
     else:

@@ -51,7 +51,7 @@ def codec(message_type: MessageType, slots: Array, mask: int) -> tuple[Encode, D
     packer = struct.Struct(message_type.struct_format)
     buffer: memoryview = slots.view(np.uint8).data
     encode = _fast_encode(message_type, packer, buffer, mask)
-    if not message_type.scalar and message_type.cls is None:
+    if not message_type.is_scalar and message_type.cls is None:
         return encode, slow_decode(message_type, slots, mask)
     return encode, _fast_decode(message_type, packer, buffer, mask)
 
@@ -73,7 +73,7 @@ def _fast_encode(message_type: MessageType, packer: struct.Struct, buffer: memor
         "as_bool": _as_bool,
     }
     check = "pass"
-    if message_type.scalar:
+    if message_type.is_scalar:
         values = "as_bool(value)" if dtype["value"].kind == "b" else "value"
     elif cls is None:
         values = "*as_tuple(value)"
@@ -87,7 +87,7 @@ def _fast_encode(message_type: MessageType, packer: struct.Struct, buffer: memor
 def _fast_decode(message_type: MessageType, packer: struct.Struct, buffer: memoryview, mask: int) -> Any:
     dtype, cls = message_type.dtype, message_type.cls
     fields = ", ".join(f"v{i}" for i in range(len(dtype.names or ())))
-    if message_type.scalar:
+    if message_type.is_scalar:
         answer = "return v0"
     elif _is_filled_by_assignment(cls):  # what its `__init__` does, without the call: 205 instead of 260 ns
         filling = "; ".join(f"made.{name} = v{i}" for i, name in enumerate(dtype.names or ()))
@@ -165,7 +165,7 @@ def slow_decode(message_type: MessageType, slots: Array, mask: int) -> Decode:
 
 def from_record(message_type: MessageType, one: Array) -> Any:
     """The message in an array of one record, which the message may keep."""
-    if message_type.scalar:
+    if message_type.is_scalar:
         return one["value"][0].item()
     if message_type.cls is not None:
         record = one[0]
@@ -190,7 +190,7 @@ def write_record(message_type: MessageType, records: Array, index: int, value: A
 def _field_values(message_type: MessageType, row: Any) -> tuple[Any, ...]:
     """The field values of one message, of whatever form. Raises `MessageTypeError`."""
     names = message_type.dtype.names or ()
-    if message_type.scalar:
+    if message_type.is_scalar:
         return (row,)
     if message_type.cls is not None:
         if not isinstance(row, message_type.cls):
@@ -235,6 +235,6 @@ def refuse(message_type: MessageType, value: Any, error: BaseException | None = 
     want = {True: "a number", False: f"a {message_type.name}" if message_type.cls else "a record or tuple"}
     reason = f": {error}" if error is not None else ""
     raise MessageTypeError(
-        f"expected {want[message_type.scalar]} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
+        f"expected {want[message_type.is_scalar]} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
         f"got {value!r:.200}{reason}"
     ) from None

@@ -65,7 +65,7 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
 
 
 class MessageType:
-    """One of the three forms, resolved. `dtype` is the aligned record; `scalar` says that it is a lone `value`.
+    """One of the three forms, resolved. `dtype` is the aligned record; `is_scalar` says that it is a lone `value`.
 
     `struct_format` is what `struct` calls the record, or None if it cannot. `record_dtype` gives the fields as
     attributes, too.
@@ -73,14 +73,14 @@ class MessageType:
 
     def __init__(self, declared: Any) -> None:
         self.cls: type | None = None
-        self.scalar = False
+        self.is_scalar = False
         self.dtype = self._resolve(declared)
         self.struct_format = struct_format(self.dtype)
         self.record_dtype = np.dtype((np.record, self.dtype))
 
     def _resolve(self, declared: Any) -> np.dtype[Any]:
         if isinstance(declared, MessageType):
-            self.cls, self.scalar = declared.cls, declared.scalar
+            self.cls, self.is_scalar = declared.cls, declared.is_scalar
             return declared.dtype
         dtype = getattr(declared, "dtype", None)
         if isinstance(declared, type) and isinstance(dtype, np.dtype) and is_plain(dtype):
@@ -93,7 +93,7 @@ class MessageType:
         if not is_plain(plain):
             raise MessageTypeError(_no_message_type(declared, plain))
         if plain.fields is None:
-            self.scalar = True
+            self.is_scalar = True
             return np.dtype([("value", plain.newbyteorder("="))], align=True)
         return aligned(plain)
 
@@ -102,12 +102,12 @@ class MessageType:
         """How the type is called in errors."""
         if self.cls is not None:
             return self.cls.__name__
-        return str(self.dtype["value"]) if self.scalar else f"record({', '.join(self.dtype.names or ())})"
+        return str(self.dtype["value"]) if self.is_scalar else f"record({', '.join(self.dtype.names or ())})"
 
     @property
     def description(self) -> str:
         """The name, with the fields where there are any."""
-        return self.name if self.scalar else f"{self.name} ({fields_of(self.dtype)})"
+        return self.name if self.is_scalar else f"{self.name} ({fields_of(self.dtype)})"
 
     def matches(self, other: MessageType) -> bool:
         """Whether records of the other type can be read as this one."""

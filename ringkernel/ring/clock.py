@@ -1,4 +1,4 @@
-"""The unit of `operations.ticks`, found by comparing it with the monotonic clock while the process does its work."""
+"""How long a tick of `operations.ticks` is: found by comparing it with the monotonic clock while the process works."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, RUN_ENTRY, RUNG
 
 from .doorbell import arm_doorbell, collect_tags, push_doorbell, quiet_doorbell, ring_doorbell, ring_doorbell_at, unpark
 from .protocol import bound_of, consume, publish, slowest_head, wait_bound
-from .turn import revoke
+from .token import revoke
 
 
 def read_word(address: int) -> int:

@@ -1,9 +1,9 @@
 """Ring and edge: publish, consume, room, notify. Compiled.
 
-A ring is a producer cursor and a slot array; an edge is one consumer of it. Cursors are absolute sequence numbers.
-A single-producer ring with cached opposite cursors, after the usual design (Lamport 1983; Giacomoni et al.,
-FastForward, 2008; the sequence barriers of the LMAX Disruptor, 2011), with the consumer's side as a record of its
-own, so that a ring can have several.
+A ring is a producer's cursor and a slot array; an edge is one consumer of it. Cursors are absolute sequence numbers.
+It is the usual single-producer ring with cached opposite cursors (Lamport 1983; Giacomoni et al., FastForward, 2008;
+the sequence barriers of the LMAX Disruptor, 2011). The consumer's side is a record of its own, so that a ring can have
+several.
 """
 
 from __future__ import annotations

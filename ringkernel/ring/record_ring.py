@@ -97,25 +97,27 @@ class RecordRing:
         self.shut = False
         self.engine: Any = None
         self.keepalive: Any = None  # what owns the memory that was lent
-        itemsize = message_type.dtype.itemsize
-        own = 0 if lent is not None else (capacity + overhang) * itemsize
+        own = 0 if lent is not None else (capacity + overhang) * message_type.dtype.itemsize
         self.region = arena.allocate(_HEADER + own)
         self.address = self.region.address
         self._on_host = HostStorage(self.region, _HEADER, lent)
         self.storage: Storage = self._on_host
         self._end = NEVER if lent is None else len(lent)
+        self._tables: tuple[Region, ...] = ()  # most rings do with the one in their own region
         first_use = self._first_use
         self.encode: Encode = first_use
         self.decode: Decode = first_use
+        self._write_record()
+
+    def _write_record(self) -> None:
         record = self.region.view(RING_DTYPE)[0]
         record["slots"] = self.storage.address - self.address
-        record["capacity"] = capacity
-        record["itemsize"] = itemsize
+        record["capacity"] = self.capacity
+        record["itemsize"] = self.message_type.dtype.itemsize
         record["edges"] = RING_DTYPE.itemsize
         record["wanted"] = NEVER
         record["end"] = self._end
         record["low"] = NEVER  # not looked at yet
-        self._tables: tuple[Region, ...] = ()  # most rings do with the one in their own region
 
     @property
     def slots(self) -> Array:

@@ -1,4 +1,4 @@
-"""What rings know of those who wait for them in the event loop: next to nothing."""
+"""Who waits for a ring in the event loop: all that the ring knows is whether somebody sleeps, and how to notify."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Nobody:
 NOBODY: Final[Waiting] = Nobody()
 
 
-class Crowd:
+class Lines:
     """Several lines as one."""
 
     def __init__(self, lines: Iterable[Waiting]) -> None:
@@ -64,4 +64,4 @@ class Crowd:
 def together(lines: Iterable[Waiting]) -> Waiting:
     """These lines as one, without those that nobody stands in."""
     real = [line for line in lines if line is not NOBODY]
-    return Crowd(real) if len(real) > 1 else real[0] if real else NOBODY
+    return Lines(real) if len(real) > 1 else real[0] if real else NOBODY

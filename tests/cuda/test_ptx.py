@@ -27,7 +27,7 @@ from ringkernel.devices.grid import cuda_program, mailbox
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox import lay_out
-from ringkernel.ring import protocol, turn
+from ringkernel.ring import protocol, run_span, token, turn
 
 if TYPE_CHECKING:
     from ringkernel.devices.grid.program import GridTarget
@@ -305,16 +305,26 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     """The turn and the ring's protocol are the CPU's own functions, not a second version of them."""
     program = grid(DROPS).program
     compiled = program.private.functions
-    turns: tuple[Any, ...] = (turn.run_span, turn.find_input, turn.publish_outputs, turn.keep_ledger, turn.adapt_span)
+    turns: tuple[Any, ...] = (
+        turn.find_input,
+        run_span.run_span,
+        run_span.publish_outputs,
+        run_span.keep_ledger,
+        run_span.adapt_span,
+    )
     for function in turns:
         assert function in compiled
     shared: tuple[Any, ...] = (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail)
-    for function in (*shared, turn.give_back):
+    for function in (*shared, token.give_back):
         assert function in compiled
     from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
     from ringkernel.devices.compiled import worker_loop
 
     compile_entry(worker_loop.run_worker, 2, nogil=True)
     on_the_cpu = specializer(TIMED_SLEEP).functions
-    of_the_turn = {function for function in compiled if function.__module__ in (turn.__name__, protocol.__name__)}
+    of_the_turn = {
+        function
+        for function in compiled
+        if function.__module__ in (turn.__name__, run_span.__name__, token.__name__, protocol.__name__)
+    }
     assert of_the_turn <= on_the_cpu

@@ -14,7 +14,7 @@ import pytest
 from ringkernel.bench import single
 from ringkernel.devices.compiled import worker_loop
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
-from ringkernel.ring import doorbell, protocol, turn
+from ringkernel.ring import doorbell, protocol, token, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,7 +177,7 @@ def test_the_outputs_of_a_span_are_released_before_its_input_cursor(worker: Code
 
 
 def test_the_token_is_given_back_with_release(worker: Code) -> None:
-    code = compiled(turn.give_back, 3).named("give_back").instructions()
+    code = compiled(token.give_back, 3).named("give_back").instructions()
     echo = code.index(stores(code, BLOCK.echo, "release")[0])
     status = code.index(stores(code, BLOCK.status, "monotonic")[0])
     assert status < echo < position(code, "fence seq_cst")

@@ -97,7 +97,7 @@ class RunEntries:
         self._undismissed.remove(address)
 
     def revoke(self, run_entry: RunEntry, *, forced: bool) -> int:
-        """Take a kernel from its worker: see `turn.revoke`."""
+        """Take a kernel from its worker: see `token.revoke`."""
         while (seen := self._api.revoke(run_entry.address, int(forced))) == COMMIT:
             pass  # it publishes: a matter of nanoseconds, unless the thread is descheduled
         return int(seen)

@@ -30,7 +30,8 @@ from ringkernel.codegen.operations import (
 )
 from ringkernel.memory.layout import PARKER, RUN_ENTRY
 from ringkernel.ring.doorbell import is_beside_waker, take_inbox
-from ringkernel.ring.turn import LEFT, WORKED, dismiss, rest, turn
+from ringkernel.ring.token import LEFT, WORKED, dismiss
+from ringkernel.ring.turn import rest, turn
 
 SHORT_SLEEP = 12
 """Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it. Also the shortest stay on a

@@ -19,7 +19,8 @@ from ringkernel.codegen.operations import (
 )
 from ringkernel.memory.layout import BLOCK, STATUS_DESERTED
 from ringkernel.memory.mailbox_layout import CONTROL, MAILBOX, MAILBOX_BLOCK, MAILBOX_RUN_ENTRY
-from ringkernel.ring.turn import IDLE, LEFT, obey, turn
+from ringkernel.ring.token import IDLE, LEFT
+from ringkernel.ring.turn import obey, turn
 
 from .cooperative_span import dismiss_helpers
 from .mailbox import answer, fetch, lay_out, post, post_fault, post_histogram, return_state

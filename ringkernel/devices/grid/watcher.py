@@ -12,7 +12,8 @@ from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WOR
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
 from ringkernel.ring.doorbell import ring_doorbell
 from ringkernel.ring.protocol import notify_consumers, notify_producer
-from ringkernel.ring.turn import IDLE, LEFT, WORKED, can_work, let_producers_in, release
+from ringkernel.ring.token import IDLE, LEFT, WORKED, release
+from ringkernel.ring.turn import can_work, let_producers_in
 
 TOLD_HEADS = CONTROL_DTYPE.itemsize
 NAP_NS = 20_000

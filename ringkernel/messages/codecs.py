@@ -232,9 +232,10 @@ def refuse(message_type: MessageType, value: Any, error: BaseException | None = 
     """Raise `MessageTypeError` for a value that is no message of this type."""
     if isinstance(error, MessageTypeError):
         raise error from None  # it says all of what follows
-    want = {True: "a number", False: f"a {message_type.name}" if message_type.cls else "a record or tuple"}
+    record = f"a {message_type.name}" if message_type.cls is not None else "a record or tuple"
+    wanted = "a number" if message_type.is_scalar else record
     reason = f": {error}" if error is not None else ""
     raise MessageTypeError(
-        f"expected {want[message_type.is_scalar]} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
+        f"expected {wanted} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
         f"got {value!r:.200}{reason}"
     ) from None

@@ -81,7 +81,7 @@ def test_an_array_of_another_dtype_is_refused_with_the_remedy(declared: Any, giv
     with pytest.raises(MessageTypeError) as caught:
         as_array(resolved, array)
     assert str(caught.value).endswith(f"`{remedy}`")
-    dtype = resolved.dtype["value"] if resolved.scalar else resolved.dtype
+    dtype = resolved.dtype["value"] if resolved.is_scalar else resolved.dtype
     mended = array[list(TICK.names)] if "[[" in remedy else array.astype(dtype)
     assert len(as_array(resolved, mended)) == 2
 

@@ -93,7 +93,7 @@ def test_a_class_without_fields_is_no_message() -> None:
 )
 def test_a_scalar_type_is_a_record_of_one_value(declared: Any, plain: str) -> None:
     resolved = MessageType(declared)
-    assert resolved.scalar
+    assert resolved.is_scalar
     assert resolved.cls is None
     assert resolved.dtype == np.dtype([("value", plain)])
     assert resolved.name == str(np.dtype(plain))
@@ -102,14 +102,14 @@ def test_a_scalar_type_is_a_record_of_one_value(declared: Any, plain: str) -> No
 def test_a_packed_record_becomes_an_aligned_one() -> None:
     packed = np.dtype([("flag", "?"), ("inner", [("a", "i1"), ("b", "f8")]), ("many", "i1", (3,)), ("x", "f8")])
     resolved = MessageType(packed)
-    assert not resolved.scalar
+    assert not resolved.is_scalar
     inner = np.dtype([("a", "i1"), ("b", "f8")], align=True)
     assert resolved.dtype == np.dtype([("flag", "?"), ("inner", inner), ("many", "i1", (3,)), ("x", "f8")], align=True)
 
 
 def test_a_message_class_is_its_own_dtype() -> None:
     resolved = MessageType(Tick)
-    assert (resolved.cls, resolved.scalar, resolved.dtype, resolved.name) == (Tick, False, TICK, "Tick")
+    assert (resolved.cls, resolved.is_scalar, resolved.dtype, resolved.name) == (Tick, False, TICK, "Tick")
     assert MessageType(resolved).cls is Tick
     assert resolved.matches(MessageType(TICK))
     assert not resolved.matches(MessageType(float))

@@ -125,6 +125,9 @@ async def test_two_launches_of_one_id_at_once_give_one_kernel(runtime: RingKerne
     results = await asyncio.gather(*(runtime.launch("k") for _ in range(3)), return_exceptions=True)
     assert sum(isinstance(result, KernelExistsError) for result in results) == 2
     assert runtime.get_state("k") is KernelState.LAUNCHED
+    await runtime.activate("k")
+    await runtime.send("k", 1)
+    assert await within(runtime.receive("k")) == 1
 
 
 async def test_a_cancelled_launch_has_launched_nothing(runtime: RingKernelRuntime, compiled_kind: Kind) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from helpers import check_books, eventually, receive_all, turns, within
-from kinds import Kind, gated
+from kinds import Kind, add_one, gated, same
 
 from ringkernel import (
     TRANSITIONS,
@@ -38,9 +38,9 @@ class Subject:
     def __init__(self, kind: Kind, runtime: RingKernelRuntime) -> None:
         self.kind, self.runtime = kind, runtime
         self.ending: asyncio.Task[None] | None = None
-        kind.declare("subject", gated)
 
     async def bring_into(self, state: KernelState) -> None:
+        self.kind.declare("subject", gated if state is KernelState.TERMINATING else same)
         way = {
             KernelState.CREATED: (),
             KernelState.LAUNCHED: (Command.LAUNCH,),
@@ -237,10 +237,15 @@ async def test_receive_works_in_every_state_while_there_are_outputs(
         await runtime.receive("subject")
 
 
-async def test_launching_an_id_that_is_alive_is_refused(subject: Subject, runtime: RingKernelRuntime) -> None:
-    await subject.bring_into(KernelState.ACTIVE)
-    with pytest.raises(KernelExistsError, match=r"'subject'.*ACTIVE"):
+async def test_launching_an_id_that_is_alive_is_refused(
+    subject: Subject, runtime: RingKernelRuntime, kind: Kind
+) -> None:
+    await subject.bring_into(KernelState.LAUNCHED)
+    with pytest.raises(KernelExistsError, match=r"'subject'.*LAUNCHED"):
         await runtime.launch("subject")
+    await runtime.activate("subject")
+    with pytest.raises(KernelExistsError, match=r"'subject'.*ACTIVE"):
+        await runtime.launch("subject", kind(add_one))
     await runtime.send("subject", 1)
     assert await within(runtime.receive("subject")) == 1
 

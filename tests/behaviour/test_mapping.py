@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import activate, check_books, eventually, receive_all, start, start_chain, turns, within
+from inside import arena_of
 from kinds import Kind, add_one, copies, drops_thirds, gated, same, slow
 
 from ringkernel import (
@@ -256,13 +257,12 @@ async def test_results_outlive_the_runtime(compiled_kind: Kind, loop_errors: lis
 
 
 async def test_a_map_does_not_keep_its_arrays_for_ever(runtime: RingKernelRuntime, compiled_kind: Kind) -> None:
-    kernel = await start(runtime, "k", compiled_kind(add_one))
-    engine: Any = kernel.engine
+    await start(runtime, "k", compiled_kind(add_one))
     await within(runtime.map("k", np.arange(1000)))
-    before = len(engine.arena.chunks)
+    before = len(arena_of(runtime).chunks)
     for _ in range(20):
         await within(runtime.map("k", np.arange(1000)))
-    assert len(engine.arena.chunks) == before
+    assert len(arena_of(runtime).chunks) == before
 
 
 # --- progress -----------------------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 from ring_tools import INT64, leftovers, record_ring, some, take
 
+EITHER_KIND = pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+
+@EITHER_KIND
 def test_a_ring_without_an_open_consumer_is_full(new: Callable[[int], Any]) -> None:
     ring = new(8)
     assert ring.room() == 0
@@ -31,7 +33,7 @@ def test_a_ring_without_an_open_consumer_is_full(new: Callable[[int], Any]) -> N
     assert ring.room() == 0
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_a_ring_that_is_shut_takes_nothing_and_gives_what_it_holds(new: Callable[[int], Any]) -> None:
     ring = new(4)
     edge = ring.add_edge()
@@ -53,7 +55,7 @@ class Line:
         self.told += 1
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_both_sides_are_told_only_while_they_ask(new: Callable[[int], Any]) -> None:
     ring = new(4)
     edge = ring.add_edge()
@@ -75,7 +77,7 @@ def test_both_sides_are_told_only_while_they_ask(new: Callable[[int], Any]) -> N
     assert putting.told >= 3  # a producer that waited for this consumer may go on
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_a_limit_below_the_cursor_leaves_nothing_to_take(new: Callable[[int], Any]) -> None:
     ring = new(4)
     edge = ring.add_edge()
@@ -87,7 +89,7 @@ def test_a_limit_below_the_cursor_leaves_nothing_to_take(new: Callable[[int], An
     assert edge.take() is NOTHING
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_the_slowest_open_consumer_bounds_the_producer(new: Callable[[int], Any]) -> None:
     ring = new(4)
     fast, slow = ring.add_edge(), ring.add_edge()
@@ -101,7 +103,7 @@ def test_the_slowest_open_consumer_bounds_the_producer(new: Callable[[int], Any]
     assert ring.room() == 4
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_a_late_consumer_sees_only_what_comes_after_it(new: Callable[[int], Any]) -> None:
     ring = new(8)
     first = ring.add_edge()
@@ -113,7 +115,7 @@ def test_a_late_consumer_sees_only_what_comes_after_it(new: Callable[[int], Any]
     assert take(second) == 2
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_a_ring_serves_more_consumers_one_after_another_than_its_table_holds(new: Callable[[int], Any]) -> None:
     ring = new(2)
     for i in range(40):
@@ -164,7 +166,7 @@ def test_a_lent_array_is_published_without_a_copy() -> None:
     assert from_array(INT64, edge.take_many(5)).tolist() == [0, 1, 2, 3, 99]
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_published_is_consumed_plus_remaining_on_each_edge(new: Callable[[int], Any]) -> None:
     ring = new(16)
 
@@ -192,7 +194,7 @@ def test_published_is_consumed_plus_remaining_on_each_edge(new: Callable[[int], 
         assert edge.published() - edge.start == consumed + len(leftovers(edge))
 
 
-@pytest.mark.parametrize("new", [record_ring, ObjectRing], ids=["records", "objects"])
+@EITHER_KIND
 def test_what_an_edge_had_not_taken_survives_the_ring(new: Callable[[int], Any]) -> None:
     ring = new(8)
     edge = ring.add_edge()

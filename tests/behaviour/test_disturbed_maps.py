@@ -225,30 +225,37 @@ async def test_a_failure_at_the_start_of_a_chain(runtime: RingKernelRuntime, kin
     assert runtime.get_state("b") is KernelState.ACTIVE
 
 
-CHAINS = ["f", "fs", "sf", "fr", "rf", "F", "Fs", "sF", "rF"]
-
-
-@pytest.mark.parametrize("names", CHAINS)
-@pytest.mark.parametrize("before", [0, 1, 5000])
-async def test_a_map_fails_with_its_last_message(
-    runtime: RingKernelRuntime, compiled_kind: Kind, names: str, before: int
-) -> None:
-    """Small letters are compiled but for `r`: `f` and `F` fail, `s` and `r` pass on."""
-    coroutine = Kind("typed_coroutine")
-    kernels = {
-        "f": compiled_kind(fails_at_13),
-        "s": compiled_kind(same),
-        "F": coroutine(fails_at_13),
-        "r": coroutine(same),
-    }
-    await start_chain(runtime, queue_size=1024, **{name: kernels[name] for name in names})
+async def fail_with_the_last_message(runtime: RingKernelRuntime, before: int, **kernels: Any) -> None:
+    """Map over a chain of which one kernel, whose name is `f`, fails at the last message, and only there."""
+    await start_chain(runtime, queue_size=1024, **kernels)
+    first, last = next(iter(kernels)), next(reversed(kernels))
     with pytest.raises(KernelFailedError, match="thirteen") as caught:
-        await within(runtime.map((names[0], names[-1]), [1] * before + [13]))
-    last = names[-1]
+        await within(runtime.map((first, last), [1] * before + [13]))
     await eventually(lambda: runtime.statistics(last).input_depth == runtime.statistics(last).in_flight == 0)
     assert list(caught.value.partial) + drain(runtime, last) == [1] * before
-    counts = runtime.statistics("f" if "f" in names else "F")
+    counts = runtime.statistics("f")
     assert (counts.processed, counts.failed, counts.unprocessed) == (before, 1, 0)
+
+
+@pytest.mark.parametrize("names", ["f", "fs", "sf"])
+@pytest.mark.parametrize("before", [0, 1, 5000])
+async def test_a_map_fails_with_its_last_message(
+    runtime: RingKernelRuntime, kind: Kind, names: str, before: int
+) -> None:
+    kernels = {name: kind(fails_at_13 if name == "f" else same) for name in names}
+    await fail_with_the_last_message(runtime, before, **kernels)
+
+
+@pytest.mark.parametrize("names", ["fs", "sf"])
+@pytest.mark.parametrize("before", [0, 1, 5000])
+@pytest.mark.parametrize("failing", ["compiled", "coroutine"])
+async def test_a_map_over_both_kinds_fails_with_its_last_message(
+    runtime: RingKernelRuntime, compiled_kind: Kind, names: str, before: int, failing: str
+) -> None:
+    coroutine = Kind("typed_coroutine")
+    fails, passes = (compiled_kind, coroutine) if failing == "compiled" else (coroutine, compiled_kind)
+    kernels = {name: fails(fails_at_13) if name == "f" else passes(same) for name in names}
+    await fail_with_the_last_message(runtime, before, **kernels)
 
 
 # --- ended --------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("RINGKERNEL_EXIT_ROUNDS", "3"))
 START_S = 60.0
-END_S = 5.0
+END_S = 10.0
 """How long the end may take after the trigger. The issue is minutes and for ever, not milliseconds."""
 
 _SAID = """

@@ -85,11 +85,16 @@ async def map_over(
 
 
 def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateError:
-    """What a map fails with: an end of one of its kernels is a failure, whoever has asked for it."""
-    ended = next((kernel for kernel in path if kernel.engine.has_ended), None)
-    if ended is None or isinstance(error, KernelFailedError):
+    """What a map fails with: an end of one of its kernels is a failure, whoever has asked for it. What one of them has
+    failed of comes first: its neighbours may have noticed the end before."""
+    if isinstance(error, KernelFailedError):
         return error
-    failure = KernelFailedError(f"kernel {ended.kernel_id!r} ended during a map")
+    ended = [kernel for kernel in path if kernel.engine.has_ended]
+    reasons = [kernel.engine.ended_reason() for kernel in ended]
+    failed = next((reason for reason in reasons if isinstance(reason, KernelFailedError)), None)
+    if failed is not None or not ended:
+        return failed or error
+    failure = KernelFailedError(f"kernel {ended[0].kernel_id!r} ended during a map")
     failure.__cause__ = error
     return failure
 

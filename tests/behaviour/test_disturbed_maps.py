@@ -11,6 +11,7 @@ from helpers import check_books, drain, eventually, partial_of, receive_all, sta
 from kinds import Kind, add_one, copies, drops_thirds, fails_at_13, gated, same, slow
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime
+from ringkernel.runtime import map as map_module
 
 ENDLESS = list(range(100_000))
 
@@ -256,6 +257,19 @@ async def test_a_map_over_both_kinds_fails_with_its_last_message(
     fails, passes = (compiled_kind, coroutine) if failing == "compiled" else (coroutine, compiled_kind)
     kernels = {name: fails(fails_at_13) if name == "f" else passes(same) for name in names}
     await fail_with_the_last_message(runtime, before, **kernels)
+
+
+async def test_a_map_says_what_a_kernel_has_failed_of_whoever_notices_first(
+    runtime: RingKernelRuntime, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def neighbour_notices(path: list[Any], *_: Any) -> None:
+        await eventually(lambda: any(kernel.state is KernelState.TERMINATED for kernel in path))
+        raise KernelStateError("the one before it cannot get on")
+
+    monkeypatch.setattr(map_module, "_through", neighbour_notices)
+    await start_chain(runtime, s=kind(same), f=kind(fails_at_13))
+    with pytest.raises(KernelFailedError, match="thirteen"):
+        await within(runtime.map(("s", "f"), [1, 13]))
 
 
 # --- ended --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The tests on every Python: `nox`, or `nox -s tests-3.12 -- tests/test_map.py`. A missing interpreter is skipped."""
+"""The tests on every Python: `nox`, or `nox -s tests-3.12 -- tests/behaviour`. A missing interpreter is skipped."""
 
 import nox
 

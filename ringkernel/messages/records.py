@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ def empty_part(dtype: np.dtype[Any], path: str = "") -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=256)  # asked at each launch
 def misaligned_field(dtype: np.dtype[Any]) -> str | None:
     """Which field of an array of records does not lie where its size wants it, as words for an error, or None."""
     leaves = list(_leaves(dtype, "", 0))

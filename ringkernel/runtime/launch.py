@@ -30,6 +30,8 @@ async def new_kernel(
 ) -> RingKernel:
     """A kernel that is not launched yet. Cancelled or failed, nothing has happened. See `RingKernelRuntime.launch`."""
     code = await device.compile(declaration)
+    if not device.changes_at_rest:
+        return _build(declaration, device, code, services, affinity)
     kernel: RingKernel | None = None
     try:
         async with quiesce.quiesced(others, device):

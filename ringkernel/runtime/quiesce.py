@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def quiesced(kernels: Mapping[str, RingKernel], device: Device) -> AsyncIterator[None]:
-    """Hold the tokens of all kernels on a device, if that has to be at rest for changes."""
+    """Hold the tokens of all kernels on a device that has to be at rest for changes."""
     async with AsyncExitStack() as stack:
-        for kernel in _on(device, kernels) if device.changes_at_rest else ():
+        for kernel in _on(device, kernels):
             await stack.enter_async_context(kernel.lock)
             if kernel.engine.is_running:
                 assert isinstance(kernel.engine, LendingEngine)

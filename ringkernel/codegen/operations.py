@@ -99,7 +99,7 @@ def wake(descriptor: int) -> None:
     raise _unbound("wake")
 
 
-# --- what a grid needs besides (see `mailbox.py` and `cooperative_span.py`) -------------------------------------------
+# --- what a grid needs besides (see `loop.py` and `cooperative_span.py`) ----------------------------------------------
 
 
 def peek(address: int) -> int:

@@ -23,10 +23,10 @@ from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cuda as cuda_target
 from ringkernel.codegen.targets.cuda import instruction, operations
-from ringkernel.devices.grid import cuda_program, mailbox
+from ringkernel.devices.grid import cuda_program, mailbox_fetch, mailbox_post
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
-from ringkernel.devices.grid.mailbox import lay_out
+from ringkernel.devices.grid.mailbox_fetch import lay_out
 from ringkernel.ring import protocol, run_span, token, turn
 
 if TYPE_CHECKING:
@@ -173,22 +173,22 @@ def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
 
 
 def test_a_fetch_polls_relaxed_and_fences_once() -> None:
-    assert order_of(piece(mailbox.fetch_from_host)) == "lfl"  # the words, the fence, the command
-    assert piece(mailbox.fetch_from_host).count("fence") == 1
-    assert order_of(piece(mailbox.fetch_from_device)) == "LF"
-    assert piece(mailbox.fetch_from_device).count("fence") == 1
-    assert order_of(piece(mailbox.fetch)) == "LFlfl"
+    assert order_of(piece(mailbox_fetch.fetch_from_host)) == "lfl"  # the words, the fence, the command
+    assert piece(mailbox_fetch.fetch_from_host).count("fence") == 1
+    assert order_of(piece(mailbox_fetch.fetch_from_device)) == "LF"
+    assert piece(mailbox_fetch.fetch_from_device).count("fence") == 1
+    assert order_of(piece(mailbox_fetch.fetch)) == "LFlfl"
 
 
 def test_a_post_publishes_outputs_before_the_input_cursor() -> None:
-    assert order_of(piece(mailbox.post_to_host)) == "sfsfs"
+    assert order_of(piece(mailbox_post.post_to_host)) == "sfsfs"
 
 
 def test_neighbours_are_told_before_the_host() -> None:
     """The slots, then the cursors in device memory, and only then the slow stores to host memory."""
-    assert order_of(piece(mailbox.post_to_device)) == "FS"
-    assert piece(mailbox.post_to_device).count("fence") == 1
-    assert order_of(piece(mailbox.post)) == "FSsfsfs"
+    assert order_of(piece(mailbox_post.post_to_device)) == "FS"
+    assert piece(mailbox_post.post_to_device).count("fence") == 1
+    assert order_of(piece(mailbox_post.post)) == "FSsfsfs"
 
 
 def lay_out_behind(control: Any) -> None:
@@ -202,12 +202,12 @@ def test_a_mailbox_is_laid_out_and_then_fenced() -> None:
 
 
 def test_an_answer_is_released() -> None:
-    assert order_of(piece(mailbox.answer)) == "sr"
-    assert piece(mailbox.answer).count("st.release.sys") == 2
+    assert order_of(piece(mailbox_post.answer)) == "sr"
+    assert piece(mailbox_post.answer).count("st.release.sys") == 2
 
 
 def test_the_histogram_is_between_odd_and_even() -> None:
-    assert order_of(piece(mailbox.post_histogram)) == "sfsr"
+    assert order_of(piece(mailbox_post.post_histogram)) == "sfsr"
 
 
 # --- mutations ---------------------------------------------------------------------------------------------------
@@ -246,7 +246,9 @@ def test_device_memory_without_order_is_caught(changes: Any) -> None:
     for check in (check_device_scope, check_scopes):
         with pytest.raises(AssertionError):
             check(code)
-    assert order_of(piece(mailbox.fetch, table)) + order_of(piece(mailbox.post, table)) != "LFlfl" + "FSsfsfs"
+    assert (
+        order_of(piece(mailbox_fetch.fetch, table)) + order_of(piece(mailbox_post.post, table)) != "LFlfl" + "FSsfsfs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,9 +275,10 @@ def test_a_missing_fence_is_caught(name: str) -> None:
     with pytest.raises(AssertionError):
         check_order(Ptx(grid(DROPS, target=target_with(table)).ptx))
     orders = {
-        function: order_of(piece(function, table)) for function in (mailbox.fetch_from_host, mailbox.post_to_host)
+        function: order_of(piece(function, table))
+        for function in (mailbox_fetch.fetch_from_host, mailbox_post.post_to_host)
     }
-    assert orders != {mailbox.fetch_from_host: "lfl", mailbox.post_to_host: "sfsfs"}
+    assert orders != {mailbox_fetch.fetch_from_host: "lfl", mailbox_post.post_to_host: "sfsfs"}
 
 
 def test_a_dropped_fault_path_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from inside import write_control
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.devices.grid import mailbox
+from ringkernel.devices.grid.mailbox_fetch import fetch, lay_out
+from ringkernel.devices.grid.mailbox_post import post
 from ringkernel.memory.layout import BLOCK, EDGE, RING
 from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK
 
@@ -47,9 +48,7 @@ class Bench:
             ops.ticks: lambda: 0,
         }
         specializer = Specializer(lambda function: function, table)
-        self.lay_out, self.fetch, self.post = (
-            specializer(one) for one in (mailbox.lay_out, mailbox.fetch, mailbox.post)
-        )
+        self.lay_out, self.fetch, self.post = (specializer(one) for one in (lay_out, fetch, post))
         self.control = write_control(engine)
         self.mailbox = int(self.control.view(CONTROL_DTYPE)["mailbox_address"][0])
         self.lay_out(self.mailbox, self.control.address)

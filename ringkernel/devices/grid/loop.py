@@ -23,7 +23,8 @@ from ringkernel.ring.token import IDLE, LEFT
 from ringkernel.ring.turn import obey, turn
 
 from .cooperative_span import dismiss_helpers
-from .mailbox import answer, fetch, lay_out, post, post_fault, post_histogram, return_state
+from .mailbox_fetch import fetch, lay_out
+from .mailbox_post import answer, post, post_fault, post_histogram, return_state
 
 FIRST_NAP_NS = 64
 

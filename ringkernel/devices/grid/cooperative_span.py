@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def cooperative_part(  # noqa: C901 (two ways)
-    call: Any, itemsize: int, *, never_drops: bool, zeroed: bool
-) -> Callable[[int], None]:
+def cooperative_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[[int], None]:
     """What every thread of the block does for one span. `call` and `itemsize` as for `scalar_span`."""
-    cleared = itemsize if zeroed else 0
+    attempt = marking(call, itemsize if zeroed else 0)
+    return in_place(attempt, itemsize) if never_drops or itemsize == 0 else compacted(attempt, itemsize)
+
+
+def marking(call: Any, cleared: int) -> Callable[[int, int, int], int]:
+    """The handler as it is called by every thread; `cleared` bytes of the slot are zeroed before."""
 
     def attempt(job: int, index: int, slot: int) -> int:
         """Run the handler on one message; what it returned. A failure is marked."""
@@ -35,8 +38,13 @@ def cooperative_part(  # noqa: C901 (two ways)
             poke(job + JOB.failed, 1)
         return verdict  # type: ignore[no-any-return]
 
-    def in_place(mailbox: int) -> None:
-        """Nothing is dropped, or nothing comes out: each output has its slot."""
+    return attempt
+
+
+def in_place(attempt: Callable[[int, int, int], int], itemsize: int) -> Callable[[int], None]:
+    """Nothing is dropped, or nothing comes out: each output has its slot."""
+
+    def part(mailbox: int) -> None:
         job = mailbox + MAILBOX_JOB
         unmark(job)
         count, target, n_threads = peek(job + JOB.count), peek(job + JOB.target), peek(job + JOB.n_threads)
@@ -50,8 +58,13 @@ def cooperative_part(  # noqa: C901 (two ways)
             done = min(count, first_failure(job))
             poke(job + JOB.emitted, done if itemsize > 0 else 0)
 
-    def compacted(mailbox: int) -> None:
-        """Round by round, as many messages as there are threads: what is emitted moves up."""
+    return part
+
+
+def compacted(attempt: Callable[[int, int, int], int], itemsize: int) -> Callable[[int], None]:
+    """Round by round, as many messages as there are threads: what is emitted moves up."""
+
+    def part(mailbox: int) -> None:
         job = mailbox + MAILBOX_JOB
         unmark(job)
         me, n_threads, count = thread_index(), peek(job + JOB.n_threads), peek(job + JOB.count)
@@ -69,14 +82,14 @@ def cooperative_part(  # noqa: C901 (two ways)
             up_to_me = scan(job, mine)
             emitted = total(job)
             if mine == 1:
-                move(target + (up_to_me - 1) * itemsize, slot, itemsize)
+                copy_record(target + (up_to_me - 1) * itemsize, slot, itemsize)
             target += emitted * itemsize
             base += n_threads
             barrier()  # the scan has been read; the next round may overwrite it
         if me == 0:
             poke(job + JOB.emitted, (target - peek(job + JOB.target)) // itemsize)
 
-    return in_place if never_drops or itemsize == 0 else compacted
+    return part
 
 
 def unmark(job: int) -> None:
@@ -120,7 +133,7 @@ def total(job: int) -> int:
     return peek(job + JOB.emitted)
 
 
-def move(target: int, source: int, itemsize: int) -> None:
+def copy_record(target: int, source: int, itemsize: int) -> None:
     """Copy one record; by words where that fits."""
     if itemsize % 8 == 0:
         for i in range(itemsize // 8):
@@ -158,7 +171,7 @@ def mark_of(job: int, index: int) -> int:
     return mark
 
 
-def follow(part: Callable[[int], None]) -> Callable[[int], None]:
+def cooperative_helper(part: Callable[[int], None]) -> Callable[[int], None]:
     """What the other threads of a block do until they are dismissed."""
 
     def helper(mailbox: int) -> None:

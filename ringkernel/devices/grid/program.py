@@ -17,7 +17,7 @@ from ringkernel.codegen.span import span_body, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.ring.turn import obey, turn
 
-from .cooperative_span import alone, by_address, cooperative_part, cooperative_span, follow, nobody
+from .cooperative_span import alone, by_address, cooperative_helper, cooperative_part, cooperative_span, nobody
 from .private import call_span, private_operations
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def build_grid_span(
         return GridSpan(alone(span_body(call, spec, never_drops=never_drops)), nobody)
     itemsize = spec.output.itemsize if spec.output is not None else 0
     part = cooperative_part(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)
-    return GridSpan(cooperative_span(part), follow(part))
+    return GridSpan(cooperative_span(part), cooperative_helper(part))
 
 
 @dataclass(frozen=True)

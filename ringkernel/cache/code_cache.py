@@ -1,4 +1,4 @@
-"""Fetch machine code from the cache and keep it there. A cache that cannot be used is a warning, never a failure."""
+"""Look up machine code in the cache, and keep it there. A cache that cannot be used is a warning, never a failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("ringkernel")
 _warned = False
 
 
-def fetch(key: str) -> LoadedCode | None:
+def look_up(key: str) -> LoadedCode | None:
     """The machine code of this key, loaded; None if it has to be compiled. Raises `ConfigurationError`."""
     limit = settings.limit()
     if limit == 0:

@@ -36,7 +36,7 @@ def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
         key = fingerprint.key_of("entries", f"timed {WAKE_MECHANISM == 'timed'}", *described, *functions)
     except UnkeyableError:
         key = None
-    loaded = None if key is None else code_cache.fetch(key)
+    loaded = None if key is None else code_cache.look_up(key)
     if loaded is not None:
         return {label: loaded.builtin(label) for label in table}
     from .targets.cpu import compile_overload

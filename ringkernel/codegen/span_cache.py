@@ -23,7 +23,7 @@ _NEVER_DROPS = "span that never drops"
 def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """The handler's span. Raises what `compile_span` raises, and `ConfigurationError` for the cache's settings."""
     read = _fingerprint(handler, spec)
-    loaded = None if read is None else code_cache.fetch(read.hexdigest())
+    loaded = None if read is None else code_cache.look_up(read.hexdigest())
     if loaded is not None:
         return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded)
     from .span import compile_span

@@ -1,4 +1,4 @@
-"""Kernels as a graph: which edge connects two of them, and where nothing gets on."""
+"""Kernels as a graph: which edge connects two of them, and where nothing goes on."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def edge_between(source: RingKernel, target: RingKernel) -> Edge:
 
 
 def dead_end(kernel: RingKernel) -> KernelStateError | None:
-    """Why a kernel cannot get on any more: it has no room for its outputs, since whoever would have to take them has
-    ended, or cannot get on either. None if it can."""
+    """Why a kernel cannot go on any more: it has no room for its outputs, since whoever would have to take them has
+    ended, or cannot go on either. None if it can."""
     end = _find_dead_end(kernel, through_full_queues=True)
     if end is None:
         return None
     consumer, error = end.lost or ("", None)
     how = "has ended" if error is None else f"has failed: {type(error).__name__}: {error}"
     refusal = KernelStateError(
-        f"kernel {kernel.kernel_id!r} cannot get on: nobody takes the outputs of kernel {end.kernel_id!r} any more, "
+        f"kernel {kernel.kernel_id!r} cannot go on: nobody takes the outputs of kernel {end.kernel_id!r} any more, "
         f"since kernel {consumer!r} {how}; terminate() it, or deactivate() {end.kernel_id!r} and connect() another"
     )
     refusal.__cause__ = error

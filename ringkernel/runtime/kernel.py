@@ -24,7 +24,7 @@ logger = logging.getLogger("ringkernel")
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class RingKernel:
-    """A kernel of a runtime. Read it; the runtime writes it.
+    """A kernel of a runtime. For reading; only the runtime changes it.
 
     Attributes:
         kernel_id: its id.
@@ -37,7 +37,7 @@ class RingKernel:
         error: what a kernel that has failed ended with, or None.
         sources: the kernels that feed it.
         targets: the kernels that it feeds.
-        lost: id and error of the target that has ended last, if one has; first of those that have failed.
+        lost: id and error of a target that has ended: the last that failed, else the last.
 
     The rest belongs to the runtime.
     """

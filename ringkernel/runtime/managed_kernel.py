@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 async def managed_kernel(
     runtime: RingKernelRuntime, kernel_id: str, kernel_func: Callable[..., Any] | None = None
 ) -> AsyncIterator[str]:
-    """Launch and activate a kernel, and terminate it on the way out; it does not mind one that has already ended.
+    """Launch and activate a kernel, and terminate it on the way out; a kernel that has already ended is left as it is.
 
     Yields the kernel's id. Raises what `launch` and `activate` raise; a kernel that could not be activated is
     terminated.

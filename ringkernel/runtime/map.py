@@ -133,7 +133,7 @@ async def _pass_through(path: list[RingKernel], transfer: Transfer, *, progress:
 
 async def _through(path: list[RingKernel], source: Edge, end: int) -> None:
     """Wait until everything below `end` has gone all the way. Raises when one of the kernels ends before that, or can
-    never get on."""
+    never go on."""
     if len(path) == 1:
         await _pass(path, source, end)  # which notices the end of the kernel that it waits for: 60 us less
         return

@@ -103,7 +103,7 @@ class MessageQueue:
         """Take a message, waiting for it.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds, and `KernelStateError` for a kernel's input, or an output
-        that nothing more comes out of.
+        whose kernel has ended, when it is empty.
         """
         return await self._consumer().get(timeout)
 

@@ -264,7 +264,7 @@ async def test_a_map_says_what_a_kernel_has_failed_of_whoever_notices_first(
 ) -> None:
     async def neighbour_notices(path: list[Any], *_: Any) -> None:
         await eventually(lambda: any(kernel.state is KernelState.TERMINATED for kernel in path))
-        raise KernelStateError("the one before it cannot get on")
+        raise KernelStateError("the one before it cannot go on")
 
     monkeypatch.setattr(map_module, "_through", neighbour_notices)
     await start_chain(runtime, s=kind(same), f=kind(fails_at_13))

@@ -154,7 +154,7 @@ async def test_a_sender_that_waits_is_told_when_the_consumer_fails(runtime: Ring
     await eventually(lambda: runtime.kernels["a"].input_queue.statistics().waiting_putters)
     await runtime.reactivate("b")
     with pytest.raises(
-        KernelStateError, match=r"'a' cannot get on.*kernel 'b' has failed: ValueError: thirteen"
+        KernelStateError, match=r"'a' cannot go on.*kernel 'b' has failed: ValueError: thirteen"
     ) as caught:
         await within(sending)
     assert isinstance(caught.value.__cause__, ValueError)

@@ -42,7 +42,7 @@ def test_a_home_that_is_not_known_is_a_warning(
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert code_cache.fetch("ab") is None
+    assert code_cache.look_up("ab") is None
     assert "no home directory" in caplog.text
     monkeypatch.setattr(Path, "home", lambda: Path("relative"))
     with pytest.raises(OSError, match="no home directory: 'relative' is a relative path"):

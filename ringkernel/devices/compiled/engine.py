@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,7 +16,6 @@ from ringkernel.memory.layout import (
     BLOCK,
     COMMAND_PAUSE,
     COMMAND_RUN,
-    NEVER,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
     STATUS_FAILED,
@@ -31,10 +28,14 @@ from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
 from .failure import failure_of
 from .handshake import Handshake
+from .holding import token_of
 from .kernel_rings import KernelRings
+from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    import asyncio
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.event_loop.services import Services
@@ -57,13 +58,13 @@ class CompiledEngine(LendingEngine):
         "_parker",
         "_services",
         "_terminating",
-        "_waiters",
         "block",
         "device",
         "doorbell_address",
         "executor",
         "handshake",
         "rings",
+        "waiters",
     )
 
     def __init__(self, declaration: Declaration, services: Services, executor: Executor) -> None:
@@ -74,7 +75,7 @@ class CompiledEngine(LendingEngine):
         self._services = services
         self._parker = services.parker
         self._api = self._parker.api
-        self._waiters: tuple[asyncio.Event, ...] = ()
+        self.waiters: tuple[asyncio.Event, ...] = ()  # those of `processed_up_to`
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
@@ -211,34 +212,8 @@ class CompiledEngine(LendingEngine):
         if self.has_ended or self._terminating:
             raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} is TERMINATING")
 
-    @asynccontextmanager
-    async def token(self) -> AsyncIterator[None]:
-        running = self.executor.has_token
-        if running:
-            try:
-                await self.pause()
-            except KernelStateError:
-                if not self.is_ending:
-                    raise
-        if self._terminating or self.is_failing:
-            await self.wait_end()
-        try:
-            yield
-        finally:
-            if running and not self.executor.has_token and not self.is_ending:
-                await self._go_on()
-
-    async def _go_on(self) -> None:
-        """Run again after somebody has held the token. A kernel that cannot has ended; that is nothing to whoever held
-        it."""
-        try:
-            await self.start()
-        except Exception as error:
-            if self.is_ending:
-                return
-            if self.executor.has_token:
-                raise
-            self.finished(error)
+    def token(self) -> AbstractAsyncContextManager[None]:
+        return token_of(self)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -281,7 +256,7 @@ class CompiledEngine(LendingEngine):
         self.executor.take_token()
         self.end(error)
         self.handshake.answer(STATUS_TERMINATED)
-        for waiter in self._waiters:
+        for waiter in self.waiters:
             waiter.set()
 
     # --- looking inside --------------------------------------------------------------------------------------
@@ -327,26 +302,7 @@ class CompiledEngine(LendingEngine):
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
         assert isinstance(edge, RecordEdge)
-        reached = asyncio.Event()
-        doorbell = self._parker.doorbell(reached.set)
-        edge.watch(sequence, doorbell.doorbell_address)
-        self._waiters += (reached,)
-        try:
-            while edge.position() < sequence:
-                if self.has_ended:
-                    raise self.ended_error()
-                doorbell.arm()
-                if edge.position() < sequence:
-                    await reached.wait()
-                    reached.clear()
-            if self.is_failing:
-                await self.wait_end()
-            if self.error is not None:  # the cursor has also moved over what the kernel failed on
-                raise self.ended_error()
-        finally:
-            self._waiters = tuple(waiter for waiter in self._waiters if waiter is not reached)
-            edge.watch(NEVER, 0)
-            doorbell.release()
+        await processed_up_to(self, self._parker, edge, sequence)
 
     def accepted(self) -> int:
         return super().accepted() + self.rings.mapped_in()

@@ -95,8 +95,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ringkernel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_demo_arguments(commands.add_parser("demo", help="run a year of flights through four compiled kernels"))
+    bench = commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives")
+    add_bench_arguments(bench)
+    bench.set_defaults(act=run_bench)
+    info = commands.add_parser("info", help="show what ringkernel finds on this machine")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
+    add_cache_arguments(commands.add_parser("cache", help="show or clear the cache of compiled kernels"))
+    add_inspect_arguments(commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU"))
+    return parser
 
-    demo = commands.add_parser("demo", help="run a year of flights through four compiled kernels")
+
+def add_demo_arguments(demo: argparse.ArgumentParser) -> None:
+    """Describe `ringkernel demo`."""
     demo.add_argument("--limit", type=positive, metavar="N", help="only the first N flights (default: all)")
     demo.add_argument(
         "--queue-size",
@@ -105,19 +117,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="messages that each queue holds, a power of two (default: %(default)s)",
     )
+    demo.set_defaults(act=lambda chosen: run_demo(limit=chosen.limit, queue_size=chosen.queue_size))
 
-    bench = commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives")
-    add_bench_arguments(bench)
 
-    info = commands.add_parser("info", help="show what ringkernel finds on this machine")
-    info.add_argument("--json", action="store_true", help="print JSON")
-
-    cache = commands.add_parser("cache", help="show or clear the cache of compiled kernels")
+def add_cache_arguments(cache: argparse.ArgumentParser) -> None:
+    """Describe `ringkernel cache`."""
     cache.add_argument(
         "action", nargs="?", choices=("info", "clear"), default="info", help="what to do (default: %(default)s)"
     )
     cache.add_argument("--json", action="store_true", help="print JSON")
-    inspect = commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU")
+    cache.set_defaults(
+        act=lambda chosen: (clear_cache if chosen.action == "clear" else show_cache)(as_json=chosen.json)
+    )
+
+
+def add_inspect_arguments(inspect: argparse.ArgumentParser) -> None:
+    """Describe `ringkernel inspect`."""
     inspect.add_argument("kernel", metavar="MODULE:KERNEL", help="a module or a .py file, and a kernel in it")
     inspect.add_argument(
         "--target",
@@ -128,14 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument(
         "--cc", type=capability, default=(9, 0), metavar="N.N", help="compute capability of the GPU (default: 9.0)"
     )
-    demo.set_defaults(act=lambda chosen: run_demo(limit=chosen.limit, queue_size=chosen.queue_size))
-    bench.set_defaults(act=run_bench)
-    info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
     inspect.set_defaults(act=lambda chosen: show_code(chosen.kernel, chosen.target, chosen.cc))
-    cache.set_defaults(
-        act=lambda chosen: (clear_cache if chosen.action == "clear" else show_cache)(as_json=chosen.json)
-    )
-    return parser
 
 
 def positive(text: str) -> int:

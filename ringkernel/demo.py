@@ -143,12 +143,7 @@ async def stream(flights: Any, queue_size: int, bar: Progress) -> Outcome:
     advance = partial(bar.advance, bar.add_task("Flights fed", total=len(flights)))
     async with rk.RingKernelRuntime() as runtime:
         started = time.perf_counter()
-        for stage in STAGES:
-            await runtime.launch(stage, queue_size=queue_size)
-        for source, target in pairwise(STAGES):
-            runtime.connect(source, target)
-        for stage in STAGES:
-            await runtime.activate(stage)
+        await start(runtime, queue_size)
         compiled = time.perf_counter()
         bar.console.print(f"Compiled {len(STAGES)} kernels in {compiled - started:.2f} s.")
 
@@ -158,15 +153,8 @@ async def stream(flights: Any, queue_size: int, bar: Progress) -> Outcome:
             await feed(runtime, flights[:half], advance)
 
             await runtime.deactivate("carrier_stats")
-            before = runtime.statistics("carrier_stats").processed
             feeding = tasks.create_task(feed(runtime, flights[half:], advance))
-            await asyncio.sleep(PAUSE_S)  # the queues fill up, and then the feeder has to wait
-            after = runtime.statistics("carrier_stats").processed
-            entrance = runtime.statistics("drop_cancelled")
-            bar.console.print(
-                f"Paused carrier_stats half way: in {PAUSE_S} s it processed {after - before} messages, "
-                f"{entrance.accepted - entrance.dropped - after:,} waited."
-            )
+            processed_while_paused = await watch_pause(runtime, bar.console)
             await runtime.reactivate("carrier_stats")
 
             await feeding
@@ -179,9 +167,32 @@ async def stream(flights: Any, queue_size: int, bar: Progress) -> Outcome:
             carriers=await runtime.read_state("carrier_stats"),
             outliers=await runtime.read_state("flag_outliers"),
             statistics={stage: runtime.statistics(stage) for stage in STAGES},
-            processed_while_paused=after - before,
+            processed_while_paused=processed_while_paused,
             running_s=ended - compiled - PAUSE_S,
         )
+
+
+async def start(runtime: rk.RingKernelRuntime, queue_size: int) -> None:
+    """Launch the four kernels, connect each to the next, and activate them."""
+    for stage in STAGES:
+        await runtime.launch(stage, queue_size=queue_size)
+    for source, target in pairwise(STAGES):
+        runtime.connect(source, target)
+    for stage in STAGES:
+        await runtime.activate(stage)
+
+
+async def watch_pause(runtime: rk.RingKernelRuntime, console: Console) -> int:
+    """Wait while carrier_stats is paused and flights are fed. How many messages it processed meanwhile."""
+    before = runtime.statistics("carrier_stats").processed
+    await asyncio.sleep(PAUSE_S)  # the queues fill up, and then the feeder has to wait
+    after = runtime.statistics("carrier_stats").processed
+    entrance = runtime.statistics("drop_cancelled")
+    console.print(
+        f"Paused carrier_stats half way: in {PAUSE_S} s it processed {after - before} messages, "
+        f"{entrance.accepted - entrance.dropped - after:,} waited."
+    )
+    return after - before
 
 
 async def feed(runtime: rk.RingKernelRuntime, flights: Any, advance: Callable[[float], None]) -> None:

@@ -26,7 +26,10 @@ SPAN_LIMIT = 1024
 
 
 def run_span(block: int, run_entry: int, edge: int) -> int:
-    """Run the handler over the next messages from `edge` that lie in one piece and have room, and publish."""
+    """Run the handler over the next messages from `edge` that lie in one piece and have room, and publish.
+
+    In one function, from the room to the last doorbell: others rely on the order of these steps.
+    """
     head = load(edge + EDGE.head)
     source_ring = edge + load(edge + EDGE.ring)
     capacity = load(source_ring + RING.capacity)

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from ringkernel.bench.context import Budget
 from ringkernel.bench.model import at_least, at_most
-from ringkernel.bench.progress import shown
 from ringkernel.bench.runner import Options, run
 from ringkernel.bench.table import print_report
 
@@ -62,8 +61,7 @@ def main(arguments=None):
         print("\n".join(FIGURES))
         return 0
     names = tuple(options.case or FIGURES)
-    with shown(len(names)) as heard:
-        report = run(Options(cases=names, budget=Budget(rounds=options.rounds), loop=options.loop), heard)
+    report = run(Options(cases=names, budget=Budget(rounds=options.rounds), loop=options.loop))
     if options.json:
         report.save(options.json)
     cases = tuple(map(of_interest, report.cases))

@@ -59,7 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     old = None if arguments.compare is None else Report.load(arguments.compare)
     _check_outputs(arguments)
-    report = _measured(arguments) if arguments.saved is None else Report.load(arguments.saved)
+    if arguments.saved is None:
+        from .runner import bench
+
+        options = {name: getattr(arguments, name) for name in ("full", "rivals", "device", "rounds", "scale", "loop")}
+        report: Report = bench(*arguments.case, **options)
+    else:
+        report = Report.load(arguments.saved)
     if arguments.json is not None:
         report.save(arguments.json)  # first: nobody may be left to read the table
     print_report(report, console)
@@ -91,13 +97,6 @@ def _check_writable(path: str) -> None:
         pass
     if not was_there:
         os.unlink(path)  # noqa: PTH108 (likewise)
-
-
-def _measured(arguments: argparse.Namespace) -> Report:
-    from .runner import bench
-
-    options = {name: getattr(arguments, name) for name in ("full", "rivals", "device", "rounds", "scale", "loop")}
-    return bench(*arguments.case, **options)
 
 
 def _plot(report: Report, path: str) -> None:

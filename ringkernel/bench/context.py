@@ -70,9 +70,11 @@ class Bench:
         self.progress(self._done, self._total)
 
     async def race_numbers(self, unit: str, contenders: Mapping[K, Measure[float]]) -> dict[K, Series]:
-        """`race` for contenders that answer with one number each."""
+        """`race` for contenders that answer with one number each. A key is a contender's name, or (name, what it is
+        measured for)."""
         found = await self.race(contenders)
-        return {key: series_of(name_of(key), unit, samples, float) for key, samples in found.items()}
+        names = {key: str(key[0] if isinstance(key, tuple) else key) for key in found}
+        return {key: series_of(names[key], unit, samples, float) for key, samples in found.items()}
 
     @contextlib.contextmanager
     def opponents(self, job: str) -> Iterator[list[Rival]]:
@@ -97,11 +99,6 @@ class Bench:
                 self.about[spec.name] = rival.about
                 started.append(rival)
             yield started
-
-
-def name_of(key: Hashable) -> str:
-    """What a contender is called: its key, or, where that is (name, what it is measured for), the name."""
-    return str(key[0] if isinstance(key, tuple) else key)
 
 
 def series_of(name: str, unit: str, samples: Samples[T], value: Callable[[T], float]) -> Series:

@@ -125,29 +125,20 @@ class Row:
         return tuple(a / b for a, b in zip(over.values, under.values, strict=True) if b)
 
     @property
-    def is_paired(self) -> bool:
-        """Whether both sides have a value for each round, where both are right."""
-        return self.beside is None or bool(self.wrong) or len(self.ours.values) == len(self.beside.values)
-
-    @property
     def wrong(self) -> str:
         """Which result did not hold, or ""."""
         sides = [self.ours] if self.beside is None else [self.ours, self.beside]
         return "; ".join(f"{side.name}: {side.wrong}" for side in sides if side.wrong)
 
     @property
-    def judged(self) -> tuple[float, ...]:
-        """The values that the target speaks of."""
-        return self.ratios if self.target is not None and self.target.unit == "x" else self.ours.values
-
-    @property
     def verdict(self) -> Literal["met", "missed", "unknown", ""]:
         """Whether the target is met; "unknown" where this machine cannot show it."""
         if self.target is None:
             return ""
-        if self.wrong or not self.judged:
+        judged = self.ratios if self.target.unit == "x" else self.ours.values
+        if self.wrong or not judged:
             return "unknown"
-        median, limit = statistics.median(self.judged), self.target.limit
+        median, limit = statistics.median(judged), self.target.limit
         return "met" if (median >= limit if self.target.at_least else median <= limit) else "missed"
 
     @property
@@ -242,7 +233,7 @@ class Report:
         except ReportError as error:
             raise ReportError(f"this report is damaged: {error}") from error
         for case, row in report.rows:
-            if not row.is_paired:
+            if row.beside is not None and not row.wrong and len(row.ours.values) != len(row.beside.values):
                 raise ReportError(f"this report is damaged: row {row.key!r} of {case.name!r} has sides of two lengths")
         return report
 

@@ -11,8 +11,7 @@ every record.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -174,17 +173,7 @@ def _read_one_by_one(edge: int, _record: int, messages: int, status: int, _batch
     return bad
 
 
-def _is_ready(status: int) -> int:
-    return load_acquire(status)
-
-
-@functools.cache
-def _compiled(function: Callable[..., int], n_arguments: int) -> Any:
-    return compile_entry(function, n_arguments, nogil=function is not _is_ready)
-
-
-@dataclass(frozen=True)
-class PlainRing:
+class PlainRing(NamedTuple):
     """A ring with one edge in one piece of memory, which `memory` keeps alive."""
 
     memory: npt.NDArray[np.int64]
@@ -208,53 +197,50 @@ def plain_ring(capacity: int, itemsize: int = RECORD_BYTES) -> PlainRing:
     return PlainRing(memory, memory.ctypes.data, memory.ctypes.data + edge_at)
 
 
-def _ns(partner: tuple[Any, ...], main: tuple[Any, ...], status: int) -> int:
-    """Call `partner` in a thread and `main` here, each given as a function and its arguments. Ns that `main` took."""
-    produce, consume = _compiled(partner[0], len(partner) - 1), _compiled(main[0], len(main) - 1)
-    is_ready = _compiled(_is_ready, 1)
+@functools.cache
+def _compiled(function: Callable[..., int], n_arguments: int) -> Any:
+    return compile_entry(function, n_arguments, nogil=True)
+
+
+def _ns(partner: tuple[Any, ...], main: tuple[Any, ...], status: npt.NDArray[np.int64]) -> int:
+    """Call `partner` in a thread and, once it has written `status`, `main` here, each given as a function and its
+    arguments. Ns that `main` took."""
+    beside, here = (functools.partial(_compiled(loop, len(given)), *given) for loop, *given in (partner, main))
     bad: list[int] = []
-    elapsed_ns = beside_thread(
-        lambda: produce(*partner[1:]), lambda: is_ready(status), lambda: bad.append(consume(*main[1:]))
-    )
+    elapsed_ns = beside_thread(beside, lambda: status[0], lambda: bad.append(here()))
     check(bad == [0], f"{bad[0]} records came out changed")
     return elapsed_ns
+
+
+def _two_records_and(lines: int) -> tuple[int, int, npt.NDArray[np.int64], int]:
+    """Places for a record of each side, and so many lines for `status`, with its address."""
+    words = fresh_words(2 + lines)
+    first, status = words.ctypes.data, words[2 * LINE // 8 :]
+    return first, first + LINE, status, status.ctypes.data
 
 
 def round_trip_ns(round_trips: int, capacity: int = 1024) -> float:
     """Mean round trip in ns of a record that both threads read and check."""
     there, back = plain_ring(capacity), plain_ring(capacity)
-    words = fresh_words(3)
-    record, its_record, status = (words.ctypes.data + i * LINE for i in range(3))
-    elapsed_ns = _ns(
-        (_pong, back.address, there.edge, its_record, round_trips, status),
-        (_ping, there.address, back.edge, record, round_trips),
-        status,
-    )
-    check(words[2 * LINE // 8 + 1] == 0, "records arrived changed")
+    record, its_record, status, at = _two_records_and(1)
+    pong = _pong, back.address, there.edge, its_record, round_trips, at
+    elapsed_ns = _ns(pong, (_ping, there.address, back.edge, record, round_trips), status)
+    check(status[1] == 0, "records arrived changed")
     return elapsed_ns / round_trips
 
 
-def one_way_ns(messages: int, *, capacity: int, batch: int = 1, in_place: bool = False) -> float:
-    """Ns per 16-byte message from one compiled thread to another one.
+WAYS: dict[str, tuple[Callable[..., int], Callable[..., int]]] = {
+    "push and pop": (_push_all, _pop_all),
+    "one by one": (_write_one_by_one, _read_one_by_one),
+    "batched": (_write_batches, _read_batches),
+}
 
-    Batches are written and read in place; single messages are copied in and out by push and pop, unless `in_place`.
-    `messages` is rounded down to whole batches.
-    """
-    produce: Callable[..., int]
-    consume: Callable[..., int]
-    if batch > 1:
-        produce, consume = _write_batches, _read_batches
-    elif in_place:
-        produce, consume = _write_one_by_one, _read_one_by_one
-    else:
-        produce, consume = _push_all, _pop_all
+
+def one_way_ns(messages: int, way: str, *, capacity: int, batch: int) -> float:
+    """Ns per 16-byte message from one compiled thread to another one; `messages` is rounded down to whole batches."""
+    produce, consume = WAYS[way]
     messages = max(batch, messages // batch * batch)
     ring = plain_ring(capacity)
-    words = fresh_words(4)
-    record, its_record, status = (words.ctypes.data + i * LINE for i in range(3))
-    elapsed_ns = _ns(
-        (produce, ring.address, its_record, messages, status, batch),
-        (consume, ring.edge, record, messages, status, batch),
-        status,
-    )
-    return elapsed_ns / messages
+    record, its_record, status, at = _two_records_and(2)
+    producer = produce, ring.address, its_record, messages, at, batch
+    return _ns(producer, (consume, ring.edge, record, messages, at, batch), status) / messages

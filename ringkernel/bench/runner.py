@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping  # noqa: TC003 (reading an answer needs the types of its fields)
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import ringkernel as rk
 from ringkernel.cache import settings
@@ -21,7 +20,7 @@ from . import machine
 from .cases import CASES
 from .context import FULL, QUICK, RIVAL_CHOICES, Budget
 from .extra import check_extra
-from .model import CaseResult, Report, ReportError, read
+from .model import CaseResult, ReportError, read
 from .process import Child, ChildError, LateError
 from .progress import Heard, shown
 from .table import NotebookReport
@@ -99,32 +98,32 @@ def bench(
         DeviceUnavailableError: the device is not there.
         MissingExtraError: what the extra `bench` brings is not installed.
     """
-    options = Options(cases, budget_of(full, rounds, scale), rivals, device, loop).checked()
-    with shown(len(options.cases)) as heard:
-        return NotebookReport(**vars(run(options, heard)))
+    return run(Options(cases, budget_of(full, rounds, scale), rivals, device, loop))
 
 
 def budget_of(full: bool, rounds: int | None, scale: float | None) -> Budget:
     """The budget of these options."""
-    given: dict[str, Any] = {"rounds": rounds, "scale": scale}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(FULL if full else QUICK, **chosen)
+    usual = FULL if full else QUICK
+    return replace(
+        usual, rounds=usual.rounds if rounds is None else rounds, scale=usual.scale if scale is None else scale
+    )
 
 
-def run(options: Options, heard: Heard = lambda _case, _done, _total: None) -> Report:
-    """Run the cases; `heard` is told (case, steps done, steps in all). The report, whatever became of them."""
+def run(options: Options) -> NotebookReport:
+    """Run the cases, and show how far they are. The report, whatever became of them; raises as `bench`."""
     options = options.checked()
     check_extra("hdrh")
     check_device(options.device)
     settings.limit()  # raises what every launch would
     started = time.perf_counter()
     facts, warnings = machine.describe(options.loop), machine.warnings()
-    answers = [run_case(name, options, heard) for name in options.cases]
+    with shown(len(options.cases)) as heard:
+        answers = [run_case(name, options, heard) for name in options.cases]
     if noisy := sum(row.is_noisy for answer in answers for row in answer.result.rows):
         warnings.append(f"noisy: what stands beside {noisy} rows, marked ~, moved by more than 2x within the run")
     about = {name: text for answer in answers for name, text in answer.about.items()}
     missing = {name: reason for answer in answers for name, reason in answer.missing.items() if name not in about}
-    return Report(
+    return NotebookReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         options=asdict(options),
         machine=facts,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ringkernel as rk
-from ringkernel.bench.floors import copy, plain_loop
+from ringkernel.bench.floors import copied, plain_loop
 from ringkernel.bench.kernels import Array, is_scaled_array, running, scale, start, start_chain, tick_array
 from ringkernel.bench.method import timed
 from ringkernel.bench.model import Row, at_least
@@ -42,13 +42,6 @@ def _looped(records: Array) -> Measure[float]:
     """Millions of records/s of the plain compiled loop."""
     is_right = partial(is_scaled_array, records)
     return timed(len(records) / 1e6, lambda: plain_loop(records), is_right, "the plain loop")
-
-
-def _copied(array: Array, amount: float) -> Measure[float]:
-    """`amount` per second of copying an array."""
-    source = array.view(np.uint8)
-    target = np.empty_like(source)
-    return timed(amount, lambda: copy(source, target), partial(np.array_equal, source), "the copy")
 
 
 def _queued(
@@ -85,7 +78,7 @@ async def map(bench: Bench) -> list[Row]:  # noqa: A001 (a case is called what i
         contenders = {
             "ringkernel": _mapped(runtime, "scale", records, 2.0),
             "plain loop": _looped(records),
-            "memcpy": _copied(records, len(records) / 1e6),
+            "memcpy": copied(records, len(records) / 1e6),
         }
         found = await bench.race_numbers("M/s", contenders)
     size = f"map of {len(records):,} records of 16 B"
@@ -216,7 +209,7 @@ async def message_size(bench: Bench) -> list[Row]:
             is_right = partial(np.array_equal, messages)
             gigabytes = messages.nbytes / 1e9
             contenders["ringkernel", size] = _queued(runtime, {name: messages}, name, gigabytes, is_right)
-            contenders["memcpy", size] = _copied(messages, gigabytes)
+            contenders["memcpy", size] = copied(messages, gigabytes)
         found = await bench.race_numbers("GB/s", contenders)
     return [
         Row(

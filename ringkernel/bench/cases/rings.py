@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ringkernel.bench import pair
-from ringkernel.bench.floors import copy, flag_ping_pong_ns
-from ringkernel.bench.method import SAMPLE_NS, sized, timed
+from ringkernel.bench.floors import copied, flag_ping_pong_ns
+from ringkernel.bench.method import SAMPLE_NS, sized
 from ringkernel.bench.model import Row, at_least, at_most
 from ringkernel.bench.native import cpp_ring
 
@@ -76,14 +75,6 @@ def _rate(one_way_ns: Callable[[int], float], messages: int) -> Measure[float]:
     return millions_per_s
 
 
-def _copied(capacity: int, messages: int) -> Measure[float]:
-    """Millions of records/s of copying them, a ring's size at a time."""
-    source, target = (np.full(capacity * pair.RECORD_BYTES, fill, np.uint8) for fill in (1, 2))
-    repeats = max(1, messages // capacity)
-    work, is_right = partial(copy, source, target, repeats), partial(np.array_equal, source)
-    return timed(capacity * repeats / 1e6, work, is_right, "the copy")
-
-
 async def ring_one_way(bench: Bench) -> list[Row]:
     """16-byte records from one compiled thread to another, by batch size and capacity.
 
@@ -99,13 +90,15 @@ async def ring_one_way(bench: Bench) -> list[Row]:
     rows: list[Row] = []
     for capacity in CAPACITIES:
 
-        def rate(one_way_ns: Callable[..., float], batch: int, capacity: int = capacity, **way: bool) -> Measure[float]:
+        def rate(one_way_ns: Callable[..., float], batch: int, *way: str, capacity: int = capacity) -> Measure[float]:
             count = bench.count(MESSAGES[batch], least=1024)
-            return _rate(lambda n: one_way_ns(n // batch * batch, capacity=capacity, batch=batch, **way), count)
+            return _rate(lambda n: one_way_ns(n // batch * batch, *way, capacity=capacity, batch=batch), count)
 
-        contenders = {"one by one": rate(pair.one_way_ns, 1, in_place=True), "push and pop": rate(pair.one_way_ns, 1)}
-        contenders |= {f"batch {batch}": rate(pair.one_way_ns, batch) for batch in BATCHES}
-        contenders["memcpy"] = _copied(capacity, bench.count(MESSAGES[256], least=1024))
+        contenders = {way: rate(pair.one_way_ns, 1, way) for way in ("one by one", "push and pop")}
+        contenders |= {f"batch {batch}": rate(pair.one_way_ns, batch, "batched") for batch in BATCHES}
+        ringfuls = max(1, bench.count(MESSAGES[256]) // capacity)
+        records = np.ones(capacity * pair.RECORD_BYTES, np.uint8)
+        contenders["memcpy"] = copied(records, capacity * ringfuls / 1e6, ringfuls)
         if native is not None:
             contenders["C++ ring"] = rate(native.one_way_ns, 1)
             contenders["C++ ring, batch 256"] = rate(native.one_way_ns, 256)

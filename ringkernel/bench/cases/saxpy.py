@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ringkernel.bench.context import Bench
     from ringkernel.bench.method import Measure
+    from ringkernel.bench.model import Target
 
 BLOCK = 8192  # samples, 32 KiB: what GNU Radio's buffers hold by default
 SMALL_BLOCK = 1024  # where the cost of a turn shows
@@ -72,45 +74,32 @@ class Radio:
         return max(1, samples // self.block // stages // SOURCE_BLOCKS) * SOURCE_BLOCKS
 
 
-class Chain:
-    """A chain of so many stages and how much has gone through it."""
+async def _chain(
+    runtime: rk.RingKernelRuntime, stages: int, radio: Radio, samples: int, clock: Callable[[], float]
+) -> Measure[float]:
+    """Start a chain of so many stages. Billions of samples/s that pass one, by this clock; the sums are checked."""
+    ids, sink = [f"saxpy{stages}-{radio.block}-{i}" for i in range(stages)], f"sink{stages}-{radio.block}"
+    await start_chain(runtime, {**dict.fromkeys(ids, radio.saxpy), sink: radio.sink})
+    count, right, done = radio.count(samples, stages), radio.expected(stages), 0
 
-    def __init__(self, runtime: rk.RingKernelRuntime, stages: int, radio: Radio) -> None:
-        self.runtime, self.stages, self.radio = runtime, stages, radio
-        self.ids = [f"saxpy{stages}-{radio.block}-{i}" for i in range(stages)]
-        self.sink = f"sink{stages}-{radio.block}"
-        self.done = 0
+    async def gs_per_s() -> float:
+        nonlocal done
+        done += count
+        before = (await runtime.read_state(sink)).copy()[0]
+        start = clock()
+        await feed_endlessly(runtime, ids[0], radio.blocks, count)
+        await consumed(runtime, sink, done)
+        elapsed_s = clock() - start
+        after, each = (await runtime.read_state(sink))[0], count / SOURCE_BLOCKS
+        is_right = (
+            after["count"] - before["count"] == count
+            and np.isclose(after["first"] - before["first"], each * right[:, 0].sum(), rtol=1e-4)
+            and np.isclose(after["last"] - before["last"], each * right[:, -1].sum(), rtol=1e-4)
+        )
+        check(is_right, f"a chain of {stages} brought something else")
+        return count * stages * radio.block / elapsed_s / 1e9
 
-    async def start(self) -> None:
-        """Launch, connect, activate."""
-        await start_chain(self.runtime, {**dict.fromkeys(self.ids, self.radio.saxpy), self.sink: self.radio.sink})
-
-    async def run(self, count: int) -> None:
-        """So many blocks."""
-        await feed_endlessly(self.runtime, self.ids[0], self.radio.blocks, count)
-        self.done += count
-        await consumed(self.runtime, self.sink, self.done)
-
-    def rate(self, samples: int, clock: Callable[[], float] = time.perf_counter) -> Measure[float]:
-        """Billions of samples/s of this clock that pass a stage; the sink's sums are checked."""
-        count = self.radio.count(samples, self.stages)
-        right, each = self.radio.expected(self.stages), count / SOURCE_BLOCKS
-
-        async def gs_per_s() -> float:
-            before = (await self.runtime.read_state(self.sink)).copy()[0]
-            start = clock()
-            await self.run(count)
-            elapsed_s = clock() - start
-            after = (await self.runtime.read_state(self.sink))[0]
-            is_right = (
-                after["count"] - before["count"] == count
-                and np.isclose(after["first"] - before["first"], each * right[:, 0].sum(), rtol=1e-4)
-                and np.isclose(after["last"] - before["last"], each * right[:, -1].sum(), rtol=1e-4)
-            )
-            check(is_right, f"a chain of {self.stages} brought something else")
-            return count * self.stages * self.radio.block / elapsed_s / 1e9
-
-        return gs_per_s
+    return gs_per_s
 
 
 def _bare(radio: Radio, samples: int) -> Measure[float]:
@@ -154,12 +143,10 @@ async def saxpy(bench: Bench) -> list[Row]:
     with bench.opponents("saxpy") as rivals:
         async with rk.RingKernelRuntime(workers=1) as one, rk.RingKernelRuntime(workers=several) as many:
             await _check_whole_blocks(one, radio)
-            chains: dict[Hashable, Chain] = {n: Chain(one, n, radio) for n in STAGES}
-            chains |= {"several": Chain(many, MOST, radio), "small": Chain(one, 1, small)}
-            for key, chain in chains.items():
-                await chain.start()
-                clock = time.process_time if key == "several" else time.perf_counter
-                contenders["ringkernel", key] = chain.rate(samples, clock)
+            for n in STAGES:
+                contenders["ringkernel", n] = await _chain(one, n, radio, samples, time.perf_counter)
+            contenders["ringkernel", "several"] = await _chain(many, MOST, radio, samples, time.process_time)
+            contenders["ringkernel", "small"] = await _chain(one, 1, small, samples, time.perf_counter)
             contenders["bare loop"] = _bare(radio, samples)
             contenders["bare loop", "small"] = _bare(small, samples)
             for rival in rivals:
@@ -167,22 +154,25 @@ async def saxpy(bench: Bench) -> list[Row]:
                     job = {"stages": n, "blocks": max(1, samples // BLOCK // n), "block_size": BLOCK}
                     contenders[rival.name, n] = rival.contender("saxpy", partial(_per_stage, n), **job)
             found = await bench.race_numbers("GS/s", contenders)
-            executors: list[Any] = [engine_of(many, kernel_id).executor for kernel_id in chains["several"].ids]
+            executors: list[Any] = [engine_of(many, kernel_id).executor for kernel_id in list(many.kernels)[:MOST]]
             used = len({executor.worker for executor in executors})
 
-    def row(key: Hashable, figure: str, beside: Hashable = "bare loop", name: str = "", **fields: Any) -> Row:
+    def row(
+        name: str, key: Hashable, figure: str, beside: Hashable, target: Target | None = None, **params: int
+    ) -> Row:
         series = found["ringkernel", key], found[beside]
-        return Row(name or f"stages-{key}", f"saxpy chain of {figure}", *series, **fields)
+        return Row(name, f"saxpy chain of {figure}", *series, target=target, params=params)
 
-    params = {"stages": MOST, "workers": several}
-    figure = f"{MOST}, per stage and core, {used} of {several} workers used"
-    rows = [row(n, f"{n}, per stage, one worker", target=TARGETS.get(n), params={"stages": n}) for n in STAGES]
-    rows.append(row("several", figure, name=f"stages-{MOST}-several", params=params))
-    params, figure = {"stages": 1, "block": SMALL_BLOCK}, f"1, blocks of {SMALL_BLOCK:,} samples"
-    rows.append(row("small", figure, ("bare loop", "small"), name="small-blocks", params=params))
-    rows += [
-        row(n, f"{n}, per stage", (r.name, n), f"stages-{n}-{r.name}", note=r.spec.note, params={"stages": n})
-        for r in rivals
-        for n in STAGES
+    on_several = f"{MOST}, per stage and core, {used} of {several} workers used"
+    on_small = f"1, blocks of {SMALL_BLOCK:,} samples"
+    bare = "bare loop"
+    return [
+        *(row(f"stages-{n}", n, f"{n}, per stage, one worker", bare, TARGETS.get(n), stages=n) for n in STAGES),
+        row(f"stages-{MOST}-several", "several", on_several, bare, stages=MOST, workers=several),
+        row("small-blocks", "small", on_small, (bare, "small"), stages=1, block=SMALL_BLOCK),
+        *(
+            replace(row(f"stages-{n}-{r.name}", n, f"{n}, per stage", (r.name, n), stages=n), note=r.spec.note)
+            for r in rivals
+            for n in STAGES
+        ),
     ]
-    return rows

@@ -5,29 +5,13 @@ an object of a class. `SimpleQueue` of the same module answers sooner and has no
 echo would block both sides for ever.
 """
 
-import contextlib
-import multiprocessing
-from collections.abc import Iterator
+from multiprocessing import get_context
 from platform import python_version
-from typing import Any
 
-from .peers import Peer, blocking_jobs, count, echo, process
+from .peers import blocking_jobs, process, queues
 from .serving import serve
 
-
-def work(job: str, there: Any, back: Any) -> None:
-    """The other side of a job."""
-    (count if job == "send" else echo)(there.get, back.put)
-
-
-@contextlib.contextmanager
-def _peer(job: str) -> Iterator[Peer]:
-    context = multiprocessing.get_context("spawn")
-    there, back = context.Queue(), context.Queue()
-    with process(work, job, there, back):
-        yield Peer(there.put, back.get)
-        there.put(None)
-
-
 if __name__ == "__main__":
-    serve(f"multiprocessing.Queue of Python {python_version()}", blocking_jobs(_peer))
+    new_queue = get_context("spawn").Queue
+    jobs = blocking_jobs(lambda job: queues(job, process, new_queue(), new_queue()))
+    serve(f"multiprocessing.Queue of Python {python_version()}", jobs)

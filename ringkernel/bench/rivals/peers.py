@@ -62,6 +62,14 @@ def blocking_jobs(peer: Callable[[str], AbstractContextManager[Peer]]) -> dict[s
 
 
 @contextlib.contextmanager
+def queues(job: str, side: Callable[..., AbstractContextManager[None]], there: Any, back: Any) -> Iterator[Peer]:
+    """The other side of two queues: `thread` or `process`."""
+    with side(count if job == "send" else echo, there.get, back.put):
+        yield Peer(there.put, back.get)
+        there.put(None)
+
+
+@contextlib.contextmanager
 def thread(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
     """The other side as a thread, which has been told to return when the context ends."""
     worker = threading.Thread(target=work, args=arguments, daemon=True)

@@ -27,10 +27,6 @@ def __getattr__(name: str) -> Any:
     from .extra import check_extra
 
     check_extra("rich", "pydantic")
-    if name == "Report":
-        from .table import NotebookReport
+    from . import runner, table
 
-        return NotebookReport
-    from .runner import bench
-
-    return bench
+    return runner.bench if name == "bench" else table.NotebookReport

@@ -65,14 +65,10 @@ def _compared(case: str, old: Row, new: Row) -> Difference:
         return Difference(case, new.figure, "new" if not new.wrong else "gone")
     a, b = statistics.median(was), statistics.median(now)
     noise = max(LEAST, spread_of(was).relative, spread_of(now).relative)
-    change = _change(a, b, noise, higher=higher)
+    change: Change = "better" if (b > a) == higher else "worse"
+    if a == b or (a > 0 and b > 0 and abs(math.log(b / a)) <= math.log1p(noise)):
+        change = "within noise"
     return Difference(case, new.figure, change, what, a, b, noise)
-
-
-def _change(old: float, new: float, noise: float, *, higher: bool) -> Change:
-    if old == new or (old > 0 and new > 0 and abs(math.log(new / old)) <= math.log1p(noise)):
-        return "within noise"
-    return "better" if (new > old) == higher else "worse"
 
 
 def different_machines(old: Report, new: Report) -> list[str]:

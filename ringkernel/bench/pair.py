@@ -236,7 +236,7 @@ WAYS: dict[str, tuple[Callable[..., int], Callable[..., int]]] = {
 }
 
 
-def one_way_ns(messages: int, way: str, *, capacity: int, batch: int) -> float:
+def one_way_ns(messages: int, *, way: str, capacity: int, batch: int) -> float:
     """Ns per 16-byte message from one compiled thread to another one; `messages` is rounded down to whole batches."""
     produce, consume = WAYS[way]
     messages = max(batch, messages // batch * batch)

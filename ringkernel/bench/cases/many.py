@@ -111,12 +111,9 @@ async def many(bench: Bench) -> list[Row]:
     if is_whole and len(crowd.ids) < SIZES[-1]:
         bench.notes.append(f"only {len(crowd.ids):,} kernels could be launched within {DEADLINE_S} s")
 
-    def row(key: str, figure: str, ours: Series, beside: Series | None = None, **fields: Any) -> Row:
-        return Row(key, figure, ours, beside, higher_is_better=False, **fields)
-
     reference = found["ringkernel", REFERENCE].named(f"{REFERENCE} kernels")
     rows = [
-        row(
+        _row(
             f"shared-{size}",
             f"message over {size:,} kernels, {WINDOW} in flight",
             found["ringkernel", size],
@@ -127,22 +124,24 @@ async def many(bench: Bench) -> list[Row]:
         for size in sizes
     ]
     figure = f"round trip p50 among {len(crowd.ids):,} idle kernels"
-    rows.append(row("busy", figure, busy["among idle ones"], busy["alone"], target=at_most(1.5)))
+    rows.append(_row("busy", figure, busy["among idle ones"], busy["alone"], target=at_most(1.5)))
     figure = f"compiled while {len(crowd.ids):,} kernels of one handler are launched"
     compiled = Series("ringkernel", "functions", (float(compilations.count),))
-    rows.append(row("compilations", figure, compiled, target=at_most(0, "functions")))
+    rows.append(_row("compilations", figure, compiled, target=at_most(0, "functions")))
     return [*rows, *_growth_rows(crowd)]
+
+
+def _row(key: str, figure: str, ours: Series, beside: Series | None = None, **fields: Any) -> Row:
+    return Row(key, figure, ours, beside, higher_is_better=False, **fields)
 
 
 def _growth_rows(crowd: Crowd) -> Iterator[Row]:
     for size, seconds, each in crowd.growth:
-        up_to, is_largest = f"up to {size:,} kernels", size == len(crowd.ids)
-        fields: dict[str, Any] = {"higher_is_better": False, "params": {"kernels": size}}
+        up_to, params, is_largest = f"up to {size:,} kernels", {"kernels": size}, size == len(crowd.ids)
         if size > REFERENCE:
-            launch = Series("ringkernel", "ms", (1e3 * seconds,))
-            target = at_most(5.0, "ms") if is_largest else None
-            yield Row(f"launch-{size}", f"launch and activate, {up_to}, each", launch, target=target, **fields)
+            launch, target = Series("ringkernel", "ms", (1e3 * seconds,)), at_most(5.0, "ms") if is_largest else None
+            yield _row(f"launch-{size}", f"launch and activate, {up_to}, each", launch, target=target, params=params)
         if each is not None and size >= 1_000:  # below that, it is the arena's first chunk
             memory = Series("ringkernel", "B", (each,))
             target = at_most(RINGS_BYTES + KERNEL_BYTES, "B") if is_largest else None
-            yield Row(f"memory-{size}", f"memory per kernel, {up_to}", memory, target=target, **fields)
+            yield _row(f"memory-{size}", f"memory per kernel, {up_to}", memory, target=target, params=params)

@@ -70,15 +70,6 @@ def _warm(answer: dict[str, list[int]]) -> Latencies:
     return Latencies(answer["ns"][len(answer["ns"]) // 10 :])
 
 
-def _p50_us(answer: dict[str, list[int]]) -> float:
-    return statistics.median(answer["ns"]) / 1e3
-
-
-def _best(actors: list[Series]) -> Series | None:
-    standing = [actor for actor in actors if not actor.wrong and actor.values]
-    return min(standing, key=lambda actor: actor.median, default=None)
-
-
 async def latency(bench: Bench) -> list[Row]:
     """Python to a compiled kernel and back, one message in flight.
 
@@ -104,12 +95,13 @@ async def latency(bench: Bench) -> list[Row]:
         percentile: {name: percentile_of(name, samples, percentile) for name, samples in found.items()}
         for percentile in PERCENTILES
     }
+    actors = [rival.name for rival in rivals if rival.spec.kind == "actor" and found[rival.name].values]
     rows = [
         Row(
             f"p{percentile:g}",
             f"round trip p{percentile:g}, best actor beside it",
             at[OURS],
-            _best([at[rival.name] for rival in rivals if rival.spec.kind == "actor"]),
+            min((at[actor] for actor in actors if not at[actor].wrong), key=lambda actor: actor.median, default=None),
             inverted=True,
             higher_is_better=False,
             target=TARGETS.get(percentile),
@@ -205,11 +197,14 @@ async def coroutine(bench: Bench) -> list[Row]:
     with bench.opponents("flood") as rivals:
         async with running("echo") as runtime:
 
+            def median_us(answer: dict[str, list[int]]) -> float:
+                return statistics.median(answer["ns"]) / 1e3
+
             async def rate() -> float:
                 feed, receive = send_all(runtime, "echo", messages), partial(runtime.receive, "echo")
                 return millions_per_s(await flood_async(feed, receive, messages))
 
-            theirs = {r.name: r.contender("round_trip", _p50_us, count=len(few)) for r in rivals}
+            theirs = {r.name: r.contender("round_trip", median_us, count=len(few)) for r in rivals}
             times = await bench.race_numbers("us", {OURS: partial(p50_us, runtime, "echo", few)} | theirs)
             theirs = {r.name: r.contender("flood", millions_per_s, count=len(messages)) for r in rivals}
             rates = await bench.race_numbers("M/s", {OURS: rate} | theirs)

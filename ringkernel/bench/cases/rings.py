@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,11 +67,13 @@ async def ring_round_trip(bench: Bench) -> list[Row]:
     ]
 
 
-def _rate(one_way_ns: Callable[[int], float], messages: int) -> Measure[float]:
+def _rate(bench: Bench, capacity: int, one_way_ns: Callable[..., float], batch: int, **way: str) -> Measure[float]:
     """Millions of messages/s of what says how many ns each of so many takes."""
+    messages = bench.count(MESSAGES[batch], least=1024)
+    cost_ns = partial(one_way_ns, capacity=capacity, batch=batch, **way)
 
     async def millions_per_s() -> float:
-        return 1e3 / sized(one_way_ns, messages, FEW_MESSAGES)
+        return 1e3 / sized(cost_ns, messages, FEW_MESSAGES)
 
     return millions_per_s
 
@@ -89,13 +92,9 @@ async def ring_one_way(bench: Bench) -> list[Row]:
     native, reason = cpp_ring()
     rows: list[Row] = []
     for capacity in CAPACITIES:
-
-        def rate(one_way_ns: Callable[..., float], batch: int, *way: str, capacity: int = capacity) -> Measure[float]:
-            count = bench.count(MESSAGES[batch], least=1024)
-            return _rate(lambda n: one_way_ns(n // batch * batch, *way, capacity=capacity, batch=batch), count)
-
-        contenders = {way: rate(pair.one_way_ns, 1, way) for way in ("one by one", "push and pop")}
-        contenders |= {f"batch {batch}": rate(pair.one_way_ns, batch, "batched") for batch in BATCHES}
+        rate = partial(_rate, bench, capacity)
+        contenders = {way: rate(pair.one_way_ns, 1, way=way) for way in ("one by one", "push and pop")}
+        contenders |= {f"batch {batch}": rate(pair.one_way_ns, batch, way="batched") for batch in BATCHES}
         ringfuls = max(1, bench.count(MESSAGES[256]) // capacity)
         records = np.ones(capacity * pair.RECORD_BYTES, np.uint8)
         contenders["memcpy"] = copied(records, capacity * ringfuls / 1e6, ringfuls)

@@ -7,7 +7,6 @@ imports numba. Calls release the GIL and cannot be interrupted while they run.
 import atexit
 import ctypes
 import functools
-import re
 import shutil
 import subprocess
 import tempfile
@@ -15,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMPILERS = ("c++", "g++", "clang++")
-OPTIMISATION = ("-O3", "-march=native")
-FLAGS = (*OPTIMISATION, "-std=c++17", "-pthread", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-shared", "-fPIC")
 COMPILE_DEADLINE_S = 120
 SOURCE = "spsc_ring.cpp"
 
@@ -28,15 +26,11 @@ class NativeUnavailable(Exception):  # noqa: N818 - it says what is the case, no
 class Native:
     """The compiled functions. Each starts its own threads, pinned nowhere, and checks every record that it moves.
 
-    Raises:
-        RuntimeError: From each method, when a record came out wrong.
-        MemoryError: From each method, when there is no memory or no thread for it.
-        ValueError: From each method, for sizes that make no sense.
+    Each raises `RuntimeError` when a record came out wrong, `MemoryError` when there is no memory or no thread for it,
+    and `ValueError` for sizes that make no sense.
     """
 
-    def __init__(self, library: Path, compiler: str) -> None:
-        self.compiler = compiler
-        """Name, version and optimisation of the compiler: "g++ 12.4.0 -O3 -march=native"."""
+    def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
 
     def one_way_ns(self, messages: int, *, capacity: int, batch: int = 1) -> float:
@@ -87,16 +81,15 @@ def cpp_ring() -> tuple[Native | None, str]:
 
 def build(defines: Sequence[str] = ()) -> Native:
     """Compile the source, with macros like "SEEDED_FAULT=7", into a directory that is gone when the process ends."""
-    compiler = next(filter(shutil.which, COMPILERS), None)
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NativeUnavailable(f"no C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
-    compiler = str(shutil.which(compiler))
     directory = Path(tempfile.mkdtemp(prefix="ringkernel-native-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     library = directory / "spsc_ring.so"
-    _run([compiler, *FLAGS, *(f"-D{define}" for define in defines), str(find_source()), "-o", str(library)])
+    _compile([compiler, *FLAGS, *(f"-D{define}" for define in defines), str(find_source()), "-o", str(library)])
     try:
-        return Native(library, " ".join([_describe(compiler), *OPTIMISATION]))
+        return Native(library)
     except OSError as error:
         raise NativeUnavailable(f"what {compiler} compiled cannot be loaded: {error}") from error
 
@@ -111,8 +104,7 @@ def find_source() -> Path:
     raise NativeUnavailable(f"the source of the C++ floor is missing: neither {places[0]} nor {places[1]} exists")
 
 
-def _run(command: Sequence[str]) -> str:
-    """What a compiler's run prints."""
+def _compile(command: Sequence[str]) -> None:
     try:
         done = subprocess.run(  # noqa: S603 - the compiler that the user's PATH names
             command, capture_output=True, text=True, errors="replace", timeout=COMPILE_DEADLINE_S, check=False
@@ -122,11 +114,3 @@ def _run(command: Sequence[str]) -> str:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}, without a word"]
         raise NativeUnavailable(f"{command[0]} did not compile the C++ floor: {lines[-1]}")
-    return done.stdout
-
-
-def _describe(compiler: str) -> str:
-    """Family and version: `c++` may be either. "g++ (Debian 12.4.0-5) 12.4.0" is g++ 12.4.0."""
-    banner = _run([compiler, "--version"]).partition("\n")[0]
-    versions = re.findall(r"\b\d+\.\d+(?:\.\d+)?\b", re.sub(r"\(.*?\)", "", banner)) or ["of unknown version"]
-    return f"{'clang++' if 'clang' in banner.lower() else 'g++'} {versions[0]}"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECORD_BYTES = 16
+ROUND_TRIP_CAPACITY = 1024
 GLANCE_EVERY = 4
 """Pauses between two looks of a consumer that reads one by one: with one, its rate falls into either of two modes, of
 which the slower has the cursor move between the cores for each message."""
@@ -181,16 +182,16 @@ class PlainRing(NamedTuple):
     edge: int
 
 
-def plain_ring(capacity: int, itemsize: int = RECORD_BYTES) -> PlainRing:
+def plain_ring(capacity: int) -> PlainRing:
     """A ring that nobody is woken for, in another place of the memory pool at each call."""
     edge_at = RING_DTYPE.itemsize
     table_at = edge_at + EDGE_DTYPE.itemsize
     slots_at = table_at + LINE
-    memory = fresh_words(-(-(slots_at + capacity * itemsize) // LINE))
+    memory = fresh_words(-(-(slots_at + capacity * RECORD_BYTES) // LINE))
     as_bytes = memory.view(np.uint8)
     ring = as_bytes[:edge_at].view(RING_DTYPE)[0]
     edge = as_bytes[edge_at:table_at].view(EDGE_DTYPE)[0]
-    ring["capacity"], ring["itemsize"], ring["slots"], ring["end"] = capacity, itemsize, slots_at, NEVER
+    ring["capacity"], ring["itemsize"], ring["slots"], ring["end"] = capacity, RECORD_BYTES, slots_at, NEVER
     ring["edges"], ring["n_edges"], ring["n_open"], ring["wanted"] = table_at, 1, 1, NEVER
     memory[table_at // 8] = edge_at
     edge["limit"], edge["watch"], edge["ring"] = NEVER, NEVER, -edge_at
@@ -219,9 +220,9 @@ def _two_records_and(lines: int) -> tuple[int, int, npt.NDArray[np.int64], int]:
     return first, first + LINE, status, status.ctypes.data
 
 
-def round_trip_ns(round_trips: int, capacity: int = 1024) -> float:
+def round_trip_ns(round_trips: int) -> float:
     """Mean round trip in ns of a record that both threads read and check."""
-    there, back = plain_ring(capacity), plain_ring(capacity)
+    there, back = plain_ring(ROUND_TRIP_CAPACITY), plain_ring(ROUND_TRIP_CAPACITY)
     record, its_record, status, at = _two_records_and(1)
     pong = _pong, back.address, there.edge, its_record, round_trips, at
     elapsed_ns = _ns(pong, (_ping, there.address, back.edge, record, round_trips), status)

@@ -55,7 +55,6 @@ def save(report: Report, path: str | Path) -> None:
 def figure_of(report: Report) -> Any:
     """A matplotlib figure with one panel for each case that has a picture. Raises `NothingToPlotError`."""
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = [draw for name, draw in PANELS.items() if _rows(report, name)]
@@ -65,7 +64,6 @@ def figure_of(report: Report) -> Any:
     lines = -(-len(panels) // columns)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.0 * columns, 4.6 * lines + 0.7), layout="constrained")
-        FigureCanvasAgg(figure)
         places = figure.subplots(lines, columns, squeeze=False).flatten()
         for draw, axes in zip(panels, places, strict=False):
             draw(axes, report)

@@ -44,12 +44,8 @@ def test_a_round_trip_answers_with_a_time(native: Native) -> None:
 
 
 @needs_compiler
-def test_it_is_compiled_once_and_says_by_what(native: Native) -> None:
+def test_it_is_compiled_once(native: Native) -> None:
     assert floor.native() is native
-    name, version, *flags = native.compiler.split()
-    assert name in {"g++", "clang++"}
-    assert version[0].isdigit()
-    assert flags == ["-O3", "-march=native"]
 
 
 @needs_compiler
@@ -122,8 +118,7 @@ def test_the_compilers_last_line_is_the_reason(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for the compiler")
 def test_what_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiler = tmp_path / "c++"
-    script = 'for last; do :; done\necho "fake clang version 9.8.7"\n[ "$#" = 1 ] || : > "$last"\n'
-    compiler.write_text("#!/bin/sh\n" + script)
+    compiler.write_text('#!/bin/sh\nfor last; do :; done\n: > "$last"\n')
     compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NativeUnavailable, match="cannot be loaded"):

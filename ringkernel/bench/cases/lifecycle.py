@@ -25,6 +25,8 @@ from ringkernel.bench.traffic import closed_loop_ns, p50_us, receive_all
 from ringkernel.lifecycle import KernelState
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     import ringkernel as rk
     from ringkernel.bench.context import Bench
     from ringkernel.bench.method import Measure
@@ -99,6 +101,12 @@ async def idle(bench: Bench) -> list[Row]:
     ]
 
 
+async def _us_of(step: Awaitable[object]) -> float:
+    began = time.perf_counter_ns()
+    await step
+    return (time.perf_counter_ns() - began) / 1e3
+
+
 class Paused:
     """A kernel that is paused and resumed; `waiting` holds how many messages were left at each pause."""
 
@@ -119,13 +127,11 @@ class Paused:
         await self.runtime.send_batch(self.kernel_id, self.backlog)
         while self.statistics.processed == before:  # noqa: ASYNC110 (compiled code sets no event)
             await asyncio.sleep(0)
-        began = time.perf_counter_ns()
-        await self.runtime.deactivate(self.kernel_id)
-        taken_ns = time.perf_counter_ns() - began
+        taken_us = await _us_of(self.runtime.deactivate(self.kernel_id))
         self.waiting.append(await self._left())
         await self.runtime.reactivate(self.kernel_id)
         await self._receive()
-        return taken_ns / 1e3
+        return taken_us
 
     async def pauses_us(self, times: int) -> float:
         """The median of so many pauses that came while messages were waiting; no other counts."""
@@ -151,11 +157,9 @@ class Paused:
         await self.runtime.deactivate(self.kernel_id)
         await self.runtime.send_batch(self.kernel_id, self.backlog)
         check(await self._left() == len(self.backlog), "a paused kernel took messages")
-        began = time.perf_counter_ns()
-        await self.runtime.reactivate(self.kernel_id)
-        taken_ns = time.perf_counter_ns() - began
+        taken_us = await _us_of(self.runtime.reactivate(self.kernel_id))
         await self._receive()
-        return taken_ns / 1e3
+        return taken_us
 
     async def _left(self) -> int:
         """How many messages wait while the kernel is paused: as many some time later."""
@@ -189,13 +193,11 @@ async def pause(bench: Bench) -> list[Row]:
         busy, idle = Paused(runtime, "toil", BACKLOG), Paused(runtime, "scale", WAITING)
 
         async def launch_us() -> float:
-            began = time.perf_counter_ns()
-            await start(runtime, "again", scale)
-            taken_ns = time.perf_counter_ns() - began
+            taken_us = await _us_of(start(runtime, "again", scale))
             await closed_loop_ns(runtime, "again", messages[:1], is_scaled)
             await runtime.terminate("again")
             runtime.remove("again")
-            return taken_ns / 1e3
+            return taken_us
 
         contenders: dict[str, Measure[float]] = {
             "pause": partial(busy.pauses_us, times),

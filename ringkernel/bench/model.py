@@ -116,6 +116,11 @@ class Row:
     missing: str = ""
     """Why there is nothing beside it, where something should be."""
 
+    @classmethod
+    def of(cls, key: str, figure: str, ours: Series, beside: Series | None = None, **fields: Any) -> Self:
+        """A row of which more is better if its unit is a rate, and less if it is not: "M/s" or "us"."""
+        return cls(key, figure, ours, beside, higher_is_better=ours.unit.endswith("/s"), **fields)
+
     @property
     def ratios(self) -> tuple[float, ...]:
         """The ratio of each round; none without two sides."""

@@ -83,8 +83,8 @@ async def map(bench: Bench) -> list[Row]:  # noqa: A001 (a case is called what i
         found = await bench.race_numbers("M/s", contenders)
     size = f"map of {len(records):,} records of 16 B"
     return [
-        Row("loop", size, found["ringkernel"], found["plain loop"], target=at_least(0.9)),
-        Row("memcpy", size, found["ringkernel"], found["memcpy"], note="memcpy writes onto warm memory"),
+        Row.of("loop", size, found["ringkernel"], found["plain loop"], target=at_least(0.9)),
+        Row.of("memcpy", size, found["ringkernel"], found["memcpy"], note="memcpy writes onto warm memory"),
     ]
 
 
@@ -102,7 +102,7 @@ async def batch(bench: Bench) -> list[Row]:
         ours = _queued(runtime, {"scale": records}, "scale", len(records) / 1e6, is_right, AT_ONCE)
         found = await bench.race_numbers("M/s", {"ringkernel": ours, "plain loop": _looped(records)})
     figure, target = "batches of 16 B records, sent and received", at_least(30, "M/s")
-    return [Row("rate", figure, found["ringkernel"], found["plain loop"], target=target)]
+    return [Row.of("rate", figure, found["ringkernel"], found["plain loop"], target=target)]
 
 
 async def chain(bench: Bench) -> list[Row]:
@@ -123,7 +123,7 @@ async def chain(bench: Bench) -> list[Row]:
         found = await bench.race_numbers("M/s", contenders)
     single = found["ringkernel", 1].named("one kernel")
     return [
-        Row(
+        Row.of(
             f"hops-{n}",
             f"chain of {n}, per hop",
             found["ringkernel", n].times(n),
@@ -168,7 +168,7 @@ async def fan_in(bench: Bench) -> list[Row]:
         found = await bench.race_numbers("M/s", contenders)
     single = found["ringkernel", 1].named("one source")
     return [
-        Row(
+        Row.of(
             f"sources-{n}",
             f"fan-in from {n} source{'s' if n > 1 else ''}",
             found["ringkernel", n],
@@ -212,7 +212,7 @@ async def message_size(bench: Bench) -> list[Row]:
             contenders["memcpy", size] = copied(messages, gigabytes)
         found = await bench.race_numbers("GB/s", contenders)
     return [
-        Row(
+        Row.of(
             f"bytes-{size}",
             f"messages of {size:,} B",
             found["ringkernel", size],

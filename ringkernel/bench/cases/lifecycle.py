@@ -88,13 +88,12 @@ async def idle(bench: Bench) -> list[Row]:
             times = bench.count(FIRST_MESSAGES, least=2)
             found = await bench.race_numbers("us", {name: repeated(times, once) for name, once in contenders.items()})
     return [
-        Row("cpu", f"CPU of {IDLE_KERNELS} idle kernels", shares, higher_is_better=False, target=at_most(1.0, "%")),
-        Row(
+        Row.of("cpu", f"CPU of {IDLE_KERNELS} idle kernels", shares, target=at_most(1.0, "%")),
+        Row.of(
             "first",
             "first message after idleness",
             found["ringkernel"],
             found.get("eventfd ping-pong"),
-            higher_is_better=False,
             target=at_most(3.0),
             missing="this system has no eventfd",
         ),
@@ -212,10 +211,7 @@ async def pause(bench: Bench) -> list[Row]:
         "resume": f"resume with {WAITING} messages waiting",
         "launch": "launch and activate, compiled before",
     }
-    return [
-        Row(key, figure, found[key].named("ringkernel"), found["round trip"], higher_is_better=False)
-        for key, figure in figures.items()
-    ]
+    return [Row.of(key, figure, found[key].named("ringkernel"), found["round trip"]) for key, figure in figures.items()]
 
 
 def _launched(cache_dir: str) -> dict[str, Any]:
@@ -260,7 +256,7 @@ async def launch(bench: Bench) -> list[Row]:
     if compiled:
         bench.notes.append(f"the cached launch compiled {compiled} functions: there is no compile cache at work here")
     return [
-        Row("cached", "first launch, cached", cached, cold, higher_is_better=False, target=at_most(50.0, "ms")),
-        Row("cold", "first launch, cold", cold, higher_is_better=False),
-        Row("numba", "importing numba", numba, higher_is_better=False),
+        Row.of("cached", "first launch, cached", cached, cold, target=at_most(50.0, "ms")),
+        Row.of("cold", "first launch, cold", cold),
+        Row.of("numba", "importing numba", numba),
     ]

@@ -6,7 +6,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ringkernel as rk
 from ringkernel.bench.compiling import Compilations
@@ -113,7 +113,7 @@ async def many(bench: Bench) -> list[Row]:
 
     reference = found["ringkernel", REFERENCE].named(f"{REFERENCE} kernels")
     rows = [
-        _row(
+        Row.of(
             f"shared-{size}",
             f"message over {size:,} kernels, {WINDOW} in flight",
             found["ringkernel", size],
@@ -124,15 +124,11 @@ async def many(bench: Bench) -> list[Row]:
         for size in sizes
     ]
     figure = f"round trip p50 among {len(crowd.ids):,} idle kernels"
-    rows.append(_row("busy", figure, busy["among idle ones"], busy["alone"], target=at_most(1.5)))
+    rows.append(Row.of("busy", figure, busy["among idle ones"], busy["alone"], target=at_most(1.5)))
     figure = f"compiled while {len(crowd.ids):,} kernels of one handler are launched"
     compiled = Series("ringkernel", "functions", (float(compilations.count),))
-    rows.append(_row("compilations", figure, compiled, target=at_most(0, "functions")))
+    rows.append(Row.of("compilations", figure, compiled, target=at_most(0, "functions")))
     return [*rows, *_growth_rows(crowd)]
-
-
-def _row(key: str, figure: str, ours: Series, beside: Series | None = None, **fields: Any) -> Row:
-    return Row(key, figure, ours, beside, higher_is_better=False, **fields)
 
 
 def _growth_rows(crowd: Crowd) -> Iterator[Row]:
@@ -140,8 +136,8 @@ def _growth_rows(crowd: Crowd) -> Iterator[Row]:
         up_to, params, is_largest = f"up to {size:,} kernels", {"kernels": size}, size == len(crowd.ids)
         if size > REFERENCE:
             launch, target = Series("ringkernel", "ms", (1e3 * seconds,)), at_most(5.0, "ms") if is_largest else None
-            yield _row(f"launch-{size}", f"launch and activate, {up_to}, each", launch, target=target, params=params)
+            yield Row.of(f"launch-{size}", f"launch and activate, {up_to}, each", launch, target=target, params=params)
         if each is not None and size >= 1_000:  # below that, it is the arena's first chunk
             memory = Series("ringkernel", "B", (each,))
             target = at_most(RINGS_BYTES + KERNEL_BYTES, "B") if is_largest else None
-            yield _row(f"memory-{size}", f"memory per kernel, {up_to}", memory, target=target, params=params)
+            yield Row.of(f"memory-{size}", f"memory per kernel, {up_to}", memory, target=target, params=params)

@@ -47,18 +47,16 @@ def _rows_beside(
     found: Mapping[str, Series],
     rivals: Sequence[Rival],
     *,
-    is_duration: bool = False,
     target: Target | None = None,
 ) -> list[Row]:
-    """Ours beside each rival. Durations are compared the other way round; the target is against the asyncio actor."""
+    """Ours beside each rival. Times are compared the other way round; the target is against the asyncio actor."""
     return [
-        Row(
+        Row.of(
             f"{key}-{rival.name}",
             f"{figure}, {rival.spec.kind}",
             found[OURS],
             found[rival.name],
-            inverted=is_duration,
-            higher_is_better=not is_duration,
+            inverted=found[OURS].unit == "us",
             target=target if rival.name == ASYNCIO_ACTOR else None,
             note=rival.spec.note,
         )
@@ -97,19 +95,18 @@ async def latency(bench: Bench) -> list[Row]:
     }
     actors = [rival.name for rival in rivals if rival.spec.kind == "actor" and found[rival.name].values]
     rows = [
-        Row(
+        Row.of(
             f"p{percentile:g}",
             f"round trip p{percentile:g}, best actor beside it",
             at[OURS],
             min((at[actor] for actor in actors if not at[actor].wrong), key=lambda actor: actor.median, default=None),
             inverted=True,
-            higher_is_better=False,
             target=TARGETS.get(percentile),
             missing="no actor library is installed",
         )
         for percentile, at in series.items()
     ]
-    return rows + _rows_beside("p50", "round trip p50", series[50.0], rivals, is_duration=True)
+    return rows + _rows_beside("p50", "round trip p50", series[50.0], rivals)
 
 
 async def latency_open(bench: Bench) -> list[Row]:
@@ -133,12 +130,11 @@ async def latency_open(bench: Bench) -> list[Row]:
         found = await bench.race({"open loop": at_rate, "closed loop": closed})
     bench.distributions.append(Latencies.curve(f"ringkernel at {OPEN_RATE_HZ:,}/s", found["open loop"]))
     return [
-        Row(
+        Row.of(
             f"p{percentile:g}",
             f"round trip p{percentile:g} at {OPEN_RATE_HZ:,} messages/s",
             percentile_of("open loop", found["open loop"], percentile),
             percentile_of("closed loop", found["closed loop"], percentile),
-            higher_is_better=False,
         )
         for percentile in PERCENTILES
     ]
@@ -179,7 +175,7 @@ async def send(bench: Bench) -> list[Row]:
             theirs = {r.name: r.contender("send", millions_per_s, count=len(messages)) for r in rivals}
             found = await bench.race_numbers("M/s", {OURS: to_sink, IN_PROCESS: to_queue} | theirs)
     note = "a queue between two tasks of one thread crosses no thread"
-    row = Row("rate", "single sends", found[OURS], found[IN_PROCESS], target=at_least(0.7, "M/s"), note=note)
+    row = Row.of("rate", "single sends", found[OURS], found[IN_PROCESS], target=at_least(0.7, "M/s"), note=note)
     return [row, *_rows_beside("rate", "single sends", found, rivals)]
 
 
@@ -212,10 +208,10 @@ async def coroutine(bench: Bench) -> list[Row]:
     if not rivals:
         alone = "no rival is installed"
         return [
-            Row("p50", figure, times[OURS], higher_is_better=False, missing=alone),
-            Row("flood", one_way, rates[OURS], missing=alone),
+            Row.of("p50", figure, times[OURS], missing=alone),
+            Row.of("flood", one_way, rates[OURS], missing=alone),
         ]
     return [
-        *_rows_beside("p50", figure, times, rivals, is_duration=True, target=at_least(2.0)),
+        *_rows_beside("p50", figure, times, rivals, target=at_least(2.0)),
         *_rows_beside("flood", one_way, rates, rivals, target=at_least(4.0)),
     ]

@@ -62,8 +62,8 @@ async def ring_round_trip(bench: Bench) -> list[Row]:
     found = await bench.race_numbers("ns", {name: _over_places(f, count) for name, f in contenders.items()})
     ours, figure, target = found["ringkernel"], "round trip over two rings", at_most(1.10)
     return [
-        Row("floor", figure, ours, found["two flags"], higher_is_better=False, target=target),
-        Row("cpp", figure, ours, found.get("C++ ring"), higher_is_better=False, missing=reason),
+        Row.of("floor", figure, ours, found["two flags"], target=target),
+        Row.of("cpp", figure, ours, found.get("C++ ring"), missing=reason),
     ]
 
 
@@ -117,7 +117,7 @@ def _one_way_rows(capacity: int, found: Mapping[str, Series], reason: str) -> It
         ("batch256-memcpy", "batch 256", "memcpy", 256, None, ""),
     ]
     for key, name, beside, batch, target, note in lines:
-        yield Row(
+        yield Row.of(
             f"{key}-{capacity}",
             f"one way, {name}, capacity {capacity:,}",
             found[name].named("ringkernel"),

@@ -161,7 +161,7 @@ async def saxpy(bench: Bench) -> list[Row]:
         name: str, key: Hashable, figure: str, beside: Hashable, target: Target | None = None, **params: int
     ) -> Row:
         series = found["ringkernel", key], found[beside]
-        return Row(name, f"saxpy chain of {figure}", *series, target=target, params=params)
+        return Row.of(name, f"saxpy chain of {figure}", *series, target=target, params=params)
 
     on_several = f"{MOST}, per stage and core, {used} of {several} workers used"
     on_small = f"1, blocks of {SMALL_BLOCK:,} samples"

@@ -42,7 +42,7 @@ def run(name: str, bench: Bench, loop: str) -> CaseResult:
     start, error = time.perf_counter(), ""
     with asyncio.Runner(loop_factory=lambda: new_loop(loop)) as runner:
         try:
-            rows = tuple(runner.run(case.run(bench)))
+            rows = tuple(runner.run(case.function(bench)))
         except WrongResultError as wrong:
             error = str(wrong)
         except Exception as failure:  # noqa: BLE001 (the other cases go on; this one's end is in the report)

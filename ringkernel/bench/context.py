@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from .method import Samples, interleave
 from .model import Distribution, Series
@@ -13,11 +12,9 @@ from .model import Distribution, Series
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from .method import Measure
+    from .method import K, Measure, T
     from .rivals import Rival
 
-T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 RIVAL_CHOICES = ("none", "default", "all")
 
 

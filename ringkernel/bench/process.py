@@ -20,7 +20,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 CLOSE_S = 5.0
 """How long a child may take to end by itself."""
@@ -89,26 +89,22 @@ class Child:
     def ask(self, request: Mapping[str, Any], within_s: float) -> dict[str, Any]:
         """Send a request, wait for the answer: an object with "result", or with "error". Raises as `answer`."""
         self.tell(request)
-        answer = self.answer(within_s)
-        if {"error", "result"} & set(answer):
-            return answer
-        self.close(0)
-        raise ChildError(f"answered with something else than an answer: {answer!r:.200}")
+        return self.answer(within_s, {"error", "result"})
 
-    def answer(self, within_s: float) -> dict[str, Any]:
-        """The next object that it sends.
+    def answer(self, within_s: float, either: Collection[str] = ()) -> dict[str, Any]:
+        """The next object that it sends, which must have one of these keys.
 
         Raises:
             LateError: When there is none in time.
             ChildError: When it died, with the last line that it wrote to stderr, or sent something else.
         """
         try:
-            return self._answer(within_s)
+            return self._answer(within_s, either)
         except BaseException as error:
             self.close(self._grace_s if isinstance(error, KeyboardInterrupt) else 0)
             raise
 
-    def _answer(self, within_s: float) -> dict[str, Any]:
+    def _answer(self, within_s: float, either: Collection[str]) -> dict[str, Any]:
         try:
             line = self._lines.get(timeout=max(0.0, within_s))
         except queue.Empty:
@@ -120,7 +116,7 @@ class Child:
             how = "closed its output" if status is None else f"ended with status {status}"
             raise ChildError(f"{how}: {words[-1]}")
         with contextlib.suppress(ValueError):
-            if isinstance(answer := json.loads(line), dict):
+            if isinstance(answer := json.loads(line), dict) and (not either or any(key in answer for key in either)):
                 return answer
         raise ChildError(f"answered with something else than an answer: {line[:200]!r}")
 

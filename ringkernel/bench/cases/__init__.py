@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from ringkernel.bench.context import Bench
     from ringkernel.bench.model import Row
@@ -25,14 +25,11 @@ class Case:
     title: str
 
     @property
-    def function(self) -> Any:
-        """What measures it."""
-        return getattr(importlib.import_module(f"{__name__}.{self.module}"), self.name)
-
-    def run(self, bench: Bench) -> Coroutine[Any, Any, list[Row]]:
-        """Measure it in this process."""
-        measured: Coroutine[Any, Any, list[Row]] = self.function(bench)
-        return measured
+    def function(self) -> Callable[[Bench], Coroutine[Any, Any, list[Row]]]:
+        """What measures it, in this process."""
+        function: Callable[[Bench], Coroutine[Any, Any, list[Row]]]
+        function = getattr(importlib.import_module(f"{__name__}.{self.module}"), self.name)
+        return function
 
 
 _TABLE = (

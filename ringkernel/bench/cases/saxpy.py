@@ -102,17 +102,6 @@ async def _chain(
     return gs_per_s
 
 
-def _bare(radio: Radio, samples: int) -> Measure[float]:
-    block, count = radio.blocks["x"][0].copy(), radio.count(samples, 1)
-
-    async def gs_per_s() -> float:
-        y, elapsed_s = bare_saxpy(A, block, B, count)
-        check(np.allclose(y, A * block + B, rtol=1e-5), "the bare loop brought something else")
-        return count * radio.block / elapsed_s / 1e9
-
-    return gs_per_s
-
-
 def _per_stage(stages: int, answer: Any) -> float:
     return float(answer["samples"] * stages / answer["seconds"] / 1e9)
 
@@ -147,8 +136,8 @@ async def saxpy(bench: Bench) -> list[Row]:
                 contenders["ringkernel", n] = await _chain(one, n, radio, samples, time.perf_counter)
             contenders["ringkernel", "several"] = await _chain(many, MOST, radio, samples, time.process_time)
             contenders["ringkernel", "small"] = await _chain(one, 1, small, samples, time.perf_counter)
-            contenders["bare loop"] = _bare(radio, samples)
-            contenders["bare loop", "small"] = _bare(small, samples)
+            contenders["bare loop"] = bare_saxpy(A, radio.blocks["x"][0], B, radio.count(samples, 1))
+            contenders["bare loop", "small"] = bare_saxpy(A, small.blocks["x"][0], B, small.count(samples, 1))
             for rival in rivals:
                 for n in STAGES:
                     job = {"stages": n, "blocks": max(1, samples // BLOCK // n), "block_size": BLOCK}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel.bench.method import WrongResultError
 from ringkernel.bench.process import Child, ChildError
@@ -10,9 +10,9 @@ from ringkernel.bench.process import Child, ChildError
 from .registry import RivalSpec, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-T = TypeVar("T")
+    from ringkernel.bench.method import Measure, T
 
 
 class RivalError(Exception):
@@ -61,7 +61,7 @@ class Rival:
             raise RivalError(f"{self.name} failed in {job!r}:\n{answer['error']}")
         return answer["result"]
 
-    def contender(self, job: str, value: Callable[[Any], T], **parameters: Any) -> Callable[[], Awaitable[T]]:
+    def contender(self, job: str, value: Callable[[Any], T], **parameters: Any) -> Measure[T]:
         """Asks it to do a job, as one of a race; `value` makes the sample of its answer."""
 
         async def measure() -> T:

@@ -69,19 +69,18 @@ def queues(job: str, side: Callable[..., AbstractContextManager[None]], there: A
         there.put(None)
 
 
-@contextlib.contextmanager
-def thread(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+def thread(work: Callable[..., None], *arguments: Any) -> AbstractContextManager[None]:
     """The other side as a thread, which has been told to return when the context ends."""
-    worker = threading.Thread(target=work, args=arguments, daemon=True)
-    worker.start()
-    yield
-    worker.join()
+    return _started(threading.Thread(target=work, args=arguments, daemon=True))
+
+
+def process(work: Callable[..., None], *arguments: Any) -> AbstractContextManager[None]:
+    """The other side as a process, likewise."""
+    return _started(multiprocessing.get_context("spawn").Process(target=_run, args=(work, *arguments), daemon=True))
 
 
 @contextlib.contextmanager
-def process(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """The other side as a process, likewise."""
-    worker = multiprocessing.get_context("spawn").Process(target=_run, args=(work, *arguments), daemon=True)
+def _started(worker: Any) -> Iterator[None]:
     worker.start()
     yield
     worker.join()

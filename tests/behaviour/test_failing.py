@@ -175,7 +175,8 @@ async def test_a_sender_is_told_through_a_chain_once_it_is_full(runtime: RingKer
     sent, error = await send_until_refused(runtime, "a")
     assert "nobody takes the outputs of kernel 'c' any more, since kernel 'd' has failed" in str(error)
     in_hands = 0 if kind.is_compiled else 3
-    assert 3 * SIZE <= sent <= 3 * SIZE + in_hands  # all queues on the way are full
+    least = 2 if kind.name == "grid" else 3  # cursors of a grid are seen one after the other, so it may seem full early
+    assert least * SIZE <= sent <= 3 * SIZE + in_hands  # all queues on the way are full
     for name in "abc":
         await within(runtime.terminate(name, timeout=0.2))
     counts = [runtime.statistics(name) for name in "abcd"]

@@ -89,6 +89,9 @@ class Audit:
         self.seen = {stage: Counter(instances_of(stage.received + stage.mapped)) for stage in stages}
         self.left = {stage: Counter(instances_of(stage.unprocessed)) for stage in stages}
         self.budget = {stage: _lost_with(stage) for stage in stages}
+        self.doubtful: list[tuple[Stage, int, int, tuple[Stage, ...]]] = []
+        """What may have gone on over a link that was not there from the start, or that lost its target. Followed last:
+        kernels may mark messages alike, and what came on a sure way must not be crossed off for a doubtful one."""
         self.paid: set[tuple[Stage, int]] = set()
         """Who failed on which message: all its copies are gone then."""
         self.known = {row[0] for stage in stages for row in stage.received + stage.mapped + stage.unprocessed}
@@ -102,6 +105,8 @@ class Audit:
                 assert certain <= sending.most, f"{stage}: {sending} was not sent, and yet is there"
                 for number in sending.numbers[:certain]:
                     self._follow(stage, number, 0, (stage,), excused=False)
+        for target, number, trail, way in self.doubtful:
+            self._follow(target, number, trail, way, excused=True)
         for what, places in (("received", self.seen), ("unprocessed", self.left)):
             extra = {str(stage): +counter for stage, counter in places.items() if +counter}
             assert not extra, f"{what} twice, or never sent there: {extra}"
@@ -118,7 +123,11 @@ class Audit:
                 self._miss(number, output, way, excused=excused)
             else:
                 for link in stage.links:
-                    self._follow(link.target, number, output, (*way, link.target), excused=excused or link.lossy)
+                    further = link.target, number, output, (*way, link.target)
+                    if link.lossy and not excused:
+                        self.doubtful.append(further)
+                    else:
+                        self._follow(*further, excused=excused)
 
     def _miss(self, number: int, trail: int, way: tuple[Stage, ...], *, excused: bool) -> None:
         if excused:

@@ -184,10 +184,6 @@ class CompiledEngine(LendingEngine):
         """Whether it has ended, or will without further commands."""
         return self.has_ended or self._terminating or self.is_failing
 
-    def cannot_go_on(self, error: Exception) -> None:
-        """There is nobody to run it any more: then it has ended."""
-        self.finished(error)
-
     async def start(self) -> None:
         await self._check_usable()
         await self.handshake.ask(COMMAND_RUN, STATUS_ACTIVE)

@@ -48,8 +48,8 @@ class Commanded(Protocol):
     def ended_reason(self) -> RingKernelError | None:
         """Why nothing more will come out, or None."""
 
-    def cannot_go_on(self, error: Exception) -> None:
-        """There is nobody to run it any more."""
+    def finished(self, error: BaseException | None) -> None:
+        """It has ended; with this error, for instance since there is nobody to run it any more."""
 
 
 class Handshake:
@@ -148,7 +148,7 @@ class Handshake:
         try:
             self.hand_over()
         except Exception as error:  # noqa: BLE001 (whatever it is)
-            self._kernel.cannot_go_on(error)
+            self._kernel.finished(error)
 
     def take_news(self) -> int | None:
         """Look at what the block says: tell who waits for it, take the token if it has come back. TERMINATED or FAILED

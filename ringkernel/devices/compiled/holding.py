@@ -31,8 +31,8 @@ class Held(Protocol):
     async def wait_end(self, timeout: float | None = None) -> None:
         """Wait until it has ended."""
 
-    def cannot_go_on(self, error: Exception) -> None:
-        """There is nobody to run it any more."""
+    def finished(self, error: BaseException | None) -> None:
+        """It has ended; with this error, for instance since there is nobody to run it any more."""
 
 
 @asynccontextmanager
@@ -64,4 +64,4 @@ async def _go_on(kernel: Held) -> None:
             return
         if kernel.is_running:
             raise
-        kernel.cannot_go_on(error)
+        kernel.finished(error)

@@ -31,13 +31,12 @@ MIN_PATIENCE_NS, MAX_PATIENCE_NS = 8_000, 500_000
 class RunEntry:
     """A kernel's place with one worker."""
 
-    __slots__ = ("address", "block", "doorbell_address", "span_address", "worker")
+    __slots__ = ("address", "block", "doorbell_address", "worker")
 
-    def __init__(self, address: int, worker: Worker, block: int, span_address: int, doorbell_address: int) -> None:
+    def __init__(self, address: int, worker: Worker, block: int, doorbell_address: int) -> None:
         self.address = address
         self.worker = worker
         self.block = block
-        self.span_address = span_address
         self.doorbell_address = doorbell_address
 
 
@@ -55,7 +54,7 @@ class RunEntries:
         waiting = self._undismissed
         for _ in range(min(len(waiting), 4)):
             address = waiting.pop(0)
-            if self._api.read_word(address + RUN_ENTRY.owner) == GONE:
+            if self.is_dismissed(address):
                 return address
             waiting.append(address)
         return self._parker.run_entries.allocate()
@@ -106,9 +105,9 @@ class RunEntries:
         """Ring a revoked run entry, so that its worker finds it, and dismisses it."""
         self._api.ring_doorbell(address)
 
-    def is_dismissed(self, run_entry: RunEntry) -> bool:
+    def is_dismissed(self, address: int) -> bool:
         """Whether its worker will not look at it again."""
-        return self._api.read_word(run_entry.address + RUN_ENTRY.owner) == GONE
+        return self._api.read_word(address + RUN_ENTRY.owner) == GONE
 
 
 class Worker:

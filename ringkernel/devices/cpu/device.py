@@ -23,12 +23,9 @@ class CpuDevice(Device):
     def __init__(self, services: Services, workers: int) -> None:
         self._services, self._workers = services, workers
         self._pool: WorkerPool | None = None
-        self._is_prepared = False
 
     async def compile(self, declaration: Declaration) -> Any:
-        if not self._is_prepared:
-            await self._services.prepare(compiled_loop)
-            self._is_prepared = True
+        await self._services.prepare(compiled_loop)
         return await compiling.compiled_span(declaration)
 
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:

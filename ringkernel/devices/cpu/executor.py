@@ -42,9 +42,7 @@ class WorkerExecutor(Executor):
 
     def hand_over(self) -> None:
         kernel = self.kernel
-        self.run_entry = self._workers.pool().enqueue(
-            kernel.block.address, self.span_address, kernel.doorbell_address, self._neighbour()
-        )
+        self.run_entry = self._workers.pool().enqueue(kernel.block.address, kernel.doorbell_address, self._neighbour())
         self.worker = self.run_entry.worker
 
     def _neighbour(self) -> Worker | None:

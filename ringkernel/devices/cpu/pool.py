@@ -67,14 +67,14 @@ class WorkerPool:
 
     # --- run entries -----------------------------------------------------------------------------------------
 
-    def enqueue(self, block: int, span_address: int, doorbell_address: int, beside: Worker | None = None) -> RunEntry:
+    def enqueue(self, block: int, doorbell_address: int, beside: Worker | None = None) -> RunEntry:
         """Hand a kernel whose token the caller holds to a worker: to `beside` if that one takes kernels.
 
         Raises `DeviceUnavailableError` when there is none, and no thread to be had.
         """
         worker = beside if beside is not None and beside in self.workers and not beside.dedicated else None
         worker = worker or self._least_loaded()
-        run_entry = RunEntry(self._entries.new_address(), worker, block, span_address, doorbell_address)
+        run_entry = RunEntry(self._entries.new_address(), worker, block, doorbell_address)
         self._entries.enqueue(run_entry)
         self.watch()
         return run_entry

@@ -33,6 +33,7 @@ class Services:
         self.budget = budget
         self.spinner = Spinner()
         self.stops: list[Callable[[float], None]] = []
+        self._compiled: set[Callable[[], Any] | None] = {None}
         self.on_woke: Callable[[], None] | None = None
         self._parker: LoopParker | None = None
 
@@ -51,9 +52,10 @@ class Services:
             self.on_woke()
 
     async def prepare(self, compile_more: Callable[[], Any] | None = None) -> None:
-        """Import and compile what the parker needs, and more if asked to, in a thread of its own."""
-        if self._parker is None or compile_more is not None:
+        """Import and compile what the parker needs, and more if asked to, in a thread of its own: each once."""
+        if self._parker is None or compile_more not in self._compiled:
             await background.in_thread(lambda: _warm_up(compile_more))
+            self._compiled.add(compile_more)
 
     def close(self, timeout: float = 1.0) -> None:
         """End the threads, and stop listening: all of it, whatever one of them raises."""

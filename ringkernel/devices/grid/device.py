@@ -42,7 +42,7 @@ class GridDevice(Device):
     async def compile(self, declaration: Declaration) -> Any:
         await self._services.prepare()
         span = await compiling.compiled_span(declaration)
-        await background.in_thread(compiled_watcher)
+        await self._services.prepare(compiled_watcher)
         grid = await self._compiled_grid(declaration, span)
         self._claim()
         return span, grid

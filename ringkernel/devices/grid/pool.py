@@ -66,7 +66,7 @@ class GridRunEntry(RunEntry):
     def __init__(
         self, address: int, watcher: Worker, executor: RunsAsGrid, control: Region, grid: Grid, answers: int
     ) -> None:
-        super().__init__(address, watcher, control.address, 0, executor.kernel.doorbell_address)
+        super().__init__(address, watcher, control.address, executor.kernel.doorbell_address)
         self.executor, self.control, self.grid = executor, control, grid
         self.answers = answers
         self.is_left = False
@@ -127,7 +127,9 @@ class GridPool:
                 f"again"
             )
         # before the grid runs: a failure afterwards could not stop it
-        watcher, address = self._watcher(), self._new_entry_address()
+        watcher = self._watcher()
+        self._forget_ended()  # before an address of theirs serves again
+        address = self._entries.new_address()
         try:
             answers = executor.kernel.block.read(BLOCK.answers)
             grid = self.hardware.start(executor.code, control.address, _mailbox_nbytes(executor))
@@ -201,12 +203,8 @@ class GridPool:
     def _forget_ended(self) -> None:
         """Control lines that neither the watcher nor a grid will look at again go back."""
         for run_entry in self._ending:
-            run_entry.is_left = run_entry.is_left or self._entries.is_dismissed(run_entry)
+            run_entry.is_left = run_entry.is_left or self._entries.is_dismissed(run_entry.address)
         self._ending = [run_entry for run_entry in self._ending if not (run_entry.is_left and run_entry.grid.is_done())]
-
-    def _new_entry_address(self) -> int:
-        self._forget_ended()  # before an address of theirs serves again
-        return self._entries.new_address()
 
     # --- the timer -------------------------------------------------------------------------------------------
 

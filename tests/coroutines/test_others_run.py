@@ -46,6 +46,16 @@ class Ticker:
             self.runs += 1
 
 
+async def longest_step(runtime: RingKernelRuntime, kernel: Any, taken: Callable[[], int], count: int) -> int:
+    """How many of `count` messages, which wait for it, a kernel takes at most before others run."""
+    await runtime.launch("k", kernel)
+    await runtime.send_batch("k", list(range(count)))
+    async with Ticker(taken) as ticker:
+        await runtime.activate("k")
+        await eventually(lambda: taken() == count)
+    return ticker.longest
+
+
 async def test_wait_active_returns_at_once_while_active_and_lets_others_run(runtime: RingKernelRuntime) -> None:
     rounds = 0
 
@@ -70,12 +80,7 @@ async def test_a_kernel_that_only_receives_lets_others_run(runtime: RingKernelRu
             await ctx.receive()
             taken += 1
 
-    await runtime.launch("k", kernel)
-    await runtime.send_batch("k", list(range(4096)))
-    async with Ticker(lambda: taken) as ticker:
-        await runtime.activate("k")
-        await eventually(lambda: taken == 4096)
-    assert 0 < ticker.longest <= MAX_OPERATIONS
+    assert 0 < await longest_step(runtime, kernel, lambda: taken, 4096) <= MAX_OPERATIONS
 
 
 async def test_a_kernel_that_iterates_and_sends_lets_others_run(runtime: RingKernelRuntime) -> None:
@@ -87,12 +92,7 @@ async def test_a_kernel_that_iterates_and_sends_lets_others_run(runtime: RingKer
             await ctx.send(value)
             taken += 1
 
-    await runtime.launch("k", kernel)
-    await runtime.send_batch("k", list(range(4096)))
-    async with Ticker(lambda: taken) as ticker:
-        await runtime.activate("k")
-        await eventually(lambda: taken == 4096)
-    assert 0 < ticker.longest <= MAX_OPERATIONS
+    assert 0 < await longest_step(runtime, kernel, lambda: taken, 4096) <= MAX_OPERATIONS
 
 
 async def test_a_slow_kernel_lets_others_run_every_millisecond_or_so(runtime: RingKernelRuntime) -> None:
@@ -106,12 +106,7 @@ async def test_a_slow_kernel_lets_others_run_every_millisecond_or_so(runtime: Ri
                 pass
             taken += 1
 
-    await runtime.launch("k", kernel)
-    await runtime.send_batch("k", list(range(100)))
-    async with Ticker(lambda: taken) as ticker:
-        await runtime.activate("k")
-        await eventually(lambda: taken == 100)
-    assert 0 < ticker.longest <= 4
+    assert 0 < await longest_step(runtime, kernel, lambda: taken, 100) <= 4
 
 
 @pytest.mark.parametrize("call", ["send", "receive"])

@@ -200,16 +200,21 @@ async def test_a_kernel_that_refuses_to_die_is_abandoned_and_reported(
     assert await within(runtime.receive("sibling")) == 1
 
 
+async def wait_whatever_comes(event: asyncio.Event) -> None:
+    """Wait for it, and ignore every cancellation."""
+    while not event.is_set():
+        try:
+            await event.wait()
+        except asyncio.CancelledError:
+            continue
+
+
 async def test_an_abandoned_kernel_can_do_nothing_more(runtime: RingKernelRuntime) -> None:
     outcome: list[Any] = []
     go_on, done = asyncio.Event(), asyncio.Event()
 
     async def kernel(ctx: KernelContext[Any, Any]) -> None:
-        while not go_on.is_set():
-            try:
-                await go_on.wait()
-            except asyncio.CancelledError:
-                continue
+        await wait_whatever_comes(go_on)
         try:
             await ctx.send("late")
         except BaseException as error:  # noqa: BLE001
@@ -239,11 +244,7 @@ async def test_a_receive_in_an_abandoned_kernel_ends_instead_of_waiting_for_ever
     go_on, done = asyncio.Event(), asyncio.Event()
 
     async def kernel(ctx: KernelContext[Any, Any]) -> None:
-        while not go_on.is_set():
-            try:
-                await go_on.wait()
-            except asyncio.CancelledError:
-                continue
+        await wait_whatever_comes(go_on)
         try:
             await ctx.receive()
         except (KernelExit, KernelStateError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import CALLS
 from fault_kernels import (
     check_alive,
     echo,
@@ -42,36 +43,27 @@ async def test_an_id_that_is_alive_cannot_be_launched_again(runtime: RingKernelR
     await check_alive(runtime, "both")
 
 
-METHODS: dict[str, Any] = {
-    "activate": lambda rt, k: rt.activate(k),
-    "deactivate": lambda rt, k: rt.deactivate(k),
-    "reactivate": lambda rt, k: rt.reactivate(k),
-    "terminate": lambda rt, k: rt.terminate(k),
-    "wait": lambda rt, k: rt.wait(k),
-    "send": lambda rt, k: rt.send(k, 1),
-    "send_batch": lambda rt, k: rt.send_batch(k, [1]),
-    "receive": lambda rt, k: rt.receive(k),
-    "receive_batch": lambda rt, k: rt.receive_batch(k),
-    "map": lambda rt, k: rt.map(k, [1]),
-    "read_state": lambda rt, k: rt.read_state(k),
-    "write_state": lambda rt, k: rt.write_state(k, 1),
-    "stream": lambda rt, k: anext(rt.stream(k)),
-}
-PLAIN_METHODS: dict[str, Any] = {
-    "send_nowait": lambda rt, k: rt.send_nowait(k, 1),
-    "receive_nowait": lambda rt, k: rt.receive_nowait(k),
-    "remove": lambda rt, k: rt.remove(k),
-    "unprocessed": lambda rt, k: rt.unprocessed(k),
-    "statistics": lambda rt, k: rt.statistics(k),
-    "get_state": lambda rt, k: rt.get_state(k),
-    "connect": lambda rt, k: rt.connect(k, k),
-}
+METHODS = (
+    "activate",
+    "deactivate",
+    "reactivate",
+    "terminate",
+    "wait",
+    "send",
+    "send_batch",
+    "receive",
+    "receive_batch",
+    "map",
+    "read_state",
+    "write_state",
+    "stream",
+)
+PLAIN_METHODS = ("send_nowait", "receive_nowait", "remove", "unprocessed", "statistics", "get_state", "connect")
 
 
 async def call(runtime: RingKernelRuntime, name: str, kernel_id: Any) -> Any:
-    if name in METHODS:
-        return await within(METHODS[name](runtime, kernel_id))
-    return PLAIN_METHODS[name](runtime, kernel_id)
+    called = CALLS[name](runtime, kernel_id)
+    return await within(called) if name in METHODS else called
 
 
 @pytest.mark.parametrize("name", [*METHODS, *PLAIN_METHODS])
@@ -178,10 +170,10 @@ def in_a_thread(work: Any) -> Any:
 
 async def test_another_thread_is_refused(runtime: RingKernelRuntime) -> None:
     kernel = await start(runtime, "k", echo)
-    for name, method in PLAIN_METHODS.items():
+    for name in PLAIN_METHODS:
         if name in ("statistics", "get_state", "unprocessed"):
             continue
-        error = in_a_thread(lambda method=method: method(runtime, "k"))
+        error = in_a_thread(lambda name=name: CALLS[name](runtime, "k"))
         assert isinstance(error, KernelStateError), (name, error)
         assert "event loop" in str(error)
     for queue in (kernel.input_queue, kernel.output_queue):
@@ -191,12 +183,12 @@ async def test_another_thread_is_refused(runtime: RingKernelRuntime) -> None:
     await check_alive(runtime, "k")
 
 
-@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("name", METHODS)
 async def test_another_event_loop_is_refused(runtime: RingKernelRuntime, name: str) -> None:
     await start(runtime, "k", echo)
 
     async def elsewhere() -> Any:
-        return await METHODS[name](runtime, "k")
+        return await CALLS[name](runtime, "k")
 
     error = in_a_thread(lambda: asyncio.run(elsewhere()))
     assert isinstance(error, KernelStateError), error

@@ -67,14 +67,15 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
 class MessageType:
     """One of the three forms, resolved. `dtype` is the aligned record; `is_scalar` says that it is a lone `value`.
 
-    `struct_format` is what `struct` calls the record, or None if it cannot. `record_dtype` gives the fields as
-    attributes, too.
+    `array_dtype` is that of arrays of messages in a user's hands. `struct_format` is what `struct` calls the record, or
+    None if it cannot. `record_dtype` gives the fields as attributes, too.
     """
 
     def __init__(self, declared: Any) -> None:
         self.cls: type | None = None
         self.is_scalar = False
         self.dtype = self._resolve(declared)
+        self.array_dtype = self.dtype["value"] if self.is_scalar else self.dtype
         self.struct_format = struct_format(self.dtype)
         self.record_dtype = np.dtype((np.record, self.dtype))
 
@@ -108,6 +109,15 @@ class MessageType:
     def description(self) -> str:
         """The name, with the fields where there are any."""
         return self.name if self.is_scalar else f"{self.name} ({fields_of(self.dtype)})"
+
+    def is_batch(self, values: Any) -> bool:
+        """Whether this is an array of messages that can be copied as it is: asked once per batch."""
+        return (
+            type(values) is np.ndarray
+            and values.dtype == self.array_dtype
+            and values.ndim == 1
+            and values.flags.c_contiguous
+        )
 
     def matches(self, other: MessageType) -> bool:
         """Whether records of the other type can be read as this one."""

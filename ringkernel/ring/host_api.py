@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringkernel.codegen.entry_points import Entry, EntryPoint, entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, RUN_ENTRY, RUNG
 
+from .array_address import address_reader
 from .doorbell import arm_doorbell, collect_tags, push_doorbell, quiet_doorbell, ring_doorbell, ring_doorbell_at, unpark
-from .protocol import bound_of, consume, publish, slowest_head, wait_bound
+from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .token import revoke
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def read_word(address: int) -> int:
@@ -70,10 +74,12 @@ BLOCK_DTYPE_SIZE = BLOCK_DTYPE.itemsize
 
 
 class HostApi(NamedTuple):
-    """See the functions of the same names."""
+    """See the functions of the same names; `address_of` gives the address of an array's data."""
 
     publish: Entry
     consume: Entry
+    publish_copy: Entry
+    consume_copy: Entry
     bound_of: Entry
     wait_bound: Entry
     slowest_head: Entry
@@ -91,11 +97,14 @@ class HostApi(NamedTuple):
     copy_ledger: Entry
     copy_state: Entry
     read_ticks: Entry
+    address_of: Callable[[Any], int]
 
 
 _TABLE = {
     "publish": EntryPoint(publish, 2),
     "consume": EntryPoint(consume, 2),
+    "publish_copy": EntryPoint(publish_copy, 4),
+    "consume_copy": EntryPoint(consume_copy, 4),
     "bound_of": EntryPoint(bound_of, 2),
     "wait_bound": EntryPoint(wait_bound, 3),
     "slowest_head": EntryPoint(slowest_head, 1),
@@ -119,4 +128,5 @@ _TABLE = {
 @functools.cache
 def host_api() -> HostApi:
     """The table, from the compile cache or compiled: that takes one to two seconds."""
-    return HostApi(**entries(_TABLE))
+    table = entries(_TABLE)
+    return HostApi(**table, address_of=address_reader(table["read_word"]))

@@ -177,6 +177,10 @@ class ObjectRing:
             getting.notify()
         return True
 
+    def offer_all(self, _: Any) -> bool:
+        """Nothing is a batch of objects already: it may be any iterable."""
+        return False
+
     def offer_many(self, values: list[Any]) -> None:
         """Publish messages; there must be room for all."""
         for value in values:

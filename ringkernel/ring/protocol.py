@@ -8,7 +8,7 @@ several.
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import fence, load, load_acquire, spin_hint, store, store_release, ticks
+from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, spin_hint, store, store_release, ticks
 from ringkernel.memory.layout import EDGE, NEVER, RING
 
 from .doorbell import ring_doorbell_at
@@ -103,6 +103,29 @@ def consume(edge: int, head: int) -> int:
     store_release(edge + EDGE.head, head)  # release: the slots below have been read
     fence()
     return notify_producer(edge, head)
+
+
+def publish_copy(ring: int, tail: int, source: int, count: int) -> int:
+    """Copy `count` records from `source` into the slots from `tail` on, where there is room for them, and publish."""
+    straight = min(count, load(ring + RING.capacity) - (tail & (load(ring + RING.capacity) - 1)))
+    nbytes = straight * load(ring + RING.itemsize)
+    copy_bytes(slot_address(ring, tail), source, nbytes)
+    if straight < count:
+        rest = (count - straight) * load(ring + RING.itemsize)
+        copy_bytes(ring + load(ring + RING.slots), source + nbytes, rest)
+    return publish(ring, tail + count)
+
+
+def consume_copy(edge: int, head: int, target: int, count: int) -> int:
+    """Copy the records in `count` slots from `head` on, which are there, to `target`, and give the slots back."""
+    ring = edge + load(edge + EDGE.ring)
+    straight = min(count, load(ring + RING.capacity) - (head & (load(ring + RING.capacity) - 1)))
+    nbytes = straight * load(ring + RING.itemsize)
+    copy_bytes(target, slot_address(ring, head), nbytes)
+    if straight < count:
+        rest = (count - straight) * load(ring + RING.itemsize)
+        copy_bytes(target + nbytes, ring + load(ring + RING.slots), rest)
+    return consume(edge, head + count)
 
 
 def wait_bound(edge: int, head: int, patience: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from ringkernel.errors import DeviceUnavailableError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ringkernel.memory.arenas import Region
     from ringkernel.messages.codecs import Decode
+    from ringkernel.messages.types import MessageType
 
     from .host_api import HostApi
 
@@ -29,6 +31,8 @@ class Source(Protocol):
     """The ring of an edge, see `RecordRing`."""
 
     api: HostApi
+    capacity: int
+    message_type: MessageType
     edges: list[RecordEdge]
     decode: Decode
     doorbell_address: int
@@ -40,6 +44,10 @@ class Source(Protocol):
     @property
     def holds_records(self) -> bool:
         """True, other than of a ring of objects."""
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether the slots are in host memory."""
 
     @property
     def slots(self) -> Array:
@@ -195,14 +203,38 @@ class RecordEdge:
 
     def take_many(self, count: int) -> Array:
         """Take `count` messages as an array of records; there must be so many."""
+        taken = np.empty(count, self.ring.message_type.dtype)
+        self.take_into(taken, count)
+        return taken
+
+    def take_into(self, target: Array, count: int) -> None:
+        """Take `count` messages, which are there, into the memory of an array that has room for so many."""
+        ring, head, api = self.ring, self.head, self._api
+        if ring.is_on_host:
+            woken = api.consume_copy(self.address, head, api.address_of(target), count)
+        else:
+            target[:count] = ring.copy_out(head, count).view(target.dtype)
+            woken = self._consume(self.address, head + count)
+        self.head = head + count
+        if woken:
+            ring.woke()
+        if ring.putting.asks:
+            ring.putting.notify()
+
+    def in_one_piece(self, count: int) -> Array:
+        """The first of the next `count` messages, which are there: as many as lie in one piece, where they lie."""
+        slots = self.ring.slots
+        start = self.head & (self.ring.capacity - 1)
+        return slots[start : min(start + count, len(slots))]
+
+    def give_back(self, count: int) -> None:
+        """`count` messages have been taken where they lie."""
         ring = self.ring
-        taken = ring.copy_out(self.head, count)
         self.head += count
         if self._consume(self.address, self.head):
             ring.woke()
         if ring.putting.asks:
             ring.putting.notify()
-        return taken
 
     def close(self) -> None:
         """Take no more part: the producer no longer waits for this consumer. The caller makes sure that it is not

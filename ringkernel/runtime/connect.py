@@ -25,6 +25,8 @@ def connect(source: RingKernel, target: RingKernel) -> None:
             raise KernelStateError(f"{name} is in a map; await that first")
     if target in source.targets:
         raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {target.kernel_id!r}")
+    if source.engine.inlet.line.holder:
+        raise KernelStateError(f"connect: {source.engine.inlet.line.holder} looks at outputs of {source.kernel_id!r}")
     if source.engine.inlet.kept:
         raise KernelStateError(
             f"connect: outputs of a map over {source.kernel_id!r} that was cancelled wait; receive them first"

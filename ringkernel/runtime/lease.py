@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ringkernel.lifecycle import KernelState
 
 from .graph import edge_between
-from .path import foreign_sources
+from .path import check_not_lent, foreign_sources
 
 if TYPE_CHECKING:
     from ringkernel.devices.event_loop.waiting_line import Hold
@@ -52,7 +52,8 @@ class Lease:
             self._held.callback(hold.release)
 
     def close_output(self) -> None:
-        """Let receivers wait from now on."""
+        """Let receivers wait from now on. Raises `KernelStateError` while one looks at outputs."""
+        check_not_lent(self._path[-1])
         self.getting = self._path[-1].engine.inlet.line.hold(self._who)
         self._held.callback(self.getting.release)
 

@@ -68,6 +68,7 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
             raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
         if any(one in path for one in source.upstream()):
             raise KernelStateError(f"{name}, which the path itself feeds; map each branch for itself")
+    check_not_lent(path[-1])
     check_empty(path, of_host_only=bool(foreign))  # theirs may be on their way all the time
     last = path[-1]
     if last.engine.inlet.available() and not foreign:
@@ -75,6 +76,12 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
     if last.targets:
         targets = ", ".join(repr(target.kernel_id) for target in last.targets)
         raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
+
+
+def check_not_lent(last: RingKernel) -> None:
+    """Raises `KernelStateError` while somebody looks at outputs of the last kernel of a map."""
+    if last.engine.inlet.line.holder:
+        raise KernelStateError(f"map: {last.engine.inlet.line.holder} looks at outputs of kernel {last.kernel_id!r}")
 
 
 def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:

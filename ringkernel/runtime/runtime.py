@@ -7,6 +7,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel.declaration.decorator import check_device, declared
+from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import ConfigurationError, KernelStateError, MessageTypeError
 from ringkernel.lifecycle import Command, KernelState
@@ -15,14 +16,19 @@ from ringkernel.ring.waiting import NOTHING
 
 from . import quiesce, state_access, timeouts
 from .connect import connect
+from .given_array import room_in
 from .map import check_array, map_over
 from .message_queue import as_batch
 from .path import ends_of, find_path
+from .peek import Peek
 from .statistics import KernelStatistics, statistics_of
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    import numpy.typing as npt
 
     from .kernel import RingKernel
 
@@ -235,9 +241,15 @@ class RingKernelRuntime:
         was sent by then; `KernelStateError` as `send` does; `MessageTypeError` if one of them is of another type, and
         then nothing was sent. Cancelled, a prefix has been sent.
         """
-        engine = self._supervisor.kernel(kernel_id).engine
+        engine = self._kernel(kernel_id, "send to").engine
+        if timeout is not None:
+            check_timeout(timeout)
+        outlet = engine.outlet
+        yielding = self._budget.spend()
+        if not yielding and not outlet.line.waiters and outlet.ring.offer_all(messages):
+            return
         batch = as_batch(engine.declaration.input_type, messages)
-        await engine.outlet.put_many(batch, timeout)
+        await outlet.put_many(batch, timeout, yielding=yielding)
 
     async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
         """Take the next output, in every state. A Python scalar, a message instance, or an `np.record`.
@@ -278,27 +290,78 @@ class RingKernelRuntime:
         return self._consumer(kernel_id).get_nowait()
 
     async def receive_batch(
-        self, kernel_id: str, max_messages: int | None = None, *, timeout: float | None = None
+        self,
+        kernel_id: str,
+        max_messages: int | None = None,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Take all outputs that wait, at least one and at most `max_messages`, waiting for the first.
 
-        An array for typed outputs (1-D; of the scalar type, or of records), a list for objects. Raises what `receive`
-        raises, and `ConfigurationError` for a `max_messages` below 1. Cancelled or timed out, it has taken nothing.
+        Returns an array for typed outputs (1-D; of the scalar type, or of records), a list for objects. With `out`, an
+        array for records or scalars of that type, 1-D and contiguous, at most `len(out)` are taken, into `out` from its
+        start on; returned is the part of it that they fill, a view.
+
+        Raises what `receive` raises, and `ConfigurationError` for a `max_messages` below 1; for an `out` of another
+        dtype, or outputs that are no records, `MessageTypeError`, and for one that is empty, has gaps, is read-only or
+        has not one dimension `ConfigurationError`. Cancelled or timed out, it has taken nothing, and `out` is as it
+        was.
         """
-        inlet = self._consumer(kernel_id)
-        kernel = self._kernels[kernel_id]
-        try:
-            batch = await inlet.get_many(max_messages, timeout)
-        except TimeoutError:
-            raise timeouts.nothing_came(kernel, timeout) from None
-        message_type = kernel.engine.declaration.output_type
+        kernel = self._kernel(kernel_id, "receive from")
+        engine = kernel.engine
+        if engine.output is None:
+            raise _emits_nothing(kernel_id)
+        if out is not None:
+            max_messages = room_in(kernel, out, max_messages)
+        elif max_messages is not None:
+            check_most(max_messages)
+        if timeout is not None:
+            check_timeout(timeout)
+        inlet = engine.inlet
+        yielding = self._budget.spend()
+        batch: Any = NOTHING if yielding or inlet.line.waiters else inlet.try_get_many(max_messages, out)
+        if batch is NOTHING:
+            try:
+                batch = await inlet.wait_get_many(max_messages, timeout, target=out, yielding=yielding)
+            except TimeoutError:
+                raise timeouts.nothing_came(kernel, timeout) from None
+        if out is not None:
+            return out[:batch]
+        message_type = engine.declaration.output_type
         return batch if message_type is None else from_array(message_type, batch)
+
+    def peek(
+        self, kernel_id: str, max_messages: int | None = None, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[npt.NDArray[Any]]:
+        """Look at the outputs that wait where they lie, without a copy: `async with runtime.peek(id) as records`.
+
+        `records` is a read-only array of the outputs that lie in one piece in the ring, at least one and at most
+        `max_messages`, waiting for the first. They are taken when the block ends, and not if it raises or is cancelled:
+        then the next receiver gets them. The array is good until then; afterwards the kernel writes new outputs there.
+        Meanwhile other receivers wait in line (`receive_nowait` raises), so do not receive from the same kernel inside;
+        the kernel may be paused and ended, and a map over it, and connecting it, are refused.
+
+        Raises what `receive` raises, `asyncio.TimeoutError` after `timeout` seconds, `MessageTypeError` for a kernel
+        that emits Python objects, and `DeviceUnavailableError` where the host does not reach the memory.
+        """
+        return Peek(self._supervisor.kernel(kernel_id), max_messages, timeout)
 
     def _consumer(self, kernel_id: str) -> Any:
         engine = self._supervisor.kernel(kernel_id).engine
         if engine.output is None:
-            raise MessageTypeError(f"kernel {kernel_id!r} has no output_type, so there is nothing to receive")
+            raise _emits_nothing(kernel_id)
         return engine.inlet
+
+    def _kernel(self, kernel_id: str, action: str) -> RingKernel:
+        """A kernel, in the loop's thread: `Supervisor.kernel` for the calls that are made once per batch."""
+        affinity = self._affinity
+        if affinity.thread != get_ident() or not affinity.is_running():
+            self._supervisor.bind()
+        try:
+            return self._kernels[kernel_id]
+        except (KeyError, TypeError):
+            return self._supervisor.known(kernel_id, action)
 
     async def stream(self, kernel_id: str, *, max_messages: int | None = None) -> AsyncIterator[Any]:
         """Iterate over the outputs batch by batch until the kernel has ended and all is received.
@@ -362,3 +425,7 @@ class RingKernelRuntime:
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
         """
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
+
+
+def _emits_nothing(kernel_id: str) -> MessageTypeError:
+    return MessageTypeError(f"kernel {kernel_id!r} has no output_type, so there is nothing to receive")

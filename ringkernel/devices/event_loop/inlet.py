@@ -27,6 +27,31 @@ def _take_nothing() -> Any:
     return NOTHING
 
 
+def check_most(most: Any) -> None:
+    """Raises `ConfigurationError` for what is no number of messages."""
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
+
+
+class Lending:
+    """Messages of an edge that are looked at where they lie, with the head of the inlet's line. `records` are the
+    first of at most `count`, in one piece; then `count` is how many."""
+
+    __slots__ = ("_hold", "_inlet", "count", "edge", "records")
+
+    def __init__(self, inlet: Inlet, edge: RecordEdge, count: int, hold: Hold) -> None:
+        self._inlet, self.edge, self._hold = inlet, edge, hold
+        self.records = edge.in_one_piece(count)
+        self.count = len(self.records)
+
+    def give_back(self, count: int) -> None:
+        """The first `count` have been taken, and others may go on. Where somebody else has become the consumer
+        meanwhile, or the kernel was removed, that is nothing."""
+        if count and self._inlet.consumes(self.edge):
+            self.edge.give_back(count)
+        self._hold.release()
+
+
 class Inlet:
     """Consumes from edges, in turn. Closed, it hands out nothing. Once it is `over`, `ended` says why nothing more
     will come, if so.
@@ -120,6 +145,10 @@ class Inlet:
         self.over = True
         self.line.notify()
 
+    def consumes(self, edge: RecordEdge) -> bool:
+        """Whether this is a consumer of that edge still."""
+        return edge in self.edges or edge is self._first
+
     def available(self) -> int:
         """How many messages wait."""
         return self.kept + sum(edge.available() for edge in self.edges)
@@ -129,13 +158,19 @@ class Inlet:
         message = self.take()
         return self._nothing() if message is NOTHING else message
 
-    def try_get_many(self, most: int | None) -> Any:
-        """Take up to `most` messages of one edge, as an array or a list; otherwise as `try_get`."""
-        edge = self._ready_edge()
-        if edge is None:
+    def try_get_many(self, most: int | None, target: Any = None) -> Any:
+        """Take up to `most` messages of one edge, as an array of records or a list, or into the `target` array, and
+        then how many they are; otherwise as `try_get`."""
+        edge = self._lone or self._ready_edge()
+        count = 0 if edge is None else edge.look()  # all that is there, not only what was known to be
+        if edge is None or count <= 0:
             return self._nothing()
-        count = edge.look()  # all that is there, not only what was known to be
-        return edge.take_many(count if most is None else min(most, count))
+        if most is not None and most < count:
+            count = most
+        if target is None:
+            return edge.take_many(count)
+        edge.take_into(target, count)  # type: ignore[union-attr]  # there is an array for records only
+        return count
 
     def _take_in_turn(self) -> Any:
         edge = self._ready_edge()
@@ -183,19 +218,45 @@ class Inlet:
     async def get_many(self, most: int | None = None, timeout: float | None = None, hold: Hold | None = None) -> Any:
         """Take at least one and up to `most` messages, waiting for the first: in the line, or at its head with the
         `hold` of it."""
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-            raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
+        if most is not None:
+            check_most(most)
         if timeout is not None:
             check_timeout(timeout)
-        budget = self.budget
-        budget.left -= 1
-        yielding = budget.left <= 0 and budget.due()
+        yielding = self.budget.spend()
+        messages = NOTHING if yielding or (hold or self.line).waiters else self.try_get_many(most)
+        if messages is not NOTHING:
+            return messages
+        return await self.wait_get_many(most, timeout, hold, yielding=yielding)
+
+    async def wait_get_many(
+        self,
+        most: int | None,
+        timeout: float | None,
+        hold: Hold | None = None,
+        *,
+        target: Any = None,
+        yielding: bool = False,
+    ) -> Any:
+        """The slow part of `get_many`, after `try_get_many` has found nothing; `target` is as there."""
         line = hold or self.line
-        if not line.waiters and not yielding:
-            messages = self.try_get_many(most)
-            if messages is not NOTHING:
-                return messages
-        return await line.wait(lambda: self.try_get_many(most), timeout, yielding=yielding)
+        return await line.wait(lambda: self.try_get_many(most, target), timeout, yielding=yielding)
+
+    async def lend(self, most: int | None, timeout: float | None, holder: str) -> Lending:
+        """Let the caller look at one or up to `most` messages of a record ring where they lie, waiting for the first.
+        Then it has the head of the line, as `holder`, until it gives them back."""
+
+        def attempt() -> Any:
+            edge: Any = self._ready_edge()
+            if edge is None:
+                return self._nothing()
+            count = edge.look()
+            return Lending(self, edge, count if most is None else min(most, count), self.line.hold(holder))
+
+        yielding = self.budget.spend()
+        found: Any = NOTHING if yielding or self.line.waiters else attempt()
+        if found is NOTHING:
+            found = await self.line.wait(attempt, timeout, yielding=yielding)
+        return found  # type: ignore[no-any-return]  # a line gives what the attempt has
 
     def get_nowait(self) -> Any:
         """Take a message or raise `QueueEmptyError`, without spinning for one."""

@@ -78,15 +78,15 @@ class Outlet:
             raise reason
         return NOTHING
 
-    def _attempt_many(self, messages: Any) -> Any:
-        """Publish as many as there is room for. How many, or `NOTHING`."""
+    def _attempt_many(self, messages: Any, sent: int) -> Any:
+        """Publish as many as there is room for, after the first `sent`. How many, or `NOTHING`."""
         ring = self.ring
         if ring.shut:
             raise self.refuse()
-        count = min(ring.room(), len(messages))
+        count = min(ring.room(), len(messages) - sent)
         if count <= 0:
             return self._no_room()
-        ring.offer_many(messages[:count])
+        ring.offer_many(messages[sent : sent + count])
         return count
 
     def close(self) -> None:
@@ -111,8 +111,11 @@ class Outlet:
             raise self.refuse()
         await self.line.wait(lambda: self._attempt(message), timeout, yielding=yielding)
 
-    async def put_many(self, messages: Any, timeout: float | None = None, hold: Hold | None = None) -> None:
+    async def put_many(
+        self, messages: Any, timeout: float | None = None, hold: Hold | None = None, *, yielding: bool | None = None
+    ) -> None:
         """Publish all messages in order, waiting for room: in the line, or at its head with the `hold` of it.
+        `yielding` says whether to let other tasks run first, if the budget was asked already.
 
         Raises `BatchTimeoutError`. Cancelled, it has sent a prefix. Whatever it raises has `sent`, the number of
         messages that were. Messages of concurrent callers may come in between.
@@ -125,17 +128,16 @@ class Outlet:
         sent, total = 0, len(messages)
         deadline = None if timeout is None else time.monotonic() + timeout
         while sent < total:
-            budget = self.budget
-            budget.left -= 1
-            yielding = budget.left <= 0 and budget.due()
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if yielding is None:
+                yielding = self.budget.spend()
             try:
-                rest = messages[sent:]
-                attempt = functools.partial(self._attempt_many, rest)
-                count: Any = NOTHING if line.waiters or yielding else attempt()
+                count: Any = NOTHING if line.waiters or yielding else self._attempt_many(messages, sent)
                 if count is NOTHING:
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    attempt = functools.partial(self._attempt_many, messages, sent)
                     count = await line.wait(attempt, left, yielding=yielding)
                 sent += count
+                yielding = None
             except TimeoutError:
                 raise BatchTimeoutError(sent, total) from None
             except BaseException as error:

@@ -37,6 +37,11 @@ class Budget:
         self._operations = 0
         self._granted = self.left = 1
 
+    def spend(self) -> bool:
+        """Count an operation. Whether to yield before it."""
+        self.left = left = self.left - 1
+        return left <= 0 and self.due()
+
     def due(self) -> bool:
         """Whether to yield now."""
         now = monotonic_ns()

@@ -1,0 +1,65 @@
+"""Arrays that a caller gives for results: what they have to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.devices.event_loop.inlet import check_most
+from ringkernel.errors import ConfigurationError, MessageTypeError
+
+if TYPE_CHECKING:
+    from ringkernel.messages.types import MessageType
+
+    from .kernel import RingKernel
+
+
+def output_type_of(kernel: RingKernel, what: str) -> MessageType:
+    """What a kernel emits, for something that needs records, such as "an `out` array". Raises `MessageTypeError`."""
+    output: Any = kernel.engine.output
+    if output is None:
+        raise MessageTypeError(f"kernel {kernel.kernel_id!r} has no output_type, so there is nothing to receive")
+    if not output.holds_records:
+        raise MessageTypeError(
+            f"kernel {kernel.kernel_id!r} emits Python objects, and {what} needs records; declare an output_type"
+        )
+    found: MessageType = output.message_type
+    return found
+
+
+def check_given(kernel: RingKernel, out: Any) -> None:
+    """Refuse an `out` that a kernel's outputs cannot be copied to as they are.
+
+    Raises `MessageTypeError` for what is no array of them, `ConfigurationError` for one that has not the form.
+    """
+    message_type = output_type_of(kernel, "`out`")
+    wanted = message_type.array_dtype
+    if not isinstance(out, np.ndarray):
+        raise MessageTypeError(f"out is no array: {out!r:.100}; make one with np.empty(length, {wanted})")
+    if isinstance(out, np.ma.MaskedArray):
+        raise MessageTypeError("out is a masked array, and its mask would hide what is written; give its `.data`")
+    if out.dtype != wanted:
+        raise MessageTypeError(
+            f"out has dtype {out.dtype}, kernel {kernel.kernel_id!r} emits {message_type.description}: "
+            f"an array for that has dtype {wanted}"
+        )
+    if out.ndim != 1:
+        raise ConfigurationError(f"out has shape {out.shape}; it must have one dimension")
+    if not out.flags.c_contiguous:
+        raise ConfigurationError("out is not contiguous: its messages must follow each other without gaps")
+    if not out.flags.writeable:
+        raise ConfigurationError("out is read-only")
+
+
+def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
+    """How many messages to take into `out`, at most `most`. Raises what `check_given` raises."""
+    output: Any = kernel.engine.output
+    if not (output.holds_records and output.message_type.is_batch(out) and out.flags.writeable):
+        check_given(kernel, out)  # which takes its time to say what is wrong
+    if not len(out):
+        raise ConfigurationError("out has no room: its length is 0")
+    if most is None:
+        return len(out)
+    check_most(most)
+    return min(most, len(out))

@@ -9,6 +9,8 @@ import numpy as np
 from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.errors import ConfigurationError, MessageTypeError
 
+from .path import most_outputs
+
 if TYPE_CHECKING:
     from ringkernel.messages.types import MessageType
 
@@ -63,3 +65,16 @@ def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
         return len(out)
     check_most(most)
     return min(most, len(out))
+
+
+def check_result_array(path: list[RingKernel], messages: Any, out: Any) -> None:
+    """Refuse an `out` that the outputs of a map cannot be written to. Raises what `check_given` raises, and
+    `ConfigurationError` for one that is too short, or not apart from the messages."""
+    check_given(path[-1], out)
+    most = most_outputs(path, len(messages))
+    if len(out) < most:
+        raise ConfigurationError(f"out has room for {len(out)} outputs; of {len(messages)} messages {most} may come")
+    if not out.flags.aligned:
+        raise ConfigurationError(f"out is not aligned: its address is no multiple of {out.dtype.alignment}")
+    if isinstance(messages, np.ndarray) and np.may_share_memory(messages, out):
+        raise ConfigurationError("out overlaps the messages: a kernel reads them while it writes there")

@@ -18,7 +18,7 @@ from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import from_array
 
 from .graph import edge_between
-from .path import check_empty
+from .path import check_empty, most_outputs
 from .transfer import Transfer
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ _DRAIN_S = 1.0
 class Lent(Transfer):
     """The array and the result of a map, and where they are."""
 
-    def __init__(self, path: list[RingKernel], messages: Any, lease: Lease) -> None:
+    def __init__(self, path: list[RingKernel], messages: Any, lease: Lease, out: Any) -> None:
         super().__init__(path, lease)
+        self._out = out
         self._is_lent = False
         self._given = -1
         self._regions: list[Region] = []
@@ -52,11 +53,12 @@ class Lent(Transfer):
         self._output: RecordRing | None = None
         output_type = last.declaration.output_type
         if output_type is not None:
-            most = len(messages)
-            for kernel in path:
-                most *= kernel.engine.declaration.max_outputs
+            most = most_outputs(path, len(messages))
             nbytes = most * output_type.dtype.itemsize
-            room = self._arena_bytes(nbytes) if self._in_arena else first.results.allocate(nbytes)
+            if self._in_arena:
+                room = self._arena_bytes(nbytes)
+            else:
+                room = first.results.allocate(nbytes) if out is None else out[:most]
             self._output = self._ring_over(room.view(output_type.dtype), output_type)
             self._output.add_edge()
 
@@ -122,9 +124,15 @@ class Lent(Transfer):
         """What came after somebody had the result can be received."""
         output = self._output
         if output is not None and 0 <= self._given < output.position():
-            edge = output.edges[0]
-            edge.skip_to(self._given)
-            output.keepalive = self._regions
+            if self._out is None or self._in_arena:
+                edge = output.edges[0]
+                edge.skip_to(self._given)
+                output.keepalive = self._regions
+            else:  # the array that was given is its owner's again
+                rest = self._ring_over(output.slots[self._given : output.position()].copy(), output.message_type)
+                edge = rest.add_edge()
+                rest.fill()
+                output.dispose()
             last.inlet.take_first_from(edge)
         elif output is not None and self._given >= 0:
             output.dispose()
@@ -141,9 +149,14 @@ class Lent(Transfer):
         output = self._output
         if output is None:
             return None
-        self._given = output.position()
-        result = output.slots[: self._given]
-        made = from_array(output.message_type, result.copy() if self._in_arena else result)
+        self._given = given = output.position()
+        result = from_array(output.message_type, output.slots[:given])
+        if self._out is None:
+            made = result.copy() if self._in_arena else result
+        else:
+            made = self._out[:given]
+            if self._in_arena:
+                made[:] = result
         if not self._is_lent:
             output.dispose()  # at once, so that its memory can serve again when the result is let go of
         return made

@@ -12,9 +12,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.engine import LendingEngine
-from ringkernel.errors import KernelFailedError, KernelStateError, MessageTypeError
+from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError, MessageTypeError
 
 from .copy import Copied
+from .given_array import check_result_array
 from .graph import dead_end, edge_between
 from .lease import Lease
 from .lend import Lent
@@ -45,6 +46,7 @@ async def map_over(
     path: list[RingKernel],
     values: Any,
     *,
+    out: Any,
     progress: bool,
     reach: Callable[[], Awaitable[None]],
     finishing: set[asyncio.Task[None]],
@@ -52,12 +54,14 @@ async def map_over(
     """Send all values through the path; everything that comes out. See `RingKernelRuntime.map`. `reach` lets devices
     reach memory that is new; `finishing` holds what goes on after a cancelled map."""
     messages = as_batch(path[0].engine.declaration.input_type, values)
+    if out is not None:
+        check_result_array(path, messages, out)
     lease = await Lease.of(path)
     try:
         lend = all(isinstance(kernel.engine, LendingEngine) for kernel in path)
         check_path(path, lend=lend)
         lease.close_inputs()
-        transfer: Transfer = (Lent if lend and len(messages) else Copied)(path, messages, lease)
+        transfer: Transfer = (Lent if lend and len(messages) else Copied)(path, messages, lease, out)
     except BaseException:
         lease.release()
         raise
@@ -81,7 +85,17 @@ async def map_over(
     except BaseException as error:
         error.partial = transfer.result()  # type: ignore[attr-defined]
         raise
-    return transfer.result()
+    result = transfer.result()
+    if out is not None and len(result) > len(out):
+        raise _does_not_fit(result, out)
+    return result
+
+
+def _does_not_fit(result: Any, out: Any) -> ConfigurationError:
+    """Coroutine kernels have emitted more than the given array has room for."""
+    error = ConfigurationError(f"out has room for {len(out)} outputs, and {len(result)} came; they are in .partial")
+    error.partial = result  # type: ignore[attr-defined]
+    return error
 
 
 def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateError:

@@ -78,6 +78,13 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
         raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
 
 
+def most_outputs(path: list[RingKernel], count: int) -> int:
+    """How many outputs may come of so many messages, where all kernels of the path are compiled."""
+    for kernel in path:
+        count *= kernel.engine.declaration.max_outputs
+    return count
+
+
 def check_not_lent(last: RingKernel) -> None:
     """Raises `KernelStateError` while somebody looks at outputs of the last kernel of a map."""
     if last.engine.inlet.line.holder:

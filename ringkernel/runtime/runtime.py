@@ -378,7 +378,14 @@ class RingKernelRuntime:
                 raise
             yield batch
 
-    async def map(self, kernel_id: str | tuple[str, str], messages: Any, *, progress: bool = False) -> Any:
+    async def map(
+        self,
+        kernel_id: str | tuple[str, str],
+        messages: Any,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        progress: bool = False,
+    ) -> Any:
         """Send all messages through a kernel, or through the chain from the first to the last of a pair; all outputs.
 
         For compiled kernels the array itself is read in place, and the result is written in place: it must not be
@@ -390,22 +397,27 @@ class RingKernelRuntime:
         Args:
             kernel_id: a kernel, or the first and the last of a connected chain.
             messages: an array of the first kernel's type, or a sequence of messages.
+            out: an array for the outputs, 1-D, contiguous, of the last kernel's output type (records, or scalars),
+                apart from `messages`, with room for all outputs that may come (`max_outputs` for each message). It is
+                written in place, from its start on; reused from map to map it saves what fresh memory costs.
             progress: draw a progress bar (needs rich).
 
         Returns:
             An array of the last kernel's output type (a list for untyped coroutine kernels), in order; None if the
-            last kernel has no output.
+            last kernel has no output. With `out`, the part of it that the outputs fill, a view.
 
         Raises:
             KernelStateError: not ACTIVE, messages waiting, others feed a chain with a coroutine kernel in it, or the
                 chain feeds itself on another way; nothing was sent.
             KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile.
             MessageTypeError: one of the messages is of another type; nothing was sent.
-            ConfigurationError: `kernel_id` is neither an id nor a pair.
+            ConfigurationError: `kernel_id` is neither an id nor a pair; `out` is too short, has gaps, or overlaps the
+                messages; nothing was sent. Or coroutine kernels emitted more than `out` has room for.
 
         Whatever ends it early has `.partial`, also an `asyncio.CancelledError` (under `asyncio.timeout` that is the
         error's `__cause__`): what had come out. What comes out later can be received, in order. Cancelled, it returns
-        at once; the kernels stop reading at the next message boundary and go on with their queues.
+        at once; the kernels stop reading at the next message boundary and go on with their queues. Until then they may
+        write to `out`; a next map over the same kernels waits for that.
         """
         first_id, last_id = ends_of(kernel_id)
         check_array(messages)
@@ -414,7 +426,9 @@ class RingKernelRuntime:
         async def reach() -> None:
             await quiesce.reach_memory(path, self._kernels)
 
-        return await map_over(path, messages, progress=progress, reach=reach, finishing=self._supervisor.finishing)
+        return await map_over(
+            path, messages, out=out, progress=progress, reach=reach, finishing=self._supervisor.finishing
+        )
 
     def connect(self, source_id: str, target_id: str) -> None:
         """Make the source's output an input of the target: no Python in between.

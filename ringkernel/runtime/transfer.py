@@ -38,4 +38,5 @@ class Transfer(ABC):
 
     @abstractmethod
     def result(self) -> Any:
-        """Everything that has come out by now, to be asked for once. What comes later is left to receivers."""
+        """Everything that has come out by now, to be asked for once: in the array that was given, if it has the room.
+        What comes later is left to receivers."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringkernel.codegen.entry_points import Entry, EntryPoint, entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
-from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, RUN_ENTRY, RUNG
+from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RUN_ENTRY, RUNG
 
 from .array_address import address_reader
 from .doorbell import arm_doorbell, collect_tags, push_doorbell, quiet_doorbell, ring_doorbell, ring_doorbell_at, unpark
@@ -65,6 +65,35 @@ def copy_state(block: int, target: int) -> int:
     return 1 if load(block + BLOCK.state_version) == version else 0
 
 
+def read_traffic(blocks: int, count: int, target: int) -> int:
+    """For each of so many blocks, whose addresses are the words at `blocks`, four words at `target`: busy ticks, turns
+    and messages so far, and what waits in the inputs of one that had turns since, else 0. How many had."""
+    active = 0
+    for i in range(count):
+        block = load(blocks + 8 * i)
+        words = target + 32 * i
+        waiting = 0
+        if block != 0 and load(block + BLOCK.turns) != load(words + 8):
+            active += 1
+            store(words, load(block + BLOCK.busy_ticks))
+            store(words + 8, load(block + BLOCK.turns))
+            store(words + 16, load(block + BLOCK.processed))
+            waiting = waiting_for(block)
+        store(words + 24, waiting)
+    return active
+
+
+def waiting_for(block: int) -> int:
+    """How many messages a kernel could take now."""
+    table = block + load(block + BLOCK.inputs)
+    waiting = 0
+    for i in range(load(block + BLOCK.n_inputs)):
+        edge = block + load(table + 8 * i)
+        head = load_acquire(edge + EDGE.head)
+        waiting += bound_of(edge, head) - head
+    return waiting
+
+
 def read_ticks(_unused: int) -> int:
     """`ticks()`, for Python."""
     return ticks()
@@ -97,6 +126,7 @@ class HostApi(NamedTuple):
     copy_ledger: Entry
     copy_state: Entry
     read_ticks: Entry
+    read_traffic: Entry
     address_of: Callable[[Any], int]
 
 
@@ -122,6 +152,7 @@ _TABLE = {
     "copy_ledger": EntryPoint(copy_ledger, 2),
     "copy_state": EntryPoint(copy_state, 2),
     "read_ticks": EntryPoint(read_ticks, 1),
+    "read_traffic": EntryPoint(read_traffic, 3),
 }
 
 

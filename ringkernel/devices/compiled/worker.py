@@ -15,6 +15,7 @@ from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.layout import COMMIT, FREE, GONE, PARKER, PARKER_DTYPE, RUN_ENTRY, RUNG
 from ringkernel.memory.wait_handle import Waker, new_waker
 
+from .traffic import Traffic
 from .worker_loop import SCRATCH_BYTES
 
 if TYPE_CHECKING:
@@ -31,13 +32,16 @@ MIN_PATIENCE_NS, MAX_PATIENCE_NS = 8_000, 500_000
 class RunEntry:
     """A kernel's place with one worker."""
 
-    __slots__ = ("address", "block", "doorbell_address", "worker")
+    __slots__ = ("address", "block", "doorbell_address", "traffic", "worker")
 
-    def __init__(self, address: int, worker: Worker, block: int, doorbell_address: int) -> None:
+    def __init__(
+        self, address: int, worker: Worker, block: int, doorbell_address: int, traffic: Traffic | None = None
+    ) -> None:
         self.address = address
         self.worker = worker
         self.block = block
         self.doorbell_address = doorbell_address
+        self.traffic = traffic or Traffic()
 
 
 class RunEntries:
@@ -121,7 +125,6 @@ class Worker:
         self.address = self.region.address
         self.run_entries: set[RunEntry] = set()
         self.kept: RunEntry | None = None
-        self.busy_checks = 0
         self._seen_turns = -1
         self._seen_at = 0.0
         loop, self._scratch, is_begun = workers.compiled_loop(), workers.new_scratch(), threading.Lock()

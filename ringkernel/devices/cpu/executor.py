@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.devices.compiled.executor import Eviction, Executor
 from ringkernel.devices.compiled.failure import described
+from ringkernel.devices.compiled.traffic import Traffic
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
@@ -27,27 +28,38 @@ class WorkerExecutor(Executor):
 
     device = "cpu"
     cost = "its thread is lost"
-    __slots__ = ("_workers", "run_entry", "span", "span_address", "worker")
+    __slots__ = ("_inputs", "_last", "_workers", "run_entry", "span", "span_address", "traffic")
 
     def __init__(self, span: Span, workers: HasPool) -> None:
         self.span = span
         self.span_address = span.address
         self._workers = workers
         self.run_entry: RunEntry | None = None
-        self.worker: Worker | None = None
+        self._last: RunEntry | None = None
+        self._inputs = 0  # when it was last handed over
+        self.traffic = Traffic()
+
+    @property
+    def worker(self) -> Worker | None:
+        """Where it runs, or last ran."""
+        return None if self._last is None else self._last.worker
 
     @property
     def has_token(self) -> bool:
         return self.run_entry is not None
 
     def hand_over(self) -> None:
-        kernel = self.kernel
-        self.run_entry = self._workers.pool().enqueue(kernel.block.address, kernel.doorbell_address, self._neighbour())
-        self.worker = self.run_entry.worker
+        kernel, beside = self.kernel, self._neighbour()
+        self.run_entry = self._last = self._workers.pool().enqueue(
+            kernel.block.address, kernel.doorbell_address, self.traffic, beside
+        )
+        self._inputs = len(kernel.rings.edges)
 
     def _neighbour(self) -> Worker | None:
-        """The worker of a kernel that this one is connected to, so that a chain stays together."""
-        for edge in self.kernel.rings.edges:
+        """The worker of a kernel that this one has been connected to, so that a chain stays together; else the one on
+        which it last ran."""
+        edges = self.kernel.rings.edges
+        for edge in edges if len(edges) > self._inputs else ():
             executor = getattr(edge.ring.engine, "executor", None)
             if isinstance(executor, WorkerExecutor) and executor.worker is not None:
                 return executor.worker

@@ -1,8 +1,8 @@
 """Which kernel runs on which CPU worker.
 
-A chain stays on one worker until that worker is saturated. A kernel that holds its worker for more than 20 ms while
-others are ready keeps the thread for itself, and the others move to a fresh one; a handler that never returns is the
-same case, seen for longer.
+A chain stays on one worker until that worker has too much to do: see `balancing.py`. A kernel that holds its worker for
+more than 20 ms while others are ready keeps the thread for itself, and the others move to a fresh one; a handler that
+never returns is the same case, seen for longer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from ringkernel.codegen.entry_points import EntryPoint, entries
 from ringkernel.devices.compiled.executor import Eviction
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
-from ringkernel.memory.layout import CLAIMED, FREE, REVOKED, RUN_ENTRY, RUNG
+from ringkernel.memory.layout import CLAIMED, FREE, REVOKED
+
+from .balancing import Balancing
 
 if TYPE_CHECKING:
     import asyncio
 
+    from ringkernel.devices.compiled.traffic import Traffic
     from ringkernel.devices.compiled.worker import Worker
     from ringkernel.devices.event_loop.loop_parker import LoopParker
 
@@ -29,7 +32,6 @@ logger = logging.getLogger("ringkernel")
 MONITOR_S = 0.01
 HOLD_S = 0.02
 SPAN_NS = 50_000
-_SATURATED_CHECKS = 20
 
 
 @functools.cache
@@ -45,8 +47,8 @@ class WorkerPool:
         self.size = size
         self.threads = Workers(parker, compiled_loop)
         self._parker = parker
-        self._api = parker.api
         self._entries = RunEntries(parker, SPAN_NS)
+        self.balancing = Balancing(self, parker)
         self._monitor: asyncio.TimerHandle | None = None
         self._pid = os.getpid()
         pools.add(self)
@@ -67,21 +69,23 @@ class WorkerPool:
 
     # --- run entries -----------------------------------------------------------------------------------------
 
-    def enqueue(self, block: int, doorbell_address: int, beside: Worker | None = None) -> RunEntry:
+    def enqueue(self, block: int, doorbell_address: int, traffic: Traffic, beside: Worker | None = None) -> RunEntry:
         """Hand a kernel whose token the caller holds to a worker: to `beside` if that one takes kernels.
 
         Raises `DeviceUnavailableError` when there is none, and no thread to be had.
         """
         worker = beside if beside is not None and beside in self.workers and not beside.dedicated else None
         worker = worker or self._least_loaded()
-        run_entry = RunEntry(self._entries.new_address(), worker, block, doorbell_address)
+        run_entry = RunEntry(self._entries.new_address(), worker, block, doorbell_address, traffic)
         self._entries.enqueue(run_entry)
+        self.balancing.add(run_entry)
         self.watch()
         return run_entry
 
     def dequeue(self, run_entry: RunEntry) -> None:
         """The worker has given the token back, or was made to."""
         self._entries.dequeue(run_entry)
+        self.balancing.discard(run_entry)
         if run_entry.worker.dedicated and not run_entry.worker.run_entries:
             self.threads.retire(run_entry.worker)
 
@@ -173,6 +177,7 @@ class WorkerPool:
                 self._look_at(worker, now)
         held = [worker for worker in (*self.workers, *self.threads.retired) if worker.dedicated]
         waiting = [worker for worker in held if not self._move_on(worker)]
+        self.balancing.look(now, awake)
         if awake or waiting:
             self.watch()
 
@@ -182,28 +187,6 @@ class WorkerPool:
             if holder is not None:
                 logger.info("a kernel holds worker %d; the others move on", worker.number)
                 worker.kept = holder  # and `_look` does the rest
-            return
-        self._balance(worker)
-
-    def _balance(self, worker: Worker) -> None:
-        """Move kernels off a worker that has been saturated for a while, if another has nothing to do."""
-        worker.busy_checks = worker.busy_checks + 1 if worker.n_queued > 1 else 0
-        if worker.busy_checks < _SATURATED_CHECKS:
-            return
-        worker.busy_checks = 0
-        shared = [other for other in self.workers if not other.dedicated]
-        idle = [other for other in shared if other.parked]
-        if not idle and len(shared) < self.size:
-            fresh = self.threads.start()
-            idle = [fresh] if fresh is not None else []
-        if idle:
-            ready = [
-                run_entry
-                for run_entry in worker.run_entries
-                if self._api.read_word(run_entry.address + RUN_ENTRY.state) == RUNG
-            ]
-            for run_entry in ready[: len(ready) // 2]:
-                self.move(run_entry, idle[0])
 
     # --- the end ---------------------------------------------------------------------------------------------
 

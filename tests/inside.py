@@ -14,6 +14,7 @@ from ringkernel.devices.compiled.ending import Terminator
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.worker import RunEntries, Worker
 from ringkernel.devices.coroutine.engine import CoroutineEngine
+from ringkernel.devices.cpu import balancing
 from ringkernel.devices.cpu import pool as cpu_pool
 from ringkernel.devices.cpu.device import CpuDevice
 from ringkernel.devices.event_loop.loop_parker import LoopParker
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from thread_device import ThreadDevice, ThreadGrid
 
     from ringkernel import RingKernelRuntime
+    from ringkernel.devices.compiled.traffic import Traffic
     from ringkernel.devices.compiled.worker import Workers
     from ringkernel.devices.cpu.pool import WorkerPool
     from ringkernel.devices.grid.pool import GridPool
@@ -122,6 +124,31 @@ def held_workers(runtime: RingKernelRuntime) -> set[Worker]:
 # --- what a kernel has ---------------------------------------------------------------------------------------------
 
 
+def traffic_of(runtime: RingKernelRuntime, kernel_id: str) -> Traffic:
+    """What has gone through a kernel lately."""
+    traffic: Traffic = runtime.kernels[kernel_id].engine.executor.traffic  # type: ignore[attr-defined]
+    return traffic
+
+
+def read_traffic(runtime: RingKernelRuntime) -> list[Traffic]:
+    """End a period. The records of the kernels that had turns in it."""
+    return [run_entry.traffic for run_entry in pool_of(runtime).balancing.traffic.read()]
+
+
+def worker_of(runtime: RingKernelRuntime, kernel_id: str) -> Worker:
+    """The worker of a kernel."""
+    worker: Worker = runtime.kernels[kernel_id].engine.executor.worker  # type: ignore[attr-defined]
+    return worker
+
+
+def move_to_new_worker(runtime: RingKernelRuntime, kernel_id: str) -> bool:
+    """Move a kernel to a fresh worker. False if it is in a turn just now."""
+    pool, run_entry = pool_of(runtime), poller_of(runtime.kernels[kernel_id])
+    fresh = next((worker for worker in pool.workers if not worker.run_entries), None) or pool.threads.start()
+    assert fresh is not None
+    return pool.move(run_entry, fresh)
+
+
 def word_of_block(kernel: Any, name: str) -> int:
     """A word of the kernel's block, by its name in the layout."""
     fields = BLOCK_DTYPE.fields
@@ -195,6 +222,11 @@ def set_answer_timeout(patch: pytest.MonkeyPatch, seconds: float) -> None:
 def set_hold(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """How long a kernel may hold its worker before the others move."""
     patch.setattr(cpu_pool, "HOLD_S", seconds)
+
+
+def measure_by_hand(patch: pytest.MonkeyPatch) -> None:
+    """Let no period end by itself."""
+    patch.setattr(balancing, "PERIOD_S", 1e9)
 
 
 def set_patience(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:

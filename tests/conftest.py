@@ -26,7 +26,7 @@ os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-COMPILED = ["cpu", "grid"]
+COMPILED = ["cpu", "loop", "grid"]
 TYPED = ["typed_coroutine", *COMPILED]
 KINDS = ["coroutine", *TYPED]
 KIND_FIXTURES = ["kind", "typed_kind", "compiled_kind"]
@@ -71,6 +71,15 @@ def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(selection, "_opened", {device.name: device})
     yield
     device.join()
+
+
+@pytest.fixture(autouse=True)
+def in_the_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop's thread takes the turns of kernels of the kind "loop" from the start, if it ever does."""
+    if "loop" in kinds_of(request.node):
+        import inside
+
+        inside.take_turns_in_loop(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

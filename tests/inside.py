@@ -17,11 +17,12 @@ from ringkernel.devices.coroutine.engine import CoroutineEngine
 from ringkernel.devices.cpu import balancing
 from ringkernel.devices.cpu import pool as cpu_pool
 from ringkernel.devices.cpu.device import CpuDevice
+from ringkernel.devices.event_loop import loop_parker
 from ringkernel.devices.event_loop.loop_parker import LoopParker
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.devices.grid.device import GridDevice
 from ringkernel.devices.grid.device_rings import DeviceStorage
-from ringkernel.memory.layout import BLOCK_DTYPE, LINE
+from ringkernel.memory.layout import BLOCK_DTYPE, LINE, PARKER
 from ringkernel.memory.mailbox_layout import HEART
 from ringkernel.runtime import quiesce
 from ringkernel.runtime.kernel import RingKernel
@@ -61,6 +62,11 @@ def pool_of(runtime: RingKernelRuntime) -> WorkerPool:
 def workers_of(runtime: RingKernelRuntime) -> list[Worker]:
     """The CPU workers that take kernels."""
     return pool_of(runtime).workers
+
+
+def turns_of_workers(runtime: RingKernelRuntime) -> int:
+    """How many turns the CPU workers have taken."""
+    return sum(worker._api.read_word(worker.address + PARKER.turns) for worker in workers_of(runtime))
 
 
 def worker_threads_of(runtime: RingKernelRuntime) -> list[threading.Thread]:
@@ -242,6 +248,11 @@ def set_beat_timeout(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
 def set_control_room(patch: pytest.MonkeyPatch, nbytes: int) -> None:
     """How much room for the control lines of grids there is whenever a device was quiesced."""
     patch.setattr(grid_pool, "CONTROL_ROOM", nbytes)
+
+
+def take_turns_in_loop(patch: pytest.MonkeyPatch) -> None:
+    """Let the thread of an event loop take the turns of kernels whose cost is not known yet, too."""
+    patch.setattr(loop_parker, "KNOWN_AFTER", 0)
 
 
 # --- steps that tests make fail ------------------------------------------------------------------------------------

@@ -102,14 +102,15 @@ class CompiledGate:
 
 @dataclass
 class Kind:
-    """How kernels run: as coroutines (of objects, or of typed records), on a CPU worker, or as grids."""
+    """How kernels run: as coroutines (of objects, or of typed records), on a CPU worker, in the event loop's thread as
+    far as that goes, or as grids."""
 
     name: str
     gates: dict[str, CoroutineGate] = field(default_factory=dict)
 
     @property
     def is_compiled(self) -> bool:
-        return self.name in ("cpu", "grid")
+        return self.name in ("cpu", "loop", "grid")
 
     def __call__(self, kernel: Kernel) -> Callable[..., Any]:
         """The kernel of this kind, to launch."""

@@ -37,7 +37,7 @@ async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages
     engine.arena.chunks.append(messages.view("u1").reshape(-1))  # a worker may reach it for as long as it lives
     async with kernel.lock, engine.token():
         engine.lend(ring, None)
-        ring.api.publish(ring.address, total)
+        ring.api.publish(ring.address, total, 0)
     _sources[id(engine)] = ring
 
 

@@ -13,6 +13,7 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
 from .arithmetic import arithmetic_like_numpy
+from .bounded import is_bounded
 from .checks import check_program, check_return, read_only_reason
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
@@ -35,7 +36,8 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
         bound = specializer(TIMED_SLEEP).rebind(body)
         compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (compiled, dispatcher, compile_function)
-    return Span(int(compiled.address), keepalive, never_drops, compiled._library, compiled._wrapper_name)
+    bounded = is_bounded(dispatcher)
+    return Span(int(compiled.address), keepalive, never_drops, bounded, compiled._library, compiled._wrapper_name)
 
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:

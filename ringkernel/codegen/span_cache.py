@@ -18,6 +18,8 @@ logger = logging.getLogger("ringkernel")
 
 _NEVER_DROPS = "span that never drops"
 """A second name of such a span."""
+_IS_BOUNDED = "span that ends soon"
+"""Likewise."""
 
 
 def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
@@ -25,7 +27,7 @@ def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     read = _fingerprint(handler, spec)
     loaded = None if read is None else code_cache.look_up(read.hexdigest())
     if loaded is not None:
-        return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded)
+        return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded, _IS_BOUNDED in loaded)
     from .span import compile_span
 
     span = compile_span(handler, spec)
@@ -39,7 +41,8 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: Fing
     after = _fingerprint(handler, spec)
     if after is None or after.hexdigest() != before.hexdigest():
         return
-    names = dict.fromkeys(("span", *([_NEVER_DROPS] if span.never_drops else [])), span.symbol)
+    more = {_NEVER_DROPS: span.never_drops, _IS_BOUNDED: span.is_bounded}
+    names = dict.fromkeys(("span", *(name for name, holds in more.items() if holds)), span.symbol)
     code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
 
 

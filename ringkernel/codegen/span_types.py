@@ -30,6 +30,7 @@ class Span:
     address: int
     keepalive: Any
     never_drops: bool
+    is_bounded: bool
     library: Any = None
     symbol: str = ""
 

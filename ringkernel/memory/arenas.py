@@ -76,6 +76,9 @@ class Arena:
     GRAIN = LINE
     """Regions are multiples of this."""
 
+    loop_address = 0
+    """The parker of the event loop whose it is; 0: of none."""
+
     def __init__(self) -> None:
         self.chunks: list[Bytes] = []
         self.grown: list[Bytes] = []  # the whole pages of its own chunks; `chunks` also holds what was lent

@@ -21,7 +21,7 @@ NEVER = 2**62
 """A sequence number that no cursor reaches: `limit`, `watch`, `wanted` and `end` when they are off."""
 
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 HISTOGRAM_BUCKETS = 64
 
 
@@ -92,7 +92,8 @@ BLOCK_DTYPE, BLOCK = record(
     # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room; `answers`
     # counts them where nobody can ring, and somebody watches
     ("status", "echo", "blocked", "state_version", "answers"),
-    # poller: the ledger, between two even values of `ledger_version`
+    # poller: the ledger, between two even values of `ledger_version`; `cost` is what a message takes, in 64ths of a
+    # tick, with more weight on the last ones
     (
         "ledger_version",
         "processed",
@@ -105,6 +106,7 @@ BLOCK_DTYPE, BLOCK = record(
         "peak_input",
         "peak_output",
         "started_ticks",
+        "cost",
     ),
     # poller: what went wrong. `index` in the span (-1: nothing), `info` numba's description of the exception
     ("fault_index", "fault_info_address", "fault_edge", "fault_count"),
@@ -121,10 +123,11 @@ DOORBELL_DTYPE, DOORBELL = record(
 
 RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     "RunEntry",
-    # the first words as in a doorbell; host, before the run entry is handed over: `block_address`
-    ("state", "next_address", "parker_address", "block_address"),
+    # the first words as in a doorbell; host, before the run entry is handed over: `block_address`, and whether an event
+    # loop's thread may take the kernel's turns
+    ("state", "next_address", "parker_address", "block_address", "is_bounded"),
     # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too
-    ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks"),
+    ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks", "quick_spans"),
 )
 
 PARKER_DTYPE, PARKER = record(
@@ -149,6 +152,10 @@ PARKER_DTYPE, PARKER = record(
         "left_at",
         "stay",
     ),
+    # event loop, while its thread is in compiled code: run entries that it has rung, the first and the last, and
+    # whether it has rung a doorbell of its own; how many ticks of turns it may take, the most of that, and since when;
+    # after how many messages it is known what one costs
+    ("kept_address", "last_kept_address", "rang", "credit", "max_credit", "earned_at", "known_after"),
 )
 
 # doorbell.state: ring it; it is in an inbox or looked at anyway; nobody wants to know

@@ -23,12 +23,18 @@ from ringkernel.codegen.operations import (
     this_cpu,
     wake,
 )
-from ringkernel.memory.layout import ARMED, DOORBELL, PARKER, QUIET, RUNG
+from ringkernel.memory.layout import ARMED, DOORBELL, PARKER, QUIET, RUN_ENTRY, RUNG
 
 
 def push_doorbell(doorbell: int) -> int:
     """Put a doorbell that the caller has set to RUNG into its parker's inbox. 1 if the parker slept and was woken."""
     parker = load(doorbell + DOORBELL.parker_address)
+    put_in_inbox(doorbell, parker)
+    return unpark(parker)
+
+
+def put_in_inbox(doorbell: int, parker: int) -> None:
+    """Put a doorbell that the caller has set to RUNG into an inbox, and wake nobody."""
     inbox = parker + PARKER.inbox_address
     head = load(inbox)
     while True:
@@ -37,7 +43,6 @@ def push_doorbell(doorbell: int) -> int:
         if seen == head:
             break
         head = seen
-    return unpark(parker)
 
 
 def is_beside_waker(parker: int) -> int:
@@ -56,23 +61,63 @@ def unpark(parker: int) -> int:
     return 0
 
 
-def ring_doorbell(doorbell: int) -> int:
-    """Ring a doorbell unless it is rung already. The caller has fenced. 1 if a sleeper was woken."""
+def ring_doorbell(doorbell: int, here: int) -> int:
+    """Ring a doorbell unless it is rung already. The caller has fenced. 1 if a sleeper was woken.
+
+    `here`: the parker of the event loop whose thread this is, 0 in all other threads. What an event loop rings itself
+    is kept for it where that goes: see `loop_turns.py`.
+    """
     if load(doorbell + DOORBELL.state) != ARMED:
         return 0
     if compare_exchange(doorbell + DOORBELL.state, ARMED, RUNG) != ARMED:
         return 0
+    if here != 0 and keep_rung(doorbell, here) == 1:
+        return 0
     return push_doorbell(doorbell)
 
 
-def ring_doorbell_at(doorbell_address: int) -> int:
-    """Ring the doorbell that a doorbell address holds, if any. The caller has fenced. 1 if a sleeper was woken."""
+def keep_rung(doorbell: int, here: int) -> int:
+    """1 if this event loop's thread sees to a doorbell, set to RUNG by it, when it is done: one of its own, or the run
+    entry of a kernel that its workers run, and that provably ends."""
+    parker = load(doorbell + DOORBELL.parker_address)
+    if parker == here:
+        put_in_inbox(doorbell, here)
+        store(here + PARKER.rang, 1)
+        return 1
+    if load(parker + PARKER.loop_address) != here:
+        return 0
+    if load(doorbell + RUN_ENTRY.is_bounded) == 0:
+        return 0
+    keep_run_entry(doorbell, here)
+    return 1
+
+
+def keep_run_entry(run_entry: int, here: int) -> None:
+    """Append a run entry, set to RUNG, to those that the event loop's thread has kept."""
+    store(run_entry + RUN_ENTRY.next_address, 0)
+    if load(here + PARKER.kept_address) == 0:
+        store(here + PARKER.kept_address, run_entry)
+    else:
+        store(load(here + PARKER.last_kept_address) + RUN_ENTRY.next_address, run_entry)
+    store(here + PARKER.last_kept_address, run_entry)
+
+
+def ring_doorbell_at(doorbell_address: int, here: int) -> int:
+    """Ring the doorbell that a doorbell address holds, if any, as `ring_doorbell` does."""
     if doorbell_address == 0:
         return 0
     doorbell = load_acquire(doorbell_address)
     if doorbell == 0:
         return 0
-    return ring_doorbell(doorbell)
+    return ring_doorbell(doorbell, here)
+
+
+def rests_at(doorbell_address: int) -> int:
+    """1 if a doorbell address holds a doorbell that asks to be rung: a kernel that rests, an event loop that waits."""
+    if doorbell_address == 0:
+        return 0
+    doorbell = load_acquire(doorbell_address)
+    return 1 if doorbell != 0 and load(doorbell + DOORBELL.state) == ARMED else 0
 
 
 def arm_doorbell(doorbell: int) -> int:

@@ -10,7 +10,17 @@ from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire,
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RUN_ENTRY, RUNG
 
 from .array_address import address_reader
-from .doorbell import arm_doorbell, collect_tags, push_doorbell, quiet_doorbell, ring_doorbell, ring_doorbell_at, unpark
+from .doorbell import (
+    arm_doorbell,
+    collect_tags,
+    keep_rung,
+    push_doorbell,
+    quiet_doorbell,
+    ring_doorbell,
+    ring_doorbell_at,
+    unpark,
+)
+from .loop_turns import see_to
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .token import revoke
 
@@ -30,18 +40,56 @@ def write_word(address: int, value: int) -> int:
     return 0
 
 
-def give_command(block: int, command: int, epoch: int, doorbell_address: int) -> int:
-    """Write a command, then its epoch, and ring the kernel. How many sleepers were woken."""
+def publish_here(ring: int, tail: int, here: int) -> int:
+    """`publish`, and then what is for the thread of the event loop `here`: see `see_to`."""
+    woken = publish(ring, tail, here)
+    return woken + see_to(here)
+
+
+def consume_here(edge: int, head: int, here: int) -> int:
+    """`consume`, likewise."""
+    woken = consume(edge, head, here)
+    return woken + see_to(here)
+
+
+def publish_copy_here(ring: int, tail: int, source: int, count: int, here: int) -> int:
+    """`publish_copy`, likewise."""
+    woken = publish_copy(ring, tail, source, count, here)
+    return woken + see_to(here)
+
+
+def consume_copy_here(edge: int, head: int, target: int, count: int, here: int) -> int:
+    """`consume_copy`, likewise."""
+    woken = consume_copy(edge, head, target, count, here)
+    return woken + see_to(here)
+
+
+def ring(doorbell: int) -> int:
+    """`ring_doorbell`, and nothing is kept for this thread."""
+    return ring_doorbell(doorbell, 0)
+
+
+def ring_at(doorbell_address: int) -> int:
+    """`ring_doorbell_at`, likewise."""
+    return ring_doorbell_at(doorbell_address, 0)
+
+
+def give_command(block: int, command: int, epoch: int, doorbell_address: int, here: int) -> int:
+    """Write a command, then its epoch, and ring the kernel; then as `publish_here`."""
     store(block + BLOCK.command, command)
     store_release(block + BLOCK.epoch, epoch)  # release: the command belongs to it
     fence()
-    return ring_doorbell_at(doorbell_address)
+    woken = ring_doorbell_at(doorbell_address, here)
+    return woken + see_to(here)
 
 
-def hand_over(run_entry: int, doorbell_address: int) -> int:
-    """Give a kernel to the parker of a new run entry: its doorbell address holds the entry, and the inbox gets it."""
+def hand_over(run_entry: int, doorbell_address: int, here: int) -> int:
+    """Give a kernel to the parker of a new run entry: its doorbell address holds the entry, and the inbox gets it, if
+    it is not for the event loop's thread. As `publish`."""
     store(run_entry + RUN_ENTRY.state, RUNG)
     store_release(doorbell_address, run_entry)  # release: the fields of the run entry
+    if here != 0 and keep_rung(run_entry, here) == 1:
+        return see_to(here)
     return push_doorbell(run_entry)
 
 
@@ -131,14 +179,14 @@ class HostApi(NamedTuple):
 
 
 _TABLE = {
-    "publish": EntryPoint(publish, 2),
-    "consume": EntryPoint(consume, 2),
-    "publish_copy": EntryPoint(publish_copy, 4),
-    "consume_copy": EntryPoint(consume_copy, 4),
+    "publish": EntryPoint(publish_here, 3),
+    "consume": EntryPoint(consume_here, 3),
+    "publish_copy": EntryPoint(publish_copy_here, 5),
+    "consume_copy": EntryPoint(consume_copy_here, 5),
     "bound_of": EntryPoint(bound_of, 2),
     "wait_bound": EntryPoint(wait_bound, 3),
     "slowest_head": EntryPoint(slowest_head, 1),
-    "ring_doorbell_at": EntryPoint(ring_doorbell_at, 1),
+    "ring_doorbell_at": EntryPoint(ring_at, 1),
     "arm_doorbell": EntryPoint(arm_doorbell, 1),
     "quiet_doorbell": EntryPoint(quiet_doorbell, 1),
     "collect_tags": EntryPoint(collect_tags, 3),
@@ -146,9 +194,9 @@ _TABLE = {
     "revoke": EntryPoint(revoke, 2),
     "read_word": EntryPoint(read_word, 1),
     "write_word": EntryPoint(write_word, 2),
-    "give_command": EntryPoint(give_command, 4),
-    "ring_doorbell": EntryPoint(ring_doorbell, 1),
-    "hand_over": EntryPoint(hand_over, 2),
+    "give_command": EntryPoint(give_command, 5),
+    "ring_doorbell": EntryPoint(ring, 1),
+    "hand_over": EntryPoint(hand_over, 3),
     "copy_ledger": EntryPoint(copy_ledger, 2),
     "copy_state": EntryPoint(copy_state, 2),
     "read_ticks": EntryPoint(read_ticks, 1),

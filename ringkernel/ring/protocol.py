@@ -11,7 +11,7 @@ from __future__ import annotations
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, spin_hint, store, store_release, ticks
 from ringkernel.memory.layout import EDGE, NEVER, RING
 
-from .doorbell import ring_doorbell_at
+from .doorbell import rests_at, ring_doorbell_at
 
 
 def slot_address(ring: int, sequence: int) -> int:
@@ -69,43 +69,44 @@ def bound_of(edge: int, head: int) -> int:
     return max(head, min(tail, load_acquire(edge + EDGE.limit)))
 
 
-def notify_consumers(ring: int) -> int:
-    """After publishing and a fence: ring whoever reads this ring and rests. How many sleepers were woken."""
+def notify_consumers(ring: int, here: int) -> int:
+    """After publishing and a fence: ring whoever reads this ring and rests. How many sleepers were woken. `here`: see
+    `ring_doorbell`."""
     table = ring + load(ring + RING.edges)
     woken = 0
     for i in range(load(ring + RING.n_edges)):
         edge = ring + load(table + 8 * i)
         if load_acquire(edge + EDGE.closed) == 0:
-            woken += ring_doorbell_at(load(edge + EDGE.doorbell_address))
+            woken += ring_doorbell_at(load(edge + EDGE.doorbell_address), here)
     return woken
 
 
-def notify_producer(edge: int, head: int) -> int:
+def notify_producer(edge: int, head: int, here: int) -> int:
     """After consuming and a fence: ring the producer if it waits for this, and the host if it watches."""
     ring = edge + load(edge + EDGE.ring)
     woken = 0
     if head >= load(ring + RING.wanted):
-        woken += ring_doorbell_at(load(ring + RING.doorbell_address))
+        woken += ring_doorbell_at(load(ring + RING.doorbell_address), here)
     if head >= load(edge + EDGE.watch):
-        woken += ring_doorbell_at(load(edge + EDGE.watch_doorbell_address))
+        woken += ring_doorbell_at(load(edge + EDGE.watch_doorbell_address), here)
     return woken
 
 
-def publish(ring: int, tail: int) -> int:
+def publish(ring: int, tail: int, here: int) -> int:
     """Publish everything below `tail` and wake who waits for it. How many sleepers were woken."""
     set_tail(ring, tail)
     fence()
-    return notify_consumers(ring)
+    return notify_consumers(ring, here)
 
 
-def consume(edge: int, head: int) -> int:
+def consume(edge: int, head: int, here: int) -> int:
     """Give back everything below `head` and wake who waits for room. How many sleepers were woken."""
     store_release(edge + EDGE.head, head)  # release: the slots below have been read
     fence()
-    return notify_producer(edge, head)
+    return notify_producer(edge, head, here)
 
 
-def publish_copy(ring: int, tail: int, source: int, count: int) -> int:
+def publish_copy(ring: int, tail: int, source: int, count: int, here: int) -> int:
     """Copy `count` records from `source` into the slots from `tail` on, where there is room for them, and publish."""
     straight = min(count, load(ring + RING.capacity) - (tail & (load(ring + RING.capacity) - 1)))
     nbytes = straight * load(ring + RING.itemsize)
@@ -113,10 +114,10 @@ def publish_copy(ring: int, tail: int, source: int, count: int) -> int:
     if straight < count:
         rest = (count - straight) * load(ring + RING.itemsize)
         copy_bytes(ring + load(ring + RING.slots), source + nbytes, rest)
-    return publish(ring, tail + count)
+    return publish(ring, tail + count, here)
 
 
-def consume_copy(edge: int, head: int, target: int, count: int) -> int:
+def consume_copy(edge: int, head: int, target: int, count: int, here: int) -> int:
     """Copy the records in `count` slots from `head` on, which are there, to `target`, and give the slots back."""
     ring = edge + load(edge + EDGE.ring)
     straight = min(count, load(ring + RING.capacity) - (head & (load(ring + RING.capacity) - 1)))
@@ -125,13 +126,14 @@ def consume_copy(edge: int, head: int, target: int, count: int) -> int:
     if straight < count:
         rest = (count - straight) * load(ring + RING.itemsize)
         copy_bytes(target + nbytes, ring + load(ring + RING.slots), rest)
-    return consume(edge, head + count)
+    return consume(edge, head + count, here)
 
 
 def wait_bound(edge: int, head: int, patience: int) -> int:
-    """`bound_of(edge, head)`, after spinning for at most `patience` ticks while it is not above `head`."""
+    """`bound_of(edge, head)`, after spinning for at most `patience` ticks while it is not above `head`. Not for a
+    producer that rests: nothing comes before somebody has rung it, and that may be up to this thread."""
     bound = bound_of(edge, head)
-    if bound > head:
+    if bound > head or patience == 0 or rests_at(load(edge + load(edge + EDGE.ring) + RING.doorbell_address)) == 1:
         return bound
     start = ticks()
     while ticks() - start < patience:

@@ -39,7 +39,8 @@ class Source(Protocol):
     engine: Any
     getting: Waiting
     putting: Waiting
-    woke: Callable[[], None]
+    here: int
+    woke: Callable[[int], None]
 
     @property
     def holds_records(self) -> bool:
@@ -148,7 +149,7 @@ class RecordEdge:
     def skip_to(self, sequence: int) -> None:
         """Go on from there: what is before it was taken otherwise. The caller is the consumer."""
         self.head = self.bound = sequence
-        self._api.consume(self.address, sequence)
+        self._api.consume(self.address, sequence, 0)
 
     def set_doorbell(self, address: int) -> None:
         """Who is rung when something is published: a kernel, a doorbell of the event loop, or 0 for nobody."""
@@ -195,8 +196,9 @@ class RecordEdge:
         ring = self.ring
         value = ring.decode(head)
         self.head = head + 1
-        if self._consume(self.address, head + 1):
-            ring.woke()
+        said = self._consume(self.address, head + 1, ring.here)
+        if said:
+            ring.woke(said)
         if ring.putting.asks:
             ring.putting.notify()
         return value
@@ -211,13 +213,13 @@ class RecordEdge:
         """Take `count` messages, which are there, into the memory of an array that has room for so many."""
         ring, head, api = self.ring, self.head, self._api
         if ring.is_on_host:
-            woken = api.consume_copy(self.address, head, api.address_of(target), count)
+            said = api.consume_copy(self.address, head, api.address_of(target), count, ring.here)
         else:
             target[:count] = ring.copy_out(head, count).view(target.dtype)
-            woken = self._consume(self.address, head + count)
+            said = self._consume(self.address, head + count, ring.here)
         self.head = head + count
-        if woken:
-            ring.woke()
+        if said:
+            ring.woke(said)
         if ring.putting.asks:
             ring.putting.notify()
 
@@ -231,8 +233,9 @@ class RecordEdge:
         """`count` messages have been taken where they lie."""
         ring = self.ring
         self.head += count
-        if self._consume(self.address, self.head):
-            ring.woke()
+        said = self._consume(self.address, self.head, ring.here)
+        if said:
+            ring.woke(said)
         if ring.putting.asks:
             ring.putting.notify()
 
@@ -273,7 +276,7 @@ class RecordEdge:
         try:
             return self.ring.copy_out(head, count)
         finally:
-            self._api.consume(self.address, head + count)
+            self._api.consume(self.address, head + count, 0)
 
     def quarantine(self, count: int) -> None:
         """The consumer is stuck on the next `count` messages, which count as taken: it may read them for ever."""

@@ -35,13 +35,18 @@ _HEADER = _FIRST_EDGE + EDGE_DTYPE.itemsize
 _I8 = np.dtype(np.int64)
 
 
+def _tell_nobody(_said: int) -> None:
+    """What becomes of the event loop's own publishing and consuming is nobody's concern."""
+
+
 class RecordRing:
     """A bounded ring of records with one producer, and its edges. Its slots are in `storage`.
 
     `capacity` is a power of two. `overhang` extra slots behind the end let a kernel with several outputs per message
     write them in one piece. With `lent`, an array of records is the slot array itself: nothing is copied, and nothing
     is published beyond its end.
-    `woke` is called when the event loop's own publishing or consuming has woken a worker.
+    `woke` is called with what the event loop's own publishing or consuming has led to, see `see_to` of `loop_turns.py`;
+    without it that leads to nothing in the loop.
     """
 
     holds_records = True
@@ -62,6 +67,7 @@ class RecordRing:
         "encode",
         "engine",
         "getting",
+        "here",
         "keepalive",
         "message_type",
         "putting",
@@ -80,9 +86,10 @@ class RecordRing:
         *,
         overhang: int = 0,
         lent: Array | None = None,
-        woke: Callable[[], None] = lambda: None,
+        woke: Callable[[int], None] | None = None,
     ) -> None:
-        self.woke = woke
+        self.woke: Callable[[int], None] = woke or _tell_nobody
+        self.here = 0 if woke is None else arena.loop_address
         self.api: HostApi = host_api()
         self._publish = self.api.publish
         self.arena = arena
@@ -212,7 +219,7 @@ class RecordRing:
     def fill(self) -> None:
         """Publish the whole slot array, of a ring that was lent an array as its input."""
         self.tail = self._end
-        self.api.publish(self.address, self.tail)
+        self.api.publish(self.address, self.tail, 0)
 
     # --- the event loop as producer --------------------------------------------------------------------------
 
@@ -238,8 +245,9 @@ class RecordRing:
             return False
         self.encode(tail, message)
         self.tail = tail = tail + 1
-        if self._publish(self.address, tail):
-            self.woke()
+        said = self._publish(self.address, tail, self.here)
+        if said:
+            self.woke(said)
         getting = self.getting
         if getting.asks:
             getting.notify()
@@ -260,8 +268,9 @@ class RecordRing:
         """Publish a contiguous array of messages; there must be room for all."""
         tail, count, api = self.tail, len(records), self.api
         self.tail = tail + count
-        if api.publish_copy(self.address, tail, api.address_of(records), count):
-            self.woke()
+        said = api.publish_copy(self.address, tail, api.address_of(records), count, self.here)
+        if said:
+            self.woke(said)
         getting = self.getting
         if getting.asks:
             getting.notify()

@@ -23,9 +23,13 @@ from .token import IDLE, LEFT, WORKED, give_back
 
 SPAN_LIMIT = 1024
 """Messages in a span, at most."""
+COST_WEIGHT = 8
+"""What a message costs follows what it was in the last spans, with the inverse of this as weight."""
+QUICK = 16
+"""A span is quick if it takes less than this part of the time that spans are to take."""
 
 
-def run_span(block: int, run_entry: int, edge: int) -> int:
+def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     """Run the handler over the next messages from `edge` that lie in one piece and have room, and publish.
 
     In one function, from the room to the last doorbell: others rely on the order of these steps.
@@ -67,10 +71,10 @@ def run_span(block: int, run_entry: int, edge: int) -> int:
     adapt_span(run_entry, count, elapsed)
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
-        notify_consumers(output)
-    notify_producer(edge, head + processed)
+        notify_consumers(output, here)
+    notify_producer(edge, head + processed, here)
     if fault >= 0:
-        give_back(block, STATUS_FAILED, load(block + BLOCK.echo))
+        give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
         return LEFT
     return WORKED
 
@@ -128,12 +132,20 @@ def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: i
     _add(block + BLOCK.turns, 1)
     store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), waiting))
     bucket = 0
-    each = elapsed // max(taken, 1)
+    exact = (elapsed << 6) // max(taken, 1)
+    store(block + BLOCK.cost, follow(load(block + BLOCK.cost), exact))
+    each = exact >> 6
     while each > 1 and bucket < HISTOGRAM_BUCKETS - 1:
         each >>= 1
         bucket += 1
     _add(block + BLOCK.histogram + 8 * bucket, taken)
     store_release(block + BLOCK.ledger_version, version + 2)
+
+
+def follow(cost: int, exact: int) -> int:
+    """The cost of a message after a span in which it was `exact`. One that took very long says little: the system may
+    have let another thread run meanwhile."""
+    return exact if cost == 0 else cost + (min(exact, 4 * cost + 1) - cost) // COST_WEIGHT
 
 
 def _add(address: int, amount: int) -> None:
@@ -144,6 +156,8 @@ def adapt_span(run_entry: int, count: int, elapsed: int) -> None:
     """Size spans by time: twice as long while a span is quick, shorter as soon as it is not."""
     limit = load(run_entry + RUN_ENTRY.span_limit)
     target = load(run_entry + RUN_ENTRY.span_ticks)
+    quick = load(run_entry + RUN_ENTRY.quick_spans)
+    store(run_entry + RUN_ENTRY.quick_spans, quick + 1 if QUICK * elapsed < target else min(quick, 0))
     if elapsed > 2 * target:
         store(run_entry + RUN_ENTRY.span_limit, max(1, count * target // elapsed))
     elif count == limit and elapsed < target:

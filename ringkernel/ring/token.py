@@ -44,11 +44,11 @@ def revoke(run_entry: int, forced: int) -> int:
     return seen
 
 
-def give_back(block: int, status: int, epoch: int) -> None:
+def give_back(block: int, status: int, epoch: int, here: int) -> None:
     """Hand the token to the host with a final status, in answer to the command of that epoch. The block is not
-    touched afterwards."""
+    touched afterwards. `here`: see `ring_doorbell`."""
     doorbell = load(block + BLOCK.status_doorbell_address)
     store(block + BLOCK.status, status)
     store_release(block + BLOCK.echo, epoch)  # release: counters, cursors and state
     fence()
-    ring_doorbell(doorbell)
+    ring_doorbell(doorbell, here)

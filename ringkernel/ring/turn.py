@@ -32,30 +32,30 @@ from .run_span import run_span
 from .token import IDLE, LEFT, WORKED, give_back, release
 
 
-def turn(run_entry: int) -> int:
-    """Do at most one span of work for a kernel."""
+def turn(run_entry: int, here: int) -> int:
+    """Do at most one span of work for a kernel. `here`: see `ring_doorbell`."""
     owner = run_entry + RUN_ENTRY.owner
     if compare_exchange(owner, FREE, CLAIMED) != FREE:
         return LEFT
     block = load(run_entry + RUN_ENTRY.block_address)
     result = IDLE
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
-        result = obey(block)
+        result = obey(block, here)
     if result != LEFT:
         edge = find_input(block, run_entry)
         if edge != 0:
-            worked = run_span(block, run_entry, edge)
+            worked = run_span(block, run_entry, edge, here)
             if worked != IDLE:
                 result = worked
         elif load(block + BLOCK.status) == STATUS_TERMINATING:
-            give_back(block, STATUS_TERMINATED, load(block + BLOCK.echo))  # everything below the limits is consumed
+            give_back(block, STATUS_TERMINATED, load(block + BLOCK.echo), here)  # all below the limits is consumed
             result = LEFT
     if result != LEFT and release(run_entry) == 0:
         result = LEFT
     return result
 
 
-def obey(block: int) -> int:
+def obey(block: int, here: int) -> int:
     """Carry out the command. LEFT if it took the token away."""
     epoch = load_acquire(block + BLOCK.epoch)
     command = load(block + BLOCK.command)
@@ -64,15 +64,15 @@ def obey(block: int) -> int:
     elif command == COMMAND_DRAIN:
         status = STATUS_TERMINATING
     elif command == COMMAND_PAUSE:
-        give_back(block, STATUS_DEACTIVATED, epoch)
+        give_back(block, STATUS_DEACTIVATED, epoch, here)
         return LEFT
     else:
-        give_back(block, STATUS_TERMINATED, epoch)
+        give_back(block, STATUS_TERMINATED, epoch, here)
         return LEFT
     store(block + BLOCK.status, status)
     store_release(block + BLOCK.echo, epoch)
     fence()
-    ring_doorbell(load(block + BLOCK.status_doorbell_address))
+    ring_doorbell(load(block + BLOCK.status_doorbell_address), here)
     return WORKED
 
 
@@ -105,7 +105,7 @@ def can_work(block: int, run_entry: int) -> int:
     return 1 if room_of(block + load(block + BLOCK.output), needed) >= needed else 0
 
 
-def rest(run_entry: int) -> int:
+def rest(run_entry: int, here: int) -> int:
     """Let an idle kernel leave the poller: whoever feeds or commands it rings. 1 if it left, 0 if it has work."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return 0  # revoked; the next turn finds out
@@ -121,7 +121,7 @@ def rest(run_entry: int) -> int:
     store(run_entry + RUN_ENTRY.state, ARMED)
     fence()  # armed, before the last look
     if wanted != NEVER:
-        let_producers_in(block)
+        let_producers_in(block, here)
     left = 1
     if can_work(block, run_entry) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the run entry is in the inbox
@@ -129,7 +129,7 @@ def rest(run_entry: int) -> int:
     return left
 
 
-def let_producers_in(block: int) -> None:
+def let_producers_in(block: int, here: int) -> None:
     """Producers wait for half a ring of room, and a kernel that is held up makes no more of it: let them use what there
     is. The caller has fenced."""
     table = block + load(block + BLOCK.inputs)
@@ -137,4 +137,4 @@ def let_producers_in(block: int) -> None:
         edge = block + load(table + 8 * i)
         ring = edge + load(edge + EDGE.ring)
         if free_slots(ring, load_acquire(ring + RING.tail), slowest_head(ring)) > 0:
-            ring_doorbell_at(load(ring + RING.doorbell_address))
+            ring_doorbell_at(load(ring + RING.doorbell_address), here)

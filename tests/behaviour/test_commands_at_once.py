@@ -87,7 +87,8 @@ async def test_a_pause_that_was_cancelled_is_not_obeyed_late(runtime: RingKernel
 async def test_a_pause_that_was_obeyed_and_cancelled_before_anybody_noticed(
     runtime: RingKernelRuntime, compiled_kind: Kind
 ) -> None:
-    await start(runtime, "k", compiled_kind(same))
+    await start(runtime, "k", compiled_kind(gated))  # such as the event loop's thread does not run itself
+    compiled_kind.gate(runtime, "k").open()
     first = asyncio.create_task(runtime.deactivate("k"))
     await asyncio.sleep(0)
     time.sleep(0.05)  # noqa: ASYNC251 (the kernel obeys meanwhile, and the event loop cannot look)

@@ -96,7 +96,7 @@ def rouser(words: int, total: int, pause: int, abort: int) -> int:
     for i in range(1, total + 1):
         store_release(words, i)
         fence()
-        ring_doorbell(doorbell)
+        ring_doorbell(doorbell, 0)
         while load_acquire(words + 128) < i:
             if load_acquire(abort) != 0:
                 return i - 1

@@ -267,5 +267,5 @@ def test_python_and_a_compiled_consumer_share_a_ring(loops: dict[str, Any]) -> N
 def test_publish_and_consume_wake_nobody_when_nobody_waits() -> None:
     ring = record_ring(8)
     edge = ring.add_edge()
-    assert compile_entry(publish, 2)(ring.address, 1) == 0
-    assert compile_entry(consume, 2)(edge.address, 1) == 0
+    assert compile_entry(publish, 3)(ring.address, 1, 0) == 0
+    assert compile_entry(consume, 3)(edge.address, 1, 0) == 0

@@ -120,7 +120,7 @@ def ring_round(cells: int, doorbells: int, n_doorbells: int, rounds: int, abort:
         index = i % n_doorbells
         store_release(cells + 8 * index, load(cells + 8 * index) + 1)
         fence()
-        ring_doorbell(doorbells + DOORBELL_SIZE * index)
+        ring_doorbell(doorbells + DOORBELL_SIZE * index, 0)
         if i & 63 == 0:
             give_way()
     return rounds

@@ -66,14 +66,15 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("command", "epoch"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
-        **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks"), "poller"),
+        **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks", "cost"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
     "Doorbell": dict.fromkeys(layout.DOORBELL._fields, "shared"),
     "RunEntry": {
-        **dict.fromkeys(("state", "next_address", "parker_address", "block_address"), "shared"),
+        **dict.fromkeys(("state", "next_address", "parker_address", "block_address", "is_bounded"), "shared"),
         **dict.fromkeys(
-            ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks"), "worker"
+            ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks", "quick_spans"),
+            "worker",
         ),
     },
     "Parker": {
@@ -94,6 +95,9 @@ WRITERS: dict[str, dict[str, str]] = {
                 "stay",
             ),
             "worker",
+        ),
+        **dict.fromkeys(
+            ("kept_address", "last_kept_address", "rang", "credit", "max_credit", "earned_at", "known_after"), "loop"
         ),
     },
     "Control": {

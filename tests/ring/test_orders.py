@@ -96,9 +96,9 @@ def test_set_tail_publishes_with_release() -> None:
 
 
 def test_consume_gives_back_with_release() -> None:
-    code = compiled(protocol.consume, 2).named("consume").instructions()
+    code = compiled(protocol.consume, 3).named("consume").instructions()
     assert stores(code, EDGE.head, "release")
-    assert not stores(compiled(protocol.consume, 2, mutant()).named("consume").instructions(), EDGE.head, "release")
+    assert not stores(compiled(protocol.consume, 3, mutant()).named("consume").instructions(), EDGE.head, "release")
 
 
 def test_bound_of_acquires_the_cursor_and_the_limit() -> None:
@@ -123,9 +123,9 @@ def test_the_copy_of_a_message_stands_before_the_release_of_its_cursor(
 
 FENCED = [
     # function, arguments, the store before the fence, whether it is a release
-    (protocol.publish, 2, RING.tail, "release"),
-    (protocol.consume, 2, EDGE.head, "release"),
-    (turn.rest, 1, RUN_ENTRY.state, "monotonic"),
+    (protocol.publish, 3, RING.tail, "release"),
+    (protocol.consume, 3, EDGE.head, "release"),
+    (turn.rest, 2, RUN_ENTRY.state, "monotonic"),
     (worker_loop.park, 2, PARKER.parked, "monotonic"),
 ]
 
@@ -177,7 +177,7 @@ def test_the_outputs_of_a_span_are_released_before_its_input_cursor(worker: Code
 
 
 def test_the_token_is_given_back_with_release(worker: Code) -> None:
-    code = compiled(token.give_back, 3).named("give_back").instructions()
+    code = compiled(token.give_back, 4).named("give_back").instructions()
     echo = code.index(stores(code, BLOCK.echo, "release")[0])
     status = code.index(stores(code, BLOCK.status, "monotonic")[0])
     assert status < echo < position(code, "fence seq_cst")
@@ -211,10 +211,10 @@ ON_ARM = [
     (protocol.bound_of, 2, {"acquire": 2}),
     (protocol.slowest_head, 1, {"acquire": 2}),
     (protocol.set_tail, 2, {"release": 1}),
-    (protocol.publish, 2, {"release": 1, "fence": 1}),
-    (protocol.consume, 2, {"release": 1, "fence": 1}),
+    (protocol.publish, 3, {"release": 1, "fence": 1}),
+    (protocol.consume, 3, {"release": 1, "fence": 1}),
     (worker_loop.park, 2, {"acquire": 1, "fence": 1}),
-    (turn.rest, 1, {"fence": 1}),
+    (turn.rest, 2, {"fence": 1}),
     (watch, 1, {"acquire": 1}),
 ]
 _MNEMONICS = {"acquire": ("ldar", "ldapr"), "release": ("stlr",), "fence": ("dmb",)}
@@ -233,7 +233,7 @@ def test_the_orders_arrive_on_aarch64(arm: Any, function: Callable[..., Any], n:
 
 def test_offsets_are_found_through_every_form_of_address() -> None:
     """The reader itself: an offset of a doorbell, through `add` and through `getelementptr`."""
-    code = compiled(doorbell.ring_doorbell, 1).named("ring_doorbell").instructions()
+    code = compiled(doorbell.ring_doorbell, 2).named("ring_doorbell").instructions()
     assert loads(code, DOORBELL.state, "monotonic")
     assert loads(code, DOORBELL.parker_address, "monotonic")
     assert not loads(code, 4096, "monotonic")

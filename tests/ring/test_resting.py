@@ -61,12 +61,12 @@ class RestingKernel:
 
 @pytest.fixture(scope="module")
 def compiled_rest() -> Any:
-    return compile_entry(rest, 1)
+    return compile_entry(rest, 2)
 
 
 def test_an_idle_kernel_rests_and_a_message_rings_it(compiled_rest: Any) -> None:
     kernel = RestingKernel()
-    assert compiled_rest(kernel.run_entry.address) == 1
+    assert compiled_rest(kernel.run_entry.address, 0) == 1
     assert (kernel.word(RUN_ENTRY.state), kernel.word(RUN_ENTRY.owner)) == (ARMED, FREE)
     assert kernel.input.offer(7)
     assert kernel.is_rung()
@@ -75,7 +75,7 @@ def test_an_idle_kernel_rests_and_a_message_rings_it(compiled_rest: Any) -> None
 def test_a_kernel_with_input_and_room_does_not_rest(compiled_rest: Any) -> None:
     kernel = RestingKernel()
     assert kernel.input.offer(7)
-    assert compiled_rest(kernel.run_entry.address) == 0
+    assert compiled_rest(kernel.run_entry.address, 0) == 0
     assert (kernel.word(RUN_ENTRY.state), kernel.word(RUN_ENTRY.owner)) == (RUNG, FREE)
 
 
@@ -83,10 +83,10 @@ def test_a_kernel_with_input_and_room_does_not_rest(compiled_rest: Any) -> None:
 def test_a_kernel_that_rests_on_a_full_output_is_rung_by_room(compiled_rest: Any, blocked: int) -> None:
     """Its last turn saw no input, or saw that there was no room: both ways somebody has to tell it of room."""
     kernel = RestingKernel()
-    kernel.api.publish(kernel.output.address, 4)
+    kernel.api.publish(kernel.output.address, 4, 0)
     kernel.api.write_word(kernel.block.address + BLOCK.blocked, blocked)
     assert kernel.input.offer(7)
-    assert compiled_rest(kernel.run_entry.address) == 1
+    assert compiled_rest(kernel.run_entry.address, 0) == 1
     assert not kernel.is_rung()
     assert kernel.taker.look() == 4
     kernel.taker.take_many(4)
@@ -95,12 +95,12 @@ def test_a_kernel_that_rests_on_a_full_output_is_rung_by_room(compiled_rest: Any
 
 def test_a_command_rings_a_resting_kernel(compiled_rest: Any) -> None:
     kernel = RestingKernel()
-    assert compiled_rest(kernel.run_entry.address) == 1
-    kernel.api.give_command(kernel.block.address, 1, 1, kernel.doorbell_address.address)
+    assert compiled_rest(kernel.run_entry.address, 0) == 1
+    kernel.api.give_command(kernel.block.address, 1, 1, kernel.doorbell_address.address, 0)
     assert kernel.is_rung()
 
 
 def test_a_kernel_that_was_taken_away_does_not_rest(compiled_rest: Any) -> None:
     kernel = RestingKernel()
     assert kernel.api.revoke(kernel.run_entry.address, 0) == FREE
-    assert compiled_rest(kernel.run_entry.address) == 0
+    assert compiled_rest(kernel.run_entry.address, 0) == 0

@@ -217,7 +217,7 @@ def test_what_a_producer_in_a_span_publishes_after_its_last_consumer_left_is_sti
     gone.close()
     last.close()
     ring.slots["value"][3:5] = [3, 4]
-    ring.api.publish(ring.address, 5)  # as a worker does that had looked before
+    ring.api.publish(ring.address, 5, 0)  # as a worker does that had looked before
     assert leftovers(last) == [0, 1, 2, 3, 4]
     assert leftovers(gone) == [0, 1, 2]
     for _ in range(100):
@@ -225,7 +225,7 @@ def test_what_a_producer_in_a_span_publishes_after_its_last_consumer_left_is_sti
     assert len(last.leftovers()) < 10  # to ask costs nothing that stays
     fresh = ring.add_edge()
     ring.slots["value"][5] = 5
-    ring.api.publish(ring.address, 6)
+    ring.api.publish(ring.address, 6, 0)
     assert leftovers(last) == [0, 1, 2, 3, 4]
     assert fresh.look() == 1
     assert fresh.take() == 5

@@ -47,6 +47,6 @@ def test_a_run_entry_is_not_claimed_while_its_watcher_naps() -> None:
         ops.nap: lambda ns: owners.append(load(run_entry.ctypes.data + RUN_ENTRY.owner)),
     }
     rest_watch = Specializer(lambda function: function, table)(watcher.rest_watch)
-    assert rest_watch(run_entry.ctypes.data) == 0
+    assert rest_watch(run_entry.ctypes.data, 0) == 0
     assert owners == [FREE]
     assert run_entry["state"] == RUNG

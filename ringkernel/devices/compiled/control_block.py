@@ -72,9 +72,10 @@ class ControlBlock:
                 f"remove() it, and launch it anew"
             )
 
-    def command(self, command: int, epoch: int, doorbell_address: int) -> None:
-        """Give the kernel a command, and ring the doorbell at this address for it."""
-        self._api.give_command(self.address, command, epoch, doorbell_address)
+    def command(self, command: int, epoch: int, doorbell_address: int) -> int:
+        """Give the kernel a command, and ring the doorbell at this address for it. What that has led to, see `see_to`
+        of `loop_turns.py`."""
+        return self._api.give_command(self.address, command, epoch, doorbell_address, self._arena.loop_address)
 
     def read_from(self, edges: Sequence[RecordEdge]) -> None:
         """Let the kernel take its input there."""

@@ -95,7 +95,8 @@ class CompiledEngine(LendingEngine):
         return self.executor.arena_only
 
     def build(self) -> None:
-        parker, woke = self._parker, self._services.woke  # one bound method for all: it takes 64 bytes
+        services = self._services
+        parker, woke = self._parker, services.woke  # one bound method for all: it takes 64 bytes
         status_doorbell = parker.doorbell(self.on_status, standing=True)
         self.taken.append(status_doorbell.release)
         self.doorbell_address = parker.new_doorbell_address()
@@ -104,7 +105,7 @@ class CompiledEngine(LendingEngine):
             self.declaration, self.executor.span_address, status_doorbell.address, parker.arena, self._api
         )
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
-        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
+        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, services.commanded)
         self._make_input(woke)
         self._make_output(woke)
         self.executor.build()
@@ -113,7 +114,7 @@ class CompiledEngine(LendingEngine):
         if not self.in_flight:
             self._parker.release_doorbell_address(self.doorbell_address)
 
-    def _make_input(self, woke: Callable[[], None]) -> None:
+    def _make_input(self, woke: Callable[[int], None]) -> None:
         services, declaration = self._services, self.declaration
         assert declaration.input_type is not None
         ring = RecordRing(self.arena, declaration.input_type, declaration.queue_size, woke=woke)
@@ -122,7 +123,7 @@ class CompiledEngine(LendingEngine):
         self.edges = cast("list[Edge]", self.rings.edges)
         self.add_input(ring.add_edge())
 
-    def _make_output(self, woke: Callable[[], None]) -> None:
+    def _make_output(self, woke: Callable[[int], None]) -> None:
         services, declaration = self._services, self.declaration
         self.inlet = Inlet(services.budget, services)
         self.taken.append(self.inlet.release)

@@ -74,7 +74,7 @@ class Handshake:
         block: ControlBlock,
         doorbell_address: int,
         executor: Executor,
-        woke: Callable[[], None],
+        woke: Callable[[int], None],
     ) -> None:
         self._kernel, self._block, self._doorbell_address = kernel, block, doorbell_address
         self._executor, self._woke = executor, woke
@@ -87,8 +87,7 @@ class Handshake:
         """Give a command, and wait for nothing."""
         self._epoch += 1
         self.commanded = command
-        self._block.command(command, self._epoch, self._doorbell_address)
-        self._woke()
+        self._woke(self._block.command(command, self._epoch, self._doorbell_address))
 
     def answer(self, status: int) -> None:
         """Whoever waits for an answer has this one."""
@@ -190,6 +189,8 @@ class Handshake:
 
 async def _answer_to(command: int, answer: asyncio.Future[int]) -> int:
     """The status that answers a command. Cancelled, a start is waited for all the same. Raises `TimeoutError`."""
+    if answer.done():
+        return answer.result()
     try:
         await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
     except asyncio.CancelledError:

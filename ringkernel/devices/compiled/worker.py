@@ -32,16 +32,24 @@ MIN_PATIENCE_NS, MAX_PATIENCE_NS = 8_000, 500_000
 class RunEntry:
     """A kernel's place with one worker."""
 
-    __slots__ = ("address", "block", "doorbell_address", "traffic", "worker")
+    __slots__ = ("address", "block", "doorbell_address", "is_bounded", "traffic", "worker")
 
-    def __init__(
-        self, address: int, worker: Worker, block: int, doorbell_address: int, traffic: Traffic | None = None
+    def __init__(  # noqa: PLR0913
+        self,
+        address: int,
+        worker: Worker,
+        block: int,
+        doorbell_address: int,
+        traffic: Traffic | None = None,
+        *,
+        is_bounded: bool = False,
     ) -> None:
         self.address = address
         self.worker = worker
         self.block = block
         self.doorbell_address = doorbell_address
         self.traffic = traffic or Traffic()
+        self.is_bounded = is_bounded
 
 
 class RunEntries:
@@ -67,8 +75,9 @@ class RunEntries:
         """One that no worker has seen."""
         self._parker.run_entries.release(address)
 
-    def enqueue(self, run_entry: RunEntry) -> None:
-        """Write the words of a run entry, and hand it over to its worker."""
+    def enqueue(self, run_entry: RunEntry, here: int = 0) -> int:
+        """Write the words of a run entry, and hand it over to its worker, or to the event loop at `here`. What that has
+        led to, see `see_to` of `loop_turns.py`."""
         write, address = self._api.write_word, run_entry.address
         write(address + RUN_ENTRY.owner, FREE)
         write(address + RUN_ENTRY.state, RUNG)
@@ -77,8 +86,10 @@ class RunEntries:
         write(address + RUN_ENTRY.span_limit, 1)
         write(address + RUN_ENTRY.span_ticks, self._span_ticks)
         write(address + RUN_ENTRY.next_edge, 0)
+        write(address + RUN_ENTRY.is_bounded, int(run_entry.is_bounded))
+        write(address + RUN_ENTRY.quick_spans, 0)
         run_entry.worker.run_entries.add(run_entry)
-        self._api.hand_over(address, run_entry.doorbell_address)
+        return self._api.hand_over(address, run_entry.doorbell_address, here)
 
     def dequeue(self, run_entry: RunEntry) -> None:
         """The worker has given the token back, or was made to."""

@@ -28,7 +28,7 @@ from ringkernel.codegen.operations import (
     ticks,
     waits_for_cpu,
 )
-from ringkernel.memory.layout import PARKER, RUN_ENTRY
+from ringkernel.memory.layout import ARMED, BLOCK, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
 from ringkernel.ring.doorbell import is_beside_waker, take_inbox
 from ringkernel.ring.token import LEFT, WORKED, dismiss
 from ringkernel.ring.turn import rest, turn
@@ -45,6 +45,8 @@ MASKS = 64
 TEXT = MASKS + 256
 """And for `waits_for_cpu`."""
 SCRATCH_BYTES = TEXT + 512
+FEW_BUT_QUICK = 8
+"""After so many quick spans in a row the event loop's thread may take over, see `loop_turns.py`."""
 LONG_AGO, LOOKED = 1, -1
 """Values of `idle_since` besides the time, and 0 while there is work."""
 
@@ -157,7 +159,7 @@ def sweep(parker: int) -> int:
         run_entry = load(before + RUN_ENTRY.run_queue_address)
         store_release(parker + PARKER.current_address, run_entry)
         store_release(parker + PARKER.turns, load(parker + PARKER.turns) + 1)
-        result = turn(run_entry)
+        result = turn(run_entry, 0)
         if result == WORKED:
             worked += 1
             if load(run_entry + RUN_ENTRY.idle_since) != 0:
@@ -166,7 +168,7 @@ def sweep(parker: int) -> int:
                 store(parker + PARKER.patience, longer)
             before = run_entry
         elif result == LEFT:
-            drop(parker, before, run_entry)
+            drop(parker, before, run_entry, load(run_entry + RUN_ENTRY.run_queue_address))
             dismiss(run_entry)
         else:
             now = ticks()
@@ -176,23 +178,50 @@ def sweep(parker: int) -> int:
                 store(run_entry + RUN_ENTRY.idle_since, now)
             # the shorter the more kernels are polled: idle polling costs the same for one and for thousands
             patience = load(parker + PARKER.patience) if load(parker + PARKER.crowded) == 0 else 0
+            if is_for_loop(run_entry, load(parker + PARKER.loop_address)) == 1:
+                patience = 0
+            after = load(run_entry + RUN_ENTRY.run_queue_address)  # once it rests it may be the event loop's
             if (now - since) * load(parker + PARKER.n_queued) < patience:
                 before = run_entry
-            elif rest(run_entry) == 1:
-                drop(parker, before, run_entry)
+            elif rest(run_entry, 0) == 1:
+                drop(parker, before, run_entry, after)
             else:
                 before = run_entry
     store_release(parker + PARKER.current_address, 0)
     return worked
 
 
-def drop(parker: int, before: int, run_entry: int) -> None:
-    """Unlink `run_entry`, which follows `before`."""
+def is_for_loop(run_entry: int, loop: int) -> int:
+    """1 if what this kernel has had to do lately the event loop's thread could as well have done itself, and will, once
+    the kernel rests: it provably ends, was quick, and is fed by the loop, or by kernels that rest."""
+    if load(run_entry + RUN_ENTRY.is_bounded) == 0 or load(run_entry + RUN_ENTRY.quick_spans) < FEW_BUT_QUICK:
+        return 0
+    block = load(run_entry + RUN_ENTRY.block_address)
+    if load(block + BLOCK.processed) < load(loop + PARKER.known_after):
+        return 0
+    table = block + load(block + BLOCK.inputs)
+    for i in range(load(block + BLOCK.n_inputs)):
+        edge = block + load(table + 8 * i)
+        if is_fed_by(load(edge + load(edge + EDGE.ring) + RING.doorbell_address), loop) == 0:
+            return 0
+    return 1
+
+
+def is_fed_by(doorbell_address: int, loop: int) -> int:
+    """1 if the producer with this doorbell address is the event loop, or rests."""
+    doorbell = 0 if doorbell_address == 0 else load_acquire(doorbell_address)
+    if doorbell == 0 or load(doorbell + DOORBELL.state) == ARMED:
+        return 1
+    return 1 if load(doorbell + DOORBELL.parker_address) == loop else 0
+
+
+def drop(parker: int, before: int, run_entry: int, after: int) -> None:
+    """Unlink `run_entry`, which is between `before` and `after`."""
     n_queued = load(parker + PARKER.n_queued) - 1
     store(parker + PARKER.n_queued, n_queued)
     if n_queued == 0:
         store(parker + PARKER.run_queue_address, 0)
         return
-    store(before + RUN_ENTRY.run_queue_address, load(run_entry + RUN_ENTRY.run_queue_address))
+    store(before + RUN_ENTRY.run_queue_address, after)
     if load(parker + PARKER.run_queue_address) == run_entry:
         store(parker + PARKER.run_queue_address, before)

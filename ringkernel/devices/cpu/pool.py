@@ -17,6 +17,7 @@ from ringkernel.devices.compiled.executor import Eviction
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
 from ringkernel.memory.layout import CLAIMED, FREE, REVOKED
+from ringkernel.ring.loop_turns import RANG
 
 from .balancing import Balancing
 
@@ -69,17 +70,30 @@ class WorkerPool:
 
     # --- run entries -----------------------------------------------------------------------------------------
 
-    def enqueue(self, block: int, doorbell_address: int, traffic: Traffic, beside: Worker | None = None) -> RunEntry:
-        """Hand a kernel whose token the caller holds to a worker: to `beside` if that one takes kernels.
+    def enqueue(
+        self,
+        block: int,
+        doorbell_address: int,
+        traffic: Traffic,
+        beside: Worker | None = None,
+        *,
+        is_bounded: bool = False,
+    ) -> RunEntry:
+        """Hand a kernel whose token the caller holds to a worker: to `beside` if that one takes kernels. `is_bounded`:
+        the event loop's own thread may take its turns, too.
 
         Raises `DeviceUnavailableError` when there is none, and no thread to be had.
         """
         worker = beside if beside is not None and beside in self.workers and not beside.dedicated else None
         worker = worker or self._least_loaded()
-        run_entry = RunEntry(self._entries.new_address(), worker, block, doorbell_address, traffic)
-        self._entries.enqueue(run_entry)
+        run_entry = RunEntry(
+            self._entries.new_address(), worker, block, doorbell_address, traffic, is_bounded=is_bounded
+        )
+        said = self._entries.enqueue(run_entry, self._parker.address)
         self.balancing.add(run_entry)
         self.watch()
+        if said >= RANG:
+            self._parker.dispatch()
         return run_entry
 
     def dequeue(self, run_entry: RunEntry) -> None:

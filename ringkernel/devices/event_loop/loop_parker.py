@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+CREDIT_NS = 50_000
+"""So long the loop's thread may take turns in one go; see `loop_turns.py`."""
+KNOWN_AFTER = 16
+"""After so many messages it is known what one costs."""
 _TAGS = 256
 _TIMED_SLEEP_S = 0.0005
 
@@ -101,10 +105,11 @@ class LoopParker:
         self._tags = np.zeros(_TAGS, np.int64)
         self._tags_address = int(self._tags.ctypes.data)
         self._record: Region = self.arena.allocate(PARKER_DTYPE.itemsize)
-        self.address = self._record.address
+        self.address = self.arena.loop_address = self._record.address
         self._waker: Waker = new_waker(blocking=False)
         self._stat_fd = -1
         self._open = True
+        self._is_due = False
         try:
             self._listen()
         except BaseException:
@@ -115,6 +120,8 @@ class LoopParker:
         view = self._record.view(PARKER_DTYPE)[0]
         view["fd"] = self._waker.write_fd
         view["parked"] = 1
+        view["known_after"] = KNOWN_AFTER
+        view["max_credit"] = self.clock.ticks_of(CREDIT_NS)
         view["stat_fd"] = self._stat_fd = _open_own_stat()
         listener = _Listener(self)
         if self._waker.read_fd >= 0:
@@ -192,6 +199,17 @@ class LoopParker:
     def is_crowded(self) -> bool:
         """Whether the loop's thread was last woken on the core of the thread that woke it."""
         return self.api.read_word(self.address + PARKER.crowded) == 1
+
+    def dispatch_soon(self) -> None:
+        """This thread has rung doorbells of the loop: run their callbacks, but not in the middle of what has rung."""
+        if not self._is_due and not self.loop.is_closed():
+            self._is_due = True
+            self.loop.call_soon(self._dispatch_due)
+
+    def _dispatch_due(self) -> None:
+        self._is_due = False
+        if self._open:
+            self.dispatch()
 
     def dispatch(self) -> None:
         """Run the callbacks of all doorbells that were rung."""

@@ -8,6 +8,8 @@ import warnings
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.ring.loop_turns import RANG
+
 from . import background
 from .spinning import Spinner
 
@@ -46,9 +48,20 @@ class Services:
             self._parker = LoopParker(self.loop, self._lose_loop)
         return self._parker
 
-    def woke(self) -> None:
-        """A worker was woken: let the monitor look after it."""
-        if self.on_woke is not None:
+    def commanded(self, said: int) -> None:
+        """As `woke`, after a command: what it has led to is heard at once."""
+        if said >= RANG:
+            self.parker.dispatch()
+            said -= RANG
+        self.woke(said)
+
+    def woke(self, said: int) -> None:
+        """What the loop has published, taken or commanded has led to this, see `see_to` of `loop_turns.py`: run what
+        waits for it soon, and let the monitor look after a worker that was woken."""
+        if said >= RANG:
+            self.parker.dispatch_soon()
+            said -= RANG
+        if said and self.on_woke is not None:
             self.on_woke()
 
     async def prepare(self, compile_more: Callable[[], Any] | None = None) -> None:

@@ -48,7 +48,7 @@ def lead(mailbox: int) -> None:
         fetch(mailbox)
         result = heed(mailbox)
         if result == IDLE:
-            result = turn(run_entry)
+            result = turn(run_entry, 0)
         if result == IDLE:
             post_histogram(mailbox)
             answer(mailbox)
@@ -66,7 +66,7 @@ def heed(mailbox: int) -> int:
     block = mailbox + MAILBOX_BLOCK
     if peek(block + BLOCK.epoch) == peek(block + BLOCK.echo):
         return IDLE
-    return obey(block)
+    return obey(block, 0)
 
 
 def leave(mailbox: int, result: int) -> None:

@@ -19,7 +19,7 @@ TOLD_HEADS = CONTROL_DTYPE.itemsize
 NAP_NS = 20_000
 
 
-def watch(run_entry: int) -> int:
+def watch(run_entry: int, _here: int) -> int:
     """Tell what is new about a grid. LEFT when it has given the token back, and everybody knows."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return LEFT
@@ -50,7 +50,7 @@ def tell(control: int) -> int:
         if load(block + BLOCK.status) in LAST_WORDS:
             store(control + CONTROL.is_over, 1)
         fence()
-        ring_doorbell(load(block + BLOCK.status_doorbell_address))
+        ring_doorbell(load(block + BLOCK.status_doorbell_address), 0)
         news = 1
     return news
 
@@ -72,7 +72,7 @@ def tell_output(control: int, block: int) -> int:
         return 0
     store(control + CONTROL.told_tail, tail)
     fence()  # the cursor, before the look at the doorbells; a sleeper arms its own before it looks at the cursor
-    notify_consumers(ring)
+    notify_consumers(ring, 0)
     return 1
 
 
@@ -87,20 +87,20 @@ def tell_inputs(control: int, block: int) -> int:
         if head != load(told):
             store(told, head)
             fence()  # as above
-            notify_producer(edge, head)
+            notify_producer(edge, head, 0)
             news = 1
     return news
 
 
-def rest_watch(run_entry: int) -> int:
-    """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on."""
+def rest_watch(run_entry: int, _here: int) -> int:
+    """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on. In no event loop."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return 0  # revoked; the next look finds out
     control = load(run_entry + RUN_ENTRY.block_address)
     store(run_entry + RUN_ENTRY.state, ARMED)
     fence()  # armed, before the last look
     if load(load(control + CONTROL.block_address) + BLOCK.blocked) == 1:
-        let_producers_in(load(control + CONTROL.block_address))
+        let_producers_in(load(control + CONTROL.block_address), 0)
     left = 1
     block = load(control + CONTROL.block_address)
     # in this order: a grid moves its input cursors after its output's, so with no input left all outputs are seen

@@ -1,0 +1,127 @@
+"""Whether a handler provably ends soon: it has no loop but over arrays and over ranges of known length, and all of them
+together cannot come to much. That there is no recursion was checked before (`checks.py`).
+
+How long a handler takes is measured. This is about what a measurement cannot know: that no message makes it take for
+ever.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from numba import types
+from numba.core import ir
+from numba.core.analysis import compute_cfg_from_blocks
+
+from .typed_code import Statement, statements
+
+MAX_STEPS = 1 << 24
+"""How often the innermost loops may run for a message, at most: ten milliseconds of the simplest."""
+ARRAY_STEPS = 256
+"""What a loop over an array counts for: it is a part of a message, of the state or of a batch, and seldom long."""
+
+Definitions = dict[str, list[Any]]
+
+
+def is_bounded(dispatcher: Any) -> bool:
+    """Whether that holds for a compiled handler with all functions that it leads to. What prints needs Python, and of a
+    function that is not compiled here nothing is known."""
+    functions: dict[int, Statement] = {}
+    for statement in statements(dispatcher):
+        if isinstance(statement.node, ir.Print) or _calls_outside(statement):
+            return False
+        functions[id(statement.annotation)] = statement
+    most = 1
+    for one in functions.values():  # each might be called in the innermost loop of another
+        steps = _steps_of_loops(one)
+        if steps is None:
+            return False
+        most *= steps
+    return most <= MAX_STEPS
+
+
+def _calls_outside(statement: Statement) -> bool:
+    """Whether it calls what is not compiled here: a function by its address, of C or of numba's."""
+    value = getattr(statement.node, "value", None)
+    outside = types.ExternalFunctionPointer | types.ExternalFunction | types.FunctionType
+    return _is(value, "call") and isinstance(statement.type_of(value.func), outside)  # type: ignore[union-attr]
+
+
+def _steps_of_loops(one: Statement) -> int | None:
+    """How often the innermost loop of a function may run at most, each time that it is called; None if nobody knows.
+    `one` is any statement of the function."""
+    blocks = one.annotation.blocks
+    defined: Definitions = {}
+    for block in blocks.values():
+        for node in block.body:
+            if isinstance(node, ir.Assign):
+                defined.setdefault(node.target.name, []).append(node.value)
+    loops = compute_cfg_from_blocks(blocks).loops().values()
+    lengths = {loop.header: _length(one, blocks[loop.header], defined) for loop in loops}
+    if None in lengths.values():
+        return None
+    nests = (prod(lengths[around.header] for around in loops if loop.header in around.body) for loop in loops)  # type: ignore[misc]
+    return max(nests, default=1)
+
+
+def _length(one: Statement, header: Any, defined: Definitions) -> int | None:
+    """How often a loop with this block at its head runs at most: it takes the next item of something."""
+    steps = [node.value for node in header.body if isinstance(node, ir.Assign) and _is(node.value, "iternext")]
+    known = [length for step in steps if (length := _length_of_iterator(one, step.value, defined)) is not None]
+    return min(known, default=None)
+
+
+def _length_of_iterator(one: Statement, iterator: Any, defined: Definitions) -> int | None:
+    made = _only(defined, iterator)
+    if isinstance(made, ir.Var):
+        return _length_of_iterator(one, made, defined)
+    if not _is(made, "getiter"):
+        return None
+    kind = one.type_of(made.value)
+    if isinstance(kind, types.Array):
+        return ARRAY_STEPS
+    if isinstance(kind, types.BaseTuple):
+        return len(kind)
+    if not isinstance(kind, types.RangeType):
+        return None
+    call = _only(defined, made.value)
+    if isinstance(call, ir.Var):
+        call = _only(defined, call)
+    return _length_of_range(one, call.args, defined) if _is(call, "call") else None
+
+
+def _length_of_range(one: Statement, arguments: Any, defined: Definitions) -> int | None:
+    """How long a range with these arguments is at most, whatever its step."""
+    bounds = [_bounds(one, argument, defined) for argument in arguments[:2]]
+    if len(arguments) == 1:
+        bounds.insert(0, (0, 0))
+    if bounds[0] is None or bounds[1] is None:
+        return None
+    (start_low, start_high), (end_low, end_high) = bounds[0], bounds[1]
+    upwards = max(0, end_high - start_low)
+    return upwards if len(arguments) < 3 else max(upwards, start_high - end_low)
+
+
+def _bounds(one: Statement, argument: Any, defined: Definitions) -> tuple[int, int] | None:
+    """The least and the greatest that an argument of a range can be."""
+    held = one.widths.of(argument)
+    if held is not None and held.high <= MAX_STEPS:
+        return held.low, held.high
+    made = _only(defined, argument)
+    return (0, ARRAY_STEPS) if _is(made, "call") and _is_len(one, made, defined) else None
+
+
+def _is_len(one: Statement, call: Any, defined: Definitions) -> bool:
+    function = _only(defined, call.func)
+    return getattr(function, "value", None) is len and isinstance(one.type_of(call.args[0]), types.Array)
+
+
+def _only(defined: Definitions, variable: Any) -> Any:
+    """What a variable is assigned, if that is done in one place."""
+    values = defined.get(variable.name, [])
+    return values[0] if len(values) == 1 else None
+
+
+def _is(value: Any, op: str) -> bool:
+    return isinstance(value, ir.Expr) and value.op == op

@@ -1,0 +1,83 @@
+"""Turns that an event loop's thread takes itself. Compiled.
+
+A worker is for work that is long, or that comes faster than it is done. To hand it one cheap message takes two wake-ups
+and a second core, and, while another process wants that core, a time slice of the system. So when the loop's thread has
+rung a kernel that rests, it keeps the run entry, takes the turns, lets the kernel rest again, and so along a chain: all of
+it before the call that has rung returns. Nothing is left over between two calls, so nobody else has to know.
+
+That is for handlers that provably end (`bounded.py`) and for backlogs whose measured cost the loop's credit covers. The
+credit grows with the time, up to a limit, and turns use it up: so the loop spends a share of its time on them, and no
+call takes long. What exceeds it goes to the kernel's worker, which keeps it for a while.
+"""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import load, store, ticks
+from ringkernel.memory.layout import BLOCK, EDGE, FREE, NEVER, PARKER, RUN_ENTRY
+
+from .doorbell import keep_run_entry, push_doorbell
+from .protocol import bound_of
+from .token import LEFT, dismiss
+from .turn import rest, turn
+
+RANG = 1 << 32
+"""Added to the number of sleepers that were woken: doorbells of the loop itself were rung, and wait in its inbox."""
+SHARE = 2
+"""Credit grows by the inverse of this part of the time."""
+KEEP = 512
+"""So many quick spans a worker keeps a kernel that has come to it for want of credit."""
+
+
+def see_to(here: int) -> int:
+    """Take the turns of all kernels that the loop's thread has rung. How many sleepers were woken; and `RANG`."""
+    if here == 0:
+        return 0
+    woken = 0
+    if load(here + PARKER.kept_address) != 0:
+        woken = take_turns(here)
+    if load(here + PARKER.rang) != 0:
+        store(here + PARKER.rang, 0)
+        woken += RANG
+    return woken
+
+
+def take_turns(here: int) -> int:
+    """Take turns until every kernel that was kept rests, or has gone to its worker. How many sleepers were woken."""
+    woken = 0
+    start = ticks()
+    credit = load(here + PARKER.credit) + (start - load(here + PARKER.earned_at)) // SHARE
+    credit = min(credit, load(here + PARKER.max_credit))
+    store(here + PARKER.earned_at, start)
+    run_entry = load(here + PARKER.kept_address)
+    while run_entry != 0:
+        store(here + PARKER.kept_address, load(run_entry + RUN_ENTRY.next_address))
+        if load(run_entry + RUN_ENTRY.owner) != FREE:
+            woken += push_doorbell(run_entry)  # its worker is not through with laying it to rest
+        elif cost_of_backlog(load(run_entry + RUN_ENTRY.block_address), here) > credit:
+            store(run_entry + RUN_ENTRY.quick_spans, -KEEP)
+            woken += push_doorbell(run_entry)
+        elif turn(run_entry, here) == LEFT:
+            dismiss(run_entry)
+        elif rest(run_entry, here) == 0:
+            keep_run_entry(run_entry, here)  # there is more to do
+        now = ticks()
+        credit -= min(now - start, load(here + PARKER.max_credit))  # more: the system has let another thread run
+        start = now
+        run_entry = load(here + PARKER.kept_address)
+    store(here + PARKER.credit, credit)
+    return woken
+
+
+def cost_of_backlog(block: int, here: int) -> int:
+    """What the messages that wait will cost, in ticks; `NEVER` if that is not known yet."""
+    waiting = 0
+    table = block + load(block + BLOCK.inputs)
+    for i in range(load(block + BLOCK.n_inputs)):
+        edge = block + load(table + 8 * i)
+        head = load(edge + EDGE.head)
+        waiting += bound_of(edge, head) - head
+    if waiting == 0:
+        return 0
+    if load(block + BLOCK.processed) < load(here + PARKER.known_after):
+        return NEVER
+    return waiting * load(block + BLOCK.cost) >> 6

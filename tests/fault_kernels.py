@@ -31,6 +31,13 @@ def echo(msg: Any, out: Any) -> None:
     out.value = msg.value
 
 
+@ring_kernel("fault_echo_on_worker", input_type=int, output_type=int)
+def echo_on_worker(msg: Any, out: Any) -> None:
+    """Of what a C function does nothing is known, so the event loop never runs this itself."""
+    usleep(0)
+    out.value = msg.value
+
+
 @ring_kernel("fault_slow", input_type=int, output_type=int)
 def slow(msg: Any, out: Any) -> None:
     usleep(20_000)

@@ -164,6 +164,16 @@ class Engine(ABC):
         Raises `ended_reason()` if the kernel ends before that.
         """
 
+    @property
+    def answers_each(self) -> bool:
+        """Whether each message has exactly one output, as far as can be known."""
+        return self.output is not None
+
+    def runs_here(self, count: int) -> bool:
+        """Whether so many messages, once published by this thread, would be through when the call returns; nothing
+        waits for it."""
+        return False
+
     def leftovers(self) -> list[Any]:
         """What an ended kernel has never taken, input by input: arrays of records, or lists of messages."""
         parts: list[Any] = []

@@ -20,7 +20,7 @@ from .doorbell import (
     ring_doorbell_at,
     unpark,
 )
-from .loop_turns import see_to
+from .loop_turns import runs_here, see_to
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .token import revoke
 
@@ -171,6 +171,7 @@ class HostApi(NamedTuple):
     give_command: Entry
     ring_doorbell: Entry
     hand_over: Entry
+    runs_here: Entry
     copy_ledger: Entry
     copy_state: Entry
     read_ticks: Entry
@@ -197,6 +198,7 @@ _TABLE = {
     "give_command": EntryPoint(give_command, 5),
     "ring_doorbell": EntryPoint(ring, 1),
     "hand_over": EntryPoint(hand_over, 3),
+    "runs_here": EntryPoint(runs_here, 3),
     "copy_ledger": EntryPoint(copy_ledger, 2),
     "copy_state": EntryPoint(copy_state, 2),
     "read_ticks": EntryPoint(read_ticks, 1),

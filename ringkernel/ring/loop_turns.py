@@ -12,8 +12,8 @@ call takes long. What exceeds it goes to the kernel's worker, which keeps it for
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import load, store, ticks
-from ringkernel.memory.layout import BLOCK, EDGE, FREE, NEVER, PARKER, RUN_ENTRY
+from ringkernel.codegen.operations import load, load_acquire, store, ticks
+from ringkernel.memory.layout import ARMED, BLOCK, EDGE, FREE, NEVER, PARKER, RUN_ENTRY
 
 from .doorbell import keep_run_entry, push_doorbell
 from .protocol import bound_of
@@ -70,14 +70,34 @@ def take_turns(here: int) -> int:
 
 def cost_of_backlog(block: int, here: int) -> int:
     """What the messages that wait will cost, in ticks; `NEVER` if that is not known yet."""
+    waiting = waiting_of(block)
+    return 0 if waiting == 0 else cost_of(waiting, block, here)
+
+
+def waiting_of(block: int) -> int:
+    """How many messages wait in a kernel's inputs."""
     waiting = 0
     table = block + load(block + BLOCK.inputs)
     for i in range(load(block + BLOCK.n_inputs)):
         edge = block + load(table + 8 * i)
         head = load(edge + EDGE.head)
         waiting += bound_of(edge, head) - head
-    if waiting == 0:
-        return 0
+    return waiting
+
+
+def cost_of(count: int, block: int, here: int) -> int:
+    """What so many messages will cost, in ticks; `NEVER` if that is not known yet."""
     if load(block + BLOCK.processed) < load(here + PARKER.known_after):
         return NEVER
-    return waiting * load(block + BLOCK.cost) >> 6
+    return count * load(block + BLOCK.cost) >> 6
+
+
+def runs_here(run_entry: int, count: int, here: int) -> int:
+    """1 if nothing waits for the kernel, and the thread of this event loop would run so many messages itself, and at
+    once, if they were published now."""
+    if load(run_entry + RUN_ENTRY.is_bounded) == 0 or load(run_entry + RUN_ENTRY.state) != ARMED:
+        return 0
+    block = load(run_entry + RUN_ENTRY.block_address)
+    if waiting_of(block) != 0 or load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
+        return 0
+    return 1 if cost_of(count, block, here) <= load(here + PARKER.max_credit) // 2 else 0

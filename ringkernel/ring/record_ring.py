@@ -275,6 +275,11 @@ class RecordRing:
         if getting.asks:
             getting.notify()
 
+    def withdraw(self, sequence: int) -> None:
+        """Take back what was published from this sequence on. No consumer is running, or has taken any of it."""
+        self.tail = sequence
+        self.api.publish(self.address, sequence, 0)
+
     def shut_off(self) -> None:
         """Publish no more."""
         self.shut = True

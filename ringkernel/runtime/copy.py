@@ -37,16 +37,16 @@ class Copied(Transfer):
         return self.source.position() - self._start
 
     async def put(self) -> None:
-        self._lease.close_output()
+        self.lease.close_output()
         loop = asyncio.get_running_loop()
-        feeding = self._first.engine.outlet.put_many(self._messages, hold=self._lease.putting)
+        feeding = self._first.engine.outlet.put_many(self._messages, hold=self.lease.putting)
         self._tasks.append(loop.create_task(feeding))
         if self._last.engine.output is not None:
             self._tasks.append(loop.create_task(self._collect()))
 
     async def _collect(self) -> None:
         while True:
-            self._batches.append(await self._last.engine.inlet.get_many(hold=self._lease.getting))
+            self._batches.append(await self._last.engine.inlet.get_many(hold=self.lease.getting))
 
     async def take_back(self) -> None:
         """Feed no more, and collect what is there. What was fed is processed, and can be received."""

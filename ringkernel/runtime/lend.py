@@ -84,14 +84,14 @@ class Lent(Transfer):
     async def put(self) -> None:
         """Exchange the rings when nothing is on its way through the chain: what was sent before must not mix with the
         map. Cancelled or failed, nothing was exchanged."""
-        await self._lease.hold_foreign_sources()
+        await self.lease.hold_foreign_sources()
         async with AsyncExitStack() as stack:
             await _hold(stack, self._first)
             if self._last is not self._first:
                 await _drain(self._path)
                 await _hold(stack, self._last)
                 check_empty(self._path)
-            self._lease.close_output()
+            self.lease.close_output()
             first, last = self._engines
             self._is_lent = True
             first.lend(self._ring, self._output if last is first else None)
@@ -107,12 +107,12 @@ class Lent(Transfer):
             return
         self.source.limit = 0  # beyond the span that runs now, nothing more is taken
         async with AsyncExitStack() as stack:
-            await _hold_at_last(stack, self._first)
+            await hold_at_last(stack, self._first)
             if self._last is not self._first:
                 with suppress(RingKernelError, asyncio.TimeoutError):
                     async with asyncio.timeout(_DRAIN_S):
                         await _drain(self._path)
-                await _hold_at_last(stack, self._last)
+                await hold_at_last(stack, self._last)
             first, last = self._engines
             first.take_back()
             if last is not first:
@@ -171,7 +171,7 @@ async def _hold(stack: AsyncExitStack, kernel: RingKernel) -> None:
         stack.push_async_exit(attempt.pop_all())
 
 
-async def _hold_at_last(stack: AsyncExitStack, kernel: RingKernel) -> None:
+async def hold_at_last(stack: AsyncExitStack, kernel: RingKernel) -> None:
     """As `_hold`, however long the handler takes."""
     while True:
         with suppress(KernelStateError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError, MessageTypeError
+from ringkernel.ring.waiting import NOTHING
 
 from .copy import Copied
 from .given_array import check_result_array
@@ -21,6 +22,7 @@ from .lease import Lease
 from .lend import Lent
 from .message_queue import as_batch
 from .path import check_path
+from .queued import Queued, map_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,12 +58,14 @@ async def map_over(
     messages = as_batch(path[0].engine.declaration.input_type, values)
     if out is not None:
         check_result_array(path, messages, out)
-    lease = await Lease.of(path)
+    result = NOTHING if progress else map_at_once(path, messages, out)
+    if result is not NOTHING and not isinstance(result, Queued):
+        return result
+    lease = await Lease.of(path)  # does not wait if messages have been queued
     try:
-        lend = all(isinstance(kernel.engine, LendingEngine) for kernel in path)
-        check_path(path, lend=lend)
+        transfer = _transfer(path, messages, lease, out) if result is NOTHING else result
+        transfer.lease = lease
         lease.close_inputs()
-        transfer: Transfer = (Lent if lend and len(messages) else Copied)(path, messages, lease, out)
     except BaseException:
         lease.release()
         raise
@@ -96,6 +100,13 @@ def _does_not_fit(result: Any, out: Any) -> ConfigurationError:
     error = ConfigurationError(f"out has room for {len(out)} outputs, and {len(result)} came; they are in .partial")
     error.partial = result  # type: ignore[attr-defined]
     return error
+
+
+def _transfer(path: list[RingKernel], messages: Any, lease: Lease, out: Any) -> Transfer:
+    """How a map is done that takes long. Raises `KernelStateError` if it cannot be done now."""
+    lend = all(isinstance(kernel.engine, LendingEngine) for kernel in path)
+    check_path(path, lend=lend)
+    return (Lent if lend and len(messages) else Copied)(path, messages, lease, out)
 
 
 def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateError:

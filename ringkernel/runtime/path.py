@@ -28,6 +28,8 @@ def ends_of(kernel_id: Any) -> tuple[str, str]:
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
     """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain."""
+    if first is last:
+        return [first]
     before: dict[RingKernel, RingKernel | None] = {first: None}
     pending = [first]
     for kernel in pending:

@@ -15,12 +15,14 @@ from ringkernel.messages.arrays import from_array
 from ringkernel.ring.waiting import NOTHING
 
 from . import quiesce, state_access, timeouts
+from .calls import CallTable
 from .connect import connect
 from .given_array import room_in
 from .map import check_array, map_over
 from .message_queue import as_batch
 from .path import ends_of, find_path
 from .peek import Peek
+from .port import Port
 from .statistics import KernelStatistics, statistics_of
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
 
@@ -55,6 +57,7 @@ class RingKernelRuntime:
         self._kernels = self._supervisor.kernels
         self._affinity = self._supervisor.affinity
         self._budget = self._supervisor.budget
+        self._calls = CallTable(self._supervisor.kernel)
 
     def __del__(self) -> None:
         supervisor = getattr(self, "_supervisor", None)  # there is no such attribute where `__init__` has refused
@@ -153,6 +156,7 @@ class RingKernelRuntime:
         Raises `KernelStateError` in other states.
         """
         self._supervisor.remove(kernel_id)
+        self._calls.forget()
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -233,6 +237,36 @@ class RingKernelRuntime:
     def send_nowait(self, kernel_id: str, message: Any) -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
         self._supervisor.kernel(kernel_id).engine.outlet.put_nowait(message)
+
+    async def call(self, kernel_id: str | tuple[str, str], message: Any, *, timeout: float | None = None) -> Any:
+        """Send a message through a kernel, or through the chain from the first to the last of a pair; its output.
+
+        What `receive` would return. Calls may be made at the same time: outputs come in the order of the messages, and
+        each call gets its own. Nothing else may be on its way meanwhile, for outputs are told apart by their order
+        alone. If the event loop's thread may run the kernels itself, it has the output at once.
+
+        Raises `asyncio.TimeoutError` after `timeout` seconds; `KernelStateError` while messages or outputs of `send`
+        wait, or if another kernel feeds one of these; `ConfigurationError` for a kernel that may have no output for a
+        message, or several; and what `send` and `receive` raise. Cancelled or timed out, the message has been sent or
+        not, and its output goes to nobody.
+        """
+        affinity = self._affinity
+        if affinity.thread != get_ident() or not affinity.is_running():
+            self._supervisor.bind()
+        calls = self._calls.of(kernel_id)
+        if timeout is not None:
+            check_timeout(timeout)
+        budget = self._budget
+        budget.left = left = budget.left - 1
+        yielding = left <= 0 and budget.due()
+        if not yielding and calls.is_free() and calls.outlet.offer(message):
+            answer = calls.inlet.take()
+            return await calls.answer(timeout) if answer is NOTHING else answer
+        return await calls.in_turn(message, timeout, yielding=yielding)
+
+    def port(self, kernel_id: str | tuple[str, str]) -> Port:
+        """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`."""
+        return Port(self, self._affinity, kernel_id)
 
     async def send_batch(self, kernel_id: str, messages: Any, *, timeout: float | None = None) -> None:
         """Put many messages into the input, in order: an array of the kernel's type, or a sequence of messages.
@@ -421,7 +455,8 @@ class RingKernelRuntime:
         """
         first_id, last_id = ends_of(kernel_id)
         check_array(messages)
-        path = find_path(self._supervisor.kernel(first_id), self._supervisor.kernel(last_id))
+        first = self._supervisor.kernel(first_id)
+        path = find_path(first, first if last_id == first_id else self._supervisor.kernel(last_id))
 
         async def reach() -> None:
             await quiesce.reach_memory(path, self._kernels)
@@ -439,6 +474,7 @@ class RingKernelRuntime:
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
         """
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
+        self._calls.forget()
 
 
 def _emits_nothing(kernel_id: str) -> MessageTypeError:

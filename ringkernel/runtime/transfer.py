@@ -20,8 +20,12 @@ class Transfer(ABC):
     count: int
     end: int
 
-    def __init__(self, path: list[RingKernel], lease: Lease) -> None:
-        self._path, self._lease = path, lease
+    lease: Lease
+
+    def __init__(self, path: list[RingKernel], lease: Lease | None = None) -> None:
+        self._path = path
+        if lease is not None:
+            self.lease = lease
         self._first, self._last = path[0], path[-1]
 
     @abstractmethod

@@ -195,7 +195,7 @@ async def test_an_activation_that_no_worker_answers_is_given_up(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not wait for ever, and leaves the kernel as it was."""
-    await runtime.launch("k", echo)
+    await runtime.launch("k", gated)
     set_answer_timeout(monkeypatch, 0.05)
     with monkeypatch.context() as stuck:
         never_runs(stuck)

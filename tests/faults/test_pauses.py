@@ -14,6 +14,7 @@ import pytest
 from fault_kernels import (
     check_alive,
     echo,
+    echo_on_worker,
     enter_gate,
     fail_at_57,
     gated,
@@ -158,11 +159,11 @@ def ring_while_a_pause_is_answered(patch: pytest.MonkeyPatch, kernel: Any) -> No
     """A late ring has the host look at the answer to each pause just when it is written: the first word that it reads
     is that of before, the next one is new."""
 
-    def command_and_ring(block: Any, given: int, epoch: int, *rest: Any) -> None:
+    def command_and_ring(block: Any, given: int, epoch: int, *rest: Any) -> int:
         before = {offset: read(block, offset) for offset in (BLOCK.echo, BLOCK.status)}
-        command(block, given, epoch, *rest)
+        said: int = command(block, given, epoch, *rest)
         if given != COMMAND_PAUSE:
-            return
+            return said
         deadline = time.monotonic() + PATIENCE_S
         while read(block, BLOCK.echo) != epoch:  # the loop stands still
             assert time.monotonic() < deadline
@@ -177,6 +178,7 @@ def ring_while_a_pause_is_answered(patch: pytest.MonkeyPatch, kernel: Any) -> No
         with patch.context() as halfway:
             inside.replace(halfway, inside.READ_WORD, read_first)
             notice_status(kernel)
+        return said
 
     read = inside.original(inside.READ_WORD)
     command = inside.replace(patch, inside.COMMAND, command_and_ring)
@@ -200,7 +202,7 @@ async def test_the_ring_for_a_pause_that_was_seen_half_answered_does_not_end_the
     set_hold(monkeypatch, 1_000.0)
     await start(runtime, "beside", gated)
     gate = live_state(runtime, "beside")
-    kernel = await start(runtime, "k", echo)
+    kernel = await start(runtime, "k", echo_on_worker)
     with monkeypatch.context() as patch:
         dispatch = inside.replace(patch, inside.DISPATCH, lambda _: None)  # rings come late
         ring_while_a_pause_is_answered(patch, kernel)

@@ -149,6 +149,13 @@ class CompiledEngine(LendingEngine):
         edge.engine = self
         self.rings.add_input(edge)
 
+    @property
+    def answers_each(self) -> bool:
+        return self.output is not None and self.declaration.max_outputs == 1 and self.executor.never_drops
+
+    def runs_here(self, count: int) -> bool:
+        return self.executor.runs_here(count)
+
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)
 

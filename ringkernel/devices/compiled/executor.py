@@ -58,6 +58,8 @@ class Executor(ABC):
     cost: str
     """What is lost with a kernel that was abandoned, in words."""
     span_address: int
+    never_drops: bool
+    """Whether the handler emits for every message."""
     kernel: Executed
 
     __slots__ = ("kernel",)
@@ -76,6 +78,10 @@ class Executor(ABC):
     @abstractmethod
     def hand_over(self) -> None:
         """Run the kernel, whose token is the host's. Raises `DeviceUnavailableError`, and then has not got it."""
+
+    def runs_here(self, count: int) -> bool:
+        """Whether the event loop's thread would run so many messages itself, and at once."""
+        return False
 
     @abstractmethod
     def take_token(self) -> None:

@@ -189,10 +189,11 @@ class Handshake:
 
 async def _answer_to(command: int, answer: asyncio.Future[int]) -> int:
     """The status that answers a command. Cancelled, a start is waited for all the same. Raises `TimeoutError`."""
-    if answer.done():
-        return answer.result()
     try:
-        await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
+        if answer.done():
+            await asyncio.sleep(0)  # other tasks have their turn, however quickly kernels answer
+        else:
+            await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
     except asyncio.CancelledError:
         if command == COMMAND_RUN:
             await _wait_out(answer)

@@ -28,11 +28,11 @@ class WorkerExecutor(Executor):
 
     device = "cpu"
     cost = "its thread is lost"
-    __slots__ = ("_inputs", "_last", "_workers", "run_entry", "span", "span_address", "traffic")
+    __slots__ = ("_inputs", "_last", "_workers", "never_drops", "run_entry", "span", "span_address", "traffic")
 
     def __init__(self, span: Span, workers: HasPool) -> None:
         self.span = span
-        self.span_address = span.address
+        self.span_address, self.never_drops = span.address, span.never_drops
         self._workers = workers
         self.run_entry: RunEntry | None = None
         self._last: RunEntry | None = None
@@ -54,6 +54,9 @@ class WorkerExecutor(Executor):
             kernel.block.address, kernel.doorbell_address, self.traffic, beside, is_bounded=self.span.is_bounded
         )
         self._inputs = len(kernel.rings.edges)
+
+    def runs_here(self, count: int) -> bool:
+        return self.run_entry is not None and self._workers.pool().runs_here(self.run_entry, count)
 
     def _neighbour(self) -> Worker | None:
         """The worker of a kernel that this one has been connected to, so that a chain stays together; else the one on

@@ -96,6 +96,10 @@ class WorkerPool:
             self._parker.dispatch()
         return run_entry
 
+    def runs_here(self, run_entry: RunEntry, count: int) -> bool:
+        """Whether the event loop's thread would run so many messages itself, and at once."""
+        return self._api.runs_here(run_entry.address, count, self._parker.address) == 1
+
     def dequeue(self, run_entry: RunEntry) -> None:
         """The worker has given the token back, or was made to."""
         self._entries.dequeue(run_entry)

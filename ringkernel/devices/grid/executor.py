@@ -29,7 +29,7 @@ class GridExecutor(Executor):
 
     def __init__(self, span: Span, code: Code, arena: Arena, pool: GridPool) -> None:
         self.code, self.hardware, self.device = code, pool.hardware, pool.hardware.name
-        self.span_address = span.address
+        self.span_address, self.never_drops = span.address, span.never_drops
         self._arena, self._pool = arena, pool
         self.run_entry: GridRunEntry | None = None
         self._is_given_up = False

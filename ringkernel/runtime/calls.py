@@ -1,0 +1,139 @@
+"""Calls: a message goes in, and its one output comes back, at the other end of one kernel or of a chain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import ConfigurationError, KernelStateError
+from ringkernel.ring.waiting import NOTHING
+
+from . import timeouts
+from .path import ends_of, find_path, foreign_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .kernel import RingKernel
+
+
+class Calls:
+    """The calls of one path. Messages and outputs are told apart by their order alone, so nothing else may be on its
+    way: an output belongs to the oldest call that has none."""
+
+    __slots__ = ("_ahead", "_dropping", "_edge", "_path", "_ring", "_waiting", "inlet", "outlet")
+
+    def __init__(self, path: list[RingKernel]) -> None:
+        _check(path)
+        self._path = path
+        self.outlet, self.inlet = path[0].engine.outlet, path[-1].engine.inlet
+        self._ring: Any = self.outlet.ring
+        self._edge: Any = self.inlet.edges[0]
+        self._ahead = self._ring.position() - self._edge.position()
+        self._waiting = 0  # calls that have sent their messages, and wait for the outputs
+        self._dropping: set[asyncio.Task[Any]] = set()
+        if any(edge.published() > edge.position() for kernel in path for edge in kernel.engine.edges):
+            raise self._busy()
+        if self._edge.available():
+            raise self._busy()
+
+    def is_free(self) -> bool:
+        """Whether a message may be sent now: nobody stands in line. Raises `KernelStateError` if the call would get the
+        output of something else."""
+        if self._waiting or self.outlet.line.waiters or self.inlet.line.waiters:
+            return False
+        if self._ring.tail - self._edge.head != self._ahead:
+            raise self._busy()
+        return True
+
+    def _busy(self) -> KernelStateError:
+        return KernelStateError(
+            f"call: messages that were sent before are on their way through kernel {self._path[-1].kernel_id!r}, or "
+            f"their outputs wait; receive them first"
+        )
+
+    def at_once(self, message: Any) -> Any:
+        """Send a message, and take its output; `NOTHING` if one would have to wait, and then nothing was sent."""
+        if not all(kernel.engine.runs_here(1) for kernel in self._path) or not self.is_free():
+            return NOTHING
+        return self.inlet.take() if self.outlet.offer(message) else NOTHING
+
+    async def in_turn(self, message: Any, timeout: float | None, *, yielding: bool) -> Any:
+        """Send the message when there is room, and wait for its output, at most `timeout` seconds in all."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        try:
+            await self.outlet.wait_put(message, timeout, yielding=yielding)
+        except TimeoutError:
+            raise timeouts.no_room(self._path[0], timeout) from None
+        return await self.answer(None if deadline is None else max(0.0, deadline - loop.time()))
+
+    async def answer(self, timeout: float | None) -> Any:
+        """Wait for the output of the message that was just sent. Cancelled or timed out, the output is taken when it
+        comes, and dropped, so that no other call gets it."""
+        self._waiting += 1
+        taking = asyncio.get_running_loop().create_task(self._take())
+        try:
+            done, _ = await asyncio.wait([taking], timeout=timeout)
+        except BaseException:
+            self._drop(taking)
+            raise
+        if not done:
+            self._drop(taking)
+            raise timeouts.nothing_came(self._path[-1], timeout)
+        return taking.result()
+
+    async def _take(self) -> Any:
+        try:
+            return await self.inlet.wait_get(None)
+        finally:
+            self._waiting -= 1
+
+    def _drop(self, taking: asyncio.Task[Any]) -> None:
+        self._dropping.add(taking)
+        taking.add_done_callback(self._has_dropped)
+
+    def _has_dropped(self, taking: asyncio.Task[Any]) -> None:
+        self._dropping.discard(taking)
+        if not taking.cancelled():
+            taking.exception()  # nobody else will ask for it
+
+
+class CallTable:
+    """The calls of a runtime, by kernel or path, as long as its kernels are connected as they are."""
+
+    def __init__(self, find: Callable[[str], RingKernel]) -> None:
+        self._find = find
+        self._calls: dict[str | tuple[str, str], Calls] = {}
+
+    def of(self, kernel_id: str | tuple[str, str]) -> Calls:
+        """Those of a kernel, or of the chain between two."""
+        try:
+            return self._calls[kernel_id]
+        except (KeyError, TypeError):
+            first, last = map(self._find, ends_of(kernel_id))
+            calls = self._calls[kernel_id] = Calls(find_path(first, last))
+            return calls
+
+    def forget(self) -> None:
+        """Kernels have gone, or are connected in another way."""
+        self._calls.clear()
+
+
+def _check(path: list[RingKernel]) -> None:
+    """Raises `ConfigurationError` or `KernelStateError` if outputs could not be told apart."""
+    for kernel in path:
+        if not kernel.engine.answers_each:
+            raise ConfigurationError(
+                f"call: kernel {kernel.kernel_id!r} may have no output for a message, or several (it has no output_type, "
+                f"max_outputs above 1, or a handler that returns a value); send() and receive() instead"
+            )
+    last = path[-1].kernel_id
+    for source, target in foreign_sources(path):
+        raise KernelStateError(
+            f"call: kernel {target.kernel_id!r} is fed by {source.kernel_id!r}, too, whose outputs cannot be told from "
+            f"answers"
+        )
+    if path[-1].targets:
+        targets = ", ".join(repr(target.kernel_id) for target in path[-1].targets)
+        raise KernelStateError(f"call: the outputs of kernel {last!r} go to {targets}; call the whole chain")

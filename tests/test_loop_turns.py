@@ -147,8 +147,6 @@ def test_only_what_provably_ends_may_run_there(handler: Callable[..., Any], boun
     assert compile_span(declaration.func, spec_of(declaration)).is_bounded is bounded
 
 
-
-
 @ring_kernel("loop_cheap", input_type=int, output_type=int)
 def cheap(msg: Any, out: Any) -> None:
     out.value = msg.value + 1
@@ -265,7 +263,7 @@ async def test_commands_are_obeyed_without_a_worker(runtime: RingKernelRuntime) 
 
 
 async def test_a_worker_and_the_loop_take_turns_one_after_the_other(runtime: RingKernelRuntime) -> None:
-    """The kernel goes to and fro between them, at every moment of a turn and of its rest; nothing is lost or swapped."""
+    """The kernel goes to and fro between them, at every moment of a turn and a rest; nothing is lost or swapped."""
     await start(runtime, "k", cheap, queue_size=4096)
     rng = np.random.default_rng(5)
     sent = received = 0

@@ -169,7 +169,7 @@ class Engine(ABC):
         """Whether each message has exactly one output, as far as can be known."""
         return self.output is not None
 
-    def runs_here(self, count: int) -> bool:
+    def runs_here(self, count: int) -> bool:  # noqa: ARG002 (engines that may, ask)
         """Whether so many messages, once published by this thread, would be through when the call returns; nothing
         waits for it."""
         return False

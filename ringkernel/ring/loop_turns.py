@@ -2,8 +2,8 @@
 
 A worker is for work that is long, or that comes faster than it is done. To hand it one cheap message takes two wake-ups
 and a second core, and, while another process wants that core, a time slice of the system. So when the loop's thread has
-rung a kernel that rests, it keeps the run entry, takes the turns, lets the kernel rest again, and so along a chain: all of
-it before the call that has rung returns. Nothing is left over between two calls, so nobody else has to know.
+rung a kernel that rests, it keeps the run entry, takes the turns, lets the kernel rest again, and so along a chain: all
+before the call that has rung returns. Nothing is left over between two calls, so nobody else has to know.
 
 That is for handlers that provably end (`bounded.py`) and for backlogs whose measured cost the loop's credit covers. The
 credit grows with the time, up to a limit, and turns use it up: so the loop spends a share of its time on them, and no

@@ -125,8 +125,8 @@ def _check(path: list[RingKernel]) -> None:
     for kernel in path:
         if not kernel.engine.answers_each:
             raise ConfigurationError(
-                f"call: kernel {kernel.kernel_id!r} may have no output for a message, or several (it has no output_type, "
-                f"max_outputs above 1, or a handler that returns a value); send() and receive() instead"
+                f"call: kernel {kernel.kernel_id!r} may have no output for a message, or several (it has no "
+                f"output_type, max_outputs above 1, or a handler that returns a value); send() and receive() instead"
             )
     last = path[-1].kernel_id
     for source, target in foreign_sources(path):

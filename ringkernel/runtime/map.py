@@ -59,11 +59,12 @@ async def map_over(
     if out is not None:
         check_result_array(path, messages, out)
     result = NOTHING if progress else map_at_once(path, messages, out)
-    if result is not NOTHING and not isinstance(result, Queued):
+    queued = result if isinstance(result, Queued) else None
+    if result is not NOTHING and queued is None:
         return result
     lease = await Lease.of(path)  # does not wait if messages have been queued
     try:
-        transfer = _transfer(path, messages, lease, out) if result is NOTHING else result
+        transfer = queued or _transfer(path, messages, lease, out)
         transfer.lease = lease
         lease.close_inputs()
     except BaseException:

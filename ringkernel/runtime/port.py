@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import KernelStateError
@@ -15,24 +15,45 @@ from .path import ends_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from .calls import CallTable
     from .loop_affinity import LoopAffinity
-    from .runtime import RingKernelRuntime
+
+
+class Messages(Protocol):
+    """A runtime, as far as messages go; see `RingKernelRuntime`."""
+
+    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+        """Put a message into the kernel's input, waiting for room."""
+
+    def send_nowait(self, kernel_id: str, message: Any) -> None:
+        """Put a message into the kernel's input."""
+
+    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+        """Take the next output, waiting for it."""
+
+    def receive_nowait(self, kernel_id: str) -> Any:
+        """Take the next output."""
+
+    async def call(self, kernel_id: str | tuple[str, str], message: Any, *, timeout: float | None = None) -> Any:
+        """Send a message; its output."""
 
 
 class Port:
     """`send`, `receive` and `call` as plain functions: see `RingKernelRuntime.port`.
 
     In every thread but the event loop's they block until it is done. The loop does it for the caller, which takes some
-    ten microseconds more, and Ctrl-C cancels it there. In the loop's own thread nothing can be waited for, since nothing
-    would go on meanwhile: `put` needs room, `get` an output that is there, and `call` kernels that this thread runs
-    itself, as it does those that are cheap and provably end. Otherwise they raise `KernelStateError`, or what
+    tens of microseconds more, and Ctrl-C cancels it there. In the loop's own thread nothing can be waited for, since
+    nothing would go on meanwhile: `put` needs room, `get` an output that is there, and `call` kernels that this thread
+    runs itself, as it does those that are cheap and provably end. Otherwise they raise `KernelStateError`, or what
     `send_nowait` and `receive_nowait` do, and nothing was sent.
     """
 
-    __slots__ = ("_affinity", "_ends", "_runtime")
+    __slots__ = ("_affinity", "_calls", "_ends", "_runtime")
 
-    def __init__(self, runtime: RingKernelRuntime, affinity: LoopAffinity, kernel_id: str | tuple[str, str]) -> None:
-        self._runtime, self._affinity = runtime, affinity
+    def __init__(
+        self, runtime: Messages, calls: CallTable, affinity: LoopAffinity, kernel_id: str | tuple[str, str]
+    ) -> None:
+        self._runtime, self._calls, self._affinity = runtime, calls, affinity
         self._ends = ends_of(kernel_id)
 
     def put(self, message: Any, *, timeout: float | None = None) -> None:
@@ -54,13 +75,13 @@ class Port:
             return self._run(self._runtime.call(self._ends, message, timeout=timeout))
         if timeout is not None:
             check_timeout(timeout)
-        answer = self._runtime._calls.of(self._ends).at_once(message)  # noqa: SLF001 (it is a part of the runtime)
+        answer = self._calls.of(self._ends).at_once(message)
         if answer is NOTHING:
             first, last = self._ends
             path = repr(first) if first == last else f"{first!r} to {last!r}"
             raise KernelStateError(
-                f"kernel {path} cannot be called here: a worker would run it, and the event loop, whose thread this is, "
-                f"cannot wait for it; await runtime.call(), or call from another thread"
+                f"kernel {path} cannot be called here: a worker would run it, and the event loop, whose thread this "
+                f"is, cannot wait for it; await runtime.call(), or call from another thread"
             )
         return answer
 

@@ -266,7 +266,7 @@ class RingKernelRuntime:
 
     def port(self, kernel_id: str | tuple[str, str]) -> Port:
         """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`."""
-        return Port(self, self._affinity, kernel_id)
+        return Port(self, self._calls, self._affinity, kernel_id)
 
     async def send_batch(self, kernel_id: str, messages: Any, *, timeout: float | None = None) -> None:
         """Put many messages into the input, in order: an array of the kernel's type, or a sequence of messages.

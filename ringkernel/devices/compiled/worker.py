@@ -34,7 +34,7 @@ class RunEntry:
 
     __slots__ = ("address", "block", "doorbell_address", "is_bounded", "traffic", "worker")
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         address: int,
         worker: Worker,

@@ -98,7 +98,7 @@ class WorkerPool:
 
     def runs_here(self, run_entry: RunEntry, count: int) -> bool:
         """Whether the event loop's thread would run so many messages itself, and at once."""
-        return self._api.runs_here(run_entry.address, count, self._parker.address) == 1
+        return self._parker.api.runs_here(run_entry.address, count, self._parker.address) == 1
 
     def dequeue(self, run_entry: RunEntry) -> None:
         """The worker has given the token back, or was made to."""

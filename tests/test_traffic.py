@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from helpers import eventually, receive_all, start, start_chain, within
 from inside import measure_by_hand, move_to_new_worker, read_traffic, traffic_of, worker_of
-from kinds import same
+from kinds import same, usleep
 
-from ringkernel import RingKernelRuntime
+from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.devices.compiled.traffic import TURN_NS, Traffic
 
 pytestmark = pytest.mark.workers
@@ -101,3 +103,30 @@ async def test_a_kernel_stays_where_it_was_put() -> None:
         await runtime.deactivate("b")
         await runtime.reactivate("b")
         assert worker_of(runtime, "b") is places[1]
+
+
+@ring_kernel("tr_moody", input_type=int, output_type=int)
+def moody(msg: Any, out: Any) -> None:
+    usleep(msg.value)
+    out.value = msg.value
+
+
+async def test_a_kernel_that_is_quick_again_gives_up_the_worker_that_it_had_to_itself() -> None:
+    async with RingKernelRuntime(workers=1) as runtime:
+        await start(runtime, "other", same.handler)
+        await start(runtime, "moody", moody)
+        before = worker_of(runtime, "other")
+        while worker_of(runtime, "other") is before:
+            await runtime.send("moody", 60_000)
+            await pass_through(runtime, "other", 1)
+            assert await within(runtime.receive("moody")) == 60_000
+        assert worker_of(runtime, "moody") is before
+
+        async def is_back() -> bool:
+            await pass_through(runtime, "moody", 100)
+            return worker_of(runtime, "moody") is worker_of(runtime, "other")
+
+        await eventually(is_back, timeout=20.0)
+        await eventually(lambda: not before.thread.is_alive())
+        await pass_through(runtime, "moody", 1)
+        await pass_through(runtime, "other", 1)

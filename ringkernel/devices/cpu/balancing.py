@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PERIOD_S = 0.1
 _CORES_S = 5.0
 """How often the number of cores is asked for: its files take 80 us to read."""
+QUICK_S, _QUICK_TURNS, _QUICK_PERIODS = 0.002, 20, 5
+"""A kernel that was left a worker to itself, and takes less for each of so many turns in a period, for so many periods
+in a row, goes back to the others: what had held the worker is over, or the system had only descheduled it."""
 _PATIENCE = 20
 """How often a move is tried of a kernel that is in a turn each time."""
 
@@ -51,6 +54,7 @@ class Balancing:
         self._by_doorbell: dict[int, RunEntry] = {}
         self._pending: dict[RunEntry, tuple[Worker, int]] = {}  # with how many tries are left
         self._not_started = [_NotStarted() for _ in range(pool.size)]
+        self._quick: Counter[RunEntry] = Counter()
         self._cores, self._cores_at = allowed_cores(), 0.0
         self._begin(0.0)
 
@@ -89,9 +93,11 @@ class Balancing:
 
     def _period(self, now: float) -> Period:
         workers = [worker for worker in self._pool.threads.alive if not worker.dedicated]
+        active = self.traffic.read()
+        self._take_back(active, workers)
         kernels = [
             Busy(run_entry.doorbell_address, run_entry.worker, traffic.share, traffic.rate, traffic.waiting)
-            for run_entry in self.traffic.read()
+            for run_entry in active
             if run_entry.worker in workers
             for traffic in (run_entry.traffic,)
         ]
@@ -102,6 +108,23 @@ class Balancing:
         elsewhere = self._elsewhere(now - self._began_at, sum(awake.get(worker, 0.0) for worker in workers))
         busy = frozenset(worker for worker, share in awake.items() if share > 0.5)
         return Period(now, kernels, places, busy, self._cores, elsewhere)
+
+    def _take_back(self, active: Sequence[RunEntry], shared: Sequence[Worker]) -> None:
+        """Let kernels that were left a worker to themselves, and are quick now, go back to a worker of others; theirs
+        then ends."""
+        quick = [
+            run_entry
+            for run_entry in active
+            if run_entry is run_entry.worker.kept
+            and run_entry.traffic.turns >= _QUICK_TURNS
+            and run_entry.traffic.busy_s < QUICK_S * run_entry.traffic.turns
+        ]
+        self._quick = Counter({run_entry: self._quick[run_entry] + 1 for run_entry in quick})
+        for run_entry in quick:
+            if self._quick[run_entry] >= _QUICK_PERIODS and shared:
+                fed = [self._by_doorbell[key].worker for key in self._fed_by(run_entry.doorbell_address)]
+                near = next((worker for worker in fed if worker in shared), None)
+                self._pool.move(run_entry, near or min(shared, key=lambda worker: len(worker.run_entries)))
 
     def _elsewhere(self, period_s: float, awake: float) -> float:
         """How many cores this process has kept busy beside the workers that take kernels: its event loop's thread, as

@@ -115,6 +115,7 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
         declaration.func,
         compiling.spec_of(declaration),
         never_drops=span.never_drops,
+        unwritten=span.unwritten,
         is_cooperative=declaration.state is None,
         cc=cc,
         fma=declaration.fma,

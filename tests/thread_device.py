@@ -84,12 +84,12 @@ def any_grid() -> Any:
     return compiled(build_grid_program(cpu_target(), run_grid, INDIRECT))
 
 
-def grid_of(handler: Any, spec: SpanTypes, *, never_drops: bool, is_cooperative: bool) -> Any:
+def grid_of(handler: Any, spec: SpanTypes, span: Span) -> Any:
     """A compiled loop for one handler, with the span built in."""
-    span: GridSpan = build_grid_span(
-        cpu_target(), handler, spec, never_drops=never_drops, is_cooperative=is_cooperative
+    cooperative: GridSpan = build_grid_span(
+        cpu_target(), handler, spec, never_drops=span.never_drops, is_cooperative=True, unwritten=span.unwritten
     )
-    return compiled(build_grid_program(cpu_target(), run_grid, span))
+    return compiled(build_grid_program(cpu_target(), run_grid, cooperative))
 
 
 class ThreadGrid:
@@ -167,7 +167,7 @@ class ThreadDevice:
         from ringkernel.devices.compiled.compiling import spec_of
 
         spec = spec_of(declaration)
-        entry = grid_of(declaration.func, spec, never_drops=span.never_drops, is_cooperative=True)
+        entry = grid_of(declaration.func, spec, span)
         return ThreadCode(span, entry)
 
     def load(self, compiled: ThreadCode) -> ThreadCode:

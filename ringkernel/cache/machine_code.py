@@ -29,15 +29,18 @@ class CannotMoveError(Exception):
 
 @dataclass(frozen=True)
 class MachineCode:
-    """An object file. `names` maps labels to the symbols behind them, `needs` are symbols from outside of it."""
+    """An object file. `names` maps labels to the symbols behind them, `needs` are symbols from outside of it, `notes`
+    what else is known of it, as JSON can hold it."""
 
     code: bytes
     names: Mapping[str, str]
     needs: tuple[str, ...]
+    notes: Mapping[str, Any]
 
     def encode(self) -> bytes:
         """As bytes: a line of JSON, then the object file."""
-        return json.dumps({"names": dict(self.names), "needs": self.needs}).encode() + b"\n" + self.code
+        described = {"names": dict(self.names), "needs": self.needs, "notes": dict(self.notes)}
+        return json.dumps(described).encode() + b"\n" + self.code
 
     @classmethod
     def decode(cls, payload: bytes) -> MachineCode | None:
@@ -45,7 +48,7 @@ class MachineCode:
         head, _, code = payload.partition(b"\n")
         try:
             described = json.loads(head)
-            return cls(code, dict(described["names"]), tuple(described["needs"]))
+            return cls(code, dict(described["names"]), tuple(described["needs"]), dict(described["notes"]))
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -58,9 +61,7 @@ class LoadedCode:
         self._codegen = codegen
         self._engine = codegen._engine
         self._names = machine_code.names
-
-    def __contains__(self, label: str) -> bool:
-        return label in self._names
+        self.notes = machine_code.notes
 
     def address(self, label: str) -> int:
         """Where a function is."""
@@ -78,18 +79,18 @@ class LoadedCode:
         )
 
 
-def emit(libraries: Iterable[Any], names: Mapping[str, str]) -> MachineCode:
+def emit(libraries: Iterable[Any], names: Mapping[str, str], notes: Mapping[str, Any] | None = None) -> MachineCode:
     """The optimised code of numba's libraries as one object file. Raises `CannotMoveError`."""
     from numba.core.compiler_lock import global_compiler_lock
 
     try:
         with global_compiler_lock:
-            return _emit(list(libraries), names)
+            return _emit(list(libraries), names, notes or {})
     except AttributeError as error:
         raise CannotMoveError(f"this version of numba is built differently: {error}") from error
 
 
-def _emit(libraries: list[Any], names: Mapping[str, str]) -> MachineCode:
+def _emit(libraries: list[Any], names: Mapping[str, str], notes: Mapping[str, Any]) -> MachineCode:
     from llvmlite import binding as llvm
 
     if any(library.has_dynamic_globals for library in libraries):
@@ -109,7 +110,7 @@ def _emit(libraries: list[Any], names: Mapping[str, str]) -> MachineCode:
     if missing:
         raise CannotMoveError(f"the code needs symbols that are not global ones: {', '.join(missing)}")
     code = libraries[0].codegen._tm.emit_object(module)
-    return MachineCode(code, dict(names), tuple(sorted(needs)))
+    return MachineCode(code, dict(names), tuple(sorted(needs)), dict(notes))
 
 
 def _refuse_environments(module: Any, provided: set[str]) -> None:

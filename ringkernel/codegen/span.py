@@ -21,6 +21,7 @@ from .readonly import read_only
 from .span_body import batch_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import TIMED_SLEEP, specializer
+from .unwritten import unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +33,14 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)
-        body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, never_drops=never_drops)
+        zeroed = unwritten(dispatcher, spec)
+        body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, zeroed, never_drops=never_drops)
         bound = specializer(TIMED_SLEEP).rebind(body)
         compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (compiled, dispatcher, compile_function)
     bounded = is_bounded(dispatcher)
-    return Span(int(compiled.address), keepalive, never_drops, bounded, compiled._library, compiled._wrapper_name)
+    library, symbol = compiled._library, compiled._wrapper_name
+    return Span(int(compiled.address), keepalive, never_drops, bounded, zeroed, library, symbol)
 
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
@@ -76,12 +79,12 @@ def _compiles_if_messages_are_writable(handler: Callable[..., Any], spec: SpanTy
     return True
 
 
-def span_body(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
-    """The loop around a handler's `call`, not compiled yet."""
+def span_body(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:
+    """The loop around a handler's `call`, not compiled yet. `unwritten`: of an output, see `unwritten.py`."""
     itemsize = spec.output.itemsize if spec.output is not None else 0
     if spec.batch:
-        return batch_span(call, itemsize, spec.max_outputs, zeroed=spec.zeroed)
-    return scalar_span(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)
+        return batch_span(call, itemsize, spec.max_outputs, unwritten)
+    return scalar_span(call, itemsize, unwritten, never_drops=never_drops)
 
 
 def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:

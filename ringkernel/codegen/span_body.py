@@ -25,14 +25,16 @@ FAULT_COUNT = BLOCK.fault_count - BLOCK.fault_index
 
 
 SMALL = 256
-"""Bytes of a record up to which a span's outputs are zeroed all at once; larger ones one by one, while in cache."""
+"""Bytes of a record up to which a span's outputs are zeroed all at once, if it is most of each; larger ones one by one,
+while in cache."""
 
 
-def scalar_span(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[..., int]:  # noqa: C901 (three loops)
+def scalar_span(call: Any, itemsize: int, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:  # noqa: C901 (three loops)
     """The loop around a handler that is called once per message. `call`: see `handler_call.py`; `itemsize` of an
-    output, 0 if there is none."""
-    at_once = itemsize if zeroed and itemsize <= SMALL else 0
-    each = itemsize if zeroed and itemsize > SMALL else 0
+    output, 0 if there is none; `unwritten`: see there."""
+    start, length = unwritten
+    at_once = itemsize if itemsize <= SMALL and 2 * length > itemsize else 0
+    each = 0 if at_once else length
 
     def fail(fault: int, index: int) -> None:
         poke(fault, index)
@@ -41,7 +43,7 @@ def scalar_span(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) ->
     def emit_all(source: int, count: int, target: int, state: int, fault: int) -> int:
         zero_bytes(target, count * at_once)
         for i in range(count):
-            zero_bytes(target + i * itemsize, each)
+            zero_bytes(target + i * itemsize + start, each)
             if call(source, i, target, i, state, fault) == FAILED:
                 fail(fault, i)
                 return i
@@ -50,7 +52,7 @@ def scalar_span(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) ->
     def emit_some(source: int, count: int, target: int, state: int, fault: int) -> int:
         emitted = 0
         for i in range(count):
-            zero_bytes(target + emitted * itemsize, at_once + each)
+            zero_bytes(target + emitted * itemsize + start, length)
             verdict = call(source, i, target, emitted, state, fault)
             if verdict == FAILED:
                 fail(fault, i)
@@ -70,9 +72,9 @@ def scalar_span(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) ->
     return emit_all if never_drops else emit_some
 
 
-def batch_span(call: Any, itemsize: int, per_message: int, *, zeroed: bool) -> Callable[..., int]:
+def batch_span(call: Any, itemsize: int, per_message: int, unwritten: tuple[int, int]) -> Callable[..., int]:
     """What surrounds a handler that gets slices of the rings."""
-    cleared = itemsize if zeroed else 0
+    cleared = itemsize if unwritten[1] > 0 else 0
 
     def batch(source: int, count: int, target: int, state: int, fault: int) -> int:
         room = count * per_message if itemsize > 0 else 0

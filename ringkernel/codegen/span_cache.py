@@ -16,18 +16,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ringkernel")
 
-_NEVER_DROPS = "span that never drops"
-"""A second name of such a span."""
-_IS_BOUNDED = "span that ends soon"
-"""Likewise."""
-
 
 def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """The handler's span. Raises what `compile_span` raises, and `ConfigurationError` for the cache's settings."""
     read = _fingerprint(handler, spec)
     loaded = None if read is None else code_cache.look_up(read.hexdigest())
     if loaded is not None:
-        return Span(loaded.address("span"), loaded, _NEVER_DROPS in loaded, _IS_BOUNDED in loaded)
+        known = loaded.notes
+        unwritten = (known["unwritten"][0], known["unwritten"][1])
+        return Span(loaded.address("span"), loaded, known["never_drops"], known["is_bounded"], unwritten)
     from .span import compile_span
 
     span = compile_span(handler, spec)
@@ -41,9 +38,8 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: Fing
     after = _fingerprint(handler, spec)
     if after is None or after.hexdigest() != before.hexdigest():
         return
-    more = {_NEVER_DROPS: span.never_drops, _IS_BOUNDED: span.is_bounded}
-    names = dict.fromkeys(("span", *(name for name, holds in more.items() if holds)), span.symbol)
-    code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names))
+    notes = {"never_drops": span.never_drops, "is_bounded": span.is_bounded, "unwritten": span.unwritten}
+    code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], {"span": span.symbol}, notes))
 
 
 def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> Fingerprint | None:

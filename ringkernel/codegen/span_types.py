@@ -24,13 +24,14 @@ class SpanTypes:
 
 @dataclass(frozen=True)
 class Span:
-    """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `library` is
-    numba's, or None if it came from the cache."""
+    """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `unwritten`: what
+    is zeroed of an output, see `unwritten.py`; `library` is numba's, or None if it came from the cache."""
 
     address: int
     keepalive: Any
     never_drops: bool
     is_bounded: bool
+    unwritten: tuple[int, int]
     library: Any = None
     symbol: str = ""
 

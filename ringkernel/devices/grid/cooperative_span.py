@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def cooperative_part(call: Any, itemsize: int, *, never_drops: bool, zeroed: bool) -> Callable[[int], None]:
-    """What every thread of the block does for one span. `call` and `itemsize` as for `scalar_span`."""
-    attempt = marking(call, itemsize if zeroed else 0)
+def cooperative_part(
+    call: Any, itemsize: int, unwritten: tuple[int, int], *, never_drops: bool
+) -> Callable[[int], None]:
+    """What every thread of the block does for one span. The parameters are those of `scalar_span`."""
+    attempt = marking(call, *unwritten)
     return in_place(attempt, itemsize) if never_drops or itemsize == 0 else compacted(attempt, itemsize)
 
 
-def marking(call: Any, cleared: int) -> Callable[[int, int, int], int]:
-    """The handler as it is called by every thread; `cleared` bytes of the slot are zeroed before."""
+def marking(call: Any, start: int, length: int) -> Callable[[int, int, int], int]:
+    """The handler as it is called by every thread; `length` bytes of the slot are zeroed before, from `start` on."""
 
     def attempt(job: int, index: int, slot: int) -> int:
         """Run the handler on one message; what it returned. A failure is marked."""
         mark = peek(job + JOB.marks) + MARK * thread_index()
-        zero_bytes(slot, cleared)
+        zero_bytes(slot + start, length)
         verdict = call(peek(job + JOB.source), index, slot, 0, 0, mark)
         if verdict == FAILED:
             poke(mark, index)

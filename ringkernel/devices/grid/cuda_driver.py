@@ -218,6 +218,7 @@ class CudaDevice:
             declaration.func,
             spec,
             never_drops=span.never_drops,
+            unwritten=span.unwritten,
             is_cooperative=is_cooperative,
             cc=self.cc,
             fma=declaration.fma,

@@ -63,6 +63,7 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
     cc: tuple[int, int],
     fma: bool = False,
     target: GridTarget | None = None,
+    unwritten: tuple[int, int] | None = None,
 ) -> GridCode:
     """Compile a handler and the loop around it to PTX. Raises whatever numba-cuda raises.
 
@@ -71,7 +72,9 @@ def compile_grid(  # noqa: PLR0913 (all but the first three are options with a n
     """
     target = target or grid_target()
     with settings(cc, check=spec.check) as helper:
-        span = build_grid_span(target, handler, spec, never_drops=never_drops, is_cooperative=is_cooperative)
+        span = build_grid_span(
+            target, handler, spec, never_drops=never_drops, is_cooperative=is_cooperative, unwritten=unwritten
+        )
         program = build_grid_program(target, loop, span)
         library, _ = compiler._compile_pyfunc_with_fixup(
             program.entry, types.void(types.int64), device=False, abi="numba", cc=cc

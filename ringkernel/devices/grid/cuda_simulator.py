@@ -213,7 +213,12 @@ class SimulatedDevice:
         calls, is_cooperative = _Calls(), declaration.state is None
         target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS)
         body = build_grid_span(
-            target, declaration.func, spec_of(declaration), never_drops=span.never_drops, is_cooperative=is_cooperative
+            target,
+            declaration.func,
+            spec_of(declaration),
+            never_drops=span.never_drops,
+            is_cooperative=is_cooperative,
+            unwritten=span.unwritten,
         )
         kernel = cuda.jit(build_grid_program(target, run_grid, body).entry)
         return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if is_cooperative else 1)

@@ -54,16 +54,24 @@ INDIRECT = GridSpan(by_address, nobody)
 
 
 def build_grid_span(
-    target: GridTarget, handler: Function, spec: SpanTypes, *, never_drops: bool, is_cooperative: bool
+    target: GridTarget,
+    handler: Function,
+    spec: SpanTypes,
+    *,
+    never_drops: bool,
+    is_cooperative: bool,
+    unwritten: tuple[int, int] | None = None,
 ) -> GridSpan:
-    """The span of one handler. If it is cooperative, it takes one message per thread of a block."""
+    """The span of one handler. If it is cooperative, it takes one message per thread of a block. `unwritten`: what the
+    CPU's compiler has seen; None if that was not asked."""
     jit = target.jit_handler(spec.check)
     dispatcher = with_all_parameters(Specializer(jit)(handler), handler, len(argument_types(spec)), jit)
     call = target.handler_call(dispatcher, spec)
-    if not is_cooperative:
-        return GridSpan(alone(span_body(call, spec, never_drops=never_drops)), nobody)
     itemsize = spec.output.itemsize if spec.output is not None else 0
-    part = cooperative_part(call, itemsize, never_drops=never_drops, zeroed=spec.zeroed)
+    zeroed = unwritten if unwritten is not None else (0, itemsize if spec.zeroed else 0)
+    if not is_cooperative:
+        return GridSpan(alone(span_body(call, spec, zeroed, never_drops=never_drops)), nobody)
+    part = cooperative_part(call, itemsize, zeroed, never_drops=never_drops)
     return GridSpan(cooperative_span(part), cooperative_helper(part))
 
 

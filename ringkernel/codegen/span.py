@@ -18,6 +18,7 @@ from .checks import check_program, check_return, read_only_reason
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .readonly import read_only
+from .shapes import shapes_in_fixed_words
 from .span_body import batch_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import TIMED_SLEEP, specializer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     """Compile a handler into a span. Raises `RefusedHandlerError` and whatever numba raises."""
-    with arithmetic_like_numpy():
+    with arithmetic_like_numpy(), shapes_in_fixed_words():
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)

@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage guarded soak cuda grids gpu lint notebooks bench clean
+.PHONY: help demo test coverage guarded fused soak cuda grids gpu lint notebooks bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ coverage: $(STAMP)-test  ## Run the tests, and show which lines and branches of 
 
 guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inaccessible pages
 	$(BIN)/python -m pytest --guarded tests/behaviour tests/test_graph_machine.py $(ARGS)
+
+fused: $(STAMP)-test  ## Run tests of kernels with chains that run as one wherever they can
+	$(BIN)/python -m pytest --fused -k "cpu or graph" tests/behaviour tests/test_graph_machine.py $(ARGS)
 
 soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS each (default 600), on new seeds
 	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py $(ARGS)

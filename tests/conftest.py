@@ -34,6 +34,7 @@ KIND_FIXTURES = ["kind", "typed_kind", "compiled_kind"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--guarded", action="store_true", help="shared memory lies between inaccessible pages")
+    parser.addoption("--fused", action="store_true", help="connected kernels run as one wherever they can")
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
     parser.addoption("--script", metavar="FILE", help="a script of the graph machine to play again")
     parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
@@ -80,6 +81,15 @@ def in_the_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         import inside
 
         inside.take_turns_in_loop(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def fused_chains(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--fused`, connected kernels run as one, up to three of them, whenever nothing keeps them apart."""
+    if request.config.getoption("--fused"):
+        from inside import force_fusing
+
+        force_fusing(monkeypatch, most=3)
 
 
 @pytest.fixture(autouse=True)

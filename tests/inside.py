@@ -5,18 +5,23 @@ When something inside moves or gets another name, this file follows, and the tes
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices import selection
 from ringkernel.devices.compiled import handshake, worker
+from ringkernel.devices.compiled.compiling import spec_of
 from ringkernel.devices.compiled.control_block import ControlBlock
 from ringkernel.devices.compiled.ending import Terminator
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.worker import RunEntries, Worker
 from ringkernel.devices.coroutine.engine import CoroutineEngine
-from ringkernel.devices.cpu import balancing
+from ringkernel.devices.cpu import balancing, fusing
 from ringkernel.devices.cpu import pool as cpu_pool
 from ringkernel.devices.cpu.device import CpuDevice
+from ringkernel.devices.cpu.executor import WorkerExecutor
 from ringkernel.devices.event_loop import loop_parker
 from ringkernel.devices.event_loop.loop_parker import LoopParker
 from ringkernel.devices.grid import pool as grid_pool
@@ -332,3 +337,65 @@ def never_runs(patch: pytest.MonkeyPatch) -> None:
         worker.thread.join(5)
 
     patch.setattr(Worker, "__init__", make_and_stop)
+
+
+# --- fused chains --------------------------------------------------------------------------------------------------
+
+
+def chain_of(runtime: RingKernelRuntime, kernel_id: str) -> list[str]:
+    """The kernels that this one runs as one with, in order; none if it runs by itself."""
+    engine: Any = runtime.kernels[kernel_id].engine
+    chain = getattr(engine, "chain", None)
+    return [stage.kernel_id for stage in chain.stages] if chain is not None and chain.is_fused else []
+
+
+async def fuse(runtime: RingKernelRuntime, *kernel_ids: str) -> bool:
+    """Let these kernels, a chain whose kernels run, run as one now, whatever goes through. Whether they do."""
+    engines: Any = [runtime.kernels[kernel_id].engine for kernel_id in kernel_ids]
+    return await _fuse(engines)
+
+
+async def _fuse(engines: list[Any]) -> bool:
+    key = tuple((engine.declaration.func, spec_of(engine.declaration)) for engine in engines)
+    if fusing._spans.get(key) is None:
+        await fusing._compile(key, "a test")
+    pairs = itertools.pairwise(engines)
+    if fusing._spans[key] is None or any(fusing.why_apart(*pair) is not None for pair in pairs):
+        return False
+    chain = engines[0].executor._workers.pool().fusing.fuse(engines, fusing._spans[key])
+    await asyncio.wait([chain._gathering])
+    return bool(chain.is_fused)
+
+
+def force_fusing(patch: pytest.MonkeyPatch, most: int) -> None:
+    """Fuse whatever can be, up to so many kernels at a time, as soon as its last kernel runs, and whenever the monitor
+    looks; also handlers that may take any time."""
+    start = CompiledEngine.start
+
+    async def start_and_fuse(engine: CompiledEngine) -> None:
+        await start(engine)
+        if not isinstance(engine.executor, WorkerExecutor) or engine.chain is not None:
+            return
+        policy = engine.executor._workers.pool().fusing
+        fed = [kernel for one in policy._fed if (kernel := one()) is not None and not kernel.has_ended]
+        for stages in policy._chains(fed):
+            if engine in stages:
+                await _fuse(stages)
+
+    why_apart = fusing.why_apart
+
+    def why_apart_or_unequal(source: CompiledEngine, target: CompiledEngine) -> Any:
+        """The event loop runs what provably ends, and a chain whose first kernel does so must do so all the way."""
+        ends = [kernel.executor.span.is_bounded for kernel in (source, target)]  # type: ignore[attr-defined]
+        return fusing.Reason("unequal") if ends == [True, False] else why_apart(source, target)
+
+    patch.setattr(CompiledEngine, "start", start_and_fuse)
+    patch.setattr(fusing, "why_apart", why_apart_or_unequal)
+    patch.setattr(WorkerExecutor, "is_bounded", True)
+    patch.setattr(fusing, "MAX_STAGES", most)
+    patch.setattr(fusing, "BUSY_MESSAGES", 0)
+    patch.setattr(fusing, "BUSY_LOOKS", 1)
+    patch.setattr(fusing, "BUSY_LOOKS_OF_MANY", 1)
+    patch.setattr(fusing, "MAX_MESSAGE_NS", math.inf)
+    patch.setattr(fusing, "FIRST_WAIT_S", 0.0)
+    patch.setattr(fusing, "LONGEST_WAIT_S", 0.0)

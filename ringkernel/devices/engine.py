@@ -250,7 +250,12 @@ class Engine(ABC):
 
 
 class LendingEngine(Engine):
-    """An engine whose rings can be exchanged for others: for an array, by which a map runs in place."""
+    """An engine whose rings can be exchanged for others: for an array, by which a map runs in place.
+
+    `is_reached`: it has ended, and a handler that does not return may go on reading and writing what was its.
+    """
+
+    is_reached: bool
 
     __slots__ = ()
 

@@ -108,8 +108,8 @@ def _misaligned(declaration: Declaration) -> str | None:
 class Devices:
     """The devices of one event loop, each made when it is first needed: the only place that knows every kind."""
 
-    def __init__(self, services: Services, workers: int | None) -> None:
-        self._services, self._workers = services, workers
+    def __init__(self, services: Services, workers: int | None, *, fuse: bool) -> None:
+        self._services, self._workers, self._fuse = services, workers, fuse
         self._made: dict[str, Device] = {}
 
     def of(self, declaration: Declaration, default: str) -> Device:
@@ -131,7 +131,7 @@ class Devices:
             from .cpu.cores import default_workers
             from .cpu.device import CpuDevice
 
-            return CpuDevice(self._services, self._workers or default_workers())
+            return CpuDevice(self._services, self._workers or default_workers(), fuse=self._fuse)
         from .grid.device import GridDevice
 
         return GridDevice(self._services, open_hardware(name))

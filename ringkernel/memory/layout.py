@@ -73,7 +73,8 @@ EDGE_DTYPE, EDGE = record(
 
 BLOCK_DTYPE, BLOCK = record(
     "Block",
-    # host, while it holds the token: what the kernel is
+    # host, while it holds the token: what the kernel is. `chain`: the fused chain that it is the first stage of, as an
+    # offset from here, or 0; its poller ends it when a stage fails
     (
         "magic",
         "version",
@@ -86,6 +87,7 @@ BLOCK_DTYPE, BLOCK = record(
         "max_outputs",
         "span_address",
         "status_doorbell_address",
+        "chain",
     ),
     # host, at any time
     ("command", "epoch"),

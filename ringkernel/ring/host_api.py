@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringkernel.codegen.entry_points import Entry, EntryPoint, entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
+from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RUN_ENTRY, RUNG
 
 from .array_address import address_reader
@@ -123,12 +124,18 @@ def read_traffic(blocks: int, count: int, target: int) -> int:
         waiting = 0
         if block != 0 and load(block + BLOCK.turns) != load(words + 8):
             active += 1
-            store(words, load(block + BLOCK.busy_ticks))
+            store(words, load(block + BLOCK.busy_ticks) + ticks_of_others(block))
             store(words + 8, load(block + BLOCK.turns))
             store(words + 16, load(block + BLOCK.processed))
             waiting = waiting_for(block)
         store(words + 24, waiting)
     return active
+
+
+def ticks_of_others(block: int) -> int:
+    """The busy ticks so far of what a kernel's turns run besides the kernel itself: the other stages of its chain."""
+    chain = load(block + BLOCK.chain)
+    return 0 if chain == 0 else load(block + chain + CHAIN.other_ticks)
 
 
 def waiting_for(block: int) -> int:

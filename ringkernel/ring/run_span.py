@@ -68,7 +68,7 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     if output != 0:
         note_peak(block, output, tail + emitted)
     keep_ledger(block, taken, processed, emitted, elapsed, waiting)
-    adapt_span(run_entry, count, elapsed)
+    adapt_span(run_entry, count, elapsed, SPAN_LIMIT)
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output, here)
@@ -152,7 +152,7 @@ def _add(address: int, amount: int) -> None:
     store(address, load(address) + amount)
 
 
-def adapt_span(run_entry: int, count: int, elapsed: int) -> None:
+def adapt_span(run_entry: int, count: int, elapsed: int, most: int) -> None:
     """Size spans by time: twice as long while a span is quick, shorter as soon as it is not."""
     limit = load(run_entry + RUN_ENTRY.span_limit)
     target = load(run_entry + RUN_ENTRY.span_ticks)
@@ -161,4 +161,4 @@ def adapt_span(run_entry: int, count: int, elapsed: int) -> None:
     if elapsed > 2 * target:
         store(run_entry + RUN_ENTRY.span_limit, max(1, count * target // elapsed))
     elif count == limit and elapsed < target:
-        store(run_entry + RUN_ENTRY.span_limit, min(2 * limit, SPAN_LIMIT))
+        store(run_entry + RUN_ENTRY.span_limit, min(2 * limit, most))

@@ -7,6 +7,7 @@ kernel's place with one poller, a worker or a grid.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, store, store_release
+from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import (
     ARMED,
     BLOCK,
@@ -28,6 +29,7 @@ from ringkernel.memory.layout import (
 
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .protocol import bound_of, free_slots, room_of, slowest_head
+from .run_fused_span import run_fused_span
 from .run_span import run_span
 from .token import IDLE, LEFT, WORKED, give_back, release
 
@@ -44,7 +46,11 @@ def turn(run_entry: int, here: int) -> int:
     if result != LEFT:
         edge = find_input(block, run_entry)
         if edge != 0:
-            worked = run_span(block, run_entry, edge, here)
+            chain = load(block + BLOCK.chain)
+            if chain == 0:
+                worked = run_span(block, run_entry, edge, here)
+            else:
+                worked = run_fused_span(block, block + chain, run_entry, edge, here)
             if worked != IDLE:
                 result = worked
         elif load(block + BLOCK.status) == STATUS_TERMINATING:
@@ -99,10 +105,17 @@ def can_work(block: int, run_entry: int) -> int:
         return 1
     if find_input(block, run_entry) == 0:
         return 1 if load(block + BLOCK.status) == STATUS_TERMINATING else 0
-    if load(block + BLOCK.output) == 0:
+    last = last_stage(block)
+    if load(last + BLOCK.output) == 0:
         return 1
-    needed = load(block + BLOCK.max_outputs)
-    return 1 if room_of(block + load(block + BLOCK.output), needed) >= needed else 0
+    needed = load(last + BLOCK.max_outputs)
+    return 1 if room_of(last + load(last + BLOCK.output), needed) >= needed else 0
+
+
+def last_stage(block: int) -> int:
+    """The block whose output a turn writes to: the kernel's own, or that of the last stage of its fused chain."""
+    chain = load(block + BLOCK.chain)
+    return block if chain == 0 else block + chain + load(block + chain + CHAIN.last)
 
 
 def rest(run_entry: int, here: int) -> int:
@@ -111,10 +124,11 @@ def rest(run_entry: int, here: int) -> int:
         return 0  # revoked; the next turn finds out
     block = load(run_entry + RUN_ENTRY.block_address)
     wanted = NEVER
-    if load(block + BLOCK.output) != 0:
-        output = block + load(block + BLOCK.output)
+    last = last_stage(block)
+    if load(last + BLOCK.output) != 0:
+        output = last + load(last + BLOCK.output)
         size = load(output + RING.capacity)
-        needed = load(block + BLOCK.max_outputs)
+        needed = load(last + BLOCK.max_outputs)
         if room_of(output, needed) < needed:
             wanted = load(output + RING.next) - size + max(size // 2, needed)  # once per half ring, not once per slot
         store(output + RING.wanted, wanted)
@@ -122,6 +136,8 @@ def rest(run_entry: int, here: int) -> int:
     fence()  # armed, before the last look
     if wanted != NEVER:
         let_producers_in(block, here)
+        if last != block:
+            ring_doorbell_at(load(block + load(block + BLOCK.chain) + CHAIN.held_up_address), here)
     left = 1
     if can_work(block, run_entry) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the run entry is in the inbox

@@ -118,7 +118,7 @@ class Lent(Transfer):
             if last is not first:
                 last.take_back()
             self._leave_the_rest(last)
-            self._let_go(is_reached=bool(first.in_flight or last.in_flight))
+            self._let_go(is_reached=first.is_reached or last.is_reached)
 
     def _leave_the_rest(self, last: LendingEngine) -> None:
         """What came after somebody had the result can be received."""

@@ -47,12 +47,14 @@ class RingKernelRuntime:
         workers: CPU worker threads for compiled kernels; by default the cores that the process may use, minus one.
         device: for kernels that are declared, and launched, with "auto": "auto" (the CPU, so far), "cpu", "cuda" or
             "cuda:N".
+        fuse: whether connected kernels on one CPU worker may run as one while much goes through them. Nothing but the
+            time tells.
     """
 
-    def __init__(self, *, workers: int | None = None, device: str = "auto") -> None:
+    def __init__(self, *, workers: int | None = None, device: str = "auto", fuse: bool = True) -> None:
         if workers is not None and (not isinstance(workers, int) or workers < 1):
             raise ConfigurationError(f"workers is {workers!r}; it must be 1 or more, or None")
-        self._supervisor = Supervisor(workers, check_device(device))
+        self._supervisor = Supervisor(workers, check_device(device), fuse=fuse)
         # here for the calls that are made once per message
         self._kernels = self._supervisor.kernels
         self._affinity = self._supervisor.affinity

@@ -36,11 +36,11 @@ class Supervisor:
     """Launches kernels, gives them commands, and ends them. `kernels` has all of them until they are removed;
     `finishing` what goes on after its caller was cancelled.
 
-    `workers` and `device` are those of the runtime.
+    `workers`, `device` and `fuse` are those of the runtime.
     """
 
-    def __init__(self, workers: int | None, device: str) -> None:
-        self._workers, self._device = workers, device
+    def __init__(self, workers: int | None, device: str, *, fuse: bool) -> None:
+        self._workers, self._device, self._fuse = workers, device, fuse
         self.kernels: dict[str, RingKernel] = {}
         self.finishing: set[asyncio.Task[None]] = set()
         self.affinity = LoopAffinity("this runtime")
@@ -55,7 +55,7 @@ class Supervisor:
         loop = self.affinity.bind()
         if self._services is None or self._devices is None:
             self._services = Services(loop, self.budget)
-            self._devices = Devices(self._services, self._workers)
+            self._devices = Devices(self._services, self._workers, fuse=self._fuse)
         return self._services, self._devices
 
     def forsake(self) -> None:

@@ -14,7 +14,7 @@ from helpers import eventually
 
 import ringkernel
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.memory import layout, mailbox_layout
+from ringkernel.memory import chain_layout, layout, mailbox_layout
 from ringkernel.memory.layout import LINE
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ RECORDS = {
     "Ring": (layout.RING_DTYPE, layout.RING),
     "Edge": (layout.EDGE_DTYPE, layout.EDGE),
     "Block": (layout.BLOCK_DTYPE, layout.BLOCK),
+    "Chain": (chain_layout.CHAIN_DTYPE, chain_layout.CHAIN),
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
@@ -62,12 +63,18 @@ WRITERS: dict[str, dict[str, str]] = {
     },
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
-        **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address"), "host"),
+        **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address", "chain"), "host"),
         **dict.fromkeys(("command", "epoch"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks", "cost"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
+    },
+    "Chain": {
+        **dict.fromkeys(("n_stages", "span_address", "span_limit", "last", "held_up_address"), "host"),
+        **dict.fromkeys(("blocks", "edges", "state_address", "message_address", "parts"), "host"),
+        **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "fault_stage"), "poller"),
+        **dict.fromkeys(("failed_address", "other_ticks", "dropped", "failed"), "poller"),
     },
     "Doorbell": dict.fromkeys(layout.DOORBELL._fields, "shared"),
     "RunEntry": {

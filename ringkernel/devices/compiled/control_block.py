@@ -93,6 +93,10 @@ class ControlBlock:
         """Let the kernel put its output there."""
         self._api.write_word(self.address + BLOCK.output, ring.address - self.address)
 
+    def run_chain(self, address: int) -> None:
+        """Let the kernel's turns run a fused chain, or, with 0, the kernel itself."""
+        self._api.write_word(self.address + BLOCK.chain, address and address - self.address)
+
     def counters(self, is_final: Callable[[], bool]) -> Any:
         """A consistent copy of the counters, as a record. A kernel that was ended by force may have left them half
         written: `is_final` says that nobody will write them any more."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.devices.engine import Ledger, LendingEngine
+from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
 
     from .executor import Executor
+    from .fused_chain import FusedChain
 
 logger = logging.getLogger("ringkernel")
 
@@ -59,10 +60,12 @@ class CompiledEngine(LendingEngine):
         "_services",
         "_terminating",
         "block",
+        "chain",
         "device",
         "doorbell_address",
         "executor",
         "handshake",
+        "is_reached",
         "rings",
         "waiters",
     )
@@ -78,6 +81,8 @@ class CompiledEngine(LendingEngine):
         self.waiters: tuple[asyncio.Event, ...] = ()  # those of `processed_up_to`
         self._failing: asyncio.Task[None] | None = None
         self._terminating = False
+        self.chain: FusedChain | None = None
+        self.is_reached = False
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
 
     # --- memory ----------------------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ class CompiledEngine(LendingEngine):
         self.executor.build()
 
     def _release_doorbell_address(self) -> None:
-        if not self.in_flight:
+        if not self.is_reached:
             self._parker.release_doorbell_address(self.doorbell_address)
 
     def _make_input(self, woke: Callable[[int], None]) -> None:
@@ -148,19 +153,22 @@ class CompiledEngine(LendingEngine):
         self.executor.check_inputs(len(self.edges) + 1)
         edge.engine = self
         self.rings.add_input(edge)
+        if edge.ring.engine is not None:
+            self.executor.note_source()
 
     @property
     def answers_each(self) -> bool:
         return self.output is not None and self.declaration.max_outputs == 1 and self.executor.never_drops
 
     def runs_here(self, count: int) -> bool:
-        return self.executor.runs_here(count)
+        executor = self.executor if self.chain is None else self.chain.first.executor
+        return executor.runs_here(count)
 
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)
 
     def take_back(self) -> None:
-        self.rings.take_back(is_reached=bool(self.in_flight))
+        self.rings.take_back(is_reached=self.is_reached)
 
     # --- start and pause -------------------------------------------------------------------------------------
 
@@ -173,14 +181,15 @@ class CompiledEngine(LendingEngine):
             self.finished(None)
         elif status == STATUS_FAILED:
             self._failing = self._services.loop.create_task(self._fail())  # the loop itself holds tasks weakly
+            self._leave_chain()
 
     @property
     def is_running(self) -> bool:
-        return self.executor.has_token
+        return self.executor.has_token or (self.chain is not None and self.chain.is_running)
 
     @property
     def was_started(self) -> bool:
-        return self.executor.has_token and self.handshake.commanded != COMMAND_PAUSE
+        return self.chain is not None or (self.executor.has_token and self.handshake.commanded != COMMAND_PAUSE)
 
     @property
     def is_failing(self) -> bool:
@@ -198,6 +207,9 @@ class CompiledEngine(LendingEngine):
 
     async def pause(self) -> None:
         await self._check_usable()
+        if self.chain is not None:
+            await self.chain.part()
+            await self._check_usable()
         if self.executor.has_token:
             await self.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
             self._let_in()
@@ -217,20 +229,35 @@ class CompiledEngine(LendingEngine):
             raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} is TERMINATING")
 
     def token(self) -> AbstractAsyncContextManager[None]:
+        if self.chain is not None and self.chain.can_hold(self):
+            return self.chain.hold(self)
         return token_of(self)
+
+    def _leave_chain(self) -> None:
+        """Whatever it runs as one with goes on without it."""
+        if self.chain is not None:
+            self._api.write_word(self.doorbell_address, 0)
+            self.chain.broken()
 
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def finish(self, timeout: float, *, drain: bool) -> None:
+        deadline = self._services.loop.time() + timeout
+        if self.chain is not None:
+            await self.chain.part_within(max(timeout, GRACE_S))
         self._terminating = True
-        await Terminator(self, self._api).finish(timeout, drain=drain)
+        left = max(0.0, deadline - self._services.loop.time())
+        await Terminator(self, self._api).finish(left, drain=drain)
 
     async def end_by_force(self, error: Exception) -> None:
+        if self.chain is not None:
+            await self.chain.part_within(GRACE_S)
         await Terminator(self, self._api).end_by_force(error)
 
     def lose(self, error: Exception) -> None:
         """Leave all that the kernel may reach to who runs it, and let everybody else go on."""
         self.in_flight = self.block.read(BLOCK.in_flight)
+        self.is_reached = self.is_reached or bool(self.in_flight)
         if self.executor.outlives_end:
             self._frozen = self.snapshot(), self.emitted()
         self.block.quarantine()
@@ -259,6 +286,7 @@ class CompiledEngine(LendingEngine):
         """It has ended, with this error if it has failed."""
         self.executor.take_token()
         self.end(error)
+        self._leave_chain()
         self.handshake.answer(STATUS_TERMINATED)
         for waiter in self.waiters:
             waiter.set()

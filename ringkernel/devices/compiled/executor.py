@@ -70,6 +70,14 @@ class Executor(ABC):
     def check_inputs(self, n_inputs: int) -> None:
         """Raises `ConfigurationError` for more than it can have."""
 
+    def note_source(self) -> None:
+        """Another compiled kernel feeds the kernel from now on."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its handler is known to end soon, see `codegen/bounded.py`."""
+        return False
+
     @property
     @abstractmethod
     def has_token(self) -> bool:

@@ -142,6 +142,16 @@ class Handshake:
         except DeviceUnavailableError as error:
             raise DeviceUnavailableError(f"kernel {self._kernel.kernel_id!r} cannot run now: {error}") from error
 
+    def resume(self) -> None:
+        """Run the kernel, whose token is the host's, and wait for nothing."""
+        self.command(COMMAND_RUN)
+        self._hand_over_again()
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._answer is not None
+
     def _hand_over_again(self) -> None:
         """As `hand_over`, where nobody waits for it."""
         try:

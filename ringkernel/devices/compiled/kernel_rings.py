@@ -28,6 +28,7 @@ class KernelRings:
         "_doorbell_address",
         "_mapped_in",
         "_mapped_out",
+        "_room_doorbell",
         "edges",
         "output",
         "reading",
@@ -41,6 +42,7 @@ class KernelRings:
         self.reading: list[RecordEdge] = []
         self.writing: RecordRing | None = None
         self._mapped_in = self._mapped_out = 0
+        self._room_doorbell = doorbell_address
 
     def add_input(self, edge: RecordEdge) -> None:
         """Read from a further edge."""
@@ -59,9 +61,15 @@ class KernelRings:
 
     def _write_to(self, ring: RecordRing | None) -> None:
         if ring is not None:
-            ring.set_doorbell(self._doorbell_address)
+            ring.set_doorbell(self._room_doorbell)
             self._block.write_to(ring)
         self.writing = ring  # likewise
+
+    def ring_for_room(self, doorbell_address: int | None) -> None:
+        """Ring there when there is room to write, or, with None, the kernel itself."""
+        self._room_doorbell = self._doorbell_address if doorbell_address is None else doorbell_address
+        if self.writing is not None:
+            self.writing.set_doorbell(self._room_doorbell)
 
     # --- maps ------------------------------------------------------------------------------------------------
 

@@ -115,6 +115,12 @@ class TrafficMeter(Generic[E]):
             run_entry = self._entries[place]
             assert run_entry is not None
             busy, turns, messages, _ = (after[place] - before[place]).tolist()
-            run_entry.traffic.note(period_s, busy / rate, turns, messages, int(after[place, 3]))
+            run_entry.traffic.note(
+                period_s,
+                max(0, busy) / rate,  # less than before: it was the first of a chain
+                turns,
+                messages,
+                int(after[place, 3]),
+            )
             active.append(run_entry)
         return active

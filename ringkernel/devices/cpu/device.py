@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class CpuDevice(Device):
-    """Runs compiled kernels on up to `workers` threads, which start when there is a kernel for them."""
+    """Runs compiled kernels on up to `workers` threads, which start when there is a kernel for them. `fuse`: connected
+    ones may run as one."""
 
-    def __init__(self, services: Services, workers: int) -> None:
-        self._services, self._workers = services, workers
+    def __init__(self, services: Services, workers: int, *, fuse: bool) -> None:
+        self._services, self._workers, self._fuse = services, workers, fuse
         self._pool: WorkerPool | None = None
 
     async def compile(self, declaration: Declaration) -> Any:
@@ -35,7 +36,7 @@ class CpuDevice(Device):
     def pool(self) -> WorkerPool:
         """Its workers."""
         if self._pool is None:
-            self._pool = WorkerPool(self._services.parker, self._workers)
+            self._pool = WorkerPool(self._services.parker, self._workers, fuse=self._fuse)
             self._services.stops.append(self._pool.stop)
             self._services.on_woke = self._pool.watch
         return self._pool

@@ -44,6 +44,14 @@ class WorkerExecutor(Executor):
         """Where it runs, or last ran."""
         return None if self._last is None else self._last.worker
 
+    def note_source(self) -> None:
+        self._workers.pool().fusing.note(self.kernel)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its handler is sure to end soon, see `codegen/bounded.py`."""
+        return self.span.is_bounded
+
     @property
     def has_token(self) -> bool:
         return self.run_entry is not None

@@ -20,6 +20,7 @@ from ringkernel.memory.layout import CLAIMED, FREE, REVOKED
 from ringkernel.ring.loop_turns import RANG
 
 from .balancing import Balancing
+from .fusing import Fusing
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,12 +45,13 @@ def compiled_loop() -> Any:
 class WorkerPool:
     """The workers of one event loop. All methods belong to that loop's thread."""
 
-    def __init__(self, parker: LoopParker, size: int) -> None:
+    def __init__(self, parker: LoopParker, size: int, *, fuse: bool) -> None:
         self.size = size
         self.threads = Workers(parker, compiled_loop)
         self._parker = parker
         self._entries = RunEntries(parker, SPAN_NS)
         self.balancing = Balancing(self, parker)
+        self.fusing = Fusing(parker, size, is_on=fuse)
         self._monitor: asyncio.TimerHandle | None = None
         self._pid = os.getpid()
         pools.add(self)
@@ -196,6 +198,8 @@ class WorkerPool:
         held = [worker for worker in (*self.workers, *self.threads.retired) if worker.dedicated]
         waiting = [worker for worker in held if not self._move_on(worker)]
         self.balancing.look(now, awake)
+        if awake:
+            self.fusing.look()
         if awake or waiting:
             self.watch()
 

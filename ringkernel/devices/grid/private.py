@@ -11,6 +11,8 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
+from ringkernel.ring.run_fused_span import run_fused_span
+from ringkernel.ring.token import IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +55,11 @@ def call_span(mailbox: int, source: int, count: int, target: int, state: int, fa
     return grid_span(mailbox, source, count, target, state, fault)
 
 
+def never_fused(block: int, chain: int, run_entry: int, edge: int, here: int) -> int:
+    """Grids run no chains."""
+    return IDLE
+
+
 def private_operations(
     operations: Mapping[Any, Any], compile_shared: Callable[[Callable[..., Any]], Any], jit: Callable[..., Any]
 ) -> dict[Any, Any]:
@@ -72,5 +79,6 @@ def private_operations(
         ops.compare_exchange: compile_shared(compare_exchange),
         ops.exchange: compile_shared(exchange),
         ops.wake: jit(wake_nobody),
+        run_fused_span: jit(never_fused),
         ops.this_cpu: jit(nowhere),
     }

@@ -1,0 +1,45 @@
+"""A chain's fused span: from the compile cache, or compiled and left there."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.cache import code_cache, fingerprint, machine_code
+from ringkernel.cache.hashing import UnkeyableError
+
+from .span_types import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("ringkernel")
+
+
+def find_fused_span(stages: Sequence[Any]) -> Span:
+    """The span of a chain: pairs of a handler and what it is compiled for, as in `fused_span.py`. Raises what
+    `compile_fused_span` raises, and `ConfigurationError` for the cache's settings."""
+    key = _key(stages)
+    loaded = None if key is None else code_cache.look_up(key)
+    if loaded is not None:
+        return Span(loaded.address("span"), loaded, never_drops=False, is_bounded=False)
+    from .fused_span import compile_fused_span
+
+    span = compile_fused_span(stages)
+    if key is not None and key == _key(stages):  # what a handler reads may have changed while it was compiled
+        code_cache.keep(key, lambda: machine_code.emit([span.library], {"span": span.symbol}))
+    return span
+
+
+def _key(stages: Sequence[Any]) -> str | None:
+    """What the span is made of, or None if it is compiled in every process."""
+    try:
+        parts = [
+            (handler, *((field.name, getattr(spec, field.name)) for field in dataclasses.fields(spec)))
+            for handler, spec in stages
+        ]
+        return fingerprint.key_of("fused span", *parts)
+    except UnkeyableError as reason:
+        logger.debug("a fused chain is not cached: %s", reason)
+        return None

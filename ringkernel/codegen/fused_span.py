@@ -1,0 +1,261 @@
+"""Connected kernels as one loop: each message goes through all handlers before the next one is taken.
+
+`span(source, count, target, chain, results) -> emitted`, as in `span_body.py`, so that a turn calls it like any other.
+`chain` is a record of `memory/chain_layout.py` and `results` its words from `fault_index` on: what each stage has
+dropped, and which of them has failed, on what. All else about the stages follows from these: a stage has processed what
+the one before has emitted.
+
+A handler writes its output to a record on the stack, given to it as an address, like any other; LLVM sees through that
+and keeps what is small in registers, so that the loop is as good as one written by hand. Larger messages lie in a slot
+of the ring between two stages, which is empty, and in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+from numba import cfunc, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ringkernel.memory.chain_layout import CHAIN, SMALL_NBYTES
+
+from .arithmetic import arithmetic_like_numpy
+from .handler_call import argument_types, handler_call
+from .operations import copy_bytes, peek, poke, zero_bytes
+from .readonly import read_only
+from .span import CPU_CALL, compile_handler
+from .span_body import DROP, EMIT, FAILED, FAULT_COUNT
+from .span_types import Span, SpanTypes
+from .targets.cpu import TIMED_SLEEP, specializer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Function = Callable[..., Any]
+Stage = tuple[Function, SpanTypes]
+"""A handler, and what it is compiled for: one call per message, one output at most."""
+
+FAULT_STAGE = CHAIN.fault_stage - CHAIN.fault_index
+FAILED_ADDRESS = CHAIN.failed_address - CHAIN.fault_index
+DROPPED = CHAIN.dropped - CHAIN.fault_index
+FAILED_MESSAGE = CHAIN.failed - CHAIN.fault_index
+
+
+def compile_fused_span(stages: Sequence[Stage]) -> Span:
+    """Compile handlers that were compiled alone before into one span."""
+    with arithmetic_like_numpy():
+        compiled = {stage: compile_handler(*stage) for stage in stages}
+        body, never_drops = _body([(stage, compiled[stage][0]) for stage in stages])
+        bound = specializer(TIMED_SLEEP).rebind(body)
+        function = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
+    keepalive = (function, list(compiled.values()))
+    return Span(int(function.address), keepalive, never_drops, False, function._library, function._wrapper_name)
+
+
+def _body(stages: list[tuple[Stage, Any]]) -> tuple[Function, bool]:
+    """The loop over messages, and whether no stage drops any."""
+    step: Any = None
+    never_drops = True
+    for number, ((_, spec), dispatcher) in reversed(list(enumerate(stages))):
+        returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
+        never_drops &= isinstance(returned, types.NoneType) or spec.output is None
+        call = handler_call(dispatcher, spec, CPU_CALL)
+        step = _step(number, call, spec, step) if step is not None else _last_step(number, call, spec)
+        step = _noting(number, step, spec.input.itemsize) if number > 0 else step
+    if stages[-1][0][1].output is None:
+        return fused_sink(step, len(stages)), never_drops
+    return (fused_loop if never_drops else fused_dropping_loop)(step, len(stages)), never_drops
+
+
+# --- a message's way: each step returns EMIT, or which stage has dropped it, or has failed on it ----------------------
+
+
+def _dropped_by(stage: int) -> int:
+    return stage + 1
+
+
+def _failed_in(stage: int) -> int:
+    return -stage - 1
+
+
+def _step(number: int, call: Any, spec: SpanTypes, further: Any) -> Function:
+    """A stage that is followed by others."""
+    assert spec.output is not None
+    itemsize, zeroed = spec.output.itemsize, spec.output.itemsize if spec.zeroed else 0
+    at, message_at = CHAIN.state_address + 8 * number, CHAIN.message_address + 8 * number
+    failed, dropped = _failed_in(number), _dropped_by(number)
+    on_stack = stack_record(itemsize)
+
+    def small(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        message = on_stack()
+        zero_bytes(message, itemsize)
+        verdict = call(source, index, message, 0, peek(chain + at), results)
+        if verdict == FAILED:
+            return failed
+        if verdict == DROP:
+            return dropped
+        return further(message, 0, target, emitted, chain, results)  # type: ignore[no-any-return]
+
+    def large(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        message = peek(chain + message_at)
+        zero_bytes(message, zeroed)
+        verdict = call(source, index, message, 0, peek(chain + at), results)
+        if verdict == FAILED:
+            return failed
+        if verdict == DROP:
+            return dropped
+        return further(message, 0, target, emitted, chain, results)  # type: ignore[no-any-return]
+
+    return small if itemsize <= SMALL_NBYTES else large
+
+
+def _last_step(number: int, call: Any, spec: SpanTypes) -> Function:
+    """The last stage, which writes to the output ring, or nowhere."""
+    at = CHAIN.state_address + 8 * number
+    failed, dropped = _failed_in(number), _dropped_by(number)
+    itemsize = 0 if spec.output is None else spec.output.itemsize
+    zeroed = itemsize if spec.zeroed else 0
+    on_stack, into_slot = stack_record(itemsize), copy_record(itemsize)
+
+    def over_stack(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        message = on_stack()  # written to the ring once, whole: zeroing that first would take a second pass
+        zero_bytes(message, itemsize)
+        verdict = call(source, index, message, 0, peek(chain + at), results)
+        if verdict == FAILED:
+            return failed
+        if verdict == DROP:
+            return dropped
+        into_slot(target, emitted, message)
+        return EMIT
+
+    def in_place(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        zero_bytes(target + emitted * itemsize, zeroed)
+        verdict = call(source, index, target, emitted, peek(chain + at), results)
+        if verdict == FAILED:
+            return failed
+        return dropped if verdict == DROP else EMIT
+
+    def sink(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        return failed if call(source, index, 0, 0, peek(chain + at), results) == FAILED else EMIT
+
+    if spec.output is None:
+        return sink
+    return over_stack if spec.zeroed and itemsize <= SMALL_NBYTES else in_place
+
+
+def _noting(number: int, step: Function, itemsize: int) -> Function:
+    """A stage that is not the first. If it fails, the message lives on: it will be in the ring before it."""
+    failed = _failed_in(number)
+
+    def small(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        verdict = step(source, index, target, emitted, chain, results)
+        if verdict == failed:
+            copy_bytes(results + FAILED_MESSAGE, source, itemsize)
+            poke(results + FAILED_ADDRESS, results + FAILED_MESSAGE)
+        return verdict  # type: ignore[no-any-return]
+
+    def large(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+        verdict = step(source, index, target, emitted, chain, results)
+        if verdict == failed:
+            poke(results + FAILED_ADDRESS, source)
+        return verdict  # type: ignore[no-any-return]
+
+    return small if itemsize <= SMALL_NBYTES else large
+
+
+# --- the loops --------------------------------------------------------------------------------------------------------
+
+
+def _fail(results: int, index: int, verdict: int) -> None:
+    poke(results, index)
+    poke(results + FAULT_COUNT, 1)
+    poke(results + FAULT_STAGE, -verdict - 1)
+
+
+def fused_loop(step: Function, n_stages: int) -> Function:
+    """Stages none of which drops a message."""
+
+    def loop(source: int, count: int, target: int, chain: int, results: int) -> int:
+        for i in range(count):
+            verdict = step(source, i, target, i, chain, results)
+            if verdict != EMIT:
+                _fail(results, i, verdict)
+                return i
+        return count
+
+    return loop
+
+
+def fused_dropping_loop(step: Function, n_stages: int) -> Function:
+    """Stages of which some drop messages."""
+    n_bytes = 8 * n_stages
+
+    def loop(source: int, count: int, target: int, chain: int, results: int) -> int:
+        zero_bytes(results + DROPPED, n_bytes)
+        emitted = 0
+        for i in range(count):
+            verdict = step(source, i, target, emitted, chain, results)
+            if verdict == EMIT:
+                emitted += 1
+            elif verdict < 0:
+                _fail(results, i, verdict)
+                return emitted
+            else:
+                at = results + DROPPED + 8 * (verdict - 1)
+                poke(at, peek(at) + 1)
+        return emitted
+
+    return loop
+
+
+def fused_sink(step: Function, n_stages: int) -> Function:
+    """Stages that end with one that emits nothing."""
+    dropping = fused_dropping_loop(step, n_stages)
+
+    def loop(source: int, count: int, target: int, chain: int, results: int) -> int:
+        dropping(source, count, target, chain, results)
+        return 0
+
+    return loop
+
+
+def stack_record(nbytes: int) -> Any:
+    """An intrinsic: the address of so many bytes on the calling function's stack."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def address(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            record = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), max(1, nbytes)))
+            record.align = 16
+            return builder.ptrtoint(record, ir.IntType(64))
+
+        return types.int64(), codegen
+
+    return address
+
+
+def copy_record(nbytes: int) -> Any:
+    """An intrinsic that copies a record of so many bytes to its place in an array of them: `(array, index, record)`.
+
+    As for messages in `handler_call.py`, LLVM needs to see that the places are elements of one array to vectorise.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def copy(typingctx: Any, array: Any, index: Any, record: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            slots = builder.inttoptr(args[0], ir.ArrayType(ir.IntType(8), nbytes).as_pointer())
+            there = builder.bitcast(builder.gep(slots, [args[1]]), _BYTES)
+            cgutils.raw_memcpy(
+                builder, there, builder.inttoptr(args[2], _BYTES), ir.Constant(ir.IntType(64), nbytes), 1
+            )
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    return copy
+
+
+_BYTES = ir.IntType(8).as_pointer()

@@ -1,0 +1,302 @@
+"""Connected kernels that run as one: by the first one's run entry, in one span, without their rings.
+
+The first has its token with its worker; those of the others are the host's, on loan to the chain. Their states, ledgers
+and cursors go on as if each ran by itself, so only a command needs the kernels apart, and a message or a map from
+outside; they are then handed over again one by one, which happens between two spans and loses nothing, since the rings
+in between are empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from enum import Enum, auto
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from ringkernel.errors import KernelStateError
+from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED
+
+from .chain_record import ChainRecord, Stage, edge_between
+from .executor import Eviction
+from .handshake import SUPERSEDED
+from .holding import token_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from ringkernel.codegen.span_types import Span
+    from ringkernel.devices.event_loop.loop_parker import LoopParker
+
+
+DRAIN_S = 0.02
+"""So long what lies between the stages may take to be through; otherwise they do not become one now."""
+LOOK_S = 0.0002
+HELD_UP_S = 0.05
+"""A chain that has had no room for so long comes apart, so that its rings take what they can."""
+
+
+class Phase(Enum):
+    """Whether the stages are one."""
+
+    GATHERING = auto()
+    FUSED = auto()
+    PARTED = auto()
+
+
+class CannotFuseError(Exception):
+    """The stages cannot become one now."""
+
+
+class FusedChain:
+    """Stages that are to be, are, or were one. All methods belong to the event loop's thread."""
+
+    def __init__(self, stages: Sequence[Stage], span: Span, parker: LoopParker, parted: Callable[[], None]) -> None:
+        self.stages, self.first, self.last = stages, stages[0], stages[-1]
+        self.phase = Phase.GATHERING
+        self._span, self._parker, self._loop = span, parker, parker.loop
+        self._on_parted = parted
+        self._record: ChainRecord | None = None
+        self._lock = asyncio.Lock()  # for who commands the first stage
+        self._held: set[Stage] = set()
+        self._broken = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._parting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        for stage in stages:
+            stage.chain = self
+        self._gathering = self._spawn(self._gather())
+
+    def _spawn(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it has it
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the stages are one now."""
+        return self.phase is Phase.FUSED
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the stages run, or go on in a moment; not if somebody holds their tokens."""
+        return not self._held
+
+    # --- becoming one ----------------------------------------------------------------------------------------
+
+    async def _gather(self) -> None:
+        """Pause the stages, one after the other, when what was on its way is through; and run them as one."""
+        paused: list[Stage] = []
+        try:
+            await self._pause(self.first, paused)
+            for before, stage in pairwise(self.stages):
+                await self._drain(before, stage)
+                await self._pause(stage, paused)
+            self._fuse()
+        except (CannotFuseError, KernelStateError):
+            pass
+        finally:
+            if self.phase is Phase.GATHERING:
+                self._leave()
+                for stage in paused:
+                    _resume(stage)
+
+    async def _pause(self, stage: Stage, paused: list[Stage]) -> None:
+        if stage.is_ending or not stage.executor.has_token:
+            raise CannotFuseError
+        await stage.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
+        paused.append(stage)
+
+    async def _drain(self, before: Stage, stage: Stage) -> None:
+        """Wait until a stage has taken what the one before has emitted."""
+        edge, end = edge_between(before, stage), self._loop.time() + DRAIN_S
+        while edge.position() < edge.published():
+            if stage.is_ending or self._loop.time() > end:
+                raise CannotFuseError
+            await asyncio.sleep(LOOK_S)
+
+    def _fuse(self) -> None:
+        """All tokens are the host's."""
+        record = ChainRecord(self.stages, self._span, self._parker, self._on_foreign, self._on_held_up)
+        if record.is_fed() or any(stage.is_ending for stage in self.stages):
+            record.discard()
+            raise CannotFuseError
+        record.install()
+        self._record = record
+        self.phase = Phase.FUSED
+        self.first.handshake.resume()
+        if record.is_fed():
+            self._on_foreign()
+
+    # --- and not ---------------------------------------------------------------------------------------------
+
+    async def part(self) -> None:
+        """Let each stage run by itself again. Raises `KernelStateError` if a handler does not return; then nothing has
+        changed. Cancelled, it goes on by itself."""
+        if self._parting is None or self._parting.done():
+            self._parting = self._spawn(self._part())
+        await asyncio.shield(self._parting)
+
+    async def _part(self) -> None:
+        if not self._gathering.done():
+            self._gathering.cancel()
+            await asyncio.wait([self._gathering])
+        async with self._lock:
+            if self.phase is not Phase.FUSED:
+                return
+            if not self._held:
+                await self._pause_first()
+            self._dissolve()
+
+    async def _pause_first(self) -> None:
+        if not self.first.executor.has_token:
+            return
+        try:
+            await self.first.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
+        except KernelStateError:
+            if not self.first.is_ending and self.phase is Phase.FUSED:
+                raise
+
+    def _dissolve(self) -> None:
+        """The first stage rests, or its poller has ended the chain."""
+        if self.phase is not Phase.FUSED:
+            return
+        assert self._record is not None
+        self._record.remove()
+        self._leave()
+        for stage in self.stages:
+            if stage not in self._held:
+                _resume(stage)
+
+    def _leave(self) -> None:
+        self.phase = Phase.PARTED
+        if self._timer is not None:
+            self._timer.cancel()
+        for stage in self.stages:
+            stage.chain = None
+        self._on_parted()
+
+    def broken(self) -> None:
+        """A stage has failed, or ended: the others go on by themselves."""
+        if self._lock.locked():
+            self._broken = True  # whoever has it does so
+        else:
+            self._dissolve()
+
+    # --- force -----------------------------------------------------------------------------------------------
+
+    async def part_within(self, timeout: float) -> None:
+        """As `part`, but if a handler does not return in time, all stages are left to the worker, and have ended."""
+        with suppress(KernelStateError, TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self.part()
+        while self.phase is Phase.FUSED:
+            outcome = self.first.executor.evict()
+            if outcome is Eviction.GIVING_BACK:
+                await asyncio.sleep(LOOK_S)
+                continue
+            if outcome is Eviction.ABANDONED:
+                self._abandon()
+            else:
+                self._dissolve()
+            self.first.handshake.answer(SUPERSEDED)
+
+    def _abandon(self) -> None:
+        assert self._record is not None
+        self._record.quarantine()
+        ids = ", ".join(repr(stage.kernel_id) for stage in self.stages)
+        cost, count = self.first.executor.cost, self.first.block.read(BLOCK.in_flight)
+        self._leave()
+        for stage in self.stages:
+            if not stage.has_ended:
+                error = KernelStateError(
+                    f"kernel {stage.kernel_id!r} on {stage.device} ran as one with {ids}, one of which did not return "
+                    f"from its handler; they were abandoned: {cost}, {count} message(s) are in flight"
+                )
+                stage.is_reached = True
+                stage.lose(error)
+
+    # --- holding the tokens ----------------------------------------------------------------------------------
+
+    def can_hold(self, stage: Stage) -> bool:
+        """Whether somebody who holds this stage's token may leave the chain as it is: a map, which lends to the first
+        and the last."""
+        if self.phase is not Phase.FUSED:
+            return False
+        return stage is self.first or (stage is self.last and self.first in self._held)
+
+    @asynccontextmanager
+    async def hold(self, stage: Stage) -> AsyncIterator[None]:
+        """Hold the token of a stage, and with it those of all."""
+        if not await self._take(stage):  # they have come apart meanwhile
+            async with token_of(stage):
+                yield
+            return
+        try:
+            if stage.is_ending:
+                await stage.wait_end()
+            yield
+        finally:
+            await asyncio.shield(self._spawn(self._let_go(stage)))
+
+    async def _take(self, stage: Stage) -> bool:
+        async with self._lock:
+            if self.phase is not Phase.FUSED:
+                return False
+            if not self._held:
+                await self._pause_first()
+            self._held.add(stage)
+            if self._broken:
+                self._dissolve()
+            return True
+
+    async def _let_go(self, stage: Stage) -> None:
+        async with self._lock:
+            self._held.discard(stage)
+            if self._broken:
+                self._dissolve()
+            if self.phase is not Phase.FUSED:
+                _resume(stage)
+            elif not self._held and not self.first.executor.has_token and not self.first.is_ending:
+                self.first.handshake.resume()
+
+    # --- what happens ----------------------------------------------------------------------------------------
+
+    def _on_foreign(self) -> None:
+        """Somebody has sent to a stage that is not the first."""
+        if self.phase is Phase.FUSED:
+            self._spawn(self._part_at_last())
+
+    async def _part_at_last(self) -> None:
+        while self.phase is Phase.FUSED:
+            with suppress(KernelStateError):
+                await self.part()
+
+    def _on_held_up(self) -> None:
+        """There is no room: if that lasts, the rings in between can take some."""
+        if self.phase is Phase.FUSED:
+            seen = self.first.block.read(BLOCK.turns)
+            self._timer = self._loop.call_later(HELD_UP_S, self._look_whether_held_up, seen)
+
+    def _look_whether_held_up(self, seen: int) -> None:
+        if self.phase is not Phase.FUSED or self._record is None:
+            return
+        is_blocked = self.first.block.read(BLOCK.blocked) == 1
+        if is_blocked and self.first.block.read(BLOCK.turns) == seen:
+            self._on_foreign()
+            return
+        self._record.ask()
+        if is_blocked:
+            self._on_held_up()
+
+
+def _resume(stage: Stage) -> None:
+    """Let a stage run again whose token is the host's, if it has not ended."""
+    if not stage.executor.has_token and not stage.is_ending:
+        stage.handshake.resume()

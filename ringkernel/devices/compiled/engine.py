@@ -161,8 +161,7 @@ class CompiledEngine(LendingEngine):
         return self.output is not None and self.declaration.max_outputs == 1 and self.executor.never_drops
 
     def runs_here(self, count: int) -> bool:
-        executor = self.executor if self.chain is None else self.chain.first.executor
-        return executor.runs_here(count)
+        return self.executor.runs_here(count) if self.chain is None else self.chain.runs_here(count)
 
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)

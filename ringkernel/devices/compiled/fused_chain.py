@@ -88,6 +88,12 @@ class FusedChain:
         """Whether the stages run, or go on in a moment; not if somebody holds their tokens."""
         return not self._held
 
+    def runs_here(self, count: int) -> bool:
+        """Whether the event loop's thread would run so many messages itself, and at once. Not if a stage has failed
+        just now, and nobody has noticed."""
+        is_one = self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
+        return is_one and self.first.executor.runs_here(count)
+
     # --- becoming one ----------------------------------------------------------------------------------------
 
     async def _gather(self) -> None:

@@ -12,13 +12,11 @@ import pytest
 from helpers import eventually, within
 from inside import chain_of, fuse, set_answer_timeout, word_of_block
 
-from ringkernel import KernelFailedError, KernelState, KernelStateError, ring_kernel
+from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.cpu.executor import WorkerExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ringkernel import RingKernelRuntime
 
 pytestmark = [pytest.mark.workers, pytest.mark.timeout(60)]
 
@@ -325,3 +323,54 @@ async def test_commands_while_much_goes_through_lose_nothing(runtime: RingKernel
 
     await within(asyncio.gather(feed(), disturb(), drain()), 30)
     assert got == right(values)
+
+
+@ring_kernel("halves", input_type=int, output_type=int, batch=True)
+def halves(msgs: Any, outs: Any) -> None:
+    for i in range(len(msgs)):
+        outs[i].value = msgs[i].value // 2
+
+
+@ring_kernel("steps", input_type=int, output_type=int)
+def steps(msg: Any, out: Any) -> None:
+    for _ in range(msg.value):
+        out.value += 1
+
+
+@pytest.mark.parametrize("handler", [halves, endless, steps])
+async def test_what_takes_batches_or_may_never_end_stays_alone(runtime: RingKernelRuntime, handler: Any) -> None:
+    await start(runtime, {"a": plus_one, "b": handler, "c": plus_one, "d": plus_one})
+    assert not await fuse(runtime, "a", "b")
+    assert not await fuse(runtime, "b", "c")
+    assert await fuse(runtime, "c", "d")
+    await send(runtime, [3, 5])
+    assert len(await receive(runtime, 2, "d")) == 2
+    assert chain_of(runtime, "c") == ["c", "d"]
+
+
+async def test_kernels_with_other_readers_or_sources_stay_apart(runtime: RingKernelRuntime) -> None:
+    for kernel_id in ("a", "other", "b", "reader"):
+        await runtime.launch(kernel_id, plus_one)
+    for pair in (("a", "b"), ("other", "b")):
+        runtime.connect(*pair)
+    for kernel_id in ("a", "other", "b", "reader"):
+        await runtime.activate(kernel_id)
+    assert not await fuse(runtime, "a", "b")  # two sources
+    await runtime.terminate("other")
+    assert await fuse(runtime, "a", "b")
+    await runtime.deactivate("a")
+    await runtime.deactivate("reader")
+    runtime.connect("a", "reader")
+    await runtime.reactivate("a")
+    await runtime.reactivate("reader")
+    assert not await fuse(runtime, "a", "b")  # two readers
+
+
+async def test_a_runtime_that_is_told_so_keeps_them_apart() -> None:
+    async with RingKernelRuntime(workers=1, fuse=False) as runtime:
+        await start(runtime, HANDLERS, queue_size=4096)
+        for _ in range(50):
+            await send(runtime, np.zeros(2_000, np.int64))
+            await asyncio.sleep(0)
+        await eventually(lambda: runtime.statistics("c").unprocessed == 0)
+        assert not chain_of(runtime, "a")

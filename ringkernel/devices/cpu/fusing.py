@@ -166,8 +166,9 @@ def _find(key: Any) -> None:
 
 
 def source_of(kernel: CompiledEngine) -> CompiledEngine | None:
-    """The one compiled kernel that feeds this one; None if there are none, or more."""
+    """The one kernel that feeds this one, if it is compiled; None if there are none, or more."""
     sources = {edge.ring.engine for edge in kernel.rings.edges[1:] if not edge.closed}
+    sources = {source for source in sources if source is None or not source.has_ended}
     source = sources.pop() if len(sources) == 1 else None
     return source if isinstance(source, CompiledEngine) else None
 
@@ -182,11 +183,13 @@ class Reason:
 
 def why_apart(source: CompiledEngine, target: CompiledEngine) -> Reason | None:
     """Why two kernels, the first of which feeds the second, cannot be one now; None if they can."""
+    return why_alone(source) or why_alone(target) or _who_is_between(source, target)
+
+
+def _who_is_between(source: CompiledEngine, target: CompiledEngine) -> Reason | None:
     edge = edge_between(source, target)
-    for kernel in (source, target):
-        reason = why_alone(kernel)
-        if reason is not None:
-            return reason
+    if source_of(target) is not source:
+        return Reason(f"others feed {target.kernel_id!r}, too")
     if source.inlet.edges or any(other is not edge and not other.closed for other in edge.ring.edges):
         return Reason(f"others read the outputs of {source.kernel_id!r}, too")
     if source.rings.writing is not source.output or target.rings.reading is not target.rings.edges:

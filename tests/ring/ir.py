@@ -45,8 +45,11 @@ class Instruction:
 
     def address(self) -> str:
         """How the address of a load or store is defined, all the way."""
+        return self._way_to(self._pointer())
+
+    def _way_to(self, pointer: str) -> str:
         text, seen = "", set[str]()
-        todo = [self._pointer()]
+        todo = [pointer]
         while todo:
             name = todo.pop()
             definition = self._scope.get(name, name)
@@ -58,7 +61,13 @@ class Instruction:
 
     def is_private(self) -> bool:
         """Whether this is an access to the stack: a local, or where numba returns a value or an exception."""
-        return bool(re.search(r"alloca|%retptr|%excinfo", self.address()))
+        return self._is_on_stack(self._pointer())
+
+    def _is_on_stack(self, pointer: str) -> bool:
+        either = re.match(r"phi ptr (.*)", self._scope.get(pointer, ""))
+        if either:
+            return all(self._is_on_stack(one) for one in re.findall(r"\[ (%[^\s,]+),", either[1]))
+        return bool(re.search(r"alloca|%retptr|%excinfo", self._way_to(pointer)))
 
     def _constants(self, name: str) -> int:
         definition = self._scope.get(name, "")

@@ -198,8 +198,7 @@ class WorkerPool:
         held = [worker for worker in (*self.workers, *self.threads.retired) if worker.dedicated]
         waiting = [worker for worker in held if not self._move_on(worker)]
         self.balancing.look(now, awake)
-        if awake:
-            self.fusing.look()
+        self.fusing.look()
         if awake or waiting:
             self.watch()
 

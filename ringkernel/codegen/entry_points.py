@@ -24,13 +24,19 @@ class EntryPoint(NamedTuple):
     nogil: bool = False
 
 
-def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
-    """The compiled functions of a table of this package's functions.
+class ByAddress(NamedTuple):
+    """A function of one word that compiled code calls by its address, so that it is compiled once for all of it."""
+
+    function: Callable[..., Any]
+
+
+def entries(table: Mapping[str, EntryPoint | ByAddress]) -> dict[str, Any]:
+    """The compiled functions of a table of this package's functions, and the addresses of those that go by them.
 
     The key need not hold what they read: the sources of the package are in every key, and whether sleeps are timed is
     the one thing in them that is found out at run time.
     """
-    described = [f"{label} {point.n_arguments} {point.nogil}" for label, point in table.items()]
+    described = [f"{label} {point[1:]}" for label, point in table.items()]
     functions = [f"{point.function.__module__}.{point.function.__qualname__}" for point in table.values()]
     try:
         key = fingerprint.key_of("entries", f"timed {WAKE_MECHANISM == 'timed'}", *described, *functions)
@@ -38,20 +44,29 @@ def entries(table: Mapping[str, EntryPoint]) -> dict[str, Entry]:
         key = None
     loaded = None if key is None else code_cache.look_up(key)
     if loaded is not None:
-        return {label: loaded.builtin(label) for label in table}
-    from .targets.cpu import compile_overload
+        return {
+            label: loaded.address(label) if isinstance(point, ByAddress) else loaded.builtin(label)
+            for label, point in table.items()
+        }
+    from .targets.cpu import compile_address, compile_overload
 
-    compiled = {
-        label: compile_overload(point.function, point.n_arguments, nogil=point.nogil) for label, point in table.items()
-    }
+    compiled, addresses = {}, {}
+    for label, point in table.items():
+        if isinstance(point, ByAddress):
+            addresses[label] = compile_address(point.function)
+        else:
+            compiled[label] = compile_overload(point.function, point.n_arguments, nogil=point.nogil)
     if key is not None:
-        code_cache.keep(key, lambda: _machine_code(compiled))
-    return {label: overload.entry_point for label, overload in compiled.items()}
+        code_cache.keep(key, lambda: _machine_code(compiled, addresses))
+    return {label: overload.entry_point for label, overload in compiled.items()} | {
+        label: int(function.address) for label, function in addresses.items()
+    }
 
 
-def _machine_code(compiled: Mapping[str, Any]) -> machine_code.MachineCode:
-    names = {}
+def _machine_code(compiled: Mapping[str, Any], addresses: Mapping[str, Any]) -> machine_code.MachineCode:
+    names = {label: function._wrapper_name for label, function in addresses.items()}
     for label, overload in compiled.items():
         names[f"{label}:wrapper"] = overload.fndesc.llvm_cpython_wrapper_name
         names[f"{label}:environment"] = overload.target_context.get_env_name(overload.fndesc)
-    return machine_code.emit([overload.library for overload in compiled.values()], names)
+    libraries = [one.library for one in compiled.values()] + [one._library for one in addresses.values()]
+    return machine_code.emit(libraries, names)

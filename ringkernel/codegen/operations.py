@@ -84,6 +84,11 @@ def call_span(address: int, source: int, count: int, target: int, state: int, fa
     raise _unbound("call_span")
 
 
+def call_function(address: int, argument: int) -> int:
+    """Call the compiled function of one word at `address`, which returns a word."""
+    raise _unbound("call_function")
+
+
 def copy_bytes(target: int, source: int, count: int) -> None:
     """Copy bytes between addresses that do not overlap."""
     raise _unbound("copy_bytes")

@@ -156,8 +156,17 @@ PARKER_DTYPE, PARKER = record(
     ),
     # event loop, while its thread is in compiled code: run entries that it has rung, the first and the last, and
     # whether it has rung a doorbell of its own; how many ticks of turns it may take, the most of that, and since when;
-    # after how many messages it is known what one costs
-    ("kept_address", "last_kept_address", "rang", "credit", "max_credit", "earned_at", "known_after"),
+    # after how many messages it is known what one costs, and the function that takes the turns
+    (
+        "kept_address",
+        "last_kept_address",
+        "rang",
+        "credit",
+        "max_credit",
+        "earned_at",
+        "known_after",
+        "take_turns_address",
+    ),
 )
 
 # doorbell.state: ring it; it is in an inbox or looked at anyway; nobody wants to know

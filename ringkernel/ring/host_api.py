@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringkernel.codegen.entry_points import Entry, EntryPoint, entries
+from ringkernel.codegen.entry_points import ByAddress, Entry, EntryPoint, entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RUN_ENTRY, RUNG
@@ -21,7 +21,7 @@ from .doorbell import (
     ring_doorbell_at,
     unpark,
 )
-from .loop_turns import runs_here, see_to
+from .loop_turns import runs_here, see_to, take_turns
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .token import revoke
 
@@ -179,6 +179,7 @@ class HostApi(NamedTuple):
     ring_doorbell: Entry
     hand_over: Entry
     runs_here: Entry
+    take_turns_address: int
     copy_ledger: Entry
     copy_state: Entry
     read_ticks: Entry
@@ -186,7 +187,7 @@ class HostApi(NamedTuple):
     address_of: Callable[[Any], int]
 
 
-_TABLE = {
+_TABLE: dict[str, EntryPoint | ByAddress] = {
     "publish": EntryPoint(publish_here, 3),
     "consume": EntryPoint(consume_here, 3),
     "publish_copy": EntryPoint(publish_copy_here, 5),
@@ -206,6 +207,7 @@ _TABLE = {
     "ring_doorbell": EntryPoint(ring, 1),
     "hand_over": EntryPoint(hand_over, 3),
     "runs_here": EntryPoint(runs_here, 3),
+    "take_turns_address": ByAddress(take_turns),
     "copy_ledger": EntryPoint(copy_ledger, 2),
     "copy_state": EntryPoint(copy_state, 2),
     "read_ticks": EntryPoint(read_ticks, 1),

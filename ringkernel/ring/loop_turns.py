@@ -12,7 +12,7 @@ call takes long. What exceeds it goes to the kernel's worker, which keeps it for
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import load, load_acquire, store, ticks
+from ringkernel.codegen.operations import call_function, load, load_acquire, store, ticks
 from ringkernel.memory.layout import ARMED, BLOCK, EDGE, FREE, NEVER, PARKER, RUN_ENTRY
 
 from .doorbell import keep_run_entry, push_doorbell
@@ -34,7 +34,7 @@ def see_to(here: int) -> int:
         return 0
     woken = 0
     if load(here + PARKER.kept_address) != 0:
-        woken = take_turns(here)
+        woken = call_function(load(here + PARKER.take_turns_address), here)
     if load(here + PARKER.rang) != 0:
         store(here + PARKER.rang, 0)
         woken += RANG

@@ -66,15 +66,15 @@ class Calls:
             await self.outlet.wait_put(message, timeout, yielding=yielding)
         except TimeoutError:
             raise timeouts.no_room(self._path[0], timeout) from None
-        return await self.answer(None if deadline is None else max(0.0, deadline - loop.time()))
+        return await self.answer(timeout, None if deadline is None else max(0.0, deadline - loop.time()))
 
-    async def answer(self, timeout: float | None) -> Any:
-        """Wait for the output of the message that was just sent. Cancelled or timed out, the output is taken when it
-        comes, and dropped, so that no other call gets it."""
+    async def answer(self, timeout: float | None, left: float | None) -> Any:
+        """Wait for the output of the message that was just sent, for the time that is left of `timeout`. Cancelled or
+        timed out, the output is taken when it comes, and dropped, so that no other call gets it."""
         self._waiting += 1
         taking = asyncio.get_running_loop().create_task(self._take())
         try:
-            done, _ = await asyncio.wait([taking], timeout=timeout)
+            done, _ = await asyncio.wait([taking], timeout=left)
         except BaseException:
             self._drop(taking)
             raise
@@ -85,7 +85,7 @@ class Calls:
 
     async def _take(self) -> Any:
         try:
-            return await self.inlet.wait_get(None)
+            return await self.inlet.get()
         finally:
             self._waiting -= 1
 

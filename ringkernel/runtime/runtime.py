@@ -261,9 +261,9 @@ class RingKernelRuntime:
         budget = self._budget
         budget.left = left = budget.left - 1
         yielding = left <= 0 and budget.due()
-        if not yielding and calls.is_free() and calls.outlet.offer(message):
+        if calls.is_free() and not yielding and calls.outlet.offer(message):
             answer = calls.inlet.take()
-            return await calls.answer(timeout) if answer is NOTHING else answer
+            return await calls.answer(timeout, timeout) if answer is NOTHING else answer
         return await calls.in_turn(message, timeout, yielding=yielding)
 
     def port(self, kernel_id: str | tuple[str, str]) -> Port:

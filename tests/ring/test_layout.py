@@ -104,7 +104,17 @@ WRITERS: dict[str, dict[str, str]] = {
             "worker",
         ),
         **dict.fromkeys(
-            ("kept_address", "last_kept_address", "rang", "credit", "max_credit", "earned_at", "known_after"), "loop"
+            (
+                "kept_address",
+                "last_kept_address",
+                "rang",
+                "credit",
+                "max_credit",
+                "earned_at",
+                "known_after",
+                "take_turns_address",
+            ),
+            "loop",
         ),
     },
     "Control": {

@@ -9,7 +9,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from numba import njit, types
+from numba import cfunc, njit, types
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
@@ -48,6 +48,7 @@ def specializer(timed: bool) -> Specializer:
         ops.leave_cpu: jit(threads.leave_cpu if IS_LINUX else threads.stay),
         ops.waits_for_cpu: jit(threads.is_queued_on if IS_LINUX else threads.unknown),
         ops.call_span: memory.call_span,
+        ops.call_function: memory.call_function,
         ops.copy_bytes: memory.copy_bytes,
         ops.peek: memory.peek,
         ops.poke: memory.poke,
@@ -82,6 +83,11 @@ def compile_entry(function: Callable[..., Any], n_arguments: int, *, nogil: bool
 def compile_overload(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
     """What numba knows of such a function: its `entry_point`, its `library` and the names in there."""
     return _overload(specializer(TIMED_SLEEP).rebind(function), n_arguments, nogil=nogil)
+
+
+def compile_address(function: Callable[..., Any]) -> Any:
+    """A function of one word, for compiled code that has its `address`; with its `_library` and `_wrapper_name`."""
+    return cfunc(types.int64(types.int64), error_model="numpy")(specializer(TIMED_SLEEP).rebind(function))
 
 
 def _overload(bound: Callable[..., Any], n_arguments: int, *, nogil: bool) -> Any:

@@ -131,6 +131,17 @@ def call_span(typingctx: Any, address: Any, source: Any, count: Any, target: Any
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def call_function(typingctx: Any, address: Any, argument: Any) -> Any:
+    """Call a function of one word by its address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        function = builder.inttoptr(args[0], ir.FunctionType(_I64, [_I64]).as_pointer())
+        return builder.call(function, args[1:])
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
     """`memcpy`."""
 

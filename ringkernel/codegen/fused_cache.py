@@ -23,7 +23,7 @@ def find_fused_span(stages: Sequence[Any]) -> Span:
     key = _key(stages)
     loaded = None if key is None else code_cache.look_up(key)
     if loaded is not None:
-        return Span(loaded.address("span"), loaded, never_drops=False, is_bounded=False)
+        return Span(loaded.address("span"), loaded, never_drops=False, is_bounded=False, unwritten=(0, 0))
     from .fused_span import compile_fused_span
 
     span = compile_fused_span(stages)

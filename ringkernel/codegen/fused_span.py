@@ -52,7 +52,15 @@ def compile_fused_span(stages: Sequence[Stage]) -> Span:
         bound = specializer(TIMED_SLEEP).rebind(body)
         function = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (function, list(compiled.values()))
-    return Span(int(function.address), keepalive, never_drops, False, function._library, function._wrapper_name)
+    return Span(
+        int(function.address),
+        keepalive,
+        never_drops,
+        is_bounded=False,
+        unwritten=(0, 0),
+        library=function._library,
+        symbol=function._wrapper_name,
+    )
 
 
 def _body(stages: list[tuple[Stage, Any]]) -> tuple[Function, bool]:

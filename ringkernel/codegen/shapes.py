@@ -27,7 +27,7 @@ def refuse_shape(source: Any, place: Any) -> None:
     raise NotImplementedError
 
 
-@overload(refuse_shape)
+@overload(refuse_shape)  # type: ignore[untyped-decorator]
 def _refuse_shape(source: Any, place: Any) -> Callable[[Any, Any], None]:
     def refuse(source: Any, place: Any) -> None:
         raise ValueError(MISMATCH)

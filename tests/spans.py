@@ -17,7 +17,7 @@ from ringkernel.codegen.span import compile_span
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.codegen.span_types import Span, SpanTypes
+    from ringkernel.codegen.span_types import FusedSpan, Span, SpanTypes
 
 VALUE = np.dtype([("value", "f8")], align=True)
 
@@ -29,7 +29,7 @@ def built(parameters: str, body: str, scope: dict[str, Any]) -> Callable[..., An
     return scope["handler"]  # type: ignore[no-any-return]
 
 
-def function_of(span: Span) -> Callable[..., int]:
+def function_of(span: Span | FusedSpan) -> Callable[..., int]:
     """A span as a function of addresses: messages, their number, outputs, state, fault."""
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.cache import code_cache, fingerprint, machine_code
 from ringkernel.cache.hashing import UnkeyableError
 
-from .span_types import Span
+from .span_types import FusedSpan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 
-def find_fused_span(stages: Sequence[Any]) -> Span:
+def find_fused_span(stages: Sequence[Any]) -> FusedSpan:
     """The span of a chain: pairs of a handler and what it is compiled for, as in `fused_span.py`. Raises what
     `compile_fused_span` raises, and `ConfigurationError` for the cache's settings."""
     key = _key(stages)
     loaded = None if key is None else code_cache.look_up(key)
     if loaded is not None:
-        return Span(loaded.address("span"), loaded, never_drops=False, is_bounded=False, unwritten=(0, 0))
+        return FusedSpan(loaded.address("span"), loaded, never_drops=False)
     from .fused_span import compile_fused_span
 
     span = compile_fused_span(stages)

@@ -26,10 +26,12 @@ from .arithmetic import arithmetic_like_numpy
 from .handler_call import argument_types, handler_call
 from .operations import copy_bytes, peek, poke, zero_bytes
 from .readonly import read_only
+from .shapes import shapes_in_fixed_words
 from .span import CPU_CALL, compile_handler
 from .span_body import DROP, EMIT, FAILED, FAULT_COUNT
-from .span_types import Span, SpanTypes
+from .span_types import FusedSpan, SpanTypes
 from .targets.cpu import TIMED_SLEEP, specializer
+from .unwritten import unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,23 +46,15 @@ DROPPED = CHAIN.dropped - CHAIN.fault_index
 FAILED_MESSAGE = CHAIN.failed - CHAIN.fault_index
 
 
-def compile_fused_span(stages: Sequence[Stage]) -> Span:
+def compile_fused_span(stages: Sequence[Stage]) -> FusedSpan:
     """Compile handlers that were compiled alone before into one span."""
-    with arithmetic_like_numpy():
+    with arithmetic_like_numpy(), shapes_in_fixed_words():
         compiled = {stage: compile_handler(*stage) for stage in stages}
         body, never_drops = _body([(stage, compiled[stage][0]) for stage in stages])
         bound = specializer(TIMED_SLEEP).rebind(body)
         function = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (function, list(compiled.values()))
-    return Span(
-        int(function.address),
-        keepalive,
-        never_drops,
-        is_bounded=False,
-        unwritten=(0, 0),
-        library=function._library,
-        symbol=function._wrapper_name,
-    )
+    return FusedSpan(int(function.address), keepalive, never_drops, function._library, function._wrapper_name)
 
 
 def _body(stages: list[tuple[Stage, Any]]) -> tuple[Function, bool]:
@@ -70,8 +64,8 @@ def _body(stages: list[tuple[Stage, Any]]) -> tuple[Function, bool]:
     for number, ((_, spec), dispatcher) in reversed(list(enumerate(stages))):
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops &= isinstance(returned, types.NoneType) or spec.output is None
-        call = handler_call(dispatcher, spec, CPU_CALL)
-        step = _step(number, call, spec, step) if step is not None else _last_step(number, call, spec)
+        call, zeroed = handler_call(dispatcher, spec, CPU_CALL), unwritten(dispatcher, spec)
+        step = _last_step(number, call, spec, zeroed) if step is None else _step(number, call, spec, zeroed, step)
         step = _noting(number, step, spec.input.itemsize) if number > 0 else step
     if stages[-1][0][1].output is None:
         return fused_sink(step, len(stages)), never_drops
@@ -89,10 +83,10 @@ def _failed_in(stage: int) -> int:
     return -stage - 1
 
 
-def _step(number: int, call: Any, spec: SpanTypes, further: Any) -> Function:
-    """A stage that is followed by others."""
+def _step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int], further: Any) -> Function:
+    """A stage that is followed by others. `zeroed`: the stretch of its output that it may leave unwritten."""
     assert spec.output is not None
-    itemsize, zeroed = spec.output.itemsize, spec.output.itemsize if spec.zeroed else 0
+    itemsize, (start, length) = spec.output.itemsize, zeroed
     at, message_at = CHAIN.state_address + 8 * number, CHAIN.message_address + 8 * number
     failed, dropped = _failed_in(number), _dropped_by(number)
     on_stack = stack_record(itemsize)
@@ -109,7 +103,7 @@ def _step(number: int, call: Any, spec: SpanTypes, further: Any) -> Function:
 
     def large(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
         message = peek(chain + message_at)
-        zero_bytes(message, zeroed)
+        zero_bytes(message + start, length)
         verdict = call(source, index, message, 0, peek(chain + at), results)
         if verdict == FAILED:
             return failed
@@ -120,12 +114,12 @@ def _step(number: int, call: Any, spec: SpanTypes, further: Any) -> Function:
     return small if itemsize <= SMALL_NBYTES else large
 
 
-def _last_step(number: int, call: Any, spec: SpanTypes) -> Function:
+def _last_step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int]) -> Function:
     """The last stage, which writes to the output ring, or nowhere."""
     at = CHAIN.state_address + 8 * number
     failed, dropped = _failed_in(number), _dropped_by(number)
     itemsize = 0 if spec.output is None else spec.output.itemsize
-    zeroed = itemsize if spec.zeroed else 0
+    start, length = zeroed
     on_stack, into_slot = stack_record(itemsize), copy_record(itemsize)
 
     def over_stack(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
@@ -140,7 +134,7 @@ def _last_step(number: int, call: Any, spec: SpanTypes) -> Function:
         return EMIT
 
     def in_place(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        zero_bytes(target + emitted * itemsize, zeroed)
+        zero_bytes(target + emitted * itemsize + start, length)
         verdict = call(source, index, target, emitted, peek(chain + at), results)
         if verdict == FAILED:
             return failed
@@ -151,7 +145,7 @@ def _last_step(number: int, call: Any, spec: SpanTypes) -> Function:
 
     if spec.output is None:
         return sink
-    return over_stack if spec.zeroed and itemsize <= SMALL_NBYTES else in_place
+    return over_stack if length > 0 and itemsize <= SMALL_NBYTES else in_place
 
 
 def _noting(number: int, step: Function, itemsize: int) -> Function:

@@ -36,5 +36,17 @@ class Span:
     symbol: str = ""
 
 
+@dataclass(frozen=True)
+class FusedSpan:
+    """The compiled span of a chain, see `fused_span.py`. `library` as of a span; `never_drops`: no stage does, or it is
+    not known."""
+
+    address: int
+    keepalive: Any
+    never_drops: bool
+    library: Any = None
+    symbol: str = ""
+
+
 class RefusedHandlerError(TypeError):
     """The handler compiles, but does something that a kernel cannot use."""

@@ -13,7 +13,7 @@ from .holding import Held
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ringkernel.codegen.span_types import Span
+    from ringkernel.codegen.span_types import FusedSpan
     from ringkernel.devices.event_loop.loop_parker import LoopParker
     from ringkernel.ring.record_edge import RecordEdge
     from ringkernel.ring.record_ring import RecordRing
@@ -67,7 +67,7 @@ class ChainRecord:
     def __init__(
         self,
         stages: Sequence[Stage],
-        span: Span,
+        span: FusedSpan,
         parker: LoopParker,
         on_foreign: Callable[[], None],
         on_held_up: Callable[[], None],

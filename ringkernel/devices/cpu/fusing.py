@@ -24,7 +24,7 @@ from ringkernel.memory.layout import BLOCK, COMMAND_RUN, NEVER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ringkernel.codegen.span_types import Span
+    from ringkernel.codegen.span_types import FusedSpan
     from ringkernel.devices.event_loop.loop_parker import LoopParker
 
 logger = logging.getLogger("ringkernel")
@@ -40,7 +40,7 @@ MOST_LINKS = 32
 """Connections that are looked at in one look, so that thousands of kernels cost no more."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
 
-_spans: dict[Any, Span | None] = {}
+_spans: dict[Any, FusedSpan | None] = {}
 """The fused spans of this process; None while one is being compiled, or if it cannot be."""
 
 
@@ -132,7 +132,7 @@ class Fusing:
         if span is not None:
             self.fuse(stages, span)
 
-    def fuse(self, stages: list[CompiledEngine], span: Span) -> FusedChain:
+    def fuse(self, stages: list[CompiledEngine], span: FusedSpan) -> FusedChain:
         """Let these kernels become one, if they can."""
         first = stages[0]
         seen = self._seen.setdefault(first, _Seen())

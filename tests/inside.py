@@ -19,6 +19,7 @@ from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.worker import RunEntries, Worker
 from ringkernel.devices.coroutine.engine import CoroutineEngine
 from ringkernel.devices.cpu import balancing, fusing
+from ringkernel.devices.cpu import parallel as cpu_parallel
 from ringkernel.devices.cpu import pool as cpu_pool
 from ringkernel.devices.cpu.device import CpuDevice
 from ringkernel.devices.cpu.executor import WorkerExecutor
@@ -132,6 +133,24 @@ def held_workers(runtime: RingKernelRuntime) -> set[Worker]:
     return {run_entry.worker for worker in pool_of(runtime).threads.retired for run_entry in worker.run_entries}
 
 
+def chunks_by_helpers(runtime: RingKernelRuntime) -> int:
+    """How many chunks of split spans workers have taken that have no kernel of their own."""
+    threads = pool_of(runtime).threads
+    idle = [worker for worker in (*threads.alive, *threads.spare) if not worker.run_entries]
+    return sum(worker._api.read_word(worker.address + PARKER.turns) for worker in idle)
+
+
+def is_helped(runtime: RingKernelRuntime) -> bool:
+    """Whether a worker is helping another one just now."""
+    threads = pool_of(runtime).threads
+    return any(worker.helping for worker in (*threads.alive, *threads.spare))
+
+
+def threads_left_to_a_handler(runtime: RingKernelRuntime) -> list[threading.Thread]:
+    """Of the workers that were given up since they did not come out of a handler."""
+    return [worker.thread for worker in pool_of(runtime).threads.retired]
+
+
 # --- what a kernel has ---------------------------------------------------------------------------------------------
 
 
@@ -228,6 +247,12 @@ def use_devices(patch: pytest.MonkeyPatch, *devices: ThreadDevice) -> None:
 def set_answer_timeout(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """How long an answer to a command is waited for."""
     patch.setattr(handshake, "ANSWER_TIMEOUT_S", seconds)
+
+
+def set_cores(patch: pytest.MonkeyPatch, count: int) -> None:
+    """How many threads may be busy, for runtimes that are made from now on."""
+    for module in (cpu_parallel, cpu_pool):
+        patch.setattr(module, "allowed_cores", lambda: count)
 
 
 def set_hold(patch: pytest.MonkeyPatch, seconds: float) -> None:

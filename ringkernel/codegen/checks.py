@@ -52,6 +52,17 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
             _check_indexed(statement, statement.node.target)
 
 
+def in_order(dispatcher: Any) -> bool:
+    """Whether a handler does something that others notice: it prints, or calls a C function."""
+    for statement in statements(dispatcher):
+        if isinstance(statement.node, ir.Print):
+            return True
+        kind = statement.type_of(getattr(statement.node, "target", None))
+        if isinstance(kind, types.ExternalFunctionPointer | types.ExternalFunction):
+            return True
+    return False
+
+
 # --- what it may call, index and read --------------------------------------------------------------------------------
 
 

@@ -52,6 +52,11 @@ def exchange(address: int, value: int) -> int:
     raise _unbound("exchange")
 
 
+def fetch_add(address: int, amount: int) -> int:
+    """Add to the word; the word as it was. Sequentially consistent."""
+    raise _unbound("fetch_add")
+
+
 def spin_hint() -> None:
     """Tell the core that this is a busy wait."""
     raise _unbound("spin_hint")
@@ -79,6 +84,11 @@ def waits_for_cpu(stat: int, cpu: int, scratch: int) -> int:
     raise _unbound("waits_for_cpu")
 
 
+def is_runnable(stat: int, scratch: int) -> int:
+    """1 if the thread of that descriptor, see `waits_for_cpu`, runs or could; 0 also where that cannot be known."""
+    raise _unbound("is_runnable")
+
+
 def call_span(address: int, source: int, count: int, target: int, state: int, fault: int) -> int:
     """Call the compiled span at `address`; see `span.py`."""
     raise _unbound("call_span")
@@ -92,6 +102,11 @@ def call_function(address: int, argument: int) -> int:
 def copy_bytes(target: int, source: int, count: int) -> None:
     """Copy bytes between addresses that do not overlap."""
     raise _unbound("copy_bytes")
+
+
+def move_bytes(target: int, source: int, count: int) -> None:
+    """Copy bytes between addresses that may overlap."""
+    raise _unbound("move_bytes")
 
 
 def sleep_on(descriptor: int, scratch: int) -> None:

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
-from .checks import check_program, check_return, read_only_reason
+from .checks import check_program, check_return, in_order, read_only_reason
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .readonly import read_only
@@ -39,9 +39,9 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
         bound = specializer(TIMED_SLEEP).rebind(body)
         compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (compiled, dispatcher, compile_function)
-    bounded = is_bounded(dispatcher)
-    library, symbol = compiled._library, compiled._wrapper_name
-    return Span(int(compiled.address), keepalive, never_drops, bounded, zeroed, library, symbol)
+    names = compiled._library, compiled._wrapper_name
+    bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
+    return Span(int(compiled.address), keepalive, never_drops, bounded, zeroed, *names, in_order=ordered)
 
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:

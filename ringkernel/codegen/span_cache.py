@@ -23,8 +23,9 @@ def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
     loaded = None if read is None else code_cache.look_up(read.hexdigest())
     if loaded is not None:
         known = loaded.notes
+        never_drops, is_bounded, in_order = known["never_drops"], known["is_bounded"], known["in_order"]
         unwritten = (known["unwritten"][0], known["unwritten"][1])
-        return Span(loaded.address("span"), loaded, known["never_drops"], known["is_bounded"], unwritten)
+        return Span(loaded.address("span"), loaded, never_drops, is_bounded, unwritten, in_order=in_order)
     from .span import compile_span
 
     span = compile_span(handler, spec)
@@ -38,7 +39,8 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: Fing
     after = _fingerprint(handler, spec)
     if after is None or after.hexdigest() != before.hexdigest():
         return
-    notes = {"never_drops": span.never_drops, "is_bounded": span.is_bounded, "unwritten": span.unwritten}
+    names = ("never_drops", "is_bounded", "unwritten", "in_order")
+    notes = {name: getattr(span, name) for name in names}
     code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], {"span": span.symbol}, notes))
 
 

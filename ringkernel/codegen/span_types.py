@@ -25,7 +25,8 @@ class SpanTypes:
 @dataclass(frozen=True)
 class Span:
     """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `unwritten`: what
-    is zeroed of an output, see `unwritten.py`; `library` is numba's, or None if it came from the cache."""
+    is zeroed of an output, see `unwritten.py`; `in_order`: it does something that others notice, like printing;
+    `library` is numba's, or None if it came from the cache."""
 
     address: int
     keepalive: Any
@@ -34,6 +35,7 @@ class Span:
     unwritten: tuple[int, int]
     library: Any = None
     symbol: str = ""
+    in_order: bool = False
 
 
 @dataclass(frozen=True)

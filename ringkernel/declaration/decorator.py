@@ -44,6 +44,7 @@ class Declaration:
     zeroed: bool
     block_size: int
     fma: bool
+    parallel: int | None = None
 
     @property
     def is_coroutine(self) -> bool:
@@ -55,8 +56,11 @@ class Declaration:
         """Whether it has a ring of records."""
         return self.input_type is not None or self.output_type is not None
 
-    def with_options(self, *, kernel_id: str, device: str | None, queue_size: int | None) -> Declaration:
+    def with_options(
+        self, *, kernel_id: str, device: str | None, queue_size: int | None, parallel: int | None = None
+    ) -> Declaration:
         """The same kernel under the id and options of one launch."""
+        check_parallel(kernel_id, parallel, self.state, is_coroutine=self.is_coroutine)
         size = self.queue_size if queue_size is None else check_queue_size(queue_size)
         _check_outputs_fit(kernel_id, self.max_outputs, size)
         return replace(
@@ -64,6 +68,7 @@ class Declaration:
             kernel_id=kernel_id,
             device=self.device if device is None else check_device(device),
             queue_size=size,
+            parallel=self.parallel if parallel is None else parallel,
         )
 
 
@@ -82,6 +87,7 @@ class _Options:
     zeroed: bool = True
     block_size: int = DEFAULT_BLOCK_SIZE
     fma: bool = False
+    parallel: int | None = None
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -98,6 +104,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     zeroed: bool = True,
     block_size: int = DEFAULT_BLOCK_SIZE,
     fma: bool = False,
+    parallel: int | None = None,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
@@ -126,6 +133,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             to 1024.
         fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, but the
             last bits differ from the CPU's, where the two are always rounded one after the other.
+        parallel: on the CPU, how many threads may share the messages of a handler without state, when many wait. None:
+            as many as there are cores, where that pays by the time that messages have taken so far. False, or 1: only
+            the kernel's own. The outputs are the same, in the same order.
 
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
@@ -138,7 +148,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
     options = _Options(
-        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size, fma
+        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size, fma, parallel
     )
 
     def decorate(func: F) -> F:
@@ -191,6 +201,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     _check_outputs_fit(kernel_id, options.max_outputs, size)
     if coroutine and (options.state is not None or options.batch):
         raise ConfigurationError(f"kernel {kernel_id!r}: a coroutine kernel keeps its own state and batches; drop them")
+    check_parallel(kernel_id, options.parallel, options.state, is_coroutine=coroutine)
     _check_parameters(kernel_id, func, coroutine, outputs, options)
     return Declaration(
         kernel_id,
@@ -207,6 +218,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         options.zeroed,
         check_block_size(options.block_size),
         _check_flag(kernel_id, "fma", options.fma),
+        options.parallel,
     )
 
 
@@ -276,6 +288,26 @@ def check_block_size(size: Any) -> int:
     if isinstance(size, int) and not isinstance(size, bool) and size in range(32, 1025, 32):
         return size
     raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
+
+
+def check_parallel(kernel_id: str, parallel: Any, state: Any, *, is_coroutine: bool) -> None:
+    """How many threads may share a kernel's messages. Raises `ConfigurationError`."""
+    if parallel is None or parallel is False:
+        return
+    if not isinstance(parallel, int) or parallel is True or parallel < 1:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: parallel is {parallel!r}; it must be a number of threads, False for one, or None"
+        )
+    if parallel > 1 and is_coroutine:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: parallel={parallel} needs a compiled kernel; a coroutine kernel runs in the event "
+            f"loop"
+        )
+    if parallel > 1 and state is not None:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: parallel={parallel}, but its handler has a state, so each message has to see what "
+            f"the one before has left; drop one of the two"
+        )
 
 
 def _check_flag(kernel_id: str, option: str, given: Any) -> bool:

@@ -88,6 +88,7 @@ BLOCK_DTYPE, BLOCK = record(
         "span_address",
         "status_doorbell_address",
         "chain",
+        "max_threads",
     ),
     # host, at any time
     ("command", "epoch"),
@@ -128,8 +129,21 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     # the first words as in a doorbell; host, before the run entry is handed over: `block_address`, and whether an event
     # loop's thread may take the kernel's turns
     ("state", "next_address", "parker_address", "block_address", "is_bounded"),
-    # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too
-    ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks", "quick_spans"),
+    # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too. `pace`: 64ths of a
+    # tick per message, of the last span that was long enough to tell; `done` and `busy_ticks`: how many messages the
+    # last span has dealt with, and what they took, all threads together
+    (
+        "owner",
+        "run_queue_address",
+        "idle_since",
+        "next_edge",
+        "span_limit",
+        "span_ticks",
+        "quick_spans",
+        "pace",
+        "done",
+        "busy_ticks",
+    ),
 )
 
 PARKER_DTYPE, PARKER = record(
@@ -140,7 +154,16 @@ PARKER_DTYPE, PARKER = record(
     # worker that leaves its CPU to the sleeper says so
     ("parked", "fd", "read_fd", "waker_cpu", "worker_moves"),
     # host
-    ("stop", "min_patience", "max_patience", "loop_address", "stat_fd"),
+    (
+        "stop",
+        "min_patience",
+        "max_patience",
+        "loop_address",
+        "stat_fd",
+        "job_address",
+        "team_address",
+        "scratch_address",
+    ),
     # worker
     (
         "run_queue_address",
@@ -153,6 +176,7 @@ PARKER_DTYPE, PARKER = record(
         "crowded",
         "left_at",
         "stay",
+        "helping_address",
     ),
     # event loop, while its thread is in compiled code: run entries that it has rung, the first and the last, and
     # whether it has rung a doorbell of its own; how many ticks of turns it may take, the most of that, and since when;
@@ -167,6 +191,55 @@ PARKER_DTYPE, PARKER = record(
         "known_after",
         "take_turns_address",
     ),
+    # shared: a split span that waits for this worker's help, which takes it out; whether it waits for one awake
+    ("offer_address", "is_at_hand"),
+)
+
+MAX_CHUNKS = 1024
+CHUNK_WORDS = 8
+"""A chunk's fault line, as in a block, then what it has come to: its messages, its outputs, its time."""
+
+SPLIT_JOB_DTYPE, SPLIT_JOB = record(
+    "SplitJob",
+    # leader, while nobody is inside. As in the job of a grid: where the messages are, and where outputs go. `capacity`,
+    # `slot_nbytes`: how far apart messages and outputs are; `room_nbytes`: what one message may emit
+    (
+        "source",
+        "count",
+        "target",
+        "state",
+        "span_address",
+        "message_nbytes",
+        "slot_nbytes",
+        "room_nbytes",
+        "chunk",
+        "n_chunks",
+        "chunk_ticks",
+        "deadline",
+        "block_address",
+        "leader_cpu",
+    ),
+    # shared: 1 from when somebody leads until it has been gathered
+    ("is_led",),
+    # shared: how many helpers are inside; below 0 nobody may come in
+    ("gate",),
+    # shared: the next chunk to take
+    ("next_chunk",),
+    # shared: no further chunk is to be taken
+    ("stop",),
+    # who takes a chunk
+    (f"chunks:{MAX_CHUNKS * CHUNK_WORDS}",),
+)
+
+MAX_TEAM = 255
+
+TEAM_DTYPE, TEAM = record(
+    "Team",
+    # host: the workers of a pool that may help each other; `n_cores`: how many threads may be busy
+    ("n_cores", "n_workers"),
+    (f"workers:{MAX_TEAM + 1}",),
+    # leaders: how many helpers would have been of use and were not there
+    ("missing",),
 )
 
 # doorbell.state: ring it; it is in an inbox or looked at anyway; nobody wants to know

@@ -23,6 +23,7 @@ from .doorbell import (
 )
 from .loop_turns import runs_here, see_to, take_turns
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
+from .split_span import stop_job
 from .token import revoke
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class HostApi(NamedTuple):
     collect_tags: Entry
     unpark: Entry
     revoke: Entry
+    stop_job: Entry
     read_word: Entry
     write_word: Entry
     give_command: Entry
@@ -201,6 +203,7 @@ _TABLE: dict[str, EntryPoint | ByAddress] = {
     "collect_tags": EntryPoint(collect_tags, 3),
     "unpark": EntryPoint(unpark, 1),
     "revoke": EntryPoint(revoke, 2),
+    "stop_job": EntryPoint(stop_job, 2),
     "read_word": EntryPoint(read_word, 1),
     "write_word": EntryPoint(write_word, 2),
     "give_command": EntryPoint(give_command, 5),

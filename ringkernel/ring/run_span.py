@@ -6,7 +6,6 @@ The order of the steps is what others rely on: outputs before the input's cursor
 from __future__ import annotations
 
 from ringkernel.codegen.operations import (
-    call_span,
     compare_exchange,
     copy_bytes,
     fence,
@@ -14,15 +13,17 @@ from ringkernel.codegen.operations import (
     load,
     store,
     store_release,
-    ticks,
 )
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, HISTOGRAM_BUCKETS, RING, RUN_ENTRY, STATUS_FAILED
 
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address, slowest_head
+from .split_span import PIECE, lead, run_alone, span_length, unless_split
 from .token import IDLE, LEFT, WORKED, give_back
 
-SPAN_LIMIT = 1024
-"""Messages in a span, at most."""
+SPAN_LIMIT = PIECE
+"""Messages in a span that is not split, at most."""
+TELLING = 64
+"""A span of so many messages, or one that was long enough, tells what a message costs."""
 COST_WEIGHT = 8
 """What a message costs follows what it was in the last spans, with the inverse of this as weight."""
 QUICK = 16
@@ -38,7 +39,9 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     source_ring = edge + load(edge + EDGE.ring)
     capacity = load(source_ring + RING.capacity)
     waiting = bound_of(edge, head) - head
-    count = min(waiting, capacity - (head & (capacity - 1)), load(run_entry + RUN_ENTRY.span_limit))
+    count = min(waiting, capacity - (head & (capacity - 1)))
+    limit = span_length(block, run_entry, count) if here == 0 else load(run_entry + RUN_ENTRY.span_limit)
+    count = min(count, limit)
     output, target, tail = 0, 0, 0
     if load(block + BLOCK.output) != 0:
         output = block + load(block + BLOCK.output)
@@ -48,17 +51,17 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
         if count == 0:
             store(block + BLOCK.blocked, 1)
             return IDLE
+        count = unless_split(run_entry, count)
     store(block + BLOCK.blocked, 0)
     store(block + BLOCK.in_flight, count)
     store(block + BLOCK.fault_edge, edge - block)
-    start = ticks()
-    emitted = call_handler(block, slot_address(source_ring, head), count, target)
-    elapsed = ticks() - start
+    emitted = call_handler(block, run_entry, source_ring, head, count, target)
+    elapsed = load(run_entry + RUN_ENTRY.busy_ticks)
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
     store_release(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)  # even: the state is whole again
     fault = load(block + BLOCK.fault_index)
-    taken, processed = count, count
+    taken = processed = load(run_entry + RUN_ENTRY.done)
     if fault >= 0:  # the host moves the cursor over what failed, once it has had a look at it
         processed = fault
         taken = fault + load(block + BLOCK.fault_count)
@@ -68,7 +71,7 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     if output != 0:
         note_peak(block, output, tail + emitted)
     keep_ledger(block, taken, processed, emitted, elapsed, waiting)
-    adapt_span(run_entry, count, elapsed, SPAN_LIMIT)
+    adapt_span(run_entry, taken, elapsed, SPAN_LIMIT)
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output, here)
@@ -79,13 +82,18 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     return WORKED
 
 
-def call_handler(block: int, source: int, count: int, target: int) -> int:
+def call_handler(block: int, run_entry: int, source_ring: int, head: int, count: int, target: int) -> int:
     """Run the kernel's span. How many messages it has emitted; what failed is in the block. The state's version is odd
     from here until the span is committed."""
     store(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)
     fence_release()  # odd before the handler writes to the state
-    state, fault = block + load(block + BLOCK.state), block + BLOCK.fault_index
-    return call_span(load(block + BLOCK.span_address), source, count, target, state, fault)
+    source = slot_address(source_ring, head)
+    if count <= load(run_entry + RUN_ENTRY.span_limit):
+        return run_alone(block, run_entry, source, count, target)
+    slot_nbytes = 0
+    if target != 0:
+        slot_nbytes = load(block + load(block + BLOCK.output) + RING.itemsize)
+    return lead(block, run_entry, source, count, target, load(source_ring + RING.itemsize), slot_nbytes)
 
 
 def with_room(output: int, tail: int, count: int, per_message: int) -> int:
@@ -158,6 +166,10 @@ def adapt_span(run_entry: int, count: int, elapsed: int, most: int) -> None:
     target = load(run_entry + RUN_ENTRY.span_ticks)
     quick = load(run_entry + RUN_ENTRY.quick_spans)
     store(run_entry + RUN_ENTRY.quick_spans, quick + 1 if QUICK * elapsed < target else min(quick, 0))
+    if count >= TELLING or elapsed > target // 4:
+        store(run_entry + RUN_ENTRY.pace, max(1, 64 * elapsed // max(count, 1)))
+    if count > limit:
+        return  # it was split
     if elapsed > 2 * target:
         store(run_entry + RUN_ENTRY.span_limit, max(1, count * target // elapsed))
     elif count == limit and elapsed < target:

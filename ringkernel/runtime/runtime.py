@@ -88,6 +88,7 @@ class RingKernelRuntime:
         *,
         device: str | None = None,
         queue_size: int | None = None,
+        parallel: int | None = None,
     ) -> RingKernel:
         """Allocate and compile what a kernel needs. Nothing of the user's runs yet.
 
@@ -96,6 +97,7 @@ class RingKernelRuntime:
             kernel_func: a decorated function, or a plain coroutine function.
             device: instead of the declared one: "auto", "cpu", "cuda", "cuda:N".
             queue_size: slots per ring instead of the declared number, a power of two.
+            parallel: instead of the declared one, see `ring_kernel`.
 
         Raises:
             KernelExistsError: a kernel of that id is alive.
@@ -106,7 +108,7 @@ class RingKernelRuntime:
 
         Cancelled or failed, it has launched nothing.
         """
-        return await self._supervisor.launch(kernel_id, kernel_func, device, queue_size)
+        return await self._supervisor.launch(kernel_id, kernel_func, device, queue_size, parallel)
 
     async def activate(self, kernel_id: str) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.

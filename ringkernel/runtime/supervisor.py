@@ -84,7 +84,12 @@ class Supervisor:
     # --- the lifecycle ---------------------------------------------------------------------------------------
 
     async def launch(
-        self, kernel_id: str, kernel_func: Callable[..., Any] | None, device: str | None, queue_size: int | None
+        self,
+        kernel_id: str,
+        kernel_func: Callable[..., Any] | None,
+        device: str | None,
+        queue_size: int | None,
+        parallel: int | None,
     ) -> RingKernel:
         """Make a kernel that is LAUNCHED."""
         services, devices = self.bind()
@@ -92,7 +97,7 @@ class Supervisor:
             raise KernelStateError(f"cannot launch kernel {kernel_id!r}: this runtime is closed; make a new one")
         self._check_free(kernel_id)
         declaration = find_declaration(kernel_id, kernel_func).with_options(
-            kernel_id=kernel_id, device=device, queue_size=queue_size
+            kernel_id=kernel_id, device=device, queue_size=queue_size, parallel=parallel
         )
         runs_on = devices.of(declaration, self._device)
         self._launching.add(kernel_id)

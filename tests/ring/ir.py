@@ -210,6 +210,7 @@ def mutant() -> Specializer:
     replacements: dict[Any, Any] = {
         name: sound(name) for name in (*kept, ops.sleep_on, ops.wake, ops.leave_cpu, ops.waits_for_cpu)
     }
+    replacements |= {name: sound(name) for name in (ops.fetch_add, ops.move_bytes, ops.is_runnable, ops.nap)}
     replacements |= {ops.load: plain_load, ops.load_acquire: plain_load}
     replacements |= {ops.store: plain_store, ops.store_release: plain_store}
     replacements |= {ops.fence: no_fence, ops.fence_release: no_fence}

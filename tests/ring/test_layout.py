@@ -28,6 +28,8 @@ RECORDS = {
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
+    "SplitJob": (layout.SPLIT_JOB_DTYPE, layout.SPLIT_JOB),
+    "Team": (layout.TEAM_DTYPE, layout.TEAM),
     "Control": (mailbox_layout.CONTROL_DTYPE, mailbox_layout.CONTROL),
     "Heart": (mailbox_layout.HEART_DTYPE, mailbox_layout.HEART),
     "Mailbox": (mailbox_layout.MAILBOX_DTYPE, mailbox_layout.MAILBOX),
@@ -64,6 +66,7 @@ WRITERS: dict[str, dict[str, str]] = {
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
         **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address", "chain"), "host"),
+        "max_threads": "host",
         **dict.fromkeys(("command", "epoch"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
@@ -83,11 +86,14 @@ WRITERS: dict[str, dict[str, str]] = {
             ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks", "quick_spans"),
             "worker",
         ),
+        **dict.fromkeys(("pace", "done", "busy_ticks"), "worker"),
     },
     "Parker": {
         "inbox_address": "anyone",
         **dict.fromkeys(("parked", "fd", "read_fd", "waker_cpu", "worker_moves"), "shared"),
         **dict.fromkeys(("stop", "min_patience", "max_patience", "loop_address", "stat_fd"), "host"),
+        **dict.fromkeys(("job_address", "team_address", "scratch_address"), "host"),
+        **dict.fromkeys(("offer_address", "is_at_hand"), "shared"),
         **dict.fromkeys(
             (
                 "run_queue_address",
@@ -100,6 +106,7 @@ WRITERS: dict[str, dict[str, str]] = {
                 "crowded",
                 "left_at",
                 "stay",
+                "helping_address",
             ),
             "worker",
         ),
@@ -117,6 +124,14 @@ WRITERS: dict[str, dict[str, str]] = {
             "loop",
         ),
     },
+    "SplitJob": {
+        **dict.fromkeys(("source", "count", "target", "state", "span_address", "message_nbytes"), "leader"),
+        **dict.fromkeys(("slot_nbytes", "room_nbytes", "chunk", "n_chunks", "chunk_ticks", "deadline"), "leader"),
+        **dict.fromkeys(("block_address", "leader_cpu"), "leader"),
+        **dict.fromkeys(("is_led", "gate", "next_chunk", "stop"), "shared"),
+        "chunks": "who takes one",
+    },
+    "Team": {**dict.fromkeys(("n_cores", "n_workers", "workers"), "host"), "missing": "leaders"},
     "Control": {
         **dict.fromkeys(("block_address", "mailbox_address", "state_address", "staging_address", "n_threads"), "host"),
         **dict.fromkeys(("span_ticks", "heart_address", "beat_timeout_ticks", "patience_ticks", "max_nap_ns"), "host"),

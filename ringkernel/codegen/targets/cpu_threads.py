@@ -141,6 +141,19 @@ def is_queued_on(stat: int, cpu: int, text: int) -> int:
     return 1 if field == _PROCESSOR and where == cpu else 0
 
 
+def is_runnable(stat: int, text: int) -> int:
+    """1 if the thread of this stat file runs, or waits for a CPU. `text`: room for the file."""
+    index = _libc_pread(stat, text, _STAT_BYTES - 2, 0) - 1
+    while index > 0 and byte(text, index) != _BRACKET:
+        index -= 1
+    return 1 if index > 0 and byte(text, index + 2) == _RUNNABLE else 0
+
+
+def unknown_state(stat: int, text: int) -> int:
+    """The system does not say."""
+    return 0
+
+
 def unknown(stat: int, cpu: int, text: int) -> int:
     """The system does not say."""
     return 0

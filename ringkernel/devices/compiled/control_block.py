@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,13 @@ _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
 _HEAD = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
 
 
+class Code(Protocol):
+    """What runs a kernel's messages."""
+
+    span_address: int
+    max_threads: int
+
+
 class ControlBlock:
     """A block, the table of its inputs and the kernel's state, in one piece of the arena.
 
@@ -33,9 +40,7 @@ class ControlBlock:
 
     __slots__ = ("_api", "_arena", "_region", "_tables", "address", "state")
 
-    def __init__(
-        self, declaration: Declaration, span_address: int, status_doorbell: int, arena: Arena, api: HostApi
-    ) -> None:
+    def __init__(self, declaration: Declaration, code: Code, status_doorbell: int, arena: Arena, api: HostApi) -> None:
         self._api = api
         self._arena = arena
         state = declaration.state
@@ -51,7 +56,8 @@ class ControlBlock:
         record["inputs"] = _TABLE_AT
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
-        record["span_address"] = span_address
+        record["span_address"] = code.span_address
+        record["max_threads"] = code.max_threads
         record["status_doorbell_address"] = status_doorbell
         record["fault_index"] = -1
         if state is not None:

@@ -106,9 +106,7 @@ class CompiledEngine(LendingEngine):
         self.taken.append(status_doorbell.release)
         self.doorbell_address = parker.new_doorbell_address()
         self.taken.append(self._release_doorbell_address)
-        self.block = ControlBlock(
-            self.declaration, self.executor.span_address, status_doorbell.address, parker.arena, self._api
-        )
+        self.block = ControlBlock(self.declaration, self.executor, status_doorbell.address, parker.arena, self._api)
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
         self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, services.commanded)
         self._make_input(woke)

@@ -60,6 +60,8 @@ class Executor(ABC):
     span_address: int
     never_drops: bool
     """Whether the handler emits for every message."""
+    max_threads = 1
+    """How many threads may share a span of messages, see `ring/split_span.py`."""
     kernel: Executed
 
     __slots__ = ("kernel",)

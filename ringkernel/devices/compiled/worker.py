@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkernel.errors import DeviceUnavailableError
+from ringkernel.memory.arenas import Slab
 from ringkernel.memory.layout import COMMIT, FREE, GONE, PARKER, PARKER_DTYPE, RUN_ENTRY, RUNG
 from ringkernel.memory.wait_handle import Waker, new_waker
 
 from .traffic import Traffic
-from .worker_loop import SCRATCH_BYTES
+from .worker_loop import SCRATCH_BYTES, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.devices.event_loop.loop_parker import LoopParker
+
+    from .team import Team
 
 logger = logging.getLogger("ringkernel")
 
@@ -88,6 +91,7 @@ class RunEntries:
         write(address + RUN_ENTRY.next_edge, 0)
         write(address + RUN_ENTRY.is_bounded, int(run_entry.is_bounded))
         write(address + RUN_ENTRY.quick_spans, 0)
+        write(address + RUN_ENTRY.pace, 0)
         run_entry.worker.run_entries.add(run_entry)
         return self._api.hand_over(address, run_entry.doorbell_address, here)
 
@@ -132,16 +136,18 @@ class Worker:
         parker = workers.parker
         self._api = parker.api
         self.number = number
-        self.region = parker.arena.allocate(PARKER_DTYPE.itemsize)
-        self.address = self.region.address
+        self.address = self.job_address = 0
         self.run_entries: set[RunEntry] = set()
         self.kept: RunEntry | None = None
+        self.is_stuck = False
         self._seen_turns = -1
         self._seen_at = 0.0
         loop, self._scratch, is_begun = workers.compiled_loop(), workers.new_scratch(), threading.Lock()
         self.waker: Waker = new_waker(blocking=True)
         try:
-            self._fill(parker)
+            self.address = workers.parkers.allocate()
+            self.job_address = 0 if workers.team is None else workers.team.new_job()
+            self._fill(parker, workers.team)
             # the frame of the thread keeps alive whatever compiled code may touch, also while the interpreter exits
             keepalive = (parker.arena.chunks, workers.keepalive, self._scratch)
             self.thread = threading.Thread(
@@ -154,22 +160,32 @@ class Worker:
         except BaseException:
             if is_begun.acquire(blocking=False):  # no thread is there, or it will find that it has come too late
                 self.waker.recycle()
+                workers.let_go(self)
             else:
                 self.tell_to_stop()
                 workers.retired.append(self)
             raise
 
-    def _fill(self, parker: LoopParker) -> None:
-        record = self.region.view(PARKER_DTYPE)[0]
-        record["fd"], record["read_fd"] = self.waker.write_fd, self.waker.read_fd
-        record["patience"] = record["min_patience"] = parker.clock.ticks_of(MIN_PATIENCE_NS)
-        record["loop_address"] = parker.address
-        record["max_patience"] = parker.clock.ticks_of(MAX_PATIENCE_NS)
+    def _fill(self, parker: LoopParker, team: Team | None) -> None:
+        write, ticks_of = self._api.write_word, parker.clock.ticks_of
+        for offset in range(0, PARKER_DTYPE.itemsize, 8):
+            write(self.address + offset, 0)
+        write(self.address + PARKER.fd, self.waker.write_fd)
+        write(self.address + PARKER.read_fd, self.waker.read_fd)
+        write(self.address + PARKER.min_patience, ticks_of(MIN_PATIENCE_NS))
+        write(self.address + PARKER.patience, ticks_of(MIN_PATIENCE_NS))
+        write(self.address + PARKER.max_patience, ticks_of(MAX_PATIENCE_NS))
+        write(self.address + PARKER.loop_address, parker.address)
+        write(self.address + PARKER.scratch_address, int(self._scratch.ctypes.data) + TEXT)
+        if team is not None:
+            write(self.address + PARKER.job_address, self.job_address)
+            write(self.address + PARKER.team_address, team.address)
 
     @property
     def dedicated(self) -> bool:
-        """Whether it is left to one kernel, `kept`, which holds it or did: all others move on."""
-        return self.kept is not None
+        """Whether it is left to one kernel, `kept`, which holds it or did, or one that it helps with (`is_stuck`): all
+        others move on."""
+        return self.kept is not None or self.is_stuck
 
     @property
     def parked(self) -> bool:
@@ -180,6 +196,11 @@ class Worker:
     def current(self) -> int:
         """The address of the run entry whose turn it is, 0 between turns."""
         return self._api.read_word(self.address + PARKER.current_address)
+
+    @property
+    def helping(self) -> int:
+        """The address of the job that it helps with, 0 if it does not."""
+        return self._api.read_word(self.address + PARKER.helping_address)
 
     @property
     def n_queued(self) -> int:
@@ -211,13 +232,18 @@ def _run(loop: Any, is_begun: threading.Lock, parker: int, scratch: int, waker: 
 
 class Workers:
     """The threads of one pool. `compiled_loop` is what they run; one that beats lets the word at `beat_address` go up
-    while they sleep."""
+    while they sleep. `alive` take kernels, `spare` only help; as a `team` they help each other."""
 
-    def __init__(self, parker: LoopParker, compiled_loop: Callable[[], Any], *, beat_address: int = 0) -> None:
+    def __init__(
+        self, parker: LoopParker, compiled_loop: Callable[[], Any], *, team: Team | None = None, beat_address: int = 0
+    ) -> None:
         self.parker = parker
         self.compiled_loop = compiled_loop
+        self.team = team
+        self.parkers = Slab(parker.arena, PARKER_DTYPE, 8)
         self._beat_address = beat_address
         self.alive: list[Worker] = []
+        self.spare: list[Worker] = []
         self.retired: list[Worker] = []
         self.keepalive: list[Any] = []
         self.refusal: Exception | None = None
@@ -229,7 +255,7 @@ class Workers:
         words[1] = self._beat_address
         return words
 
-    def start(self) -> Worker | None:
+    def start(self, *, spare: bool = False) -> Worker | None:
         """A new worker; None if the system has no thread, descriptor or memory for one."""
         self._reap()
         try:
@@ -241,8 +267,17 @@ class Workers:
             return None
         self.refusal = None
         self._numbers += 1
-        self.alive.append(worker)
+        (self.spare if spare else self.alive).append(worker)
+        self._seat()
         return worker
+
+    def _seat(self) -> None:
+        if self.team is not None:
+            self.team.seat([*self.alive, *self.spare])
+
+    def helping_with(self, job_address: int) -> list[Worker]:
+        """Who is inside of this job, or about to look whether it may come in."""
+        return [worker for worker in (*self.alive, *self.spare) if worker.helping == job_address]
 
     def none_there(self) -> DeviceUnavailableError:
         """There is no worker, and none to be had."""
@@ -252,21 +287,34 @@ class Workers:
 
     def _reap(self) -> None:
         """Let go of threads that have ended since they were given up, and have nobody left to move."""
-        self.retired = [worker for worker in self.retired if worker.run_entries or worker.thread.is_alive()]
+        ended = [worker for worker in self.retired if not worker.run_entries and not worker.thread.is_alive()]
+        for worker in ended:
+            self.retired.remove(worker)
+            self.let_go(worker)
+
+    def let_go(self, worker: Worker) -> None:
+        """Its thread has ended, or has never been: its words may serve another."""
+        if worker.address:
+            self.parkers.release(worker.address)
+        if worker.job_address and self.team is not None:
+            self.team.release_job(worker.job_address)
 
     def retire(self, worker: Worker) -> None:
         """It takes no kernels any more, and ends when it is between turns."""
-        if worker in self.alive:
-            worker.tell_to_stop()
-            self.alive.remove(worker)
-            self.retired.append(worker)
+        for group in (self.alive, self.spare):
+            if worker in group:
+                worker.tell_to_stop()
+                group.remove(worker)
+                self.retired.append(worker)
+        self._seat()
 
     def stop(self, timeout: float) -> None:
         """End all threads that come back; one that was left to a kernel is not waited for."""
-        stopping = [*self.alive, *self.retired]
-        for worker in self.alive:
+        stopping = [*self.alive, *self.spare, *self.retired]
+        for worker in (*self.alive, *self.spare):
             worker.tell_to_stop()
         self.alive.clear()
+        self.spare.clear()
         for worker in stopping:
             worker.thread.join(0.0 if worker.dedicated else timeout)
         self.retired = [worker for worker in stopping if worker.thread.is_alive()]

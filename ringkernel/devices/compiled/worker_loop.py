@@ -1,7 +1,8 @@
 """What a CPU worker thread does until it is told to stop. Compiled, without the GIL.
 
 The worker takes turns for the kernels in its run queue. A kernel that found nothing to do for a while leaves the queue
-and is polled by nobody; its doorbell brings it back. With an empty queue the worker parks on its wait handle.
+and is polled by nobody; its doorbell brings it back. With an empty queue the worker helps others with long spans
+(`helping.py`), or parks on its wait handle.
 
 How long a while is adapts: twice as long after each hit and after each short sleep, back to the minimum after a long
 one. A fixed short one makes a busy round trip slow (both sides go to sleep each time), a fixed long one burns the core.
@@ -33,6 +34,8 @@ from ringkernel.ring.doorbell import is_beside_waker, take_inbox
 from ringkernel.ring.token import LEFT, WORKED, dismiss
 from ringkernel.ring.turn import rest, turn
 
+from .helping import help_others, is_free
+
 SHORT_SLEEP = 12
 """Sleeps shorter than so many times the minimal patience (about 100 us) were not worth it. Also the shortest stay on a
 core; twice as long each time that it was too short."""
@@ -60,7 +63,8 @@ def run_worker(parker: int, scratch: int) -> int:
             adopt(parker, run_entry)
             run_entry = after
         if load(parker + PARKER.n_queued) == 0:
-            park(parker, scratch)
+            if help_others(parker, scratch + MASKS) == 0:
+                park(parker, scratch)
         elif sweep(parker) != 0:
             store(parker + PARKER.idle_since, 0)
         else:
@@ -72,13 +76,14 @@ def run_worker(parker: int, scratch: int) -> int:
 def park(parker: int, scratch: int) -> None:
     """Sleep until somebody wakes the parker."""
     store(parker + PARKER.parked, 1)
-    fence()  # `parked`, before the last look at the inbox
-    if load(parker + PARKER.inbox_address) == 0 and load_acquire(parker + PARKER.stop) == 0:
+    fence()  # `parked`, before the last look at the inbox, and for offers
+    if is_free(parker) == 1 and load(parker + PARKER.offer_address) == 0:
         before = ticks()
         sleep_on(load(parker + PARKER.read_fd), scratch)
         slept = ticks() - before
         store(parker + PARKER.parks, load(parker + PARKER.parks) + 1)
-        adapt(parker, slept)
+        if load(parker + PARKER.offer_address) == 0:
+            adapt(parker, slept)
     store(parker + PARKER.parked, 0)
 
 

@@ -9,6 +9,7 @@ from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.device import Device
 
 from .executor import WorkerExecutor
+from .parallel import check_parallel, threads_for
 from .pool import WorkerPool, compiled_loop
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ class CpuDevice(Device):
 
     async def compile(self, declaration: Declaration) -> Any:
         await self._services.prepare(compiled_loop)
-        return await compiling.compiled_span(declaration)
+        span = await compiling.compiled_span(declaration)
+        check_parallel(declaration, span)
+        return span
 
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:
-        executor = WorkerExecutor(code, self)
+        executor = WorkerExecutor(code, self, threads_for(declaration, code))
         return CompiledEngine(declaration, self._services, executor)
 
     def pool(self) -> WorkerPool:

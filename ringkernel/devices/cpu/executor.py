@@ -28,10 +28,21 @@ class WorkerExecutor(Executor):
 
     device = "cpu"
     cost = "its thread is lost"
-    __slots__ = ("_inputs", "_last", "_workers", "never_drops", "run_entry", "span", "span_address", "traffic")
+    __slots__ = (
+        "_inputs",
+        "_last",
+        "_workers",
+        "max_threads",
+        "never_drops",
+        "run_entry",
+        "span",
+        "span_address",
+        "traffic",
+    )
 
-    def __init__(self, span: Span, workers: HasPool) -> None:
+    def __init__(self, span: Span, workers: HasPool, max_threads: int) -> None:
         self.span = span
+        self.max_threads = max_threads
         self.span_address, self.never_drops = span.address, span.never_drops
         self._workers = workers
         self.run_entry: RunEntry | None = None

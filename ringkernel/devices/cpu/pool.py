@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen.entry_points import EntryPoint, entries
 from ringkernel.devices.compiled.executor import Eviction
+from ringkernel.devices.compiled.team import Team
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
-from ringkernel.memory.layout import CLAIMED, FREE, REVOKED
+from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, REVOKED
 from ringkernel.ring.loop_turns import RANG
 
 from .balancing import Balancing
+from .cores import allowed_cores
 from .fusing import Fusing
 
 if TYPE_CHECKING:
@@ -47,8 +49,10 @@ class WorkerPool:
 
     def __init__(self, parker: LoopParker, size: int, *, fuse: bool) -> None:
         self.size = size
-        self.threads = Workers(parker, compiled_loop)
+        self.team = Team(parker, allowed_cores())
+        self.threads = Workers(parker, compiled_loop, team=self.team)
         self._parker = parker
+        self._api = parker.api
         self._entries = RunEntries(parker, SPAN_NS)
         self.balancing = Balancing(self, parker)
         self.fusing = Fusing(parker, size, is_on=fuse)
@@ -135,7 +139,21 @@ class WorkerPool:
         self._entries.leave(run_entry.address)
         self.threads.retire(worker)
         self._move_on(worker)
+        self._lose_helpers(run_entry)
         self.watch()
+
+    def _lose_helpers(self, run_entry: RunEntry) -> None:
+        """Nobody takes any more of a kernel that was abandoned; who is in its handler now may stay there for ever."""
+        job = run_entry.worker.job_address
+        taken = self._api.stop_job(job, run_entry.block)
+        if taken < 0:
+            return
+        in_flight = run_entry.block + BLOCK.in_flight
+        self._api.write_word(in_flight, min(taken, self._api.read_word(in_flight)))
+        for helper in self.threads.helping_with(job):
+            helper.is_stuck = True
+            self.threads.retire(helper)
+            self._move_on(helper)
 
     # --- which worker ----------------------------------------------------------------------------------------
 
@@ -158,6 +176,13 @@ class WorkerPool:
         if not worker.run_entries:
             self.threads.retire(worker)
         return not left
+
+    def _move_off(self, worker: Worker) -> None:
+        """Move all kernels from a worker that helps with a handler that takes long."""
+        target = self._free_worker()
+        if target is not None:
+            for run_entry in list(worker.run_entries):
+                self.move(run_entry, target)
 
     def _free_worker(self) -> Worker | None:
         """One that no kernel holds, maybe a new one."""
@@ -197,10 +222,20 @@ class WorkerPool:
                 self._look_at(worker, now)
         held = [worker for worker in (*self.workers, *self.threads.retired) if worker.dedicated]
         waiting = [worker for worker in held if not self._move_on(worker)]
+        self._start_helpers(self.team.missing())
         self.balancing.look(now, awake)
         self.fusing.look()
         if awake or waiting:
             self.watch()
+
+    def _start_helpers(self, count: int) -> None:
+        """Some kernel could do with so many more helpers: have them there next time. They are workers like any other as
+        far as there may be more of these; one more helps while the event loop does not need its core."""
+        for _ in range(count):
+            if len(self.workers) < self.size:
+                self.threads.start()
+            elif not self.threads.spare and len(self.workers) < self.team.n_cores:
+                self.threads.start(spare=True)
 
     def _look_at(self, worker: Worker, now: float) -> None:
         if worker.held_for(now) >= HOLD_S and worker.has_others_waiting():
@@ -208,6 +243,8 @@ class WorkerPool:
             if holder is not None:
                 logger.info("a kernel holds worker %d; the others move on", worker.number)
                 worker.kept = holder  # and `_look` does the rest
+            elif worker.helping:
+                self._move_off(worker)
 
     # --- the end ---------------------------------------------------------------------------------------------
 

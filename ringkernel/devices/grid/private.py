@@ -41,6 +41,14 @@ def wake_nobody(descriptor: int) -> None:
     """Nobody sleeps at a mailbox."""
 
 
+def never_split(
+    block: int, run_entry: int, source: int, count: int, target: int, message_nbytes: int, slot_nbytes: int
+) -> int:
+    """In the place of `split_span.lead`: a grid's span is shared by the threads of its block, see
+    `cooperative_span.py`."""
+    return 0
+
+
 def nowhere() -> int:
     """Who is never woken need not know where its waker runs."""
     return -1

@@ -1,0 +1,73 @@
+"""What a worker does that has nothing of its own to do: it helps with the spans of others. Compiled.
+
+A leader offers its job in a word of the worker (`recruit` of `ring/split_span.py`), and wakes it if it sleeps. Between
+two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment.
+"""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import (
+    exchange,
+    leave_cpu,
+    load,
+    load_acquire,
+    spin_hint,
+    store,
+    store_release,
+    this_cpu,
+    ticks,
+)
+from ringkernel.memory.layout import PARKER, SPLIT_JOB
+from ringkernel.ring.split_span import enter, leave, take_chunk
+
+LINGER = 12
+"""How long, in minimal patiences: about 100 us."""
+
+
+def help_others(parker: int, masks: int) -> int:
+    """Do what was offered, as long as something is. 0 if nothing was. `masks`: see `leave_cpu`."""
+    job = take_offer(parker)
+    if job == 0:
+        return 0
+    while job != 0:
+        help_with(job, parker, masks)
+        linger(parker)
+        job = take_offer(parker)
+    return 1
+
+
+def take_offer(parker: int) -> int:
+    """The job that this worker is offered; 0 if there is none."""
+    if load(parker + PARKER.offer_address) == 0:
+        return 0
+    return exchange(parker + PARKER.offer_address, 0)
+
+
+def help_with(job: int, parker: int, masks: int) -> None:
+    """Take chunks of a job as long as there are some, and nobody rings for this worker."""
+    here = this_cpu()
+    if here >= 0 and here == load(job + SPLIT_JOB.leader_cpu):
+        leave_cpu(here, masks)  # where one of the two could only wait for the other
+    store_release(parker + PARKER.helping_address, job)
+    store_release(parker + PARKER.current_address, job)
+    if enter(job) == 1:
+        while is_free(parker) == 1 and take_chunk(job) == 1:
+            store_release(parker + PARKER.turns, load(parker + PARKER.turns) + 1)
+        leave(job)
+    store_release(parker + PARKER.current_address, 0)
+    store_release(parker + PARKER.helping_address, 0)
+
+
+def is_free(parker: int) -> int:
+    """1 if nobody rings for this worker."""
+    return 1 if load(parker + PARKER.inbox_address) == 0 and load_acquire(parker + PARKER.stop) == 0 else 0
+
+
+def linger(parker: int) -> None:
+    """Wait awake for the next job."""
+    store_release(parker + PARKER.is_at_hand, 1)
+    patience = LINGER * load(parker + PARKER.min_patience)
+    start = ticks()
+    while ticks() - start < patience and load(parker + PARKER.offer_address) == 0 and is_free(parker) == 1:
+        spin_hint()
+    store(parker + PARKER.is_at_hand, 0)

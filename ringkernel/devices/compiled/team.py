@@ -1,0 +1,61 @@
+"""The workers of a pool as helpers of each other, and the jobs by which they help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ringkernel.memory.arenas import Slab
+from ringkernel.memory.layout import MAX_TEAM, SPLIT_JOB, SPLIT_JOB_DTYPE, TEAM, TEAM_DTYPE
+from ringkernel.ring.split_span import CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ringkernel.devices.event_loop.loop_parker import LoopParker
+
+
+class Member(Protocol):
+    """A worker."""
+
+    address: int
+
+
+class Team:
+    """Says to leaders whom they may ask for help, so that no more than `n_cores` threads are busy.
+
+    Jobs are reused only as jobs: a helper may look at one long after it was offered.
+    """
+
+    def __init__(self, parker: LoopParker, n_cores: int) -> None:
+        self._api = parker.api
+        self.n_cores = n_cores
+        self._jobs = Slab(parker.arena, SPLIT_JOB_DTYPE, 1)
+        self._region = parker.arena.allocate(TEAM_DTYPE.itemsize, lasting=True)
+        self.address = self._region.address
+        self._api.write_word(self.address + TEAM.n_cores, n_cores)
+
+    def seat(self, workers: Sequence[Member]) -> None:
+        """These are its members from now on."""
+        members = workers[:MAX_TEAM]
+        for i, worker in enumerate(members):
+            self._api.write_word(self.address + TEAM.workers + 8 * i, worker.address)
+        self._api.write_word(self.address + TEAM.n_workers, len(members))
+
+    def missing(self) -> int:
+        """How many more helpers somebody could have done with since this was last asked."""
+        count = self._api.read_word(self.address + TEAM.missing)
+        if count:
+            self._api.write_word(self.address + TEAM.missing, 0)
+        return count
+
+    def new_job(self) -> int:
+        """The address of a job that nobody leads."""
+        address = self._jobs.allocate()
+        self._api.write_word(address + SPLIT_JOB.is_led, 0)
+        self._api.write_word(address + SPLIT_JOB.gate, CLOSED)
+        return address
+
+    def release_job(self, address: int) -> None:
+        """Whoever led it is gone. One that a helper has not come out of is not used again."""
+        if self._api.read_word(address + SPLIT_JOB.gate) == CLOSED:
+            self._jobs.release(address)

@@ -1,0 +1,281 @@
+"""The code of a split span itself, played by several threads in thousands of orders.
+
+Its functions are made generators that give way at each operation; a schedule says who goes on. Memory is that of a
+machine without reordering, as in the model in Promela: `tests/ring/test_orders.py` looks at fences. What must hold is
+looked at in each order, and mutations of the code do not pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import random
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ringkernel.codegen import operations
+from ringkernel.codegen.span_body import FAULT_COUNT
+from ringkernel.devices.compiled import helping
+from ringkernel.memory import layout
+from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.ring import split_span
+from ringkernel.ring.split_span import CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    Steps = Generator[None, None, Any]
+
+SOURCES = "".join(source[source.index("\ndef ") :] for source in map(inspect.getsource, (split_span, helping)))
+OPERATIONS = {name for name, value in vars(operations).items() if inspect.isfunction(value)} - {"call_span"}
+ATOMIC = {*OPERATIONS, "unpark"}
+
+
+class Giving(ast.NodeTransformer):
+    """Makes functions generators: an operation gives way before it is carried out, a call goes on in what is called."""
+
+    def __init__(self, own: set[str]) -> None:
+        self.own = own
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in ATOMIC:
+            node.func = ast.Name("step", ast.Load())
+            node.args.insert(0, ast.Constant(name))
+            return ast.YieldFrom(node)
+        return ast.YieldFrom(node) if name in self.own else node
+
+
+def generators(source: str) -> dict[str, Any]:
+    """The functions of a source, as generators."""
+    tree = ast.parse(source)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    own = {function.name for function in functions} | {"call_span"}
+    namespace = {**vars(layout), **vars(split_span), **vars(helping)}
+    namespace = {name: value for name, value in namespace.items() if not inspect.isfunction(value)}
+    for function in functions:
+        function.returns = None
+        Giving(own).visit(function)
+        function.body.insert(0, ast.parse("if 0: yield").body[0])
+    module = ast.fix_missing_locations(ast.Module(list(functions), []))
+    exec(compile(module, "split", "exec"), namespace)
+    return namespace
+
+
+BLOCK_AT, ENTRY_AT, JOB_AT, TEAM_AT, LOOP_AT, SOURCE_AT, TARGET_AT = (i << 32 for i in range(1, 8))
+PARKERS_AT = 16 << 32
+N, N_HELPERS, ECHO = 24, 2, 7
+
+
+class World:
+    """Three workers, one of which leads the spans of a kernel that drops odd messages and fails on negative ones."""
+
+    def __init__(self, code: dict[str, Any], seed: int) -> None:
+        self.random = random.Random(seed)
+        self.memory: defaultdict[int, int] = defaultdict(int)
+        self.now = 0
+        self.is_given_back = self.is_over = False
+        self.messages = list(range(N))
+        self.handled: set[int] = set()
+        if self.random.random() < 0.5:
+            self.messages[self.random.randrange(N)] = -1
+        self.code = code
+        code.update(step=self.step, call_span=self.call_span)  # the functions' globals
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        words, parkers = self.memory, [PARKERS_AT + (i << 20) for i in range(1 + N_HELPERS)]
+        words[BLOCK_AT + BLOCK.epoch] = words[BLOCK_AT + BLOCK.echo] = ECHO
+        words[BLOCK_AT + BLOCK.max_outputs] = 1
+        words[BLOCK_AT + BLOCK.max_threads] = len(parkers)
+        words[BLOCK_AT + BLOCK.fault_index] = -1
+        words[ENTRY_AT + RUN_ENTRY.owner] = CLAIMED
+        words[ENTRY_AT + RUN_ENTRY.parker_address] = parkers[0]
+        words[ENTRY_AT + RUN_ENTRY.span_ticks] = 1 << 20
+        words[ENTRY_AT + RUN_ENTRY.pace] = 32 << 20  # two messages in a chunk
+        words[JOB_AT + SPLIT_JOB.gate] = CLOSED
+        words[TEAM_AT + TEAM.n_cores] = words[TEAM_AT + TEAM.n_workers] = len(parkers)
+        for i, parker in enumerate(parkers):
+            words[TEAM_AT + TEAM.workers + 8 * i] = parker
+            words[parker + PARKER.job_address], words[parker + PARKER.team_address] = JOB_AT, TEAM_AT
+            words[parker + PARKER.n_queued] = 1
+            words[parker + PARKER.loop_address] = LOOP_AT
+        self.parkers = parkers
+
+    # --- operations ------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, *arguments: int) -> Steps:
+        yield
+        self.now += 1
+        return getattr(self, name)(*arguments)
+
+    def load(self, address: int) -> int:
+        return self.memory[address]
+
+    load_acquire = load
+
+    def store(self, address: int, value: int) -> None:
+        self.memory[address] = value
+
+    store_release = store
+
+    def compare_exchange(self, address: int, expected: int, value: int) -> int:
+        seen = self.memory[address]
+        if seen == expected:
+            self.memory[address] = value
+        return seen
+
+    def exchange(self, address: int, value: int) -> int:
+        seen, self.memory[address] = self.memory[address], value
+        return seen
+
+    def fetch_add(self, address: int, amount: int) -> int:
+        return self.exchange(address, self.memory[address] + amount)
+
+    def ticks(self) -> int:
+        return self.now
+
+    def move_bytes(self, target: int, source: int, count: int) -> None:
+        self.check()
+        moved = [self.memory[source + i] for i in range(0, count, 8)]
+        for i, value in enumerate(moved):
+            self.memory[target + 8 * i] = value
+
+    def unpark(self, parker: int) -> int:
+        self.memory[parker + PARKER.parked] = 0
+        return 1
+
+    def is_runnable(self, stat: int, scratch: int) -> int:
+        return 0
+
+    def this_cpu(self) -> int:
+        return -1
+
+    def nap(self, ns: int) -> None: ...
+
+    def spin_hint(self) -> None: ...
+
+    def check(self) -> None:
+        assert not self.is_given_back, "memory that was given back is used"
+
+    def call_span(self, span: int, source: int, count: int, target: int, state: int, fault: int) -> Steps:
+        emitted = 0
+        for i in range(count):
+            yield
+            self.check()
+            index = (source - SOURCE_AT) // 8 + i
+            assert index not in self.handled, "a message is handled twice"
+            self.handled.add(index)
+            value = self.messages[index]
+            if value < 0:
+                self.memory[fault], self.memory[fault + FAULT_COUNT] = i, 1
+                return emitted
+            self.memory[target + 8 * emitted] = value
+            emitted += 1 - value % 2
+        return emitted
+
+    # --- threads ---------------------------------------------------------------------------------------------------
+
+    def leader(self) -> Steps:
+        """Run spans until all messages are done, one fails, or the kernel is revoked."""
+        words, head = self.memory, 0
+        while head < N:
+            self.is_given_back = False
+            self.handled.clear()
+            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SOURCE_AT + 8 * head, N - head, TARGET_AT, 8, 8)
+            if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
+                break  # and the memory is quarantined
+            done, fault = words[ENTRY_AT + RUN_ENTRY.done], words[BLOCK_AT + BLOCK.fault_index]
+            taken = self.messages[head : head + done]
+            assert [words[TARGET_AT + 8 * i] for i in range(emitted)] == [one for one in taken if one % 2 == 0]
+            assert -1 not in taken
+            if fault >= 0:
+                assert fault == done
+                assert self.messages[head + done] == -1
+            else:
+                assert head + done == N or -1 in self.messages or words[BLOCK_AT + BLOCK.epoch] != ECHO
+            self.is_given_back = True
+            head += done
+            words[BLOCK_AT + BLOCK.echo] = words[BLOCK_AT + BLOCK.epoch]
+            if fault >= 0:
+                break
+        self.is_over = True
+
+    def helper(self, parker: int) -> Steps:
+        words = self.memory
+        while not self.is_over:
+            words[parker + PARKER.parked] = 1
+            while not self.is_over and words[parker + PARKER.offer_address] == 0:
+                yield
+            words[parker + PARKER.parked] = 0
+            yield from self.code["help_others"](parker, 0)
+
+    def supervisor(self) -> Steps:
+        """Command, ring for workers, revoke: at some time, perhaps."""
+        for _ in range(self.random.randrange(600)):
+            yield
+        what = self.random.randrange(4)
+        if what == 0:
+            self.memory[BLOCK_AT + BLOCK.epoch] += 1
+        elif what == 1:
+            self.memory[self.random.choice(self.parkers[1:]) + PARKER.inbox_address] = 1
+        elif what == 2:
+            self.memory[ENTRY_AT + RUN_ENTRY.owner] = REVOKED
+            yield from self.code["stop_job"](JOB_AT, BLOCK_AT)
+
+    def play(self) -> None:
+        threads: list[Iterator[None]] = [self.leader(), self.supervisor(), *map(self.helper, self.parkers[1:])]
+        steps = 0
+        while threads:
+            steps += 1
+            assert steps < 100_000, "somebody waits for ever"
+            thread = self.random.choice(threads)
+            for _ in range(self.random.choice([1, 1, 2, 40])):
+                try:
+                    next(thread)
+                except StopIteration:
+                    threads.remove(thread)
+                    break
+        assert self.memory[JOB_AT + SPLIT_JOB.gate] == CLOSED
+
+
+def play(source: str, seeds: range) -> None:
+    code = generators(source)
+    for seed in seeds:
+        World(code, seed).play()
+
+
+def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one() -> None:
+    play(SOURCES, range(2000))
+
+
+MUTATIONS = {
+    "the leader does not wait": ("if wait_for_helpers(job, run_entry) == 0:", "if False:"),
+    "a helper comes in through a closed gate": ("while gate >= 0:\n        seen", "while True:\n        seen"),
+    "the gate is not closed": ("    close_gate(job)\n    if wait", "    if wait"),
+    "two take the same chunk": (
+        "index = fetch_add(job + SPLIT_JOB.next_chunk, 1)",
+        "index = load(job + SPLIT_JOB.next_chunk)\n    store(job + SPLIT_JOB.next_chunk, index + 1)",
+    ),
+    "chunks after a failed one count": ("        if counts == 0:\n            continue\n", ""),
+    "a failed chunk's outputs are forgotten": (
+        "        emitted += here\n",
+        "        emitted += here * counts * (load(words) < 0)\n",
+    ),
+    "a helper stays inside": ("        leave(job)\n", ""),
+    "the gate opens before the job is laid out": (
+        "    lay_out(job, block, run_entry, parker)\n",
+        "    store_release(job + SPLIT_JOB.gate, 0)\n    lay_out(job, block, run_entry, parker)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_mutation_is_caught(mutation: str) -> None:
+    before, after = MUTATIONS[mutation]
+    assert before in SOURCES
+    with pytest.raises(AssertionError):
+        play(SOURCES.replace(before, after), range(2000))

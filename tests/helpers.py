@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel import KernelStateError, MessageQueue, QueueEmptyError, RingKernel, RingKernelRuntime
 
@@ -133,3 +133,29 @@ def check_books(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     assert counts.emitted == counts.received + counts.output_depth, counts
     assert min(counts.processed, counts.failed, counts.in_flight, counts.unprocessed, counts.output_depth) >= 0, counts
     return counts
+
+
+class Ticker:
+    """A task that runs whenever it is let, and notes the longest step of `progress()` between two of its runs."""
+
+    def __init__(self, progress: Callable[[], int]) -> None:
+        self.progress = progress
+        self.runs = self.longest = 0
+
+    async def __aenter__(self) -> Self:
+        self.task = asyncio.create_task(self.tick())
+        await turns(2)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    async def tick(self) -> None:
+        seen = self.progress()
+        while True:
+            await asyncio.sleep(0)
+            now = self.progress()
+            self.longest = max(self.longest, now - seen)
+            seen = now
+            self.runs += 1

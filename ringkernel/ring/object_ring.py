@@ -55,10 +55,16 @@ class ObjectEdge:
 
     def take(self) -> Any:
         """Take a message, and tell a producer that waits for room; `NOTHING` if there is none."""
-        head = self.head
-        if head >= self.bound and self.look() <= 0:
-            return NOTHING
-        ring = self.ring
+        head, ring = self.head, self.ring
+        if head >= self.bound:  # `look` written out: this is the call that is made once per message
+            bound = ring.tail
+            if bound > self._limit:  # noqa: PLR1730 (min() and max() would take longer than all the rest)
+                bound = self._limit
+            self.bound = bound
+            if head >= bound:
+                return NOTHING
+            if bound - head > self.peak:  # noqa: PLR1730
+                self.peak = bound - head
         slots, index = ring.slots, head & ring.mask
         value = slots[index]
         if ring.single:

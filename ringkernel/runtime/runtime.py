@@ -228,12 +228,13 @@ class RingKernelRuntime:
         if timeout is not None:
             check_timeout(timeout)
         outlet = kernel.engine.outlet
+        offer = outlet.offer
         budget = self._budget
         budget.left = left = budget.left - 1
         try:
             if left <= 0 and budget.due():
                 await outlet.wait_put(message, timeout, yielding=True)
-            elif outlet.line.waiters or not outlet.offer(message):
+            elif outlet.line.waiters or not offer(message):
                 await outlet.wait_put(message, timeout)
         except TimeoutError:
             raise timeouts.no_room(kernel, timeout) from None
@@ -314,9 +315,10 @@ class RingKernelRuntime:
                 return await inlet.wait_get(timeout, yielding=True)
             line = inlet.line
             if not line.waiters:
-                message = inlet.take()
-                if message is NOTHING and inlet.over:
-                    message = inlet.try_get()
+                take = inlet.take  # called as a method, a slot that holds a function costs three times as much
+                message = take()
+                if message is NOTHING:
+                    message = inlet.produce()
                 if message is not NOTHING:
                     return message
             return await line.wait(inlet.try_get, timeout)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from helpers import SLACK_S, eventually, start, turns, within
+from helpers import SLACK_S, Ticker, eventually, start, within
 from kinds import echo
 
 from ringkernel import (
@@ -18,32 +18,6 @@ from ringkernel import (
     RingKernelRuntime,
 )
 from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
-
-
-class Ticker:
-    """A task that runs whenever it is let, and notes the longest step of `progress()` between two of its runs."""
-
-    def __init__(self, progress: Callable[[], int]) -> None:
-        self.progress = progress
-        self.runs = self.longest = 0
-
-    async def __aenter__(self) -> Self:
-        self.task = asyncio.create_task(self.tick())
-        await turns(2)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        await asyncio.wait([self.task])
-
-    async def tick(self) -> None:
-        seen = self.progress()
-        while True:
-            await asyncio.sleep(0)
-            now = self.progress()
-            self.longest = max(self.longest, now - seen)
-            seen = now
-            self.runs += 1
 
 
 async def longest_step(runtime: RingKernelRuntime, kernel: Any, taken: Callable[[], int], count: int) -> int:

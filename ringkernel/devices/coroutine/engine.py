@@ -15,6 +15,7 @@ from ringkernel.lifecycle import KernelState
 from ringkernel.ring.object_ring import ObjectRing
 
 from .context import KernelContext
+from .place import Place
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
@@ -49,7 +50,9 @@ class CoroutineEngine(Engine):
         self.source.set_open(False)
         self.source.attach(edge)
         self._make_output(self._new_ring(declaration.output_type))
-        self.context: KernelContext[Any, Any] = KernelContext(declaration.kernel_id, self.source, self.sink)
+        place = Place(services)
+        self.inlet.run_producer = place.run_now
+        self.context: KernelContext[Any, Any] = KernelContext(declaration.kernel_id, self.source, self.sink, place)
 
     def _new_ring(self, message_type: MessageType | None) -> Ring:
         size = self.declaration.queue_size

@@ -72,6 +72,7 @@ class Inlet:
         "ended",
         "line",
         "over",
+        "run_producer",
         "take",
     )
 
@@ -81,6 +82,7 @@ class Inlet:
         self.line = Line()
         self.over = False
         self.ended: Callable[[], BaseException | None] = lambda: None
+        self.run_producer: Callable[[], bool] | None = None  # see `produce`
         self.budget = budget
         self._open = True
         self._lone: Edge | None = None
@@ -176,6 +178,12 @@ class Inlet:
         edge = self._ready_edge()
         return NOTHING if edge is None else edge.take()
 
+    def produce(self) -> Any:
+        """What there is to take after all, when `take` has found nothing: whoever would wait runs who produces here, if
+        that is a task which is ready to run. Otherwise as `try_get`."""
+        run = self.run_producer
+        return self.try_get() if run is not None and run() else self._nothing()
+
     def _nothing(self) -> Any:
         if self.over:
             reason = self.ended()
@@ -206,7 +214,11 @@ class Inlet:
         budget.left -= 1
         if budget.left <= 0 and budget.due():
             return await self.wait_get(timeout, yielding=True)
-        message = NOTHING if self.line.waiters else self.take()
+        message: Any = NOTHING
+        if not self.line.waiters:
+            message = self.take()
+            if message is NOTHING:
+                message = self.produce()
         return await self.wait_get(timeout) if message is NOTHING else message
 
     async def wait_get(self, timeout: float | None, *, yielding: bool = False) -> Any:

@@ -34,6 +34,7 @@ class Services:
         self._is_forsaken = self._is_closed = False
         self.budget = budget
         self.spinner = Spinner()
+        self.is_within = False  # a kernel's task is run within another task's step
         self.stops: list[Callable[[float], None]] = []
         self._compiled: set[Callable[[], Any] | None] = {None}
         self.on_woke: Callable[[], None] | None = None

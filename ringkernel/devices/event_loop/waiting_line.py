@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from numbers import Real
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.errors import ConfigurationError
 from ringkernel.ring.waiting import NOTHING
@@ -46,9 +46,15 @@ class Budget:
         """Whether to yield now."""
         now = monotonic_ns()
         granted = self._granted
-        elapsed = now - self._checked_ns or 1
+        elapsed = now - self._checked_ns
         operations = self._operations + granted
         left_ns = self._deadline_ns - now
+        if granted == _MOST and operations <= MAX_OPERATIONS - _MOST and 2 * elapsed < left_ns:
+            self._operations = operations  # what follows would come to the same, in three times the time
+            self._checked_ns = now
+            self.left = _MOST
+            return False
+        elapsed = elapsed or 1
         is_due = operations >= MAX_OPERATIONS or left_ns <= 0
         if is_due:
             operations = 0
@@ -61,16 +67,20 @@ class Budget:
         return is_due
 
 
+class Waiter(Protocol):
+    """A place in a line: mostly a future."""
+
+    def set_result(self, _: None) -> None:
+        """Wake who waits there. Raises `asyncio.InvalidStateError` if that has happened, or nobody does any more."""
+
+
 class _Passing:
     """The place in a line of who lets other tasks run first: it is up to nobody to wake it."""
 
     __slots__ = ()
 
-    def done(self) -> bool:
-        return True
-
     def set_result(self, _: None) -> None:
-        raise AssertionError("it is done already")
+        """It goes on by itself."""
 
 
 @types.coroutine
@@ -88,7 +98,7 @@ class Line:
     __slots__ = ("_loop", "asks", "holder", "prepare", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: deque[asyncio.Future[None] | _Passing] | tuple[()] = ()  # most lines never see a waiter
+        self.waiters: deque[Waiter] | tuple[()] = ()  # most lines never see a waiter
         self.asks = False
         self.holder = ""  # whom the head of the line belongs to for longer, in words
         self.prepare: Callable[[], None] | None = None
@@ -102,16 +112,18 @@ class Line:
     def notify(self) -> None:
         """Something may have changed for the first waiter."""
         self.asks = False
-        if self.waiters:
-            first = self.waiters[0]
-            if not first.done():
-                first.set_result(None)
+        waiters = self.waiters
+        if waiters:
+            try:  # noqa: SIM105 (once per message: `suppress` would take as long as all the rest)
+                waiters[0].set_result(None)
+            except asyncio.InvalidStateError:
+                pass
 
     def notify_all(self) -> None:
         """Something has changed for everybody."""
         self.asks = False
         for waiter in self.waiters:
-            if not waiter.done():
+            with suppress(asyncio.InvalidStateError):
                 waiter.set_result(None)
 
     def hold(self, holder: str) -> Hold:
@@ -125,28 +137,52 @@ class Line:
             self.waiters = deque()
         return self._loop, self.waiters  # type: ignore[return-value]  # made with the loop
 
+    def stand(self, place: Waiter) -> None:
+        """Be the first, where nobody stands and nobody need be asked (`prepare`). Who does that has just tried, awaits
+        the place, tries again if it is still the first, and does `leave`; or goes on there by `wait`."""
+        if self._loop is None:
+            self._begin()
+        self.waiters.append(place)  # type: ignore[union-attr]  # made with the loop
+        self.asks = True
+
+    def leave(self, place: Waiter) -> None:
+        """Stand there no more, for whatever reason. If that was the first, the next one is woken."""
+        waiters: Any = self.waiters
+        if waiters[0] is place:
+            waiters.popleft()
+            if waiters:
+                self.notify()
+            else:
+                self.asks = False
+        else:
+            waiters.remove(place)
+
     async def wait(  # noqa: C901, PLR0912 (one loop with every way to leave it)
         self,
         attempt: Callable[[], Any],
         timeout: float | None,
         *,
         yielding: bool = False,
+        place: Any = None,
     ) -> Any:
         """Stand in line until `attempt` returns something other than `NOTHING`; it may raise. The caller has just
-        tried, or found others waiting, or wants to let other tasks run first (`yielding`).
+        tried, or found others waiting, or wants to let other tasks run first (`yielding`), or was woken in vain at a
+        `place` in the line.
 
         The line's `prepare` is called before sleeping, to ask for a `notify` from another thread; `attempt` is then
         tried once more. Raises `asyncio.TimeoutError` after `timeout` seconds, and after letting other tasks run.
         """
         loop, waiters = self._begin()
         deadline = None if timeout is None else loop.time() + check_timeout(timeout)
-        place: asyncio.Future[None] | _Passing = _Passing() if yielding else loop.create_future()
-        waiters.append(place)  # also who yields, so that nobody overtakes
+        is_woken = place is not None
+        if place is None:
+            place = _Passing() if yielding else loop.create_future()
+            waiters.append(place)  # also who yields, so that nobody overtakes
         try:
             while True:
                 if yielding:
                     await _let_others_run()
-                else:
+                elif not is_woken:
                     if waiters[0] is place:
                         if self.prepare is not None:  # each time: it may have become necessary meanwhile
                             self.prepare()
@@ -155,8 +191,8 @@ class Line:
                                 return result
                         self.asks = True
                     if deadline is None:
-                        await place  # type: ignore[misc]  # who only passes yields; a call less than below
-                    elif not await _await_until(place, deadline, loop):  # type: ignore[arg-type]
+                        await place  # a call less than below
+                    elif not await _await_until(place, deadline, loop):
                         result = attempt() if waiters[0] is place else NOTHING
                         if result is NOTHING:
                             raise TimeoutError
@@ -165,19 +201,12 @@ class Line:
                     result = attempt()
                     if result is not NOTHING:
                         return result
-                yielding = False
+                yielding = is_woken = False
                 again = loop.create_future()
                 waiters[waiters.index(place)] = again
                 place = again
         finally:
-            if waiters[0] is place:
-                waiters.popleft()
-                if waiters:
-                    self.notify()
-                else:
-                    self.asks = False
-            else:
-                waiters.remove(place)
+            self.leave(place)
 
 
 class Hold:

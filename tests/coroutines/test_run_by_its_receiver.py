@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from helpers import Ticker, check_books, eventually, start, turns, within
 from kinds import echo
 
 from ringkernel import KernelContext, KernelFailedError, RingKernelRuntime
-from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.waiting_line import MAX_NS, MAX_OPERATIONS
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
@@ -29,11 +30,11 @@ async def test_a_message_there_and_back_takes_no_round_of_the_loop(runtime: Ring
 
     counter = asyncio.create_task(count())
     await turns()
-    seen = rounds
+    seen, began = rounds, time.monotonic_ns()
     for value in range(20):
         await runtime.send("k", value)
         assert await runtime.receive("k") == value
-    assert rounds - seen <= 1
+    assert rounds - seen <= 1 + (time.monotonic_ns() - began) / MAX_NS  # the budget lets others run so often
     counter.cancel()
 
 

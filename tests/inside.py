@@ -70,6 +70,12 @@ def workers_of(runtime: RingKernelRuntime) -> list[Worker]:
     return pool_of(runtime).workers
 
 
+def commands_to(runtime: RingKernelRuntime, kernel_id: str) -> int:
+    """How many commands a kernel was given."""
+    engine: Any = runtime.kernels[kernel_id].engine
+    return int(engine.handshake._epoch)
+
+
 def turns_of_workers(runtime: RingKernelRuntime) -> int:
     """How many turns the CPU workers have taken."""
     return sum(worker._api.read_word(worker.address + PARKER.turns) for worker in workers_of(runtime))

@@ -274,6 +274,12 @@ class LendingEngine(Engine):
     def arena_only(self) -> bool:
         """Whether an array that it is lent has to be in the arena."""
 
+    @property
+    @abstractmethod
+    def rests(self) -> bool:
+        """Whether it runs, and nothing waits for it, and nobody touches it before this thread rings it, if the event
+        loop alone feeds it and takes what it emits: then its rings may be exchanged without the token."""
+
     @abstractmethod
     def token(self) -> AbstractAsyncContextManager[None]:
         """Hold the token for a moment, whatever the state; the kernel runs on afterwards if it ran.

@@ -31,6 +31,8 @@ _NO_BATCHES: dict[Any, str] = {
 
 def as_array(message_type: MessageType, values: Any) -> Array:
     """The messages as a 1-D array of records; without a copy when they are one already. Raises `MessageTypeError`."""
+    if message_type.is_batch(values):
+        return np.asarray(values.view(message_type.dtype)) if message_type.is_scalar else np.asarray(values)
     remedy = _no_batch(values)
     if remedy is not None:
         raise MessageTypeError(

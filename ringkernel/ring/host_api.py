@@ -21,7 +21,8 @@ from .doorbell import (
     ring_doorbell_at,
     unpark,
 )
-from .loop_turns import runs_here, see_to, take_turns
+from .lay_out import enter_edge, lay_out_edge, lay_out_ring
+from .loop_turns import rests, runs_here, see_to, take_turns
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .split_span import stop_job
 from .token import revoke
@@ -180,8 +181,12 @@ class HostApi(NamedTuple):
     give_command: Entry
     ring_doorbell: Entry
     hand_over: Entry
+    lay_out_ring: Entry
+    lay_out_edge: Entry
+    enter_edge: Entry
     runs_here: Entry
     take_turns_address: int
+    rests: Entry
     copy_ledger: Entry
     copy_state: Entry
     read_ticks: Entry
@@ -209,8 +214,12 @@ _TABLE: dict[str, EntryPoint | ByAddress] = {
     "give_command": EntryPoint(give_command, 5),
     "ring_doorbell": EntryPoint(ring, 1),
     "hand_over": EntryPoint(hand_over, 3),
+    "lay_out_ring": EntryPoint(lay_out_ring, 5),
+    "lay_out_edge": EntryPoint(lay_out_edge, 3),
+    "enter_edge": EntryPoint(enter_edge, 4),
     "runs_here": EntryPoint(runs_here, 3),
     "take_turns_address": ByAddress(take_turns),
+    "rests": EntryPoint(rests, 1),
     "copy_ledger": EntryPoint(copy_ledger, 2),
     "copy_state": EntryPoint(copy_state, 2),
     "read_ticks": EntryPoint(read_ticks, 1),

@@ -101,3 +101,12 @@ def runs_here(run_entry: int, count: int, here: int) -> int:
     if waiting_of(block) != 0 or load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 0
     return 1 if cost_of(count, block, here) <= load(here + PARKER.max_credit) // 2 else 0
+
+
+def rests(run_entry: int) -> int:
+    """1 if a kernel rests, and nothing waits for it. Where the event loop alone feeds it, and alone takes what it
+    emits, nobody touches it then until the loop's thread rings it."""
+    if load(run_entry + RUN_ENTRY.state) != ARMED or load_acquire(run_entry + RUN_ENTRY.owner) != FREE:
+        return 0  # acquire: what the last turn has left
+    block = load(run_entry + RUN_ENTRY.block_address)
+    return 1 if waiting_of(block) == 0 and load_acquire(block + BLOCK.epoch) == load(block + BLOCK.echo) else 0

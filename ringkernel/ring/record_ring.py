@@ -107,24 +107,14 @@ class RecordRing:
         own = 0 if lent is not None else (capacity + overhang) * message_type.dtype.itemsize
         self.region = arena.allocate(_HEADER + own)
         self.address = self.region.address
-        self._on_host = HostStorage(self.region, _HEADER, lent)
+        self._on_host = HostStorage(self.region, _HEADER, lent, self.api.address_of)
         self.storage: Storage = self._on_host
         self._end = NEVER if lent is None else len(lent)
         self._tables: tuple[Region, ...] = ()  # most rings do with the one in their own region
         first_use = self._first_use
         self.encode: Encode = first_use
         self.decode: Decode = first_use
-        self._write_record()
-
-    def _write_record(self) -> None:
-        record = self.region.view(RING_DTYPE)[0]
-        record["slots"] = self.storage.address - self.address
-        record["capacity"] = self.capacity
-        record["itemsize"] = self.message_type.dtype.itemsize
-        record["edges"] = RING_DTYPE.itemsize
-        record["wanted"] = NEVER
-        record["end"] = self._end
-        record["low"] = NEVER  # not looked at yet
+        self.api.lay_out_ring(self.address, self.storage.address, capacity, message_type.dtype.itemsize, self._end)
 
     @property
     def is_on_host(self) -> bool:
@@ -175,19 +165,15 @@ class RecordRing:
         is_first, size = not self.edges, EDGE_DTYPE.itemsize
         region, offset = (self.region, _FIRST_EDGE) if is_first else (self.arena.allocate(size), 0)
         edge = RecordEdge(self, region, offset, self.position())
-        record = region.view(EDGE_DTYPE, 1, offset)[0]
-        record["ring"] = self.address - edge.address
-        record["head"] = edge.head
-        record["limit"] = record["watch"] = NEVER
+        self.api.lay_out_edge(edge.address, self.address, edge.head)
         index = next((i for i, old in enumerate(self.edges) if old.closed), len(self.edges))
         if index < len(self.edges):
             self.edges[index] = edge
         else:
-            if index == len(self.table):
+            if index >= _EDGE_TABLE and index == len(self.table):
                 self._grow_table()
             self.edges.append(edge)
-        self.table[index] = edge.address - self.address
-        self.api.write_word(self.address + RING.n_edges, len(self.edges))
+        self.api.enter_edge(self.address, index, edge.address, len(self.edges))
         self.count_open()
         self.putting.notify()  # without a consumer there was no room
         return edge
@@ -217,9 +203,12 @@ class RecordRing:
         self.api.write_word(self.address + RING.doorbell_address, address)
 
     def fill(self) -> None:
-        """Publish the whole slot array, of a ring that was lent an array as its input."""
+        """Publish the whole slot array, of a ring that was lent an array as its input; again, once there is a kernel
+        to be rung."""
         self.tail = self._end
-        self.api.publish(self.address, self.tail, 0)
+        said = self.api.publish(self.address, self.tail, self.here)
+        if said:
+            self.woke(said)
 
     # --- the event loop as producer --------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringkernel.memory.arenas import Bytes, Region
 
 Array = npt.NDArray[Any]
@@ -38,10 +40,10 @@ class HostStorage:
 
     __slots__ = ("_bytes", "_lent", "_region", "_start", "address")
 
-    def __init__(self, region: Region, start: int, lent: Array | None) -> None:
+    def __init__(self, region: Region, start: int, lent: Array | None, address_of: Callable[[Array], int]) -> None:
         self._region, self._start, self._lent = region, start, lent
         self._bytes: Bytes | None = None
-        self.address = region.address + start if lent is None else int(lent.ctypes.data)
+        self.address = region.address + start if lent is None else address_of(lent)
 
     @property
     def bytes(self) -> Bytes:

@@ -70,7 +70,9 @@ def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
 def check_result_array(path: list[RingKernel], messages: Any, out: Any) -> None:
     """Refuse an `out` that the outputs of a map cannot be written to. Raises what `check_given` raises, and
     `ConfigurationError` for one that is too short, or not apart from the messages."""
-    check_given(path[-1], out)
+    output: Any = path[-1].engine.output
+    if output is None or not output.holds_records or not output.message_type.is_batch(out) or not out.flags.writeable:
+        check_given(path[-1], out)  # which takes its time to say what is wrong
     most = most_outputs(path, len(messages))
     if len(out) < most:
         raise ConfigurationError(f"out has room for {len(out)} outputs; of {len(messages)} messages {most} may come")

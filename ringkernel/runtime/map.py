@@ -19,10 +19,11 @@ from .copy import Copied
 from .given_array import check_result_array
 from .graph import dead_end, edge_between
 from .lease import Lease
-from .lend import Lent
+from .lend import Lent, map_where_it_rests
 from .message_queue import as_batch
 from .path import check_path
-from .queued import Queued, map_at_once
+from .queued import map_at_once
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
-    from .transfer import Transfer
 
 LOOK_S = 0.05
 """How often a map that waits looks whether it ever can be through."""
@@ -59,12 +59,14 @@ async def map_over(
     if out is not None:
         check_result_array(path, messages, out)
     result = NOTHING if progress else map_at_once(path, messages, out)
-    queued = result if isinstance(result, Queued) else None
-    if result is not NOTHING and queued is None:
+    if result is NOTHING and not progress:
+        result = map_where_it_rests(path, messages, out)
+    begun = result if isinstance(result, Transfer) else None
+    if result is not NOTHING and begun is None:
         return result
-    lease = await Lease.of(path)  # does not wait if messages have been queued
+    lease = await Lease.of(path)  # does not wait if it has begun
     try:
-        transfer = queued or _transfer(path, messages, lease, out)
+        transfer = begun or _transfer(path, messages, lease, out)
         transfer.lease = lease
         lease.close_inputs()
     except BaseException:

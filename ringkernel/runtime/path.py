@@ -87,6 +87,20 @@ def most_outputs(path: list[RingKernel], count: int) -> int:
     return count
 
 
+def is_nobodys(path: list[RingKernel]) -> bool:
+    """Whether all kernels of the path are ACTIVE, and nobody but the one before it feeds one of them, or waits to, and
+    nobody has something to receive at its end, or waits for it."""
+    before: tuple[RingKernel, ...] = ()
+    for kernel, after in zip(path, [*path[1:], None], strict=True):
+        if kernel.state is not KernelState.ACTIVE or kernel.leasing.locked() or kernel.engine.outlet.line.waiters:
+            return False
+        if kernel.sources != before or kernel.targets != (() if after is None else (after,)):
+            return False
+        before = (kernel,)
+    inlet = path[-1].engine.inlet
+    return not inlet.line.waiters and not inlet.available()
+
+
 def check_not_lent(last: RingKernel) -> None:
     """Raises `KernelStateError` while somebody looks at outputs of the last kernel of a map."""
     if last.engine.inlet.line.holder:

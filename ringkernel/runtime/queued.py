@@ -11,11 +11,11 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import from_array
 from ringkernel.ring.waiting import NOTHING
 
 from .lend import hold_at_last
+from .path import is_nobodys
 from .transfer import Transfer
 
 if TYPE_CHECKING:
@@ -87,19 +87,12 @@ def _outputs_of(kernel: RingKernel, out: Any) -> Any:
 
 def _runs_at_once(path: list[RingKernel], count: int) -> bool:
     """Whether this thread would run so many messages all the way, in queues that are empty, and nobody else's."""
-    before: tuple[RingKernel, ...] = ()
     ring: Any = path[0].engine.outlet.ring
     room = ring.room()
-    for kernel, after in zip(path, [*path[1:], None], strict=True):
+    for kernel in path:
         engine = kernel.engine
         if count > room or not engine.runs_here(count):
             return False
-        if kernel.state is not KernelState.ACTIVE or kernel.leasing.locked() or engine.outlet.line.waiters:
-            return False
-        if kernel.sources != before or kernel.targets != (() if after is None else (after,)):
-            return False
-        before = (kernel,)
         count *= engine.declaration.max_outputs
         room = count if engine.output is None else engine.output.capacity
-    inlet = path[-1].engine.inlet
-    return count <= room and not inlet.line.waiters and not inlet.available()
+    return count <= room and is_nobodys(path)

@@ -161,6 +161,10 @@ class CompiledEngine(LendingEngine):
     def runs_here(self, count: int) -> bool:
         return self.executor.runs_here(count) if self.chain is None else self.chain.runs_here(count)
 
+    @property
+    def rests(self) -> bool:
+        return self.chain is None and self.executor.rests
+
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)
 

@@ -93,6 +93,12 @@ class Executor(ABC):
         """Whether the event loop's thread would run so many messages itself, and at once."""
         return False
 
+    @property
+    def rests(self) -> bool:
+        """Whether nobody touches the kernel before this thread rings it, if the event loop alone feeds it and takes
+        what it emits."""
+        return False
+
     @abstractmethod
     def take_token(self) -> None:
         """The token has come back."""

@@ -77,6 +77,10 @@ class WorkerExecutor(Executor):
     def runs_here(self, count: int) -> bool:
         return self.run_entry is not None and self._workers.pool().runs_here(self.run_entry, count)
 
+    @property
+    def rests(self) -> bool:
+        return self.run_entry is not None and self._workers.pool().rests(self.run_entry)
+
     def _neighbour(self) -> Worker | None:
         """The worker of a kernel that this one has been connected to, so that a chain stays together; else the one on
         which it last ran."""

@@ -106,6 +106,10 @@ class WorkerPool:
         """Whether the event loop's thread would run so many messages itself, and at once."""
         return self._parker.api.runs_here(run_entry.address, count, self._parker.address) == 1
 
+    def rests(self, run_entry: RunEntry) -> bool:
+        """Whether a kernel rests, and nothing waits for it."""
+        return self._parker.api.rests(run_entry.address) == 1
+
     def dequeue(self, run_entry: RunEntry) -> None:
         """The worker has given the token back, or was made to."""
         self._entries.dequeue(run_entry)

@@ -1,0 +1,39 @@
+"""Writing the records of new rings and edges: a map makes two rings, and as NumPy records they take longer than all the
+rest of it. Compiled."""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import fence, load, store, store_release
+from ringkernel.memory.layout import EDGE, NEVER, RING, RING_DTYPE
+
+RING_NBYTES = RING_DTYPE.itemsize
+
+
+def lay_out_ring(ring: int, slots: int, capacity: int, itemsize: int, end: int) -> int:
+    """The record of a ring whose memory is zero: its slots are at the address `slots`, its table follows it, and
+    nothing is published from `end` on."""
+    store(ring + RING.slots, slots - ring)
+    store(ring + RING.capacity, capacity)
+    store(ring + RING.itemsize, itemsize)
+    store(ring + RING.edges, RING_NBYTES)
+    store(ring + RING.wanted, NEVER)
+    store(ring + RING.end, end)
+    store(ring + RING.low, NEVER)  # not looked at yet
+    return 0
+
+
+def lay_out_edge(edge: int, ring: int, head: int) -> int:
+    """The record of an edge whose memory is zero: the next sequence that it takes is `head`."""
+    store(edge + EDGE.ring, ring - edge)
+    store(edge + EDGE.head, head)
+    store(edge + EDGE.limit, NEVER)
+    store(edge + EDGE.watch, NEVER)
+    return 0
+
+
+def enter_edge(ring: int, index: int, edge: int, count: int) -> int:
+    """Enter an edge in a ring's table, of which `count` entries count from now on."""
+    store(ring + load(ring + RING.edges) + 8 * index, edge - ring)
+    store_release(ring + RING.n_edges, count)  # release: the table is as new
+    fence()
+    return 0

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         RingKernelError,
     )
     from .lifecycle import TRANSITIONS, Command, KernelState
+    from .messages.record_class import Record
     from .messages.types import message
     from .runtime.kernel import RingKernel
     from .runtime.managed_kernel import managed_kernel
@@ -55,6 +56,7 @@ _MODULES = {
         "RingKernelError",
     ),
     "lifecycle": ("TRANSITIONS", "Command", "KernelState"),
+    "messages.record_class": ("Record",),
     "messages.types": ("message",),
     "runtime.kernel": ("RingKernel",),
     "runtime.managed_kernel": ("managed_kernel",),
@@ -84,6 +86,7 @@ __all__ = [
     "QueueEmptyError",
     "QueueFullError",
     "QueueStatistics",
+    "Record",
     "RingKernel",
     "RingKernelError",
     "RingKernelRuntime",

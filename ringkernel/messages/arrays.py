@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ringkernel.errors import MessageTypeError
 
-from .codecs import codec, from_record, write_record
+from .codecs import decoder, encoder
 from .records import aligned, fields_of, is_plain
 
 if TYPE_CHECKING:
@@ -44,19 +44,17 @@ def as_array(message_type: MessageType, values: Any) -> Array:
         raise MessageTypeError(f"expected an array or a sequence of {message_type.name}, got {values!r:.200}")
     rows = list(values)
     result = np.zeros(len(rows), message_type.dtype)
-    if message_type.struct_format is not None:
-        encode, _ = codec(message_type, result, -1)
+    if rows:
+        encode = encoder(message_type, result, -1)
         for i, row in enumerate(rows):
             encode(i, row)
-        return result
-    for i, row in enumerate(rows):
-        write_record(message_type, result, i, row)
     return result
 
 
 def as_messages(message_type: MessageType, records: Array) -> list[Any]:
     """The messages in an array of records, one by one."""
-    return [from_record(message_type, records[i : i + 1].copy()) for i in range(len(records))]
+    decode = decoder(message_type, records, -1)
+    return [decode(i) for i in range(len(records))]
 
 
 def from_array(message_type: MessageType, records: Array) -> Array:

@@ -1,8 +1,7 @@
-"""One message at a time in and out of the slots of a ring.
+"""One message at a time in and out of the slots of a ring, by functions that are generated for its type.
 
-A flat record is packed and unpacked by `struct`, in functions that are generated for its fields, as dataclasses and
-named tuples are: reading the fields by name there is twice as fast as by a getter. Any other record is written and read
-by NumPy, field by field.
+As dataclasses and named tuples are: reading the fields by name there is twice as fast as by a getter. The lines for
+the fields are those of the record's `Plan`.
 """
 
 from __future__ import annotations
@@ -10,17 +9,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import struct
-import typing
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.errors import MessageTypeError
-
-from .conversion import converted
-from .records import STRUCT_FORMATS, fields_of
+from .fitting import REFUSALS, taking_apart, values_of
+from .plan import Plan
+from .record_class import record_class
+from .records import struct_format
+from .refusal import refuse
+from .repacking import Repacking, repacking
 
 if TYPE_CHECKING:
     from .types import MessageType
@@ -31,78 +32,143 @@ Decode = Callable[[int], Any]
 
 _ENCODE = """
 def encode(sequence, value):
-    {check}
+    {nonlocals}
+    i = sequence & mask
     try:
-        pack(buffer, (sequence & mask) * size, {values})
+        {values}
+        {checks}
+        pack(buffer, i * size, {packed})
+        {stores}
     except Refused as error:
         refuse(value, error)
 """
 _DECODE = """
 def decode(sequence):
-    {fields}, = unpack(buffer, (sequence & mask) * size)
+    i = sequence & mask
+    {unpacked}
     {answer}
+"""
+_VALUES_OF_AN_INSTANCE = """
+if type(value) is not cls and not isinstance(value, cls): refuse(value)
+{assignments}
+"""
+_LEARNED = ("seen", "seen_names", "target", "move", "take")
+_dtype_of = np.generic.dtype.__get__
+_VALUES_OF_A_RECORD = """
+kind = type(value)
+if kind is tuple or kind is record:
+    {arguments}, = value
+else:
+    if kind is void or kind is np_record or (kind is ndarray and value.ndim == 0):
+        given = dtype_of(value) if kind is np_record else value.dtype  # `np.record` looks it up in Python
+        if given is not seen or given.names is not seen_names:  # a dtype may be given other names
+            seen, seen_names, (target, move, take) = given, given.names, ways(given)
+        if target is not None:
+            target[i] = value
+            return
+        if move is not None:
+            move.pack(buffer, i * size, *move.unpack(value))
+            return
+        {arguments}, = take(value)
+    else:
+        {arguments}, = values(value)
 """
 
 
 def codec(message_type: MessageType, slots: Array, mask: int) -> tuple[Encode, Decode]:
     """Functions that write a message to, and read one from, the slot of a sequence number."""
-    if message_type.struct_format is None:
-        return slow_encode(message_type, slots, mask), slow_decode(message_type, slots, mask)
-    packer = struct.Struct(message_type.struct_format)
-    buffer: memoryview = slots.view(np.uint8).data
-    encode = _fast_encode(message_type, packer, buffer, mask)
-    if not message_type.is_scalar and message_type.cls is None:
-        return encode, slow_decode(message_type, slots, mask)
-    return encode, _fast_decode(message_type, packer, buffer, mask)
+    return encoder(message_type, slots, mask), decoder(message_type, slots, mask)
 
 
-# --- flat records ----------------------------------------------------------------------------------------------------
+def encoder(message_type: MessageType, slots: Array, mask: int) -> Encode:
+    """A function that writes a message to the slot of a sequence number. It raises `MessageTypeError`."""
+    plan, make = _encode_of(message_type.dtype, message_type.cls, message_type.is_scalar)
+    encode: Encode = make(
+        refuse=functools.partial(refuse, message_type),
+        ways=functools.partial(_ways, slots),
+        **_ring(plan, slots, mask),
+    )
+    return encode
 
 
-def _fast_encode(message_type: MessageType, packer: struct.Struct, buffer: memoryview, mask: int) -> Any:
-    dtype, cls = message_type.dtype, message_type.cls
+def decoder(message_type: MessageType, slots: Array, mask: int) -> Decode:
+    """A function that makes a message of the slot of a sequence number."""
+    plan, make = _decode_of(message_type.dtype, message_type.cls, message_type.is_scalar)
+    decode: Decode = make(**_ring(plan, slots, mask))
+    return decode
+
+
+def _ring(plan: Plan, slots: Array, mask: int) -> dict[str, Any]:
+    """What the functions refer to that differs from ring to ring."""
+    names = {name: _view(slots, path) for name, path in plan.views.items()}
+    return {"buffer": slots.view(np.uint8).data, "mask": mask, **names}
+
+
+def _view(slots: Array, path: tuple[str, ...]) -> Array:
+    """The field with this path of all slots; records in it have attributes."""
+    for name in path:
+        slots = slots[name]
+    return slots if slots.dtype.names is None else slots.view(np.dtype((np.record, slots.dtype)))
+
+
+def _ways(slots: Array, given: np.dtype[Any]) -> tuple[Array | None, Repacking | None, Any]:
+    """How NumPy's records of this dtype get into the slots: assigned to an array, moved as bytes, or taken apart."""
+    dtype = slots.dtype
+    if given == dtype:
+        return slots.view(given), None, None
+    if struct_format(given) is None:
+        return None, repacking(given, dtype), values_of(dtype)
+    return None, None, taking_apart(given, dtype.names or ()) or values_of(dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _encode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple[Plan, Callable[..., Encode]]:
+    """The plan of a message type, and what makes `encode` of what `encoder` and `_ring` give it."""
+    plan = Plan(dtype)
+    arguments, nonlocals = ", ".join(plan.arguments), ""
     names = {
-        "pack": packer.pack_into,
-        "buffer": buffer,
-        "mask": mask,
+        **plan.names,
+        "pack": struct.Struct(plan.pack_format).pack_into,
         "size": dtype.itemsize,
-        "cls": cls,
-        "refuse": functools.partial(refuse, message_type),
-        "as_tuple": functools.partial(_as_tuple, message_type),
-        "Refused": (struct.error, TypeError, OverflowError),
-        "as_bool": _as_bool,
+        "Refused": REFUSALS,
     }
-    check = "pass"
-    if message_type.is_scalar:
-        values = "as_bool(value)" if dtype["value"].kind == "b" else "value"
+    if is_scalar:
+        values = f"{arguments} = value"
+    elif cls is not None:
+        names["cls"] = cls
+        assigned = [f"{v} = value.{name}" for v, name in zip(plan.arguments, dtype.names or (), strict=True)]
+        values = _filled(_VALUES_OF_AN_INSTANCE, assignments=assigned)
+    else:
+        names |= {"record": record_class(dtype), "void": np.void, "np_record": np.record, "dtype_of": _dtype_of}
+        names |= {"values": values_of(dtype), **dict.fromkeys(_LEARNED)}
+        values, nonlocals = _VALUES_OF_A_RECORD.format(arguments=arguments), f"nonlocal {', '.join(_LEARNED)}"
+    parts = {"checks": plan.checks, "packed": [", ".join(plan.packed)], "stores": plan.stores}
+    source = _filled(_ENCODE, nonlocals=[nonlocals], values=values.splitlines(), **parts)
+    return plan, _maker("encode", source, names, ("refuse", "ways", "buffer", "mask", *plan.views))
+
+
+@functools.lru_cache(maxsize=256)
+def _decode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple[Plan, Callable[..., Decode]]:
+    """The plan of a message type, and what makes `decode` of what `_ring` gives it."""
+    plan = Plan(dtype)
+    fields = ", ".join(plan.fields)
+    unpacked = f"{''.join(f'{name}, ' for name in plan.unpacked)}= unpack(buffer, i * size)" if plan.unpacked else ""
+    names = {**plan.names, "unpack": struct.Struct(plan.unpack_format).unpack_from, "size": dtype.itemsize}
+    if is_scalar:
+        answer = f"return {fields}"
     elif cls is None:
-        values = "*as_tuple(value)"
+        names["record"] = record_class(dtype)
+        answer = f"return record(({fields},))"
+        if plan.is_flat:
+            unpacked, answer = "", "return record(unpack(buffer, i * size))"
     else:
-        check = "if value.__class__ is not cls and not isinstance(value, cls): refuse(value)"
-        fields = [(f"value.{name}", dtype[name].kind) for name in dtype.names or ()]
-        values = ", ".join(f"as_bool({field})" if kind == "b" else field for field, kind in fields)
-    return _generate(_ENCODE.format(check=check, values=values), "encode", names)
-
-
-def _fast_decode(message_type: MessageType, packer: struct.Struct, buffer: memoryview, mask: int) -> Any:
-    dtype, cls = message_type.dtype, message_type.cls
-    fields = ", ".join(f"v{i}" for i in range(len(dtype.names or ())))
-    if message_type.is_scalar:
-        answer = "return v0"
-    elif _is_filled_by_assignment(cls):  # what its `__init__` does, without the call: 205 instead of 260 ns
-        filling = "; ".join(f"made.{name} = v{i}" for i, name in enumerate(dtype.names or ()))
-        answer = f"made = new(cls); {filling}; return made"
-    else:
+        names |= {"cls": cls, "make": object.__new__}
         answer = f"return cls({fields})"
-    names = {
-        "new": object.__new__,
-        "unpack": packer.unpack_from,
-        "buffer": buffer,
-        "mask": mask,
-        "size": dtype.itemsize,
-        "cls": cls,
-    }
-    return _generate(_DECODE.format(fields=fields, answer=answer), "decode", names)
+        if _is_filled_by_assignment(cls):  # what its `__init__` does, without the call: 205 instead of 260 ns
+            assigned = [f"made.{name} = {field}" for name, field in zip(dtype.names or (), plan.fields, strict=True)]
+            answer = f"made = make(cls); {'; '.join(assigned)}; return made"
+    source = _filled(_DECODE, unpacked=[unpacked], answer=[answer])
+    return plan, _maker("decode", source, names, ("buffer", "mask", *plan.views))
 
 
 def _is_filled_by_assignment(cls: Any) -> bool:
@@ -120,122 +186,22 @@ def _is_filled_by_assignment(cls: Any) -> bool:
     )
 
 
-def _generate(source: str, name: str, names: dict[str, Any]) -> Any:
-    """The function of this source, over the given names as locals of a closure."""
-    return _maker(source, name, tuple(names))(**names)
+def _filled(template: str, **lines: list[str]) -> str:
+    """A template with lines in the place of each name, indented as the name is."""
+    result = []
+    for line in template.strip().splitlines():
+        name = line.strip().strip("{}")
+        if line.strip() == f"{{{name}}}":
+            indent = line[: len(line) - len(line.lstrip())]
+            result += [indent + part for part in lines[name] if part]
+        else:
+            result.append(line.format(**{name: "".join(parts) for name, parts in lines.items()}))
+    return "\n".join(result)
 
 
-@functools.cache
-def _maker(source: str, name: str, names: tuple[str, ...]) -> Any:
-    body = "".join(f"    {line}\n" for line in source.splitlines())
+def _maker(name: str, source: str, known: dict[str, Any], later: tuple[str, ...]) -> Any:
+    """What makes the function of this source, over the known names, and those that it takes, as locals of a closure."""
     scope: dict[str, Any] = {}
-    exec(f"def make({', '.join(names)}):\n{body}    return {name}\n", scope)  # noqa: S102 (fixed templates over field names)
-    return scope["make"]
-
-
-def _as_tuple(message_type: MessageType, value: Any) -> tuple[Any, ...]:
-    dtype, values = message_type.dtype, _field_values(message_type, value)
-    return tuple(_as_bool(v) if dtype[n].kind == "b" else v for n, v in zip(dtype.names or (), values, strict=True))
-
-
-# --- any record ------------------------------------------------------------------------------------------------------
-
-
-def slow_encode(message_type: MessageType, slots: Array, mask: int) -> Encode:
-    """Write a message, of whatever fields, to the slot of a sequence number."""
-
-    def encode(sequence: int, value: Any) -> None:
-        index = sequence & mask
-        record = np.zeros(1, message_type.dtype)
-        write_record(message_type, record, 0, value)
-        slots[index : index + 1] = record
-
-    return encode
-
-
-def slow_decode(message_type: MessageType, slots: Array, mask: int) -> Decode:
-    """Read a message, of whatever fields, from the slot of a sequence number."""
-
-    def decode(sequence: int) -> Any:
-        index = sequence & mask
-        return from_record(message_type, slots[index : index + 1].copy())
-
-    return decode
-
-
-def from_record(message_type: MessageType, one: Array) -> Any:
-    """The message in an array of one record, which the message may keep."""
-    if message_type.is_scalar:
-        return one["value"][0].item()
-    if message_type.cls is not None:
-        record = one[0]
-        return message_type.cls(*(_python(record[name]) for name in message_type.dtype.names or ()))
-    return one.view(message_type.record_dtype)[0]
-
-
-def _python(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) and value.dtype.fields is None else value
-
-
-def write_record(message_type: MessageType, records: Array, index: int, value: Any) -> None:
-    """Write a message into an array of records. Raises `MessageTypeError`."""
-    dtype = message_type.dtype
-    for name, field in zip(dtype.names or (), _field_values(message_type, value), strict=True):
-        try:
-            records[name][index] = _fitting(dtype[name], field)
-        except (struct.error, TypeError, ValueError, OverflowError) as error:
-            refuse(message_type, value, error)
-
-
-def _field_values(message_type: MessageType, row: Any) -> tuple[Any, ...]:
-    """The field values of one message, of whatever form. Raises `MessageTypeError`."""
-    names = message_type.dtype.names or ()
-    if message_type.is_scalar:
-        return (row,)
-    if message_type.cls is not None:
-        if not isinstance(row, message_type.cls):
-            refuse(message_type, row)
-        return tuple(getattr(row, name) for name in names)
-    if isinstance(row, np.ndarray) and row.shape == ():
-        row = row[()]
-    if isinstance(row, np.void) and row.dtype.names == names:
-        return tuple(row[name] for name in names)
-    if not isinstance(row, tuple) or len(row) != len(names):
-        refuse(message_type, row)
-    return typing.cast("tuple[Any, ...]", row)
-
-
-def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
-    """A field's value as an array of its shape. Raises `TypeError`, `ValueError` or `OverflowError` for what does
-    not fit: NumPy itself would parse text, broadcast, and wrap around."""
-    format_ = STRUCT_FORMATS.get((dtype.kind, dtype.itemsize)) if dtype.subdtype is None else None
-    if format_ is not None:  # the same rules as for a record that `struct` packs whole
-        plain = _as_bool(value) if format_ == "?" else value
-        return np.frombuffer(struct.pack("=" + format_, plain), dtype).reshape(())
-    given = np.asarray(value)
-    if given.shape != dtype.shape:
-        raise ValueError(f"shape {given.shape} instead of {dtype.shape}")
-    base = dtype.base
-    if base.kind == "b" and given.dtype.kind != "b":
-        return np.asarray([_as_bool(v) for v in given.ravel().tolist()]).reshape(given.shape)
-    return converted(given, base)
-
-
-def _as_bool(value: Any) -> bool:
-    """`struct` takes anything for a bool."""
-    if value.__class__ is bool or isinstance(value, np.bool_) or (isinstance(value, int) and value in (0, 1)):
-        return bool(value)
-    raise TypeError(f"{value!r} is no bool")
-
-
-def refuse(message_type: MessageType, value: Any, error: BaseException | None = None) -> None:
-    """Raise `MessageTypeError` for a value that is no message of this type."""
-    if isinstance(error, MessageTypeError):
-        raise error from None  # it says all of what follows
-    record = f"a {message_type.name}" if message_type.cls is not None else "a record or tuple"
-    wanted = "a number" if message_type.is_scalar else record
-    reason = f": {error}" if error is not None else ""
-    raise MessageTypeError(
-        f"expected {wanted} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
-        f"got {value!r:.200}{reason}"
-    ) from None
+    body = textwrap.indent(source, "    ")
+    exec(f"def make_{name}({', '.join((*known, *later))}):\n{body}\n    return {name}\n", scope)  # noqa: S102 (fixed templates over field names)
+    return functools.partial(scope[f"make_{name}"], **known)

@@ -40,17 +40,17 @@ def aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def struct_format(dtype: np.dtype[Any]) -> str | None:
-    """The `struct` format of a flat record, or None if it has nested arrays, or fields that `struct` does not know."""
-    text, position = "=", 0
+    """The `struct` format of a flat record, or None if it has nested fields, or some that `struct` does not know."""
+    text, end = "=", 0
     for name in dtype.names or ():
         assert dtype.fields is not None
         field, offset = dtype.fields[name][:2]
         character = STRUCT_FORMATS.get((field.kind, field.itemsize))
-        if character is None or field.subdtype is not None:
+        if character is None or not field.isnative or offset < end:
             return None
-        text += "x" * (offset - position) + character
-        position = offset + field.itemsize
-    return text + "x" * (dtype.itemsize - position)
+        text += f"{offset - end}x{character}"
+        end = offset + field.itemsize
+    return f"{text}{dtype.itemsize - end}x"
 
 
 def fields_of(dtype: np.dtype[Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ringkernel.errors import MessageTypeError
 
-from .records import aligned, empty_part, fields_of, is_plain, struct_format
+from .records import aligned, empty_part, fields_of, is_plain
 
 T = TypeVar("T")
 
@@ -50,14 +50,14 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
         arguments = typing.get_args(base)  # ndarray[shape, dtype[scalar]], or NDArray[scalar] as an alias
         if arguments:
             scalar = (typing.get_args(arguments[-1]) or arguments[-1:])[0]
-            found = np.dtype(scalar), (shape,) if isinstance(shape, int) else tuple(shape)
+            found = np.dtype(scalar).newbyteorder("="), (shape,) if isinstance(shape, int) else tuple(shape)
             if is_plain(np.dtype(found)):
                 return found
     if isinstance(hint, type) and hint in _SCALARS:
         return (np.dtype(_SCALARS[hint]),)
     is_numpy = isinstance(hint, np.dtype) or (isinstance(hint, type) and issubclass(hint, np.generic))
     if is_numpy and is_plain(np.dtype(hint)):
-        return (np.dtype(hint),)
+        return (np.dtype(hint).newbyteorder("="),)
     raise MessageTypeError(
         f"field {cls.__name__}.{name}: {hint!r} is no message field type; use int, float, bool, a NumPy scalar type, "
         f"or Annotated[npt.NDArray[np.float64], length] for a nested array"
@@ -67,8 +67,7 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
 class MessageType:
     """One of the three forms, resolved. `dtype` is the aligned record; `is_scalar` says that it is a lone `value`.
 
-    `array_dtype` is that of arrays of messages in a user's hands. `struct_format` is what `struct` calls the record, or
-    None if it cannot. `record_dtype` gives the fields as attributes, too.
+    `array_dtype` is that of arrays of messages in a user's hands.
     """
 
     def __init__(self, declared: Any) -> None:
@@ -76,8 +75,6 @@ class MessageType:
         self.is_scalar = False
         self.dtype = self._resolve(declared)
         self.array_dtype = self.dtype["value"] if self.is_scalar else self.dtype
-        self.struct_format = struct_format(self.dtype)
-        self.record_dtype = np.dtype((np.record, self.dtype))
 
     def _resolve(self, declared: Any) -> np.dtype[Any]:
         if isinstance(declared, MessageType):

@@ -291,7 +291,7 @@ class RingKernelRuntime:
         await outlet.put_many(batch, timeout, yielding=yielding)
 
     async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
-        """Take the next output, in every state. A Python scalar, a message instance, or an `np.record`.
+        """Take the next output, in every state: a Python scalar, a message instance, or for a dtype a `Record`.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds; `KernelStateError` when nothing more can come, or when
         the outputs go to a connected kernel; `KernelFailedError` with the cause when the kernel has failed, after its

@@ -8,8 +8,7 @@ import numpy as np
 
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
-from ringkernel.messages.arrays import MASKED, as_array, from_array
-from ringkernel.messages.codecs import from_record
+from ringkernel.messages.arrays import MASKED, as_array, as_messages, from_array
 from ringkernel.messages.conversion import converted
 
 if TYPE_CHECKING:
@@ -41,7 +40,12 @@ async def read_state(kernel: RingKernel) -> Any:
     declaration = _stateful(kernel)
     async with kernel.lock:
         copy = await kernel.engine.read_state()
-    return copy if declaration.state_type is None else from_record(declaration.state_type, copy)
+    message_type = declaration.state_type
+    if message_type is None:
+        return copy
+    if message_type.is_scalar or message_type.cls is not None:
+        return as_messages(message_type, copy)[0]
+    return copy.view(np.dtype((np.record, message_type.dtype)))[0]  # to be changed, and written back
 
 
 async def write_state(kernel: RingKernel, value: Any) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from helpers import receive_all, start, within
 
-from ringkernel import KernelContext, KernelState, MessageTypeError, RingKernelRuntime, message, ring_kernel
+from ringkernel import KernelContext, KernelState, MessageTypeError, Record, RingKernelRuntime, message, ring_kernel
 
 if TYPE_CHECKING:
     from kinds import Kind
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 PACKED = np.dtype([("side", "i1"), ("price", "f8"), ("lots", "i4")])
 assert PACKED.itemsize == 13, "the point of it is that its fields are not aligned"
 NESTED = np.dtype([("n", "i2"), ("xs", "f8", 3)])
+
+
+EVENT = np.dtype(
+    [("at", "M8[ns]"), ("live", "?"), ("inner", [("n", "i2"), ("values", "f4", 2)]), ("took", "m8[ms]")], align=True
+)
 
 
 @message
@@ -80,6 +85,16 @@ def total(msg: Any, out: Any) -> None:
     out.value += msg.n
 
 
+@ring_kernel("ty_event", input_type=EVENT, output_type=EVENT)
+def event_copy(msg: Any, out: Any) -> None:
+    out.at = msg.at
+    out.live = msg.live
+    out.inner.n = msg.inner.n + np.int16(1)
+    for i in range(2):
+        out.inner.values[i] = msg.inner.values[i]
+    out.took = msg.took
+
+
 def identity(msg: Any, out: Any) -> None:
     out.value = msg.value
 
@@ -103,9 +118,10 @@ async def test_a_record_comes_back_with_fields_and_attributes(runtime: RingKerne
     await start(runtime, "k", double)
     await runtime.send("k", (1, 1.5, 7))
     got = await within(runtime.receive("k"))
-    assert isinstance(got, np.record)
+    assert isinstance(got, Record)
     assert (got.side, got.price, got.lots) == (1, 3.0, 14)
     assert (got["side"], got["price"], got["lots"]) == (1, 3.0, 14)
+    assert got == (1, 3.0, 14)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +138,36 @@ async def test_a_record_comes_back_with_fields_and_attributes(runtime: RingKerne
 async def test_a_record_goes_in_in_many_forms(runtime: RingKernelRuntime, form: Callable[[], Any]) -> None:
     await start(runtime, "k", double_packed)
     await runtime.send("k", form())
-    assert (await within(runtime.receive("k"))).item() == (1, 3.0, 14)
+    got = await within(runtime.receive("k"))
+    assert got == (1, 3.0, 14)
+    await runtime.send("k", got)
+    assert await within(runtime.receive("k")) == (1, 6.0, 28)
+
+
+async def test_times_booleans_and_nested_records_come_back(runtime: RingKernelRuntime, compiled_kind: Kind) -> None:
+    await start(runtime, "k", event_copy)
+    at = np.datetime64("2026-11-25T12:00:00.000000001")
+    await runtime.send("k", (at, True, (2, [0.5, 1.5]), np.timedelta64(3, "ms")))
+    got = await within(runtime.receive("k"))
+    assert got == (at, True, (3, [0.5, 1.5]), np.timedelta64(3, "ms"))
+    assert (got.at.dtype, got.took.dtype) == (EVENT["at"], EVENT["took"])
+    assert got.live is True
+    assert got.inner.values.dtype == np.float32
+    for form in (got, got.to_numpy(), np.asarray(got), got.item()):
+        await runtime.send("k", form)
+        again = await within(runtime.receive("k"))
+        assert again == got._replace(inner=(4, got.inner.values))
+    await runtime.send_batch("k", [got, got.to_numpy()])
+    assert (await within(runtime.receive_batch("k", 1)))["inner"]["n"].tolist() == [4]
+
+
+async def test_a_time_comes_back_in_its_unit(runtime: RingKernelRuntime) -> None:
+    await start(runtime, "k", ring_kernel("ty_time", input_type=EVENT["at"], output_type=EVENT["at"])(identity))
+    at = np.datetime64("2026-11-25T12:00:00.000000001")
+    for _ in range(2):
+        await runtime.send("k", at)
+        at = await within(runtime.receive("k"))
+        assert (at, at.dtype) == (np.datetime64("2026-11-25T12:00:00.000000001"), EVENT["at"])
 
 
 async def test_an_unaligned_array_goes_in_and_a_structured_array_comes_back(runtime: RingKernelRuntime) -> None:
@@ -215,7 +260,7 @@ async def test_what_was_received_is_not_overwritten_by_what_comes_later(
         await runtime.send("records", (9, 9.0, 9))
         await within(runtime.receive("records"))
     np.testing.assert_array_equal(wave.samples, 1)
-    assert record.item() == (1, 2.0, 2)
+    assert record == (1, 2.0, 2)
 
 
 # --- scalars ------------------------------------------------------------------------------------------------------

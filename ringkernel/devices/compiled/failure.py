@@ -16,7 +16,7 @@ import numpy as np
 
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
-from ringkernel.messages.codecs import from_record
+from ringkernel.messages.arrays import as_messages
 
 from .handler_views import given
 
@@ -63,7 +63,7 @@ async def failure_of(kernel: Failed) -> BaseException:
     messages = kernel.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
     declaration = kernel.declaration
     assert declaration.input_type is not None
-    shown = from_record(declaration.input_type, messages) if not declaration.batch else messages
+    shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
     kind, arguments = kernel.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
     if kind is None:

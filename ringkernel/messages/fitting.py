@@ -1,0 +1,95 @@
+"""A value as what a field takes, or a refusal: NumPy itself would parse text, broadcast, and wrap around."""
+
+from __future__ import annotations
+
+import struct
+import typing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .conversion import converted
+from .record_class import Record
+from .records import struct_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Array = npt.NDArray[Any]
+
+REFUSALS = (struct.error, TypeError, ValueError, OverflowError)
+"""What a value that does not fit raises, here and in `struct`."""
+
+
+class NoRecordError(TypeError):
+    """This value is no record with the wanted fields."""
+
+    def __init__(self, value: Any, names: tuple[str, ...]) -> None:
+        super().__init__(f"{value!r:.200} is no record or tuple of {', '.join(names)}")
+        self.value = value
+
+
+def as_bool(value: Any) -> bool:
+    """A boolean, or 0 or 1 as one: `struct` takes anything for a bool. Raises `TypeError`."""
+    if value.__class__ is bool or isinstance(value, np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{value!r} is no bool")
+
+
+def as_complex(value: Any) -> complex:
+    """A number as a complex one. Raises what `fitted` raises."""
+    return complex(_fitting(_COMPLEX, value).item())
+
+
+def fitted(dtype: np.dtype[Any]) -> Callable[[Any], Array]:
+    """A function that makes an array of a field's dtype and shape of a value.
+
+    It raises `TypeError`, `ValueError` or `OverflowError` for what does not fit."""
+    return lambda value: _fitting(dtype, value)
+
+
+def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
+    given = np.asarray(value)
+    if given.shape != dtype.shape:
+        raise ValueError(f"shape {given.shape} instead of {dtype.shape}")
+    base = dtype.base
+    if given.dtype == base:
+        return given
+    if base.kind == "b" and given.dtype.kind != "b":
+        return np.asarray([as_bool(v) for v in given.ravel().tolist()]).reshape(given.shape)
+    return converted(given, base)
+
+
+def values_of(dtype: np.dtype[Any]) -> Callable[[Any], Iterable[Any]]:
+    """A function that takes a record of this dtype apart, of whatever form. It raises `NoRecordError`."""
+    names = dtype.names or ()
+    learned: tuple[Any, Any, Any] = (None, None, None)  # in one piece: threads may share it
+
+    def values(value: Any) -> Iterable[Any]:
+        nonlocal learned
+        record = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        if isinstance(record, np.void):
+            given = record.dtype
+            seen, seen_names, take = learned
+            if given is not seen or given.names is not seen_names:  # a dtype may be given other names
+                take = taking_apart(given, names)
+                learned = given, given.names, take
+            if take is not None:
+                return typing.cast("Iterable[Any]", take(record))
+        elif isinstance(record, tuple) and (not isinstance(record, Record) or type(record).__dtype__.names == names):
+            return record
+        raise NoRecordError(value, names)
+
+    return values
+
+
+def taking_apart(given: np.dtype[Any], names: tuple[str, ...]) -> Callable[[Any], Iterable[Any]] | None:
+    """A function that takes NumPy's records of this dtype apart; None if they have other names."""
+    if given.names != names:
+        return None
+    flat = struct_format(given)
+    return (lambda value: tuple(value[name] for name in names)) if flat is None else struct.Struct(flat).unpack
+
+
+_COMPLEX = np.dtype(complex)

@@ -34,7 +34,8 @@ async def test_a_message_there_and_back_takes_no_round_of_the_loop(runtime: Ring
     for value in range(20):
         await runtime.send("k", value)
         assert await runtime.receive("k") == value
-    assert rounds - seen <= 1 + (time.monotonic_ns() - began) / MAX_NS  # the budget lets others run so often
+    # the budget lets others run when its time is over, which may be about now, and so often from then on
+    assert rounds - seen <= 2 + (time.monotonic_ns() - began) / MAX_NS
     counter.cancel()
 
 

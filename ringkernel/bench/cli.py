@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", action="append", metavar="NAME", default=[], help="only this one; may be repeated")
     parser.add_argument("--list", action="store_true", help="show the cases and stop")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="under two minutes (the default)")
+    size.add_argument("--quick", action="store_true", help="under three minutes (the default)")
     size.add_argument("--full", action="store_true", help="more rounds and longer ones")
     parser.add_argument(
         "--rivals",
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="where kernels run (default: %(default)s)")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="", help="default: uvloop where installed")
+    parser.add_argument("--neighbour", action="store_true", help="measure beside another process that takes a core")
     parser.add_argument("--json", metavar="FILE", help="write the report there, too")
     parser.add_argument("--compare", metavar="OLD.json", help="say what got better or worse since that report")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the report")
@@ -62,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.saved is None:
         from .runner import bench
 
-        options = {name: getattr(arguments, name) for name in ("full", "rivals", "device", "rounds", "scale", "loop")}
-        report: Report = bench(*arguments.case, **options)
+        names = ("full", "rivals", "device", "rounds", "scale", "loop", "neighbour")
+        report: Report = bench(*arguments.case, **{name: getattr(arguments, name) for name in names})
     else:
         report = Report.load(arguments.saved)
     if arguments.json is not None:

@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 Measure = Callable[[], Awaitable[T]]
+Work = Callable[[], Any]
 
 SETTLE_S = 0.005  # between two measurements: lets spinning workers park before the next contender runs
 SAMPLE_NS = 50_000_000  # about how long one sample of two spinning threads takes
@@ -51,21 +52,43 @@ def sized(cost_ns: Callable[[int], float], most: int, few: int, budget_ns: float
 
 
 def timed(
-    amount: float, work: Callable[[], Any], is_right: Callable[[Any], object], what: str = "ringkernel"
+    amount: float, work: Work, is_right: Callable[[Any], object], what: str = "ringkernel", *, repeats: int = 1
 ) -> Measure[float]:
-    """A contender: `amount` per second of `work`, which is awaited if it is to be. What comes of it is checked outside
-    the timed part."""
+    """A contender: `amount` per second of so many calls of `work`, awaited if they are to be. The last one's result is
+    checked outside the timed part."""
 
     async def rate() -> float:
-        start = time.perf_counter()
-        result = work()
-        if isinstance(result, Awaitable):
-            result = await result
-        elapsed_s = time.perf_counter() - start
+        result, elapsed_s = await _time(work, repeats)
         check(is_right(result), f"{what} brought something else")
-        return amount / elapsed_s
+        return amount * repeats / elapsed_s
 
     return rate
+
+
+def per_call(
+    work: Work, is_right: Callable[[Any], object], what: str = "ringkernel", *, repeats: int = 1
+) -> Measure[float]:
+    """A contender: microseconds of each of so many calls; as `timed`."""
+    rate = timed(1e-6, work, is_right, what, repeats=repeats)
+
+    async def us() -> float:
+        return 1 / await rate()
+
+    return us
+
+
+async def _time(work: Work, repeats: int) -> tuple[Any, float]:
+    """The last of so many results, and the seconds that all of them took."""
+    start = time.perf_counter()
+    result = work()
+    if isinstance(result, Awaitable):
+        result = await result
+        for _ in range(repeats - 1):
+            result = await work()
+    else:
+        for _ in range(repeats - 1):
+            result = work()
+    return result, time.perf_counter() - start
 
 
 class Spread(NamedTuple):

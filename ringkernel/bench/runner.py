@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import math
@@ -21,6 +22,7 @@ from .cases import CASES
 from .context import FULL, QUICK, RIVAL_CHOICES, Budget
 from .extra import check_extra
 from .model import CaseResult, ReportError, read
+from .neighbour import BUSY, Neighbour
 from .process import Child, ChildError, LateError
 from .progress import Heard, shown
 from .table import NotebookReport
@@ -38,6 +40,7 @@ class Options:
     rivals: str = "default"
     device: str = "cpu"
     loop: str = ""  # "": uvloop where it is installed
+    neighbour: bool = False
     case_deadline_s: float = 300.0
 
     def checked(self) -> Options:
@@ -63,7 +66,7 @@ def check_device(device: str) -> None:
     """
     if device == "cpu":
         return
-    from .first_launch import half
+    from .first_use import half
 
     async def launch() -> None:
         async with rk.RingKernelRuntime() as runtime:
@@ -81,6 +84,7 @@ def bench(
     rounds: int | None = None,
     scale: float | None = None,
     loop: str = "",
+    neighbour: bool = False,
 ) -> NotebookReport:
     """Run the benchmark as `ringkernel bench` does, and return the report, which notebooks draw.
 
@@ -92,13 +96,14 @@ def bench(
         rounds: counted rounds of each case, instead of what `full` says.
         scale: multiplies how much each measurement sends.
         loop: "uvloop" or "asyncio"; without it uvloop where it is installed.
+        neighbour: measure beside another process that takes a core half of the time.
 
     Raises:
         ConfigurationError: an option out of its range, an unknown case.
         DeviceUnavailableError: the device is not there.
         MissingExtraError: what the extra `bench` brings is not installed.
     """
-    return run(Options(cases, budget_of(full, rounds, scale), rivals, device, loop))
+    return run(Options(cases, budget_of(full, rounds, scale), rivals, device, loop, neighbour))
 
 
 def budget_of(full: bool, rounds: int | None, scale: float | None) -> Budget:
@@ -117,7 +122,11 @@ def run(options: Options) -> NotebookReport:
     settings.limit()  # raises what every launch would
     started = time.perf_counter()
     facts, warnings = machine.describe(options.loop), machine.warnings()
-    with shown(len(options.cases)) as heard:
+    with contextlib.ExitStack() as stack:
+        heard = stack.enter_context(shown(len(options.cases)))
+        if options.neighbour:
+            stack.enter_context(Neighbour()).be_busy(True)
+            warnings.append(BUSY)
         answers = [run_case(name, options, heard) for name in options.cases]
     if noisy := sum(row.is_noisy for answer in answers for row in answer.result.rows):
         warnings.append(f"noisy: what stands beside {noisy} rows, marked ~, moved by more than 2x within the run")

@@ -12,9 +12,10 @@ from rich.table import Column, Table
 
 from .model import Report
 from .words import failures, figure_of, footnotes, quartiles, ratio, summary, target_of
+from .wrong_tool import wrong_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .model import Row
 
@@ -50,18 +51,23 @@ def print_report(report: Report, console: Console) -> None:
     console.print(table_of(report, notes, is_wide=console.width >= WIDE))
     for text, mark in notes.items():
         say(f"  {mark} {text}", "dim")
+    for remark in _remarks(report):
+        say(*remark)
+
+
+def _remarks(report: Report) -> Iterator[tuple[str, str, str]]:
+    """What is said below the table: text, style, label."""
     for case in report.cases:
-        for note in case.notes:
-            say(f"  {case.name}: {note}", "dim")
+        yield from ((f"  {case.name}: {note}", "dim", "") for note in case.notes)
     if report.rivals:
-        say("Rivals: " + "; ".join(report.rivals.values()) + ".")
-    for name, reason in report.missing.items():
-        say(f"  without {name}: {reason}", "dim")
-    for warning in report.warnings:
-        say(warning, label="[yellow]Warning:[/] ")
-    for failure in failures(report):
-        say(failure, label="[bold red]WRONG:[/] ")
-    say(summary(report))
+        yield "Rivals: " + "; ".join(report.rivals.values()) + ".", "", ""
+    yield from ((f"  without {name}: {reason}", "dim", "") for name, reason in report.missing.items())
+    yield from ((warning, "", "[yellow]Warning:[/] ") for warning in report.warnings)
+    yield from ((failure, "", "[bold red]WRONG:[/] ") for failure in failures(report))
+    if lines := wrong_tool(report):
+        yield "Where ringkernel is the wrong tool, by this run:", "bold", ""
+        yield from ((f"  - {line}", "", "") for line in lines)
+    yield summary(report), "", ""
 
 
 def table_of(report: Report, notes: dict[str, str], *, is_wide: bool) -> Table:

@@ -3,6 +3,7 @@
     round trips   send, receive, one message in flight                      ns of each
     flood         everything through an echo, first send to last receive    messages and seconds
     sends         the sends alone, into a consumer that counts              messages and seconds
+    open loop     messages at a fixed rate                                  ns of each, cores
 
 Once for what blocks, and once for what awaits. Loops over a kernel, ours or PyDotCompute's, name it in each call, as a
 user's do. What comes back is checked, outside the timed part.
@@ -15,16 +16,20 @@ import contextlib
 import operator
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from .method import check
 
 WARM_UP = 100
 """Messages before the clock of a rival starts: its other side may be a process that is only just there."""
+QUEUE_SIZE = 4096
+"""Messages that a queue holds: ringkernel's default."""
 IsRight = Callable[[Any, Any], bool]
 Rate = dict[str, float]
 Total = Sequence[int]
+Put = Callable[[Any], Awaitable[Any]]
+Get = Callable[[], Awaitable[Any]]
 
 
 def new_loop(name: str = "uvloop") -> asyncio.AbstractEventLoop:
@@ -104,9 +109,7 @@ def sends(send: Callable[[Any], Any], total: Callable[[], Total], messages: Sequ
     return rate
 
 
-async def round_trips_async(
-    put: Callable[[Any], Awaitable[Any]], get: Callable[[], Awaitable[Any]], messages: Sequence[Any]
-) -> list[int]:
+async def round_trips_async(put: Put, get: Get, messages: Sequence[Any]) -> list[int]:
     """As `round_trips`, through queues."""
     now, times_ns, replies = time.perf_counter_ns, [], []
     for message in messages:
@@ -140,35 +143,61 @@ async def p50_us(runtime: Any, kernel_id: str, messages: Sequence[Any], is_right
     return statistics.median(await closed_loop_ns(runtime, kernel_id, messages, is_right)) / 1e3
 
 
-async def open_loop_ns(
-    runtime: Any, kernel_id: str, messages: Sequence[Any], rate_hz: float, is_right: IsRight = operator.eq
-) -> list[int]:
-    """Messages at a fixed rate, whether or not earlier ones are back: ns from when each should have been sent.
+class Paced(NamedTuple):
+    """What an open loop showed: ns of each message from when it was due, and how many cores the process used."""
+
+    ns: list[int]
+    cores: float
+
+
+async def open_loop(
+    put: Put, get: Get, messages: Sequence[Any], rate_hz: float, is_right: IsRight = operator.eq
+) -> Paced:
+    """Messages at a fixed rate, whether or not earlier ones are back, timed from when each should have been sent.
 
     A stall of 1 ms then shows in every message that was due during it; a closed loop would send none of them and
-    count one ("coordinated omission", Gil Tene). The event loop never sleeps meanwhile.
+    count one ("coordinated omission", Gil Tene). The event loop never sleeps meanwhile, and so uses one core itself.
     """
     now, interval_ns = time.perf_counter_ns, 1e9 / rate_hz
-    begin = now() + 1_000_000
+    cpu_ns, begin = time.process_time_ns(), now() + 1_000_000
     due_ns = [begin + int(i * interval_ns) for i in range(len(messages))]
 
     async def feed() -> None:
         for message, due in zip(messages, due_ns, strict=True):
             while now() < due:  # noqa: ASYNC110 (a clock sets no event, and sleeping is too coarse)
                 await asyncio.sleep(0)
-            await runtime.send(kernel_id, message)
+            await put(message)
 
     feeder = asyncio.create_task(feed())
     replies, times_ns = [], []
     for due in due_ns:
-        replies.append(await runtime.receive(kernel_id))
+        replies.append(await get())
         times_ns.append(now() - due)
     await feeder
+    cores = (time.process_time_ns() - cpu_ns) / (now() - begin + 1_000_000)
     check_replies(messages, replies, is_right)
-    return times_ns
+    return Paced(times_ns, cores)
 
 
-async def put_all(put: Callable[[Any], Awaitable[Any]], messages: Iterable[Any]) -> None:
+@contextlib.asynccontextmanager
+async def queue_echo(capacity: int = QUEUE_SIZE) -> AsyncIterator[tuple[Put, Get]]:
+    """Two `asyncio.Queue`, and between them a task of this loop that sends everything back. How to send and receive."""
+    there: asyncio.Queue[Any] = asyncio.Queue(capacity)
+    back: asyncio.Queue[Any] = asyncio.Queue(capacity)
+
+    async def echo() -> None:
+        while True:
+            await back.put(await there.get())
+
+    task = asyncio.create_task(echo())
+    try:
+        yield there.put, back.get
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def put_all(put: Put, messages: Iterable[Any]) -> None:
     """What feeds a queue."""
     for message in messages:
         await put(message)
@@ -181,7 +210,7 @@ async def send_all(runtime: Any, kernel_id: str, messages: Iterable[Any]) -> Non
         await send(kernel_id, message)
 
 
-async def flood_async(feed: Any, get: Callable[[], Awaitable[Any]], messages: Sequence[Any]) -> Rate:
+async def flood_async(feed: Any, get: Get, messages: Sequence[Any]) -> Rate:
     """First send to last receive, one task running `feed` while this one receives."""
     start = time.perf_counter_ns()
     feeder = asyncio.create_task(feed)

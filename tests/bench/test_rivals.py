@@ -53,8 +53,8 @@ def test_the_standard_librarys_rivals_can_run_everywhere() -> None:
 def test_the_table_is_consistent() -> None:
     for name, spec in RIVALS.items():
         assert name == spec.name
-        assert set(spec.jobs) <= {"round_trip", "flood", "send", "saxpy"}
-        assert spec.kind in {"actor", "queue", "process queue", "socket", "flow graph"}
+        assert set(spec.jobs) <= {"round_trip", "flood", "send", "saxpy", "ewma"}
+        assert spec.kind in {"actor", "queue", "process queue", "socket", "flow graph", "stream", "array"}
         module = spec.module.rpartition(".")[2]
         assert (Path(__file__).parents[2] / "ringkernel/bench/rivals" / f"{module}.py").is_file()
 

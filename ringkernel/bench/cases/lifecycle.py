@@ -21,7 +21,7 @@ from ringkernel.bench.kernels import is_scaled, is_scaled_array, running, scale,
 from ringkernel.bench.method import WrongResultError, check, repeated
 from ringkernel.bench.model import Row, Series, at_most
 from ringkernel.bench.process import Child, ChildError
-from ringkernel.bench.traffic import closed_loop_ns, p50_us, receive_all
+from ringkernel.bench.traffic import closed_loop_ns, p50_us, queue_echo, receive_all, round_trips_async
 from ringkernel.lifecycle import KernelState
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ IDLE_KERNELS = 8
 WATCH_S, WATCHES = 2.0, 2  # how long and, in a quick run, how often
 IDLE_S = 0.02  # before each first message
 FIRST_MESSAGES = 12
+SHORT_S, SHORT_MESSAGES = 0.001, 50
 
 TIMES = 20  # pauses, resumes and launches of a round
 MISSES = 20  # pauses of a round that may come too late: this thread may be kept waiting for longer than the work takes
@@ -63,30 +64,40 @@ async def idle(bench: Bench) -> list[Row]:
 
         ringkernel           (20 ms of nothing)  await send --> parked worker wakes --> idle event loop wakes
         eventfd (floor)      (20 ms of nothing)  main --eventfd--> blocked thread --eventfd--> blocked main
+        ringkernel           (1 ms of nothing)   await send --> kernel --> await receive
+        asyncio.Queue        (1 ms of nothing)   the same through two queues and a task between them, in this process
 
     CPU time is that of the whole process, watched for two seconds.
     """
     messages = itertools.cycle(ticks(FIRST_MESSAGES))
     with EventfdPair() if hasattr(os, "eventfd") else contextlib.nullcontext() as floor:
-        async with running() as runtime:
+        async with running() as runtime, queue_echo() as (put, get):
             for i in range(IDLE_KERNELS):
                 await start(runtime, f"idle{i}", scale)
             await closed_loop_ns(runtime, "idle0", ticks(FIRST_MESSAGES), is_scaled)
             watches = bench.budget.rounds if bench.budget.is_full else bench.rounds(WATCHES)
             shares = await _cpu_of_idleness(watches, WATCH_S * min(1.0, bench.budget.scale))
 
-            async def first_message() -> float:
-                await asyncio.sleep(IDLE_S)
+            async def first_message(idle_s: float) -> float:
+                await asyncio.sleep(idle_s)
                 return await p50_us(runtime, "idle0", [next(messages)], is_scaled)
+
+            async def first_in_queue() -> float:
+                await asyncio.sleep(SHORT_S)
+                (ns,) = await round_trips_async(put, get, [next(messages)])
+                return ns / 1e3
 
             async def first_wake() -> float:
                 assert floor is not None
                 time.sleep(IDLE_S)  # noqa: ASYNC251 (the loop has to be as idle as the threads)
                 return floor.round_trip_ns(next(messages).id + 1) / 1e3
 
-            contenders = {"ringkernel": first_message} | ({"eventfd ping-pong": first_wake} if floor else {})
-            times = bench.count(FIRST_MESSAGES, least=2)
+            contenders: dict[str, Measure[float]] = {"ringkernel": partial(first_message, IDLE_S)}
+            contenders |= {"eventfd ping-pong": first_wake} if floor else {}
+            times, more = bench.count(FIRST_MESSAGES, least=2), bench.count(SHORT_MESSAGES, least=2)
             found = await bench.race_numbers("us", {name: repeated(times, once) for name, once in contenders.items()})
+            contenders = {"ringkernel": partial(first_message, SHORT_S), "asyncio.Queue here": first_in_queue}
+            short = await bench.race_numbers("us", {name: repeated(more, once) for name, once in contenders.items()})
     return [
         Row.of("cpu", f"CPU of {IDLE_KERNELS} idle kernels", shares, target=at_most(1.0, "%")),
         Row.of(
@@ -97,6 +108,7 @@ async def idle(bench: Bench) -> list[Row]:
             target=at_most(3.0),
             missing="this system has no eventfd",
         ),
+        Row.of("first-1ms", "first message after 1 ms of idleness", *short.values(), target=at_most(1.5)),
     ]
 
 
@@ -214,49 +226,63 @@ async def pause(bench: Bench) -> list[Row]:
     return [Row.of(key, figure, found[key].named("ringkernel"), found["round trip"]) for key, figure in figures.items()]
 
 
-def _launched(cache_dir: str) -> dict[str, Any]:
-    """What a fresh process says about its first launch."""
-    command = [sys.executable, "-m", "ringkernel.bench.first_launch"]
+def _fresh(what: str, directory: str) -> dict[str, Any]:
+    """What a fresh process says about its first use of a kernel or of an njit function, with `seconds` from its start
+    to its answer."""
+    environment = {"RINGKERNEL_CACHE_DIR": directory, "NUMBA_CACHE_DIR": directory}
+    began = time.perf_counter()
     try:
-        with Child(command, environment={"RINGKERNEL_CACHE_DIR": cache_dir}) as child:
+        with Child([sys.executable, "-m", "ringkernel.bench.first_use", what], environment=environment) as child:
             found = child.answer(LAUNCH_DEADLINE_S)
+            seconds = time.perf_counter() - began
     except ChildError as error:
         raise WrongResultError(f"the fresh process {error}") from error
     check(found["reply"] == 21.0, "the fresh process received something else")
-    return found
+    return {**found, "seconds": seconds}
 
 
 async def launch(bench: Bench) -> list[Row]:
     """The first launch in a fresh process, with an empty and with a filled compile cache.
 
         fresh process: import numba | clock on | launch, activate, one message | clock off
+        from its start:               clock on | import numba, launch, activate, one message | clock off
+        njit function:                clock on | import numba, call a function that numba has cached | clock off
 
-    Both write to a cache directory of their own. Beside the cached launch stands the cold one; importing numba, which
+    All write to cache directories of their own. Beside the cached launch stands the cold one; importing numba, which
     nothing can avoid, is reported apart.
     """
     with tempfile.TemporaryDirectory() as parent:
-        filled = ""
+        filled: dict[str, str] = {}
 
-        async def launch_cold() -> dict[str, Any]:
-            nonlocal filled
-            filled = tempfile.mkdtemp(dir=parent)
-            return _launched(filled)
+        async def cold(what: str) -> dict[str, Any]:
+            filled[what] = tempfile.mkdtemp(dir=parent)
+            return _fresh(what, filled[what])
 
-        async def launch_cached() -> dict[str, Any]:
-            return _launched(filled)
+        async def cached(what: str) -> dict[str, Any]:
+            return _fresh(what, filled[what])
 
-        # the first round is not rotated: cold comes first, and fills the cache
-        contenders = {"cold": launch_cold, "cached": launch_cached}
+        # the first round is not rotated: the cold ones come first, and fill the caches
+        contenders = {
+            (name, what): partial(use, what)
+            for name, use in {"cold": cold, "cached": cached}.items()
+            for what in ("kernel", "njit")
+        }
         found = await bench.race(contenders, rounds=bench.rounds(LAUNCH_ROUNDS), warm_up=False)
-    cold, cached = (
-        series_of(name, "ms", samples, lambda answer: 1e3 * answer["launch_s"]) for name, samples in found.items()
-    )
-    numba = series_of("import numba", "ms", found["cached"], lambda answer: 1e3 * answer["import_s"])
-    compiled = max((answer["compilations"] for answer in found["cached"].values), default=0)
+
+    def ms(name: str, key: str, shown: str = "ringkernel", what: str = "kernel") -> Series:
+        return series_of(shown, "ms", found[name, what], lambda answer: 1e3 * answer[key])
+
+    compiled = max((answer["compilations"] for answer in found["cached", "kernel"].values), default=0)
     if compiled:
         bench.notes.append(f"the cached launch compiled {compiled} functions: there is no compile cache at work here")
+    cold_use = ms("cold", "use_s")
+    whole = {name: (ms(name, "seconds"), ms(name, "seconds", "njit function", "njit")) for name in ("cached", "cold")}
+    figure = "from the start of a process to its first answer"
     return [
-        Row.of("cached", "first launch, cached", cached, cold, target=at_most(50.0, "ms")),
-        Row.of("cold", "first launch, cold", cold),
-        Row.of("numba", "importing numba", numba),
+        Row.of(
+            "cached", "first launch, cached", ms("cached", "use_s"), cold_use.named("cold"), target=at_most(50.0, "ms")
+        ),
+        Row.of("cold", "first launch, cold", cold_use, target=at_most(3_000.0, "ms")),
+        Row.of("numba", "importing numba", ms("cached", "import_s", "import numba")),
+        *(Row.of(f"whole-{name}", f"{figure}, {name}", *sides) for name, sides in whole.items()),
     ]

@@ -12,6 +12,7 @@ Jobs and their answers, which each rival checks before it gives them:
     flood(count)                       {"seconds", "messages"}       one way through an echo, first send to last receive
     send(count)                        {"seconds", "messages"}       the sends alone, into a consumer that counts
     saxpy(stages, blocks, block_size)  {"seconds", "samples"}        y = a * x + b on float32, stage after stage
+    ewma(count)                        {"seconds", "messages"}       a running average, asked for after each number
 """
 
 from .client import Rival, RivalError

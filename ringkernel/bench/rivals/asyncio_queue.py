@@ -12,14 +12,7 @@ from ringkernel.bench import traffic
 from .registry import MESSAGES
 from .serving import serve
 
-CAPACITY = 4096  # ringkernel's default
-
 Queue = asyncio.Queue[Any]
-
-
-async def _echo(there: Queue, back: Queue) -> None:
-    while True:
-        await back.put(await there.get())
 
 
 async def _count(there: Queue, back: Queue) -> None:
@@ -30,24 +23,28 @@ async def _count(there: Queue, back: Queue) -> None:
     await back.put((count, ids))
 
 
-async def _run(job: str, count: int) -> Any:
-    there, back, messages = Queue(CAPACITY), Queue(CAPACITY), traffic.pairs(count)
-    task = asyncio.create_task((_count if job == "send" else _echo)(there, back))
+async def _sends(messages: list[tuple[int, float]]) -> Any:
+    there, back = Queue(traffic.QUEUE_SIZE), Queue(traffic.QUEUE_SIZE)
+    consumer = asyncio.create_task(_count(there, back))
 
     async def total() -> Any:
         await there.put(None)
         return await back.get()
 
-    try:
-        if job == "send":
-            return await traffic.sends_async(traffic.put_all(there.put, messages), total, messages)
+    rate = await traffic.sends_async(traffic.put_all(there.put, messages), total, messages)
+    await consumer
+    return rate
+
+
+async def _run(job: str, count: int) -> Any:
+    messages = traffic.pairs(count)
+    if job == "send":
+        return await _sends(messages)
+    async with traffic.queue_echo() as (put, get):
         if job == "flood":
-            return await traffic.flood_async(traffic.put_all(there.put, messages), back.get, messages)
-        await traffic.round_trips_async(there.put, back.get, traffic.pairs(traffic.WARM_UP))
-        return {"ns": await traffic.round_trips_async(there.put, back.get, messages)}
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+            return await traffic.flood_async(traffic.put_all(put, messages), get, messages)
+        await traffic.round_trips_async(put, get, traffic.pairs(traffic.WARM_UP))
+        return {"ns": await traffic.round_trips_async(put, get, messages)}
 
 
 def main() -> None:

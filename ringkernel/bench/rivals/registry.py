@@ -8,6 +8,8 @@ from pathlib import Path
 
 PROBE_DEADLINE_S = 20
 MESSAGES = ("round_trip", "flood", "send")
+EWMA = ("ewma",)
+ALL = 'pip install "numba-ringkernel[bench-all]"'
 
 
 class Unavailable(Exception):  # noqa: N818 - it says what is the case, not what went wrong
@@ -22,7 +24,7 @@ class RivalSpec:
     module: str
     """Run as `python -m`; by its path where the interpreter is another one."""
     kind: str
-    """"actor", "queue", "process queue", "socket" or "flow graph"."""
+    """"actor", "queue", "process queue", "socket", "flow graph", "stream" or "array"."""
     note: str
     """What differs from ringkernel; empty if like for like."""
     needs: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ _SPECS = (
         "actor",
         "an actor in another process, made for clusters; calls, not messages; takes seconds to start",
         needs=("ray",),
-        install='pip install "numba-ringkernel[bench-all]"',
+        install=ALL,
         by_default=False,
     ),
     RivalSpec(
@@ -119,6 +121,19 @@ _SPECS = (
         jobs=("saxpy",),
         system_python="/usr/bin/python3",
     ),
+    RivalSpec("csp", "csp_graph", "stream", "one compiled node; replays an array of ticks", ("csp",), ALL, EWMA),
+    RivalSpec(
+        "bytewax",
+        "bytewax_flow",
+        "stream",
+        "a flow in one process, its numbers from a list, a thousand at once",
+        ("bytewax",),
+        ALL,
+        EWMA,
+    ),
+    RivalSpec("streamz", "streamz_stream", "stream", "calls from one function to the next", ("streamz",), ALL, EWMA),
+    RivalSpec("river", "river_stats", "stream", "a compiled statistic, called directly", ("river",), ALL, EWMA),
+    RivalSpec("pandas", "pandas_ewm", "array", "the whole series at once", ("pandas",), ALL, EWMA),
 )
 RIVALS = {spec.name: replace(spec, module=f"{__package__}.{spec.module}") for spec in _SPECS}
 """By name, in the order in which they are shown."""

@@ -1,4 +1,7 @@
-"""A fresh process launches one kernel and prints what that took, as JSON. See the case `launch`."""
+"""A fresh process launches one kernel, or calls one njit function, and prints what that took, as JSON: see `launch`.
+
+python -m ringkernel.bench.first_use kernel|njit
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,20 @@ async def _launch() -> dict[str, float]:
         await runtime.activate("half")
         elapsed_s = time.perf_counter() - start
         await runtime.send("half", 42.0)
-        return {"launch_s": elapsed_s, "reply": await runtime.receive("half")}
+        return {"use_s": elapsed_s, "reply": await runtime.receive("half")}
+
+
+def _call() -> dict[str, float]:
+    from numba import njit
+
+    start = time.perf_counter()
+    reply = njit(cache=True)(halved)(42.0)
+    return {"use_s": time.perf_counter() - start, "reply": reply}
+
+
+def halved(value: float) -> float:
+    """What a user would write instead."""
+    return value / 2
 
 
 if __name__ == "__main__":
@@ -35,6 +51,7 @@ if __name__ == "__main__":
     from .compiling import Compilations
 
     compilations = Compilations()
-    launched = asyncio.run(_launch())
-    answer = {**launched, "import_s": import_s, "compilations": compilations.count}
+    used = asyncio.run(_launch()) if sys.argv[1] == "kernel" else _call()
+    answer = {**used, "import_s": import_s, "compilations": compilations.count}
     sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()  # now, not when the interpreter is done

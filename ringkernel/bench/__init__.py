@@ -1,11 +1,14 @@
 """`ringkernel bench`: what this machine can do, how close ringkernel comes, and how far behind the alternatives are.
 
     machine, model, method     where, what and how is measured: plain data and statistics, nothing is run here
-    floors, rivals, native     what ringkernel is compared with, in the same interleaved rounds
-    kernels, traffic, pair     what the cases have in common: kernels, loops that send and receive, rings without Python
+    floors, loops, native      what ringkernel is compared with, in the same interleaved rounds: the least that the
+                               machine takes, and what a user would compile instead
+    rivals, neighbour          other systems, and a process that is in the way
+    kernels, forms             what the cases have in common: kernels and messages
+    traffic, pair              loops that send and receive; rings without Python
     cases                      a table of small functions
     process, child, runner     each case runs in a process of its own
-    words, table, plots, compare, readme    what is made of a report
+    words, wrong_tool, table, plots, compare, readme    what is made of a report
 
 The schema of the JSON is described in `benchmarks/README.md`.
 """

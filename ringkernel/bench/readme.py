@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .model import Report, Row
 from .words import figure_of, ratio, target_of
+from .wrong_tool import wrong_tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +27,21 @@ LINES = {
     ("latency", "p50"): "`await send` + `await receive` through a compiled kernel, one in flight, p50",
     ("latency", "p99"): "the same, p99",
     ("latency", "p99.9"): "the same, p99.9",
+    ("latency_open", "p99-10000"): "the same at 10,000 messages a second, timed from when each was due, p99",
+    ("latency_open", "cores-10000"): "the cores that this takes",
+    ("latency_open", "p99-10000-busy"): "p99 beside a process that takes a core half of the time",
+    ("forms", "np.void"): "a structured record instead of a float",
     ("coroutine", "p50-PyDotCompute"): "the same through a coroutine kernel, p50",
     ("coroutine", "flood-PyDotCompute"): "coroutine echo kernel, flooded, one way",
     ("send", "rate"): "single `await send` into a compiled sink",
     ("map", "loop"): "`map` of 3 million 16-byte records; beside it a compiled loop into a fresh array",
+    ("map_sizes", "linear-reused-1"): "`map` of one record of `2x + 1`",
+    ("map_sizes", "linear-reused-10000000"): "`map` of 10 million records of `2x + 1`",
+    ("cores", "prices-map-prange"): "`map` of half a million option prices, on every core",
+    ("fused", "map"): "`map` through 8 connected saxpy kernels; beside it one loop that does all eight",
+    ("placement", "two"): "a streamed chain of four on two workers",
+    ("ewma", "one by one-csp"): "a running average, one number at a time",
+    ("ewma", "batches-csp"): "the same in batches of 256",
     ("batch", "rate"): "`send_batch` and `receive_batch` of 16-byte records at the same time",
     ("chain", "hops-8"): "`map` through 8 connected kernels on one worker, per hop",
     ("saxpy", "stages-1"): "saxpy on float32 blocks, one stage; beside it the bare loop in cache",
@@ -40,8 +52,10 @@ LINES = {
     ("many", "shared-10000"): "a message there and back, 64 in flight, shared by 10,000 kernels",
     ("many", "busy"): "round trip among 10,000 idle kernels, p50",
     ("idle", "first"): "first message after idleness, both sides asleep, p50",
+    ("idle", "first-1ms"): "first message after 1 ms of idleness, p50",
     ("idle", "cpu"): "CPU of eight idle kernels, in percent of a core",
     ("launch", "cached"): "first launch in a fresh process, after `import numba`, compile cache filled",
+    ("launch", "whole-cached"): "from the start of a process to its first answer, caches filled",
 }
 """Which row of the report, by case and key, and what it times, in words."""
 
@@ -68,6 +82,8 @@ def section(report: Report, source: str) -> str:
         "whose kernels are coroutines; queues without a lifecycle do less, and asyncio's takes single messages faster."
     )
     lines += ["", explained]
+    if wrong := wrong_tool(report):
+        lines += ["", "Where ringkernel is the wrong tool, by this run:", "", *(f"- {line}" for line in wrong)]
     lines += ["", *(f"- {warning}" for warning in report.warnings if not warning.startswith("noisy"))]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -25,6 +25,7 @@ from ringkernel.bench.cases import CASES
 from ringkernel.bench.model import CaseResult, Row, Series
 from ringkernel.bench.process import Child
 from ringkernel.bench.runner import Options
+from ringkernel.bench.wrong_tool import INSTEAD
 from ringkernel.cli import main
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError
 
@@ -176,7 +177,7 @@ def test_without_the_extra_it_says_how_to_install_it(module: str) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.timeout(400)  # 16 processes, each of which compiles what is not in the cache
+@pytest.mark.timeout(400)  # a process each, which compiles what is not in the cache
 def test_every_case_runs_and_holds(tmp_path: Path) -> None:
     """All of them, scaled down, in one run; that their results were right is what the exit code says."""
     done = ringkernel(
@@ -189,6 +190,7 @@ def test_every_case_runs_and_holds(tmp_path: Path) -> None:
     assert all(row.ours.values for case in report.cases for row in case.rows)
     keys = [(case.name, row.key) for case in report.cases for row in case.rows]
     assert len(set(keys)) == len(keys)
+    assert INSTEAD.keys() - set(keys) == {("ewma", "one by one-csp")}, "a rival's row, and no other, needs one"
     assert sum(case.compile_s for case in report.cases) > 0
     (pauses,) = next(case for case in report.cases if case.name == "pause").notes
     assert re.fullmatch(r"[1-9]\d* of \d+ pauses came while the kernel was at work, with .* messages waiting", pauses)

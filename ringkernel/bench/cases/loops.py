@@ -30,7 +30,8 @@ SAME = 1.05  # what counts as level
 SMALL = 1_000  # records of a map that must take next to no time
 CORES_TARGET = at_least(0.95)
 SAMPLES, STAGES = 4_000_000, 8
-PLACED, PLACED_STAGES, STEPS = 400_000, 4, 20
+PLACED, PLACED_STAGES, STEPS = 1_000_000, 4, 100  # long enough for a balancer to act
+DIFFERENT = 1_000  # messages, which recur
 
 
 @rk.ring_kernel("linear", input_type=float, output_type=float, zeroed=False)
@@ -283,13 +284,13 @@ async def placement(bench: Bench) -> list[Row]:
 
     A chain that is cut at the wrong place runs slower on two workers than on one.
     """
-    values = np.arange(bench.count(PLACED, least=256))
-    expected = values.copy()
+    values = np.arange(bench.count(PLACED, least=256)) % DIFFERENT
+    distinct = np.arange(DIFFERENT)
     for _ in range(PLACED_STAGES * STEPS):
-        expected ^= (expected << 13) & 0xFFFFFFFF
-        expected ^= expected >> 7
+        distinct ^= (distinct << 13) & 0xFFFFFFFF
+        distinct ^= distinct >> 7
     ids = [f"k{i}" for i in range(PLACED_STAGES)]
-    job = Job("k0", "", values, expected, loops.linear, loops.linear)
+    job = Job(ids[0], "", values, distinct[values], loops.linear, loops.linear)
     results = np.zeros_like(values)
     async with running(workers=1) as one, running(workers=2) as two:
         contenders = {}

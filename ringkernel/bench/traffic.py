@@ -19,6 +19,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ringkernel.errors import QueueEmptyError
+
 from .method import check
 
 WARM_UP = 100
@@ -138,6 +140,19 @@ async def closed_loop_ns(
     return times_ns
 
 
+async def calls_ns(runtime: Any, kernel_id: str, messages: Sequence[Any], is_right: IsRight = operator.eq) -> list[int]:
+    """As `closed_loop_ns`, with one await for each message."""
+    call, now = runtime.call, time.perf_counter_ns
+    times_ns, replies = [], []
+    for message in messages:
+        start = now()
+        reply = await call(kernel_id, message)
+        times_ns.append(now() - start)
+        replies.append(reply)
+    check_replies(messages, replies, is_right)
+    return times_ns
+
+
 async def p50_us(runtime: Any, kernel_id: str, messages: Sequence[Any], is_right: IsRight = operator.eq) -> float:
     """The median of `closed_loop_ns`, in microseconds."""
     return statistics.median(await closed_loop_ns(runtime, kernel_id, messages, is_right)) / 1e3
@@ -234,10 +249,7 @@ async def receive_all(runtime: Any, kernel_id: str, target: Any, *, most: int | 
     """Fill an array with what comes out of a kernel, batch by batch."""
     done = 0
     while done < len(target):
-        part = await runtime.receive_batch(kernel_id, most)
-        check(done + len(part) <= len(target), f"{kernel_id}: more came out than went in")
-        target[done : done + len(part)] = part
-        done += len(part)
+        done += len(await runtime.receive_batch(kernel_id, most, out=target[done:]))
 
 
 async def through_queues(
@@ -246,3 +258,5 @@ async def through_queues(
     """Arrays into kernels, all at the same time, and out of one of them, into `results`."""
     feeding = [runtime.send_batch(kernel_id, part) for kernel_id, part in parts.items()]
     await asyncio.gather(*feeding, receive_all(runtime, target, results, most=most))
+    with contextlib.suppress(QueueEmptyError):
+        check(runtime.receive_nowait(target) is None, f"{target}: more came out than went in")

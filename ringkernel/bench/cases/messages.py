@@ -17,6 +17,7 @@ from ringkernel.bench.neighbour import Neighbour
 from ringkernel.bench.percentiles import PERCENTILES, Latencies, percentile_of
 from ringkernel.bench.traffic import (
     QUEUE_SIZE,
+    calls_ns,
     closed_loop_ns,
     flood_async,
     millions_per_s,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ringkernel.bench.rivals import Rival
     from ringkernel.bench.traffic import Paced
 
-OURS = "ringkernel"
+OURS, CALL = "ringkernel", "ringkernel, call"
 ROUND_TRIPS = 2_500
 TARGETS = {50.0: at_least(8.0), 99.0: at_least(5.0)}
 OPEN_S = {1_000: 1.0, 10_000: 0.4, 50_000: 0.3}  # how long a measurement takes, by messages/s
@@ -82,7 +83,7 @@ def _warm(answer: dict[str, list[int]]) -> Latencies:
 async def latency(bench: Bench) -> list[Row]:
     """Python to a compiled kernel and back, one message in flight.
 
-        ringkernel   await send --ring--> kernel on a worker --ring--> await receive
+        ringkernel   await send --ring--> kernel --ring--> await receive, and the same as one await call
         actors       the same through an echo actor: PyDotCompute, pykka, Ray
         queues       the same through two queues and an echo on the other side
 
@@ -97,15 +98,20 @@ async def latency(bench: Bench) -> list[Row]:
             async def ours() -> Latencies:
                 return _warm({"ns": await closed_loop_ns(runtime, "scale", messages, is_scaled)})
 
+            async def calls() -> Latencies:
+                return _warm({"ns": await calls_ns(runtime, "scale", messages, is_scaled)})
+
             theirs = {r.name: r.contender("round_trip", _warm, count=len(messages)) for r in rivals}
-            found = await bench.race({OURS: ours} | theirs)
+            found = await bench.race({OURS: ours, CALL: calls} | theirs)
     bench.distributions += [Latencies.curve(name, samples) for name, samples in found.items() if samples.values]
     series = {
         percentile: {name: percentile_of(name, samples, percentile) for name, samples in found.items()}
         for percentile in PERCENTILES
     }
     actors = [rival.name for rival in rivals if rival.spec.kind == "actor" and found[rival.name].values]
-    rows = [
+    both = series[50.0][CALL].named(OURS), series[50.0][OURS].named("send and receive")
+    rows = [Row.of("call", "round trip p50 by call, which is one await", *both, target=at_most(1.2, "us"))]
+    rows += [
         Row.of(
             f"p{percentile:g}",
             f"round trip p{percentile:g}, best actor beside it",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 _warned = False
+_said: set[str] = set()
 
 
 def look_up(key: str) -> LoadedCode | None:
@@ -37,8 +38,9 @@ def look_up(key: str) -> LoadedCode | None:
         return None
 
 
-def keep(key: str, emit: Callable[[], MachineCode]) -> None:
-    """Keep machine code for other processes, if it can live in them. Raises `ConfigurationError`."""
+def keep(key: str, emit: Callable[[], MachineCode], what: str) -> None:
+    """Keep machine code for other processes, if it can live in them; otherwise say so of `what`. Raises
+    `ConfigurationError`."""
     limit = settings.limit()
     if limit == 0:
         return
@@ -48,9 +50,17 @@ def keep(key: str, emit: Callable[[], MachineCode]) -> None:
     except ConfigurationError:
         raise
     except CannotMoveError as reason:
-        logger.debug("not cached: %s", reason)
+        say_not_cached(what, reason)
     except Exception as error:  # noqa: BLE001 (likewise)
         _warn(error)
+
+
+def say_not_cached(what: str, reason: Exception) -> None:
+    """Say once that something is compiled in every process, and why."""
+    text = f"{what} is not cached, so every process compiles it anew: {reason}"
+    if text not in _said and settings.limit() > 0:
+        _said.add(text)
+        logger.info("%s", text)
 
 
 def _warn(error: Exception) -> None:

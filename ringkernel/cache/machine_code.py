@@ -13,11 +13,12 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _ENVIRONMENT = "NumbaEnv"
 _loaded: list[Any] = []
@@ -83,9 +84,15 @@ def emit(libraries: Iterable[Any], names: Mapping[str, str], notes: Mapping[str,
     """The optimised code of numba's libraries as one object file. Raises `CannotMoveError`."""
     from numba.core.compiler_lock import global_compiler_lock
 
+    with global_compiler_lock, of_this_numba():
+        return _emit(list(libraries), names, notes or {})
+
+
+@contextmanager
+def of_this_numba() -> Iterator[None]:
+    """For what looks into numba: an attribute that is not there is a `CannotMoveError`."""
     try:
-        with global_compiler_lock:
-            return _emit(list(libraries), names, notes or {})
+        yield
     except AttributeError as error:
         raise CannotMoveError(f"this version of numba is built differently: {error}") from error
 

@@ -44,29 +44,55 @@ def entries(table: Mapping[str, EntryPoint | ByAddress]) -> dict[str, Any]:
         key = None
     loaded = None if key is None else code_cache.look_up(key)
     if loaded is not None:
-        return {
-            label: loaded.address(label) if isinstance(point, ByAddress) else loaded.builtin(label)
-            for label, point in table.items()
-        }
-    from .targets.cpu import compile_address, compile_overload
+        return _loaded(table, loaded)
+    return _compiled(table, key)
 
-    compiled, addresses = {}, {}
-    for label, point in table.items():
-        if isinstance(point, ByAddress):
-            addresses[label] = compile_address(point.function)
-        else:
-            compiled[label] = compile_overload(point.function, point.n_arguments, nogil=point.nogil)
-    if key is not None:
-        code_cache.keep(key, lambda: _machine_code(compiled, addresses))
-    return {label: overload.entry_point for label, overload in compiled.items()} | {
-        label: int(function.address) for label, function in addresses.items()
+
+def _loaded(table: Mapping[str, EntryPoint | ByAddress], code: Any) -> dict[str, Any]:
+    return {
+        label: code.address(label) if isinstance(point, ByAddress) else code.builtin(label)
+        for label, point in table.items()
     }
 
 
-def _machine_code(compiled: Mapping[str, Any], addresses: Mapping[str, Any]) -> machine_code.MachineCode:
-    names = {label: function._wrapper_name for label, function in addresses.items()}
-    for label, overload in compiled.items():
-        names[f"{label}:wrapper"] = overload.fndesc.llvm_cpython_wrapper_name
-        names[f"{label}:environment"] = overload.target_context.get_env_name(overload.fndesc)
-    libraries = [one.library for one in compiled.values()] + [one._library for one in addresses.values()]
-    return machine_code.emit(libraries, names)
+def _compiled(table: Mapping[str, EntryPoint | ByAddress], key: str | None) -> dict[str, Any]:
+    """The functions compiled, and loaded as from the cache, where they are left."""
+    from .targets.cpu import compile_address, compile_overload
+
+    try:
+        code = _machine_code(table)
+        loaded = machine_code.link(code)
+    except machine_code.CannotMoveError:
+        loaded = None
+    if loaded is None:  # a numba that is built differently
+        return {
+            label: int(compile_address(point.function).address)
+            if isinstance(point, ByAddress)
+            else compile_overload(point.function, point.n_arguments, nogil=point.nogil).entry_point
+            for label, point in table.items()
+        }
+    if key is not None:
+        code_cache.keep(key, lambda: code, "ringkernel's own functions")
+    return _loaded(table, loaded)
+
+
+def _machine_code(table: Mapping[str, EntryPoint | ByAddress]) -> machine_code.MachineCode:
+    from numba.core.compiler_lock import global_compiler_lock
+
+    from .targets.cpu import compile_part, compile_part_with_address
+    from .targets.cpu_linking import linked
+
+    names, libraries = {}, []
+    with global_compiler_lock:
+        for label, point in table.items():
+            if isinstance(point, ByAddress):
+                with_address = compile_part_with_address(point.function)
+                names[label] = with_address._wrapper_name
+                libraries.append(with_address._library)
+            else:
+                part = compile_part(point.function, point.n_arguments, nogil=point.nogil)
+                names[f"{label}:wrapper"] = part.fndesc.llvm_cpython_wrapper_name
+                names[f"{label}:environment"] = part.target_context.get_env_name(part.fndesc)
+                libraries.append(part.library)
+        with machine_code.of_this_numba():
+            return machine_code.emit([linked(libraries, set(names.values()))], names)

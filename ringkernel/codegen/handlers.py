@@ -35,6 +35,8 @@ class HandlerSpecializer(Specializer):
             return self._anew(value)
         if isinstance(value, ModuleType):
             return self._module(value, names)
+        if isinstance(value, tuple):
+            return value
         return super()._value(value, names)
 
     def _module(self, module: ModuleType, names: Collection[str]) -> ModuleType:

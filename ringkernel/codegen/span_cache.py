@@ -39,9 +39,13 @@ def _keep(span: Span, handler: Callable[..., Any], spec: SpanTypes, before: Fing
     after = _fingerprint(handler, spec)
     if after is None or after.hexdigest() != before.hexdigest():
         return
-    names = ("never_drops", "is_bounded", "unwritten", "in_order")
-    notes = {name: getattr(span, name) for name in names}
-    code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], {"span": span.symbol}, notes))
+    notes = {name: getattr(span, name) for name in ("never_drops", "is_bounded", "unwritten", "in_order")}
+    names = {"span": span.symbol}
+    code_cache.keep(after.hexdigest(), lambda: machine_code.emit([span.library], names, notes), _named(handler))
+
+
+def _named(handler: Callable[..., Any]) -> str:
+    return f"handler {handler.__qualname__} of {handler.__module__}"
 
 
 def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> Fingerprint | None:
@@ -50,5 +54,5 @@ def _fingerprint(handler: Callable[..., Any], spec: SpanTypes) -> Fingerprint | 
     try:
         return fingerprint.in_this_environment("span", options, handler)
     except UnkeyableError as reason:
-        logger.debug("handler %s is not cached: %s", handler.__qualname__, reason)
+        code_cache.say_not_cached(_named(handler), reason)
         return None

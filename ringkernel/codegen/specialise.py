@@ -7,6 +7,7 @@ how a user's handler may call ordinary helper functions.
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -97,7 +98,17 @@ class Specializer:
         """What stands for a value that a function reads; `names` are all that it names, attributes, too."""
         if isinstance(value, types.FunctionType):
             return self(value)
+        if isinstance(value, tuple) and hasattr(value, "_asdict"):
+            return _as_module(type(value), value)
         return value
+
+
+@functools.cache
+def _as_module(kind: Any, value: Any) -> types.ModuleType:
+    """A module with the fields of a named tuple: where a field is read, numba would make a constant of the whole."""
+    module = types.ModuleType(kind.__name__)
+    vars(module).update(value._asdict())
+    return module
 
 
 def _names(code: types.CodeType) -> set[str]:

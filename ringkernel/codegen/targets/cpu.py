@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from numba import cfunc, njit, types
+from numba.core.compiler import Compiler
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
@@ -17,6 +18,7 @@ from ringkernel.memory.wait_handle import WAKE_MECHANISM
 
 from . import cpu_memory as memory
 from . import cpu_threads as threads
+from .cpu_linking import LinkedLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +29,8 @@ IS_LINUX = sys.platform == "linux"
 
 def jit(function: Callable[..., Any]) -> Any:
     """A function that compiled code calls, and Python does not."""
-    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(pipeline_class=LinkedLater, **options)(function)
 
 
 @functools.cache
@@ -88,12 +91,25 @@ def compile_overload(function: Callable[..., Any], n_arguments: int, *, nogil: b
     return _overload(specializer(TIMED_SLEEP).rebind(function), n_arguments, nogil=nogil)
 
 
-def compile_address(function: Callable[..., Any]) -> Any:
+def compile_address(function: Callable[..., Any], pipeline_class: Any = Compiler) -> Any:
     """A function of one word, for compiled code that has its `address`; with its `_library` and `_wrapper_name`."""
-    return cfunc(types.int64(types.int64), error_model="numpy")(specializer(TIMED_SLEEP).rebind(function))
+    bound = specializer(TIMED_SLEEP).rebind(function)
+    return cfunc(types.int64(types.int64), error_model="numpy", pipeline_class=pipeline_class)(bound)
 
 
-def _overload(bound: Callable[..., Any], n_arguments: int, *, nogil: bool) -> Any:
+def compile_part(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
+    """As `compile_overload`, for `linked`: it cannot be called from here."""
+    bound = specializer(TIMED_SLEEP).rebind(function)
+    return _overload(bound, n_arguments, nogil=nogil, pipeline_class=LinkedLater)
+
+
+def compile_part_with_address(function: Callable[..., Any]) -> Any:
+    """As `compile_address`, for `linked`: it has no address here."""
+    return compile_address(function, LinkedLater)
+
+
+def _overload(bound: Callable[..., Any], n_arguments: int, *, nogil: bool, pipeline_class: Any = Compiler) -> Any:
     signature = types.int64(*[types.int64] * n_arguments)
-    dispatcher = njit(signature, error_model="numpy", nogil=nogil, no_cfunc_wrapper=True)(bound)
+    options = {"error_model": "numpy", "nogil": nogil, "no_cfunc_wrapper": True, "pipeline_class": pipeline_class}
+    dispatcher = njit(signature, **options)(bound)
     return dispatcher.overloads[dispatcher.signatures[0]]

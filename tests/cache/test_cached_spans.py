@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import subprocess
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from cache_tools import SPEC, built, files, is_cached, run
+from numba import njit
 
+from ringkernel.codegen.shapes import MISMATCH
 from ringkernel.codegen.span_cache import find_span
 from ringkernel.devices.compiled import failure
 
@@ -61,6 +64,42 @@ def handler(msg, out):
         assert described[0] == described[1]
         assert described[1][0] is expected[0]
         assert described[1][1] in (expected[1], ())
+
+
+EXPRESSIONS = (
+    "outs.value[:] = 2 * msgs.value + 1",
+    "outs.value[:] = np.where(msgs.value > 1, np.sqrt(msgs.value), 0.0)",
+    "outs.value[1:] = np.cumsum(msgs.value)[:-1]",
+)
+
+
+@pytest.mark.parametrize("body", EXPRESSIONS)
+def test_a_handler_with_array_expressions_is_cached(body: str, cache: Path) -> None:
+    source = f"import numpy as np\ndef handler(msgs, outs):\n    {body}"
+    batch = dataclasses.replace(SPEC, batch=True)
+    first, second = find_span(built(source), batch), find_span(built(source), batch)
+    assert (is_cached(first), is_cached(second)) == (False, True)
+    assert run(first, [1.0, 4.0, 9.0]) == run(second, [1.0, 4.0, 9.0])
+
+
+def test_an_array_of_another_shape_is_an_error_that_says_so(cache: Path) -> None:
+    source = "def handler(msgs, outs):\n    outs.value[1:] = msgs.value"
+    batch = dataclasses.replace(SPEC, batch=True)
+    for span in (find_span(built(source), batch), find_span(built(source), batch)):
+        _, index, info = run(span, [1.0, 2.0, 3.0])
+        assert index == 0
+        assert failure.described(info) == (ValueError, (MISMATCH,))
+
+
+def test_numbas_own_words_for_shapes_stay_for_everybody_else(cache: Path) -> None:
+    find_span(built("def handler(msgs, outs): outs.value[:] = msgs.value"), dataclasses.replace(SPEC, batch=True))
+
+    @njit
+    def assign(a: Any, b: Any) -> None:
+        a[1:] = b
+
+    with pytest.raises(ValueError, match=r"cannot assign slice of shape \(2,\) from input of shape \(3,\)"):
+        assign(np.zeros(3), np.zeros(3))
 
 
 STAYS = {

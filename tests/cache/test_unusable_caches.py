@@ -57,7 +57,7 @@ from ringkernel.cache.machine_code import MachineCode
 logging.basicConfig()
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 for key in ("aa", "bb"):
-    code_cache.keep(key, lambda: MachineCode(bytes(100_000), {}, (), {}))
+    code_cache.keep(key, lambda: MachineCode(bytes(100_000), {}, (), {}), key)
 print(list(Path(sys.argv[1]).iterdir()))
 """
 

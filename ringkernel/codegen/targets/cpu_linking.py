@@ -36,7 +36,7 @@ class Part(JITCodeLibrary):  # type: ignore[misc]
         """Add code: it is optimised later, with everything else."""
         self._final_module.link_in(ll_module)
 
-    def get_pointer_to_function(self, name: str) -> int:
+    def get_pointer_to_function(self, name: str) -> int:  # noqa: ARG002 (numba's method)
         """There is no such machine code."""
         return 0
 

@@ -94,7 +94,7 @@ def test_an_array_of_another_shape_is_an_error_that_says_so(cache: Path) -> None
 def test_numbas_own_words_for_shapes_stay_for_everybody_else(cache: Path) -> None:
     find_span(built("def handler(msgs, outs): outs.value[:] = msgs.value"), dataclasses.replace(SPEC, batch=True))
 
-    @njit
+    @njit  # type: ignore[untyped-decorator]
     def assign(a: Any, b: Any) -> None:
         a[1:] = b
 

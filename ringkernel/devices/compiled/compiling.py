@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.devices.event_loop.announcing import announced
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import ConfigurationError, KernelCompileError
 
@@ -64,7 +65,8 @@ def compile_now(declaration: Declaration) -> Any:
 def _find(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.codegen.span_cache import find_span
 
-    return _compile(declaration, spec, find_span)
+    with announced(f"kernel {declaration.kernel_id!r}"):
+        return _compile(declaration, spec, find_span)
 
 
 def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.ring.loop_turns import RANG
 
 from . import background
+from .announcing import announced
 from .spinning import Spinner
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def _warm_up(compile_more: Callable[[], Any] | None) -> None:
     from ringkernel.ring.clock import tick_clock
     from ringkernel.ring.host_api import host_api
 
-    host_api()
-    tick_clock()
-    if compile_more is not None and not background.is_exiting():
-        compile_more()
+    with announced("ringkernel's own functions"):
+        host_api()
+        tick_clock()
+        if compile_more is not None and not background.is_exiting():
+            compile_more()

@@ -1,0 +1,76 @@
+"""A compilation that takes long is announced, and a short one is not."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ringkernel.devices.event_loop import announcing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Stream(io.StringIO):
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+        self.has_spoken = threading.Event()
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+    def write(self, text: str) -> int:
+        self.has_spoken.set()
+        return super().write(text)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(announcing, "PATIENCE_S", 0.0)
+    level = announcing.logger.level
+    yield
+    announcing.logger.setLevel(level)
+
+
+def test_a_terminal_hears_what_takes_long(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    announcing.logger.setLevel(logging.WARNING)
+    terminal = Stream(is_terminal=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with announcing.announced("something"):
+        assert terminal.has_spoken.wait(10)
+    lines = terminal.getvalue().splitlines()
+    assert lines[0] == "ringkernel: compiling something ..."
+    assert lines[-1].startswith("ringkernel: compiled something in ")
+
+
+def test_a_pipe_hears_nothing_and_the_log_all(
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pipe = Stream(is_terminal=False)
+    monkeypatch.setattr(sys, "stderr", pipe)
+    with caplog.at_level(logging.INFO, "ringkernel"), announcing.announced("something"):
+        pass
+    assert pipe.getvalue() == capsys.readouterr().out == ""
+    assert caplog.messages[-1].startswith("compiled something in ")
+
+
+def test_what_is_quick_is_not_announced(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ringkernel"), announcing.announced("something"):
+        pass
+    assert not caplog.messages
+
+
+def test_a_stream_that_is_closed_or_not_there_is_no_terminal() -> None:
+    closed = io.StringIO()
+    closed.close()
+    assert not announcing._is_terminal(closed)
+    assert not announcing._is_terminal(None)

@@ -8,8 +8,9 @@ to call is finished as numba does it, when that is compiled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
@@ -76,7 +77,33 @@ class LinkedLater(Compiler):  # type: ignore[misc]
     def compile_extra(self, func: Any) -> Any:
         """Compile a function."""
         self.state.library = Part(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.typingctx = _TypedOnce(self.state.typingctx)
         return super().compile_extra(func)
+
+
+class _TypedOnce:
+    """Numba's typing context, which is asked once what comes of a function of whole numbers: nearly all that is called
+    here, a few operators of a few thousand calls. Each time it would try every way to add numbers, arrays and texts."""
+
+    _known: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        """The signature of a call."""
+        whole = isinstance(func, types.Function) and all(
+            isinstance(kind, types.Integer | types.Boolean) for kind in args
+        )
+        if kws or not whole:
+            return self._context.resolve_function_type(func, args, kws)
+        key = (func, tuple(args))
+        if key not in self._known:
+            self._known[key] = self._context.resolve_function_type(func, args, kws)
+        return self._known[key]
 
 
 def linked(parts: Iterable[Part], names: set[str]) -> Any:

@@ -257,3 +257,22 @@ def test_a_numba_that_is_built_differently_is_no_failure(cache: Path, monkeypatc
     monkeypatch.setattr(machine_code, "_emit", lambda *_: object().no_such_attribute)  # type: ignore[attr-defined]
     assert run(find_span(built(), SPEC), [1.0])[1] == -1
     assert files(cache) == []
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_functions_of_the_package_can_be_called_on_any_numba(
+    is_ours: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ringkernel.cache import machine_code
+    from ringkernel.codegen.entry_points import EntryPoint, entries
+    from ringkernel.ring.host_api import hand_over, read_word, write_word
+
+    if not is_ours:
+        monkeypatch.setattr(machine_code, "_emit", lambda *_: object().no_such_attribute)  # type: ignore[attr-defined]
+    table = {"read": EntryPoint(read_word, 1), "write": EntryPoint(write_word, 2), "rest": EntryPoint(hand_over, 3)}
+    for _ in range(2):  # compiled, then from the cache
+        functions = entries(table)
+        words = np.zeros(2, np.int64)
+        functions["write"](words.ctypes.data + 8, 7)
+        assert functions["read"](words.ctypes.data + 8) == 7
+    assert len(files(cache)) == is_ours

@@ -123,12 +123,13 @@ def add_demo_arguments(demo: argparse.ArgumentParser) -> None:
 def add_cache_arguments(cache: argparse.ArgumentParser) -> None:
     """Describe `ringkernel cache`."""
     cache.add_argument(
-        "action", nargs="?", choices=("info", "clear"), default="info", help="what to do (default: %(default)s)"
+        "action", nargs="?", choices=("info", "clear", "fill"), default="info", help="what to do (default: %(default)s)"
+    )
+    cache.add_argument(
+        "modules", nargs="*", metavar="MODULE", help="for fill: modules or .py files whose kernels are compiled"
     )
     cache.add_argument("--json", action="store_true", help="print JSON")
-    cache.set_defaults(
-        act=lambda chosen: (clear_cache if chosen.action == "clear" else show_cache)(as_json=chosen.json)
-    )
+    cache.set_defaults(act=act_on_cache)
 
 
 def add_inspect_arguments(inspect: argparse.ArgumentParser) -> None:
@@ -202,6 +203,28 @@ def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
 def show_info(*, as_json: bool) -> int:
     """Print what `machine()` finds, as text or as JSON."""
     return show(machine(), as_json=as_json)
+
+
+def act_on_cache(chosen: argparse.Namespace) -> int:
+    """Show, clear or fill the compile cache."""
+    if (chosen.action == "fill") != bool(chosen.modules):
+        raise CacheAccessError("ringkernel cache fill MODULE ... takes modules, and nothing else does")
+    if chosen.action == "fill":
+        return fill_cache(tuple(chosen.modules), as_json=chosen.json)
+    return (clear_cache if chosen.action == "clear" else show_cache)(as_json=chosen.json)
+
+
+def fill_cache(modules: tuple[str, ...], *, as_json: bool) -> int:
+    """Compile the kernels of modules on all cores; 1 if one of them cannot be compiled."""
+    from .filling import fill
+
+    open_cache()
+    reasons = fill(modules)
+    failed = {kernel_id: reason for kernel_id, reason in reasons.items() if reason is not None}
+    for reason in failed.values():
+        print(reason, file=sys.stderr)
+    show({"compiled": len(reasons) - len(failed), "failed": len(failed), **cache_usage()}, as_json=as_json)
+    return 1 if failed else 0
 
 
 def show_cache(*, as_json: bool) -> int:

@@ -52,7 +52,7 @@ def find(kernel: str) -> Declaration:
     source, _, name = kernel.rpartition(":")
     if not source or not name:
         raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:derive")
-    module = _load(source)
+    module = load(source)
     found = getattr(getattr(module, name, None), "__ring_kernel__", None) or declared(name)
     if not isinstance(found, Declaration):
         there = [getattr(value, "__ring_kernel__", None) for value in vars(module).values()]
@@ -65,7 +65,7 @@ class ModuleError(RingKernelError):
     """A module cannot be imported; the message says why, and where."""
 
 
-def _load(source: str) -> Any:
+def load(source: str) -> Any:
     """Import a module, or the module in a file. Raises `ModuleError`."""
     import numba  # noqa: F401 (first: a file of the user's may be called like a module that it imports)
 

@@ -165,6 +165,11 @@ def declared(kernel_id: str) -> Declaration | None:
     return _registry.get(kernel_id)
 
 
+def declared_ids() -> tuple[str, ...]:
+    """The ids of all that is declared in this process."""
+    return tuple(_registry)
+
+
 def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declaration:
     """What `launch(kernel_id, func)` means. Raises `KernelNotFoundError` or `MessageTypeError`."""
     if func is None:

@@ -16,4 +16,5 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(settings.DIRECTORY_VARIABLE, str(directory))
     monkeypatch.delenv(settings.SIZE_VARIABLE, raising=False)
     monkeypatch.setattr(code_cache, "_warned", False)
+    monkeypatch.setattr(code_cache, "_said", set())
     return directory

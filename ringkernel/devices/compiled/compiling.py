@@ -62,6 +62,11 @@ def compile_now(declaration: Declaration) -> Any:
     return _compile(declaration, spec_of(declaration), compile_span)
 
 
+def find_now(declaration: Declaration) -> Any:
+    """The declaration's span, from the cache or compiled, here and now. Raises `KernelCompileError`."""
+    return _find(declaration, spec_of(declaration))
+
+
 def _find(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.codegen.span_cache import find_span
 

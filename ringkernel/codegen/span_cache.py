@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.cache import code_cache, fingerprint, machine_code
@@ -13,12 +13,16 @@ from .span_types import Span, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-logger = logging.getLogger("ringkernel")
+_NOTHING_AROUND = nullcontext()
 
 
-def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
-    """The handler's span. Raises what `compile_span` raises, and `ConfigurationError` for the cache's settings."""
+def find_span(
+    handler: Callable[..., Any], spec: SpanTypes, around: AbstractContextManager[None] = _NOTHING_AROUND
+) -> Span:
+    """The handler's span; `around` is entered if it has to be compiled. Raises what `compile_span` raises, and
+    `ConfigurationError` for the cache's settings."""
     read = _fingerprint(handler, spec)
     loaded = None if read is None else code_cache.look_up(read.hexdigest())
     if loaded is not None:
@@ -28,7 +32,8 @@ def find_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
         return Span(loaded.address("span"), loaded, never_drops, is_bounded, unwritten, in_order=in_order)
     from .span import compile_span
 
-    span = compile_span(handler, spec)
+    with around:
+        span = compile_span(handler, spec)
     if read is not None:
         _keep(span, handler, spec, read)
     return span

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.event_loop.announcing import announced
@@ -70,8 +71,8 @@ def find_now(declaration: Declaration) -> Any:
 def _find(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.codegen.span_cache import find_span
 
-    with announced(f"kernel {declaration.kernel_id!r}"):
-        return _compile(declaration, spec, find_span)
+    what = f"kernel {declaration.kernel_id!r}"
+    return _compile(declaration, spec, partial(find_span, around=announced(what)))
 
 
 def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:

@@ -28,7 +28,8 @@ def find_fused_span(stages: Sequence[Any]) -> FusedSpan:
 
     span = compile_fused_span(stages)
     if key is not None and key == _key(stages):  # what a handler reads may have changed while it was compiled
-        code_cache.keep(key, lambda: machine_code.emit([span.library], {"span": span.symbol}))
+        names = " and ".join(handler.__qualname__ for handler, _ in stages)
+        code_cache.keep(key, lambda: machine_code.emit([span.library], {"span": span.symbol}), f"the chain of {names}")
     return span
 
 

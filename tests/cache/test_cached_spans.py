@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import logging
 import os
@@ -264,15 +265,22 @@ def test_functions_of_the_package_can_be_called_on_any_numba(
     is_ours: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ringkernel.cache import machine_code
-    from ringkernel.codegen.entry_points import EntryPoint, entries
+    from ringkernel.codegen.entry_points import ByAddress, EntryPoint, entries
     from ringkernel.ring.host_api import hand_over, read_word, write_word
 
     if not is_ours:
         monkeypatch.setattr(machine_code, "_emit", lambda *_: object().no_such_attribute)  # type: ignore[attr-defined]
-    table = {"read": EntryPoint(read_word, 1), "write": EntryPoint(write_word, 2), "rest": EntryPoint(hand_over, 3)}
+    table: dict[str, EntryPoint | ByAddress] = {
+        "read": EntryPoint(read_word, 1),
+        "write": EntryPoint(write_word, 2),
+        "rest": EntryPoint(hand_over, 3),
+        "by address": ByAddress(read_word),
+    }
     for _ in range(2):  # compiled, then from the cache
         functions = entries(table)
         words = np.zeros(2, np.int64)
         functions["write"](words.ctypes.data + 8, 7)
         assert functions["read"](words.ctypes.data + 8) == 7
+        by_address = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(functions["by address"])
+        assert by_address(words.ctypes.data + 8) == 7
     assert len(files(cache)) == is_ours

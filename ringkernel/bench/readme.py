@@ -1,13 +1,14 @@
 """The README's performance section, made from the JSON of a real run.
 
-    python -m ringkernel.bench.readme [RESULTS.json] [README.md]
+    python -m ringkernel.bench.readme [RESULTS.json] [README.md] [PROMISES.md]
 
-replaces what stands between the two comments `<!-- bench:begin -->` and `<!-- bench:end -->`. A test makes sure that
-README and results are in step.
+replaces what stands between the two comments `<!-- bench:begin -->` and `<!-- bench:end -->`, and the figures that the
+page of promises quotes. Tests make sure that both are in step with the results.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-RESULTS, README = Path("benchmarks/results/quick.json"), Path("README.md")
+RESULTS = Path("benchmarks/results/quick.json")
+DEFAULTS = (RESULTS, Path("README.md"), Path("docs/promises.md"))
 
 
 LINES = {
@@ -109,12 +111,23 @@ def put(readme: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}{END}{after}"
 
 
+def quote(promises: str, report: Report) -> str:
+    """The page of promises with this run's figures: "latency/p50: 1.4 µs" at the end of a line of its table."""
+
+    def figure(found: re.Match[str]) -> str:
+        return f"{found[1]}/{found[2]}: {figure_of(report.row(found[1], found[2]).ours)} |"
+
+    return re.sub(r"\b(\w+)/([\w.-]+): [^|]+ \|$", figure, promises, flags=re.MULTILINE)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Write the section into the README."""
-    results = Path(arguments[0]) if arguments else RESULTS
-    readme = Path(arguments[1]) if len(arguments) > 1 else README
-    text = put(readme.read_text(encoding="utf-8"), section(Report.load(results), results.as_posix()))
+    """Write the section into the README, and the figures into the page of promises."""
+    results, readme, promises = (*map(Path, arguments), *DEFAULTS[len(arguments) :])
+    report = Report.load(results)
+    text = put(readme.read_text(encoding="utf-8"), section(report, results.as_posix()))
+    quoted_there = quote(promises.read_text(encoding="utf-8"), report)
     readme.write_text(text, encoding="utf-8")
+    promises.write_text(quoted_there, encoding="utf-8")
     return 0
 
 

@@ -171,10 +171,13 @@ def test_a_launch_without_a_cache_is_not_quoted_as_a_cached_one() -> None:
 
 
 def test_the_section_is_put_between_its_comments(tmp_path: Path) -> None:
-    target, results = tmp_path / "README.md", tmp_path / "results.json"
+    target, results, promises = tmp_path / "README.md", tmp_path / "results.json", tmp_path / "promises.md"
+    promises.write_text("| fast | `a.py::b` | latency/p50: 9 ns |\n| sure | `a/b.py::c` | |\n", encoding="utf-8")
     target.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", encoding="utf-8")
     full_report().save(results)
-    assert readme.main([str(results), str(target)]) == 0
+    assert readme.main([str(results), str(target), str(promises)]) == 0
+    quoted = promises.read_text(encoding="utf-8")
+    assert quoted == "| fast | `a.py::b` | latency/p50: 2 M/s |\n| sure | `a/b.py::c` | |\n"
     text = target.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{readme.BEGIN}\nMeasured by")
     assert text.endswith(f"{readme.END}\nafter\n")

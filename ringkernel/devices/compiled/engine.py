@@ -108,7 +108,7 @@ class CompiledEngine(LendingEngine):
         self.taken.append(self._release_doorbell_address)
         self.block = ControlBlock(self.declaration, self.executor, status_doorbell.address, parker.arena, self._api)
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
-        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, services.commanded)
+        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
         self._make_input(woke)
         self._make_output(woke)
         self.executor.build()

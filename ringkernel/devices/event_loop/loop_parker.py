@@ -109,7 +109,6 @@ class LoopParker:
         self._waker: Waker = new_waker(blocking=False)
         self._stat_fd = -1
         self._open = True
-        self._is_due = False
         try:
             self._listen()
         except BaseException:
@@ -181,8 +180,7 @@ class LoopParker:
             self._waker.clear()
         except BlockingIOError:
             return
-        if self._open:
-            self.dispatch()
+        self.dispatch()
 
     def on_dropped(self) -> None:
         """The loop listens no more."""
@@ -201,20 +199,9 @@ class LoopParker:
         """Whether the loop's thread was last woken on the core of the thread that woke it."""
         return self.api.read_word(self.address + PARKER.crowded) == 1
 
-    def dispatch_soon(self) -> None:
-        """This thread has rung doorbells of the loop: run their callbacks, but not in the middle of what has rung."""
-        if not self._is_due and not self.loop.is_closed():
-            self._is_due = True
-            self.loop.call_soon(self._dispatch_due)
-
-    def _dispatch_due(self) -> None:
-        self._is_due = False
-        if self._open:
-            self.dispatch()
-
     def dispatch(self) -> None:
         """Run the callbacks of all doorbells that were rung."""
-        while True:
+        while self._open:
             count = self.api.collect_tags(self.address, self._tags_address, _TAGS)
             for tag in self._tags[:count].tolist():
                 callback = self._callbacks.get(tag)

@@ -50,18 +50,11 @@ class Services:
             self._parker = LoopParker(self.loop, self._lose_loop)
         return self._parker
 
-    def commanded(self, said: int) -> None:
-        """As `woke`, after a command: what it has led to is heard at once."""
-        if said >= RANG:
-            self.parker.dispatch()
-            said -= RANG
-        self.woke(said)
-
     def woke(self, said: int) -> None:
         """What the loop has published, taken or commanded has led to this, see `see_to` of `loop_turns.py`: run what
-        waits for it soon, and let the monitor look after a worker that was woken."""
+        waits for it, and let the monitor look after a worker that was woken."""
         if said >= RANG:
-            self.parker.dispatch_soon()
+            self.parker.dispatch()
             said -= RANG
         if said and self.on_woke is not None:
             self.on_woke()

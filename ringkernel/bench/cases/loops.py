@@ -34,7 +34,7 @@ WAYS = {"fresh": "njit, fresh array", "reused": "njit, reused array", "batch": "
 SMALL = 1_000  # records of a map that must take next to no time
 CORES_TARGET = at_least(0.95)
 SAMPLES, STAGES = 4_000_000, 8
-SETTLE_S = 5.0
+FUSED_S, PLACED_S = 4.0, 2.0  # of traffic before it counts
 PLACED, PLACED_STAGES, STEPS = 300_000, 4, 100  # long enough for a balancer to act
 DIFFERENT = 1_000  # messages, which recur
 
@@ -143,13 +143,12 @@ def _streamed(
     return call
 
 
-async def _settle(bench: Bench, *calls: Callable[[], Any]) -> None:
-    """Keep chains busy until they are where they stay: they are moved between workers, and what becomes one is compiled
-    in the background, within some seconds."""
-    for call in calls:
-        end = time.perf_counter() + SETTLE_S * min(1.0, bench.budget.scale)
-        while time.perf_counter() < end:
-            await call()
+async def _settle(bench: Bench, call: Callable[[], Any], seconds: float) -> None:
+    """Keep a chain busy until it is where it stays: it is cut into pieces for the workers, and what becomes one loop is
+    compiled in the background meanwhile."""
+    end = time.perf_counter() + seconds * min(1.0, bench.budget.scale)
+    while time.perf_counter() < end:
+        await call()
 
 
 async def map_sizes(bench: Bench) -> list[Row]:
@@ -288,7 +287,7 @@ async def fused(bench: Bench) -> list[Row]:
             "streamed": _streamed(runtime, ids, samples, results),
             "fused njit loop": job.into(results, job.loop),
         }
-        await _settle(bench, calls["map"])
+        await _settle(bench, calls["map"], FUSED_S)
         contenders = {name: timed(len(samples) / 1e9, call, job.is_right, name) for name, call in calls.items()}
         found = await bench.race_numbers("GS/s", contenders)
     figure, loop = f"{STAGES} saxpy stages", found["fused njit loop"]
@@ -318,7 +317,7 @@ async def placement(bench: Bench) -> list[Row]:
         for name, runtime in {"one worker": one, "two workers": two}.items():
             await start_chain(runtime, dict.fromkeys(ids, steps))
             call = _streamed(runtime, ids, values, results)
-            await _settle(bench, call)
+            await _settle(bench, call, PLACED_S)
             contenders[name] = timed(len(values) / 1e6, call, job.is_right, name)
         found = await bench.race_numbers("M/s", contenders)
     ours = found["two workers"].named("ringkernel")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import eventually, within
+from fault_kernels import gated, worker_threads
+from helpers import eventually, live_state, within
 from inside import chain_of, fuse, set_answer_timeout, word_of_block
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
@@ -227,7 +228,7 @@ async def test_a_large_message_that_fails_is_shown_whole(runtime: RingKernelRunt
     await send(runtime, [5, 76, 6])
     await within(runtime.wait("c"), 3)
     assert runtime.unprocessed("c")["n"].tolist() in ([], [7])
-    assert "(77, [77" in str(runtime.kernels["c"].error.__notes__).replace(".", "")  # type: ignore[union-attr]
+    assert "Record(n=77, x=array([ 77," in str(runtime.kernels["c"].error.__notes__).replace(".", "")  # type: ignore[union-attr]
     assert (await runtime.receive_batch("c")).tolist() == [64 * 6 + 2016]
 
 
@@ -270,7 +271,9 @@ async def test_a_handler_that_does_not_return_takes_the_chain_with_it(
 ) -> None:
     """Only where it was fused all the same: what may take for ever is left alone."""
     set_answer_timeout(monkeypatch, 0.2)
-    await start(runtime, {"a": endless, "b": endless, "c": HANDLERS["c"]})
+    threads = worker_threads()
+    await start(runtime, {"a": gated, "b": gated, "c": HANDLERS["c"]})
+    gates = [live_state(runtime, one) for one in ("a", "b")]
     assert not await fuse(runtime, *IDS)
     monkeypatch.setattr(WorkerExecutor, "is_bounded", True)
     assert await fuse(runtime, *IDS)
@@ -283,6 +286,9 @@ async def test_a_handler_that_does_not_return_takes_the_chain_with_it(
     assert all("abandoned" in str(runtime.kernels[one].error) for one in IDS)
     a = runtime.statistics("a")
     assert (a.accepted, a.in_flight + a.processed) == (2, 2)
+    for gate in gates:
+        gate["open"] = 1
+    await eventually(lambda: worker_threads() == threads)
 
 
 async def test_a_busy_chain_becomes_one_by_itself(runtime: RingKernelRuntime) -> None:

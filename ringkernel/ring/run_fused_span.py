@@ -26,10 +26,6 @@ from .protocol import bound_of, notify_consumers, notify_producer, set_tail, slo
 from .run_span import adapt_span, follow, keep_ledger, note_peak, publish_outputs, with_room
 from .token import IDLE, LEFT, WORKED, give_back
 
-MOST_SHARES = 4
-"""A fused span may take as long as so many spans, or as those of all its stages: what it does between two takes 10 us
-where the messages have meanwhile driven the blocks of eight stages from the cache."""
-
 
 def run_fused_span(block: int, chain: int, run_entry: int, edge: int, here: int) -> int:
     """Run the fused span over the next messages from `edge`, of the first stage, that lie in one piece and have room
@@ -75,8 +71,7 @@ def run_fused_span(block: int, chain: int, run_entry: int, edge: int, here: int)
     store(block + BLOCK.cost, follow(cost, (elapsed << 6) // taken))  # of all stages: that is what a turn takes
     if output != 0:
         note_peak(last, output, tail + emitted)
-    target_ticks = load(run_entry + RUN_ENTRY.span_ticks) * min(load(chain + CHAIN.n_stages), MOST_SHARES)
-    adapt_span(run_entry, count, elapsed, target_ticks, load(chain + CHAIN.span_limit))
+    adapt_span(run_entry, count, elapsed, load(chain + CHAIN.span_limit))
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output, here)

@@ -71,7 +71,7 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     if output != 0:
         note_peak(block, output, tail + emitted)
     keep_ledger(block, taken, processed, emitted, elapsed, waiting)
-    adapt_span(run_entry, taken, elapsed, load(run_entry + RUN_ENTRY.span_ticks), SPAN_LIMIT)
+    adapt_span(run_entry, taken, elapsed, SPAN_LIMIT)
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output, here)
@@ -160,10 +160,10 @@ def _add(address: int, amount: int) -> None:
     store(address, load(address) + amount)
 
 
-def adapt_span(run_entry: int, count: int, elapsed: int, target: int, most: int) -> None:
-    """Size spans by time: twice as long while one takes less than the `target`, shorter as soon as it takes more than
-    twice that. `most` messages at most."""
+def adapt_span(run_entry: int, count: int, elapsed: int, most: int) -> None:
+    """Size spans by time: twice as long while a span is quick, shorter as soon as it is not."""
     limit = load(run_entry + RUN_ENTRY.span_limit)
+    target = load(run_entry + RUN_ENTRY.span_ticks)
     quick = load(run_entry + RUN_ENTRY.quick_spans)
     store(run_entry + RUN_ENTRY.quick_spans, quick + 1 if QUICK * elapsed < target else min(quick, 0))
     if count >= TELLING or elapsed > target // 4:

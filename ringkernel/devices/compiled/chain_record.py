@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .handshake import Handshake
     from .kernel_rings import KernelRings
 
-SPAN_LIMIT = 262_144
+SPAN_LIMIT = 65_536
 """Messages in a fused span, at most. Its handlers provably end soon, so that one may hold more than others: with 1,024
 of 4 bytes the turns would take longer than the work."""
 WHOLE = 1024

@@ -21,12 +21,24 @@ class Calls:
     """The calls of one path. Messages and outputs are told apart by their order alone, so nothing else may be on its
     way: an output belongs to the oldest call that has none."""
 
-    __slots__ = ("_ahead", "_dropping", "_edge", "_path", "_ring", "_waiting", "inlet", "outlet")
+    __slots__ = (
+        "_ahead",
+        "_dropping",
+        "_edge",
+        "_getting",
+        "_path",
+        "_putting",
+        "_ring",
+        "_waiting",
+        "inlet",
+        "outlet",
+    )
 
     def __init__(self, path: list[RingKernel]) -> None:
         _check(path)
         self._path = path
         self.outlet, self.inlet = path[0].engine.outlet, path[-1].engine.inlet
+        self._putting, self._getting = self.outlet.line, self.inlet.line
         self._ring: Any = self.outlet.ring
         self._edge: Any = self.inlet.edges[0]
         self._ahead = self._ring.position() - self._edge.position()
@@ -40,7 +52,7 @@ class Calls:
     def is_free(self) -> bool:
         """Whether a message may be sent now: nobody stands in line. Raises `KernelStateError` if the call would get the
         output of something else."""
-        if self._waiting or self.outlet.line.waiters or self.inlet.line.waiters:
+        if self._waiting or self._putting.waiters or self._getting.waiters:
             return False
         if self._ring.tail - self._edge.head != self._ahead:
             raise self._busy()
@@ -104,20 +116,20 @@ class CallTable:
 
     def __init__(self, find: Callable[[str], RingKernel]) -> None:
         self._find = find
-        self._calls: dict[str | tuple[str, str], Calls] = {}
+        self.known: dict[str | tuple[str, str], Calls] = {}
 
     def of(self, kernel_id: str | tuple[str, str]) -> Calls:
-        """Those of a kernel, or of the chain between two."""
+        """Those of a kernel, or of the chain between two. Once made they are in `known`."""
         try:
-            return self._calls[kernel_id]
+            return self.known[kernel_id]
         except (KeyError, TypeError):
             first, last = map(self._find, ends_of(kernel_id))
-            calls = self._calls[kernel_id] = Calls(find_path(first, last))
+            calls = self.known[kernel_id] = Calls(find_path(first, last))
             return calls
 
     def forget(self) -> None:
         """Kernels have gone, or are connected in another way."""
-        self._calls.clear()
+        self.known.clear()
 
 
 def _check(path: list[RingKernel]) -> None:

@@ -60,6 +60,7 @@ class RingKernelRuntime:
         self._affinity = self._supervisor.affinity
         self._budget = self._supervisor.budget
         self._calls = CallTable(self._supervisor.kernel)
+        self._known_calls = self._calls.known
 
     def __del__(self) -> None:
         supervisor = getattr(self, "_supervisor", None)  # there is no such attribute where `__init__` has refused
@@ -258,7 +259,10 @@ class RingKernelRuntime:
         affinity = self._affinity
         if affinity.thread != get_ident() or not affinity.is_running():
             self._supervisor.bind()
-        calls = self._calls.of(kernel_id)
+        try:
+            calls = self._known_calls[kernel_id]
+        except (KeyError, TypeError):
+            calls = self._calls.of(kernel_id)
         if timeout is not None:
             check_timeout(timeout)
         budget = self._budget

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from helpers import check_books, eventually, start, start_chain, turns, within
+from helpers import Ticker, check_books, eventually, start, start_chain, turns, within
 from kinds import Kind, add_one, copies, drops_thirds, fails_at_13, gated, same, sink
 
 from ringkernel import ConfigurationError, KernelFailedError, KernelNotFoundError, KernelStateError, RingKernelRuntime
+from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
 
 
 async def test_a_call_returns_the_output_of_its_message(runtime: RingKernelRuntime, kind: Kind) -> None:
@@ -117,16 +118,10 @@ async def test_calls_are_for_kernels_with_one_output_each(runtime: RingKernelRun
 
 async def test_other_tasks_run_between_calls(runtime: RingKernelRuntime, kind: Kind) -> None:
     await start(runtime, "k", kind(same))
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    for i in range(5_000):
-        await runtime.call("k", i)
-    ticking.cancel()
-    assert ticks > 5
+    done = 0
+    async with Ticker(lambda: done) as ticker:
+        for i in range(5_000):
+            await runtime.call("k", i)
+            done += 1
+    assert ticker.runs > 5
+    assert ticker.longest <= MAX_OPERATIONS

@@ -45,8 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [
             item for item in items if item.get_closest_marker("workers") is None and kinds_of(item) in (set(), {"grid"})
         ]
-    if config.getoption("--guarded"):  # grids want memory that grows by the chunk
-        items[:] = [item for item in items if "grid" not in kinds_of(item)]
+    if config.getoption("--guarded"):  # grids want memory that grows by the chunk; rings of objects are none of it
+        items[:] = [item for item in items if not kinds_of(item) & {"grid", "coroutine"}]
 
 
 def kinds_of(item: pytest.Item) -> set[str]:

@@ -286,6 +286,11 @@ def set_control_room(patch: pytest.MonkeyPatch, nbytes: int) -> None:
     patch.setattr(grid_pool, "CONTROL_ROOM", nbytes)
 
 
+def set_credit(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
+    """How long the thread of an event loop may take turns in one go."""
+    patch.setattr(loop_parker, "CREDIT_NS", nanoseconds)
+
+
 def take_turns_in_loop(patch: pytest.MonkeyPatch) -> None:
     """Let the thread of an event loop take the turns of kernels whose cost is not known yet, too."""
     patch.setattr(loop_parker, "KNOWN_AFTER", 0)

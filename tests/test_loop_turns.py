@@ -160,14 +160,6 @@ def dear(msg: Any, out: Any) -> None:
     out.value = msg.value + 1 if total >= 0 else 0
 
 
-@ring_kernel("loop_half_dear", input_type=int, output_type=int)
-def half_dear(msg: Any, out: Any) -> None:
-    total = 0.0
-    for i in range(1_000):
-        total += np.sqrt(i + msg.value)
-    out.value = msg.value + 1 if total >= 0 else 0
-
-
 @ring_kernel("loop_unbounded", input_type=int, output_type=int)
 def unbounded(msg: Any, out: Any) -> None:
     usleep(1)
@@ -238,15 +230,15 @@ async def test_a_backlog_goes_to_a_worker(runtime: RingKernelRuntime) -> None:
     check_books(runtime, "k")
 
 
-async def test_who_asks_for_more_than_a_share_of_the_loop_s_time_gets_a_worker(runtime: RingKernelRuntime) -> None:
-    """One after the other, and each of them cheap enough for the loop."""
-    await start(runtime, "k", half_dear)
-    await settle(runtime, "k", "k")
-    before = inside.turns_of_workers(runtime)
-    for i in range(1_000):
-        runtime.send_nowait("k", i)
-    assert (await receive_all(runtime, "k", 1_000))[-1] == 1_000
-    assert inside.turns_of_workers(runtime) > before
+async def test_what_the_loop_s_credit_does_not_cover_goes_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside.set_credit(monkeypatch, 10)
+    async with RingKernelRuntime(workers=1) as runtime:
+        await start(runtime, "k", cheap)
+        await one_by_one(runtime, "k", "k", 50)
+        before = inside.turns_of_workers(runtime)
+        await one_by_one(runtime, "k", "k", 50)
+        assert inside.turns_of_workers(runtime) >= before + 50
+        check_books(runtime, "k")
 
 
 async def test_commands_are_obeyed_without_a_worker(runtime: RingKernelRuntime) -> None:

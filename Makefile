@@ -37,7 +37,7 @@ guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inacce
 	$(BIN)/python -m pytest --guarded tests/behaviour tests/test_graph_machine.py $(ARGS)
 
 fused: $(STAMP)-test  ## Run tests of kernels with chains that run as one wherever they can
-	$(BIN)/python -m pytest --fused -k "cpu or loop or graph" tests/behaviour tests/test_graph_machine.py $(ARGS)
+	$(BIN)/python -m pytest --fused -k "loop or graph" tests/behaviour tests/test_graph_machine.py $(ARGS)
 
 soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS each (default 600), on new seeds
 	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py $(ARGS)

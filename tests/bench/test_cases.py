@@ -177,7 +177,6 @@ def test_without_the_extra_it_says_how_to_install_it(module: str) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.compiles
 @pytest.mark.timeout(400)  # a process each, which compiles what is not in the cache
 def test_every_case_runs_and_holds(tmp_path: Path) -> None:
     """All of them, scaled down, in one run; that their results were right is what the exit code says."""

@@ -46,7 +46,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item for item in items if item.get_closest_marker("workers") is None and kinds_of(item) in (set(), {"grid"})
         ]
     if config.getoption("--guarded"):  # grids want memory that grows by the chunk; rings of objects are none of it
-        items[:] = [item for item in items if not kinds_of(item) & {"grid", "coroutine"}]
+        items[:] = [
+            item
+            for item in items
+            if item.get_closest_marker("unguarded") is None and not kinds_of(item) & {"grid", "coroutine"}
+        ]
 
 
 def kinds_of(item: pytest.Item) -> set[str]:
@@ -109,6 +113,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "workers: about CPU workers, so left out with --cuda")
     config.addinivalue_line("markers", "compiles: mostly compiles, and looks at no clock; see .ci/run")
+    config.addinivalue_line("markers", "unguarded: needs the very arrays that it gives; --guarded copies them")
     config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
 
 

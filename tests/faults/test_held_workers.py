@@ -11,6 +11,7 @@ import pytest
 from fault_kernels import (
     check_alive,
     echo,
+    echo_on_worker,
     enter_gate,
     gated,
     on_each_device,
@@ -128,7 +129,7 @@ async def test_who_only_waits_for_the_worker_is_not_called_the_culprit(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_hold(monkeypatch, 1_000.0)  # the monitor does not come to the rescue
-    await start(runtime, "innocent", echo)
+    await start(runtime, "innocent", echo_on_worker)
     gate = await enter_gate(runtime, "stuck")
     await runtime.send("innocent", 5)
     await within(runtime.terminate("innocent", timeout=0.05))

@@ -39,7 +39,6 @@ class CpuDevice(Device):
     def pool(self) -> WorkerPool:
         """Its workers."""
         if self._pool is None:
-            self._pool = WorkerPool(self._services.parker, self._workers, fuse=self._fuse)
+            self._pool = WorkerPool(self._services, self._workers, fuse=self._fuse)
             self._services.stops.append(self._pool.stop)
-            self._services.on_woke = self._pool.watch
         return self._pool

@@ -18,7 +18,6 @@ from ringkernel.devices.compiled.team import Team
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
 from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, REVOKED
-from ringkernel.ring.loop_turns import RANG
 
 from .balancing import Balancing
 from .cores import allowed_cores
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from ringkernel.devices.compiled.traffic import Traffic
     from ringkernel.devices.compiled.worker import Worker
-    from ringkernel.devices.event_loop.loop_parker import LoopParker
+    from ringkernel.devices.event_loop.services import Services
 
 logger = logging.getLogger("ringkernel")
 
@@ -47,8 +46,11 @@ def compiled_loop() -> Any:
 class WorkerPool:
     """The workers of one event loop. All methods belong to that loop's thread."""
 
-    def __init__(self, parker: LoopParker, size: int, *, fuse: bool) -> None:
+    def __init__(self, services: Services, size: int, *, fuse: bool) -> None:
+        parker = services.parker
         self.size = size
+        self._woke = services.woke
+        services.on_woke = self.watch
         self.team = Team(parker, allowed_cores())
         self.threads = Workers(parker, compiled_loop, team=self.team)
         self._parker = parker
@@ -98,8 +100,7 @@ class WorkerPool:
         said = self._entries.enqueue(run_entry, self._parker.address)
         self.balancing.add(run_entry)
         self.watch()
-        if said >= RANG:
-            self._parker.dispatch()
+        self._woke(said)
         return run_entry
 
     def runs_here(self, run_entry: RunEntry, count: int) -> bool:

@@ -27,7 +27,7 @@ from ringkernel.devices.grid import cuda_program, mailbox_fetch, mailbox_post
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox_fetch import lay_out
-from ringkernel.ring import protocol, run_span, token, turn
+from ringkernel.ring import protocol, run_fused_span, run_span, split_span, token, turn
 
 if TYPE_CHECKING:
     from ringkernel.devices.grid.program import GridTarget
@@ -320,6 +320,8 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     shared: tuple[Any, ...] = (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail)
     for function in (*shared, token.give_back):
         assert function in compiled
+    for never_in_a_grid in (run_fused_span.move_tails, split_span.take_chunk):
+        assert never_in_a_grid not in compiled
     from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
     from ringkernel.devices.compiled import worker_loop
 

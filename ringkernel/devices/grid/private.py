@@ -11,7 +11,6 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
-from ringkernel.ring.run_fused_span import run_fused_span
 from ringkernel.ring.token import IDLE
 
 if TYPE_CHECKING:
@@ -87,6 +86,5 @@ def private_operations(
         ops.compare_exchange: compile_shared(compare_exchange),
         ops.exchange: compile_shared(exchange),
         ops.wake: jit(wake_nobody),
-        run_fused_span: jit(never_fused),
         ops.this_cpu: jit(nowhere),
     }

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from fault_kernels import gated, worker_threads
-from helpers import eventually, live_state, within
-from inside import chain_of, fuse, set_answer_timeout, word_of_block
+from helpers import eventually, live_state, partial_of, within
+from inside import chain_of, commands_to, fuse, set_answer_timeout, word_of_block
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.cpu.executor import WorkerExecutor
@@ -160,6 +160,37 @@ async def test_a_map_passes_through_them_as_one(chain: RingKernelRuntime) -> Non
     assert chain.statistics("b").processed == 3 * len(values)
     await send(chain, range(10))
     assert await receive(chain, 5) == right(range(10), seen=3 * len(result))
+
+
+async def test_a_map_over_a_chain_that_rests_gives_no_command(chain: RingKernelRuntime) -> None:
+    seen = 0
+
+    async def gives_none(count: int) -> bool:
+        """It does give some as long as the chain's worker is not through with laying it to rest."""
+        nonlocal seen
+        before = [commands_to(chain, kernel_id) for kernel_id in IDS]
+        values = np.arange(count) * 10
+        assert (await within(chain.map(("a", "c"), values), 10)).tolist() == right(values, seen)
+        seen += len(right(values))
+        return before == [commands_to(chain, kernel_id) for kernel_id in IDS]
+
+    for count in (100, 5_000, 50_000):
+        await eventually(functools.partial(gives_none, count))
+    assert is_fused(chain)
+
+
+@pytest.mark.parametrize("count", [900, 50_000])
+async def test_a_map_over_a_chain_that_rests_fails_with_its_stage(runtime: RingKernelRuntime, count: int) -> None:
+    await start(runtime, {"a": plus_one, "b": plus_one, "c": plus_one})
+    assert await fuse(runtime, *IDS)
+    await within(runtime.map(("a", "c"), np.arange(900)))
+    values = np.arange(count) % 1_000
+    values[count // 2] = 1_012
+    with pytest.raises(KernelFailedError, match="thirteen") as failed:
+        await within(runtime.map(("a", "c"), values), 10)
+    assert partial_of(failed.value) == (values[: count // 2] + 3).tolist()
+    assert runtime.get_state("b") is KernelState.TERMINATED
+    assert [runtime.statistics(kernel_id).failed for kernel_id in IDS] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("kernel_id", IDS)

@@ -163,7 +163,7 @@ class CompiledEngine(LendingEngine):
 
     @property
     def rests(self) -> bool:
-        return self.chain is None and self.executor.rests
+        return self.executor.rests if self.chain is None else self.chain.rests
 
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)

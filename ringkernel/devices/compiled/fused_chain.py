@@ -96,6 +96,14 @@ class FusedChain:
         is_one = self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
         return is_one and self.first.executor.runs_here(count)
 
+    @property
+    def rests(self) -> bool:
+        """Whether nobody touches any stage before this thread rings the first one, if the event loop alone feeds it and
+        takes what the last one emits."""
+        if self.phase is not Phase.FUSED or self._held or self._lock.locked():
+            return False
+        return self.first.executor.rests and self.first.block.read(BLOCK.chain) != 0  # a stage may just have failed
+
     # --- becoming one ----------------------------------------------------------------------------------------
 
     async def _gather(self) -> None:

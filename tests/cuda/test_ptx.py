@@ -5,6 +5,7 @@ For each kind of check a seeded mutation shows that it can fail.
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from ringkernel.devices.grid.mailbox_fetch import lay_out
 from ringkernel.ring import protocol, run_fused_span, run_span, split_span, token, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ringkernel.devices.grid.program import GridTarget
 
 CC = (8, 0)
@@ -37,6 +40,7 @@ MAX_REGISTERS = 96
 DROPS, RAISES = (next(case for case in CASES if case.name == name) for name in ("drops", "raises"))
 
 
+@functools.cache
 def grid(case: Case, *, cc: tuple[int, int] = CC, target: GridTarget | None = None) -> GridCode:
     return compile_grid(
         run_grid,
@@ -160,7 +164,7 @@ def test_products_and_sums_are_joined_only_where_that_was_asked_for(dtype: Any, 
 # --- the order, function by function -----------------------------------------------------------------------------
 
 
-def piece(function: Any, table: dict[Any, Any] | None = None) -> str:
+def piece(function: Any, table: Mapping[Any, Any] | None = None) -> str:
     """The PTX of one function of the protocol, alone."""
     bound = Specializer(cuda_target.jit, table or operations()).rebind(function)
 
@@ -213,42 +217,67 @@ def test_the_histogram_is_between_odd_and_even() -> None:
 # --- mutations ---------------------------------------------------------------------------------------------------
 
 
-def broken(**changes: Any) -> dict[Any, Any]:
-    return {**operations(), **{getattr(ops, name): replacement for name, replacement in changes.items()}}
+class Marked:
+    """Code in which each instruction of an operation has a comment that says whose it is: one compilation serves all
+    mutations."""
+
+    def __init__(self) -> None:
+        self.marks: dict[Any, str] = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuda_target, "instruction", self._instruction)
+            self.table = operations.__wrapped__()
+        self.text = grid(DROPS, target=target_with(self.table)).ptx
+
+    def _instruction(self, text: str, *arguments: Any, **options: Any) -> Any:
+        mark = f"// operation {len(self.marks)}."
+        made = instruction(f"{text} {mark}", *arguments, **options)
+        self.marks[made] = mark
+        return made
+
+    def broken(self, text: str, changes: dict[str, str]) -> str:
+        """The text with other instructions in the place of some operations', or with none."""
+        lines = text.split("\n")
+        for name, instead in changes.items():
+            mark = self.marks[self.table[getattr(ops, name)]]
+            lines = [re.sub(r"\S+", instead, one, count=1) if mark in one else one for one in lines]
+        return "\n".join(lines)
+
+    def orders(self, changes: dict[str, str], *functions: Any) -> list[str]:
+        """The orders of functions of the protocol, with these changes."""
+        return [order_of(self.broken(piece(function, self.table), changes)) for function in functions]
 
 
-def nothing() -> None:
-    return
+@pytest.fixture(scope="module")
+def marked() -> Marked:
+    made = Marked()
+    for check in (check_polls, check_scopes, check_device_scope, check_order):
+        check(Ptx(made.text))
+    return made
 
 
-NO_FENCE = cuda_target.jit(nothing)
-PEEK, POKE = operations()[ops.peek], operations()[ops.poke]
-CTA_LOAD = instruction("ld.relaxed.cta.u64 $0, [$1];", "=l,l", 1, result=True)
-CTA_FENCE = instruction("fence.acq_rel.cta;", "", 0, result=False)
-GPU_LOAD = instruction("ld.relaxed.gpu.u64 $0, [$1];", "=l,l", 1, result=True)
-GPU_FENCE = instruction("fence.acq_rel.gpu;", "", 0, result=False)
+PLAIN_LOAD, PLAIN_STORE, NOTHING = "ld.u64", "st.u64", ""
+CTA_LOAD, CTA_FENCE = "ld.relaxed.cta.u64", "fence.acq_rel.cta;"
+GPU_LOAD, GPU_FENCE = "ld.relaxed.gpu.u64", "fence.acq_rel.gpu;"
 
 
-def test_a_plain_poll_is_caught() -> None:
-    code = Ptx(grid(DROPS, target=target_with(broken(load=PEEK))).ptx)
+def test_a_plain_poll_is_caught(marked: Marked) -> None:
     with pytest.raises(AssertionError):
-        check_polls(code)
+        check_polls(Ptx(marked.broken(marked.text, {"load": PLAIN_LOAD})))
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"load_device": PEEK}, {"store_device": POKE}, {"fence_device": NO_FENCE}],
+    [{"load_device": PLAIN_LOAD}, {"store_device": PLAIN_STORE}, {"fence_device": NOTHING}],
     ids=["load", "store", "fence"],
 )
-def test_device_memory_without_order_is_caught(changes: Any) -> None:
-    table = broken(**changes)
-    code = Ptx(grid(DROPS, target=target_with(table)).ptx)
+def test_device_memory_without_order_is_caught(marked: Marked, changes: Any) -> None:
+    code = Ptx(marked.broken(marked.text, changes))
     for check in (check_device_scope, check_scopes):
         with pytest.raises(AssertionError):
             check(code)
-    assert (
-        order_of(piece(mailbox_fetch.fetch, table)) + order_of(piece(mailbox_post.post, table)) != "LFlfl" + "FSsfsfs"
-    )
+    functions = (mailbox_fetch.fetch, mailbox_post.post)
+    assert marked.orders({}, *functions) == ["LFlfl", "FSsfsfs"]
+    assert marked.orders(changes, *functions) != ["LFlfl", "FSsfsfs"]
 
 
 @pytest.mark.parametrize(
@@ -256,29 +285,25 @@ def test_device_memory_without_order_is_caught(changes: Any) -> None:
     [({"load": GPU_LOAD}, check_polls), ({"fence_release": GPU_FENCE}, check_order)],
     ids=["load", "fence"],
 )
-def test_gpu_scope_towards_the_host_is_caught(changes: Any, check: Any) -> None:
-    code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
+def test_gpu_scope_towards_the_host_is_caught(marked: Marked, changes: Any, check: Any) -> None:
     with pytest.raises(AssertionError):
-        check(code)
+        check(Ptx(marked.broken(marked.text, changes)))
 
 
 @pytest.mark.parametrize("changes", [{"load_device": CTA_LOAD}, {"fence_device": CTA_FENCE}], ids=["load", "fence"])
-def test_block_scope_is_caught(changes: Any) -> None:
-    code = Ptx(grid(DROPS, target=target_with(broken(**changes))).ptx)
+def test_block_scope_is_caught(marked: Marked, changes: Any) -> None:
     with pytest.raises(AssertionError):
-        check_scopes(code)
+        check_scopes(Ptx(marked.broken(marked.text, changes)))
 
 
 @pytest.mark.parametrize("name", ["fence_acquire", "fence_release"])
-def test_a_missing_fence_is_caught(name: str) -> None:
-    table = broken(**{name: NO_FENCE})
+def test_a_missing_fence_is_caught(marked: Marked, name: str) -> None:
+    changes = {name: NOTHING}
     with pytest.raises(AssertionError):
-        check_order(Ptx(grid(DROPS, target=target_with(table)).ptx))
-    orders = {
-        function: order_of(piece(function, table))
-        for function in (mailbox_fetch.fetch_from_host, mailbox_post.post_to_host)
-    }
-    assert orders != {mailbox_fetch.fetch_from_host: "lfl", mailbox_post.post_to_host: "sfsfs"}
+        check_order(Ptx(marked.broken(marked.text, changes)))
+    functions = (mailbox_fetch.fetch_from_host, mailbox_post.post_to_host)
+    assert marked.orders({}, *functions) == ["lfl", "sfsfs"]
+    assert marked.orders(changes, *functions) != ["lfl", "sfsfs"]
 
 
 def test_a_dropped_fault_path_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

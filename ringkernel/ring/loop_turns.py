@@ -13,7 +13,7 @@ call takes long. What exceeds it goes to the kernel's worker, which keeps it for
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_function, load, load_acquire, store, ticks
-from ringkernel.memory.layout import ARMED, BLOCK, EDGE, FREE, NEVER, PARKER, RUN_ENTRY
+from ringkernel.memory.layout import ARMED, BLOCK, EDGE, FREE, PARKER, RUN_ENTRY
 
 from .doorbell import keep_run_entry, push_doorbell
 from .protocol import bound_of
@@ -22,6 +22,8 @@ from .turn import rest, turn
 
 RANG = 1 << 32
 """Added to the number of sleepers that were woken: doorbells of the loop itself were rung, and wait in its inbox."""
+FEW = 8
+"""So many messages may be run when it is not known yet what one costs."""
 SHARE = 2
 """Credit grows by the inverse of this part of the time."""
 KEEP = 512
@@ -69,7 +71,7 @@ def take_turns(here: int) -> int:
 
 
 def cost_of_backlog(block: int, here: int) -> int:
-    """What the messages that wait will cost, in ticks; `NEVER` if that is not known yet."""
+    """What the messages that wait will cost, in ticks."""
     waiting = waiting_of(block)
     return 0 if waiting == 0 else cost_of(waiting, block, here)
 
@@ -86,9 +88,10 @@ def waiting_of(block: int) -> int:
 
 
 def cost_of(count: int, block: int, here: int) -> int:
-    """What so many messages will cost, in ticks; `NEVER` if that is not known yet."""
+    """What so many messages will cost, in ticks. As long as that is not known, few of them are within the credit: the
+    handler ends soon in any case."""
     if load(block + BLOCK.processed) < load(here + PARKER.known_after):
-        return NEVER
+        return count * load(here + PARKER.max_credit) // FEW
     return count * load(block + BLOCK.cost) >> 6
 
 

@@ -7,7 +7,7 @@ import gc
 
 import inside
 import pytest
-from fault_kernels import coroutine, echo, enter_gate, gated, on_each_device
+from fault_kernels import coroutine, echo, echo_on_worker, enter_gate, gated, on_each_device
 from helpers import check_books, eventually, start, within
 from inside import BrokenError, block_record, fail_times, has_poller, parker_of, reachable, word_of_block
 
@@ -36,7 +36,7 @@ STEPS = [
 async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch, step: inside.Step, times: int, on: str
 ) -> None:
-    kernel = await start(runtime, "k", echo, device=on)
+    kernel = await start(runtime, "k", echo_on_worker, device=on)
     await check_works(runtime, "k")
     with monkeypatch.context() as patch:
         failed = fail_times(patch, step, times)

@@ -7,7 +7,7 @@ from typing import Any
 
 import inside
 import pytest
-from fault_kernels import check_alive, echo, gated
+from fault_kernels import check_alive, echo, echo_on_worker, gated
 from helpers import eventually, live_state, start, within
 from inside import held_workers, retire_worker, workers_of
 
@@ -43,7 +43,7 @@ async def neighbours(runtime: RingKernelRuntime, refusals: Refusals, times: int)
     """Kernels "left" and "right" on the one worker, on which "k" stands in its handler, and its gate. So many threads
     are refused from there on."""
     for name in ("left", "right"):
-        await start(runtime, name, echo)
+        await start(runtime, name, echo_on_worker)
         await runtime.send(name, 1)
         assert await within(runtime.receive(name)) == 1
     await start(runtime, "k", gated)
@@ -106,7 +106,7 @@ async def test_no_memory_for_a_run_entry_leaves_the_kernel_with_the_one_that_it_
     runtime: RingKernelRuntime, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("left", "right"):
-        await start(runtime, name, echo)
+        await start(runtime, name, echo_on_worker)
     await start(runtime, "k", gated)
     failures = inside.fail_times(monkeypatch, inside.NEW_ENTRY, 2, MemoryError())
     gate = live_state(runtime, "k")

@@ -113,7 +113,7 @@ def moody(msg: Any, out: Any) -> None:
 
 async def test_a_kernel_that_is_quick_again_gives_up_the_worker_that_it_had_to_itself() -> None:
     async with RingKernelRuntime(workers=1) as runtime:
-        await start(runtime, "other", same.handler)
+        await start(runtime, "other", moody)
         await start(runtime, "moody", moody)
         before = worker_of(runtime, "other")
         while worker_of(runtime, "other") is before:

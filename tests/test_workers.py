@@ -40,6 +40,10 @@ PATIENCE_NS = 20_000_000_000
 
 @ring_kernel("wk_echo", input_type=int, output_type=int)
 def echo(msg: Any, out: Any) -> None:
+    """With a `while`, so the event loop never runs this itself."""
+    left = 1
+    while left > 0:
+        left -= 1
     out.value = msg.value
 
 

@@ -79,12 +79,15 @@ def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture(autouse=True)
-def in_the_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event loop's thread takes the turns of kernels of the kind "loop" from the start, if it ever does."""
-    if "loop" in kinds_of(request.node):
-        import inside
+def who_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop's thread takes the turns of kernels of the kind "loop" from the start, if it ever does, and workers
+    take all those of the kind "cpu", as long as chains of them are not to be fused."""
+    import inside
 
+    if "loop" in kinds_of(request.node):
         inside.take_turns_in_loop(monkeypatch)
+    elif "cpu" in kinds_of(request.node) and not request.config.getoption("--fused"):
+        inside.leave_turns_to_workers(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

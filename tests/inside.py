@@ -291,6 +291,11 @@ def set_credit(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
     patch.setattr(loop_parker, "CREDIT_NS", nanoseconds)
 
 
+def leave_turns_to_workers(patch: pytest.MonkeyPatch) -> None:
+    """No handler counts as one that is sure to end soon, so workers run all."""
+    patch.setattr(WorkerExecutor, "is_bounded", False)
+
+
 def take_turns_in_loop(patch: pytest.MonkeyPatch) -> None:
     """Let the thread of an event loop take the turns of kernels whose cost is not known yet, too."""
     patch.setattr(loop_parker, "KNOWN_AFTER", 0)

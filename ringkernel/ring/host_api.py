@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ringkernel.codegen.entry_points import ByAddress, Entry, EntryPoint, entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.chain_layout import CHAIN
-from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RUN_ENTRY, RUNG
+from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RING, RUN_ENTRY, RUNG
 
 from .array_address import address_reader
 from .doorbell import (
@@ -22,7 +22,7 @@ from .doorbell import (
     unpark,
 )
 from .lay_out import enter_edge, lay_out_edge, lay_out_ring
-from .loop_turns import rests, runs_here, see_to, take_turns
+from .loop_turns import TOOK, rests, run_kept, runs_here, see_to, take_turns
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .split_span import stop_job
 from .token import revoke
@@ -64,6 +64,22 @@ def publish_copy_here(ring: int, tail: int, source: int, count: int, here: int) 
 def consume_copy_here(edge: int, head: int, target: int, count: int, here: int) -> int:
     """`consume_copy`, likewise."""
     woken = consume_copy(edge, head, target, count, here)
+    return woken + see_to(here)
+
+
+def call_here(path: int) -> int:
+    """Publish one message, and take one output if it is there once the thread of the event loop has done what is for
+    it: in one call, since each from Python takes as long as the work of these. What `publish_here` and `consume_here`
+    say; and `TOOK`. The words at `path` are the addresses of the ring and the edge, and `here`.
+
+    The caller, who alone sends on this path, reads the slot of the output afterwards: nobody writes there before it
+    sends more.
+    """
+    ring, edge, here = load(path), load(path + 8), load(path + 16)
+    woken = publish(ring, load(ring + RING.next) + 1, here) + run_kept(here)
+    head = load(edge + EDGE.head)
+    if bound_of(edge, head) > head:
+        woken += consume(edge, head + 1, here) + TOOK
     return woken + see_to(here)
 
 
@@ -166,6 +182,7 @@ class HostApi(NamedTuple):
     consume: Entry
     publish_copy: Entry
     consume_copy: Entry
+    call: Entry
     bound_of: Entry
     wait_bound: Entry
     slowest_head: Entry
@@ -199,6 +216,7 @@ _TABLE: dict[str, EntryPoint | ByAddress] = {
     "consume": EntryPoint(consume_here, 3),
     "publish_copy": EntryPoint(publish_copy_here, 5),
     "consume_copy": EntryPoint(consume_copy_here, 5),
+    "call": EntryPoint(call_here, 1),
     "bound_of": EntryPoint(bound_of, 2),
     "wait_bound": EntryPoint(wait_bound, 3),
     "slowest_head": EntryPoint(slowest_head, 1),

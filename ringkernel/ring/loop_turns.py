@@ -24,6 +24,8 @@ RANG = 1 << 32
 """Added to the number of sleepers that were woken: doorbells of the loop itself were rung, and wait in its inbox."""
 FEW = 8
 """So many messages may be run when it is not known yet what one costs."""
+TOOK = 1 << 40
+"""Added if an output was taken: see `call_here`."""
 SHARE = 2
 """Credit grows by the inverse of this part of the time."""
 KEEP = 512
@@ -32,15 +34,18 @@ KEEP = 512
 
 def see_to(here: int) -> int:
     """Take the turns of all kernels that the loop's thread has rung. How many sleepers were woken; and `RANG`."""
-    if here == 0:
-        return 0
-    woken = 0
-    if load(here + PARKER.kept_address) != 0:
-        woken = call_function(load(here + PARKER.take_turns_address), here)
-    if load(here + PARKER.rang) != 0:
+    woken = run_kept(here)
+    if here != 0 and load(here + PARKER.rang) != 0:
         store(here + PARKER.rang, 0)
         woken += RANG
     return woken
+
+
+def run_kept(here: int) -> int:
+    """`see_to`, but for the doorbells of the loop itself, which a later `see_to` reports."""
+    if here == 0 or load(here + PARKER.kept_address) == 0:
+        return 0
+    return call_function(load(here + PARKER.take_turns_address), here)
 
 
 def take_turns(here: int) -> int:

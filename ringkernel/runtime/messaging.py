@@ -13,7 +13,7 @@ from ringkernel.messages.arrays import from_array
 from ringkernel.ring.waiting import NOTHING
 
 from . import quiesce, timeouts
-from .calls import CallTable
+from .calls import NOT_SENT, CallTable
 from .given_array import room_in
 from .map import check_array, map_over
 from .message_queue import as_batch
@@ -99,9 +99,12 @@ class Messaging:
         budget = self._budget
         budget.left = left = budget.left - 1
         yielding = left <= 0 and budget.due()
-        if calls.is_free() and not yielding and calls.outlet.offer(message):
-            answer = calls.inlet.take()
-            return await calls.answer(timeout, timeout) if answer is NOTHING else answer
+        if not yielding:
+            answer = calls.pass_through(message)
+            if answer is NOTHING:
+                return await calls.answer(timeout, timeout)
+            if answer is not NOT_SENT:
+                return answer
         return await calls.in_turn(message, timeout, yielding=yielding)
 
     def port(self, kernel_id: str | tuple[str, str]) -> Port:

@@ -70,8 +70,12 @@ def find_now(declaration: Declaration) -> Any:
 
 def _find(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.codegen.span_cache import find_span
+    from ringkernel.messages import codecs
 
     what = f"kernel {declaration.kernel_id!r}"
+    for message_type in (declaration.input_type, declaration.output_type):
+        if message_type is not None:
+            codecs.prepare(message_type)
     return _compile(declaration, spec, partial(find_span, around=announced(what)))
 
 

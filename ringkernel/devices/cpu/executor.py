@@ -70,7 +70,7 @@ class WorkerExecutor(Executor):
     def hand_over(self) -> None:
         kernel, beside = self.kernel, self._neighbour()
         self.run_entry = self._last = self._workers.pool().enqueue(
-            kernel.block.address, kernel.doorbell_address, self.traffic, beside, is_bounded=self.span.is_bounded
+            kernel.block.address, kernel.doorbell_address, self.traffic, beside, is_bounded=self.is_bounded
         )
         self._inputs = len(kernel.rings.edges)
 

@@ -80,8 +80,8 @@ def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(autouse=True)
 def who_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event loop's thread takes the turns of kernels of the kind "loop" from the start, if it ever does, and workers
-    take all those of the kind "cpu", as long as chains of them are not to be fused."""
+    """The event loop's thread takes the turns of kernels of the kind "loop" from the start, if it ever does. Workers
+    take those of the kind "cpu", unless chains are to be fused: that, too, is for handlers that are sure to end."""
     import inside
 
     if "loop" in kinds_of(request.node):

@@ -9,13 +9,15 @@ import numpy as np
 
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.ring.loop_turns import TOOK
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.waiting import NOBODY, NOTHING
 
 from . import timeouts
 from .path import ends_of, find_path, foreign_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ringkernel.ring.kinds import Ring
 
     from .kernel import RingKernel
 
@@ -50,13 +52,15 @@ class Calls:
         self._path = path
         self.outlet, self.inlet = path[0].engine.outlet, path[-1].engine.inlet
         self._putting, self._getting = self.outlet.line, self.inlet.line
-        self._ring: Any = self.outlet.ring
-        self._edge: Any = self.inlet.edges[0]
-        self._output = self._edge.ring
-        self._ahead = self._ring.position() - self._edge.position()
-        self._call = self._ring.api.call
-        self._words = np.array([self._ring.address, self._edge.address, self._ring.here], np.int64)
-        self._words_address = self._ring.api.address_of(self._words)
+        ring: Any = self.outlet.ring
+        edge: Any = self.inlet.edges[0]
+        self._ring, self._edge, self._output = ring, edge, edge.ring
+        self._ahead = ring.position() - edge.position()
+        self._call: Callable[[int], int] | None = None
+        if _is_compiled(ring, edge.ring):
+            self._call = ring.api.call
+            self._words = np.array([ring.address, edge.address, ring.here], np.int64)
+            self._words_address = ring.api.address_of(self._words)
         self._waiting = 0  # calls that have sent their messages, and wait for the outputs
         self._dropping: set[asyncio.Task[Any]] = set()
         if any(edge.published() > edge.position() for kernel in path for edge in kernel.engine.edges):
@@ -82,18 +86,20 @@ class Calls:
         """Send a message, and take its output if it is there then: otherwise `NOTHING`, and `answer` waits for it.
         `NOT_SENT` if one would have to wait before. Raises `KernelStateError` if the call would get the output of
         something else."""
-        # `offer` and `take` written out: this is the call that is made once per message
-        ring, edge = self._ring, self._edge
+        ring, edge, call = self._ring, self._edge, self._call
         tail, head = ring.tail, edge.head
         if self._waiting or self._putting.waiters or self._getting.waiters:
             return NOT_SENT
         if tail - head != self._ahead:
             raise self._busy()
+        if call is None:
+            return self.inlet.take() if self.outlet.offer(message) else NOT_SENT
+        # `offer` and `take` written out: this is the call that is made once per message
         if tail >= ring.ceiling and ring.room() < 1:
             return NOT_SENT
         ring.encode(tail, message)
         ring.tail = tail + 1
-        said = self._call(self._words_address)
+        said = call(self._words_address)
         if said < TOOK:
             if said:
                 ring.woke(said)
@@ -165,6 +171,13 @@ class CallTable:
     def forget(self) -> None:
         """Kernels have gone, or are connected in another way."""
         self.known.clear()
+
+
+def _is_compiled(ring: Ring, output: Ring) -> bool:
+    """Whether both are rings of records at whose other ends no task of the event loop is."""
+    if not ring.holds_records or not output.holds_records:
+        return False
+    return ring.getting is NOBODY and output.putting is NOBODY
 
 
 def _check(path: list[RingKernel]) -> None:

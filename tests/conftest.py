@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from kinds import Kind
     from thread_device import ThreadDevice
 
-# The cache of compiled kernels is the session's own, and shared with the processes that tests start.
-os.environ["RINGKERNEL_CACHE_DIR"] = tempfile.mkdtemp(prefix="ringkernel-tests-")
+# The cache of compiled kernels is the session's own, and shared with the processes that tests start; or it is that of
+# several sessions, which clear it away themselves: see .ci/run.
+SHARED_CACHE = os.environ.get("RINGKERNEL_TESTS_CACHE_DIR")
+os.environ["RINGKERNEL_CACHE_DIR"] = SHARED_CACHE or tempfile.mkdtemp(prefix="ringkernel-tests-")
 os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -121,7 +123,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(os.environ["RINGKERNEL_CACHE_DIR"], ignore_errors=True)
+    if not SHARED_CACHE:
+        shutil.rmtree(os.environ["RINGKERNEL_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:

@@ -120,8 +120,8 @@ async def test_other_tasks_run_between_calls(runtime: RingKernelRuntime, kind: K
     await start(runtime, "k", kind(same))
     done = 0
     async with Ticker(lambda: done) as ticker:
-        for i in range(5_000):
-            await runtime.call("k", i)
+        while done < 5_000 and ticker.runs <= 50:  # a grid is waited for each time, and that takes its time
+            await runtime.call("k", done)
             done += 1
     assert ticker.runs > 5
     assert ticker.longest <= MAX_OPERATIONS

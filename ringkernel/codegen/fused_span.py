@@ -1,6 +1,6 @@
 """Connected kernels as one loop: each message goes through all handlers before the next one is taken.
 
-`span(source, count, target, chain, results) -> emitted`, as in `span_body.py`, so that a turn calls it like any other.
+`span(source, count, target, chain, fault) -> emitted`, as in `span_body.py`, so that a turn calls it like any other.
 `chain` is a record of `memory/chain_layout.py` and `results` its words from `fault_index` on: what each stage has
 dropped, and which of them has failed, on what. All else about the stages follows from these: a stage has processed what
 the one before has emitted.
@@ -39,11 +39,6 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 Stage = tuple[Function, SpanTypes]
 """A handler, and what it is compiled for: one call per message, one output at most."""
-
-FAULT_STAGE = CHAIN.fault_stage - CHAIN.fault_index
-FAILED_ADDRESS = CHAIN.failed_address - CHAIN.fault_index
-DROPPED = CHAIN.dropped - CHAIN.fault_index
-FAILED_MESSAGE = CHAIN.failed - CHAIN.fault_index
 
 
 def compile_fused_span(stages: Sequence[Stage]) -> FusedSpan:
@@ -86,32 +81,22 @@ def _failed_in(stage: int) -> int:
 def _step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int], further: Any) -> Function:
     """A stage that is followed by others. `zeroed`: the stretch of its output that it may leave unwritten."""
     assert spec.output is not None
-    itemsize, (start, length) = spec.output.itemsize, zeroed
-    at, message_at = CHAIN.state_address + 8 * number, CHAIN.message_address + 8 * number
-    failed, dropped = _failed_in(number), _dropped_by(number)
-    on_stack = stack_record(itemsize)
+    itemsize = spec.output.itemsize
+    at, failed, dropped = CHAIN.state_address + 8 * number, _failed_in(number), _dropped_by(number)
+    place = place_between(itemsize, CHAIN.message_address + 8 * number)
+    start, length = (0, itemsize) if itemsize <= SMALL_NBYTES else zeroed
 
-    def small(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        message = on_stack()
-        zero_bytes(message, itemsize)
-        verdict = call(source, index, message, 0, peek(chain + at), results)
-        if verdict == FAILED:
-            return failed
-        if verdict == DROP:
-            return dropped
-        return further(message, 0, target, emitted, chain, results)  # type: ignore[no-any-return]
-
-    def large(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        message = peek(chain + message_at)
+    def step(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
+        message = place(chain)
         zero_bytes(message + start, length)
-        verdict = call(source, index, message, 0, peek(chain + at), results)
+        verdict = call(source, index, message, 0, peek(chain + at), fault)
         if verdict == FAILED:
             return failed
         if verdict == DROP:
             return dropped
-        return further(message, 0, target, emitted, chain, results)  # type: ignore[no-any-return]
+        return further(message, 0, target, emitted, chain, fault)  # type: ignore[no-any-return]
 
-    return small if itemsize <= SMALL_NBYTES else large
+    return step
 
 
 def _last_step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int]) -> Function:
@@ -120,12 +105,12 @@ def _last_step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int])
     failed, dropped = _failed_in(number), _dropped_by(number)
     itemsize = 0 if spec.output is None else spec.output.itemsize
     start, length = zeroed
-    on_stack, into_slot = stack_record(itemsize), copy_record(itemsize)
+    on_stack, into_slot = place_between(itemsize, 0), copy_record(itemsize)
 
-    def over_stack(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        message = on_stack()  # written to the ring once, whole: zeroing that first would take a second pass
+    def over_stack(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
+        message = on_stack(chain)  # written to the ring once, whole: zeroing that first would take a second pass
         zero_bytes(message, itemsize)
-        verdict = call(source, index, message, 0, peek(chain + at), results)
+        verdict = call(source, index, message, 0, peek(chain + at), fault)
         if verdict == FAILED:
             return failed
         if verdict == DROP:
@@ -133,15 +118,15 @@ def _last_step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int])
         into_slot(target, emitted, message)
         return EMIT
 
-    def in_place(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
+    def in_place(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
         zero_bytes(target + emitted * itemsize + start, length)
-        verdict = call(source, index, target, emitted, peek(chain + at), results)
+        verdict = call(source, index, target, emitted, peek(chain + at), fault)
         if verdict == FAILED:
             return failed
         return dropped if verdict == DROP else EMIT
 
-    def sink(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        return failed if call(source, index, 0, 0, peek(chain + at), results) == FAILED else EMIT
+    def sink(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
+        return failed if call(source, index, 0, 0, peek(chain + at), fault) == FAILED else EMIT
 
     if spec.output is None:
         return sink
@@ -150,41 +135,36 @@ def _last_step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int])
 
 def _noting(number: int, step: Function, itemsize: int) -> Function:
     """A stage that is not the first. If it fails, the message lives on: it will be in the ring before it."""
-    failed = _failed_in(number)
+    failed, is_small = _failed_in(number), itemsize <= SMALL_NBYTES
+    length = itemsize if is_small else 0
 
-    def small(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        verdict = step(source, index, target, emitted, chain, results)
+    def noting(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
+        verdict = step(source, index, target, emitted, chain, fault)
         if verdict == failed:
-            copy_bytes(results + FAILED_MESSAGE, source, itemsize)
-            poke(results + FAILED_ADDRESS, results + FAILED_MESSAGE)
+            copy_bytes(chain + CHAIN.failed, source, length)
+            poke(chain + CHAIN.failed_address, chain + CHAIN.failed if is_small else source)
         return verdict  # type: ignore[no-any-return]
 
-    def large(source: int, index: int, target: int, emitted: int, chain: int, results: int) -> int:
-        verdict = step(source, index, target, emitted, chain, results)
-        if verdict == failed:
-            poke(results + FAILED_ADDRESS, source)
-        return verdict  # type: ignore[no-any-return]
-
-    return small if itemsize <= SMALL_NBYTES else large
+    return noting
 
 
 # --- the loops --------------------------------------------------------------------------------------------------------
 
 
-def _fail(results: int, index: int, verdict: int) -> None:
-    poke(results, index)
-    poke(results + FAULT_COUNT, 1)
-    poke(results + FAULT_STAGE, -verdict - 1)
+def _fail(chain: int, fault: int, index: int, verdict: int) -> None:
+    poke(fault, index)
+    poke(fault + FAULT_COUNT, 1)
+    poke(chain + CHAIN.fault_stage, -verdict - 1)
 
 
 def fused_loop(step: Function, n_stages: int) -> Function:
     """Stages none of which drops a message."""
 
-    def loop(source: int, count: int, target: int, chain: int, results: int) -> int:
+    def loop(source: int, count: int, target: int, chain: int, fault: int) -> int:
         for i in range(count):
-            verdict = step(source, i, target, i, chain, results)
+            verdict = step(source, i, target, i, chain, fault)
             if verdict != EMIT:
-                _fail(results, i, verdict)
+                _fail(chain, fault, i, verdict)
                 return i
         return count
 
@@ -195,18 +175,18 @@ def fused_dropping_loop(step: Function, n_stages: int) -> Function:
     """Stages of which some drop messages."""
     n_bytes = 8 * n_stages
 
-    def loop(source: int, count: int, target: int, chain: int, results: int) -> int:
-        zero_bytes(results + DROPPED, n_bytes)
+    def loop(source: int, count: int, target: int, chain: int, fault: int) -> int:
+        zero_bytes(chain + CHAIN.dropped, n_bytes)
         emitted = 0
         for i in range(count):
-            verdict = step(source, i, target, emitted, chain, results)
+            verdict = step(source, i, target, emitted, chain, fault)
             if verdict == EMIT:
                 emitted += 1
             elif verdict < 0:
-                _fail(results, i, verdict)
+                _fail(chain, fault, i, verdict)
                 return emitted
             else:
-                at = results + DROPPED + 8 * (verdict - 1)
+                at = chain + CHAIN.dropped + 8 * (verdict - 1)
                 poke(at, peek(at) + 1)
         return emitted
 
@@ -217,26 +197,30 @@ def fused_sink(step: Function, n_stages: int) -> Function:
     """Stages that end with one that emits nothing."""
     dropping = fused_dropping_loop(step, n_stages)
 
-    def loop(source: int, count: int, target: int, chain: int, results: int) -> int:
-        dropping(source, count, target, chain, results)
+    def loop(source: int, count: int, target: int, chain: int, fault: int) -> int:
+        dropping(source, count, target, chain, fault)
         return 0
 
     return loop
 
 
-def stack_record(nbytes: int) -> Any:
-    """An intrinsic: the address of so many bytes on the calling function's stack."""
+def place_between(nbytes: int, at: int) -> Any:
+    """An intrinsic, `(chain)`: the address of a message of so many bytes on its way to the next stage. It is on the
+    stack of the function that asks, or, if it is large, what the chain's record says at `at`."""
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def address(typingctx: Any) -> Any:
+    def place(typingctx: Any, chain: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            if nbytes > SMALL_NBYTES:
+                word = builder.add(args[0], ir.Constant(_I64, at))
+                return builder.load(builder.inttoptr(word, _I64.as_pointer()))
             record = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), max(1, nbytes)))
             record.align = 16
-            return builder.ptrtoint(record, ir.IntType(64))
+            return builder.ptrtoint(record, _I64)
 
-        return types.int64(), codegen
+        return types.int64(types.int64), codegen
 
-    return address
+    return place
 
 
 def copy_record(nbytes: int) -> Any:
@@ -250,9 +234,7 @@ def copy_record(nbytes: int) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             slots = builder.inttoptr(args[0], ir.ArrayType(ir.IntType(8), nbytes).as_pointer())
             there = builder.bitcast(builder.gep(slots, [args[1]]), _BYTES)
-            cgutils.raw_memcpy(
-                builder, there, builder.inttoptr(args[2], _BYTES), ir.Constant(ir.IntType(64), nbytes), 1
-            )
+            cgutils.raw_memcpy(builder, there, builder.inttoptr(args[2], _BYTES), ir.Constant(_I64, nbytes), 1)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64), codegen
@@ -260,4 +242,4 @@ def copy_record(nbytes: int) -> Any:
     return copy
 
 
-_BYTES = ir.IntType(8).as_pointer()
+_I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()

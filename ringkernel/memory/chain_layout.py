@@ -15,9 +15,10 @@ SMALL_NBYTES = 256
 
 CHAIN_DTYPE, CHAIN = record(
     "Chain",
-    # host, while it holds the tokens of all stages. `span_limit`: messages in a span, at most; `last`: the block of the
-    # last stage, as an offset from here; `held_up_address`: the doorbell address to ring when there is no room
-    ("n_stages", "span_address", "span_limit", "last", "held_up_address"),
+    # host, while it holds the tokens of all stages. `span_limit`: messages in a span that is not split, at most;
+    # `last`: the block of the last stage, as an offset from here; `held_up_address`: the doorbell address to ring when
+    # there is no room; `max_threads`: how many may share a span
+    ("n_stages", "span_address", "span_limit", "last", "held_up_address", "max_threads"),
     # for each stage: its block and the edge that it reads from, as offsets from here; its state; where the message for
     # the next stage lies, if it is not small; its part of the chain's time, of 1,024
     (f"blocks:{MAX_STAGES}",),

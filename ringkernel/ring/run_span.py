@@ -1,6 +1,7 @@
 """Running a span: take messages that have room for their outputs, call the handler, commit, publish, count. Compiled.
 
 The order of the steps is what others rely on: outputs before the input's cursor, both before the looks at doorbells.
+The span may be that of a fused chain, whose outputs are the last stage's: then `fused_commit.py` sees to the others.
 """
 
 from __future__ import annotations
@@ -14,24 +15,28 @@ from ringkernel.codegen.operations import (
     store,
     store_release,
 )
-from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, HISTOGRAM_BUCKETS, RING, RUN_ENTRY, STATUS_FAILED
+from ringkernel.codegen.span_body import FAULT_COUNT
+from ringkernel.memory.chain_layout import CHAIN
+from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, RING, RUN_ENTRY, STATUS_FAILED
 
-from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address, slowest_head
+from .fused_commit import change_states, end_chain, keep_failed, keep_ledgers, move_tails, notify_watchers
+from .ledger import keep_ledger, note_peak
+from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address
 from .split_span import PIECE, lead, run_alone, span_length, unless_split
+from .stages import chain_of, fault_words, last_stage
 from .token import IDLE, LEFT, WORKED, give_back
 
 SPAN_LIMIT = PIECE
 """Messages in a span that is not split, at most."""
 TELLING = 64
 """A span of so many messages, or one that was long enough, tells what a message costs."""
-COST_WEIGHT = 8
-"""What a message costs follows what it was in the last spans, with the inverse of this as weight."""
 QUICK = 16
 """A span is quick if it takes less than this part of the time that spans are to take."""
 
 
 def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
-    """Run the handler over the next messages from `edge` that lie in one piece and have room, and publish.
+    """Run the handler, or those of the kernel's fused chain, over the next messages from `edge` that lie in one piece
+    and have room, and publish.
 
     In one function, from the room to the last doorbell: others rely on the order of these steps.
     """
@@ -42,12 +47,13 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     count = min(waiting, capacity - (head & (capacity - 1)))
     limit = span_length(block, run_entry, count) if here == 0 else load(run_entry + RUN_ENTRY.span_limit)
     count = min(count, limit)
+    chain, last = chain_of(block), last_stage(block)
     output, target, tail = 0, 0, 0
-    if load(block + BLOCK.output) != 0:
-        output = block + load(block + BLOCK.output)
+    if load(last + BLOCK.output) != 0:
+        output = last + load(last + BLOCK.output)
         tail = load(output + RING.next)
         target = slot_address(output, tail)
-        count = with_room(output, tail, count, load(block + BLOCK.max_outputs))
+        count = with_room(output, tail, count, load(last + BLOCK.max_outputs))
         if count == 0:
             store(block + BLOCK.blocked, 1)
             return IDLE
@@ -59,41 +65,54 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     elapsed = load(run_entry + RUN_ENTRY.busy_ticks)
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
-    store_release(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)  # even: the state is whole again
-    fault = load(block + BLOCK.fault_index)
+    change_states(block, chain)  # even: the states are whole again
     taken = processed = load(run_entry + RUN_ENTRY.done)
+    words = fault_words(block, chain)
+    fault, failing = load(words), -1
     if fault >= 0:  # the host moves the cursor over what failed, once it has had a look at it
-        processed = fault
-        taken = fault + load(block + BLOCK.fault_count)
+        taken = fault + load(words + FAULT_COUNT)
+        failing = 0 if chain == 0 else keep_failed(chain)
+        processed = fault if failing == 0 else taken
     if output != 0:
         publish_outputs(output, tail, emitted)
+    move_tails(chain, taken, failing)
     store_release(edge + EDGE.head, head + processed)  # release: after the outputs, so that `head` implies them
     if output != 0:
-        note_peak(block, output, tail + emitted)
-    keep_ledger(block, taken, processed, emitted, elapsed, waiting)
-    adapt_span(run_entry, taken, elapsed, SPAN_LIMIT)
+        note_peak(last, output, tail + emitted)
+    if chain == 0:
+        keep_ledger(block, taken, processed, emitted, elapsed, waiting)
+    else:
+        keep_ledgers(block, chain, taken, failing, elapsed, waiting)
+    adapt_span(run_entry, taken, elapsed, SPAN_LIMIT if chain == 0 else load(chain + CHAIN.span_limit))
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output, here)
     notify_producer(edge, head + processed, here)
-    if fault >= 0:
-        give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
-        return LEFT
-    return WORKED
+    notify_watchers(chain, here)
+    return WORKED if fault < 0 else let_go(block, chain, failing, here)
 
 
 def call_handler(block: int, run_entry: int, source_ring: int, head: int, count: int, target: int) -> int:
-    """Run the kernel's span. How many messages it has emitted; what failed is in the block. The state's version is odd
+    """Run the span. How many messages it has emitted; what failed is in the fault words. The states' versions are odd
     from here until the span is committed."""
-    store(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)
-    fence_release()  # odd before the handler writes to the state
+    change_states(block, chain_of(block))
+    fence_release()  # odd before a handler writes to its state
     source = slot_address(source_ring, head)
     if count <= load(run_entry + RUN_ENTRY.span_limit):
         return run_alone(block, run_entry, source, count, target)
     slot_nbytes = 0
     if target != 0:
-        slot_nbytes = load(block + load(block + BLOCK.output) + RING.itemsize)
+        last = last_stage(block)
+        slot_nbytes = load(last + load(last + BLOCK.output) + RING.itemsize)
     return lead(block, run_entry, source, count, target, load(source_ring + RING.itemsize), slot_nbytes)
+
+
+def let_go(block: int, chain: int, failing: int, here: int) -> int:
+    """Give back the token of a kernel that has failed, or of the stage that has. LEFT if it is the kernel's own."""
+    if chain != 0:
+        return end_chain(block, chain, failing, here)
+    give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
+    return LEFT
 
 
 def with_room(output: int, tail: int, count: int, per_message: int) -> int:
@@ -105,15 +124,6 @@ def with_room(output: int, tail: int, count: int, per_message: int) -> int:
     return min(count, free // per_message, straight)
 
 
-def note_peak(block: int, output: int, tail: int) -> None:
-    """Keep the depth of the output ring if it is the greatest so far. The consumers are looked at only if the cached
-    cursor says that it may be."""
-    if tail - load(output + RING.low) > load(block + BLOCK.peak_output):
-        low = slowest_head(output)
-        store(output + RING.low, low)
-        store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail - low))
-
-
 def publish_outputs(ring: int, tail: int, emitted: int) -> None:
     """Move what was written beyond the end of the slot array to its start, and publish."""
     size = load(ring + RING.capacity)
@@ -123,41 +133,6 @@ def publish_outputs(ring: int, tail: int, emitted: int) -> None:
         slots = ring + load(ring + RING.slots)
         copy_bytes(slots, slots + size * itemsize, beyond * itemsize)
     set_tail(ring, tail + emitted)
-
-
-def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: int, waiting: int) -> None:
-    """Count a span. Readers retry while `ledger_version` is odd or changes."""
-    version = load(block + BLOCK.ledger_version)
-    store(block + BLOCK.ledger_version, version + 1)
-    fence_release()
-    _add(block + BLOCK.processed, processed)
-    _add(block + BLOCK.failed, taken - processed)
-    store(block + BLOCK.in_flight, 0)
-    _add(block + BLOCK.emitted, emitted)
-    if load(block + BLOCK.max_outputs) == 1 and load(block + BLOCK.output) != 0:
-        _add(block + BLOCK.dropped, processed - emitted)
-    _add(block + BLOCK.busy_ticks, elapsed)
-    _add(block + BLOCK.turns, 1)
-    store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), waiting))
-    bucket = 0
-    exact = (elapsed << 6) // max(taken, 1)
-    store(block + BLOCK.cost, follow(load(block + BLOCK.cost), exact))
-    each = exact >> 6
-    while each > 1 and bucket < HISTOGRAM_BUCKETS - 1:
-        each >>= 1
-        bucket += 1
-    _add(block + BLOCK.histogram + 8 * bucket, taken)
-    store_release(block + BLOCK.ledger_version, version + 2)
-
-
-def follow(cost: int, exact: int) -> int:
-    """The cost of a message after a span in which it was `exact`. One that took very long says little: the system may
-    have let another thread run meanwhile."""
-    return exact if cost == 0 else cost + (min(exact, 4 * cost + 1) - cost) // COST_WEIGHT
-
-
-def _add(address: int, amount: int) -> None:
-    store(address, load(address) + amount)
 
 
 def adapt_span(run_entry: int, count: int, elapsed: int, most: int) -> None:

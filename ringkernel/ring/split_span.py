@@ -33,6 +33,7 @@ from ringkernel.codegen.span_body import FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.layout import BLOCK, CHUNK_WORDS, MAX_CHUNKS, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
 
 from .doorbell import unpark
+from .stages import chain_of, fault_words, max_threads, span_and_state
 
 PIECE = 1024
 """Messages that the span is called for at a time: a chunk that takes too long ends after one of these."""
@@ -59,7 +60,7 @@ DONE, EMITTED, BUSY = 32, 40, 48
 def span_length(block: int, run_entry: int, waiting: int) -> int:
     """How many of the messages that wait a span may have: many, if splitting it pays."""
     limit = load(run_entry + RUN_ENTRY.span_limit)
-    if waiting <= limit or load(block + BLOCK.max_threads) <= 1 or pays(run_entry, waiting) == 0:
+    if waiting <= limit or max_threads(block) <= 1 or pays(run_entry, waiting) == 0:
         return limit
     parker = load(run_entry + RUN_ENTRY.parker_address)
     if load(parker + PARKER.job_address) == 0 or load(parker + PARKER.current_address) != run_entry:
@@ -87,7 +88,7 @@ def full_chunk(run_entry: int) -> int:
 
 def n_threads(block: int, parker: int) -> int:
     """How many threads may work on a span, at most."""
-    return min(load(block + BLOCK.max_threads), load(load(parker + PARKER.team_address) + TEAM.n_cores))
+    return min(max_threads(block), load(load(parker + PARKER.team_address) + TEAM.n_cores))
 
 
 # --- the leader -------------------------------------------------------------------------------------------------------
@@ -101,9 +102,7 @@ def lead(
     parker = load(run_entry + RUN_ENTRY.parker_address)
     job = load(parker + PARKER.job_address)
     if compare_exchange(job + SPLIT_JOB.is_led, 0, 1) != 0:
-        count = min(count, load(run_entry + RUN_ENTRY.span_limit))
-        store(block + BLOCK.in_flight, count)
-        return run_alone(block, run_entry, source, count, target)
+        return run_some(block, run_entry, source, count, target)
     store(job + SPLIT_JOB.source, source)
     store(job + SPLIT_JOB.count, count)
     store(job + SPLIT_JOB.target, target)
@@ -117,15 +116,25 @@ def lead(
         return 0  # revoked: the job stays theirs
     emitted = gather(job, block, run_entry)
     store(job + SPLIT_JOB.is_led, 0)
+    if load(run_entry + RUN_ENTRY.done) == 0 and chain_of(block) != 0:
+        return run_some(block, run_entry, source, count, target)  # the first message fails: in which stage?
     return emitted
+
+
+def run_some(block: int, run_entry: int, source: int, count: int, target: int) -> int:
+    """Run the span over so many of the messages as one thread takes."""
+    count = min(count, load(run_entry + RUN_ENTRY.span_limit))
+    store(block + BLOCK.in_flight, count)
+    return run_alone(block, run_entry, source, count, target)
 
 
 def run_alone(block: int, run_entry: int, source: int, count: int, target: int) -> int:
     """Run the kernel's span. How many messages it has emitted."""
     store(run_entry + RUN_ENTRY.done, count)
     start = ticks()
-    state, fault = block + load(block + BLOCK.state), block + BLOCK.fault_index
-    emitted = call_span(load(block + BLOCK.span_address), source, count, target, state, fault)
+    chain = chain_of(block)
+    span, state = span_and_state(block, chain)
+    emitted = call_span(span, source, count, target, state, fault_words(block, chain))
     store(run_entry + RUN_ENTRY.busy_ticks, ticks() - start)
     return emitted
 
@@ -146,8 +155,9 @@ def lay_out(job: int, block: int, run_entry: int, parker: int) -> None:
     each = CHUNKS_EACH if load(parker + PARKER.n_queued) == 1 else CHUNKS_AMONG_OTHERS
     store(job + SPLIT_JOB.deadline, ticks() + 2 * each * span_ticks)
     store(job + SPLIT_JOB.room_nbytes, load(job + SPLIT_JOB.slot_nbytes) * load(block + BLOCK.max_outputs))
-    store(job + SPLIT_JOB.state, block + load(block + BLOCK.state))
-    store(job + SPLIT_JOB.span_address, load(block + BLOCK.span_address))
+    span, state = span_and_state(block, chain_of(block))
+    store(job + SPLIT_JOB.state, state)
+    store(job + SPLIT_JOB.span_address, span)
     store(job + SPLIT_JOB.block_address, block)
     store(job + SPLIT_JOB.leader_cpu, this_cpu())
     store(job + SPLIT_JOB.next_chunk, 0)
@@ -199,7 +209,7 @@ def gather(job: int, block: int, run_entry: int) -> int:
         done += load(words + DONE)
         if load(words + DONE) < min(chunk, count - i * chunk):
             counts = 0  # it is the last that does
-            if load(words) >= 0:
+            if load(words) >= 0 and chain_of(block) == 0:  # what a chain fails on is to be the first message of a span
                 store(block + BLOCK.fault_index, done)
                 store(block + BLOCK.fault_info_address, load(words + FAULT_INFO))
                 store(block + BLOCK.fault_count, load(words + FAULT_COUNT))

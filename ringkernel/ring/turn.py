@@ -29,8 +29,8 @@ from ringkernel.memory.layout import (
 
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .protocol import bound_of, free_slots, room_of, slowest_head
-from .run_fused_span import run_fused_span
 from .run_span import run_span
+from .stages import chain_of, last_stage
 from .token import IDLE, LEFT, WORKED, give_back, release
 
 
@@ -46,11 +46,7 @@ def turn(run_entry: int, here: int) -> int:
     if result != LEFT:
         edge = find_input(block, run_entry)
         if edge != 0:
-            chain = load(block + BLOCK.chain)
-            if chain == 0:
-                worked = run_span(block, run_entry, edge, here)
-            else:
-                worked = run_fused_span(block, block + chain, run_entry, edge, here)
+            worked = run_span(block, run_entry, edge, here)
             if worked != IDLE:
                 result = worked
         elif load(block + BLOCK.status) == STATUS_TERMINATING:
@@ -112,12 +108,6 @@ def can_work(block: int, run_entry: int) -> int:
     return 1 if room_of(last + load(last + BLOCK.output), needed) >= needed else 0
 
 
-def last_stage(block: int) -> int:
-    """The block whose output a turn writes to: the kernel's own, or that of the last stage of its fused chain."""
-    chain = load(block + BLOCK.chain)
-    return block if chain == 0 else block + chain + load(block + chain + CHAIN.last)
-
-
 def rest(run_entry: int, here: int) -> int:
     """Let an idle kernel leave the poller: whoever feeds or commands it rings. 1 if it left, 0 if it has work."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
@@ -137,7 +127,7 @@ def rest(run_entry: int, here: int) -> int:
     if wanted != NEVER:
         let_producers_in(block, here)
         if last != block:
-            ring_doorbell_at(load(block + load(block + BLOCK.chain) + CHAIN.held_up_address), here)
+            ring_doorbell_at(load(chain_of(block) + CHAIN.held_up_address), here)
     left = 1
     if can_work(block, run_entry) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the run entry is in the inbox

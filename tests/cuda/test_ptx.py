@@ -28,7 +28,7 @@ from ringkernel.devices.grid import cuda_program, mailbox_fetch, mailbox_post
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox_fetch import lay_out
-from ringkernel.ring import protocol, run_fused_span, run_span, split_span, token, turn
+from ringkernel.ring import fused_commit, ledger, protocol, run_span, split_span, token, turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -337,7 +337,7 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
         turn.find_input,
         run_span.run_span,
         run_span.publish_outputs,
-        run_span.keep_ledger,
+        ledger.keep_ledger,
         run_span.adapt_span,
     )
     for function in turns:
@@ -345,7 +345,7 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     shared: tuple[Any, ...] = (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail)
     for function in (*shared, token.give_back):
         assert function in compiled
-    for never_in_a_grid in (run_fused_span.move_tails, split_span.take_chunk):
+    for never_in_a_grid in (fused_commit.ring_before, split_span.take_chunk):
         assert never_in_a_grid not in compiled
     from ringkernel.codegen.targets.cpu import TIMED_SLEEP, compile_entry, specializer
     from ringkernel.devices.compiled import worker_loop
@@ -355,6 +355,6 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     of_the_turn = {
         function
         for function in compiled
-        if function.__module__ in (turn.__name__, run_span.__name__, token.__name__, protocol.__name__)
+        if function.__module__ in {module.__name__ for module in (turn, run_span, ledger, token, protocol)}
     }
     assert of_the_turn <= on_the_cpu

@@ -74,7 +74,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
     },
     "Chain": {
-        **dict.fromkeys(("n_stages", "span_address", "span_limit", "last", "held_up_address"), "host"),
+        **dict.fromkeys(("n_stages", "span_address", "span_limit", "last", "held_up_address", "max_threads"), "host"),
         **dict.fromkeys(("blocks", "edges", "state_address", "message_address", "parts"), "host"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "fault_stage"), "poller"),
         **dict.fromkeys(("failed_address", "other_ticks", "dropped", "failed"), "poller"),

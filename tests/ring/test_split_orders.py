@@ -20,7 +20,7 @@ from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.devices.compiled import helping
 from ringkernel.memory import layout
 from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
-from ringkernel.ring import split_span
+from ringkernel.ring import split_span, stages
 from ringkernel.ring.split_span import CLOSED
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Steps = Generator[None, None, Any]
 
-SOURCES = "".join(source[source.index("\ndef ") :] for source in map(inspect.getsource, (split_span, helping)))
+SOURCES = "".join(source[source.index("\ndef ") :] for source in map(inspect.getsource, (stages, split_span, helping)))
 OPERATIONS = {name for name, value in vars(operations).items() if inspect.isfunction(value)} - {"call_span"}
 ATOMIC = {*OPERATIONS, "unpark"}
 
@@ -54,7 +54,7 @@ def generators(source: str) -> dict[str, Any]:
     tree = ast.parse(source)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     own = {function.name for function in functions} | {"call_span"}
-    namespace = {**vars(layout), **vars(split_span), **vars(helping)}
+    namespace = {**vars(layout), **vars(stages), **vars(split_span), **vars(helping)}
     namespace = {name: value for name, value in namespace.items() if not inspect.isfunction(value)}
     for function in functions:
         function.returns = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringkernel.memory.chain_layout import CHAIN_DTYPE
+from ringkernel.memory.chain_layout import CHAIN_DTYPE, SMALL_NBYTES
 from ringkernel.memory.layout import BLOCK, NEVER
 
 from .holding import Held
@@ -82,6 +82,7 @@ class ChainRecord:
         stages, here = self._stages, self._region.address
         record["n_stages"], record["span_address"], record["span_limit"] = len(stages), self._span.address, SPAN_LIMIT
         record["last"] = stages[-1].block.address - here
+        record["max_threads"] = threads_for(stages)
         record["held_up_address"] = self._held_up.doorbell_address
         record["fault_index"] = record["fault_stage"] = -1
         for i, (stage, part) in enumerate(zip(stages, parts_of(stages), strict=True)):
@@ -136,6 +137,17 @@ class ChainRecord:
     def quarantine(self) -> None:
         """A thread that does not return may still touch it."""
         self._region.quarantine()
+
+
+def threads_for(stages: Sequence[Stage]) -> int:
+    """How many threads may share a span: one, unless what comes out is the same whoever runs which messages, and lies
+    where one thread would have put it."""
+    *before, last = stages
+    is_told_apart = last.output is not None and all(stage.executor.never_drops for stage in stages)
+    are_small = all(
+        stage.output is not None and stage.output.message_type.dtype.itemsize <= SMALL_NBYTES for stage in before
+    )
+    return min(stage.executor.max_threads for stage in stages) if is_told_apart and are_small else 1
 
 
 def parts_of(stages: Sequence[Stage]) -> list[int]:

@@ -11,7 +11,8 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
-from ringkernel.ring.token import IDLE
+from ringkernel.ring import fused_commit
+from ringkernel.ring.stages import chain_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,9 +63,21 @@ def call_span(mailbox: int, source: int, count: int, target: int, state: int, fa
     return grid_span(mailbox, source, count, target, state, fault)
 
 
-def never_fused(block: int, chain: int, run_entry: int, edge: int, here: int) -> int:
-    """Grids run no chains."""
-    return IDLE
+def no_chain(block: int) -> int:
+    """Grids run no fused chains."""
+    return 0
+
+
+def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
+    """What stands for the functions that see to the stages of a chain, which are never called."""
+    return {
+        chain_of: jit(no_chain),
+        fused_commit.keep_failed: jit(lambda _chain: 0),
+        fused_commit.move_tails: jit(lambda _chain, _taken, _failing: None),
+        fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed, _waiting: None),
+        fused_commit.notify_watchers: jit(lambda _chain, _here: None),
+        fused_commit.end_chain: jit(lambda _block, _chain, _failing, _here: 0),
+    }
 
 
 def private_operations(
@@ -87,4 +100,5 @@ def private_operations(
         ops.exchange: compile_shared(exchange),
         ops.wake: jit(wake_nobody),
         ops.this_cpu: jit(nowhere),
+        **_no_chains(jit),
     }

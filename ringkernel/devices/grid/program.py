@@ -15,12 +15,11 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
 from ringkernel.codegen.span import span_body, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.ring.run_fused_span import run_fused_span
 from ringkernel.ring.split_span import lead
 from ringkernel.ring.turn import obey, turn
 
 from .cooperative_span import alone, by_address, cooperative_helper, cooperative_part, cooperative_span, nobody
-from .private import call_span, never_fused, never_split, private_operations
+from .private import call_span, never_split, private_operations
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import SpanTypes
@@ -93,7 +92,7 @@ def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Pr
     shared = Specializer(target.jit, parent=all_shared, differing=differing)
     shared.stand_in(ops.grid_span, shared(span.lead))
     shared.stand_in(ops.grid_helper, shared(span.help))
-    own = {ops.call_span: shared(call_span), lead: shared(never_split), run_fused_span: shared(never_fused)}
+    own = {ops.call_span: shared(call_span), lead: shared(never_split)}
     private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span,))
     shared.stand_in(turn, private(turn))
     shared.stand_in(obey, private(obey))

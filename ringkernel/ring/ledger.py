@@ -1,0 +1,55 @@
+"""A kernel's ledger: what has become of its messages, and what they cost. Compiled."""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import fence_release, load, store, store_release
+from ringkernel.memory.layout import BLOCK, HISTOGRAM_BUCKETS, RING
+
+from .protocol import slowest_head
+
+COST_WEIGHT = 8
+"""What a message costs follows what it was in the last spans, with the inverse of this as weight."""
+
+
+def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: int, waiting: int) -> None:
+    """Count a span. Readers retry while `ledger_version` is odd or changes."""
+    version = load(block + BLOCK.ledger_version)
+    store(block + BLOCK.ledger_version, version + 1)
+    fence_release()
+    _add(block + BLOCK.processed, processed)
+    _add(block + BLOCK.failed, taken - processed)
+    store(block + BLOCK.in_flight, 0)
+    _add(block + BLOCK.emitted, emitted)
+    if load(block + BLOCK.max_outputs) == 1 and load(block + BLOCK.output) != 0:
+        _add(block + BLOCK.dropped, processed - emitted)
+    _add(block + BLOCK.busy_ticks, elapsed)
+    _add(block + BLOCK.turns, 1)
+    store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), waiting))
+    bucket = 0
+    exact = (elapsed << 6) // max(taken, 1)
+    store(block + BLOCK.cost, follow(load(block + BLOCK.cost), exact))
+    each = exact >> 6
+    while each > 1 and bucket < HISTOGRAM_BUCKETS - 1:
+        each >>= 1
+        bucket += 1
+    _add(block + BLOCK.histogram + 8 * bucket, taken)
+    store_release(block + BLOCK.ledger_version, version + 2)
+
+
+def follow(cost: int, exact: int) -> int:
+    """The cost of a message after a span in which it was `exact`. One that took very long says little: the system may
+    have let another thread run meanwhile."""
+    return exact if cost == 0 else cost + (min(exact, 4 * cost + 1) - cost) // COST_WEIGHT
+
+
+def _add(address: int, amount: int) -> None:
+    store(address, load(address) + amount)
+
+
+def note_peak(block: int, output: int, tail: int) -> None:
+    """Keep the depth of the output ring if it is the greatest so far. The consumers are looked at only if the cached
+    cursor says that it may be."""
+    if tail - load(output + RING.low) > load(block + BLOCK.peak_output):
+        low = slowest_head(output)
+        store(output + RING.low, low)
+        store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail - low))

@@ -1,0 +1,37 @@
+"""Whose handlers a turn runs: the kernel's own, or those of the fused chain that it is the first stage of. Compiled."""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import load
+from ringkernel.memory.chain_layout import CHAIN
+from ringkernel.memory.layout import BLOCK
+
+
+def chain_of(block: int) -> int:
+    """The fused chain that a kernel's turns run; 0 if they run the kernel by itself."""
+    chain = load(block + BLOCK.chain)
+    return 0 if chain == 0 else block + chain
+
+
+def last_stage(block: int) -> int:
+    """The block whose output a turn writes to: the kernel's own, or that of the last stage of its fused chain."""
+    chain = chain_of(block)
+    return block if chain == 0 else chain + load(chain + CHAIN.last)
+
+
+def fault_words(block: int, chain: int) -> int:
+    """Where a span says what it has failed on."""
+    return int(block + BLOCK.fault_index if chain == 0 else chain + CHAIN.fault_index)
+
+
+def span_and_state(block: int, chain: int) -> tuple[int, int]:
+    """The address of the function that a turn calls, and what it is called with for the state."""
+    if chain == 0:
+        return load(block + BLOCK.span_address), block + load(block + BLOCK.state)
+    return load(chain + CHAIN.span_address), chain
+
+
+def max_threads(block: int) -> int:
+    """How many threads may share a span of a kernel, or of its chain."""
+    chain = chain_of(block)
+    return load(block + BLOCK.max_threads) if chain == 0 else load(chain + CHAIN.max_threads)

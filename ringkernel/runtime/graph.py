@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from ringkernel.errors import KernelStateError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
@@ -20,7 +22,9 @@ def edge_between(source: RingKernel, target: RingKernel) -> Edge:
 def dead_end(kernel: RingKernel) -> KernelStateError | None:
     """Why a kernel cannot go on any more: it has no room for its outputs, since whoever would have to take them has
     ended, or cannot go on either. None if it can."""
-    end = _find_dead_end(kernel, through_full_queues=True)
+    if not may_come_to_a_dead_end(kernel):  # so it mostly is, and this is asked whenever a queue is full
+        return None
+    end = _first_dead_end(kernel, _are_full)
     if end is None:
         return None
     consumer, error = end.lost or ("", None)
@@ -35,24 +39,36 @@ def dead_end(kernel: RingKernel) -> KernelStateError | None:
 
 def may_come_to_a_dead_end(kernel: RingKernel) -> bool:
     """Whether there is one downstream, for which there still may be room before it."""
-    return _find_dead_end(kernel, through_full_queues=False) is not None
+    return _first_dead_end(kernel, _are_connected) is not None
 
 
-def _find_dead_end(kernel: RingKernel, *, through_full_queues: bool) -> RingKernel | None:
-    """A kernel downstream whose outputs nobody takes any more; if so asked, one that holds this one up."""
+def _first_dead_end(kernel: RingKernel, leads_on: Callable[[RingKernel, RingKernel], bool]) -> RingKernel | None:
+    """A kernel downstream whose outputs nobody takes any more, over connections that lead on."""
     found = {kernel}
     pending = [kernel]
     for one in pending:
         output = one.engine.output
         if output is None:
             continue
-        if all(edge.closed for edge in output.edges):
+        for edge in output.edges:
+            if not edge.closed:
+                break
+        else:
             return one
         for target in one.targets:
-            if target in found or target.engine.has_ended:
-                continue
-            free = output.capacity - (output.position() - edge_between(one, target).position())
-            if not through_full_queues or free < one.engine.declaration.max_outputs:
+            if target not in found and not target.engine.has_ended and leads_on(one, target):
                 found.add(target)
                 pending.append(target)
     return None
+
+
+def _are_connected(_source: RingKernel, _target: RingKernel) -> bool:
+    return True
+
+
+def _are_full(source: RingKernel, target: RingKernel) -> bool:
+    """Whether the source has no room for its outputs, since the target has not taken them."""
+    output = source.engine.output
+    assert output is not None
+    free = output.capacity - (output.position() - edge_between(source, target).position())
+    return free < source.engine.declaration.max_outputs

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED
 
-from .chain_record import ChainRecord, Stage, edge_between
+from .chain_record import ChainRecord, Stage
 from .executor import Eviction
+from .gathering import CannotFuseError, pause_in_order
 from .handshake import SUPERSEDED
 from .holding import token_of
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ringkernel.devices.event_loop.loop_parker import LoopParker
 
 
-DRAIN_S = 0.02
-"""So long what lies between the stages may take to be through; otherwise they do not become one now."""
 LOOK_S = 0.0002
 HELD_UP_S = 0.05
 """A chain that has had no room for so long comes apart, so that its rings take what they can."""
@@ -42,10 +40,6 @@ class Phase(Enum):
     GATHERING = auto()
     FUSED = auto()
     PARTED = auto()
-
-
-class CannotFuseError(Exception):
-    """The stages cannot become one now."""
 
 
 class FusedChain:
@@ -107,13 +101,10 @@ class FusedChain:
     # --- becoming one ----------------------------------------------------------------------------------------
 
     async def _gather(self) -> None:
-        """Pause the stages, one after the other, when what was on its way is through; and run them as one."""
+        """Pause the stages, and run them as one."""
         paused: list[Stage] = []
         try:
-            await self._pause(self.first, paused)
-            for before, stage in pairwise(self.stages):
-                await self._drain(before, stage)
-                await self._pause(stage, paused)
+            await pause_in_order(self.stages, paused)
             self._fuse()
         except (CannotFuseError, KernelStateError):
             pass
@@ -122,20 +113,6 @@ class FusedChain:
                 self._leave()
                 for stage in paused:
                     _resume(stage)
-
-    async def _pause(self, stage: Stage, paused: list[Stage]) -> None:
-        if stage.is_ending or not stage.executor.has_token:
-            raise CannotFuseError
-        await stage.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
-        paused.append(stage)
-
-    async def _drain(self, before: Stage, stage: Stage) -> None:
-        """Wait until a stage has taken what the one before has emitted."""
-        edge, end = edge_between(before, stage), self._loop.time() + DRAIN_S
-        while edge.position() < edge.published():
-            if stage.is_ending or self._loop.time() > end:
-                raise CannotFuseError
-            await asyncio.sleep(LOOK_S)
 
     def _fuse(self) -> None:
         """All tokens are the host's."""

@@ -145,6 +145,20 @@ def clean_declarations() -> Iterator[None]:
     declaration._registry.update(before)
 
 
+@pytest.fixture
+def uncovered() -> Iterator[None]:
+    """Coverage does not follow the test: that would take as long again where much is compiled. For random cases, which
+    reach nothing that others do not."""
+    coverage = sys.modules.get("coverage")
+    current = None if coverage is None else coverage.Coverage.current()
+    if current is None:
+        yield
+        return
+    current.stop()
+    yield
+    current.start()
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each kind of kernel: `kind(same)` is what to launch. Grids are threads of this CPU."""

@@ -253,6 +253,7 @@ def play(handlers: int, seed: int, found: Counter[str]) -> None:
 
 @pytest.mark.workers
 @pytest.mark.timeout(0)
+@pytest.mark.usefixtures("uncovered")
 def test_a_handler_does_the_same_compiled_and_in_python(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -321,6 +321,7 @@ def in_python(
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("batch", [False, True], ids=["one by one", "batches"])
 def test_what_random_handlers_leave_is_zero(batch: bool) -> None:
     """To the byte, padding included, where there was something else before."""

@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,7 @@ class Stream(io.StringIO):
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(announcing, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(announcing._Waiting, "until", float("-inf"))
     level = announcing.logger.level
     yield
     announcing.logger.setLevel(level)
@@ -67,6 +69,24 @@ def test_what_is_quick_is_not_announced(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.INFO, "ringkernel"), announcing.announced("something"):
         pass
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("is_next", [True, False])
+def test_who_waits_for_one_thing_after_another_hears_of_it(
+    is_next: bool, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announcing.logger.setLevel(logging.WARNING)
+    terminal = Stream(is_terminal=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(announcing, "PATIENCE_S", 1000.0)
+    monkeypatch.setattr(announcing, "GAP_S", 100.0)
+    now = time.monotonic()
+    monkeypatch.setattr(announcing._Waiting, "since", now - 2000)
+    monkeypatch.setattr(announcing._Waiting, "until", now - (0 if is_next else 500))
+    with announcing.announced("the second"):
+        if is_next:
+            assert terminal.has_spoken.wait(10)
+    assert terminal.has_spoken.is_set() == is_next
 
 
 def test_a_stream_that_is_closed_or_not_there_is_no_terminal() -> None:

@@ -16,14 +16,31 @@ logger = logging.getLogger("ringkernel")
 
 PATIENCE_S = 1.0
 """How long nothing is said."""
+GAP_S = 0.2
+"""Who waits for what is compiled so soon after something else has waited for both."""
+
+
+class _Waiting:
+    """Since when somebody waits, or has last been told something; and until when."""
+
+    since, until = float("-inf"), float("-inf")
 
 
 @contextmanager
 def announced(what: str) -> Iterator[None]:
     """Say what is being compiled after a second, and how long it took when it is there."""
-    timer = threading.Timer(PATIENCE_S, _say, (f"compiling {what} ...",))
-    timer.daemon = True
     began = time.monotonic()
+    if began - _Waiting.until > GAP_S:
+        _Waiting.since = began
+    has_spoken = threading.Event()
+
+    def speak() -> None:
+        has_spoken.set()
+        _Waiting.since = time.monotonic()
+        _say(f"compiling {what} ...")
+
+    timer = threading.Timer(max(0.0, _Waiting.since + PATIENCE_S - began), speak)
+    timer.daemon = True
     try:
         timer.start()
     except RuntimeError:  # no thread can be had, or the interpreter ends: then nothing is said
@@ -34,8 +51,9 @@ def announced(what: str) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()
-    elapsed = time.monotonic() - began
-    if elapsed > PATIENCE_S:
+        _Waiting.until = time.monotonic()
+    elapsed = _Waiting.until - began
+    if has_spoken.is_set() or elapsed > PATIENCE_S:
         _say(f"compiled {what} in {elapsed:.1f} s; with a compile cache that is once")
 
 

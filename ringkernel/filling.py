@@ -45,11 +45,11 @@ def _load_all(sources: tuple[str, ...]) -> tuple[str, ...]:
 def _compile(sources: tuple[str, ...], kernel_id: str) -> str | None:
     """What a process does for one kernel."""
     if kernel_id == OWN:
-        from .devices.cpu.pool import compiled_loop
+        from .devices.cpu.pool import compiled_loops
         from .ring.host_api import host_api
 
         host_api()
-        compiled_loop()
+        compiled_loops()
         return None
     _load_all(sources)
     declaration = declared(kernel_id)

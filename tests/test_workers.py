@@ -15,7 +15,6 @@ from inside import parker_of, set_patience, workers_of
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen.operations import this_cpu, ticks, waits_for_cpu
-from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cpu, cpu_threads
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.devices.compiled.worker_loop import (
@@ -108,7 +107,7 @@ def _waits(stat: int, cpu: int, scratch: int) -> int:
 
 @pytest.fixture(scope="module")
 def waits() -> Callable[[int, int], int]:
-    entry = compile_entry(_waits, 3)
+    entry = compile_entry(_waits)
     scratch = np.zeros(64, np.int64)
     return lambda stat, cpu: entry(stat, cpu, int(scratch.ctypes.data))
 
@@ -192,8 +191,8 @@ class Idle:
         self._stat = os.open(directory / "stat", os.O_RDONLY)
         self._records = np.zeros(2, PARKER_DTYPE)
         self._scratch = np.zeros(SCRATCH_BYTES // 8, np.int64)
-        self._entry = compile_entry(_look, 2)
-        self._ticks = compile_entry(lambda _: ticks(), 1)
+        self._entry = compile_entry(_look)
+        self._ticks = compile_entry(lambda _: ticks())
         self.worker, self.loop = self._records
         self.worker["loop_address"] = self._records.ctypes.data + PARKER_DTYPE.itemsize
         self.worker["min_patience"] = MIN_TICKS
@@ -208,7 +207,7 @@ class Idle:
         self._entry(int(self._records.ctypes.data), int(self._scratch.ctypes.data))
 
     def adapt(self, slept: int) -> None:
-        compile_entry(_adapt, 2)(int(self._records.ctypes.data), slept)
+        compile_entry(_adapt)(int(self._records.ctypes.data), slept)
 
     def look_on(self, cpu: int, allowed: list[int]) -> None:
         """Look while on a CPU that may be left for the others."""
@@ -322,15 +321,14 @@ def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(
 def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(
     idle: Idle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknowing = Specializer(cpu.jit, parent=cpu.specializer(cpu.TIMED_SLEEP), differing=(this_cpu,))
-    unknowing.stand_in(this_cpu, cpu.jit(cpu_threads.no_cpu))
-    monkeypatch.setattr(cpu, "specializer", lambda timed: unknowing)
+    known = cpu.operations(cpu.TIMED_SLEEP)
+    monkeypatch.setattr(cpu, "operations", lambda timed: {**known, this_cpu: cpu_threads.no_cpu})
     idle.worker["waker_cpu"] = idle.loop["waker_cpu"] = -1
     idle.adapt(99 * MIN_TICKS)
     assert not idle.worker["crowded"]
     idle.loop["inbox_address"] = 1
     idle.worker["patience"] = MIN_TICKS
-    idle._entry = compile_entry(_look, 2)
+    idle._entry = compile_entry(_look)
     idle.look()
     assert not idle.worker["crowded"]
 

@@ -1,4 +1,4 @@
-"""What numba compiles in this process from now on."""
+"""What is compiled in this process from now on, by numba or as words."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from numba.core import event
 
+from ringkernel.codegen.builtin import COMPILE_EVENT
+
 
 class Compilations(event.Listener):  # type: ignore[misc]
-    """How many functions were compiled, and how long that took.
+    """How many functions were compiled (ringkernel's own, a table at a time), and how long that took.
 
     Numba compiles callees inside of callers: only the outermost ones of a thread take time.
     """
@@ -18,7 +20,8 @@ class Compilations(event.Listener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.count, self.seconds = 0, 0.0
         self._local = threading.local()
-        event.register("numba:compile", self)
+        for kind in ("numba:compile", COMPILE_EVENT):
+            event.register(kind, self)
 
     def on_start(self, _event: Any) -> None:
         """One more."""

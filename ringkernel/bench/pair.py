@@ -199,14 +199,14 @@ def plain_ring(capacity: int) -> PlainRing:
 
 
 @functools.cache
-def _compiled(function: Callable[..., int], n_arguments: int) -> Any:
-    return compile_entry(function, n_arguments, nogil=True)
+def _compiled(function: Callable[..., int]) -> Any:
+    return compile_entry(function, nogil=True)
 
 
 def _ns(partner: tuple[Any, ...], main: tuple[Any, ...], status: npt.NDArray[np.int64]) -> int:
     """Call `partner` in a thread and, once it has written `status`, `main` here, each given as a function and its
     arguments. Ns that `main` took."""
-    beside, here = (functools.partial(_compiled(loop, len(given)), *given) for loop, *given in (partner, main))
+    beside, here = (functools.partial(_compiled(loop), *given) for loop, *given in (partner, main))
     bad: list[int] = []
     elapsed_ns = beside_thread(beside, lambda: status[0], lambda: bad.append(here()))
     check(bad == [0], f"{bad[0]} records came out changed")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,6 @@ class LoadedCode:
 
     def __init__(self, machine_code: MachineCode, codegen: Any) -> None:
         self._machine_code = machine_code  # with the object file, which the engine may still read
-        self._codegen = codegen
         self._engine = codegen._engine
         self._names = machine_code.names
         self.notes = machine_code.notes
@@ -67,17 +65,6 @@ class LoadedCode:
     def address(self, label: str) -> int:
         """Where a function is."""
         return int(self._engine.get_function_address(self._names[label]))
-
-    def builtin(self, label: str) -> Any:
-        """The function that Python calls, from numba's wrapper for it: as `CPUContext.get_executable` makes it."""
-        from numba import _dynfunc
-
-        environment = _dynfunc.Environment({})
-        self._codegen.set_env(self._names[f"{label}:environment"], environment)
-        module = sys.modules[__name__]
-        return _dynfunc.make_function(
-            module, label, f"compiled {label}", self.address(f"{label}:wrapper"), environment, (self,)
-        )
 
 
 def emit(libraries: Iterable[Any], names: Mapping[str, str], notes: Mapping[str, Any] | None = None) -> MachineCode:
@@ -106,7 +93,14 @@ def _emit(libraries: list[Any], names: Mapping[str, str], notes: Mapping[str, An
     module, *others = [llvm.parse_bitcode(library._final_module.as_bitcode()) for library in libraries]
     for other in others:
         module.link_in(other)
-    _refuse_environments(module, set(names.values()))
+    _refuse_environments(module)
+    return emit_module(module, libraries[0].codegen, names, notes)
+
+
+def emit_module(module: Any, codegen: Any, names: Mapping[str, str], notes: Mapping[str, Any]) -> MachineCode:
+    """An optimised module as an object file for the machine of numba's `codegen`. Raises `CannotMoveError`."""
+    from llvmlite import binding as llvm
+
     needs = [
         value.name
         for values in (module.functions, module.global_variables)
@@ -116,16 +110,16 @@ def _emit(libraries: list[Any], names: Mapping[str, str], notes: Mapping[str, An
     missing = [name for name in needs if not llvm.address_of_symbol(name)]
     if missing:
         raise CannotMoveError(f"the code needs symbols that are not global ones: {', '.join(missing)}")
-    code = libraries[0].codegen._tm.emit_object(module)
+    code = codegen._tm.emit_object(module)
     return MachineCode(code, dict(names), tuple(sorted(needs)), dict(notes))
 
 
-def _refuse_environments(module: Any, provided: set[str]) -> None:
-    """Numba's environments hold Python objects (as `print` needs them); only wrappers get one that is empty."""
+def _refuse_environments(module: Any) -> None:
+    """Numba's environments hold Python objects, as `print` needs them."""
     bodies = "\n".join(str(function) for function in module.functions if not function.is_declaration)
     for variable in module.global_variables:
         name = variable.name
-        if name.startswith("_ZN") and _ENVIRONMENT in name and name not in provided and name in bodies:
+        if name.startswith("_ZN") and _ENVIRONMENT in name and name in bodies:
             raise CannotMoveError("the code uses Python objects")
 
 

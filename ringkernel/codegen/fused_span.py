@@ -30,7 +30,7 @@ from .shapes import shapes_in_fixed_words
 from .span import CPU_CALL, compile_handler
 from .span_body import DROP, EMIT, FAILED, FAULT_COUNT
 from .span_types import FusedSpan, SpanTypes
-from .targets.cpu import TIMED_SLEEP, specializer
+from .targets.cpu import specializer
 from .unwritten import unwritten
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def compile_fused_span(stages: Sequence[Stage]) -> FusedSpan:
     with arithmetic_like_numpy(), shapes_in_fixed_words():
         compiled = {stage: compile_handler(*stage) for stage in stages}
         body, never_drops = _body([(stage, compiled[stage][0]) for stage in stages])
-        bound = specializer(TIMED_SLEEP).rebind(body)
+        bound = specializer().rebind(body)
         function = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
     keepalive = (function, list(compiled.values()))
     return FusedSpan(int(function.address), keepalive, never_drops, function._library, function._wrapper_name)

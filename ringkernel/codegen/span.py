@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
-from numba import cfunc, njit, types
-from numba.extending import intrinsic
+from numba import njit, types
 
 from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
@@ -21,7 +20,7 @@ from .readonly import read_only
 from .shapes import shapes_in_fixed_words
 from .span_body import batch_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
-from .targets.cpu import TIMED_SLEEP, specializer
+from .targets.cpu import called_from_words, compile_loop
 from .unwritten import unwritten
 
 if TYPE_CHECKING:
@@ -36,12 +35,10 @@ def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
         never_drops = isinstance(returned, types.NoneType)
         zeroed = unwritten(dispatcher, spec)
         body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, zeroed, never_drops=never_drops)
-        bound = specializer(TIMED_SLEEP).rebind(body)
-        compiled = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
-    keepalive = (compiled, dispatcher, compile_function)
-    names = compiled._library, compiled._wrapper_name
+        loop = compile_loop(body)
+    keepalive = (loop, dispatcher, compile_function)
     bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
-    return Span(int(compiled.address), keepalive, never_drops, bounded, zeroed, *names, in_order=ordered)
+    return Span(loop.address, keepalive, never_drops, bounded, zeroed, loop.library, loop.symbol, in_order=ordered)
 
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
@@ -56,7 +53,7 @@ def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, 
 def _typed(
     handler: Callable[..., Any], spec: SpanTypes, message: Callable[[Any], Any]
 ) -> tuple[Any, HandlerSpecializer]:
-    jit = njit(error_model="numpy", boundscheck=spec.check)
+    jit = njit(error_model="numpy", boundscheck=spec.check, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     compile_function = HandlerSpecializer(jit, boundscheck=spec.check)
     arguments = argument_types(spec, message)
     dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
@@ -98,7 +95,7 @@ def _describe(builder: Any, status: Any) -> Any:
     return builder.ptrtoint(status.excinfoptr, ir.IntType(64))
 
 
-CPU_CALL = CallTarget(intrinsic, _overload, _describe, read_only)
+CPU_CALL = CallTarget(called_from_words, _overload, _describe, read_only)
 
 
 def with_all_parameters(dispatcher: Any, handler: Callable[..., Any], count: int, jit: Callable[..., Any]) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringkernel.codegen.entry_points import ByAddress, Entry, EntryPoint, entries
+from ringkernel.codegen.builtin import Entry, EntryPoint
+from ringkernel.codegen.entry_points import entries
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RING, RUN_ENTRY, RUNG
@@ -22,7 +23,7 @@ from .doorbell import (
     unpark,
 )
 from .lay_out import enter_edge, lay_out_edge, lay_out_ring
-from .loop_turns import TOOK, rests, run_kept, runs_here, see_to, take_turns
+from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .split_span import stop_job
 from .token import revoke
@@ -202,7 +203,6 @@ class HostApi(NamedTuple):
     lay_out_edge: Entry
     enter_edge: Entry
     runs_here: Entry
-    take_turns_address: int
     rests: Entry
     copy_ledger: Entry
     copy_state: Entry
@@ -211,42 +211,41 @@ class HostApi(NamedTuple):
     address_of: Callable[[Any], int]
 
 
-_TABLE: dict[str, EntryPoint | ByAddress] = {
-    "publish": EntryPoint(publish_here, 3),
-    "consume": EntryPoint(consume_here, 3),
-    "publish_copy": EntryPoint(publish_copy_here, 5),
-    "consume_copy": EntryPoint(consume_copy_here, 5),
-    "call": EntryPoint(call_here, 1),
-    "bound_of": EntryPoint(bound_of, 2),
-    "wait_bound": EntryPoint(wait_bound, 3),
-    "slowest_head": EntryPoint(slowest_head, 1),
-    "ring_doorbell_at": EntryPoint(ring_at, 1),
-    "arm_doorbell": EntryPoint(arm_doorbell, 1),
-    "quiet_doorbell": EntryPoint(quiet_doorbell, 1),
-    "collect_tags": EntryPoint(collect_tags, 3),
-    "unpark": EntryPoint(unpark, 1),
-    "revoke": EntryPoint(revoke, 2),
-    "stop_job": EntryPoint(stop_job, 2),
-    "read_word": EntryPoint(read_word, 1),
-    "write_word": EntryPoint(write_word, 2),
-    "give_command": EntryPoint(give_command, 5),
-    "ring_doorbell": EntryPoint(ring, 1),
-    "hand_over": EntryPoint(hand_over, 3),
-    "lay_out_ring": EntryPoint(lay_out_ring, 5),
-    "lay_out_edge": EntryPoint(lay_out_edge, 3),
-    "enter_edge": EntryPoint(enter_edge, 4),
-    "runs_here": EntryPoint(runs_here, 3),
-    "take_turns_address": ByAddress(take_turns),
-    "rests": EntryPoint(rests, 1),
-    "copy_ledger": EntryPoint(copy_ledger, 2),
-    "copy_state": EntryPoint(copy_state, 2),
-    "read_ticks": EntryPoint(read_ticks, 1),
-    "read_traffic": EntryPoint(read_traffic, 3),
+_TABLE: dict[str, EntryPoint] = {
+    "publish": EntryPoint(publish_here),
+    "consume": EntryPoint(consume_here),
+    "publish_copy": EntryPoint(publish_copy_here),
+    "consume_copy": EntryPoint(consume_copy_here),
+    "call": EntryPoint(call_here),
+    "bound_of": EntryPoint(bound_of),
+    "wait_bound": EntryPoint(wait_bound),
+    "slowest_head": EntryPoint(slowest_head),
+    "ring_doorbell_at": EntryPoint(ring_at),
+    "arm_doorbell": EntryPoint(arm_doorbell),
+    "quiet_doorbell": EntryPoint(quiet_doorbell),
+    "collect_tags": EntryPoint(collect_tags),
+    "unpark": EntryPoint(unpark),
+    "revoke": EntryPoint(revoke),
+    "stop_job": EntryPoint(stop_job),
+    "read_word": EntryPoint(read_word),
+    "write_word": EntryPoint(write_word),
+    "give_command": EntryPoint(give_command),
+    "ring_doorbell": EntryPoint(ring),
+    "hand_over": EntryPoint(hand_over),
+    "lay_out_ring": EntryPoint(lay_out_ring),
+    "lay_out_edge": EntryPoint(lay_out_edge),
+    "enter_edge": EntryPoint(enter_edge),
+    "runs_here": EntryPoint(runs_here),
+    "rests": EntryPoint(rests),
+    "copy_ledger": EntryPoint(copy_ledger),
+    "copy_state": EntryPoint(copy_state),
+    "read_ticks": EntryPoint(read_ticks),
+    "read_traffic": EntryPoint(read_traffic),
 }
 
 
 @functools.cache
 def host_api() -> HostApi:
-    """The table, from the compile cache or compiled: that takes one to two seconds."""
+    """The table, from the compile cache or compiled: that takes a fraction of a second."""
     table = entries(_TABLE)
     return HostApi(**table, address_of=address_reader(table["read_word"]))

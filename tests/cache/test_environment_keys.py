@@ -78,12 +78,15 @@ VISITED = """
 import asyncio, json, sys
 import ringkernel as rk
 from ringkernel.codegen.specialise import Specializer
+from ringkernel.codegen.words import WordCompiler
 visited = set()
-visit = Specializer._shell
-def record(self, function):
-    visited.add(function.__code__.co_filename)
-    return visit(self, function)
-Specializer._shell = record
+def recorded(visit):
+    def record(self, function):
+        visited.add(function.__code__.co_filename)
+        return visit(self, function)
+    return record
+Specializer._shell = recorded(Specializer._shell)
+WordCompiler.function = recorded(WordCompiler.function)
 @rk.ring_kernel("k", input_type=float, output_type=float, batch=True)
 def k(msgs, outs):
     for i in range(len(msgs)):
@@ -102,7 +105,7 @@ print(json.dumps([sorted(visited), sorted(filter(None, loaded))]))
 def test_every_module_that_is_compiled_or_loaded_for_it_is_in_the_key(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what the specialiser really visits: each of these files, changed by one statement in a copy, makes another
+    """By what is really compiled: each of these files, changed by one statement in a copy, makes another
     key."""
     package = Path(str(rk.__file__)).parent
     result = subprocess.run([sys.executable, "-c", VISITED], capture_output=True, text=True, check=True, timeout=100)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba.core.codegen import JITCPUCodegen
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import load_acquire
-from ringkernel.codegen.specialise import Specializer
-from ringkernel.codegen.targets.cpu import specializer
+from ringkernel.codegen.targets import cpu
+from ringkernel.codegen.targets.cpu_memory import operation
+from ringkernel.codegen.words import WordCompiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,14 +60,14 @@ class Instruction:
         return text
 
     def is_private(self) -> bool:
-        """Whether this is an access to the stack: a local, or where numba returns a value or an exception."""
+        """Whether this is an access to the stack."""
         return self._is_on_stack(self._pointer())
 
     def _is_on_stack(self, pointer: str) -> bool:
         either = re.match(r"phi ptr (.*)", self._scope.get(pointer, ""))
         if either:
             return all(self._is_on_stack(one) for one in re.findall(r"\[ (%[^\s,]+),", either[1]))
-        return bool(re.search(r"alloca|%retptr|%excinfo", self._way_to(pointer)))
+        return bool(re.search(r"alloca", self._way_to(pointer)))
 
     def _constants(self, name: str) -> int:
         definition = self._scope.get(name, "")
@@ -131,11 +131,9 @@ class Code:
         self._module = llvm.parse_assembly(text)
         self.functions = {f.name: Function(f) for f in self._module.functions if not f.is_declaration}
 
-    def named(self, part: str) -> Function:
-        """The function of this Python name (numba mangles it with its length)."""
-        found = [f for name, f in self.functions.items() if f"{len(part)}{part}B" in name and name.startswith("_ZN")]
-        assert len(found) == 1, (part, list(self.functions))
-        return found[0]
+    def named(self, name: str) -> Function:
+        """The function of this Python name."""
+        return self.functions[name]
 
     def repeated(self, root: str) -> list[Instruction]:
         """The instructions that run again and again: on a cycle of `root`, or in what is called from there."""
@@ -174,48 +172,28 @@ def position(code: list[Instruction], part: str) -> int:
 # --- compiling ---------------------------------------------------------------------------------------------------
 
 
-def compiled(function: Callable[..., Any], n_arguments: int, with_: Specializer | None = None) -> Code:
-    bound = (with_ or specializer(False)).rebind(function)
-    jit = njit((types.int64,) * n_arguments, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    dispatcher = jit(bound)
-    return Code(dispatcher.overloads[dispatcher.signatures[0]].library.get_llvm_str())
+def compiled(function: Callable[..., Any], operations: dict[Any, Any] | None = None) -> Code:
+    """The function and all that it calls, each of which keeps its name, optimised as the product's own."""
+    compiler = WordCompiler(operations or cpu.operations(timed=False))
+    compiler.function(function)
+    for one in compiler.functions.values():
+        one.linkage = "external"
+    return Code(str(cpu.optimised(compiler, JITCPUCodegen("test"))))
 
 
-@intrinsic
-def plain_load(typingctx: Any, address: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
-
-    return types.int64(types.int64), codegen
+def plain_load(builder: Any, address: Any) -> Any:
+    return builder.load(builder.inttoptr(address, ir.IntType(64).as_pointer()))
 
 
-@intrinsic
-def plain_store(typingctx: Any, address: Any, value: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[1], builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+def plain_store(builder: Any, address: Any, value: Any) -> None:
+    builder.store(value, builder.inttoptr(address, ir.IntType(64).as_pointer()))
 
 
-@intrinsic
-def no_fence(typingctx: Any) -> Any:
-    return types.void(), lambda context, *_: context.get_dummy_value()
-
-
-def mutant() -> Specializer:
+def mutant() -> dict[Any, Any]:
     """The CPU's operations without their atomics: what the checks have to catch."""
-    sound = specializer(False)
-    kept = (ops.compare_exchange, ops.exchange, ops.spin_hint, ops.ticks, ops.call_span, ops.copy_bytes, ops.this_cpu)
-    replacements: dict[Any, Any] = {
-        name: sound(name) for name in (*kept, ops.sleep_on, ops.wake, ops.leave_cpu, ops.waits_for_cpu)
-    }
-    replacements |= {name: sound(name) for name in (ops.fetch_add, ops.move_bytes, ops.is_runnable, ops.nap)}
-    replacements |= {ops.load: plain_load, ops.load_acquire: plain_load}
-    replacements |= {ops.store: plain_store, ops.store_release: plain_store}
-    replacements |= {ops.fence: no_fence, ops.fence_release: no_fence}
-    jit = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    return Specializer(jit, replacements)
+    load, store, no_fence = operation(plain_load), operation(plain_store), operation(lambda _builder: None)
+    replaced = {ops.load: load, ops.load_acquire: load, ops.store: store, ops.store_release: store}
+    return {**cpu.operations(timed=False), **replaced, ops.fence: no_fence, ops.fence_release: no_fence}
 
 
 def watch(flag: int) -> int:

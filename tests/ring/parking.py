@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from numba import njit, types
+from numba import types
 
 from ringkernel.codegen.operations import fence, load, load_acquire, store, store_release
-from ringkernel.codegen.targets.cpu import specializer
+from ringkernel.codegen.targets.cpu import compile_entry, operations
 from ringkernel.memory.arenas import Arena
 from ringkernel.memory.layout import (
     ARMED,
@@ -107,11 +107,9 @@ def rouser(words: int, total: int, pause: int, abort: int) -> int:
     return total
 
 
-def compile_loop(function: Callable[..., Any], n_arguments: int, *, timed: bool) -> Any:
+def compile_loop(function: Callable[..., Any], *, timed: bool) -> Any:
     """As `compile_entry` does it, for either kind of sleep."""
-    signature = types.int64(*[types.int64] * n_arguments)
-    dispatcher = njit(signature, error_model="numpy", nogil=True)(specializer(timed).rebind(function))
-    return dispatcher.overloads[dispatcher.signatures[0]].entry_point
+    return compile_entry(function, nogil=True, instead=operations(timed))
 
 
 MECHANISMS = pytest.mark.parametrize("mechanism", ["eventfd", "pipe", "timed"], indirect=True)

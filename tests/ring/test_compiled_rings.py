@@ -28,12 +28,12 @@ from ring_tools import JOIN_S, Pair, record_ring
 
 @pytest.fixture(scope="module")
 def compiled_push() -> Any:
-    return compile_entry(push, 2)
+    return compile_entry(push)
 
 
 @pytest.fixture(scope="module")
 def compiled_pop() -> Any:
-    return compile_entry(pop, 3)
+    return compile_entry(pop)
 
 
 @given(operations=st.lists(st.sampled_from(["push", "pop 0", "pop 1"]), max_size=60), log=st.integers(0, 4))
@@ -191,7 +191,7 @@ def run_threads(abort: Abort, *calls: Callable[[], int]) -> list[int]:
 @pytest.fixture(scope="module")
 def loops() -> dict[str, Any]:
     functions = (produce, collect, produce_in_place, collect_in_place)
-    return {function.__name__: compile_entry(function, 4, nogil=True) for function in functions}
+    return {function.__name__: compile_entry(function, nogil=True) for function in functions}
 
 
 TOTALS = {1: 300_000, 2: 300_000, 8: 1_000_000, 1024: 1_000_000}
@@ -267,5 +267,5 @@ def test_python_and_a_compiled_consumer_share_a_ring(loops: dict[str, Any]) -> N
 def test_publish_and_consume_wake_nobody_when_nobody_waits() -> None:
     ring = record_ring(8)
     edge = ring.add_edge()
-    assert compile_entry(publish, 3)(ring.address, 1, 0) == 0
-    assert compile_entry(consume, 3)(edge.address, 1, 0) == 0
+    assert compile_entry(publish)(ring.address, 1, 0) == 0
+    assert compile_entry(consume)(edge.address, 1, 0) == 0

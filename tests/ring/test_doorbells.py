@@ -128,7 +128,7 @@ def ring_round(cells: int, doorbells: int, n_doorbells: int, rounds: int, abort:
 
 @pytest.fixture(scope="module")
 def ring_loop() -> Any:
-    return compile_entry(ring_round, 5, nogil=True)
+    return compile_entry(ring_round, nogil=True)
 
 
 @pytest.mark.parametrize(("n_doorbells", "room"), [(1, 1), (3, 3), (8, 3), (64, 64)])
@@ -140,13 +140,13 @@ def test_no_ring_of_many_threads_is_lost_or_linked_twice(
 
     Not allowed: a cell that counted up after the last report of its doorbell; a list that does not end.
     """
-    n_threads, rounds = 3, 60_000
+    n_threads = 3
     parker = new_parker(n_doorbells)
     cells = np.zeros((n_threads, max(16, n_doorbells)), np.int64)
     seen = np.zeros_like(cells)
     threads = Threads(
         *(
-            lambda abort, row=row: ring_loop(int(row.ctypes.data), parker.doorbell(0), n_doorbells, rounds, abort)
+            lambda abort, row=row: ring_loop(int(row.ctypes.data), parker.doorbell(0), n_doorbells, 1 << 62, abort)
             for row in cells
         )
     )
@@ -162,11 +162,13 @@ def test_no_ring_of_many_threads_is_lost_or_linked_twice(
                 seen[:, tag] = cells[:, tag]
             if finished and not tags:
                 break
-            finished = not threads.alive()
+            if reports > 1000 * n_doorbells and not finished:
+                threads.stop()
+                finished = True
             assert time.monotonic() < deadline
     finally:
         threads.stop()
-    assert threads.results == [rounds] * n_threads
-    assert cells.sum() == n_threads * rounds
+    rounds = [result for result in threads.results if result is not None]
+    assert len(rounds) == n_threads
+    assert cells.sum() == sum(rounds)
     assert (seen == cells).all()
-    assert reports > n_doorbells

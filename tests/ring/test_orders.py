@@ -19,18 +19,17 @@ from ringkernel.ring import doorbell, protocol, token, turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ringkernel.codegen.specialise import Specializer
 from ir import Code, Instruction, compiled, loads, mutant, position, stores, watch
 
 
 @pytest.fixture(scope="module")
 def worker() -> Code:
-    return compiled(worker_loop.run_worker, 2)
+    return compiled(worker_loop.run_worker)
 
 
 @pytest.fixture(scope="module")
 def mutated_worker() -> Code:
-    return compiled(worker_loop.run_worker, 2, mutant())
+    return compiled(worker_loop.run_worker, mutant())
 
 
 # --- polling loops -----------------------------------------------------------------------------------------------
@@ -46,7 +45,7 @@ POLLED = {
 
 
 def test_a_plain_load_is_hoisted_out_of_the_smallest_loop_and_an_atomic_one_is_not() -> None:
-    sound, mutated = compiled(watch, 1).named("watch"), compiled(watch, 1, mutant()).named("watch")
+    sound, mutated = compiled(watch).named("watch"), compiled(watch, mutant()).named("watch")
     assert loads(sound.in_cycles(), 128)
     assert not [one for one in mutated.in_cycles() if one.opcode == "load"]  # the trap that the atomics are for
 
@@ -78,8 +77,8 @@ def test_no_access_of_the_worker_loop_is_a_plain_one(worker: Code, mutated_worke
 
 
 def test_wait_bound_looks_at_the_cursor_and_the_limit_again_in_each_pass() -> None:
-    sound = compiled(protocol.wait_bound, 3).repeated("wait_bound")
-    mutated = compiled(protocol.wait_bound, 3, mutant()).repeated("wait_bound")
+    sound = compiled(protocol.wait_bound).repeated("wait_bound")
+    mutated = compiled(protocol.wait_bound, mutant()).repeated("wait_bound")
     assert loads(sound, RING.tail)
     assert loads(sound, EDGE.limit)
     assert not loads(mutated, RING.tail)
@@ -90,43 +89,43 @@ def test_wait_bound_looks_at_the_cursor_and_the_limit_again_in_each_pass() -> No
 
 
 def test_set_tail_publishes_with_release() -> None:
-    code = compiled(protocol.set_tail, 2).named("set_tail").instructions()
+    code = compiled(protocol.set_tail).named("set_tail").instructions()
     assert stores(code, RING.tail, "release")
-    assert not stores(compiled(protocol.set_tail, 2, mutant()).named("set_tail").instructions(), RING.tail, "release")
+    assert not stores(compiled(protocol.set_tail, mutant()).named("set_tail").instructions(), RING.tail, "release")
 
 
 def test_consume_gives_back_with_release() -> None:
-    code = compiled(protocol.consume, 3).named("consume").instructions()
+    code = compiled(protocol.consume).named("consume").instructions()
     assert stores(code, EDGE.head, "release")
-    assert not stores(compiled(protocol.consume, 3, mutant()).named("consume").instructions(), EDGE.head, "release")
+    assert not stores(compiled(protocol.consume, mutant()).named("consume").instructions(), EDGE.head, "release")
 
 
 def test_bound_of_acquires_the_cursor_and_the_limit() -> None:
-    code = compiled(protocol.bound_of, 2).named("bound_of").instructions()
+    code = compiled(protocol.bound_of).named("bound_of").instructions()
     assert loads(code, RING.tail)
     assert loads(code, EDGE.limit)
 
 
 def test_slowest_head_acquires_the_heads() -> None:
-    code = compiled(protocol.slowest_head, 1).named("slowest_head").instructions()
+    code = compiled(protocol.slowest_head).named("slowest_head").instructions()
     assert len([one for one in code if "load atomic" in one.text and " acquire" in one.text]) >= 2
 
 
-@pytest.mark.parametrize(("function", "n_arguments"), [(single.push, 2), (single.pop, 3)], ids=["push", "pop"])
+@pytest.mark.parametrize("function", [single.push, single.pop], ids=["push", "pop"])
 def test_the_copy_of_a_message_stands_before_the_release_of_its_cursor(
-    function: Callable[..., Any], n_arguments: int
+    function: Callable[..., Any],
 ) -> None:
-    code = compiled(function, n_arguments).named(function.__name__).instructions()
+    code = compiled(function).named(function.__name__).instructions()
     look = next(i for i, one in enumerate(code) if " acquire, align 8" in one.text or "room_of" in one.text)
     assert look < position(code, "llvm.memcpy") < position(code, " release, align 8")
 
 
 FENCED = [
-    # function, arguments, the store before the fence, whether it is a release
-    (protocol.publish, 3, RING.tail, "release"),
-    (protocol.consume, 3, EDGE.head, "release"),
-    (turn.rest, 2, RUN_ENTRY.state, "monotonic"),
-    (worker_loop.park, 2, PARKER.parked, "monotonic"),
+    # function, the store before the fence, whether it is a release
+    (protocol.publish, RING.tail, "release"),
+    (protocol.consume, EDGE.head, "release"),
+    (turn.rest, RUN_ENTRY.state, "monotonic"),
+    (worker_loop.park, PARKER.parked, "monotonic"),
 ]
 
 
@@ -142,19 +141,19 @@ def store_fence_load(code: list[Instruction], offset: int, order: str) -> bool:
     )
 
 
-@pytest.mark.parametrize(("function", "n", "offset", "order"), FENCED, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize(("function", "offset", "order"), FENCED, ids=lambda v: getattr(v, "__name__", ""))
 def test_a_full_fence_separates_what_is_published_from_the_next_look(
-    function: Callable[..., Any], n: int, offset: int, order: str
+    function: Callable[..., Any], offset: int, order: str
 ) -> None:
     name = function.__name__
-    assert store_fence_load(compiled(function, n).named(name).instructions(), offset, order)
-    assert not store_fence_load(compiled(function, n, mutant()).named(name).instructions(), offset, order)
+    assert store_fence_load(compiled(function).named(name).instructions(), offset, order)
+    assert not store_fence_load(compiled(function, mutant()).named(name).instructions(), offset, order)
 
 
 def test_arming_a_doorbell_and_waking_a_parker_are_fenced() -> None:
-    arm = compiled(doorbell.arm_doorbell, 1).named("arm_doorbell").instructions()
+    arm = compiled(doorbell.arm_doorbell).named("arm_doorbell").instructions()
     assert position(arm, "cmpxchg") < position(arm, "fence seq_cst")
-    wake = compiled(doorbell.unpark, 1).named("unpark").instructions()
+    wake = compiled(doorbell.unpark).named("unpark").instructions()
     assert position(wake, "fence seq_cst") < wake.index(loads(wake, PARKER.parked, "monotonic")[0])
 
 
@@ -162,11 +161,11 @@ def test_the_outputs_of_a_span_are_released_before_its_input_cursor(worker: Code
     function = worker.named("run_span")
     code = function.instructions()
     # through its address, or in here, if this is not inlined
-    (call,) = (one for one in code if re.match(r"%\S+ = (tail )?call i(32|64) (%|@\S*call_handler)", one.text))
+    (call,) = (one for one in code if re.match(r"%\S+ = (tail )?call i64 (%|@\S*call_handler)", one.text))
     commits = [one for one in code if one.opcode == "cmpxchg" and "i64 1, i64 2" in one.text]  # CLAIMED to COMMIT
     assert RING.tail == EDGE.head == 0
     releases = [one for one in stores(code, 0, "release") if function.in_order(call, one)]
-    heads = [one for one in releases if "%arg.edge" in one.address()]
+    heads = [one for one in releases if "%edge" in one.address()]
     (tail,) = (one for one in releases if one not in heads)
     assert (CLAIMED, COMMIT) == (1, 2)
     (commit,) = commits
@@ -178,7 +177,7 @@ def test_the_outputs_of_a_span_are_released_before_its_input_cursor(worker: Code
 
 
 def test_the_token_is_given_back_with_release(worker: Code) -> None:
-    code = compiled(token.give_back, 4).named("give_back").instructions()
+    code = compiled(token.give_back).named("give_back").instructions()
     echo = code.index(stores(code, BLOCK.echo, "release")[0])
     status = code.index(stores(code, BLOCK.status, "monotonic")[0])
     assert status < echo < position(code, "fence seq_cst")
@@ -202,29 +201,29 @@ def assembly(arm: Any, code: Code, name: str) -> list[str]:
     module = llvm.parse_assembly(f'target triple = "aarch64-linux-gnu"\n{text}')
     module.verify()
     lines = arm.emit_assembly(module).splitlines()
-    start = lines.index(next(one for one in lines if one.startswith(code.named(name).name + ":")))
+    start = lines.index(next(one for one in lines if one.startswith(name + ":")))
     end = next(i for i in range(start, len(lines)) if lines[i].startswith(".Lfunc_end"))
     return [line.split()[0] for line in lines[start:end] if line.startswith("\t") and not line.strip().startswith(".")]
 
 
 ON_ARM = [
-    # function, arguments, at least these instructions
-    (protocol.bound_of, 2, {"acquire": 2}),
-    (protocol.slowest_head, 1, {"acquire": 2}),
-    (protocol.set_tail, 2, {"release": 1}),
-    (protocol.publish, 3, {"release": 1, "fence": 1}),
-    (protocol.consume, 3, {"release": 1, "fence": 1}),
-    (worker_loop.park, 2, {"acquire": 1, "fence": 1}),
-    (turn.rest, 2, {"fence": 1}),
-    (watch, 1, {"acquire": 1}),
+    # function, at least these instructions
+    (protocol.bound_of, {"acquire": 2}),
+    (protocol.slowest_head, {"acquire": 2}),
+    (protocol.set_tail, {"release": 1}),
+    (protocol.publish, {"release": 1, "fence": 1}),
+    (protocol.consume, {"release": 1, "fence": 1}),
+    (worker_loop.park, {"acquire": 1, "fence": 1}),
+    (turn.rest, {"fence": 1}),
+    (watch, {"acquire": 1}),
 ]
 _MNEMONICS = {"acquire": ("ldar", "ldapr"), "release": ("stlr",), "fence": ("dmb",)}
 
 
-@pytest.mark.parametrize(("function", "n", "wanted"), ON_ARM, ids=lambda v: getattr(v, "__name__", ""))
-def test_the_orders_arrive_on_aarch64(arm: Any, function: Callable[..., Any], n: int, wanted: dict[str, int]) -> None:
-    def counts(with_: Specializer | None) -> dict[str, int]:
-        found = assembly(arm, compiled(function, n, with_), function.__name__)
+@pytest.mark.parametrize(("function", "wanted"), ON_ARM, ids=lambda v: getattr(v, "__name__", ""))
+def test_the_orders_arrive_on_aarch64(arm: Any, function: Callable[..., Any], wanted: dict[str, int]) -> None:
+    def counts(operations: dict[Any, Any] | None) -> dict[str, int]:
+        found = assembly(arm, compiled(function, operations), function.__name__)
         return {kind: sum(one in _MNEMONICS[kind] for one in found) for kind in wanted}
 
     sound, mutated = counts(None), counts(mutant())
@@ -234,7 +233,7 @@ def test_the_orders_arrive_on_aarch64(arm: Any, function: Callable[..., Any], n:
 
 def test_offsets_are_found_through_every_form_of_address() -> None:
     """The reader itself: an offset of a doorbell, through `add` and through `getelementptr`."""
-    code = compiled(doorbell.ring_doorbell, 2).named("ring_doorbell").instructions()
+    code = compiled(doorbell.ring_doorbell).named("ring_doorbell").instructions()
     assert loads(code, DOORBELL.state, "monotonic")
     assert loads(code, DOORBELL.parker_address, "monotonic")
     assert not loads(code, 4096, "monotonic")

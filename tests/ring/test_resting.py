@@ -61,7 +61,7 @@ class RestingKernel:
 
 @pytest.fixture(scope="module")
 def compiled_rest() -> Any:
-    return compile_entry(rest, 2)
+    return compile_entry(rest)
 
 
 def test_an_idle_kernel_rests_and_a_message_rings_it(compiled_rest: Any) -> None:

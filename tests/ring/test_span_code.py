@@ -82,7 +82,7 @@ def test_a_dropping_and_a_stateful_span_have_no_atomics_and_no_calls() -> None:
 def test_the_checks_of_spans_can_fail() -> None:
     assert not is_packed(span_code(remember, (VALUE, None)))  # each message needs the one before
     assert calls(span_code(transform))
-    assert is_atomic(compiled(watch, 1).repeated("watch"))
+    assert is_atomic(compiled(watch).repeated("watch"))
 
 
 def multiply_and_add(msg: Any, out: Any) -> None:
@@ -130,7 +130,7 @@ def test_a_record_of_two_fields_stays_free_of_calls_too() -> None:
 
 def test_an_entry_is_called_with_integers_and_returns_one() -> None:
     words = np.array([0, 7], np.int64)
-    assert compile_entry(_second, 1)(int(words.ctypes.data)) == 7
+    assert compile_entry(_second)(int(words.ctypes.data)) == 7
 
 
 def _second(address: int) -> int:

@@ -6,37 +6,43 @@ Importing this module imports numba.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from numba import cfunc, njit, types
-from numba.core.compiler import Compiler
+from llvmlite import binding as llvm
+from numba import njit, types
+from numba.core import event
+from numba.core.codegen import JITCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
 
+from ringkernel.cache import machine_code
 from ringkernel.codegen import operations as ops
+from ringkernel.codegen.builtin import COMPILE_EVENT, EntryPoint, builtin
+from ringkernel.codegen.python_entry import write_entry
 from ringkernel.codegen.specialise import Specializer
+from ringkernel.codegen.words import WordCompiler
 from ringkernel.memory.wait_handle import WAKE_MECHANISM
 
 from . import cpu_memory as memory
 from . import cpu_threads as threads
-from .cpu_linking import LinkedLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ringkernel.codegen.builtin import ByAddress
+
 TIMED_SLEEP = WAKE_MECHANISM == "timed"
 IS_LINUX = sys.platform == "linux"
+_numbers = itertools.count()
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """A function that compiled code calls, and Python does not."""
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(pipeline_class=LinkedLater, **options)(function)
-
-
-@functools.cache
-def specializer(timed: bool) -> Specializer:
-    """The functions of the lower layers, compiled for this CPU. `timed`: see `wait_handle.py`."""
-    replacements = {
+def operations(timed: bool) -> dict[Any, Any]:
+    """What stands for each operation: instructions, or a function of words. `timed`: see `wait_handle.py`."""
+    return {
         ops.load: memory.load_of("monotonic"),
         ops.load_acquire: memory.load_of("acquire"),
         ops.store: memory.store_of("monotonic"),
@@ -47,11 +53,11 @@ def specializer(timed: bool) -> Specializer:
         ops.exchange: memory.exchange,
         ops.fetch_add: memory.fetch_add,
         ops.spin_hint: memory.spin_hint,
-        ops.ticks: memory.cycle_counter if memory.IS_X86 else jit(threads.monotonic_ns),
-        ops.this_cpu: jit(threads.cpu_of_this_thread if IS_LINUX else threads.no_cpu),
-        ops.leave_cpu: jit(threads.leave_cpu if IS_LINUX else threads.stay),
-        ops.waits_for_cpu: jit(threads.is_queued_on if IS_LINUX else threads.unknown),
-        ops.is_runnable: jit(threads.is_runnable if IS_LINUX else threads.unknown_state),
+        ops.ticks: memory.cycle_counter if memory.IS_X86 else threads.monotonic_ns,
+        ops.this_cpu: threads.cpu_of_this_thread if IS_LINUX else threads.no_cpu,
+        ops.leave_cpu: threads.leave_cpu if IS_LINUX else threads.stay,
+        ops.waits_for_cpu: threads.is_queued_on if IS_LINUX else threads.unknown,
+        ops.is_runnable: threads.is_runnable if IS_LINUX else threads.unknown_state,
         ops.call_span: memory.call_span,
         ops.call_function: memory.call_function,
         ops.copy_bytes: memory.copy_bytes,
@@ -60,56 +66,106 @@ def specializer(timed: bool) -> Specializer:
         ops.poke: memory.poke,
         ops.zero_bytes: memory.zero_bytes,
         ops.fence_acquire: memory.fence_of("acquire"),
-        ops.nap: jit(threads.yield_or_sleep),
-        ops.sleep_on: jit(threads.sleep_a_little if timed else threads.sleep_on_descriptor),
-        ops.wake: jit(threads.wake_nobody if timed else threads.wake_descriptor),
+        ops.nap: threads.yield_or_sleep,
+        ops.sleep_on: threads.sleep_a_little if timed else threads.sleep_on_descriptor,
+        ops.wake: threads.wake_nobody if timed else threads.wake_descriptor,
     }
-    return Specializer(jit, replacements)
 
 
-def compile_variant(loop: Callable[..., Any], instead: Mapping[Callable[..., Any], Callable[..., Any]]) -> Any:
-    """A loop of two arguments in which other functions stand in for some, compiled to run without the GIL; its sleep
-    gives a sign of life, see `sleep_beating`."""
-    variant = Specializer(jit, parent=specializer(TIMED_SLEEP), differing=(*instead, ops.sleep_on))
-    for function, other in instead.items():
-        variant.stand_in(function, variant(other))
-    variant.stand_in(ops.sleep_on, jit(threads.sleep_a_little_beating if TIMED_SLEEP else threads.sleep_beating))
-    return _overload(variant.rebind(loop), 2, nogil=True).entry_point
+def jit(function: Callable[..., Any]) -> Any:
+    """A function that code of numba's calls, and Python does not."""
+    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
-def compile_entry(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
-    """Compile a function of int64 arguments that returns an int64, to be called from Python.
-
-    What comes back is the bare builtin, not numba's dispatcher: the types are known, and that halves a call (65
-    instead of 140 ns). With `nogil` it runs without the GIL.
-    """
-    return compile_overload(function, n_arguments, nogil=nogil).entry_point
+@functools.cache
+def specializer() -> Specializer:
+    """What numba compiles over the operations: loops around handlers."""
+    found = operations(TIMED_SLEEP).items()
+    return Specializer(jit, {name: jit(one) if isinstance(one, FunctionType) else one for name, one in found})
 
 
-def compile_overload(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
-    """What numba knows of such a function: its `entry_point`, its `library` and the names in there."""
-    return _overload(specializer(TIMED_SLEEP).rebind(function), n_arguments, nogil=nogil)
+class Loop(NamedTuple):
+    """A compiled loop around handlers, in a library of numba's under the name `symbol`."""
+
+    address: int
+    library: Any
+    symbol: str
 
 
-def compile_address(function: Callable[..., Any], pipeline_class: Any = Compiler) -> Any:
-    """A function of one word, for compiled code that has its `address`; with its `_library` and `_wrapper_name`."""
-    bound = specializer(TIMED_SLEEP).rebind(function)
-    return cfunc(types.int64(types.int64), error_model="numpy", pipeline_class=pipeline_class)(bound)
+def compile_loop(body: Callable[..., int]) -> Loop:
+    """Compile a function of words that may call what numba has compiled, by intrinsics of `called_from_words`."""
+    context = cpu_target.target_context
+    symbol = f"ringkernel.loop.{next(_numbers)}"
+    with global_compiler_lock:
+        library = context.codegen().create_library(symbol)
+        compiler = WordCompiler(operations(TIMED_SLEEP), library.create_ir_module(symbol))
+        with context.push_code_library(library):
+            function = compiler.function(body)
+        function.name, function.linkage = symbol, "external"
+        library.add_ir_module(compiler.module)
+        library.finalize()
+        return Loop(library.get_pointer_to_function(symbol), library, symbol)
 
 
-def compile_part(function: Callable[..., Any], n_arguments: int, *, nogil: bool = False) -> Any:
-    """As `compile_overload`, for `linked`: it cannot be called from here."""
-    bound = specializer(TIMED_SLEEP).rebind(function)
-    return _overload(bound, n_arguments, nogil=nogil, pipeline_class=LinkedLater)
+def called_from_words(typed: Callable[..., Any]) -> Any:
+    """Numba's `intrinsic`, of words only, for loops that are compiled either way."""
+    made = intrinsic(typed)
+
+    def emit(builder: Any, *words: Any) -> Any:
+        _, codegen = typed(None, *[types.int64] * len(words))
+        return codegen(cpu_target.target_context, builder, None, words)
+
+    made.emit = emit
+    return made
 
 
-def compile_part_with_address(function: Callable[..., Any]) -> Any:
-    """As `compile_address`, for `linked`: it has no address here."""
-    return compile_address(function, LinkedLater)
+def compile_entry(
+    function: Callable[..., Any], *, nogil: bool = False, instead: Mapping[Any, Any] | None = None
+) -> Callable[..., int]:
+    """Compile a function of words, to be called from Python; with `nogil` it runs without the GIL. `instead`: what
+    stands for functions, besides the operations."""
+    loaded = machine_code.link(compile_words({"entry": EntryPoint(function, nogil)}, instead))
+    assert loaded is not None  # it needs what is in this process
+    return builtin(function.__name__, loaded.address("entry"), loaded)
 
 
-def _overload(bound: Callable[..., Any], n_arguments: int, *, nogil: bool, pipeline_class: Any = Compiler) -> Any:
-    signature = types.int64(*[types.int64] * n_arguments)
-    options = {"error_model": "numpy", "nogil": nogil, "no_cfunc_wrapper": True, "pipeline_class": pipeline_class}
-    dispatcher = njit(signature, **options)(bound)
-    return dispatcher.overloads[dispatcher.signatures[0]]
+def compile_variant(loop: Callable[..., Any], instead: Mapping[Any, Any]) -> Callable[..., int]:
+    """A loop in which other functions stand in for some, compiled to run without the GIL; its sleep gives a sign of
+    life, see `sleep_beating`."""
+    sleep = threads.sleep_a_little_beating if TIMED_SLEEP else threads.sleep_beating
+    return compile_entry(loop, nogil=True, instead={**instead, ops.sleep_on: sleep})
+
+
+def compile_words(
+    table: Mapping[str, EntryPoint | ByAddress], instead: Mapping[Any, Any] | None = None
+) -> machine_code.MachineCode:
+    """A table of functions of words, as one object file. Raises `CannotMoveError`. Numba's listeners hear of it as
+    `COMPILE_EVENT`."""
+    compiler = WordCompiler({**operations(TIMED_SLEEP), **(instead or {})})
+    names = {}
+    with global_compiler_lock, event.trigger_event(COMPILE_EVENT, {"functions": compiler.functions}):
+        for label, point in table.items():
+            function = compiler.function(point.function)
+            if isinstance(point, EntryPoint):
+                names[label] = compiler.module.get_unique_name(f"{label}.python")
+                write_entry(compiler.module, function, names[label], nogil=point.nogil)
+            else:
+                names[label] = function.name
+                function.linkage = "external"
+        with machine_code.of_this_numba():
+            codegen = JITCPUCodegen("ringkernel")
+            return machine_code.emit_module(optimised(compiler, codegen), codegen, names, {})
+
+
+def optimised(compiler: WordCompiler, codegen: Any) -> Any:
+    """A module as LLVM has optimised it. Loops of the protocol run a few times, so they are not unrolled or
+    vectorised."""
+    module = llvm.parse_assembly(str(compiler.module))
+    module.triple = llvm.get_process_triple()
+    module.data_layout = str(codegen.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(codegen._tm, options)
+    builder.getModulePassManager().run(module, builder)
+    return module

@@ -1,24 +1,48 @@
-"""Memory of this CPU, as numba intrinsics: atomics, fences, plain words, bytes; and the instructions beside them.
+"""Memory of this CPU: atomics, fences, plain words, bytes; and the instructions beside them.
 
-numba has no CPU atomics: a plain load in a polling loop is hoisted out of it, so every shared word goes through the
-LLVM atomics below.
+Each is written once, as LLVM instructions, for functions of words (`emit`, see `words.py`) and as an intrinsic for what
+numba compiles. numba has no CPU atomics: a plain load in a polling loop is hoisted out of it, so every shared word goes
+through the LLVM atomics below.
 """
 
 from __future__ import annotations
 
+import inspect
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _I64 = ir.IntType(64)
 _I8P = ir.IntType(8).as_pointer()
 _MACHINE = platform.machine().lower()
 IS_X86 = _MACHINE in ("x86_64", "amd64", "i386", "i686")
 IS_ARM = _MACHINE in ("aarch64", "arm64")
+
+
+def operation(emit: Callable[..., Any]) -> Any:
+    """An operation from what writes its instructions: `emit(builder, *words)`, which returns a word or None."""
+    parameters = list(inspect.signature(emit).parameters.values())
+
+    def typed(typingctx: Any, *given: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            written = emit(builder, *args)
+            return context.get_constant(types.int64, 0) if written is None else written
+
+        return types.int64(*[types.int64] * len(given)), codegen
+
+    typed.__name__ = typed.__qualname__ = emit.__name__
+    typed.__doc__ = emit.__doc__
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # numba asks for it
+    made = intrinsic(typed)
+    made.emit = emit
+    return made
 
 
 def _pointer(builder: Any, address: Any) -> Any:
@@ -28,12 +52,9 @@ def _pointer(builder: Any, address: Any) -> Any:
 def load_of(order: str) -> Any:
     """An atomic load of this order: `load(address)`."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def load(typingctx: Any, address: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.load_atomic(_pointer(builder, args[0]), order, 8)
-
-        return types.int64(types.int64), codegen
+    @operation
+    def load(builder: Any, address: Any) -> Any:
+        return builder.load_atomic(_pointer(builder, address), order, 8)
 
     return load
 
@@ -41,13 +62,9 @@ def load_of(order: str) -> Any:
 def store_of(order: str) -> Any:
     """An atomic store of this order: `store(address, value)`."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def store(typingctx: Any, address: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            builder.store_atomic(args[1], _pointer(builder, args[0]), order, 8)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), codegen
+    @operation
+    def store(builder: Any, address: Any, value: Any) -> None:
+        builder.store_atomic(value, _pointer(builder, address), order, 8)
 
     return store
 
@@ -55,172 +72,103 @@ def store_of(order: str) -> Any:
 def fence_of(order: str) -> Any:
     """A fence of this order: `fence()`."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def fence(typingctx: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            builder.fence(order)
-            return context.get_dummy_value()
-
-        return types.void(), codegen
+    @operation
+    def fence(builder: Any) -> None:
+        builder.fence(order)
 
     return fence
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def compare_exchange(typingctx: Any, address: Any, expected: Any, value: Any) -> Any:
+@operation
+def compare_exchange(builder: Any, address: Any, expected: Any, value: Any) -> Any:
     """Sequentially consistent. What was there."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        seen = builder.cmpxchg(_pointer(builder, args[0]), args[1], args[2], "seq_cst", "seq_cst")
-        return builder.extract_value(seen, 0)
-
-    return types.int64(types.int64, types.int64, types.int64), codegen
+    seen = builder.cmpxchg(_pointer(builder, address), expected, value, "seq_cst", "seq_cst")
+    return builder.extract_value(seen, 0)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def exchange(typingctx: Any, address: Any, value: Any) -> Any:
+@operation
+def exchange(builder: Any, address: Any, value: Any) -> Any:
     """Sequentially consistent. What was there."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.atomic_rmw("xchg", _pointer(builder, args[0]), args[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), codegen
+    return builder.atomic_rmw("xchg", _pointer(builder, address), value, "seq_cst")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
+@operation
+def fetch_add(builder: Any, address: Any, amount: Any) -> Any:
     """Sequentially consistent. What was there."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.atomic_rmw("add", _pointer(builder, args[0]), args[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), codegen
+    return builder.atomic_rmw("add", _pointer(builder, address), amount, "seq_cst")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def spin_hint(typingctx: Any) -> Any:
+@operation
+def spin_hint(builder: Any) -> None:
     """The instruction for loops that wait: it leaves the core to its other thread."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        # inline assembly would abort the process: numba's LLVM has no assembly parser here
-        if IS_X86:
-            hint = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
-            )
-            builder.call(hint, [])
-        elif IS_ARM:
-            hint = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), "llvm.aarch64.hint"
-            )
-            builder.call(hint, [ir.Constant(ir.IntType(32), 1)])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    # inline assembly would abort the process: numba's LLVM has no assembly parser here
+    if IS_X86:
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+    elif IS_ARM:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.hint")
+        builder.call(hint, [ir.Constant(ir.IntType(32), 1)])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def cycle_counter(typingctx: Any) -> Any:
+@operation
+def cycle_counter(builder: Any) -> Any:
     """The CPU's time stamp."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        counter = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, []), "llvm.readcyclecounter")
-        return builder.call(counter, [])
-
-    return types.int64(), codegen
+    kind = ir.FunctionType(_I64, [])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def call_span(typingctx: Any, address: Any, source: Any, count: Any, target: Any, state: Any, fault: Any) -> Any:
+@operation
+def call_span(builder: Any, address: Any, source: Any, count: Any, target: Any, state: Any, fault: Any) -> Any:
     """Call a function of five words by its address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        function = builder.inttoptr(args[0], ir.FunctionType(_I64, [_I64] * 5).as_pointer())
-        return builder.call(function, args[1:])
-
-    return types.int64(*[types.int64] * 6), codegen
+    function = builder.inttoptr(address, ir.FunctionType(_I64, [_I64] * 5).as_pointer())
+    return builder.call(function, [source, count, target, state, fault])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def call_function(typingctx: Any, address: Any, argument: Any) -> Any:
+@operation
+def call_function(builder: Any, address: Any, argument: Any) -> Any:
     """Call a function of one word by its address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        function = builder.inttoptr(args[0], ir.FunctionType(_I64, [_I64]).as_pointer())
-        return builder.call(function, args[1:])
-
-    return types.int64(types.int64, types.int64), codegen
+    function = builder.inttoptr(address, ir.FunctionType(_I64, [_I64]).as_pointer())
+    return builder.call(function, [argument])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+@operation
+def copy_bytes(builder: Any, target: Any, source: Any, count: Any) -> None:
     """`memcpy`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        cgutils.raw_memcpy(builder, builder.inttoptr(args[0], _I8P), builder.inttoptr(args[1], _I8P), args[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
+    cgutils.raw_memcpy(builder, builder.inttoptr(target, _I8P), builder.inttoptr(source, _I8P), count, 1)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def move_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+@operation
+def move_bytes(builder: Any, target: Any, source: Any, count: Any) -> None:
     """`memmove`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        cgutils.raw_memmove(builder, builder.inttoptr(args[0], _I8P), builder.inttoptr(args[1], _I8P), args[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
+    cgutils.raw_memmove(builder, builder.inttoptr(target, _I8P), builder.inttoptr(source, _I8P), count, 1)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def byte(typingctx: Any, text: Any, index: Any) -> Any:
+@operation
+def byte(builder: Any, text: Any, index: Any) -> Any:
     """A byte of a text."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.zext(builder.load_atomic(builder.inttoptr(builder.add(*args), _I8P), "monotonic", 1), _I64)
-
-    return types.int64(types.int64, types.int64), codegen
+    return builder.zext(builder.load_atomic(builder.inttoptr(builder.add(text, index), _I8P), "monotonic", 1), _I64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def peek(typingctx: Any, address: Any) -> Any:
+@operation
+def peek(builder: Any, address: Any) -> Any:
     """A plain load."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_pointer(builder, args[0]))
-
-    return types.int64(types.int64), codegen
+    return builder.load(_pointer(builder, address))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def poke(typingctx: Any, address: Any, value: Any) -> Any:
+@operation
+def poke(builder: Any, address: Any, value: Any) -> None:
     """A plain store."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[1], _pointer(builder, args[0]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    builder.store(value, _pointer(builder, address))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def zero_bytes(typingctx: Any, address: Any, count: Any) -> Any:
+@operation
+def zero_bytes(builder: Any, address: Any, count: Any) -> None:
     """`memset` to zero."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        cgutils.memset(builder, builder.inttoptr(args[0], _I8P), args[1], 0)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    cgutils.memset(builder, builder.inttoptr(address, _I8P), count, 0)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def stack_words(typingctx: Any) -> Any:
+@operation
+def stack_words(builder: Any) -> Any:
     """The address of two words on this function's stack."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        words = cgutils.alloca_once(builder, ir.ArrayType(_I64, 2))
-        return builder.ptrtoint(words, _I64)
-
-    return types.int64(), codegen
+    return builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(_I64, 2)), _I64)

@@ -10,7 +10,7 @@ from ringkernel.devices.device import Device
 
 from .executor import WorkerExecutor
 from .parallel import check_parallel, threads_for
-from .pool import WorkerPool, compiled_loop
+from .pool import WorkerPool, compiled_loops
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
@@ -27,7 +27,7 @@ class CpuDevice(Device):
         self._pool: WorkerPool | None = None
 
     async def compile(self, declaration: Declaration) -> Any:
-        await self._services.prepare(compiled_loop)
+        await self._services.prepare(compiled_loops)
         span = await compiling.compiled_span(declaration)
         check_parallel(declaration, span)
         return span

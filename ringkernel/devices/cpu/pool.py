@@ -10,14 +10,16 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringkernel.codegen.entry_points import EntryPoint, entries
+from ringkernel.codegen.builtin import ByAddress, Entry, EntryPoint
+from ringkernel.codegen.entry_points import entries
 from ringkernel.devices.compiled.executor import Eviction
 from ringkernel.devices.compiled.team import Team
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
-from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, REVOKED
+from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, PARKER, REVOKED
+from ringkernel.ring.loop_turns import take_turns
 
 from .balancing import Balancing
 from .cores import allowed_cores
@@ -37,10 +39,23 @@ HOLD_S = 0.02
 SPAN_NS = 50_000
 
 
+class Loops(NamedTuple):
+    """Who takes turns: a worker, and the event loop's thread; see the functions of the same names."""
+
+    run_worker: Entry
+    take_turns_address: int
+
+
 @functools.cache
-def compiled_loop() -> Any:
-    """The worker loop, compiled once per process."""
-    return entries({"run_worker": EntryPoint(run_worker, 2, nogil=True)})["run_worker"]
+def compiled_loops() -> Loops:
+    """The loops, compiled once per process."""
+    return Loops(
+        **entries({"run_worker": EntryPoint(run_worker, nogil=True), "take_turns_address": ByAddress(take_turns)})
+    )
+
+
+def _compiled_worker() -> Entry:
+    return compiled_loops().run_worker
 
 
 class WorkerPool:
@@ -52,9 +67,10 @@ class WorkerPool:
         self._woke = services.woke
         services.on_woke = self.watch
         self.team = Team(parker, allowed_cores())
-        self.threads = Workers(parker, compiled_loop, team=self.team)
+        self.threads = Workers(parker, _compiled_worker, team=self.team)
         self._parker = parker
         self._api = parker.api
+        self._api.write_word(parker.address + PARKER.take_turns_address, compiled_loops().take_turns_address)
         self._entries = RunEntries(parker, SPAN_NS)
         self.balancing = Balancing(self, parker)
         self.fusing = Fusing(parker, size, is_on=fuse)

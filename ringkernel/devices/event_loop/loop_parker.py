@@ -119,7 +119,6 @@ class LoopParker:
         view = self._record.view(PARKER_DTYPE)[0]
         view["fd"] = self._waker.write_fd
         view["parked"] = 1
-        view["take_turns_address"] = self.api.take_turns_address
         view["known_after"] = KNOWN_AFTER
         view["max_credit"] = self.clock.ticks_of(CREDIT_NS)
         view["stat_fd"] = self._stat_fd = _open_own_stat()

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 @ring_kernel("wt_echo", input_type=int, output_type=int)
 def echo(msg: Any, out: Any) -> None:
+    """With a `while`, so the event loop never runs this itself: there would be nobody to spin for."""
+    left = 1
+    while left > 0:
+        left -= 1
     out.value = msg.value
 
 

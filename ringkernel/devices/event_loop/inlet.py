@@ -295,8 +295,8 @@ class Inlet:
         self._doorbell.arm()
 
     def _on_doorbell(self) -> None:
-        """Something has come."""
-        if self._spin is not None:
+        """Something has come. If this thread has run who sent it, there is nobody to spin for."""
+        if self._spin is not None and not self._services.parker.is_own:  # type: ignore[union-attr]  # made with it
             self._spin.wake(self._edge_to_spin_on())
         self.line.notify()
 

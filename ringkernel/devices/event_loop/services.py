@@ -54,7 +54,7 @@ class Services:
         """What the loop has published, taken or commanded has led to this, see `see_to` of `loop_turns.py`: run what
         waits for it, and let the monitor look after a worker that was woken."""
         if said >= RANG:
-            self.parker.dispatch()
+            self.parker.dispatch_own()
             said -= RANG
         if said and self.on_woke is not None:
             self.on_woke()

@@ -13,7 +13,6 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import handler_call
 from ringkernel.codegen.span import CPU_CALL
 from ringkernel.codegen.targets import cpu_memory, cpu_threads
-from ringkernel.codegen.targets.cpu import jit
 from ringkernel.devices.compiled import failure
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, build_grid_program, build_grid_span
@@ -22,6 +21,10 @@ from ringkernel.ring.clock import tick_clock
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span, SpanTypes
+
+
+def jit(function: Any) -> Any:
+    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def operations() -> dict[Any, Any]:

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ringkernel.memory.chain_layout import CHAIN, SMALL_NBYTES
 
@@ -30,7 +29,8 @@ from .shapes import shapes_in_fixed_words
 from .span import CPU_CALL, compile_handler
 from .span_body import DROP, EMIT, FAILED, FAULT_COUNT
 from .span_types import FusedSpan, SpanTypes
-from .targets.cpu import specializer
+from .targets.cpu import compile_loop
+from .targets.cpu_memory import operation
 from .unwritten import unwritten
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ def compile_fused_span(stages: Sequence[Stage]) -> FusedSpan:
     with arithmetic_like_numpy(), shapes_in_fixed_words():
         compiled = {stage: compile_handler(*stage) for stage in stages}
         body, never_drops = _body([(stage, compiled[stage][0]) for stage in stages])
-        bound = specializer().rebind(body)
-        function = cfunc(types.int64(*[types.int64] * 5), error_model="numpy")(bound)
-    keepalive = (function, list(compiled.values()))
-    return FusedSpan(int(function.address), keepalive, never_drops, function._library, function._wrapper_name)
+        loop = compile_loop(body)
+    keepalive = (loop, list(compiled.values()))
+    return FusedSpan(loop.address, keepalive, never_drops, loop.library, loop.symbol)
 
 
 def _body(stages: list[tuple[Stage, Any]]) -> tuple[Function, bool]:
@@ -205,39 +204,32 @@ def fused_sink(step: Function, n_stages: int) -> Function:
 
 
 def place_between(nbytes: int, at: int) -> Any:
-    """An intrinsic, `(chain)`: the address of a message of so many bytes on its way to the next stage. It is on the
+    """An operation, `(chain)`: the address of a message of so many bytes on its way to the next stage. It is on the
     stack of the function that asks, or, if it is large, what the chain's record says at `at`."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def place(typingctx: Any, chain: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            if nbytes > SMALL_NBYTES:
-                word = builder.add(args[0], ir.Constant(_I64, at))
-                return builder.load(builder.inttoptr(word, _I64.as_pointer()))
-            record = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), max(1, nbytes)))
-            record.align = 16
-            return builder.ptrtoint(record, _I64)
-
-        return types.int64(types.int64), codegen
+    @operation
+    def place(builder: Any, chain: Any) -> Any:
+        if nbytes > SMALL_NBYTES:
+            word = builder.add(chain, ir.Constant(_I64, at))
+            return builder.load(builder.inttoptr(word, _I64.as_pointer()))
+        record = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), max(1, nbytes)))
+        record.align = 16
+        return builder.ptrtoint(record, _I64)
 
     return place
 
 
 def copy_record(nbytes: int) -> Any:
-    """An intrinsic that copies a record of so many bytes to its place in an array of them: `(array, index, record)`.
+    """An operation that copies a record of so many bytes to its place in an array of them: `(array, index, record)`.
 
     As for messages in `handler_call.py`, LLVM needs to see that the places are elements of one array to vectorise.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def copy(typingctx: Any, array: Any, index: Any, record: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            slots = builder.inttoptr(args[0], ir.ArrayType(ir.IntType(8), nbytes).as_pointer())
-            there = builder.bitcast(builder.gep(slots, [args[1]]), _BYTES)
-            cgutils.raw_memcpy(builder, there, builder.inttoptr(args[2], _BYTES), ir.Constant(_I64, nbytes), 1)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64, types.int64), codegen
+    @operation
+    def copy(builder: Any, array: Any, index: Any, record: Any) -> None:
+        slots = builder.inttoptr(array, ir.ArrayType(ir.IntType(8), nbytes).as_pointer())
+        there = builder.bitcast(builder.gep(slots, [index]), _BYTES)
+        cgutils.raw_memcpy(builder, there, builder.inttoptr(record, _BYTES), ir.Constant(_I64, nbytes), 1)
 
     return copy
 

@@ -5,14 +5,12 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import binding as llvm
-from numba import njit, types
+from numba import types
 from numba.core import event
 from numba.core.codegen import JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
@@ -23,7 +21,6 @@ from ringkernel.cache import machine_code
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.builtin import COMPILE_EVENT, EntryPoint, builtin
 from ringkernel.codegen.python_entry import write_entry
-from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.words import WordCompiler
 from ringkernel.memory.wait_handle import WAKE_MECHANISM
 
@@ -70,18 +67,6 @@ def operations(timed: bool) -> dict[Any, Any]:
         ops.sleep_on: threads.sleep_a_little if timed else threads.sleep_on_descriptor,
         ops.wake: threads.wake_nobody if timed else threads.wake_descriptor,
     }
-
-
-def jit(function: Callable[..., Any]) -> Any:
-    """A function that code of numba's calls, and Python does not."""
-    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-
-
-@functools.cache
-def specializer() -> Specializer:
-    """What numba compiles over the operations: loops around handlers."""
-    found = operations(TIMED_SLEEP).items()
-    return Specializer(jit, {name: jit(one) if isinstance(one, FunctionType) else one for name, one in found})
 
 
 class Loop(NamedTuple):

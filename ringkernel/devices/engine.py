@@ -256,6 +256,8 @@ class LendingEngine(Engine):
     """
 
     is_reached: bool
+    doorbell_address: int
+    """Where the doorbell is to be found that says that there is something to do."""
 
     __slots__ = ()
 
@@ -273,6 +275,17 @@ class LendingEngine(Engine):
     @abstractmethod
     def arena_only(self) -> bool:
         """Whether an array that it is lent has to be in the arena."""
+
+    @property
+    @abstractmethod
+    def block_address(self) -> int:
+        """Where its control block is."""
+
+    @property
+    @abstractmethod
+    def turns_by(self) -> LendingEngine | None:
+        """By whose turns it runs: its own, or those of the first stage of a fused chain. None if nobody can say whether
+        that one rests, or something waits for it that is to have it run by itself."""
 
     @property
     @abstractmethod
@@ -296,6 +309,10 @@ class LendingEngine(Engine):
     @abstractmethod
     def take_back(self) -> None:
         """Read from, and write to, the kernel's own rings again. The token is the host's, or the kernel has ended."""
+
+    @abstractmethod
+    def note_map(self, taken: int, emitted: int) -> None:
+        """So many messages of a map have been read from a lent ring, and so many written to one, without `lend`."""
 
 
 def _brief(error: BaseException) -> str:

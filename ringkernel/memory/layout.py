@@ -195,6 +195,18 @@ PARKER_DTYPE, PARKER = record(
     ("offer_address", "is_at_hand"),
 )
 
+MAX_TURNS = 16
+"""Kernels with turns of their own in a path that the event loop maps over by itself."""
+
+PATH_DTYPE, PATH = record(
+    "Path",
+    # host: how many of the kernels have turns of their own, and their doorbell addresses; the block of the last kernel,
+    # and the rings to lend: the edge that the first one reads from, and what the last one writes to, as offsets from
+    # here
+    ("n_turns", "last", "source", "output"),
+    (f"doorbell_addresses:{MAX_TURNS}",),
+)
+
 MAX_CHUNKS = 1024
 CHUNK_WORDS = 8
 """A chunk's fault line, as in a block, then what it has come to: its messages, its outputs, its time."""

@@ -24,6 +24,7 @@ from .doorbell import (
 )
 from .lay_out import enter_edge, lay_out_edge, lay_out_ring
 from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
+from .map_here import map_here
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
 from .split_span import stop_job
 from .token import revoke
@@ -204,6 +205,7 @@ class HostApi(NamedTuple):
     enter_edge: Entry
     runs_here: Entry
     rests: Entry
+    map_here: Entry
     copy_ledger: Entry
     copy_state: Entry
     read_ticks: Entry
@@ -237,6 +239,7 @@ _TABLE: dict[str, EntryPoint] = {
     "enter_edge": EntryPoint(enter_edge),
     "runs_here": EntryPoint(runs_here),
     "rests": EntryPoint(rests),
+    "map_here": EntryPoint(map_here),
     "copy_ledger": EntryPoint(copy_ledger),
     "copy_state": EntryPoint(copy_state),
     "read_ticks": EntryPoint(read_ticks),

@@ -17,6 +17,7 @@ from ringkernel.memory.layout import ARMED, BLOCK, EDGE, FREE, PARKER, RUN_ENTRY
 
 from .doorbell import keep_run_entry, push_doorbell
 from .protocol import bound_of
+from .run_span import TELLING
 from .token import LEFT, dismiss
 from .turn import rest, turn
 
@@ -60,7 +61,7 @@ def take_turns(here: int) -> int:
         store(here + PARKER.kept_address, load(run_entry + RUN_ENTRY.next_address))
         if load(run_entry + RUN_ENTRY.owner) != FREE:
             woken += push_doorbell(run_entry)  # its worker is not through with laying it to rest
-        elif cost_of_backlog(load(run_entry + RUN_ENTRY.block_address), here) > credit:
+        elif cost_of_backlog(run_entry, here) > credit:
             store(run_entry + RUN_ENTRY.quick_spans, -KEEP)
             woken += push_doorbell(run_entry)
         elif turn(run_entry, here) == LEFT:
@@ -75,10 +76,10 @@ def take_turns(here: int) -> int:
     return woken
 
 
-def cost_of_backlog(block: int, here: int) -> int:
+def cost_of_backlog(run_entry: int, here: int) -> int:
     """What the messages that wait will cost, in ticks."""
-    waiting = waiting_of(block)
-    return 0 if waiting == 0 else cost_of(waiting, block, here)
+    waiting = waiting_of(load(run_entry + RUN_ENTRY.block_address))
+    return 0 if waiting == 0 else cost_of(waiting, run_entry, here)
 
 
 def waiting_of(block: int) -> int:
@@ -92,12 +93,14 @@ def waiting_of(block: int) -> int:
     return waiting
 
 
-def cost_of(count: int, block: int, here: int) -> int:
-    """What so many messages will cost, in ticks. As long as that is not known, few of them are within the credit: the
-    handler ends soon in any case."""
+def cost_of(count: int, run_entry: int, here: int) -> int:
+    """What so many messages will cost, in ticks; many cost less each than a few. As long as that is not known, few of
+    them are within the credit: the handler ends soon in any case."""
+    block = load(run_entry + RUN_ENTRY.block_address)
     if load(block + BLOCK.processed) < load(here + PARKER.known_after):
         return count * load(here + PARKER.max_credit) // FEW
-    return count * load(block + BLOCK.cost) >> 6
+    each = load(run_entry + RUN_ENTRY.pace) if count >= TELLING else 0
+    return count * (each if each != 0 else load(block + BLOCK.cost)) >> 6
 
 
 def runs_here(run_entry: int, count: int, here: int) -> int:
@@ -108,7 +111,7 @@ def runs_here(run_entry: int, count: int, here: int) -> int:
     block = load(run_entry + RUN_ENTRY.block_address)
     if waiting_of(block) != 0 or load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 0
-    return 1 if cost_of(count, block, here) <= load(here + PARKER.max_credit) // 2 else 0
+    return 1 if cost_of(count, run_entry, here) <= load(here + PARKER.max_credit) // 2 else 0
 
 
 def rests(run_entry: int) -> int:

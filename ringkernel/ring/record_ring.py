@@ -210,6 +210,13 @@ class RecordRing:
         if said:
             self.woke(said)
 
+    def lie_over(self, array: Array, tail: int) -> None:
+        """Of a lent ring: its words lie over this array now, see `lay_over` of `map_here.py`, with everything below
+        `tail` published."""
+        self._on_host = self.storage = HostStorage(self.region, _HEADER, array, self.api.address_of)
+        self.capacity = 1 << max(0, len(array) - 1).bit_length()
+        self._end, self.tail = len(array), tail
+
     # --- the event loop as producer --------------------------------------------------------------------------
 
     def position(self) -> int:
@@ -263,11 +270,6 @@ class RecordRing:
         getting = self.getting
         if getting.asks:
             getting.notify()
-
-    def withdraw(self, sequence: int) -> None:
-        """Take back what was published from this sequence on. No consumer is running, or has taken any of it."""
-        self.tail = sequence
-        self.api.publish(self.address, sequence, 0)
 
     def shut_off(self) -> None:
         """Publish no more."""

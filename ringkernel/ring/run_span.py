@@ -45,7 +45,7 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     capacity = load(source_ring + RING.capacity)
     waiting = bound_of(edge, head) - head
     count = min(waiting, capacity - (head & (capacity - 1)))
-    limit = span_length(block, run_entry, count) if here == 0 else load(run_entry + RUN_ENTRY.span_limit)
+    limit = span_length(block, run_entry, count) if here == 0 else length_here(run_entry)
     count = min(count, limit)
     chain, last = chain_of(block), last_stage(block)
     output, target, tail = 0, 0, 0
@@ -57,11 +57,11 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
         if count == 0:
             store(block + BLOCK.blocked, 1)
             return IDLE
-        count = unless_split(run_entry, count)
+        count = unless_split(run_entry, count) if here == 0 else count
     store(block + BLOCK.blocked, 0)
     store(block + BLOCK.in_flight, count)
     store(block + BLOCK.fault_edge, edge - block)
-    emitted = call_handler(block, run_entry, source_ring, head, count, target)
+    emitted = call_handler(block, run_entry, source_ring, head, count, target, here)
     elapsed = load(run_entry + RUN_ENTRY.busy_ticks)
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
@@ -92,13 +92,20 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     return WORKED if fault < 0 else let_go(block, chain, failing, here)
 
 
-def call_handler(block: int, run_entry: int, source_ring: int, head: int, count: int, target: int) -> int:
+def length_here(run_entry: int) -> int:
+    """How many messages a span in the event loop's thread may have: as many as may be expected to take as long as a
+    span should. Nobody can want the handler to stop in between."""
+    limit, pace = load(run_entry + RUN_ENTRY.span_limit), load(run_entry + RUN_ENTRY.pace)
+    return limit if pace == 0 else max(limit, 64 * load(run_entry + RUN_ENTRY.span_ticks) // pace)
+
+
+def call_handler(block: int, run_entry: int, source_ring: int, head: int, count: int, target: int, here: int) -> int:
     """Run the span. How many messages it has emitted; what failed is in the fault words. The states' versions are odd
     from here until the span is committed."""
     change_states(block, chain_of(block))
     fence_release()  # odd before a handler writes to its state
     source = slot_address(source_ring, head)
-    if count <= load(run_entry + RUN_ENTRY.span_limit):
+    if here != 0 or count <= load(run_entry + RUN_ENTRY.span_limit):
         return run_alone(block, run_entry, source, count, target)
     slot_nbytes = 0
     if target != 0:
@@ -144,7 +151,7 @@ def adapt_span(run_entry: int, count: int, elapsed: int, most: int) -> None:
     if count >= TELLING or elapsed > target // 4:
         store(run_entry + RUN_ENTRY.pace, max(1, 64 * elapsed // max(count, 1)))
     if count > limit:
-        return  # it was split
+        return  # it was split, or the event loop has run it
     if elapsed > 2 * target:
         store(run_entry + RUN_ENTRY.span_limit, max(1, count * target // elapsed))
     elif count == limit and elapsed < target:

@@ -1,4 +1,4 @@
-"""Arrays that a caller gives for results: what they have to be."""
+"""Arrays that a caller gives, for messages and for results: what they have to be."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.errors import ConfigurationError, MessageTypeError
 
+from .message_queue import as_batch
 from .path import most_outputs
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
         return len(out)
     check_most(most)
     return min(most, len(out))
+
+
+def batch_of(path: list[RingKernel], values: Any) -> Any:
+    """The messages of a map. Raises `MessageTypeError` for what is not a batch, or not one of the first kernel's
+    type."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        raise MessageTypeError(f"map takes an array or a sequence of messages, got {values!r:.100}")
+    return as_batch(path[0].engine.declaration.input_type, values)
 
 
 def check_result_array(path: list[RingKernel], messages: Any, out: Any) -> None:

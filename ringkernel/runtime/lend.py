@@ -16,16 +16,15 @@ from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import from_array
-from ringkernel.ring.waiting import NOTHING
 
 from .graph import edge_between
-from .path import check_empty, is_nobodys, most_outputs
+from .path import check_empty, most_outputs
 from .transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.memory.arenas import Region
+    from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.record_edge import RecordEdge
     from ringkernel.ring.record_ring import RecordRing
 
@@ -35,52 +34,69 @@ if TYPE_CHECKING:
 _DRAIN_S = 1.0
 
 
+class LentRings:
+    """The input ring of a map and its output ring, over the arrays of the messages and of the results; `output` is None
+    for a kernel that emits nothing."""
+
+    __slots__ = ("edge", "output", "source")
+
+    def __init__(self, path: list[RingKernel], messages: Any, room: Any) -> None:
+        first, last = _ends(path)
+        own: Any = first.outlet.ring
+        woke = own.woke if own.here else None
+        self.source = _ring_over(first.arena, messages, first.declaration.input_type, woke)
+        self.edge = self.source.add_edge()
+        output_type = last.declaration.output_type
+        self.output = None if output_type is None else _ring_over(first.arena, room, output_type)
+        if self.output is not None:
+            self.output.add_edge()
+
+
 class Lent(Transfer):
     """The array and the result of a map, and where they are."""
 
-    def __init__(self, path: list[RingKernel], messages: Any, lease: Lease | None, out: Any) -> None:
+    def __init__(
+        self, path: list[RingKernel], rings: LentRings, lease: Lease | None, out: Any, regions: list[Region]
+    ) -> None:
         super().__init__(path, lease)
         self._out = out
         self._is_lent = False
         self._given = -1
-        self._regions: list[Region] = []
-        engines = [engine for kernel in path if isinstance(engine := kernel.engine, LendingEngine)]
-        first, last = self._engines = engines[0], engines[-1]
-        self._in_arena = any(engine.arena_only for engine in engines)
-        if self._in_arena:
-            messages = self._arena_copy(messages)
-        own: Any = first.outlet.ring
-        self._ring = self._ring_over(messages, first.declaration.input_type, own.woke if own.here else None)
-        self.source: RecordEdge = self._ring.add_edge()
-        self._ring.fill()
-        self.count = self.end = len(messages)
-        self._output: RecordRing | None = None
+        self._regions = regions
+        self._engines = _ends(path)
+        self._in_arena = bool(regions)
+        self._ring, self._output = rings.source, rings.output
+        self.source: RecordEdge = rings.edge
+        self.count = self.end = len(self._ring.slots)
+
+    @classmethod
+    def over(cls, path: list[RingKernel], messages: Any, lease: Lease, out: Any) -> Lent:
+        """A map of these messages: not begun."""
+        first, last = _ends(path)
+        regions: list[Region] = []
+        in_arena = any(isinstance(engine := kernel.engine, LendingEngine) and engine.arena_only for kernel in path)
+        if in_arena:
+            messages = _arena_copy(first.arena, messages, regions)
+        room = None
         output_type = last.declaration.output_type
         if output_type is not None:
             most = most_outputs(path, len(messages))
             nbytes = most * output_type.dtype.itemsize
-            if self._in_arena:
-                room = self._arena_bytes(nbytes)
+            if in_arena:
+                room = _arena_bytes(first.arena, nbytes, regions)
             else:
                 room = first.results.allocate(nbytes) if out is None else out[:most]
-            self._output = self._ring_over(room.view(output_type.dtype), output_type)
-            self._output.add_edge()
+            room = room.view(output_type.dtype)
+        rings = LentRings(path, messages, room)
+        rings.source.fill()
+        return cls(path, rings, lease, out, regions)
 
-    def _ring_over(self, array: Any, message_type: Any, woke: Callable[[int], None] | None = None) -> RecordRing:
-        from ringkernel.ring.record_ring import RecordRing
-
-        capacity = 1 << max(0, len(array) - 1).bit_length()
-        return RecordRing(self._engines[0].arena, message_type, capacity, lent=array, woke=woke)
-
-    def _arena_bytes(self, nbytes: int) -> Any:
-        self._regions.append(self._engines[0].arena.allocate(nbytes))
-        return self._regions[-1].bytes[:nbytes]
-
-    def _arena_copy(self, messages: Any) -> Any:
-        """The messages where a device reaches them."""
-        copy = self._arena_bytes(messages.nbytes).view(messages.dtype)
-        copy.view(np.uint8)[:] = messages.view(np.uint8)
-        return copy
+    @classmethod
+    def begun(cls, path: list[RingKernel], rings: LentRings, out: Any) -> Lent:
+        """A map that is running, over rings that `map_here` has lent."""
+        transfer = cls(path, rings, None, out, [])
+        transfer._exchange()
+        return transfer
 
     def position(self) -> int:
         return self.source.position()
@@ -88,7 +104,7 @@ class Lent(Transfer):
     async def put(self) -> None:
         """Exchange the rings when nothing is on its way through the chain: what was sent before must not mix with the
         map. Cancelled or failed, nothing was exchanged."""
-        if self._is_lent:  # at once
+        if self._is_lent:  # it has begun
             self.lease.close_output()
             return
         await self.lease.hold_foreign_sources()
@@ -108,15 +124,9 @@ class Lent(Transfer):
         if last is not first:
             last.lend(None, self._output)
 
-    def put_at_once(self) -> bool:
-        """Exchange the rings of kernels that all rest, so that nobody has to be asked, and let the first have the
-        messages. Whether they are through already, and the rings are the kernels' own again."""
-        self._exchange()
-        self._ring.fill()
-        return self._end_at_once()
-
-    def _end_at_once(self) -> bool:
-        """Exchange the rings again if everything is through and all kernels rest. Whether that is so."""
+    def end_at_once(self) -> bool:
+        if not self._is_lent:
+            return True
         if self.source.position() < self.end or not all(is_at_rest(kernel) for kernel in self._path):
             return False
         self._exchange_again()
@@ -127,9 +137,7 @@ class Lent(Transfer):
 
         Waits for the tokens for as long as it takes.
         """
-        if not self._is_lent:
-            return
-        if self._end_at_once():
+        if self.end_at_once():
             return
         self.source.limit = 0  # beyond the span that runs now, nothing more is taken
         async with AsyncExitStack() as stack:
@@ -158,7 +166,9 @@ class Lent(Transfer):
                 edge.skip_to(self._given)
                 output.keepalive = self._regions
             else:  # the array that was given is its owner's again
-                rest = self._ring_over(output.slots[self._given : output.position()].copy(), output.message_type)
+                rest = _ring_over(
+                    output.arena, output.slots[self._given : output.position()].copy(), output.message_type
+                )
                 edge = rest.add_edge()
                 rest.fill()
                 output.dispose()
@@ -191,13 +201,29 @@ class Lent(Transfer):
         return made
 
 
-def map_where_it_rests(path: list[RingKernel], messages: Any, out: Any) -> Any:
-    """A map over kernels that all rest, and are nobody's: nobody has to be asked before their rings are exchanged. Its
-    result, if this thread has run all of it; else the map, which goes on, or `NOTHING`, if this is not so."""
-    if not len(messages) or not all(map(is_at_rest, path)) or not is_nobodys(path):
-        return NOTHING
-    transfer = Lent(path, messages, None, out)
-    return transfer.result() if transfer.put_at_once() else transfer
+def _ends(path: list[RingKernel]) -> tuple[LendingEngine, LendingEngine]:
+    first, last = path[0].engine, path[-1].engine
+    assert isinstance(first, LendingEngine)
+    assert isinstance(last, LendingEngine)
+    return first, last
+
+
+def _ring_over(arena: Arena, array: Any, message_type: Any, woke: Callable[[int], None] | None = None) -> RecordRing:
+    from ringkernel.ring.record_ring import RecordRing
+
+    return RecordRing(arena, message_type, 1 << max(0, len(array) - 1).bit_length(), lent=array, woke=woke)
+
+
+def _arena_bytes(arena: Arena, nbytes: int, regions: list[Region]) -> Any:
+    regions.append(arena.allocate(nbytes))
+    return regions[-1].bytes[:nbytes]
+
+
+def _arena_copy(arena: Arena, messages: Any, regions: list[Region]) -> Any:
+    """The messages where a device reaches them."""
+    copy = _arena_bytes(arena, messages.nbytes, regions).view(messages.dtype)
+    copy.view(np.uint8)[:] = messages.view(np.uint8)
+    return copy
 
 
 def is_at_rest(kernel: RingKernel) -> bool:

@@ -12,18 +12,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.engine import LendingEngine
-from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError, MessageTypeError
+from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError
 from ringkernel.ring.waiting import NOTHING
 
 from .copy import Copied
-from .given_array import check_result_array
+from .given_array import batch_of, check_result_array
 from .graph import dead_end, edge_between
 from .lease import Lease
-from .lend import Lent, map_where_it_rests
-from .message_queue import as_batch
+from .lend import Lent
 from .path import check_path
-from .queued import map_at_once
-from .transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
 
     from .kernel import RingKernel
+    from .transfer import Transfer
 
 LOOK_S = 0.05
 """How often a map that waits looks whether it ever can be through."""
@@ -38,35 +36,26 @@ GRACE_S = 0.05
 """What a cancelled map waits for the kernels, so that its exception has all that was computed."""
 
 
-def check_array(values: Any) -> None:
-    """Refuse what is not a batch at all. Raises `MessageTypeError`."""
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
-        raise MessageTypeError(f"map takes an array or a sequence of messages, got {values!r:.100}")
-
-
 async def map_over(
     path: list[RingKernel],
     values: Any,
     *,
+    begun: Any,
     out: Any,
     progress: bool,
     reach: Callable[[], Awaitable[None]],
     finishing: set[asyncio.Task[None]],
 ) -> Any:
-    """Send all values through the path; everything that comes out. See `RingKernelRuntime.map`. `reach` lets devices
-    reach memory that is new; `finishing` holds what goes on after a cancelled map."""
-    messages = as_batch(path[0].engine.declaration.input_type, values)
-    if out is not None:
-        check_result_array(path, messages, out)
-    result = NOTHING if progress else map_at_once(path, messages, out)
-    if result is NOTHING and not progress:
-        result = map_where_it_rests(path, messages, out)
-    begun = result if isinstance(result, Transfer) else None
-    if result is not NOTHING and begun is None:
-        return result
+    """Send all values through the path, or see to a map that has `begun`, if that is not `NOTHING`; all that comes
+    out. See `Messaging.map`. `reach` lets devices reach memory that is new; `finishing` holds what goes on after a
+    cancelled map."""
+    if begun is NOTHING:
+        values = batch_of(path, values)
+        if out is not None:
+            check_result_array(path, values, out)
     lease = await Lease.of(path)  # does not wait if it has begun
     try:
-        transfer = begun or _transfer(path, messages, lease, out)
+        transfer: Transfer = _transfer(path, values, lease, out) if begun is NOTHING else begun
         transfer.lease = lease
         lease.close_inputs()
     except BaseException:
@@ -98,6 +87,15 @@ async def map_over(
     return result
 
 
+async def let_others_run(result: Any) -> None:
+    """Let other tasks have the loop, between a map and what its caller does next."""
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as error:
+        error.partial = result  # type: ignore[attr-defined]
+        raise
+
+
 def _does_not_fit(result: Any, out: Any) -> ConfigurationError:
     """Coroutine kernels have emitted more than the given array has room for."""
     error = ConfigurationError(f"out has room for {len(out)} outputs, and {len(result)} came; they are in .partial")
@@ -109,7 +107,9 @@ def _transfer(path: list[RingKernel], messages: Any, lease: Lease, out: Any) -> 
     """How a map is done that takes long. Raises `KernelStateError` if it cannot be done now."""
     lend = all(isinstance(kernel.engine, LendingEngine) for kernel in path)
     check_path(path, lend=lend)
-    return (Lent if lend and len(messages) else Copied)(path, messages, lease, out)
+    if lend and len(messages):
+        return Lent.over(path, messages, lease, out)
+    return Copied(path, messages, lease, out)
 
 
 def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateError:
@@ -129,6 +129,9 @@ def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateErro
 
 async def _end(transfer: Transfer, lease: Lease, finishing: set[asyncio.Task[None]], *, cancelled: bool) -> None:
     """Take back what was lent, and let others go on. After a cancellation that goes on by itself, if it takes long."""
+    if transfer.end_at_once():
+        lease.release()
+        return
 
     async def take_back() -> None:
         try:

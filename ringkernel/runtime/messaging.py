@@ -15,9 +15,10 @@ from ringkernel.ring.waiting import NOTHING
 from . import quiesce, timeouts
 from .calls import NOT_SENT, CallTable
 from .given_array import room_in
-from .map import check_array, map_over
+from .lend import Lent
+from .map import let_others_run, map_over
+from .map_path import PathTable
 from .message_queue import as_batch
-from .path import ends_of, find_path
 from .peek import Peek
 from .port import Port
 
@@ -42,6 +43,8 @@ class Messaging:
         self._budget = supervisor.budget
         self._calls = CallTable(supervisor.kernel)
         self._known_calls = self._calls.known
+        self._paths = PathTable(supervisor.kernel)
+        self._known_paths = self._paths.known
 
     async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
         """Put a message into the kernel's input, waiting for room. Allowed in LAUNCHED, ACTIVE and DEACTIVATED.
@@ -281,17 +284,31 @@ class Messaging:
         at once; the kernels stop reading at the next message boundary and go on with their queues. Until then they may
         write to `out`; a next map over the same kernels waits for that.
         """
-        first_id, last_id = ends_of(kernel_id)
-        check_array(messages)
-        first = self._supervisor.kernel(first_id)
-        path = find_path(first, first if last_id == first_id else self._supervisor.kernel(last_id))
+        affinity = self._affinity
+        if affinity.thread != get_ident() or not affinity.is_running():
+            self._supervisor.bind()
+        try:
+            maps = self._known_paths[kernel_id]
+        except (KeyError, TypeError):
+            maps = self._paths.of(kernel_id)
+        begun = NOTHING if progress else maps.begin(messages, out)
+        if begun is not NOTHING and not isinstance(begun, Lent):
+            if self._budget.spend():
+                await let_others_run(begun)
+            return begun  # and is through
 
         async def reach() -> None:
-            await quiesce.reach_memory(path, self._kernels)
+            await quiesce.reach_memory(maps.kernels, self._kernels)
 
+        finishing = self._supervisor.finishing
         return await map_over(
-            path, messages, out=out, progress=progress, reach=reach, finishing=self._supervisor.finishing
+            maps.kernels, messages, begun=begun, out=out, progress=progress, reach=reach, finishing=finishing
         )
+
+    def forget_paths(self) -> None:
+        """Kernels have gone, or are connected in another way."""
+        self._calls.forget()
+        self._paths.forget()
 
     def _consumer(self, kernel_id: str) -> Any:
         engine = self._supervisor.kernel(kernel_id).engine

@@ -142,7 +142,7 @@ class RingKernelRuntime(Messaging):
         Raises `KernelStateError` in other states.
         """
         self._supervisor.remove(kernel_id)
-        self._calls.forget()
+        self.forget_paths()
 
     def connect(self, source_id: str, target_id: str) -> None:
         """Make the source's output an input of the target: no Python in between.
@@ -153,7 +153,7 @@ class RingKernelRuntime(Messaging):
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
         """
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
-        self._calls.forget()
+        self.forget_paths()
 
     # --- looking ---------------------------------------------------------------------------------------------
 

@@ -36,6 +36,10 @@ class Transfer(ABC):
     async def put(self) -> None:
         """Let the first kernel have the messages. Cancelled or failed, it has none of them."""
 
+    def end_at_once(self) -> bool:
+        """As `take_back`, if that takes no waiting. Whether it is done."""
+        return False
+
     @abstractmethod
     async def take_back(self) -> None:
         """Let the kernels go on with their own queues; they take no more of the messages. As long as it takes."""

@@ -28,6 +28,7 @@ RECORDS = {
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
+    "Path": (layout.PATH_DTYPE, layout.PATH),
     "SplitJob": (layout.SPLIT_JOB_DTYPE, layout.SPLIT_JOB),
     "Team": (layout.TEAM_DTYPE, layout.TEAM),
     "Control": (mailbox_layout.CONTROL_DTYPE, mailbox_layout.CONTROL),
@@ -124,6 +125,7 @@ WRITERS: dict[str, dict[str, str]] = {
             "loop",
         ),
     },
+    "Path": dict.fromkeys(layout.PATH._fields, "host"),
     "SplitJob": {
         **dict.fromkeys(("source", "count", "target", "state", "span_address", "message_nbytes"), "leader"),
         **dict.fromkeys(("slot_nbytes", "room_nbytes", "chunk", "n_chunks", "chunk_ticks", "deadline"), "leader"),

@@ -162,14 +162,28 @@ class CompiledEngine(LendingEngine):
         return self.executor.runs_here(count) if self.chain is None else self.chain.runs_here(count)
 
     @property
+    def block_address(self) -> int:
+        return self.block.address
+
+    @property
+    def turns_by(self) -> CompiledEngine | None:
+        if not self.executor.can_rest:
+            return None
+        return self if self.chain is None else cast("CompiledEngine | None", self.chain.turns_of(self))
+
+    @property
     def rests(self) -> bool:
-        return self.executor.rests if self.chain is None else self.chain.rests
+        first = self.turns_by
+        return first is not None and first.executor.rests
 
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)
 
     def take_back(self) -> None:
         self.rings.take_back(is_reached=self.is_reached)
+
+    def note_map(self, taken: int, emitted: int) -> None:
+        self.rings.note_map(taken, emitted)
 
     # --- start and pause -------------------------------------------------------------------------------------
 

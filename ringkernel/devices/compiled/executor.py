@@ -93,6 +93,9 @@ class Executor(ABC):
         """Whether the event loop's thread would run so many messages itself, and at once."""
         return False
 
+    can_rest = False
+    """Whether it can tell that a kernel rests."""
+
     @property
     def rests(self) -> bool:
         """Whether nobody touches the kernel before this thread rings it, if the event loop alone feeds it and takes

@@ -90,13 +90,14 @@ class FusedChain:
         is_one = self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
         return is_one and self.first.executor.runs_here(count)
 
-    @property
-    def rests(self) -> bool:
-        """Whether nobody touches any stage before this thread rings the first one, if the event loop alone feeds it and
-        takes what the last one emits."""
-        if self.phase is not Phase.FUSED or self._held or self._lock.locked():
-            return False
-        return self.first.executor.rests and self.first.block.read(BLOCK.chain) != 0  # a stage may just have failed
+    def turns_of(self, stage: Stage) -> Stage | None:
+        """The stage by whose turns this one runs. None while somebody makes one of them or takes them apart, or is to:
+        one has failed, or something waits between them."""
+        is_one = self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
+        if not is_one or self._held or self._lock.locked():
+            return None
+        is_fed = stage is not self.first and any(edge.published() > edge.position() for edge in stage.rings.edges)
+        return None if is_fed else self.first
 
     # --- becoming one ----------------------------------------------------------------------------------------
 

@@ -101,6 +101,11 @@ class KernelRings:
             else:
                 self._arena.take_back(ring.slots)
 
+    def note_map(self, taken: int, emitted: int) -> None:
+        """So many messages were taken from lent rings, and written to some, that were lent and taken back by others."""
+        self._mapped_in += taken
+        self._mapped_out += emitted
+
     def _lent_edges(self) -> list[RecordEdge]:
         return [edge for edge in self.reading if edge not in self.edges]
 

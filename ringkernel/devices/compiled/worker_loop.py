@@ -29,7 +29,7 @@ from ringkernel.codegen.operations import (
     ticks,
     waits_for_cpu,
 )
-from ringkernel.memory.layout import ARMED, BLOCK, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
+from ringkernel.memory.layout import ARMED, BLOCK, DOORBELL, EDGE, NEVER, PARKER, RING, RUN_ENTRY
 from ringkernel.ring.doorbell import is_beside_waker, take_inbox
 from ringkernel.ring.token import LEFT, WORKED, dismiss
 from ringkernel.ring.turn import rest, turn
@@ -183,7 +183,8 @@ def sweep(parker: int) -> int:
                 store(run_entry + RUN_ENTRY.idle_since, now)
             # the shorter the more kernels are polled: idle polling costs the same for one and for thousands
             patience = load(parker + PARKER.patience) if load(parker + PARKER.crowded) == 0 else 0
-            if is_for_loop(run_entry, load(parker + PARKER.loop_address)) == 1:
+            loop = load(parker + PARKER.loop_address)
+            if is_for_loop(run_entry, loop) == 1 or is_through(run_entry, loop) == 1:
                 patience = 0
             after = load(run_entry + RUN_ENTRY.run_queue_address)  # once it rests it may be the event loop's
             if (now - since) * load(parker + PARKER.n_queued) < patience:
@@ -204,6 +205,23 @@ def is_for_loop(run_entry: int, loop: int) -> int:
     block = load(run_entry + RUN_ENTRY.block_address)
     if load(block + BLOCK.processed) < load(loop + PARKER.known_after):
         return 0
+    return is_fed_by_loop(block, loop)
+
+
+def is_through(run_entry: int, loop: int) -> int:
+    """1 if a kernel that has nothing to do is through with a map: it has read a lent array to its end, or it writes to
+    one and will get no more of it. The map waits for it to rest."""
+    block = load(run_entry + RUN_ENTRY.block_address)
+    edge = block + load(block + load(block + BLOCK.inputs))
+    end = load(edge + load(edge + EDGE.ring) + RING.end)
+    if end != NEVER:
+        return 1 if load(edge + EDGE.head) == end else 0
+    output = load(block + BLOCK.output)
+    return 0 if output == 0 or load(block + output + RING.end) == NEVER else is_fed_by_loop(block, loop)
+
+
+def is_fed_by_loop(block: int, loop: int) -> int:
+    """1 if only the event loop feeds a kernel, and kernels that rest."""
     table = block + load(block + BLOCK.inputs)
     for i in range(load(block + BLOCK.n_inputs)):
         edge = block + load(table + 8 * i)

@@ -28,6 +28,7 @@ class WorkerExecutor(Executor):
 
     device = "cpu"
     cost = "its thread is lost"
+    can_rest = True
     __slots__ = (
         "_inputs",
         "_last",

@@ -14,14 +14,14 @@ import numpy as np
 
 from ringkernel.codegen.targets.cpu import compile_variant
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
-from ringkernel.devices.compiled.worker_loop import run_worker
+from ringkernel.devices.compiled.worker_loop import is_through, run_worker
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART, HEART_DTYPE, mailbox_nbytes
 from ringkernel.ring.turn import rest, turn
 
-from .watcher import rest_watch, watch
+from .watcher import goes_on, rest_watch, watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -252,4 +252,4 @@ def _mailbox_nbytes(executor: RunsAsGrid) -> int:
 @functools.cache
 def compiled_watcher() -> Any:
     """The worker loop with a look at a grid in the place of a turn, compiled once per process."""
-    return compile_variant(run_worker, {turn: watch, rest: rest_watch})
+    return compile_variant(run_worker, {turn: watch, rest: rest_watch, is_through: goes_on})

@@ -390,6 +390,13 @@ def chain_of(runtime: RingKernelRuntime, kernel_id: str) -> list[str]:
     return [stage.kernel_id for stage in chain.stages] if chain is not None and chain.is_fused else []
 
 
+def chains_that_can_be_one(runtime: RingKernelRuntime) -> list[list[str]]:
+    """Those that would be fused now if they were busy."""
+    policy = pool_of(runtime).fusing
+    fed = [kernel for one in policy._fed if (kernel := one()) is not None]
+    return [[stage.kernel_id for stage in stages] for stages in policy._chains(fed)]
+
+
 async def fuse(runtime: RingKernelRuntime, *kernel_ids: str) -> bool:
     """Let these kernels, a chain whose kernels run, run as one now, whatever goes through. Whether they do."""
     engines: Any = [runtime.kernels[kernel_id].engine for kernel_id in kernel_ids]

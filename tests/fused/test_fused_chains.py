@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fault_kernels import gated, worker_threads
 from helpers import eventually, live_state, partial_of, within
-from inside import chain_of, commands_to, fuse, set_answer_timeout, word_of_block
+from inside import chain_of, chains_that_can_be_one, commands_to, fuse, set_answer_timeout, word_of_block
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.cpu.executor import WorkerExecutor
@@ -340,6 +340,19 @@ async def test_a_busy_chain_becomes_one_by_itself(runtime: RingKernelRuntime) ->
     await within(feed(), 30)
     draining.cancel()
     assert runtime.statistics("b").failed == 0
+
+
+@pytest.mark.parametrize("kernel_id", IDS)
+async def test_while_one_of_them_rests_the_others_do_not_become_a_shorter_one(
+    runtime: RingKernelRuntime, kernel_id: str
+) -> None:
+    """As for a moment at the beginning of a map."""
+    await start(runtime, HANDLERS)
+    assert chains_that_can_be_one(runtime) == [IDS]
+    await runtime.deactivate(kernel_id)
+    assert chains_that_can_be_one(runtime) == []
+    await runtime.reactivate(kernel_id)
+    assert chains_that_can_be_one(runtime) == [IDS]
 
 
 async def test_commands_while_much_goes_through_lose_nothing(runtime: RingKernelRuntime) -> None:

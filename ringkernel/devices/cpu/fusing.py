@@ -98,28 +98,34 @@ class Fusing:
         return [kernel for one in some if (kernel := one()) is not None]
 
     def _chains(self, fed: Iterable[CompiledEngine]) -> list[list[CompiledEngine]]:
-        """The longest chains of kernels that can be one now."""
-        after = {}
+        """The longest chains of kernels that can be one now, but for those that would be longer in a moment: a part of
+        a chain is another span to compile, and is in the way of the whole."""
+        after, growing = {}, set()
         for kernel in fed:
             source = source_of(kernel)
-            if source is not None and not self._are_apart(source, kernel):
+            if source is None:
+                continue
+            reason = self._why_apart(source, kernel)
+            if reason is None:
                 after[source] = kernel
-        firsts = after.keys() - set(after.values())
+            elif reason.is_momentary:
+                growing |= {source, kernel}
         chains = []
-        for first in firsts:
+        for first in after.keys() - set(after.values()):
             stages = [first]
             while stages[-1] in after and len(stages) < MAX_STAGES:
                 stages.append(after[stages[-1]])
-            chains.append(stages)
+            if growing.isdisjoint((first, stages[-1])):
+                chains.append(stages)
         return chains
 
-    def _are_apart(self, source: CompiledEngine, kernel: CompiledEngine) -> bool:
-        """Whether they cannot be one now. Why is said once, if it lasts."""
+    def _why_apart(self, source: CompiledEngine, kernel: CompiledEngine) -> Reason | None:
+        """Why they cannot be one now. It is said once, if it lasts."""
         reason = why_apart(source, kernel)
         if reason is not None and not reason.is_passing and kernel not in self._told:
             self._told.add(kernel)
             logger.debug("%r and %r do not run as one: %s", source.kernel_id, kernel.kernel_id, reason.words)
-        return reason is not None
+        return reason
 
     def _fuse_when_compiled(self, stages: list[CompiledEngine]) -> None:
         key = tuple((stage.declaration.func, spec_of(stage.declaration)) for stage in stages)
@@ -175,10 +181,12 @@ def source_of(kernel: CompiledEngine) -> CompiledEngine | None:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why kernels run one by one. `is_passing`: it may be over in a moment."""
+    """Why kernels run one by one. `is_passing`: it may be over soon; `is_momentary`: it mostly is at once, and
+    nothing passes meanwhile."""
 
     words: str
     is_passing: bool = False
+    is_momentary: bool = False
 
 
 def why_apart(source: CompiledEngine, target: CompiledEngine) -> Reason | None:
@@ -211,7 +219,7 @@ def why_alone(kernel: CompiledEngine) -> Reason | None:
     if kernel.chain is not None or kernel.is_ending:
         return Reason(f"{kernel.kernel_id!r} is part of a chain, or ends", is_passing=True)
     if not executor.has_token or kernel.handshake.commanded != COMMAND_RUN or kernel.handshake.is_asking:
-        return Reason(f"{kernel.kernel_id!r} is not running", is_passing=True)
+        return Reason(f"{kernel.kernel_id!r} is not running", is_passing=True, is_momentary=True)
     return None
 
 

@@ -85,6 +85,39 @@ async def test_a_long_one_goes_to_a_worker_without_a_command(runtime: RingKernel
     check_books(runtime, "k")
 
 
+async def test_a_long_one_ends_without_a_command_too(runtime: RingKernelRuntime) -> None:
+    """The worker lets the kernel rest as soon as it has read the array to its end."""
+    await start(runtime, "k", following, queue_size=64)
+    await settle(runtime, "k", "k")
+    values = np.arange(3_000_000)
+
+    async def needs_no_command() -> bool:
+        before, turns = inside.commands_to(runtime, "k"), inside.turns_of_workers(runtime)
+        np.testing.assert_array_equal(await within(runtime.map("k", values)), values + 1)
+        return inside.turns_of_workers(runtime) > turns and inside.commands_to(runtime, "k") == before
+
+    await eventually(needs_no_command)
+    check_books(runtime, "k")
+
+
+async def test_maps_that_need_nobody_let_other_tasks_run(runtime: RingKernelRuntime) -> None:
+    """One that is cancelled there has all of its result."""
+    await start(runtime, "k", following, queue_size=64)
+    await settle(runtime, "k", "k")
+
+    async def maps() -> None:
+        while True:
+            await runtime.map("k", [1, 2, 3])
+
+    mapping = asyncio.create_task(maps())
+    await asyncio.sleep(0.01)
+    mapping.cancel()
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await within(mapping)
+    assert partial_of(cancelled.value) == [2, 3, 4]
+    check_books(runtime, "k")
+
+
 async def test_a_failure_in_the_loop_s_own_turn_is_the_map_s(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", fails_at_4321, queue_size=64)
     await settle(runtime, "k", "k")

@@ -82,16 +82,18 @@ class Calls:
         answer = self.pass_through(message)
         return NOTHING if answer is NOT_SENT else answer
 
-    def pass_through(self, message: Any) -> Any:
+    def pass_through(self, message: Any, *, yielding: bool = False) -> Any:
         """Send a message, and take its output if it is there then: otherwise `NOTHING`, and `answer` waits for it.
-        `NOT_SENT` if one would have to wait before. Raises `KernelStateError` if the call would get the output of
-        something else."""
+        `NOT_SENT` if one has to wait before, or is to let others run first (`yielding`). Raises `KernelStateError` if
+        the call would get the output of something else."""
         ring, edge, call = self._ring, self._edge, self._call
         tail, head = ring.tail, edge.head
         if self._waiting or self._putting.waiters or self._getting.waiters:
             return NOT_SENT
         if tail - head != self._ahead:
             raise self._busy()
+        if yielding:
+            return NOT_SENT
         if call is None:
             return self.inlet.take() if self.outlet.offer(message) else NOT_SENT
         # `offer` and `take` written out: this is the call that is made once per message

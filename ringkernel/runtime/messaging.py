@@ -102,12 +102,11 @@ class Messaging:
         budget = self._budget
         budget.left = left = budget.left - 1
         yielding = left <= 0 and budget.due()
-        if not yielding:
-            answer = calls.pass_through(message)
-            if answer is NOTHING:
-                return await calls.answer(timeout, timeout)
-            if answer is not NOT_SENT:
-                return answer
+        answer = calls.pass_through(message, yielding=yielding)
+        if answer is NOTHING:
+            return await calls.answer(timeout, timeout)
+        if answer is not NOT_SENT:
+            return answer
         return await calls.in_turn(message, timeout, yielding=yielding)
 
     def port(self, kernel_id: str | tuple[str, str]) -> Port:

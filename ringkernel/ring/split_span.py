@@ -46,7 +46,8 @@ CHUNKS_EACH, CHUNKS_AMONG_OTHERS = 128, 4
 SHARE = 4
 """Smaller chunks, where there are few messages, so that every thread has so many; not below an eighth."""
 LOOK_FOR_HELP = 8
-"""The leader looks for further helpers after so many chunks of its own."""
+"""The leader looks for further helpers after so many chunks of its own, at most: after 1, 2 and 4 first, since the
+event loop's thread mostly goes to sleep a moment after it has rung, and there is a core for one more."""
 CLOSED = -(1 << 40)
 """Nobody may come in through a gate below 0; what it is above this is how many are inside."""
 
@@ -167,11 +168,12 @@ def lay_out(job: int, block: int, run_entry: int, parker: int) -> None:
 def work(job: int, block: int, parker: int) -> None:
     """Take chunks, and get help, until there are no more to take."""
     wanted = min(n_threads(block, parker), load(job + SPLIT_JOB.n_chunks)) - 1
-    taken = 0
+    taken, look_at = 0, 0
     more = 1
     while more == 1:
-        if wanted > 0 and taken % LOOK_FOR_HELP == 0:
+        if wanted > 0 and taken == look_at:
             wanted -= recruit(job, parker, wanted)
+            look_at += min(max(1, taken), LOOK_FOR_HELP)
         more = take_chunk(job)
         taken += 1
         if load(parker + PARKER.inbox_address) != 0 or load(parker + PARKER.stop) != 0:

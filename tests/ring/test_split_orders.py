@@ -151,6 +151,9 @@ class World:
     def is_runnable(self, stat: int, scratch: int) -> int:
         return 0
 
+    def waits_for_cpu(self, stat: int, cpu: int, text: int) -> int:
+        return self.random.randrange(2)
+
     def this_cpu(self) -> int:
         return -1
 
@@ -211,7 +214,7 @@ class World:
             while not self.is_over and words[parker + PARKER.offer_address] == 0:
                 yield
             words[parker + PARKER.parked] = 0
-            yield from self.code["help_others"](parker, 0)
+            yield from self.code["help_others"](parker, 0, 0)
 
     def supervisor(self) -> Steps:
         """Command, ring for workers, revoke: at some time, perhaps."""

@@ -1,7 +1,8 @@
 """What a worker does that has nothing of its own to do: it helps with the spans of others. Compiled.
 
 A leader offers its job in a word of the worker (`recruit` of `ring/split_span.py`), and wakes it if it sleeps. Between
-two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment.
+two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment; but not where the
+event loop's thread waits for its core, as it does when the last span of a map has woken it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ringkernel.codegen.operations import (
     store_release,
     this_cpu,
     ticks,
+    waits_for_cpu,
 )
 from ringkernel.memory.layout import PARKER, SPLIT_JOB
 from ringkernel.ring.split_span import enter, leave, take_chunk
@@ -24,14 +26,15 @@ LINGER = 12
 """How long, in minimal patiences: about 100 us."""
 
 
-def help_others(parker: int, masks: int) -> int:
-    """Do what was offered, as long as something is. 0 if nothing was. `masks`: see `leave_cpu`."""
+def help_others(parker: int, masks: int, text: int) -> int:
+    """Do what was offered, as long as something is. 0 if nothing was. `masks`, `text`: see `leave_cpu`,
+    `waits_for_cpu`."""
     job = take_offer(parker)
     if job == 0:
         return 0
     while job != 0:
         help_with(job, parker, masks)
-        linger(parker)
+        linger(parker, text)
         job = take_offer(parker)
     return 1
 
@@ -63,11 +66,16 @@ def is_free(parker: int) -> int:
     return 1 if load(parker + PARKER.inbox_address) == 0 and load_acquire(parker + PARKER.stop) == 0 else 0
 
 
-def linger(parker: int) -> None:
-    """Wait awake for the next job."""
+def linger(parker: int, text: int) -> None:
+    """Wait awake for the next job, unless the event loop waits for this core."""
     store_release(parker + PARKER.is_at_hand, 1)
-    patience = LINGER * load(parker + PARKER.min_patience)
-    start = ticks()
-    while ticks() - start < patience and load(parker + PARKER.offer_address) == 0 and is_free(parker) == 1:
+    shortest = load(parker + PARKER.min_patience)
+    start = looked_at = now = ticks()
+    while now - start < LINGER * shortest and load(parker + PARKER.offer_address) == 0 and is_free(parker) == 1:
         spin_hint()
+        now = ticks()
+        if now - looked_at >= shortest:
+            looked_at = now
+            if waits_for_cpu(load(load(parker + PARKER.loop_address) + PARKER.stat_fd), this_cpu(), text) == 1:
+                break
     store(parker + PARKER.is_at_hand, 0)

@@ -63,7 +63,7 @@ def run_worker(parker: int, scratch: int) -> int:
             adopt(parker, run_entry)
             run_entry = after
         if load(parker + PARKER.n_queued) == 0:
-            if help_others(parker, scratch + MASKS) == 0:
+            if help_others(parker, scratch + MASKS, scratch + TEXT) == 0:
                 park(parker, scratch)
         elif sweep(parker) != 0:
             store(parker + PARKER.idle_since, 0)

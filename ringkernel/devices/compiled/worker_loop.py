@@ -184,7 +184,7 @@ def sweep(parker: int) -> int:
             # the shorter the more kernels are polled: idle polling costs the same for one and for thousands
             patience = load(parker + PARKER.patience) if load(parker + PARKER.crowded) == 0 else 0
             loop = load(parker + PARKER.loop_address)
-            if is_for_loop(run_entry, loop) == 1 or is_through(run_entry, loop) == 1:
+            if is_for_loop(run_entry, loop) == 1 or is_through(run_entry, parker) == 1:
                 patience = 0
             after = load(run_entry + RUN_ENTRY.run_queue_address)  # once it rests it may be the event loop's
             if (now - since) * load(parker + PARKER.n_queued) < patience:
@@ -208,16 +208,20 @@ def is_for_loop(run_entry: int, loop: int) -> int:
     return is_fed_by_loop(block, loop)
 
 
-def is_through(run_entry: int, loop: int) -> int:
+def is_through(run_entry: int, parker: int) -> int:
     """1 if a kernel that has nothing to do is through with a map: it has read a lent array to its end, or it writes to
     one and will get no more of it. The map waits for it to rest."""
+    if load(parker + PARKER.team_address) == 0:
+        return 0  # who watches grids has no blocks in its run entries
     block = load(run_entry + RUN_ENTRY.block_address)
     edge = block + load(block + load(block + BLOCK.inputs))
     end = load(edge + load(edge + EDGE.ring) + RING.end)
     if end != NEVER:
         return 1 if load(edge + EDGE.head) == end else 0
     output = load(block + BLOCK.output)
-    return 0 if output == 0 or load(block + output + RING.end) == NEVER else is_fed_by_loop(block, loop)
+    if output == 0 or load(block + output + RING.end) == NEVER:
+        return 0
+    return is_fed_by_loop(block, load(parker + PARKER.loop_address))
 
 
 def is_fed_by_loop(block: int, loop: int) -> int:

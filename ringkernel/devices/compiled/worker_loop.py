@@ -17,6 +17,7 @@ then, if it has only just moved, or if there is no other core.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import (
+    compare_exchange,
     fence,
     leave_cpu,
     load,
@@ -29,9 +30,9 @@ from ringkernel.codegen.operations import (
     ticks,
     waits_for_cpu,
 )
-from ringkernel.memory.layout import ARMED, BLOCK, DOORBELL, EDGE, NEVER, PARKER, RING, RUN_ENTRY
+from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, DOORBELL, EDGE, FREE, NEVER, PARKER, RING, RUN_ENTRY
 from ringkernel.ring.doorbell import is_beside_waker, take_inbox
-from ringkernel.ring.token import LEFT, WORKED, dismiss
+from ringkernel.ring.token import LEFT, WORKED, dismiss, release
 from ringkernel.ring.turn import rest, turn
 
 from .helping import help_others, is_free
@@ -183,8 +184,7 @@ def sweep(parker: int) -> int:
                 store(run_entry + RUN_ENTRY.idle_since, now)
             # the shorter the more kernels are polled: idle polling costs the same for one and for thousands
             patience = load(parker + PARKER.patience) if load(parker + PARKER.crowded) == 0 else 0
-            loop = load(parker + PARKER.loop_address)
-            if is_for_loop(run_entry, loop) == 1 or is_through(run_entry, parker) == 1:
+            if should_rest(run_entry, parker) == 1:
                 patience = 0
             after = load(run_entry + RUN_ENTRY.run_queue_address)  # once it rests it may be the event loop's
             if (now - since) * load(parker + PARKER.n_queued) < patience:
@@ -195,6 +195,19 @@ def sweep(parker: int) -> int:
                 before = run_entry
     store_release(parker + PARKER.current_address, 0)
     return worked
+
+
+def should_rest(run_entry: int, parker: int) -> int:
+    """1 if a kernel that has nothing to do should rest at once. Claimed for the look: its block is another's as soon as
+    the supervisor has taken it."""
+    owner = run_entry + RUN_ENTRY.owner
+    if compare_exchange(owner, FREE, CLAIMED) != FREE:
+        return 0  # revoked; the next turn finds out
+    should = is_for_loop(run_entry, load(parker + PARKER.loop_address))
+    if should == 0:
+        should = is_through(run_entry, parker)
+    release(run_entry)
+    return should
 
 
 def is_for_loop(run_entry: int, loop: int) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ringkernel import RingKernelRuntime
 from ringkernel.memory.arenas import Arena, ResultPool
+from ringkernel.runtime import map_path
 
 if TYPE_CHECKING:
     import pytest
@@ -96,6 +97,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Arena, "_take", take)
     monkeypatch.setattr(Arena, "_take_back", take_back)
     monkeypatch.setattr(ResultPool, "allocate", allocate_result)
+    monkeypatch.setattr(map_path, "POOLED_NBYTES", 0)  # small results, too
     plain_map, plain_send = RingKernelRuntime.map, RingKernelRuntime.send_batch
 
     async def guarded_map(self: RingKernelRuntime, kernel_id: Any, messages: Any, **options: Any) -> Any:

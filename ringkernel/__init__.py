@@ -12,6 +12,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .declaration.decorator import ring_kernel
+    from .declaration.pipeline import Pipeline, pipeline
     from .devices.coroutine.context import KernelContext
     from .errors import (
         BatchTimeoutError,
@@ -34,11 +35,15 @@ if TYPE_CHECKING:
     from .runtime.kernel import RingKernel
     from .runtime.managed_kernel import managed_kernel
     from .runtime.message_queue import MessageQueue, QueueStatistics
+    from .runtime.running import RunningPipeline
     from .runtime.runtime import RingKernelRuntime
+    from .runtime.session import Session
+    from .runtime.session import map as map  # noqa: A004 (not in __all__: `import *` leaves the built-in one)
     from .runtime.statistics import KernelStatistics
 
 _MODULES = {
     "declaration.decorator": ("ring_kernel",),
+    "declaration.pipeline": ("Pipeline", "pipeline"),
     "devices.coroutine.context": ("KernelContext",),
     "errors": (
         "BatchTimeoutError",
@@ -61,7 +66,9 @@ _MODULES = {
     "runtime.kernel": ("RingKernel",),
     "runtime.managed_kernel": ("managed_kernel",),
     "runtime.message_queue": ("MessageQueue", "QueueStatistics"),
+    "runtime.running": ("RunningPipeline",),
     "runtime.runtime": ("RingKernelRuntime",),
+    "runtime.session": ("Session", "map"),
     "runtime.statistics": ("KernelStatistics",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -83,6 +90,7 @@ __all__ = [
     "KernelStatistics",
     "MessageQueue",
     "MessageTypeError",
+    "Pipeline",
     "QueueEmptyError",
     "QueueFullError",
     "QueueStatistics",
@@ -90,9 +98,12 @@ __all__ = [
     "RingKernel",
     "RingKernelError",
     "RingKernelRuntime",
+    "RunningPipeline",
+    "Session",
     "__version__",
     "managed_kernel",
     "message",
+    "pipeline",
     "ring_kernel",
 ]
 

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,11 @@ from ringkernel.messages.arrays import MASKED, as_array
 from ringkernel.messages.records import empty_part
 from ringkernel.messages.types import MessageType
 
+from .annotations import input_type_of, output_type_of, state_of
 from .signature import check_kind, check_output_is_written, check_signature
+
+KernelId: TypeAlias = str | Callable[..., Any]
+"""How a kernel is named where it is used: by its id, or by its function."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,9 +122,10 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     Args:
         kernel_id: its name. Declaring a name again replaces the declaration (a notebook cell that is run twice).
         input_type: a NumPy structured dtype, a scalar type (the record has the one field `value`), or a class under
-            `@message`. Compiled kernels need one.
-        output_type: likewise; None for a kernel that only consumes.
-        state: what `state` is at launch, copied each time: a message instance, a structured record, or an array.
+            `@message`. Compiled kernels need one; by default the annotation of the first parameter.
+        output_type: likewise; by default the annotation of `out`, or None for a kernel that only consumes.
+        state: what `state` is at launch, copied each time: a message instance, a structured record, or an array; by
+            default the default of a last parameter called `state`.
         queue_size: slots per ring, a power of two.
         device: "auto" (what the runtime says, or else the CPU), "cpu", "cuda" or "cuda:N".
         batch: the function gets `msgs, outs[, state]`, contiguous slices of the rings without a copy, and returns
@@ -170,6 +175,15 @@ def declared_ids() -> tuple[str, ...]:
     return tuple(_registry)
 
 
+def id_of(kernel: Any) -> str:
+    """The id of a kernel that is named by its function: the declared one, or else the function's name. What is no
+    function is returned as it is."""
+    if not inspect.isfunction(kernel):
+        return kernel  # type: ignore[no-any-return]
+    found = getattr(kernel, _ATTRIBUTE, None)
+    return found.kernel_id if isinstance(found, Declaration) else kernel.__name__
+
+
 def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declaration:
     """What `launch(kernel_id, func)` means. Raises `KernelNotFoundError` or `MessageTypeError`."""
     if func is None:
@@ -187,11 +201,8 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
 def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Declaration:
     check_kind(kernel_id, func)
     coroutine = inspect.iscoroutinefunction(func)
-    if not coroutine and options.input_type is None:
-        raise MessageTypeError(
-            f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs "
-            f"input_type=...; a coroutine kernel is written with `async def`"
-        )
+    if not coroutine:
+        options = _with_annotations(func, kernel_id, options)
     initial, state_type = (None, None) if options.state is None else _state_array(kernel_id, options.state)
     inputs = _message_type(kernel_id, "input_type", options.input_type)
     outputs = _message_type(kernel_id, "output_type", options.output_type)
@@ -225,6 +236,24 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         _check_flag(kernel_id, "fma", options.fma),
         options.parallel,
     )
+
+
+def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Options) -> _Options:
+    """The options of a compiled kernel; those that were not given as its parameters say."""
+    state = state_of(func) if options.state is None else options.state
+    inputs, outputs = options.input_type, options.output_type
+    if inputs is None:
+        inputs = input_type_of(kernel_id, func)
+    if outputs is None:
+        outputs = output_type_of(kernel_id, func, has_state=state is not None)
+    options = replace(options, input_type=inputs, output_type=outputs, state=state)
+    if options.input_type is None:
+        raise MessageTypeError(
+            f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs a type: annotate "
+            f"its first parameter, as in `msg: float`, or give input_type=...; a coroutine kernel is written with "
+            f"`async def`"
+        )
+    return options
 
 
 def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], MessageType | None]:

@@ -17,6 +17,8 @@ from .path import ends_of, find_path, foreign_sources
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.ring.kinds import Ring
 
     from .kernel import RingKernel
@@ -157,11 +159,11 @@ class Calls:
 class CallTable:
     """The calls of a runtime, by kernel or path, as long as its kernels are connected as they are."""
 
-    def __init__(self, find: Callable[[str], RingKernel]) -> None:
+    def __init__(self, find: Callable[[KernelId], RingKernel]) -> None:
         self._find = find
-        self.known: dict[str | tuple[str, str], Calls] = {}
+        self.known: dict[Any, Calls] = {}
 
-    def of(self, kernel_id: str | tuple[str, str]) -> Calls:
+    def of(self, kernel_id: KernelPath) -> Calls:
         """Those of a kernel, or of the chain between two. Once made they are in `known`."""
         try:
             return self.known[kernel_id]

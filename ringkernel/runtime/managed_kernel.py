@@ -11,19 +11,21 @@ from ringkernel.lifecycle import KernelState
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from ringkernel.declaration.decorator import KernelId
+
     from .runtime import RingKernelRuntime
 
 
 @asynccontextmanager
 async def managed_kernel(
-    runtime: RingKernelRuntime, kernel_id: str, kernel_func: Callable[..., Any] | None = None
+    runtime: RingKernelRuntime, kernel_id: KernelId, kernel_func: Callable[..., Any] | None = None
 ) -> AsyncIterator[str]:
     """Launch and activate a kernel, and terminate it on the way out; a kernel that has already ended is left as it is.
 
     Yields the kernel's id. Raises what `launch` and `activate` raise; a kernel that could not be activated is
     terminated.
     """
-    await runtime.launch(kernel_id, kernel_func)
+    kernel_id = (await runtime.launch(kernel_id, kernel_func)).kernel_id
     try:
         await runtime.activate(kernel_id)
         yield kernel_id

@@ -21,12 +21,16 @@ from .map_path import PathTable
 from .message_queue import as_batch
 from .peek import Peek
 from .port import Port
+from .running import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     import numpy.typing as npt
+
+    from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.pipeline import KernelPath
 
     from .kernel import RingKernel
     from .supervisor import Supervisor
@@ -38,7 +42,7 @@ class Messaging:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         # here for the calls that are made once per message
-        self._kernels = supervisor.kernels
+        self._kernels: dict[Any, RingKernel] = supervisor.kernels
         self._affinity = supervisor.affinity
         self._budget = supervisor.budget
         self._calls = CallTable(supervisor.kernel)
@@ -46,7 +50,7 @@ class Messaging:
         self._paths = PathTable(supervisor.kernel)
         self._known_paths = self._paths.known
 
-    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+    async def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
         """Put a message into the kernel's input, waiting for room. Allowed in LAUNCHED, ACTIVE and DEACTIVATED.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds, `KernelStateError` in other states (also when the kernel
@@ -74,11 +78,11 @@ class Messaging:
         except TimeoutError:
             raise timeouts.no_room(kernel, timeout) from None
 
-    def send_nowait(self, kernel_id: str, message: Any) -> None:
+    def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
         self._supervisor.kernel(kernel_id).engine.outlet.put_nowait(message)
 
-    async def call(self, kernel_id: str | tuple[str, str], message: Any, *, timeout: float | None = None) -> Any:
+    async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message through a kernel, or through the chain from the first to the last of a pair; its output.
 
         What `receive` would return. Calls may be made at the same time: outputs come in the order of the messages, and
@@ -109,11 +113,11 @@ class Messaging:
             return answer
         return await calls.in_turn(message, timeout, yielding=yielding)
 
-    def port(self, kernel_id: str | tuple[str, str]) -> Port:
+    def port(self, kernel_id: KernelPath) -> Port:
         """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`."""
         return Port(self, self._calls, self._affinity, kernel_id)
 
-    async def send_batch(self, kernel_id: str, messages: Any, *, timeout: float | None = None) -> None:
+    async def send_batch(self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None) -> None:
         """Put many messages into the input, in order: an array of the kernel's type, or a sequence of messages.
 
         Raises `BatchTimeoutError` (an `asyncio.TimeoutError`) after `timeout` seconds, with `.sent`, the number that
@@ -130,7 +134,7 @@ class Messaging:
         batch = as_batch(engine.declaration.input_type, messages)
         await outlet.put_many(batch, timeout, yielding=yielding)
 
-    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+    async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """Take the next output, in every state: a Python scalar, a message instance, or for a dtype a `Record`.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds; `KernelStateError` when nothing more can come, or when
@@ -165,13 +169,13 @@ class Messaging:
         except TimeoutError:
             raise timeouts.nothing_came(kernel, timeout) from None
 
-    def receive_nowait(self, kernel_id: str) -> Any:
+    def receive_nowait(self, kernel_id: KernelId) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""
         return self._consumer(kernel_id).get_nowait()
 
     async def receive_batch(
         self,
-        kernel_id: str,
+        kernel_id: KernelId,
         max_messages: int | None = None,
         *,
         out: npt.NDArray[Any] | None = None,
@@ -191,7 +195,7 @@ class Messaging:
         kernel = self._kernel(kernel_id, "receive from")
         engine = kernel.engine
         if engine.output is None:
-            raise _emits_nothing(kernel_id)
+            raise _emits_nothing(kernel)
         if out is not None:
             max_messages = room_in(kernel, out, max_messages)
         elif max_messages is not None:
@@ -212,7 +216,7 @@ class Messaging:
         return batch if message_type is None else from_array(message_type, batch)
 
     def peek(
-        self, kernel_id: str, max_messages: int | None = None, *, timeout: float | None = None
+        self, kernel_id: KernelId, max_messages: int | None = None, *, timeout: float | None = None
     ) -> AbstractAsyncContextManager[npt.NDArray[Any]]:
         """Look at the outputs that wait where they lie, without a copy: `async with runtime.peek(id) as records`.
 
@@ -227,7 +231,7 @@ class Messaging:
         """
         return Peek(self._supervisor.kernel(kernel_id), max_messages, timeout)
 
-    async def stream(self, kernel_id: str, *, max_messages: int | None = None) -> AsyncIterator[Any]:
+    async def stream(self, kernel_id: KernelId, *, max_messages: int | None = None) -> AsyncIterator[Any]:
         """Iterate over the outputs batch by batch until the kernel has ended and all is received.
 
         Batches are what `receive_batch` returns. Raises `KernelFailedError` at the end if the kernel has failed.
@@ -244,7 +248,7 @@ class Messaging:
 
     async def map(
         self,
-        kernel_id: str | tuple[str, str],
+        kernel_id: KernelPath,
         messages: Any,
         *,
         out: npt.NDArray[Any] | None = None,
@@ -259,7 +263,9 @@ class Messaging:
         its queue.
 
         Args:
-            kernel_id: a kernel, or the first and the last of a connected chain.
+            kernel_id: a kernel, or the first and the last of a connected chain; or a kernel's function, or a pipeline
+                that begins and ends with one kernel: what is not there yet is launched, connected and activated then,
+                and stays.
             messages: an array of the first kernel's type, or a sequence of messages.
             out: an array for the outputs, 1-D, contiguous, of the last kernel's output type (records, or scalars),
                 apart from `messages`, with room for all outputs that may come (`max_outputs` for each message). It is
@@ -289,6 +295,8 @@ class Messaging:
         try:
             maps = self._known_paths[kernel_id]
         except (KeyError, TypeError):
+            if not isinstance(kernel_id, str | tuple) and await start(self._supervisor, kernel_id):
+                self.forget_paths()
             maps = self._paths.of(kernel_id)
         begun = NOTHING if progress else maps.begin(messages, out)
         if begun is not NOTHING and not isinstance(begun, Lent):
@@ -309,13 +317,13 @@ class Messaging:
         self._calls.forget()
         self._paths.forget()
 
-    def _consumer(self, kernel_id: str) -> Any:
-        engine = self._supervisor.kernel(kernel_id).engine
-        if engine.output is None:
-            raise _emits_nothing(kernel_id)
-        return engine.inlet
+    def _consumer(self, kernel_id: KernelId) -> Any:
+        kernel = self._supervisor.kernel(kernel_id)
+        if kernel.engine.output is None:
+            raise _emits_nothing(kernel)
+        return kernel.engine.inlet
 
-    def _kernel(self, kernel_id: str, action: str) -> RingKernel:
+    def _kernel(self, kernel_id: KernelId, action: str) -> RingKernel:
         """A kernel, in the loop's thread: `Supervisor.kernel` for the calls that are made once per batch."""
         affinity = self._affinity
         if affinity.thread != get_ident() or not affinity.is_running():
@@ -326,5 +334,5 @@ class Messaging:
             return self._supervisor.known(kernel_id, action)
 
 
-def _emits_nothing(kernel_id: str) -> MessageTypeError:
-    return MessageTypeError(f"kernel {kernel_id!r} has no output_type, so there is nothing to receive")
+def _emits_nothing(kernel: RingKernel) -> MessageTypeError:
+    return MessageTypeError(f"kernel {kernel.kernel_id!r} has no output_type, so there is nothing to receive")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.declaration.pipeline import Pipeline
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
 from .graph import edge_between
 
 if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import KernelId
+
     from .kernel import RingKernel
 
 
-def ends_of(kernel_id: Any) -> tuple[str, str]:
+def ends_of(kernel_id: Any) -> tuple[KernelId, KernelId]:
     """The first and the last kernel of what is given to `map`. Raises `ConfigurationError`."""
+    if isinstance(kernel_id, Pipeline):
+        return kernel_id.first, kernel_id.last
     if not isinstance(kernel_id, tuple | list):
         return kernel_id, kernel_id
     if isinstance(kernel_id, tuple) and len(kernel_id) == 2:

@@ -15,6 +15,9 @@ from .path import ends_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.pipeline import KernelPath
+
     from .calls import CallTable
     from .loop_affinity import LoopAffinity
 
@@ -22,19 +25,19 @@ if TYPE_CHECKING:
 class Messages(Protocol):
     """A runtime, as far as messages go; see `RingKernelRuntime`."""
 
-    async def send(self, kernel_id: str, message: Any, *, timeout: float | None = None) -> None:
+    async def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
         """Put a message into the kernel's input, waiting for room."""
 
-    def send_nowait(self, kernel_id: str, message: Any) -> None:
+    def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
         """Put a message into the kernel's input."""
 
-    async def receive(self, kernel_id: str, *, timeout: float | None = None) -> Any:
+    async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """Take the next output, waiting for it."""
 
-    def receive_nowait(self, kernel_id: str) -> Any:
+    def receive_nowait(self, kernel_id: KernelId) -> Any:
         """Take the next output."""
 
-    async def call(self, kernel_id: str | tuple[str, str], message: Any, *, timeout: float | None = None) -> Any:
+    async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message; its output."""
 
 
@@ -51,7 +54,11 @@ class Port:
     __slots__ = ("_affinity", "_calls", "_ends", "_runtime")
 
     def __init__(
-        self, runtime: Messages, calls: CallTable, affinity: LoopAffinity, kernel_id: str | tuple[str, str]
+        self,
+        runtime: Messages,
+        calls: CallTable,
+        affinity: LoopAffinity,
+        kernel_id: KernelPath,
     ) -> None:
         self._runtime, self._calls, self._affinity = runtime, calls, affinity
         self._ends = ends_of(kernel_id)

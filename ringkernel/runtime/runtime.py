@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ringkernel.declaration.decorator import check_device, declared
+from ringkernel.declaration.decorator import check_device, declared, id_of
+from ringkernel.declaration.pipeline import Pipeline
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import Command, KernelState
@@ -13,11 +14,15 @@ from ringkernel.lifecycle import Command, KernelState
 from . import state_access
 from .connect import connect
 from .messaging import Messaging
+from .running import RunningPipeline, finish, running
 from .statistics import KernelStatistics, statistics_of
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from ringkernel.declaration.decorator import KernelId
 
     from .kernel import RingKernel
 
@@ -27,8 +32,8 @@ class RingKernelRuntime(Messaging):
 
     Belongs to the event loop, and the thread, in which it is first used; from anywhere else its methods raise
     `KernelStateError`. `async with` ends all kernels on the way out; a runtime that is dropped, or outlives its loop,
-    without that warns (`ResourceWarning`), and ends its threads. Every method that takes a `kernel_id` raises
-    `KernelNotFoundError` for one that is not known.
+    without that warns (`ResourceWarning`), and ends its threads. Every method that takes a `kernel_id` takes
+    the kernel's function in its place, and raises `KernelNotFoundError` for one that is not known.
 
     Args:
         workers: CPU worker threads for compiled kernels; by default the cores that the process may use, minus one.
@@ -65,7 +70,7 @@ class RingKernelRuntime(Messaging):
 
     async def launch(
         self,
-        kernel_id: str,
+        kernel_id: KernelId,
         kernel_func: Callable[..., Any] | None = None,
         *,
         device: str | None = None,
@@ -75,7 +80,8 @@ class RingKernelRuntime(Messaging):
         """Allocate and compile what a kernel needs. Nothing of the user's runs yet.
 
         Args:
-            kernel_id: a declared id, or with `kernel_func` any id that is free.
+            kernel_id: a declared id, or with `kernel_func` any id that is free; or a function alone, decorated or with
+                annotations: its declared id, or else its name, is the kernel's then.
             kernel_func: a decorated function, or a plain coroutine function.
             device: instead of the declared one: "auto", "cpu", "cuda", "cuda:N".
             queue_size: slots per ring instead of the declared number, a power of two.
@@ -92,7 +98,7 @@ class RingKernelRuntime(Messaging):
         """
         return await self._supervisor.launch(kernel_id, kernel_func, device, queue_size, parallel)
 
-    async def activate(self, kernel_id: str) -> None:
+    async def activate(self, kernel_id: KernelId) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
 
         Raises `DeviceUnavailableError` when there is no thread, or no place on the device, to run it: nothing has
@@ -100,7 +106,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.start(kernel_id, Command.ACTIVATE)
 
-    async def reactivate(self, kernel_id: str) -> None:
+    async def reactivate(self, kernel_id: KernelId) -> None:
         """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states.
 
         Raises `DeviceUnavailableError` as `activate` does. Cancelled, it has either happened or not: the state says
@@ -108,7 +114,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.start(kernel_id, Command.REACTIVATE)
 
-    async def deactivate(self, kernel_id: str) -> None:
+    async def deactivate(self, kernel_id: KernelId) -> None:
         """ACTIVE to DEACTIVATED: when this returns, no further message is taken. They queue up, and wait.
 
         Raises `KernelStateError` in other states, or when a handler does not return within 5 s: then nothing has
@@ -116,7 +122,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.pause(kernel_id)
 
-    async def terminate(self, kernel_id: str, timeout: float = TERMINATE_TIMEOUT_S) -> None:
+    async def terminate(self, kernel_id: KernelId | Pipeline, timeout: float = TERMINATE_TIMEOUT_S) -> None:
         """End a kernel gracefully; when this returns it is TERMINATED, at the latest 0.1 s after `timeout` seconds.
 
         From ACTIVE it may take what is queued now, and no more; from LAUNCHED or DEACTIVATED it takes nothing more.
@@ -124,19 +130,23 @@ class RingKernelRuntime(Messaging):
         and a handler that does not return is abandoned: `kernel.error` then says so. What was not taken is in
         `unprocessed()`, what was emitted can still be received.
 
-        Raises `KernelStateError` in other states. Cancelled, the termination goes on by itself.
+        Raises `KernelStateError` in other states. Cancelled, the termination goes on by itself. A pipeline's kernels
+        are ended one after the other, sources before targets, those that have not ended yet.
         """
         seconds = check_timeout(timeout, remedy="how long the kernel has to end")
-        await self._supervisor.terminate(kernel_id, seconds)
+        if isinstance(kernel_id, Pipeline):
+            await finish(self._supervisor, kernel_id, seconds)
+        else:
+            await self._supervisor.terminate(kernel_id, seconds)
 
-    async def wait(self, kernel_id: str, *, timeout: float | None = None) -> KernelState:
+    async def wait(self, kernel_id: KernelId, *, timeout: float | None = None) -> KernelState:
         """Wait until the kernel has ended, by itself or by `terminate`; its final state. Does not raise its error.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds.
         """
         return await self._supervisor.wait(kernel_id, timeout)
 
-    def remove(self, kernel_id: str) -> None:
+    def remove(self, kernel_id: KernelId) -> None:
         """Forget a kernel that has TERMINATED, with its outputs and leftovers; its id may be launched anew.
 
         Raises `KernelStateError` in other states.
@@ -144,7 +154,7 @@ class RingKernelRuntime(Messaging):
         self._supervisor.remove(kernel_id)
         self.forget_paths()
 
-    def connect(self, source_id: str, target_id: str) -> None:
+    def connect(self, source_id: KernelId, target_id: KernelId) -> None:
         """Make the source's output an input of the target: no Python in between.
 
         Both are LAUNCHED or DEACTIVATED. The first target takes the host's place as consumer, with what already
@@ -155,6 +165,19 @@ class RingKernelRuntime(Messaging):
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
         self.forget_paths()
 
+    def run(self, kernels: Pipeline | KernelId) -> AbstractAsyncContextManager[RunningPipeline]:
+        """A pipeline for the length of a block: `async with runtime.run(pipeline(a, b)) as running`.
+
+        Launches, connects and activates its kernels, which are not there yet (those that have TERMINATED are removed),
+        and ends them on the way out, sources before targets, each with what is queued in it; what the last one emits
+        then can still be received. `running` sends to the first kernel and receives from the last; `await
+        running.finish()` ends them before the block does. One kernel is a pipeline, too.
+
+        Raises `KernelExistsError` for a kernel that is alive, and what `launch`, `connect` and `activate` raise; then
+        nothing is left running.
+        """
+        return running(self, self._supervisor, kernels)
+
     # --- looking ---------------------------------------------------------------------------------------------
 
     @property
@@ -162,18 +185,19 @@ class RingKernelRuntime(Messaging):
         """All kernels by id, a live read-only view; those that have ended, too, until they are removed."""
         return MappingProxyType(self._kernels)
 
-    def get_state(self, kernel_id: str) -> KernelState:
+    def get_state(self, kernel_id: KernelId) -> KernelState:
         """The state; CREATED for a kernel that is declared and not launched. From any thread."""
+        kernel_id = id_of(kernel_id)
         if isinstance(kernel_id, str) and kernel_id not in self._kernels and declared(kernel_id) is not None:
             return KernelState.CREATED
         return self._supervisor.known(kernel_id, "get the state of").state
 
-    def statistics(self, kernel_id: str) -> KernelStatistics:
+    def statistics(self, kernel_id: KernelId) -> KernelStatistics:
         """The kernel's counts and times, consistent with each other. From any thread."""
         kernel = self._supervisor.known(kernel_id)
         return statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
 
-    def unprocessed(self, kernel_id: str) -> Any:
+    def unprocessed(self, kernel_id: KernelId) -> Any:
         """What a kernel that has TERMINATED never took, in order, input by input: an array, or a list of objects.
 
         Raises `KernelStateError` while the kernel lives, and `DeviceUnavailableError` if some of it was in the memory
@@ -186,7 +210,7 @@ class RingKernelRuntime(Messaging):
             )
         return state_access.leftovers_of(kernel)
 
-    async def read_state(self, kernel_id: str) -> Any:
+    async def read_state(self, kernel_id: KernelId) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
         A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state, and
@@ -194,7 +218,7 @@ class RingKernelRuntime(Messaging):
         """
         return await state_access.read_state(self._supervisor.kernel(kernel_id))
 
-    async def write_state(self, kernel_id: str, value: Any) -> None:
+    async def write_state(self, kernel_id: KernelId, value: Any) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
 
         Raises `KernelStateError` in other states, and `MessageTypeError` for a value that its type would change: of

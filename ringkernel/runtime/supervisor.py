@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.decorator import declared, find_declaration
+from ringkernel.declaration.decorator import declared, find_declaration, id_of
 from ringkernel.devices.event_loop.services import Services
 from ringkernel.devices.event_loop.waiting_line import Budget
 from ringkernel.devices.selection import Devices
@@ -24,6 +24,8 @@ from .loop_affinity import LoopAffinity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ringkernel.declaration.decorator import KernelId
 
     from .kernel import RingKernel
 
@@ -63,13 +65,14 @@ class Supervisor:
         if self._services is not None:
             self._services.forsake(" was collected")
 
-    def kernel(self, kernel_id: str, action: str = "use") -> RingKernel:
+    def kernel(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
         """A kernel, in the loop's thread. Raises when there is none."""
         self.bind()
         return self.known(kernel_id, action)
 
-    def known(self, kernel_id: str, action: str = "use") -> RingKernel:
-        """The kernel, from whatever thread; raises when there is none."""
+    def known(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
+        """The kernel, from whatever thread, by its id or its function; raises when there is none."""
+        kernel_id = id_of(kernel_id)
         if isinstance(kernel_id, str):
             if kernel_id in self.kernels:
                 return self.kernels[kernel_id]
@@ -85,13 +88,16 @@ class Supervisor:
 
     async def launch(
         self,
-        kernel_id: str,
+        named: KernelId,
         kernel_func: Callable[..., Any] | None,
         device: str | None,
         queue_size: int | None,
         parallel: int | None,
     ) -> RingKernel:
         """Make a kernel that is LAUNCHED."""
+        if kernel_func is None and callable(named):
+            kernel_func = named
+        kernel_id = id_of(named)
         services, devices = self.bind()
         if self._closed:
             raise KernelStateError(f"cannot launch kernel {kernel_id!r}: this runtime is closed; make a new one")
@@ -124,7 +130,7 @@ class Supervisor:
                 f"kernel {kernel_id!r} has TERMINATED and cannot be restarted; remove() it to launch the id anew"
             )
 
-    async def start(self, kernel_id: str, command: Command) -> None:
+    async def start(self, kernel_id: KernelId, command: Command) -> None:
         """ACTIVATE or REACTIVATE."""
         kernel = self.kernel(kernel_id, command.name.lower())
         kernel.check(command)
@@ -146,7 +152,7 @@ class Supervisor:
                 kernel.task = kernel.engine.task
         return True
 
-    async def pause(self, kernel_id: str) -> None:
+    async def pause(self, kernel_id: KernelId) -> None:
         """DEACTIVATE."""
         kernel = self.kernel(kernel_id, "deactivate")
         kernel.check(Command.DEACTIVATE)
@@ -155,7 +161,7 @@ class Supervisor:
             await kernel.engine.pause()
             kernel.enter(Command.DEACTIVATE)
 
-    async def terminate(self, kernel_id: str, timeout: float) -> None:
+    async def terminate(self, kernel_id: KernelId, timeout: float) -> None:
         """TERMINATE. Cancelled, it goes on by itself."""
         kernel = self.kernel(kernel_id, "terminate")
         kernel.check(Command.TERMINATE)
@@ -178,7 +184,7 @@ class Supervisor:
             await kernel.engine.end_by_force(error)  # whatever it was: nobody may wait for this kernel for ever
         await kernel.engine.wait_end()
 
-    async def wait(self, kernel_id: str, timeout: float | None) -> KernelState:
+    async def wait(self, kernel_id: KernelId, timeout: float | None) -> KernelState:
         """Wait for the end."""
         kernel = self.kernel(kernel_id)
         try:
@@ -187,14 +193,14 @@ class Supervisor:
             raise timeouts.still_alive(kernel, timeout) from None
         return kernel.state
 
-    def remove(self, kernel_id: str) -> None:
+    def remove(self, kernel_id: KernelId) -> None:
         """Forget a kernel that has TERMINATED."""
         kernel = self.kernel(kernel_id, "remove")
         if kernel.state is not KernelState.TERMINATED:
             raise KernelStateError(
                 f"cannot remove kernel {kernel_id!r} while it is {kernel.state.name}; terminate() it first"
             )
-        del self.kernels[kernel_id]
+        del self.kernels[kernel.kernel_id]
         for other in (*kernel.sources, *kernel.targets):
             other.sources = tuple(source for source in other.sources if source is not kernel)
             other.targets = tuple(target for target in other.targets if target is not kernel)

@@ -1,0 +1,124 @@
+"""Pipelines at work: what is missing is launched, connected and activated; and ended, sources before targets."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.declaration.pipeline import Pipeline, pipeline
+from ringkernel.errors import KernelExistsError, KernelStateError
+from ringkernel.lifecycle import Command, KernelState
+
+from .connect import connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import numpy.typing as npt
+
+    from .supervisor import Supervisor
+
+
+class RunningPipeline:
+    """A pipeline in a runtime, or in a session: their methods, for its first kernel, its last, or both.
+
+    What they return is awaited, or not, as it is with the runtime's or the session's methods of the same names.
+    """
+
+    __slots__ = ("_runtime", "pipeline")
+
+    def __init__(self, runtime: Any, line: Pipeline) -> None:
+        self._runtime, self.pipeline = runtime, line
+
+    def __repr__(self) -> str:
+        return f"<running {self.pipeline!r}>"
+
+    def send(self, message: Any, *, timeout: float | None = None) -> Any:
+        """Send to the first kernel."""
+        return self._runtime.send(self.pipeline.first, message, timeout=timeout)
+
+    def send_batch(self, messages: Any, *, timeout: float | None = None) -> Any:
+        """Send many to the first kernel."""
+        return self._runtime.send_batch(self.pipeline.first, messages, timeout=timeout)
+
+    def receive(self, *, timeout: float | None = None) -> Any:
+        """Take the last kernel's next output."""
+        return self._runtime.receive(self.pipeline.last, timeout=timeout)
+
+    def receive_batch(
+        self, max_messages: int | None = None, *, out: npt.NDArray[Any] | None = None, timeout: float | None = None
+    ) -> Any:
+        """Take the last kernel's outputs that wait."""
+        return self._runtime.receive_batch(self.pipeline.last, max_messages, out=out, timeout=timeout)
+
+    def stream(self, *, max_messages: int | None = None) -> Any:
+        """Iterate over the last kernel's outputs, batch by batch."""
+        return self._runtime.stream(self.pipeline.last, max_messages=max_messages)
+
+    def call(self, message: Any, *, timeout: float | None = None) -> Any:
+        """Send a message through; its output."""
+        return self._runtime.call(self.pipeline, message, timeout=timeout)
+
+    def map(self, messages: Any, *, out: npt.NDArray[Any] | None = None, progress: bool = False) -> Any:
+        """Send all messages through; all outputs."""
+        return self._runtime.map(self.pipeline, messages, out=out, progress=progress)
+
+    def finish(self) -> Any:
+        """End its kernels, sources before targets, each with what is queued in it. The outputs of the last one can
+        still be received."""
+        return self._runtime.terminate(self.pipeline)
+
+
+def as_pipeline(kernels: Any) -> Pipeline:
+    """A pipeline, or the one of a single kernel."""
+    return kernels if isinstance(kernels, Pipeline) else pipeline(kernels)
+
+
+@asynccontextmanager
+async def running(runtime: Any, supervisor: Supervisor, kernels: Any) -> AsyncIterator[RunningPipeline]:
+    """Start a pipeline of kernels that are not there yet, and end them. See `RingKernelRuntime.run`."""
+    line = as_pipeline(kernels)
+    for kernel_id in line.kernel_ids:
+        kernel = supervisor.kernels.get(kernel_id)
+        if kernel is not None and kernel.state is not KernelState.TERMINATED:
+            raise KernelExistsError(f"run: kernel {kernel_id!r} is {kernel.state.name} already; terminate() it first")
+    for kernel_id in line.kernel_ids:
+        if kernel_id in supervisor.kernels:
+            runtime.remove(kernel_id)
+    try:
+        await start(supervisor, line)
+        yield RunningPipeline(runtime, line)
+    finally:
+        await runtime.terminate(line)
+
+
+async def start(supervisor: Supervisor, kernels: Any) -> bool:
+    """Launch, connect and activate what is not there yet, of a pipeline or a single kernel. Whether there was anything
+    to do.
+
+    Raises what `launch`, `connect` and `activate` raise. Kernels that it has launched stay.
+    """
+    line = as_pipeline(kernels)
+    known, changed = supervisor.kernels, False
+    for kernel_id in line.kernel_ids:
+        if kernel_id not in known:
+            await supervisor.launch(kernel_id, line.functions.get(kernel_id), None, None, None)
+            changed = True
+    for source, target in line.connections:
+        if known[target] not in known[source].targets:
+            connect(known[source], known[target])
+            changed = True
+    for kernel_id in reversed(line.kernel_ids):
+        if known[kernel_id].state is KernelState.LAUNCHED:
+            await supervisor.start(kernel_id, Command.ACTIVATE)
+            changed = True
+    return changed
+
+
+async def finish(supervisor: Supervisor, line: Pipeline, timeout: float) -> None:
+    """End the kernels of a pipeline that are there, sources before targets, each in `timeout` seconds."""
+    for kernel_id in line.kernel_ids:
+        if kernel_id in supervisor.kernels:
+            with suppress(KernelStateError):  # it ends by itself, or has ended
+                await supervisor.terminate(kernel_id, timeout)
+            await supervisor.wait(kernel_id, None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ringkernel import MessageQueue, RingKernelRuntime
-from ringkernel.declaration import decorator as declaration
+from ringkernel.declaration.decorator import registry
 
 if TYPE_CHECKING:
     from kinds import Kind
@@ -139,10 +139,10 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 @pytest.fixture(autouse=True)
 def clean_declarations() -> Iterator[None]:
     """Kernels that a test declares are gone after it."""
-    before = dict(declaration._registry)
+    before = dict(registry.by_id)
     yield
-    declaration._registry.clear()
-    declaration._registry.update(before)
+    registry.by_id.clear()
+    registry.by_id.update(before)
 
 
 @pytest.fixture

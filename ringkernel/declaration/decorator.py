@@ -16,6 +16,7 @@ from ringkernel.messages.records import empty_part
 from ringkernel.messages.types import MessageType
 
 from .annotations import input_type_of, output_type_of, state_of
+from .registry import Registry
 from .signature import check_kind, check_output_is_written, check_signature
 
 KernelId: TypeAlias = str | Callable[..., Any]
@@ -27,7 +28,6 @@ DEFAULT_QUEUE_SIZE = 4096
 DEFAULT_BLOCK_SIZE = 128
 MAX_QUEUE_SIZE = 2**30
 _ATTRIBUTE = "__ring_kernel__"
-_registry: dict[str, Declaration] = {}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,7 +120,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     emit `out`, False to drop it. `out` is zeroed before each call; `msg` is read only. The first launch compiles it.
 
     Args:
-        kernel_id: its name. Declaring a name again replaces the declaration (a notebook cell that is run twice).
+        kernel_id: its name. Declaring a name again in the same module (a notebook cell that was edited) replaces the
+            declaration; kernels that run with it go on with the new handler, see `RingKernelRuntime.replace`.
         input_type: a NumPy structured dtype, a scalar type (the record has the one field `value`), or a class under
             `@message`. Compiled kernels need one; by default the annotation of the first parameter.
         output_type: likewise; by default the annotation of `out`, or None for a kernel that only consumes.
@@ -144,7 +145,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
 
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
-        ConfigurationError: an option out of its range, or a signature that does not fit.
+        ConfigurationError: an option out of its range, a signature that does not fit, or an id of another module.
     """
     if inspect.isfunction(kernel_id):
         name = kernel_id.__name__
@@ -158,21 +159,29 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
 
     def decorate(func: F) -> F:
         declaration = _declare(func, kernel_id, options)
-        _registry[kernel_id] = declaration
+        registry.add(declaration)
         setattr(func, _ATTRIBUTE, declaration)
         return func
 
     return decorate
 
 
+registry: Registry[Declaration] = Registry()
+
+
 def declared(kernel_id: str) -> Declaration | None:
     """The latest declaration of this id."""
-    return _registry.get(kernel_id)
+    return registry.by_id.get(kernel_id)
 
 
 def declared_ids() -> tuple[str, ...]:
     """The ids of all that is declared in this process."""
-    return tuple(_registry)
+    return tuple(registry.by_id)
+
+
+def is_decorated(func: Any) -> bool:
+    """Whether a function was declared by `ring_kernel`: what its id means may have changed since."""
+    return isinstance(getattr(func, _ATTRIBUTE, None), Declaration)
 
 
 def id_of(kernel: Any) -> str:
@@ -187,9 +196,9 @@ def id_of(kernel: Any) -> str:
 def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declaration:
     """What `launch(kernel_id, func)` means. Raises `KernelNotFoundError` or `MessageTypeError`."""
     if func is None:
-        found = _registry.get(kernel_id)
+        found = declared(kernel_id)
         if found is None:
-            known = ", ".join(sorted(_registry)) or "none"
+            known = ", ".join(sorted(declared_ids())) or "none"
             raise KernelNotFoundError(f"no kernel {kernel_id!r} is declared; declared are: {known}")
         return found
     found = getattr(func, _ATTRIBUTE, None)

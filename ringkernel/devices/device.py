@@ -32,6 +32,18 @@ class Device(ABC):
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:
         """An engine, not built yet. At rest. Raises `DeviceUnavailableError`."""
 
+    def cannot_replace(self, engine: Engine, declaration: Declaration) -> str | None:
+        """Why a kernel cannot go on with the handler of another declaration, or None if it can."""
+        return f"kernels on {engine.device} cannot be given another handler"
+
+    async def replace(self, engine: Engine, declaration: Declaration, code: Any) -> None:
+        """Let a kernel go on with other code, between two spans. Its queues and its state stay. Cancelled, it goes on
+        with the one or the other.
+
+        Raises `KernelStateError` if its handler does not return, or it has ended; then nothing has changed.
+        """
+        raise NotImplementedError
+
     def reaches_memory(self) -> bool:
         """Whether it reaches all memory that its kernels may touch: blocks, rings, what a map lends."""
         return True

@@ -28,15 +28,28 @@ class Lease:
     putting: Hold
     getting: Hold
 
-    def __init__(self, path: list[RingKernel]) -> None:
+    def __init__(self, path: list[RingKernel], who: str | None = None) -> None:
         self._path = path
         self._held = ExitStack()
-        self._who = f"a map over {path[0].kernel_id!r}" + (f" to {path[-1].kernel_id!r}" if path[1:] else "")
+        self._who = who or f"a map over {path[0].kernel_id!r}" + (f" to {path[-1].kernel_id!r}" if path[1:] else "")
 
     @classmethod
-    async def of(cls, path: list[RingKernel]) -> Lease:
+    def at_once(cls, path: list[RingKernel], who: str) -> Lease | None:
+        """One whose inputs are closed; None if somebody else holds one of these kernels."""
+        taking = cls.of(path, who)
+        try:
+            taking.send(None)
+        except StopIteration as done:
+            lease: Lease = done.value
+            lease.close_inputs()
+            return lease
+        taking.close()
+        return None
+
+    @classmethod
+    async def of(cls, path: list[RingKernel], who: str | None = None) -> Lease:
         """Wait until nobody else holds one of these kernels. Cancelled, nothing is held."""
-        lease = cls(path)
+        lease = cls(path, who)
         with ExitStack() as held:
             for kernel in sorted(path, key=id):  # all in the same order, so that no two wait for each other
                 await kernel.leasing.acquire()

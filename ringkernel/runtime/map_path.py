@@ -24,6 +24,8 @@ from .path import ends_of, feeds_nobody_else, find_path, most_outputs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.memory.arenas import Region
     from ringkernel.messages.types import MessageType
 
@@ -171,17 +173,17 @@ class MapPath:
 class PathTable:
     """The paths of a runtime, by what `map` is given, as long as its kernels are connected as they are."""
 
-    def __init__(self, find: Callable[[str], RingKernel]) -> None:
+    def __init__(self, find: Callable[[KernelId], RingKernel]) -> None:
         self._find = find
-        self.known: dict[str | tuple[str, str], MapPath] = {}
+        self.known: dict[Any, MapPath] = {}
 
-    def of(self, kernel_id: str | tuple[str, str]) -> MapPath:
+    def of(self, kernel_id: KernelPath) -> MapPath:
         """That of a kernel, or of the chain between two. Once found it is in `known`. Raises `KernelNotFoundError`,
         `KernelStateError` and `ConfigurationError`."""
         first_id, last_id = ends_of(kernel_id)
         first = self._find(first_id)
         maps = MapPath(find_path(first, first if last_id == first_id else self._find(last_id)))
-        if isinstance(kernel_id, str | tuple):
+        if not isinstance(kernel_id, list):
             self.known[kernel_id] = maps
         return maps
 

@@ -13,11 +13,10 @@ from ringkernel.messages.arrays import from_array
 from ringkernel.ring.waiting import NOTHING
 
 from . import quiesce, timeouts
-from .calls import NOT_SENT, CallTable
+from .calls import NOT_SENT
 from .given_array import room_in
 from .lend import Lent
 from .map import let_others_run, map_over
-from .map_path import PathTable
 from .message_queue import as_batch
 from .peek import Peek
 from .port import Port
@@ -45,9 +44,9 @@ class Messaging:
         self._kernels: dict[Any, RingKernel] = supervisor.kernels
         self._affinity = supervisor.affinity
         self._budget = supervisor.budget
-        self._calls = CallTable(supervisor.kernel)
+        self._calls = supervisor.calls
         self._known_calls = self._calls.known
-        self._paths = PathTable(supervisor.kernel)
+        self._paths = supervisor.paths
         self._known_paths = self._paths.known
 
     async def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
@@ -63,7 +62,7 @@ class Messaging:
         try:
             kernel = self._kernels[kernel_id]
         except (KeyError, TypeError):
-            kernel = self._supervisor.known(kernel_id, "send to")
+            kernel = self._supervisor.kernel(kernel_id, "send to")
         if timeout is not None:
             check_timeout(timeout)
         outlet = kernel.engine.outlet
@@ -148,7 +147,7 @@ class Messaging:
         try:
             kernel = self._kernels[kernel_id]
         except (KeyError, TypeError):
-            kernel = self._supervisor.known(kernel_id, "receive from")
+            kernel = self._supervisor.kernel(kernel_id, "receive from")
         if timeout is not None:
             check_timeout(timeout)
         inlet = kernel.engine.inlet
@@ -296,7 +295,7 @@ class Messaging:
             maps = self._known_paths[kernel_id]
         except (KeyError, TypeError):
             if not isinstance(kernel_id, str | tuple) and await start(self._supervisor, kernel_id):
-                self.forget_paths()
+                self._supervisor.forget_paths()
             maps = self._paths.of(kernel_id)
         begun = NOTHING if progress else maps.begin(messages, out)
         if begun is not NOTHING and not isinstance(begun, Lent):
@@ -312,11 +311,6 @@ class Messaging:
             maps.kernels, messages, begun=begun, out=out, progress=progress, reach=reach, finishing=finishing
         )
 
-    def forget_paths(self) -> None:
-        """Kernels have gone, or are connected in another way."""
-        self._calls.forget()
-        self._paths.forget()
-
     def _consumer(self, kernel_id: KernelId) -> Any:
         kernel = self._supervisor.kernel(kernel_id)
         if kernel.engine.output is None:
@@ -331,7 +325,7 @@ class Messaging:
         try:
             return self._kernels[kernel_id]
         except (KeyError, TypeError):
-            return self._supervisor.known(kernel_id, action)
+            return self._supervisor.kernel(kernel_id, action)
 
 
 def _emits_nothing(kernel: RingKernel) -> MessageTypeError:

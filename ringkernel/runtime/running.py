@@ -104,6 +104,8 @@ async def start(supervisor: Supervisor, kernels: Any) -> bool:
         if kernel_id not in known:
             await supervisor.launch(kernel_id, line.functions.get(kernel_id), None, None, None)
             changed = True
+        elif supervisor.is_edited(known[kernel_id], line.functions.get(kernel_id)):
+            await supervisor.replace(kernel_id, line.functions[kernel_id])
     for source, target in line.connections:
         if known[target] not in known[source].targets:
             connect(known[source], known[target])

@@ -152,7 +152,6 @@ class RingKernelRuntime(Messaging):
         Raises `KernelStateError` in other states.
         """
         self._supervisor.remove(kernel_id)
-        self.forget_paths()
 
     def connect(self, source_id: KernelId, target_id: KernelId) -> None:
         """Make the source's output an input of the target: no Python in between.
@@ -163,7 +162,28 @@ class RingKernelRuntime(Messaging):
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
         """
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
-        self.forget_paths()
+        self._supervisor.forget_paths()
+
+    async def replace(self, kernel_id: KernelId, kernel_func: Callable[..., Any] | None = None) -> None:
+        """Let a compiled kernel on the CPU go on with another handler, of the same types and state.
+
+        It is compiled first, and takes over between two spans: what is sent from now on is for the new handler, and
+        waits for it; what waited before is handled by the one or the other. Queues, state, connections and counts stay.
+        Declaring an id again in its module, as editing a notebook's cell does, has the same effect on all kernels that
+        run under it, without being asked; where it cannot be, a warning is logged.
+
+        Args:
+            kernel_id: a kernel that is alive.
+            kernel_func: its new handler, decorated or annotated; by default what the id was last declared as.
+
+        Raises:
+            KernelStateError: input_type, output_type, state or max_outputs are others, the kernel is a coroutine or on
+                a GPU, or has ended; or its handler does not return.
+            KernelCompileError: the new handler cannot be compiled.
+
+        Whatever it raises, the kernel goes on with the handler that it had. Cancelled, it is replaced all the same.
+        """
+        await self._supervisor.replace(kernel_id, kernel_func)
 
     def run(self, kernels: Pipeline | KernelId) -> AbstractAsyncContextManager[RunningPipeline]:
         """A pipeline for the length of a block: `async with runtime.run(pipeline(a, b)) as running`.

@@ -9,23 +9,28 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.decorator import declared, find_declaration, id_of
+from ringkernel.declaration.decorator import declared, find_declaration, id_of, is_decorated, registry
+from ringkernel.declaration.registry import check_module
 from ringkernel.devices.event_loop.services import Services
 from ringkernel.devices.event_loop.waiting_line import Budget
 from ringkernel.devices.selection import Devices
-from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError
+from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError, RingKernelError
 from ringkernel.lifecycle import Command, KernelState
 
 from . import quiesce, timeouts
+from .calls import CallTable
 from .launch import new_kernel
 from .loop_affinity import LoopAffinity
+from .map_path import PathTable
+from .replacing import Replacements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.decorator import Declaration, KernelId
 
     from .kernel import RingKernel
 
@@ -51,6 +56,9 @@ class Supervisor:
         self._services: Services | None = None
         self._devices: Devices | None = None
         self._closed = False
+        self.calls, self.paths = CallTable(self.kernel), PathTable(self.kernel)
+        self.replacements = Replacements(self.finishing, self.forget_paths)
+        registry.watch(self)
 
     def bind(self) -> tuple[Services, Devices]:
         """What belongs to the running loop, made at the first use. Raises `KernelStateError` in any other loop."""
@@ -66,9 +74,13 @@ class Supervisor:
             self._services.forsake(" was collected")
 
     def kernel(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
-        """A kernel, in the loop's thread. Raises when there is none."""
+        """A kernel, in the loop's thread. Raises when there is none. Named by a function without a decorator, of which
+        it runs an earlier version, it goes on with that."""
         self.bind()
-        return self.known(kernel_id, action)
+        kernel = self.known(kernel_id, action)
+        if self.is_edited(kernel, kernel_id) and not kernel.engine.has_ended:
+            self.replacements.begin(kernel, self._edited(kernel, kernel_id)).add_done_callback(_warn)
+        return kernel
 
     def known(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
         """The kernel, from whatever thread, by its id or its function; raises when there is none."""
@@ -206,6 +218,54 @@ class Supervisor:
             other.targets = tuple(target for target in other.targets if target is not kernel)
         kernel.engine.release()
 
+        self.forget_paths()
+
+    def forget_paths(self) -> None:
+        """Kernels have gone, are connected in another way, or have other handlers."""
+        self.calls.forget()
+        self.paths.forget()
+
+    # --- other handlers --------------------------------------------------------------------------------------
+
+    async def replace(self, kernel_id: KernelId, func: Callable[..., Any] | None) -> None:
+        """Give a kernel another handler. Cancelled, it goes on by itself."""
+        self.bind()
+        kernel = self.known(kernel_id, "replace the handler of")
+        new = func if func is not None or isinstance(kernel_id, str) else kernel_id
+        declaration = find_declaration(kernel.kernel_id, None) if new is None else self._edited(kernel, new)
+        await asyncio.shield(self.replacements.begin(kernel, declaration))
+
+    @staticmethod
+    def is_edited(kernel: RingKernel, named: Any) -> bool:
+        """Whether a kernel that is named so runs another function: an edited one is declared anew by its decorator, and
+        without one, when it is used."""
+        return callable(named) and kernel.func is not named and not is_decorated(named)
+
+    def _edited(self, kernel: RingKernel, func: Any) -> Declaration:
+        """What a function says of its kernel, in which an earlier version of it runs. Raises `ConfigurationError` for
+        one that has nothing to do with it."""
+        check_module(kernel.kernel_id, kernel.func, func)
+        return find_declaration(kernel.kernel_id, func)
+
+    def declared_again(self, declaration: Declaration) -> None:
+        """An id was declared anew: kernels with its handler go on with the new one, or it is said why not."""
+        affinity = self.affinity
+        if self._closed or affinity.loop is None or not affinity.is_running():
+            return
+        for kernel in list(self.kernels.values()):
+            if kernel.state is KernelState.TERMINATED or id_of(kernel.func) != declaration.kernel_id:
+                continue
+            if affinity.thread == get_ident():
+                self._replace_or_warn(kernel, declaration)
+            else:
+                affinity.loop.call_soon_threadsafe(self._replace_or_warn, kernel, declaration)
+
+    def _replace_or_warn(self, kernel: RingKernel, declaration: Declaration) -> None:
+        try:
+            self.replacements.begin(kernel, declaration).add_done_callback(_warn)
+        except RingKernelError as error:
+            logger.warning("%s", error)
+
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
@@ -241,3 +301,10 @@ class Supervisor:
         if kernel.state is not KernelState.TERMINATED and kernel.state is not KernelState.TERMINATING:
             await self._terminate(kernel, timeout)
         await kernel.engine.wait_end()
+
+
+def _warn(replacing: asyncio.Task[None]) -> None:
+    """Say so if a kernel could not be given its edited handler: nobody awaits that."""
+    error = None if replacing.cancelled() else replacing.exception()
+    if error is not None:
+        logger.warning("a kernel goes on with the handler that it had: %s", error)

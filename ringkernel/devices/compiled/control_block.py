@@ -56,13 +56,17 @@ class ControlBlock:
         record["inputs"] = _TABLE_AT
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
-        record["span_address"] = code.span_address
-        record["max_threads"] = code.max_threads
         record["status_doorbell_address"] = status_doorbell
         record["fault_index"] = -1
         if state is not None:
             self.state = self._region.view(state.dtype, state.size, state_at).reshape(state.shape)
             self.state[...] = state
+        self.run(code)
+
+    def run(self, code: Code) -> None:
+        """Let the kernel's turns run this."""
+        self._api.write_word(self.address + BLOCK.span_address, code.span_address)
+        self._api.write_word(self.address + BLOCK.max_threads, code.max_threads)
 
     def read(self, offset: int) -> int:
         """A word that the poller may be writing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,7 +35,7 @@ from .processed import processed_up_to
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.decorator import Declaration
@@ -247,6 +248,21 @@ class CompiledEngine(LendingEngine):
         if self.chain is not None and self.chain.can_hold(self):
             return self.chain.hold(self)
         return token_of(self)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Hold the token for a moment, and no chain runs the kernel as one with others. Raises `KernelStateError` if it
+        is ending, or its handler does not return."""
+        if self.chain is not None:
+            await self.chain.part()
+        async with token_of(self):
+            await self._check_usable()
+            yield
+
+    def run(self, declaration: Declaration) -> None:
+        """What the executor has now been given is the handler of this declaration. The token is the host's."""
+        self.declaration = declaration
+        self.block.run(self.executor)
 
     def _leave_chain(self) -> None:
         """Whatever it runs as one with goes on without it."""

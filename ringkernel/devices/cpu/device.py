@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.declaration.difference import difference
 from ringkernel.devices.compiled import compiling
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.device import Device
@@ -35,6 +36,17 @@ class CpuDevice(Device):
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:
         executor = WorkerExecutor(code, self, threads_for(declaration, code))
         return CompiledEngine(declaration, self._services, executor)
+
+    def cannot_replace(self, engine: Engine, declaration: Declaration) -> str | None:
+        return difference(engine.declaration, declaration)
+
+    async def replace(self, engine: Engine, declaration: Declaration, code: Any) -> None:
+        assert isinstance(engine, CompiledEngine)
+        executor = engine.executor
+        assert isinstance(executor, WorkerExecutor)
+        async with engine.alone():
+            executor.run(code, threads_for(declaration, code))
+            engine.run(declaration)
 
     def pool(self) -> WorkerPool:
         """Its workers."""

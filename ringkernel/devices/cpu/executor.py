@@ -42,14 +42,18 @@ class WorkerExecutor(Executor):
     )
 
     def __init__(self, span: Span, workers: HasPool, max_threads: int) -> None:
-        self.span = span
-        self.max_threads = max_threads
-        self.span_address, self.never_drops = span.address, span.never_drops
+        self.run(span, max_threads)
         self._workers = workers
         self.run_entry: RunEntry | None = None
         self._last: RunEntry | None = None
         self._inputs = 0  # when it was last handed over
         self.traffic = Traffic()
+
+    def run(self, span: Span, max_threads: int) -> None:
+        """Run this from now on. The token is the host's."""
+        self.span = span
+        self.max_threads = max_threads
+        self.span_address, self.never_drops = span.address, span.never_drops
 
     @property
     def worker(self) -> Worker | None:

@@ -1,0 +1,37 @@
+"""Whether a kernel that runs can go on with the handler of another declaration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringkernel.messages.types import MessageType
+
+    from .decorator import Declaration
+
+
+def difference(before: Declaration, after: Declaration) -> str | None:
+    """What keeps a kernel of one declaration from going on with the handler of another: rings and state that would be
+    laid out in another way. None if nothing does."""
+    if after.is_coroutine:
+        return "it is a coroutine function now"
+    parts = {
+        "input_type": (_said(before.input_type), _said(after.input_type)),
+        "output_type": (_said(before.output_type), _said(after.output_type)),
+        "state": (_state(before), _state(after)),
+        "max_outputs": (before.max_outputs, after.max_outputs),
+    }
+    changed = (f"its {part} was {was}, and is {now} now" for part, (was, now) in parts.items() if was != now)
+    return next(changed, None)
+
+
+def _said(message_type: MessageType | None) -> str:
+    return "None" if message_type is None else message_type.description
+
+
+def _state(declaration: Declaration) -> str:
+    if declaration.state is None:
+        return "None"
+    if declaration.state_type is not None:
+        return declaration.state_type.description
+    return f"an array of {declaration.state.dtype} of shape {declaration.state.shape}"

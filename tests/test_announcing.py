@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ringkernel.audience import is_terminal
 from ringkernel.devices.event_loop import announcing
 
 if TYPE_CHECKING:
@@ -92,5 +93,5 @@ def test_who_waits_for_one_thing_after_another_hears_of_it(
 def test_a_stream_that_is_closed_or_not_there_is_no_terminal() -> None:
     closed = io.StringIO()
     closed.close()
-    assert not announcing._is_terminal(closed)
-    assert not announcing._is_terminal(None)
+    assert not is_terminal(closed)
+    assert not is_terminal(None)

@@ -158,8 +158,13 @@ async def _pass_through(path: list[RingKernel], transfer: Transfer, *, progress:
     from .progress import follow
 
     await transfer.put()
-    with follow(progress, f"{path[0].kernel_id}..{path[-1].kernel_id}", transfer.count, transfer.position):
+    with follow(progress, f"map {_named(path)}", transfer.count, transfer.position):
         await _through(path, transfer.source, transfer.end)
+
+
+def _named(path: list[RingKernel]) -> str:
+    names = [kernel.kernel_id for kernel in path]
+    return " → ".join(names if len(names) <= 3 else [names[0], "…", names[-1]])
 
 
 async def _through(path: list[RingKernel], source: Edge, end: int) -> None:

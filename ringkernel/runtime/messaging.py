@@ -20,6 +20,7 @@ from .map import let_others_run, map_over
 from .message_queue import as_batch
 from .peek import Peek
 from .port import Port
+from .progress import follow
 from .running import start
 
 if TYPE_CHECKING:
@@ -230,20 +231,24 @@ class Messaging:
         """
         return Peek(self._supervisor.kernel(kernel_id), max_messages, timeout)
 
-    async def stream(self, kernel_id: KernelId, *, max_messages: int | None = None) -> AsyncIterator[Any]:
+    async def stream(
+        self, kernel_id: KernelId, *, max_messages: int | None = None, progress: bool = False
+    ) -> AsyncIterator[Any]:
         """Iterate over the outputs batch by batch until the kernel has ended and all is received.
 
-        Batches are what `receive_batch` returns. Raises `KernelFailedError` at the end if the kernel has failed.
+        Batches are what `receive_batch` returns. With `progress`, how many messages have come is shown as `map` does.
+        Raises `KernelFailedError` at the end if the kernel has failed.
         """
         kernel = self._supervisor.kernel(kernel_id)
-        while True:
-            try:
-                batch = await self.receive_batch(kernel_id, max_messages)
-            except KernelStateError:
-                if kernel.error is None and kernel.state is KernelState.TERMINATED:
-                    return
-                raise
-            yield batch
+        with follow(progress, f"stream {kernel.kernel_id}", None, kernel.engine.received):
+            while True:
+                try:
+                    batch = await self.receive_batch(kernel_id, max_messages)
+                except KernelStateError:
+                    if kernel.error is None and kernel.state is KernelState.TERMINATED:
+                        return
+                    raise
+                yield batch
 
     async def map(
         self,
@@ -269,7 +274,7 @@ class Messaging:
             out: an array for the outputs, 1-D, contiguous, of the last kernel's output type (records, or scalars),
                 apart from `messages`, with room for all outputs that may come (`max_outputs` for each message). It is
                 written in place, from its start on; reused from map to map it saves what fresh memory costs.
-            progress: draw a progress bar (needs rich).
+            progress: draw a progress bar: in a notebook, or in a terminal with rich (the extra `progress`).
 
         Returns:
             An array of the last kernel's output type (a list for untyped coroutine kernels), in order; None if the

@@ -1,11 +1,13 @@
-"""A progress bar that reads a cursor. rich draws it."""
+"""A progress bar that reads a cursor: drawn by IPython's displays in a notebook, by rich in a terminal."""
 
 from __future__ import annotations
 
 import asyncio
+import html
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ringkernel.audience import notebook
 from ringkernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,21 +17,18 @@ _REFRESH_S = 0.1
 
 
 @contextmanager
-def follow(wanted: bool, title: str, total: int, position: Callable[[], int]) -> Iterator[None]:
-    """Show how far `position` has got while the event loop runs."""
+def follow(wanted: bool, label: str, total: int | None, position: Callable[[], int]) -> Iterator[None]:
+    """Show how far `position` has got, of `total` messages if that is known, while the event loop runs. In the end
+    nothing of it is left."""
     if not wanted:
         yield
         return
-    try:
-        from rich.progress import Progress
-    except ImportError:
-        raise ConfigurationError("progress=True draws with rich: pip install 'numba-ringkernel[progress]'") from None
-    with Progress(transient=True) as bar:
-        task_id = bar.add_task(title, total=total)
+    display = notebook()
+    with _in_terminal(label, total) if display is None else _in_notebook(display, label, total) as show:
 
         async def refresh() -> None:
             while True:
-                bar.update(task_id, completed=position())
+                show(position())
                 await asyncio.sleep(_REFRESH_S)
 
         task = asyncio.ensure_future(refresh())
@@ -37,4 +36,36 @@ def follow(wanted: bool, title: str, total: int, position: Callable[[], int]) ->
             yield
         finally:
             task.cancel()
-            bar.update(task_id, completed=position())
+            show(position())
+
+
+@contextmanager
+def _in_terminal(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    try:
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress
+    except ImportError:
+        raise ConfigurationError(
+            "progress=True draws with rich: pip install 'numba-ringkernel[progress]', or in a checkout '.[progress]'"
+        ) from None
+    columns = *Progress.get_default_columns(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task_id = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task_id, completed=done)
+
+
+@contextmanager
+def _in_notebook(display: Any, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """An element of HTML, which needs neither widgets nor an extension."""
+
+    def drawn(done: int) -> dict[str, str]:
+        of = "" if total is None else f" of {total:,}"
+        limits = "" if total is None else f' max="{max(total, 1)}" value="{done}"'
+        text = f"{label}: {done:,}{of}"
+        return {"text/plain": text, "text/html": f"<label>{html.escape(text)} <progress{limits}></progress></label>"}
+
+    handle = display.display(drawn(0), raw=True, display_id=True)
+    try:
+        yield lambda done: handle.update(drawn(done), raw=True)
+    finally:
+        handle.update({"text/plain": "", "text/html": ""}, raw=True)

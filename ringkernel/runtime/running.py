@@ -51,9 +51,9 @@ class RunningPipeline:
         """Take the last kernel's outputs that wait."""
         return self._runtime.receive_batch(self.pipeline.last, max_messages, out=out, timeout=timeout)
 
-    def stream(self, *, max_messages: int | None = None) -> Any:
+    def stream(self, *, max_messages: int | None = None, progress: bool = False) -> Any:
         """Iterate over the last kernel's outputs, batch by batch."""
-        return self._runtime.stream(self.pipeline.last, max_messages=max_messages)
+        return self._runtime.stream(self.pipeline.last, max_messages=max_messages, progress=progress)
 
     def call(self, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message through; its output."""

@@ -228,9 +228,9 @@ class Session:
         """See `RingKernelRuntime.call`."""
         return self._do(self._runtime.call(kernel_id, message, timeout=timeout))
 
-    def stream(self, kernel_id: KernelId, *, max_messages: int | None = None) -> Iterator[Any]:
+    def stream(self, kernel_id: KernelId, *, max_messages: int | None = None, progress: bool = False) -> Iterator[Any]:
         """See `RingKernelRuntime.stream`."""
-        batches = self._runtime.stream(kernel_id, max_messages=max_messages)
+        batches = self._runtime.stream(kernel_id, max_messages=max_messages, progress=progress)
         with suppress(StopAsyncIteration):
             while True:
                 yield self._do(_next(batches))

@@ -9,6 +9,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ringkernel.audience import is_terminal, notebook
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -58,14 +60,7 @@ def announced(what: str) -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    """Log it; where the log is not shown, a line for a terminal, and for nothing else: not for a pipe."""
+    """Log it; where the log is not shown, a line for a terminal or a notebook, and for nothing else: not for a pipe."""
     logger.info("%s", text)
-    if not logger.isEnabledFor(logging.INFO) and _is_terminal(sys.stderr):
+    if not logger.isEnabledFor(logging.INFO) and (is_terminal(sys.stderr) or notebook() is not None):
         print(f"ringkernel: {text}", file=sys.stderr)  # noqa: T201 (a person waits)
-
-
-def _is_terminal(stream: object) -> bool:
-    try:
-        return bool(stream.isatty())  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):  # there is none, or it is closed
-        return False

@@ -104,7 +104,22 @@ def build_parser() -> argparse.ArgumentParser:
     info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
     add_cache_arguments(commands.add_parser("cache", help="show or clear the cache of compiled kernels"))
     add_inspect_arguments(commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU"))
+    top = commands.add_parser("top", help="show the kernels of a running process that serves its statistics")
+    top.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process, if there are several")
+    top.add_argument("--once", action="store_true", help="print them once")
+    top.set_defaults(act=run_top)
     return parser
+
+
+def run_top(chosen: argparse.Namespace) -> int:
+    """Show another process's kernels."""
+    try:
+        from .top import show_top
+
+        return show_top(chosen.pid, once=chosen.once)
+    except ModuleNotFoundError as error:
+        complain(f"ringkernel top: {error.name} is missing; pip install 'numba-ringkernel[progress]'")
+        return 2
 
 
 def add_demo_arguments(demo: argparse.ArgumentParser) -> None:

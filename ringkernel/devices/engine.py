@@ -43,6 +43,7 @@ class Ledger:
     in_flight: int = 0
     dropped: int = 0
     busy_s: float = 0.0
+    blocked_s: float = 0.0
     turns: int = 0
     peak_input: int = 0
     peak_output: int = 0

@@ -92,9 +92,10 @@ BLOCK_DTYPE, BLOCK = record(
     ),
     # host, at any time
     ("command", "epoch"),
-    # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room; `answers`
-    # counts them where nobody can ring, and somebody watches
-    ("status", "echo", "blocked", "state_version", "answers"),
+    # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room, since
+    # `blocked_since`, and was for `blocked_ticks` before; `answers` counts them where nobody can ring, and somebody
+    # watches
+    ("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks"),
     # poller: the ledger, between two even values of `ledger_version`; `cost` is what a message takes, in 64ths of a
     # tick, with more weight on the last ones
     (

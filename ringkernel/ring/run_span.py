@@ -20,7 +20,7 @@ from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, RING, RUN_ENTRY, STATUS_FAILED
 
 from .fused_commit import change_states, end_chain, keep_failed, keep_ledgers, move_tails, notify_watchers
-from .ledger import keep_ledger, note_peak
+from .ledger import go_on, hold_up, keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address
 from .split_span import PIECE, lead, run_alone, span_length, unless_split
 from .stages import chain_of, fault_words, last_stage
@@ -55,10 +55,10 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
         target = slot_address(output, tail)
         count = with_room(output, tail, count, load(last + BLOCK.max_outputs))
         if count == 0:
-            store(block + BLOCK.blocked, 1)
+            hold_up(block)
             return IDLE
         count = unless_split(run_entry, count) if here == 0 else count
-    store(block + BLOCK.blocked, 0)
+    go_on(block)
     store(block + BLOCK.in_flight, count)
     store(block + BLOCK.fault_edge, edge - block)
     emitted = call_handler(block, run_entry, source_ring, head, count, target, here)

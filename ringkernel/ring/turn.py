@@ -28,6 +28,7 @@ from ringkernel.memory.layout import (
 )
 
 from .doorbell import ring_doorbell, ring_doorbell_at
+from .ledger import go_on
 from .protocol import bound_of, free_slots, room_of, slowest_head
 from .run_span import run_span
 from .stages import chain_of, last_stage
@@ -66,6 +67,7 @@ def obey(block: int, here: int) -> int:
     elif command == COMMAND_DRAIN:
         status = STATUS_TERMINATING
     elif command == COMMAND_PAUSE:
+        go_on(block)
         give_back(block, STATUS_DEACTIVATED, epoch, here)
         return LEFT
     else:

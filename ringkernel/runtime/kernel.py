@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
+@dataclass(eq=False, slots=True, weakref_slot=True, repr=False)
 class RingKernel:
     """A kernel of a runtime. For reading; only the runtime changes it.
 
@@ -57,6 +57,10 @@ class RingKernel:
     targets: tuple[RingKernel, ...] = field(repr=False, default=())
     lost: tuple[str, BaseException | None] | None = field(repr=False, default=None)
     leasing: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
+
+    def __repr__(self) -> str:
+        what = self.state.name if self.error is None else f"FAILED with {type(self.error).__name__}: {self.error}"
+        return f"<RingKernel {self.kernel_id!r} on {self.device}: {what}, {self.input_queue!r} in its input>"
 
     def check(self, command: Command) -> KernelState:
         """The state that a command leads to. Raises `KernelStateError`."""

@@ -14,15 +14,21 @@ from ringkernel.lifecycle import Command, KernelState
 from . import state_access
 from .connect import connect
 from .messaging import Messaging
+from .observing import Observer
 from .running import RunningPipeline, finish, running
 from .statistics import KernelStatistics, statistics_of
+from .stats_server import StatsServer
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
+from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from ringkernel.declaration.decorator import KernelId
+    from ringkernel.views.metrics import RuntimeCollector
+    from ringkernel.views.view import RuntimeView
 
     from .kernel import RingKernel
 
@@ -47,6 +53,9 @@ class RingKernelRuntime(Messaging):
         if workers is not None and (not isinstance(workers, int) or workers < 1):
             raise ConfigurationError(f"workers is {workers!r}; it must be 1 or more, or None")
         super().__init__(Supervisor(workers, check_device(device), fuse=fuse))
+        self._observer = Observer(self._kernels)
+        self._watches: list[Watch] = []
+        self._servers: list[StatsServer] = []
 
     def __del__(self) -> None:
         supervisor = getattr(self, "_supervisor", None)  # there is no such attribute where `__init__` has refused
@@ -64,6 +73,10 @@ class RingKernelRuntime(Messaging):
 
     async def close(self) -> None:
         """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine."""
+        for watch in self._watches:
+            watch.stop()
+        for server in self._servers:
+            server.close()
         await self._supervisor.close()
 
     # --- lifecycle -------------------------------------------------------------------------------------------
@@ -199,6 +212,52 @@ class RingKernelRuntime(Messaging):
         return running(self, self._supervisor, kernels)
 
     # --- looking ---------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        states = [kernel.state for kernel in self._kernels.values()]
+        counts = ", ".join(f"{states.count(state)} {state.name}" for state in KernelState if state in states)
+        return f"<RingKernelRuntime with {counts or 'no kernels'}>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the graph and the figures; with rich (the extra `notebook`)."""
+        try:
+            from ringkernel.views.page import page_of
+        except ImportError:
+            return None
+        return page_of(self._observer.look())
+
+    def view(self) -> RuntimeView:
+        """All kernels at this moment, as plain data; rates are those since the view before. From any thread."""
+        return self._observer.look()
+
+    def watch(self, interval: float = 0.5) -> Watch:
+        """Draw the kernels, every `interval` seconds, in the notebook's cell or on the terminal's stderr, until the
+        result's `stop()` is called or the runtime is closed. Raises `ConfigurationError` without rich."""
+        self._supervisor.bind()
+        watch = Watch(self._kernels, check_timeout(interval, remedy="how long until it is drawn again"))
+        self._watches.append(watch)
+        return watch
+
+    async def serve_stats(self, interval: float = 0.5) -> Path:
+        """Let other processes of this user look, until the runtime is closed: `ringkernel top`. The Unix socket's path,
+        in a directory that only this user may enter. Raises `ConfigurationError` where that cannot be."""
+        self._supervisor.bind()
+        server = StatsServer(self._kernels, check_timeout(interval, remedy="how long between two views"))
+        path = await server.open()
+        self._servers.append(server)
+        return path
+
+    def collector(self) -> RuntimeCollector:
+        """The kernels' figures for Prometheus: `prometheus_client.REGISTRY.register(runtime.collector())`. Raises
+        `ConfigurationError` without prometheus-client (the extra `metrics`)."""
+        try:
+            from ringkernel.views.metrics import RuntimeCollector
+        except ImportError:
+            raise ConfigurationError(
+                "collector() needs prometheus-client: pip install 'numba-ringkernel[metrics]', or in a checkout "
+                "'.[metrics]'"
+            ) from None
+        return RuntimeCollector(Observer(self._kernels).look)
 
     @property
     def kernels(self) -> Mapping[str, RingKernel]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ringkernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -42,6 +44,8 @@ class KernelStatistics:
     peak_output_depth: int
     busy_s: float
     """Seconds in the handler."""
+    blocked_s: float
+    """Seconds in which a compiled kernel on the CPU had input, and no room in its output."""
     turns: int
     """How often the kernel was served; each turn handles one or many messages."""
     histogram_ns: tuple[tuple[float, int], ...]
@@ -52,6 +56,33 @@ class KernelStatistics:
         """Mean time per message in the handler, in nanoseconds."""
         handled = self.processed + self.failed
         return 1e9 * self.busy_s / handled if handled else 0.0
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw how long messages took in the handler, on the given matplotlib axes or new ones, which are returned.
+        Raises `ConfigurationError` without matplotlib (the extra `notebook`)."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError:
+            raise ConfigurationError(
+                "plot() draws with matplotlib: pip install 'numba-ringkernel[notebook]', or in a checkout '.[notebook]'"
+            ) from None
+        ax = plt.subplots()[1] if ax is None else ax
+        lower = [bound for bound, _ in self.histogram_ns]
+        ax.bar(lower, [count for _, count in self.histogram_ns], width=lower, align="edge", edgecolor="white")
+        ax.set_xscale("log", base=2)
+        ax.set(xlabel="time per message (ns)", ylabel="messages", title=f"{self.kernel_id}: time in the handler")
+        return ax
+
+    def quantile_ns(self, part: float) -> float:
+        """The time that at least this part of the messages (0 to 1) took at most in the handler, in nanoseconds: the
+        upper bound of a bucket of `histogram_ns`, so up to twice the exact one. 0 if there are none."""
+        wanted = part * sum(count for _, count in self.histogram_ns)
+        upper = seen = 0.0
+        for lower, count in self.histogram_ns:
+            upper, seen = max(1.0, 2 * lower), seen + count
+            if seen >= wanted:
+                break
+        return upper
 
 
 def statistics_of(kernel_id: str, state: KernelState, engine: Engine) -> KernelStatistics:
@@ -78,6 +109,7 @@ def statistics_of(kernel_id: str, state: KernelState, engine: Engine) -> KernelS
         peak_input_depth=ledger.peak_input,
         peak_output_depth=ledger.peak_output,
         busy_s=ledger.busy_s,
+        blocked_s=ledger.blocked_s,
         turns=ledger.turns,
         histogram_ns=ledger.histogram,
     )

@@ -126,8 +126,11 @@ class ControlBlock:
             region.quarantine()
 
 
-def ledger_of(counters: Any, in_flight: int, ns_of: Callable[[int], int]) -> Ledger:
-    """A block's counters, with their times in the units of a ledger."""
+def ledger_of(counters: Any, in_flight: int, ns_of: Callable[[int], int], now: int) -> Ledger:
+    """A block's counters, with their times in the units of a ledger; `now` in ticks."""
+    blocked_ticks, since = int(counters["blocked_ticks"]), int(counters["blocked_since"])
+    if counters["blocked"] and since:
+        blocked_ticks += max(0, now - since)
     histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(counters["histogram"].tolist()) if count)
     return Ledger(
         processed=int(counters["processed"]),
@@ -135,6 +138,7 @@ def ledger_of(counters: Any, in_flight: int, ns_of: Callable[[int], int]) -> Led
         in_flight=in_flight,
         dropped=int(counters["dropped"]),
         busy_s=ns_of(int(counters["busy_ticks"])) / 1e9,
+        blocked_s=ns_of(blocked_ticks) / 1e9,
         turns=int(counters["turns"]),
         peak_input=int(counters["peak_input"]),
         peak_output=int(counters["peak_output"]),

@@ -335,7 +335,7 @@ class CompiledEngine(LendingEngine):
     def ledger(self) -> Ledger:
         counters = self.snapshot()
         in_flight = self.in_flight or (int(counters["in_flight"]) if self.executor.has_token else 0)
-        return ledger_of(counters, in_flight, self.executor.ns_of)
+        return ledger_of(counters, in_flight, self.executor.ns_of, self._parker.clock.now())
 
     async def read_state(self) -> npt.NDArray[Any]:
         """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the

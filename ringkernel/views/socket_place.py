@@ -1,0 +1,33 @@
+"""Where runtimes of this user can be asked how they are: a directory of Unix sockets that nobody else may enter."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from ringkernel.errors import ConfigurationError
+
+
+def directory() -> Path:
+    """The directory, made if there is none. Raises `ConfigurationError` if it is not this user's alone."""
+    if not hasattr(os, "getuid"):
+        raise ConfigurationError("runtimes are asked through Unix sockets, which this system does not have")
+    parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    place = Path(parent) / f"ringkernel-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    status = place.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ConfigurationError(f"{place} is not a directory that only you may enter; remove it, or chmod 700 it")
+    return place
+
+
+def sockets() -> list[Path]:
+    """The sockets that are there; a process that was killed leaves its own behind."""
+    return sorted(directory().glob("*.sock"))
+
+
+def pid_of(socket: Path) -> int:
+    """Whose it is."""
+    return int(socket.stem.partition("-")[0])

@@ -1,0 +1,102 @@
+"""A runtime as a table: in a terminal, and as HTML. rich draws both."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .numbers import amount, duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from .view import KernelView, QueueView, RuntimeView
+
+_COLOURS = {
+    "CREATED": "dim",
+    "LAUNCHED": "cyan",
+    "ACTIVE": "green",
+    "DEACTIVATED": "yellow",
+    "TERMINATING": "magenta",
+    "TERMINATED": "dim",
+}
+_WIDTH = 100
+
+
+_COLUMNS: dict[str, Callable[[KernelView], RenderableType]] = {
+    "device": lambda kernel: kernel.device,
+    "dropped": lambda kernel: amount(kernel.dropped) if kernel.dropped else "",
+    "failed": lambda kernel: Text(amount(kernel.failed), style="red") if kernel.failed else "",
+}
+"""What is shown only if it tells something."""
+
+
+def table_of(view: RuntimeView) -> Table:
+    """One row per kernel, in 80 columns. Colours only repeat what is there in words."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left")
+    table.add_column("kernel", no_wrap=True, min_width=6)
+    table.add_column("state", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    for name in "per s", "done", "p50", "p99", "busy", "blocked", "starved":
+        table.add_column(name, justify="right", no_wrap=True)
+    more = [name for name, cell in _COLUMNS.items() if len({str(cell(kernel)) for kernel in view.kernels}) > 1]
+    for name in more:
+        table.add_column(name, justify="right", no_wrap=True)
+    for kernel in view.kernels:
+        table.add_row(*_cells(kernel), *(_COLUMNS[name](kernel) for name in more))
+    slow = view.bottleneck
+    if slow is not None:
+        table.caption = f"{escape(slow)} holds the others up"
+    return table
+
+
+def _cells(kernel: KernelView) -> list[RenderableType]:
+    state = Text(kernel.state, style=_COLOURS.get(kernel.state, ""))
+    if kernel.error is not None:
+        state = Text("FAILED", style="bold red")
+    return [
+        Text(kernel.kernel_id, style="bold"),
+        state,
+        _bar(kernel.waiting),
+        "" if kernel.rate is None else amount(kernel.rate),
+        amount(kernel.processed),
+        duration(kernel.p50_ns) if kernel.processed else "",
+        duration(kernel.p99_ns) if kernel.processed else "",
+        share(kernel.busy),
+        share(kernel.blocked),
+        share(kernel.starved),
+    ]
+
+
+def _bar(queue: QueueView) -> RenderableType:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    bar = ProgressBar(total=1.0, completed=queue.fill, width=4, complete_style="yellow", finished_style="red")
+    grid.add_row(bar, f"{amount(queue.depth)}/{amount(queue.capacity)}")
+    return grid
+
+
+def text_of(view: RuntimeView) -> str:
+    """The table as plain text."""
+    console = Console(file=io.StringIO(), width=_WIDTH, no_color=True)
+    with console.capture() as captured:
+        console.print(table_of(view))
+    return captured.get()
+
+
+def html_of(view: RuntimeView) -> str:
+    """The table as an element of HTML. It takes the page's own colours for text and background."""
+    console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_terminal=True)
+    console.print(table_of(view))
+    return console.export_html(inline_styles=True, code_format=_HTML)
+
+
+_HTML = "<pre style=\"font-family:ui-monospace,Menlo,'DejaVu Sans Mono',monospace;line-height:1.2\">{code}</pre>"

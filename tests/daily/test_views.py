@@ -1,0 +1,307 @@
+"""What runs can be seen: as text, in a notebook, in another terminal, by Prometheus; and which stage is too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from daily_kernels import double, picky, plus, relay
+from helpers import eventually, within
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+import ringkernel as rk
+from ringkernel import ConfigurationError, KernelFailedError, RingKernelRuntime
+from ringkernel.views.graph import svg_of
+from ringkernel.views.numbers import amount, duration
+from ringkernel.views.page import page_of
+from ringkernel.views.table import html_of, text_of
+from ringkernel.views.view import KernelView, QueueView, RuntimeView
+
+
+def slow(msg: float, out: float) -> None:
+    value = msg.value  # type: ignore[attr-defined]
+    for _ in range(20_000):
+        value = math.sin(value)
+    out.value = value  # type: ignore[attr-defined]
+
+
+def kernel(kernel_id: str, *targets: str, **changed: Any) -> KernelView:
+    fields: dict[str, Any] = {
+        "state": "ACTIVE",
+        "device": "cpu",
+        "processed": 12_345,
+        "dropped": 0,
+        "failed": 0,
+        "waiting": QueueView(32, 64),
+        "emitted": None,
+        "mean_ns": 100.0,
+        "p50_ns": 120.0,
+        "p99_ns": 2_500.0,
+        "rate": 1_000.0,
+        "busy": 0.5,
+        "blocked": 0.25,
+        "error": None,
+    }
+    return KernelView(kernel_id=kernel_id, targets=targets, **fields | changed)
+
+
+# --- figures -------------------------------------------------------------------------------------------------
+
+
+async def test_a_view_has_counts_and_from_the_second_on_rates(runtime: RingKernelRuntime) -> None:
+    await runtime.map(rk.pipeline(double, plus), np.ones(1_000))
+    first, second = runtime.view(), runtime.view()
+    assert [(one.kernel_id, one.processed, one.rate) for one in first.kernels] == [
+        ("double", 1_000, None),
+        ("plus", 1_000, None),
+    ]
+    assert [one.rate for one in second.kernels] == [0, 0]
+    assert first.kernels[0].targets == ("plus",)
+    assert 0 < first.kernels[0].p50_ns <= first.kernels[0].p99_ns
+    await runtime.map(rk.pipeline(double, plus), np.ones(1_000))
+    assert all((one.rate or 0) > 0 for one in runtime.view().kernels)
+
+
+async def test_the_stage_that_holds_the_others_up_is_named(runtime: RingKernelRuntime) -> None:
+    for kernel_id, func in {"source": double, "slow": slow, "sink": plus}.items():
+        await runtime.launch(kernel_id, func, queue_size=16)
+    runtime.connect("source", "slow")
+    runtime.connect("slow", "sink")
+    for kernel_id in "sink", "slow", "source":
+        await runtime.activate(kernel_id)
+
+    async def feed() -> None:
+        while True:
+            await runtime.send_batch("source", np.ones(16))
+
+    async def take() -> None:
+        while True:
+            await runtime.receive_batch("sink")
+
+    tasks = [asyncio.ensure_future(feed()), asyncio.ensure_future(take())]
+
+    def is_found() -> bool:
+        return runtime.view().bottleneck == "slow"
+
+    async def looks() -> bool:
+        await asyncio.sleep(0.2)
+        return is_found()
+
+    await eventually(looks)
+    for task in tasks:
+        task.cancel()
+    assert runtime.statistics("source").blocked_s > 0
+    assert runtime.statistics("sink").blocked_s < runtime.statistics("source").blocked_s
+
+
+async def test_time_in_a_pause_is_not_time_blocked(runtime: RingKernelRuntime) -> None:
+    await runtime.launch("k", double, queue_size=2)
+    await runtime.activate("k")
+    await runtime.send_batch("k", np.ones(4))
+    await eventually(lambda: runtime.statistics("k").blocked_s > 0)
+    await runtime.deactivate("k")
+    before = runtime.statistics("k").blocked_s
+    await asyncio.sleep(0.05)
+    assert runtime.statistics("k").blocked_s == before
+
+
+def test_quantiles_are_upper_bounds() -> None:
+    fields = dict.fromkeys(rk.KernelStatistics.__dataclass_fields__, 0) | {"histogram_ns": ((8.0, 98), (64.0, 2))}
+    counts = rk.KernelStatistics(**fields)  # type: ignore[arg-type]
+    assert [counts.quantile_ns(part) for part in (0, 0.5, 0.98, 0.99, 1)] == [16, 16, 16, 128, 128]
+    assert rk.KernelStatistics(**fields | {"histogram_ns": ()}).quantile_ns(0.5) == 0  # type: ignore[arg-type]
+
+
+def test_numbers_are_short() -> None:
+    assert [amount(n) for n in (0, 7, 1_234, 2_500_000, 3e9)] == ["0", "7", "1.23k", "2.5M", "3G"]
+    assert [duration(n) for n in (12.5, 1_500, 2e6, 3e9)] == ["12.5ns", "1.5µs", "2ms", "3s"]
+
+
+async def test_statistics_are_plotted(runtime: RingKernelRuntime) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    await runtime.map(double, np.ones(1_000))
+    ax = runtime.statistics("double").plot()
+    assert sum(bar.get_height() for bar in ax.patches) == 1_000
+    assert ax.get_xlabel() == "time per message (ns)"
+    pyplot.close(ax.figure)
+
+
+# --- drawings ------------------------------------------------------------------------------------------------
+
+
+def test_the_table_fits_80_columns_and_says_all_in_words() -> None:
+    view = RuntimeView(
+        (
+            kernel("source", "filter", waiting=QueueView(64, 64), blocked=0.9, busy=0.05),
+            kernel("filter", busy=0.99, blocked=0.0, dropped=5),
+            kernel("broken", state="TERMINATED", error="ValueError: no", failed=1, rate=None, busy=None, blocked=None),
+        )
+    )
+    text = text_of(view)
+    assert max(map(len, map(str.rstrip, text.splitlines()))) <= 100
+    assert "filter holds the others up" in text
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "64/64" in rows["source"]
+    assert "FAILED" in rows["broken"]
+    assert "ACTIVE" in rows["source"]
+    plain = text_of(RuntimeView((kernel("source"), kernel("sink"))))
+    assert max(map(len, map(str.rstrip, plain.splitlines()))) <= 80
+
+
+def test_html_is_escaped() -> None:
+    view = RuntimeView((kernel("<script>alert(1)</script>", "<b>"), kernel("<b>", error="<i>x</i>")))
+    for html in page_of(view), html_of(view), svg_of(view):
+        assert not {"<script", "<b>", "<i>"} & {part for part in ("<script", "<b>", "<i>") if part in html}
+
+
+def test_the_graph_has_each_kernel_and_connection_from_left_to_right() -> None:
+    view = RuntimeView((kernel("a", "b", "c"), kernel("b", "d"), kernel("c", "d"), kernel("d", state="LAUNCHED")))
+    svg = ET.fromstring(svg_of(view))  # noqa: S314 (our own)
+    space = "{http://www.w3.org/2000/svg}"
+    names = [text for text in svg.iter(f"{space}text") if text.attrib["font-weight"] == "bold"]
+    places = {text.text: float(text.attrib["x"]) for text in names}
+    assert places["a"] < places["b"] == places["c"] < places["d"]
+    assert len(list(svg.iter(f"{space}path"))) == 2 * 4
+    assert "a is ACTIVE and feeds b, c" in (svg.findtext(f"{space}title") or "")
+    assert any(text.text == "LAUNCHED 1k/s" for text in svg.iter(f"{space}text"))
+    assert {text.attrib["fill"] for text in svg.iter(f"{space}text")} == {"currentColor"}, "dark and light"
+
+
+def test_a_circle_is_drawn_too() -> None:
+    svg = svg_of(RuntimeView((kernel("a", "b"), kernel("b", "a"), kernel("c", "c"))))
+    assert svg.count("<rect") >= 3
+
+
+async def test_reprs_say_what_there_is(runtime: RingKernelRuntime) -> None:
+    assert repr(runtime) == "<RingKernelRuntime with no kernels>"
+    assert "without kernels" in (runtime._repr_html_() or "")
+    await runtime.map(double, [1.0])
+    await runtime.launch(relay)
+    assert repr(runtime) == "<RingKernelRuntime with 1 LAUNCHED, 1 ACTIVE>"
+    said = "<RingKernel 'double' on cpu: ACTIVE, <MessageQueue of float64, 0/4096> in its input>"
+    assert repr(runtime.kernels["double"]) == said
+    with pytest.raises(KernelFailedError):
+        await runtime.map(picky, [-1.0])
+    assert "FAILED with ValueError" in repr(runtime.kernels["picky"])
+    html = runtime._repr_html_() or ""
+    assert "FAILED" in html
+    assert "<svg" in html
+    assert "picky" in html
+
+
+async def test_without_rich_a_notebook_shows_the_text(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rich", "ringkernel.views.page", "ringkernel.views.table"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert runtime._repr_html_() is None
+    with pytest.raises(ConfigurationError, match=r"watch\(\) draws with rich: pip install"):
+        runtime.watch()
+
+
+async def test_watch_draws_until_it_is_stopped(runtime: RingKernelRuntime, capsys: pytest.CaptureFixture[str]) -> None:
+    await runtime.map(double, [1.0])
+    watch = runtime.watch(0.01)
+    seen = ""
+
+    def is_drawn() -> bool:
+        nonlocal seen
+        seen += capsys.readouterr().err
+        return "double" in seen or not sys.stderr.isatty()
+
+    await eventually(is_drawn)
+    watch.stop()
+    await runtime.close()
+
+
+# --- other processes -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def served(runtime: RingKernelRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    if sys.platform == "win32":
+        pytest.skip("no Unix sockets")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    await runtime.map(double, np.ones(10))
+    return await runtime.serve_stats(0.05)
+
+
+def names_in(place: Path) -> set[str]:
+    return {path.name for path in place.iterdir()}
+
+
+async def top(*arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ringkernel.cli", "top", *arguments, stdout=-1, stderr=-1
+    )
+    out, err = await within(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_top_shows_the_kernels_of_another_process(served: Path) -> None:
+    status, out, err = await top("--once")
+    assert (status, err) == (0, "")
+    (row,) = [line for line in out.splitlines() if "double" in line]
+    assert row.split()[:2] == ["double", "ACTIVE"]
+    status, out, _ = await top(str(os.getpid()), "--once")
+    assert status == 0
+    status, _, err = await top("1", "--once")
+    assert (status, err) == (
+        2,
+        f"ringkernel top: process 1 has no runtime that can be asked; these have: {os.getpid()}\n",
+    )
+
+
+async def test_the_socket_is_this_users_alone_and_goes_with_the_runtime(
+    runtime: RingKernelRuntime, served: Path
+) -> None:
+    assert stat.S_IMODE(served.parent.stat().st_mode) == 0o700
+    reader, writer = await asyncio.open_unix_connection(served)
+    assert RuntimeView.from_json(json.loads(await within(reader.readline()))).kernels[0].processed == 10
+    await within(runtime.close())
+    assert served.name not in names_in(served.parent)
+    await within(reader.read())
+    writer.close()
+    status, _, err = await top("--once")
+    assert (status, "no runtime can be asked" in err) == (2, True)
+
+
+async def test_a_directory_that_others_may_enter_is_refused(
+    runtime: RingKernelRuntime, served: Path, tmp_path: Path
+) -> None:
+    served.parent.chmod(0o755)
+    with pytest.raises(ConfigurationError, match="not a directory that only you may enter; remove it, or chmod 700"):
+        await runtime.serve_stats()
+
+
+async def test_what_a_killed_process_left_behind_is_cleared_away(served: Path) -> None:
+    left = served.parent / "999999-1.sock"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(left))
+    status, _, err = await top("--once")
+    assert (status, err) == (0, "")
+    assert left.name not in names_in(served.parent)
+
+
+async def test_prometheus_collects_the_same_numbers(runtime: RingKernelRuntime) -> None:
+    await runtime.map(double, np.ones(10))
+    registry = CollectorRegistry()
+    registry.register(runtime.collector())
+    families = {family.name: family for family in text_string_to_metric_families(generate_latest(registry).decode())}
+    (processed,) = families["ringkernel_processed"].samples
+    assert (processed.labels, processed.value) == ({"kernel": "double", "device": "cpu"}, 10)
+    assert families["ringkernel_input_capacity"].samples[0].value == 4_096
+    (state,) = families["ringkernel_kernel_state"].samples
+    assert state.labels == {"kernel": "double", "state": "ACTIVE"}

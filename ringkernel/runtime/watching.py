@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.audience import notebook
 from ringkernel.errors import ConfigurationError
+from ringkernel.extras import installing
 
 from .observing import Observer
 
@@ -43,9 +44,7 @@ def _check_rich() -> None:
     try:
         import rich  # noqa: F401 (whether it is there)
     except ImportError:
-        raise ConfigurationError(
-            "watch() draws with rich: pip install 'numba-ringkernel[notebook]', or in a checkout '.[notebook]'"
-        ) from None
+        raise ConfigurationError(f"watch() draws with rich: {installing('notebook')}") from None
 
 
 @contextmanager

@@ -6,10 +6,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ringkernel.extras import installing
+
 PROBE_DEADLINE_S = 20
 MESSAGES = ("round_trip", "flood", "send")
 EWMA = ("ewma",)
-ALL = 'pip install "numba-ringkernel[bench-all]"'
+ALL = installing("bench-all")
 
 
 class Unavailable(Exception):  # noqa: N818 - it says what is the case, not what went wrong
@@ -29,7 +31,7 @@ class RivalSpec:
     """What differs from ringkernel; empty if like for like."""
     needs: tuple[str, ...] = ()
     """Modules that must be importable."""
-    install: str = 'pip install "numba-ringkernel[bench]"'
+    install: str = installing("bench")
     """What to do when one of them is missing."""
     jobs: tuple[str, ...] = MESSAGES
     by_default: bool = True

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
+from ringkernel.extras import installing
+
 logger = logging.getLogger("ringkernel")
 
-INSTALL = 'pip install "numba-ringkernel[cuda]"'
+INSTALL = installing("cuda")
 PACKAGES = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvrtc", "nvidia-nvjitlink")
 _NEEDED = ("numba-cuda", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink")
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

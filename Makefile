@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage guarded fused soak cuda grids gpu lint notebooks bench clean
+.PHONY: help demo test coverage guarded fused soak cuda grids gpu lint notebooks docs bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,11 +63,14 @@ lint: $(STAMP)-lint  ## Check style, types and layers
 notebooks: $(STAMP)-notebooks  ## Execute every notebook
 	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py $(ARGS)
 
+docs: $(STAMP)-docs  ## Build the documentation as a site, in docs/_build; every warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 bench: $(STAMP)-bench  ## Run the quick benchmark
 	$(BIN)/ringkernel bench --quick $(ARGS)
 
 clean:  ## Remove the environment, caches and build outputs
-	rm -rf $(VENV) $(CUDA_VENV) .nox build dist .coverage .coverage.*
+	rm -rf $(VENV) $(CUDA_VENV) .nox build dist docs/_build docs/_notebooks docs/_project .coverage .coverage.*
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find ringkernel tests notebooks benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -77,6 +80,7 @@ $(STAMP)-test:      REQUIRES = -e . --group test
 $(STAMP)-cuda:      REQUIRES = -e ".[cuda]" --group cuda
 $(STAMP)-lint:      REQUIRES = -e . --group lint --group test
 $(STAMP)-notebooks: REQUIRES = -e ".[demo,notebook]" --group test
+$(STAMP)-docs:      REQUIRES = -e ".[metrics,progress]" --group docs
 $(STAMP)-bench:     REQUIRES = -e . --group bench
 
 $(STAMP)-%: pyproject.toml | $(STAMP)-pip

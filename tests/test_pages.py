@@ -153,10 +153,18 @@ async def test_calls_are_allowed_where_the_page_says(state: KernelState, runtime
                 await within(called)
 
 
-@pytest.mark.parametrize("name", [name for name in TEXTS if name not in ("README.md", "docs/README.md")])
-def test_the_readme_and_the_index_lead_to_each_page(name: str) -> None:
-    assert f"]({name})" in README
-    assert f"]({os.path.relpath(name, 'docs')})" in TEXTS["docs/README.md"]
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "docs/README.md"])
+def test_the_index_leads_to_each_page(name: str) -> None:
+    place = Path(name)
+    is_task = place.parent.name == "howto" and place.stem != "index"
+    index = Path("docs/howto/index.md" if is_task else "docs/README.md")
+    assert f"]({os.path.relpath(place, index.parent)})" in TEXTS[index.as_posix()]
+
+
+def test_the_readme_is_a_screen_and_a_half_and_leads_on() -> None:
+    assert len(README.splitlines()) <= 100
+    for page in "docs/README.md", "docs/tutorial.md", "docs/howto/index.md", "docs/performance.md#figures":
+        assert f"]({page})" in README
 
 
 @pytest.mark.parametrize("name", TEXTS)

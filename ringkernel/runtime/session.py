@@ -105,6 +105,12 @@ class Session:
             raise
 
     @property
+    def runtime(self) -> RingKernelRuntime:
+        """The runtime, which belongs to the session's thread: for looking at it (`view`, `statistics`, as the last line
+        of a cell)."""
+        return self._runtime
+
+    @property
     def is_open(self) -> bool:
         """Whether it can be used: by this process, and until it is closed."""
         return os.getpid() == self._pid and not self._loop.is_closed()

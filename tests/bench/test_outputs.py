@@ -13,7 +13,7 @@ from reports import case, full_report, report, row
 from rich.console import Console
 
 import ringkernel.bench
-from ringkernel.bench import plots, readme
+from ringkernel.bench import page, plots
 from ringkernel.bench.compare import print_comparison
 from ringkernel.bench.model import Report, Series, at_least
 from ringkernel.bench.table import NotebookReport, print_report
@@ -156,32 +156,32 @@ def test_a_picture_of_one_case_and_of_none() -> None:
         plots.figure_of(report())
 
 
-def test_the_readme_is_in_step_with_the_results_that_it_quotes() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    results = Report.load(ROOT / readme.RESULTS)
-    assert readme.put(text, readme.section(results, readme.RESULTS.as_posix())) == text
+def test_the_page_is_in_step_with_the_results_that_it_quotes() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    results = Report.load(ROOT / page.RESULTS)
+    assert page.put(text, page.section(results, f"../{page.RESULTS.as_posix()}")) == text
     assert results.holds
-    assert len(readme.quoted(results)) >= len(readme.LINES) - 2  # the machine may lack a compiler or a rival
+    assert len(page.quoted(results)) >= len(page.LINES) - 2  # the machine may lack a compiler or a rival
 
 
 def test_a_launch_without_a_cache_is_not_quoted_as_a_cached_one() -> None:
     launch = case(row("cached"), name="launch")
-    assert readme.quoted(report(launch)) == [("launch", "cached")]
-    assert readme.quoted(report(dataclasses.replace(launch, notes=("there is no cache",)))) == []
+    assert page.quoted(report(launch)) == [("launch", "cached")]
+    assert page.quoted(report(dataclasses.replace(launch, notes=("there is no cache",)))) == []
 
 
 def test_the_section_is_put_between_its_comments(tmp_path: Path) -> None:
     target, results, promises = tmp_path / "README.md", tmp_path / "results.json", tmp_path / "promises.md"
     promises.write_text("| fast | `a.py::b` | latency/p50: 9 ns |\n| sure | `a/b.py::c` | |\n", encoding="utf-8")
-    target.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", encoding="utf-8")
+    target.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
     full_report().save(results)
-    assert readme.main([str(results), str(target), str(promises)]) == 0
+    assert page.main([str(results), str(target), str(promises)]) == 0
     quoted = promises.read_text(encoding="utf-8")
     assert quoted == "| fast | `a.py::b` | latency/p50: 2 M/s |\n| sure | `a/b.py::c` | |\n"
     text = target.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{readme.BEGIN}\nMeasured by")
-    assert text.endswith(f"{readme.END}\nafter\n")
+    assert text.startswith(f"before\n{page.BEGIN}\nMeasured by")
+    assert text.endswith(f"{page.END}\nafter\n")
     assert "old" not in text
     assert "| 2 M/s | plain loop: 17 M/s | 8.5x | ≥ 8 x: met |" in text
-    with pytest.raises(readme.OutOfPlaceError, match="bench:begin"):
-        readme.put("nothing", "text")
+    with pytest.raises(page.OutOfPlaceError, match="bench:begin"):
+        page.put("nothing", "text")

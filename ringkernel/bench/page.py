@@ -1,6 +1,6 @@
-"""The README's performance section, made from the JSON of a real run.
+"""The figures of the performance page, made from the JSON of a real run.
 
-    python -m ringkernel.bench.readme [RESULTS.json] [README.md] [PROMISES.md]
+    python -m ringkernel.bench.page [RESULTS.json] [PERFORMANCE.md] [PROMISES.md]
 
 replaces what stands between the two comments `<!-- bench:begin -->` and `<!-- bench:end -->`, and the figures that the
 page of promises quotes. Tests make sure that both are in step with the results.
@@ -8,6 +8,7 @@ page of promises quotes. Tests make sure that both are in step with the results.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 RESULTS = Path("benchmarks/results/quick.json")
-DEFAULTS = (RESULTS, Path("README.md"), Path("docs/promises.md"))
+DEFAULTS = (RESULTS, Path("docs/performance.md"), Path("docs/promises.md"))
 
 
 LINES = {
@@ -63,7 +64,7 @@ LINES = {
 
 
 class OutOfPlaceError(ValueError):
-    """The README has no place for the section."""
+    """The page has no place for the figures."""
 
 
 def section(report: Report, source: str) -> str:
@@ -103,7 +104,7 @@ def _line(what: str, row: Row) -> str:
 
 
 def put(readme: str, text: str) -> str:
-    """The README with another section. Raises `OutOfPlaceError`."""
+    """The page with other figures. Raises `OutOfPlaceError`."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -121,10 +122,10 @@ def quote(promises: str, report: Report) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the section into the README, and the figures into the page of promises."""
+    """Write the figures into the performance page, and into the page of promises."""
     results, readme, promises = (*map(Path, arguments), *DEFAULTS[len(arguments) :])
     report = Report.load(results)
-    text = put(readme.read_text(encoding="utf-8"), section(report, results.as_posix()))
+    text = put(readme.read_text(encoding="utf-8"), section(report, os.path.relpath(results, readme.parent)))
     quoted_there = quote(promises.read_text(encoding="utf-8"), report)
     readme.write_text(text, encoding="utf-8")
     promises.write_text(quoted_there, encoding="utf-8")

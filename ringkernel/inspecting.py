@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect as inspecting
 import re
 import shutil
 import subprocess
@@ -39,12 +40,25 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
     if declaration.is_coroutine:
         raise ConfigurationError(f"kernel {declaration.kernel_id!r} is a coroutine kernel: it is not compiled")
     span = compiling.compile_now(declaration)
+    source = _source(declaration, {"llvm": ";", "asm": "#", "ptx": "//", "sass": "//"}[target])
     if target == "llvm":
-        return str(span.library.get_llvm_str())
+        return source + str(span.library.get_llvm_str())
     if target == "asm":
-        return str(span.library.get_asm_str())
+        return source + str(span.library.get_asm_str())
     code = _grid(declaration, span, cc)
-    return code.ptx if target == "ptx" else _disassemble(code)
+    return source + (code.ptx if target == "ptx" else _disassemble(code))
+
+
+def _source(declaration: Declaration, comment: str) -> str:
+    """The handler's lines as comments. Above the code, not between it: with the line numbers of a debugger in it, numba
+    compiles another loop than the one that runs."""
+    try:
+        lines, first = inspecting.getsourcelines(declaration.func)
+    except (OSError, TypeError):  # it was not defined in a file
+        return ""
+    name = declaration.func.__code__.co_filename
+    numbered = [f"{comment} {number:4}  {line.rstrip()}" for number, line in enumerate(lines, first)]
+    return "\n".join([f"{comment} {name}", *numbered, "", ""])
 
 
 def find(kernel: str) -> Declaration:

@@ -91,6 +91,8 @@ def test_a_kernel_in_a_module_or_a_file(name: str, folder: Path) -> None:
     done = ringkernel("inspect", name, "--target", "llvm", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "define" in done.stdout
+    source = [line for line in done.stdout.splitlines() if line.startswith(";") and "def double(" in line]
+    assert len(source) == 1, "with the handler's own lines above"
 
 
 @pytest.mark.parametrize("text", ["9", "9.0.0", "-9.0", "x.y", "", "\N{ARABIC-INDIC DIGIT NINE}.0", "9.000000000000"])

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from ringkernel.errors import MessageTypeError
 
 from .codecs import decoder, encoder
+from .frames.reading import check_extra, from_frame, from_rows
+from .frames.tables import frame_of
 from .records import aligned, fields_of, is_plain
 
 if TYPE_CHECKING:
@@ -24,13 +26,15 @@ _NO_BATCHES: dict[Any, str] = {
     np.ma.MaskedArray: MASKED,
     bytes | bytearray | memoryview: "`np.frombuffer(data, dtype)` makes an array of it",
     str: "text is no sequence of messages",
-    Mapping: "its keys are no messages: send an array, or a list of its values",
     AbstractSet: "it has no order: send `sorted(values)`, or a list",
 }
 
 
-def as_array(message_type: MessageType, values: Any) -> Array:
-    """The messages as a 1-D array of records; without a copy when they are one already. Raises `MessageTypeError`."""
+def as_array(message_type: MessageType, values: Any, extra: str = "refuse") -> Array:
+    """The messages as a 1-D array of records; without a copy when they are one already.
+
+    `extra` says what to do with columns, and keys of dicts, that are no fields. Raises `MessageTypeError`.
+    """
     if message_type.is_batch(values):
         return np.asarray(values.view(message_type.dtype)) if message_type.is_scalar else np.asarray(values)
     remedy = _no_batch(values)
@@ -38,17 +42,35 @@ def as_array(message_type: MessageType, values: Any) -> Array:
         raise MessageTypeError(
             f"expected an array or a sequence of {message_type.name}, got {_article(type(values).__name__)}; {remedy}"
         )
+    check_extra(extra)
     if isinstance(values, np.ndarray):
         return _records_of(message_type, values)
+    if not isinstance(values, list | tuple):
+        records = from_frame(message_type, values, extra)
+        if records is not None:
+            return records
     if not isinstance(values, Iterable):
         raise MessageTypeError(f"expected an array or a sequence of {message_type.name}, got {values!r:.200}")
     rows = list(values)
+    if rows and isinstance(rows[0], Mapping):
+        return from_rows(message_type, rows, extra)
     result = np.zeros(len(rows), message_type.dtype)
     if rows:
         encode = encoder(message_type, result, -1)
         for i, row in enumerate(rows):
             encode(i, row)
     return result
+
+
+def as_objects(values: Any) -> list[Any]:
+    """The messages for a kernel without a type. Raises `MessageTypeError` for a frame: iterating it gives names."""
+    frame = None if isinstance(values, list | tuple) else frame_of(values)
+    if frame is not None and frame.kind != "dict":
+        raise MessageTypeError(
+            f"expected a sequence of messages, got {_article(type(values).__name__)}; declare an input_type, whose "
+            f"fields its columns are, or send a list of its rows"
+        )
+    return list(values)
 
 
 def as_messages(message_type: MessageType, records: Array) -> list[Any]:
@@ -98,8 +120,6 @@ def _no_batch(values: Any) -> str | None:
     for kinds, remedy in _NO_BATCHES.items():
         if isinstance(values, kinds):
             return remedy
-    if hasattr(values, "columns") and hasattr(values, "to_records"):  # iterating it gives the columns' names
-        return "its records are `.to_records(index=False)`, a column is `[name].to_numpy()`"
     return None
 
 

@@ -27,7 +27,8 @@ def converted(given: Array, dtype: np.dtype[Any]) -> Array:
     if bad is not None and bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
-        raise OverflowError(f"{given[index].item()!r}{where} does not fit into {dtype}")
+        value = str(given[index]) if dtype.kind in "mM" else repr(given[index].item())  # which would have no unit
+        raise OverflowError(f"{value}{where} does not fit into {dtype}")
     return result
 
 

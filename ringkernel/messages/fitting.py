@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .conversion import converted
 from .record_class import Record
 from .records import struct_format
+from .times import as_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,15 +51,34 @@ def fitted(dtype: np.dtype[Any]) -> Callable[[Any], Array]:
 
 
 def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
+    return fitted_array(dtype.base, dtype.shape, value)
+
+
+def fitted_array(base: np.dtype[Any], shape: tuple[int, ...], value: Any) -> Array:
+    """An array of this dtype and shape of a value. Raises what `fitted` says."""
     given = np.asarray(value)
-    if given.shape != dtype.shape:
-        raise ValueError(f"shape {given.shape} instead of {dtype.shape}")
-    base = dtype.base
+    if given.shape != shape:
+        raise ValueError(f"shape {given.shape} instead of {shape}")
+    if base.kind in "mM" and (given.dtype.kind == "O" or _has_units(value)):
+        times = given.flat if given.dtype.kind == "O" else value
+        return np.array([_fitting_time(base, time) for time in times], base).reshape(shape)
     if given.dtype == base:
         return given
     if base.kind == "b" and given.dtype.kind != "b":
         return np.asarray([as_bool(v) for v in given.ravel().tolist()]).reshape(given.shape)
     return converted(given, base)
+
+
+def _has_units(values: Any) -> bool:
+    """Whether these are times of several units, of which NumPy makes the finest, that may not hold all of them."""
+    return isinstance(values, list | tuple) and len({v.dtype for v in values if isinstance(v, np.generic)}) > 1
+
+
+def _fitting_time(dtype: np.dtype[Any], value: Any) -> Array:
+    time = as_time(value)
+    if not isinstance(time, np.datetime64 | np.timedelta64):
+        raise TypeError(f"{value!r} is no {dtype}")
+    return converted(np.asarray(time), dtype)
 
 
 def values_of(dtype: np.dtype[Any]) -> Callable[[Any], Iterable[Any]]:

@@ -104,8 +104,9 @@ class Plan:
     def _array(self, dtype: np.dtype[Any], name: str, offset: int, path: tuple[str, ...]) -> str:
         self.views[f"{name}_view"] = path
         self.names |= {f"{name}_dtype": dtype.base, f"{name}_shape": dtype.shape, f"{name}_fitted": fitted(dtype)}
+        made = f"{name}_fitted" if dtype.base.kind in "mM" else "asarray"  # which would mix up units of times
         checks = [
-            f"if type({name}) is not ndarray: {name} = asarray({name})",
+            f"if type({name}) is not ndarray: {name} = {made}({name})",
             f"if {name}.dtype != {name}_dtype or {name}.shape != {name}_shape: {name} = {name}_fitted({name})",
         ]
         if offset < self._end or dtype.itemsize > SMALL_NBYTES:

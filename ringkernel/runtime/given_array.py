@@ -1,4 +1,4 @@
-"""Arrays that a caller gives, for messages and for results: what they have to be."""
+"""What a caller gives for messages and for results: arrays, which have to be of a form, and the forms of frames."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import numpy as np
 
 from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.errors import ConfigurationError, MessageTypeError
+from ringkernel.messages.arrays import from_array
+from ringkernel.messages.frames.making import frame_maker
+from ringkernel.messages.frames.tables import is_endless
 
 from .message_queue import as_batch
 from .path import most_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringkernel.messages.types import MessageType
 
     from .kernel import RingKernel
@@ -29,6 +34,23 @@ def output_type_of(kernel: RingKernel, what: str) -> MessageType:
         )
     found: MessageType = output.message_type
     return found
+
+
+def form_of(kernel: RingKernel, to: str | None) -> Callable[[Any], Any] | None:
+    """What makes the frame `to` of a kernel's outputs; None for NumPy. Raises what `frame_maker` raises, and
+    `MessageTypeError` for a kernel without records."""
+    if to is None or to == "numpy":
+        return None
+    return frame_maker(to, output_type_of(kernel, f"to={to!r}"))
+
+
+def in_form(make: Callable[[Any], Any], values: Any) -> Any:
+    """Outputs as a frame. What cannot be one has them in `.partial`: they are taken already."""
+    try:
+        return make(values)
+    except Exception as error:
+        error.partial = values  # type: ignore[attr-defined]
+        raise
 
 
 def check_given(kernel: RingKernel, out: Any) -> None:
@@ -68,12 +90,20 @@ def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
     return min(most, len(out))
 
 
-def batch_of(path: list[RingKernel], values: Any) -> Any:
+def batch_of(path: list[RingKernel], values: Any, extra: str = "refuse") -> Any:
     """The messages of a map. Raises `MessageTypeError` for what is not a batch, or not one of the first kernel's
     type."""
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+    if isinstance(values, str | bytes) or (not hasattr(values, "__len__") and is_endless(values)):
         raise MessageTypeError(f"map takes an array or a sequence of messages, got {values!r:.100}")
-    return as_batch(path[0].engine.declaration.input_type, values)
+    return as_batch(path[0].engine.declaration.input_type, values, extra)
+
+
+def array_of(path: list[RingKernel], values: Any, extra: str) -> Any:
+    """The messages of a map that are no array yet, as one that is taken as it is: a reader can be read only once.
+    Raises what `batch_of` raises."""
+    batch = batch_of(path, values, extra)
+    message_type = path[0].engine.declaration.input_type
+    return batch if message_type is None else from_array(message_type, batch)
 
 
 def check_result_array(path: list[RingKernel], messages: Any, out: Any) -> None:

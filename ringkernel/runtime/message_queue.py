@@ -10,7 +10,7 @@ from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.devices.event_loop.waiting_line import Budget
 from ringkernel.errors import KernelStateError
-from ringkernel.messages.arrays import as_array, from_array
+from ringkernel.messages.arrays import as_array, as_objects, from_array
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.object_ring import ObjectRing
 
@@ -18,6 +18,7 @@ from .loop_affinity import LoopAffinity
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
+    from ringkernel.messages.frames.options import Extra
     from ringkernel.ring.kinds import Ring
 
 
@@ -90,14 +91,14 @@ class MessageQueue:
         """Append a message. Raises `QueueFullError`, and what `put` raises."""
         self._producer().put_nowait(message)
 
-    async def put_batch(self, messages: Any, *, timeout: float | None = None) -> None:
-        """Append all messages in order: an array, or a sequence.
+    async def put_batch(self, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse") -> None:
+        """Append all messages in order: an array, a sequence, or a frame, of which `RingKernelRuntime.map` says more.
 
         Raises `BatchTimeoutError` with `.sent`, how many were appended, and what `put` raises. Cancelled, a prefix was
         appended.
         """
         producer = self._producer()
-        await producer.put_many(as_batch(self._message_type, messages), timeout)
+        await producer.put_many(as_batch(self._message_type, messages, extra), timeout)
 
     async def get(self, *, timeout: float | None = None) -> Any:
         """Take a message, waiting for it.
@@ -206,6 +207,6 @@ class KernelQueue(MessageQueue):
         return self._engine.inlet if self._output else None
 
 
-def as_batch(message_type: MessageType | None, messages: Any) -> Any:
+def as_batch(message_type: MessageType | None, messages: Any, extra: str = "refuse") -> Any:
     """What `put_many` takes: an array of records, or a list of objects."""
-    return list(messages) if message_type is None else as_array(message_type, messages)
+    return as_objects(messages) if message_type is None else as_array(message_type, messages, extra)

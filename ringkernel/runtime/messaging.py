@@ -5,6 +5,8 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from numpy import ndarray
+
 from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import KernelStateError, MessageTypeError
@@ -14,7 +16,7 @@ from ringkernel.ring.waiting import NOTHING
 
 from . import quiesce, timeouts
 from .calls import NOT_SENT
-from .given_array import room_in
+from .given_array import array_of, form_of, in_form, room_in
 from .lend import Lent
 from .map import let_others_run, map_over
 from .message_queue import as_batch
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import KernelPath
+    from ringkernel.messages.frames.options import Extra, FrameForm
 
     from .kernel import RingKernel
     from .supervisor import Supervisor
@@ -117,8 +120,11 @@ class Messaging:
         """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`."""
         return Port(self, self._calls, self._affinity, kernel_id)
 
-    async def send_batch(self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None) -> None:
-        """Put many messages into the input, in order: an array of the kernel's type, or a sequence of messages.
+    async def send_batch(
+        self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse"
+    ) -> None:
+        """Put many messages into the input, in order: an array of the kernel's type, a sequence of messages, or a
+        frame. What frames there are, and what `extra` is, says `map`.
 
         Raises `BatchTimeoutError` (an `asyncio.TimeoutError`) after `timeout` seconds, with `.sent`, the number that
         was sent by then; `KernelStateError` as `send` does; `MessageTypeError` if one of them is of another type, and
@@ -131,7 +137,7 @@ class Messaging:
         yielding = self._budget.spend()
         if not yielding and not outlet.line.waiters and outlet.ring.offer_all(messages):
             return
-        batch = as_batch(engine.declaration.input_type, messages)
+        batch = as_batch(engine.declaration.input_type, messages, extra)
         await outlet.put_many(batch, timeout, yielding=yielding)
 
     async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
@@ -180,12 +186,13 @@ class Messaging:
         *,
         out: npt.NDArray[Any] | None = None,
         timeout: float | None = None,
+        to: FrameForm | None = None,
     ) -> Any:
         """Take all outputs that wait, at least one and at most `max_messages`, waiting for the first.
 
         Returns an array for typed outputs (1-D; of the scalar type, or of records), a list for objects. With `out`, an
         array for records or scalars of that type, 1-D and contiguous, at most `len(out)` are taken, into `out` from its
-        start on; returned is the part of it that they fill, a view.
+        start on; returned is the part of it that they fill, a view. `to` asks for a frame instead, as in `map`.
 
         Raises what `receive` raises, and `ConfigurationError` for a `max_messages` below 1; for an `out` of another
         dtype, or outputs that are no records, `MessageTypeError`, and for one that is empty, has gaps, is read-only or
@@ -200,6 +207,7 @@ class Messaging:
             max_messages = room_in(kernel, out, max_messages)
         elif max_messages is not None:
             check_most(max_messages)
+        make = None if to is None else form_of(kernel, to)
         if timeout is not None:
             check_timeout(timeout)
         inlet = engine.inlet
@@ -210,10 +218,12 @@ class Messaging:
                 batch = await inlet.wait_get_many(max_messages, timeout, target=out, yielding=yielding)
             except TimeoutError:
                 raise timeouts.nothing_came(kernel, timeout) from None
-        if out is not None:
-            return out[:batch]
         message_type = engine.declaration.output_type
-        return batch if message_type is None else from_array(message_type, batch)
+        if out is not None:
+            batch = out[:batch]
+        elif message_type is not None:
+            batch = from_array(message_type, batch)
+        return batch if make is None else in_form(make, batch)
 
     def peek(
         self, kernel_id: KernelId, max_messages: int | None = None, *, timeout: float | None = None
@@ -232,7 +242,12 @@ class Messaging:
         return Peek(self._supervisor.kernel(kernel_id), max_messages, timeout)
 
     async def stream(
-        self, kernel_id: KernelId, *, max_messages: int | None = None, progress: bool = False
+        self,
+        kernel_id: KernelId,
+        *,
+        max_messages: int | None = None,
+        progress: bool = False,
+        to: FrameForm | None = None,
     ) -> AsyncIterator[Any]:
         """Iterate over the outputs batch by batch until the kernel has ended and all is received.
 
@@ -243,7 +258,7 @@ class Messaging:
         with follow(progress, f"stream {kernel.kernel_id}", None, kernel.engine.received):
             while True:
                 try:
-                    batch = await self.receive_batch(kernel_id, max_messages)
+                    batch = await self.receive_batch(kernel_id, max_messages, to=to)
                 except KernelStateError:
                     if kernel.error is None and kernel.state is KernelState.TERMINATED:
                         return
@@ -257,6 +272,8 @@ class Messaging:
         *,
         out: npt.NDArray[Any] | None = None,
         progress: bool = False,
+        extra: Extra = "refuse",
+        to: FrameForm | None = None,
     ) -> Any:
         """Send all messages through a kernel, or through the chain from the first to the last of a pair; all outputs.
 
@@ -270,11 +287,20 @@ class Messaging:
             kernel_id: a kernel, or the first and the last of a connected chain; or a kernel's function, or a pipeline
                 that begins and ends with one kernel: what is not there yet is launched, connected and activated then,
                 and stays.
-            messages: an array of the first kernel's type, or a sequence of messages.
+            messages: an array of the first kernel's type; a sequence of messages, or of dicts; or a frame, whose
+                columns are found by the names of the fields: of pandas, Polars, PyArrow, or whatever has the Arrow C
+                stream, an xarray dataset, a dict of arrays. An index of pandas, and coordinates of xarray, may be
+                fields, too. Of a frame each column is copied once; a single column for a scalar type is read in place
+                if it has that type. Whole numbers and times are converted if each of them stays what it is; floats, and
+                whole numbers to floats, as NumPy converts "safely". Missing values are refused, NaN and NaT are values.
             out: an array for the outputs, 1-D, contiguous, of the last kernel's output type (records, or scalars),
                 apart from `messages`, with room for all outputs that may come (`max_outputs` for each message). It is
                 written in place, from its start on; reused from map to map it saves what fresh memory costs.
             progress: draw a progress bar: in a notebook, or in a terminal with rich (the extra `progress`).
+            extra: "ignore" leaves out columns, and keys of dicts, that are no fields; otherwise they are refused.
+            to: "pandas", "polars" or "arrow" for a frame, a copy: whole numbers stay whole, times keep their unit where
+                the library has it, and get the coarsest one that holds them where it has not. Of a scalar type it is
+                one column. "numpy" is what None is.
 
         Returns:
             An array of the last kernel's output type (a list for untyped coroutine kernels), in order; None if the
@@ -284,9 +310,11 @@ class Messaging:
             KernelStateError: not ACTIVE, messages waiting, others feed a chain with a coroutine kernel in it, or the
                 chain feeds itself on another way; nothing was sent.
             KernelFailedError: a kernel has failed before (nothing was sent), or ended meanwhile.
-            MessageTypeError: one of the messages is of another type; nothing was sent.
+            MessageTypeError: one of the messages is of another type, a column is missing, has no field, or has missing
+                values; `to` has no columns of the output type; nothing was sent.
             ConfigurationError: `kernel_id` is neither an id nor a pair; `out` is too short, has gaps, or overlaps the
-                messages; nothing was sent. Or coroutine kernels emitted more than `out` has room for.
+                messages; the library of `to` is missing; nothing was sent. Or coroutine kernels emitted more than `out`
+                has room for.
 
         Whatever ends it early has `.partial`, also an `asyncio.CancelledError` (under `asyncio.timeout` that is the
         error's `__cause__`): what had come out. What comes out later can be received, in order. Cancelled, it returns
@@ -302,19 +330,23 @@ class Messaging:
             if not isinstance(kernel_id, str | tuple) and await start(self._supervisor, kernel_id):
                 self._supervisor.forget_paths()
             maps = self._paths.of(kernel_id)
+        make = None if to is None else form_of(maps.kernels[-1], to)
+        if type(messages) is not ndarray:
+            messages = array_of(maps.kernels, messages, extra)
         begun = NOTHING if progress else maps.begin(messages, out)
         if begun is not NOTHING and not isinstance(begun, Lent):
             if self._budget.spend():
                 await let_others_run(begun)
-            return begun  # and is through
+            return begun if make is None else in_form(make, begun)  # and is through
 
         async def reach() -> None:
             await quiesce.reach_memory(maps.kernels, self._kernels)
 
         finishing = self._supervisor.finishing
-        return await map_over(
+        result = await map_over(
             maps.kernels, messages, begun=begun, out=out, progress=progress, reach=reach, finishing=finishing
         )
+        return result if make is None else in_form(make, result)
 
     def _consumer(self, kernel_id: KernelId) -> Any:
         kernel = self._supervisor.kernel(kernel_id)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ringkernel.messages.frames.options import Extra, FrameForm
+
     from .supervisor import Supervisor
 
 
@@ -37,31 +39,44 @@ class RunningPipeline:
         """Send to the first kernel."""
         return self._runtime.send(self.pipeline.first, message, timeout=timeout)
 
-    def send_batch(self, messages: Any, *, timeout: float | None = None) -> Any:
+    def send_batch(self, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse") -> Any:
         """Send many to the first kernel."""
-        return self._runtime.send_batch(self.pipeline.first, messages, timeout=timeout)
+        return self._runtime.send_batch(self.pipeline.first, messages, timeout=timeout, extra=extra)
 
     def receive(self, *, timeout: float | None = None) -> Any:
         """Take the last kernel's next output."""
         return self._runtime.receive(self.pipeline.last, timeout=timeout)
 
     def receive_batch(
-        self, max_messages: int | None = None, *, out: npt.NDArray[Any] | None = None, timeout: float | None = None
+        self,
+        max_messages: int | None = None,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        timeout: float | None = None,
+        to: FrameForm | None = None,
     ) -> Any:
         """Take the last kernel's outputs that wait."""
-        return self._runtime.receive_batch(self.pipeline.last, max_messages, out=out, timeout=timeout)
+        return self._runtime.receive_batch(self.pipeline.last, max_messages, out=out, timeout=timeout, to=to)
 
-    def stream(self, *, max_messages: int | None = None, progress: bool = False) -> Any:
+    def stream(self, *, max_messages: int | None = None, progress: bool = False, to: FrameForm | None = None) -> Any:
         """Iterate over the last kernel's outputs, batch by batch."""
-        return self._runtime.stream(self.pipeline.last, max_messages=max_messages, progress=progress)
+        return self._runtime.stream(self.pipeline.last, max_messages=max_messages, progress=progress, to=to)
 
     def call(self, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message through; its output."""
         return self._runtime.call(self.pipeline, message, timeout=timeout)
 
-    def map(self, messages: Any, *, out: npt.NDArray[Any] | None = None, progress: bool = False) -> Any:
+    def map(
+        self,
+        messages: Any,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        progress: bool = False,
+        extra: Extra = "refuse",
+        to: FrameForm | None = None,
+    ) -> Any:
         """Send all messages through; all outputs."""
-        return self._runtime.map(self.pipeline, messages, out=out, progress=progress)
+        return self._runtime.map(self.pipeline, messages, out=out, progress=progress, extra=extra, to=to)
 
     def finish(self) -> Any:
         """End its kernels, sources before targets, each with what is queued in it. The outputs of the last one can

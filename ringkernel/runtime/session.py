@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import KernelPath, Pipeline
     from ringkernel.lifecycle import KernelState
+    from ringkernel.messages.frames.options import Extra, FrameForm
 
     from .kernel import RingKernel
     from .statistics import KernelStatistics
@@ -211,9 +212,11 @@ class Session:
         """See `RingKernelRuntime.send`."""
         self._do(self._runtime.send(kernel_id, message, timeout=timeout))
 
-    def send_batch(self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None) -> None:
+    def send_batch(
+        self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse"
+    ) -> None:
         """See `RingKernelRuntime.send_batch`."""
-        self._do(self._runtime.send_batch(kernel_id, messages, timeout=timeout))
+        self._do(self._runtime.send_batch(kernel_id, messages, timeout=timeout, extra=extra))
 
     def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.receive`."""
@@ -226,17 +229,25 @@ class Session:
         *,
         out: npt.NDArray[Any] | None = None,
         timeout: float | None = None,
+        to: FrameForm | None = None,
     ) -> Any:
         """See `RingKernelRuntime.receive_batch`."""
-        return self._do(self._runtime.receive_batch(kernel_id, max_messages, out=out, timeout=timeout))
+        return self._do(self._runtime.receive_batch(kernel_id, max_messages, out=out, timeout=timeout, to=to))
 
     def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.call`."""
         return self._do(self._runtime.call(kernel_id, message, timeout=timeout))
 
-    def stream(self, kernel_id: KernelId, *, max_messages: int | None = None, progress: bool = False) -> Iterator[Any]:
+    def stream(
+        self,
+        kernel_id: KernelId,
+        *,
+        max_messages: int | None = None,
+        progress: bool = False,
+        to: FrameForm | None = None,
+    ) -> Iterator[Any]:
         """See `RingKernelRuntime.stream`."""
-        batches = self._runtime.stream(kernel_id, max_messages=max_messages, progress=progress)
+        batches = self._runtime.stream(kernel_id, max_messages=max_messages, progress=progress, to=to)
         with suppress(StopAsyncIteration):
             while True:
                 yield self._do(_next(batches))
@@ -248,9 +259,11 @@ class Session:
         *,
         out: npt.NDArray[Any] | None = None,
         progress: bool = False,
+        extra: Extra = "refuse",
+        to: FrameForm | None = None,
     ) -> Any:
         """See `RingKernelRuntime.map`."""
-        return self._do(self._runtime.map(kernel_id, messages, out=out, progress=progress))
+        return self._do(self._runtime.map(kernel_id, messages, out=out, progress=progress, extra=extra, to=to))
 
     def map_once(
         self,
@@ -259,6 +272,8 @@ class Session:
         *,
         out: npt.NDArray[Any] | None = None,
         progress: bool = False,
+        extra: Extra = "refuse",
+        to: FrameForm | None = None,
     ) -> Any:
         """`map` through kernels that are launched for the call, and end with it."""
 
@@ -266,7 +281,7 @@ class Session:
             line = as_pipeline(kernels)
             try:
                 async with self._runtime.run(line) as running:
-                    return await running.map(messages, out=out, progress=progress)
+                    return await running.map(messages, out=out, progress=progress, extra=extra, to=to)
             finally:
                 for kernel_id in line.kernel_ids:
                     if kernel_id in self._runtime.kernels:
@@ -321,19 +336,27 @@ class _Shared:
         self._lock = threading.Lock()
         self._session: Session | None = None
 
-    def map(self, func: Any, messages: Any, out: Any, *, progress: bool) -> Any:
+    def map(self, func: Any, messages: Any, **options: Any) -> Any:
         """One map at a time. The session is made anew in a fork, and after it was closed."""
         with self._lock:
             session = self._session
             if session is None or not session.is_open:
                 session = self._session = Session()
-            return session.map_once(func, messages, out=out, progress=progress)
+            return session.map_once(func, messages, **options)
 
 
 _shared = _Shared()
 
 
-def map(func: Any, messages: Any, *, out: npt.NDArray[Any] | None = None, progress: bool = False) -> Any:  # noqa: A001 (as in `rk.map`)
+def map(  # noqa: A001 (as in `rk.map`)
+    func: Any,
+    messages: Any,
+    *,
+    out: npt.NDArray[Any] | None = None,
+    progress: bool = False,
+    extra: Extra = "refuse",
+    to: FrameForm | None = None,
+) -> Any:
     """Send an array through a handler, or a pipeline of handlers, and return what comes out: nothing else is needed.
 
     The kernels are launched for the call, in a session that all such calls of the process share, and end with it: a
@@ -341,8 +364,10 @@ def map(func: Any, messages: Any, *, out: npt.NDArray[Any] | None = None, progre
 
     Args:
         func: a function that is declared by `ring_kernel`, or has annotations that say as much; an id; a pipeline.
-        messages: see `RingKernelRuntime.map`; so are `out`, `progress`, what is returned and what is raised.
+        messages: see `RingKernelRuntime.map`; so are the options, what is returned and what is raised.
         out: see there.
         progress: see there.
+        extra: see there.
+        to: see there.
     """
-    return _shared.map(func, messages, out, progress=progress)
+    return _shared.map(func, messages, out=out, progress=progress, extra=extra, to=to)

@@ -86,12 +86,12 @@ def test_an_array_of_another_dtype_is_refused_with_the_remedy(declared: Any, giv
     assert len(as_array(resolved, mended)) == 2
 
 
-def test_a_table_is_refused_with_the_way_to_its_records() -> None:
+def test_a_table_is_taken_as_its_records_are() -> None:
     table = pd.DataFrame({"id": [1], "price": [2.0], "buy": [True]})
-    with pytest.raises(MessageTypeError, match="DataFrame; its records are"):
-        as_array(MessageType(Tick), table)
-    assert as_array(MessageType(Tick), table.to_records(index=False))["price"].tolist() == [2.0]
-    assert as_array(MessageType(float), table["price"].to_numpy())["value"].tolist() == [2.0]
+    for records in (table, table.to_records(index=False)):
+        assert as_array(MessageType(Tick), records).tolist() == [(1, 2.0, True)]
+    for column in (table["price"], table["price"].to_numpy()):
+        assert as_array(MessageType(float), column)["value"].tolist() == [2.0]
 
 
 @pytest.mark.parametrize("value", [{"id": 1}, (1,), [1, 2.0, True]])

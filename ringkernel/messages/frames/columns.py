@@ -1,0 +1,187 @@
+"""What others have as a column, as an array of NumPy: in place where its values lie as NumPy has them.
+
+What only exports the Arrow C stream (DuckDB, nanoarrow, …) is read by PyArrow, or by Polars.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.messages.times import check_zone
+
+from .tables import Frame, frame_of, is_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Array = npt.NDArray[Any]
+
+FILLING = {
+    "pandas": "`.dropna()` leaves such rows out, `.fillna(value)` fills them",
+    "polars": "`.drop_nulls()` leaves such rows out, `.fill_null(value)` fills them",
+    "arrow": "`Table.drop_null()` leaves such rows out, `pyarrow.compute.fill_null` fills them",
+    "numpy": "`.compressed()` leaves them out, `.filled(value)` fills them",
+    "python": "leave such rows out, or fill them",
+}
+"""What to do about values that are missing, in each library's words."""
+
+
+def plain(column: Any) -> Array | Frame | None:
+    """A column as an array, or as a frame if it is one of records, or a table; None for plain sequences, and all else.
+
+    Raises `ValueError` for values that are missing, for times of a zone, and for what has not been computed yet.
+    """
+    if isinstance(column, np.ndarray):
+        return _of_array(column)
+    for library, classes, read in _COLUMNS:
+        if is_of(column, library, *classes):
+            return read(column)
+    frame = column if isinstance(column, Frame) else frame_of(column)
+    if frame is not None:
+        return frame
+    if hasattr(column, "__arrow_c_stream__") or hasattr(column, "__arrow_c_array__"):
+        return _imported(column)
+    return _of_array(np.asarray(column)) if hasattr(column, "__array__") else None
+
+
+def _of_array(column: Array) -> Array | Frame:
+    if column.ndim and column.dtype.names is not None:
+        return Frame("array of records", column.dtype.names, column.__getitem__)
+    if isinstance(column, np.ma.MaskedArray):
+        check_missing(np.ma.getmaskarray(column), "numpy")
+        return np.asarray(column.data)
+    return column
+
+
+def check_missing(is_missing: Any, library: str) -> None:
+    """Refuse a column with missing values: says how many, and what to do. Raises `ValueError`."""
+    missing = np.asarray(is_missing)
+    rows = missing.any(axis=tuple(range(1, missing.ndim))) if missing.ndim > 1 else missing
+    if rows.any():
+        raise ValueError(_missing(int(missing.sum()), int(rows.argmax()), library))
+
+
+def _missing(count: int, first: int, library: str) -> str:
+    where = f"{', in row' if count == 1 else ', the first in row'} {first}"
+    values = "value is" if count == 1 else "values are"
+    return f"{count} {values} missing{where}, and a message cannot leave one out; {FILLING[library]}"
+
+
+def _pandas_column(series: Any) -> Array:
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        return np.asarray(series.to_numpy())
+    if hasattr(dtype, "pyarrow_dtype"):
+        return np.asarray(_arrow_column(series.array.__arrow_array__(), "pandas"))
+    check_missing(series.isna(), "pandas")
+    if hasattr(dtype, "tz"):
+        check_zone(str(dtype.tz))
+        return np.asarray(series.to_numpy(dtype.base))
+    return np.asarray(series.to_numpy(getattr(dtype, "numpy_dtype", None)))
+
+
+def _polars_column(series: Any, per_row: int = 1) -> Array | Frame:
+    """A column, or the items of one that has so many in each row."""
+    dtype = series.dtype
+    if series.null_count():
+        raise ValueError(_missing(series.null_count(), series.is_null().arg_max() // per_row, "polars"))
+    check_zone(getattr(dtype, "time_zone", None))
+    name = str(dtype.base_type())
+    if name == "Struct":
+        fields = series.struct.unnest()
+        return Frame("Polars Struct", fields.columns, fields.get_column)
+    if name == "List":
+        return _polars_column(series.list.to_array(_common_length(series.list.len().to_numpy())), per_row)
+    if name == "Array":  # its own nulls would become NaN
+        return _in_rows(_polars_column(series.explode(), per_row * dtype.size), (len(series), dtype.size))
+    try:
+        return np.asarray(series.to_numpy())
+    except sys.modules["polars"].exceptions.PolarsError as error:
+        raise TypeError(f"{error}") from None
+
+
+def _arrow_column(column: Any, library: str = "arrow", per_row: int = 1) -> Array | Frame:
+    """A column, or the items of one that has so many in each row."""
+    kind: Any = column.type
+    if column.null_count:
+        raise ValueError(_missing(column.null_count, _first_null(column) // per_row, library))
+    check_zone(getattr(kind, "tz", None))
+    pa: Any = sys.modules["pyarrow"]
+    whole = _in_one(column)
+    if pa.types.is_struct(kind):
+        return Frame("Arrow struct", [field.name for field in kind], whole.field)
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        size = getattr(kind, "list_size", None) or _common_length(whole.value_lengths().to_numpy())
+        return _in_rows(_arrow_column(whole.flatten(), library, per_row * size), (len(whole), size))
+    try:
+        return np.asarray(whole.to_numpy(zero_copy_only=False))
+    except pa.ArrowNotImplementedError:
+        raise TypeError(f"it is of {kind}, which NumPy does not have") from None
+
+
+def _in_rows(items: Array | Frame | None, shape: tuple[int, ...]) -> Array | Frame:
+    """What lies in lists, one after the other, as arrays of this shape."""
+    if isinstance(items, Frame):
+        return items._replace(column=lambda name: _in_rows(plain(items.column(name)), shape))
+    assert items is not None
+    return items.reshape(*shape, *items.shape[1:])
+
+
+def _common_length(lengths: Array) -> int:
+    if len(lengths) and (lengths != lengths[0]).any():
+        raise ValueError(f"its lists are of several lengths, from {lengths.min()} to {lengths.max()}")
+    return int(lengths[0]) if len(lengths) else 1
+
+
+def _first_null(column: Any) -> int:
+    return int(np.argmax(_in_one(column.is_null()).to_numpy(zero_copy_only=False)))
+
+
+def _in_one(column: Any) -> Any:
+    """A column of chunks as one array."""
+    if not hasattr(column, "num_chunks"):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _imported(column: Any) -> Array | Frame:
+    """What exports itself by the Arrow C interface, as a column: a table is one of structs."""
+    for library, read in (("pyarrow", _by_pyarrow), ("polars", _by_polars)):
+        try:
+            module = importlib.import_module(library)
+        except ImportError:
+            continue
+        return read(module, column)
+    raise ValueError("it is read by the Arrow C interface, which needs PyArrow or Polars: `pip install pyarrow`")
+
+
+def _by_pyarrow(pa: Any, column: Any) -> Array | Frame:
+    if hasattr(column, "__arrow_c_stream__"):
+        return _arrow_column(pa.chunked_array(column))
+    return _arrow_column(pa.array(column))
+
+
+def _by_polars(pl: Any, column: Any) -> Array | Frame:
+    return _polars_column(pl.Series(column))
+
+
+def _xarray_column(variable: Any) -> Array | Frame:
+    return _of_array(variable.to_numpy())
+
+
+def _lazy(_: Any) -> Array:
+    raise ValueError("it is a plan that has not been computed; `.collect()` makes a frame of it")
+
+
+_COLUMNS: tuple[tuple[str, tuple[str, ...], Callable[[Any], Array | Frame]], ...] = (
+    ("pandas", ("Series", "Index"), _pandas_column),
+    ("polars", ("Series",), _polars_column),
+    ("polars", ("LazyFrame",), _lazy),
+    ("pyarrow", ("Array", "ChunkedArray"), _arrow_column),
+    ("xarray", ("DataArray",), _xarray_column),
+)

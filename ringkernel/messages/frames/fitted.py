@@ -1,0 +1,88 @@
+"""A column as an array of a field's dtype, every value as it was, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringkernel.messages.conversion import converted
+from ringkernel.messages.fitting import fitted, fitted_array
+
+from .columns import check_missing, plain
+from .tables import Frame
+
+Array = npt.NDArray[Any]
+
+
+def column_for(dtype: np.dtype[Any], column: Any) -> Array | Frame:
+    """A column as an array of a field's dtype, or as a frame if it is one of records.
+
+    Raises `ValueError`, `TypeError` or `OverflowError` for what does not fit, without the column's name.
+    """
+    found = plain(column)
+    if isinstance(found, Frame):
+        return found
+    if dtype.base.names is not None:
+        raise TypeError("the field is a record, so this has to be a frame of its own, such as a dict of columns")
+    return _of_values(dtype, column) if found is None else array_for(dtype, found)
+
+
+def array_for(dtype: np.dtype[Any], given: Array) -> Array:
+    """An array as one of a field's dtype, without a copy if it is one. Raises what `column_for` raises."""
+    if given.ndim == 0:
+        raise ValueError("it is one value, not one for each row")
+    if len(given) == 0:
+        return np.zeros((0, *dtype.shape), dtype.base)
+    if given.dtype.kind == "O":
+        return _of_objects(dtype, given)
+    if given.shape[1:] != dtype.shape:
+        raise ValueError(f"each row has {_each(given.shape[1:])}, and the field has {_each(dtype.shape)}")
+    return _converted(given, dtype.base)
+
+
+def _each(shape: tuple[int, ...]) -> str:
+    return f"an array of shape {shape}" if shape else "one value"
+
+
+def _converted(given: Array, dtype: np.dtype[Any]) -> Array:
+    """An array as one of `dtype`, if its dtype says that nothing is lost; whole numbers and times value by value."""
+    if given.dtype == dtype:
+        return given
+    kinds = {given.dtype.kind, dtype.kind}
+    by_value = kinds <= {"i", "u"} or kinds in ({"M"}, {"m"})
+    if by_value or (np.can_cast(given.dtype, dtype) and not kinds & set("mM")):
+        return converted(given, dtype)
+    raise TypeError(f"{given.dtype} is not made {dtype}, since values might change; convert it yourself")
+
+
+def _of_values(dtype: np.dtype[Any], column: Any) -> Array:
+    """A list of Python's values, which have no dtype yet: what a message with each of them would hold."""
+    if isinstance(column, str | bytes | bytearray) or not isinstance(column, Iterable):
+        raise TypeError(f"{column!r:.100} is not one value for each row")
+    values = list(column)
+    if not values:
+        return np.zeros((0, *dtype.shape), dtype.base)
+    check_missing([_is_missing(value) for value in values], "python")
+    return fitted_array(dtype.base, (len(values), *dtype.shape), values)
+
+
+def _of_objects(dtype: np.dtype[Any], values: Any) -> Array:
+    """Objects, one by one."""
+    check_missing([_is_missing(value) for value in values], "python")
+    fit = fitted(dtype)
+    result = np.zeros((len(values), *dtype.shape), dtype.base)
+    for row, value in enumerate(values):
+        try:
+            result[row] = fit(value)
+        except TypeError:
+            raise TypeError(f"{value!r:.100} in row {row} is no {dtype}") from None
+        except (ValueError, OverflowError) as error:
+            raise type(error)(f"row {row}: {error}") from None
+    return result
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType"  # pandas'

@@ -117,7 +117,7 @@ async def test_structured_dtypes_come_out_as_records(loop_errors: list[Any]) -> 
         (Tick, (1.0, 2)),
         (Tick, 5),
         (np.dtype([("a", int), ("b", int)]), (1,)),
-        (np.dtype([("a", int), ("b", int)]), {"a": 1, "b": 2}),
+        (np.dtype([("a", int), ("b", int)]), {"a": 1, "c": 2}),
     ],
 )
 async def test_a_message_of_another_type_is_refused_and_nothing_is_put(

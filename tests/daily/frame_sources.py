@@ -39,7 +39,7 @@ def quote(msg: Tick, out: Quote) -> None:
 
 COLUMNS: dict[str, Any] = {
     "live": np.array([True, False, True, True]),
-    "price": np.array([1.5, -0.0, 5e-324, 1e300]),
+    "price": np.array([1.5, -0.0, 5e-324, 1e15]),
     "volume": np.array([1, -(2**31), 0, 2**31 - 1], np.int64),
     "at": np.array(["2026-01-02T03:04:05.678901", "2100-01-01", "1969-12-31", "2262-04-11"], "M8[us]"),
 }

@@ -99,10 +99,9 @@ def _polars_column(series: Any, per_row: int = 1) -> Array | Frame:
         return _polars_column(series.list.to_array(_common_length(series.list.len().to_numpy())), per_row)
     if name == "Array":  # its own nulls would become NaN
         return _in_rows(_polars_column(series.explode(), per_row * dtype.size), (len(series), dtype.size))
-    try:
-        return np.asarray(series.to_numpy())
-    except sys.modules["polars"].exceptions.PolarsError as error:
-        raise TypeError(f"{error}") from None
+    if name.endswith("Int128"):
+        raise TypeError(f"its values are of {dtype}, which NumPy does not have")
+    return np.asarray(series.to_numpy())
 
 
 def _arrow_column(column: Any, library: str = "arrow", per_row: int = 1) -> Array | Frame:
@@ -121,7 +120,7 @@ def _arrow_column(column: Any, library: str = "arrow", per_row: int = 1) -> Arra
     try:
         return np.asarray(whole.to_numpy(zero_copy_only=False))
     except pa.ArrowNotImplementedError:
-        raise TypeError(f"it is of {kind}, which NumPy does not have") from None
+        raise TypeError(f"its values are of {kind}, which NumPy does not have") from None
 
 
 def _in_rows(items: Array | Frame | None, shape: tuple[int, ...]) -> Array | Frame:

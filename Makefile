@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage guarded fused soak cuda grids gpu lint notebooks docs bench clean
+.PHONY: help demo test coverage guarded fused soak cuda grids gpu lint notebooks docs links bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ lint: $(STAMP)-lint  ## Check style, types and layers
 notebooks: $(STAMP)-notebooks  ## Execute every notebook
 	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py $(ARGS)
 
-docs: $(STAMP)-docs  ## Build the documentation as a site, in docs/_build; every warning is an error
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+docs: $(STAMP)-docs  ## Build the documentation as a site, in docs/_build/html; every warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+links: $(STAMP)-docs  ## Follow the documentation's links to other sites
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
 
 bench: $(STAMP)-bench  ## Run the quick benchmark
 	$(BIN)/ringkernel bench --quick $(ARGS)

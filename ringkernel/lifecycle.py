@@ -9,7 +9,13 @@ from .errors import KernelStateError
 
 
 class KernelState(Enum):
-    """The state of a kernel."""
+    """The state of a kernel.
+
+    Example:
+        >>> kernel = await runtime.launch(double)
+        >>> kernel.state is rk.KernelState.LAUNCHED
+        True
+    """
 
     CREATED = "created"
     """Declared, not launched: there is nothing but the declaration."""
@@ -26,7 +32,12 @@ class KernelState(Enum):
 
 
 class Command(Enum):
-    """What can happen to a kernel: a method of the runtime, or `FINISH` and `FAIL`, which the kernel does itself."""
+    """What can happen to a kernel: a method of the runtime, or `FINISH` and `FAIL`, which the kernel does itself.
+
+    Example:
+        >>> rk.TRANSITIONS[rk.KernelState.LAUNCHED, rk.Command.ACTIVATE].name
+        'ACTIVE'
+    """
 
     LAUNCH = "launch"
     ACTIVATE = "activate"

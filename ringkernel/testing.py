@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """What a handler makes of messages: its outputs up to the failure, and the exception's class, if it fails."""
+    """What a handler makes of messages: its outputs up to the failure, and the exception's class, if it fails.
+
+    Example:
+        >>> from ringkernel import testing
+        >>> testing.in_python(double, [1.0, 2.0])
+        Outcome(outputs=array([2., 4.]), failure=None)
+    """
 
     outputs: Any
     failure: type[BaseException] | None
@@ -32,6 +38,11 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     Args:
         handler: a function, decorated or annotated, or a declared id.
         messages: as for `RingKernelRuntime.map`.
+
+    Example:
+        >>> from ringkernel import testing
+        >>> testing.in_python(double, [1.0, 2.0]).outputs
+        array([2., 4.])
     """
     declaration = _declaration_of(handler)
     assert declaration.input_type is not None
@@ -79,6 +90,11 @@ def compiled(handler: Callable[..., Any] | str, messages: Any, *, session: Sessi
         handler: as for `in_python`.
         messages: as for `RingKernelRuntime.map`.
         session: where to run it; by default one of its own.
+
+    Example:
+        >>> from ringkernel import testing
+        >>> testing.compiled(double, [1.0, 2.0], session=session).outputs
+        array([2., 4.])
     """
     declaration = _declaration_of(handler)
     if session is None:
@@ -93,7 +109,13 @@ def compiled(handler: Callable[..., Any] | str, messages: Any, *, session: Sessi
 
 def random_messages(handler: Callable[..., Any] | str, count: int, *, seed: int = 0) -> npt.NDArray[Any]:
     """Messages of a handler's input type: floats of either sign over six orders of magnitude, small integers, times
-    around 2000; the same for the same seed."""
+    around 2000; the same for the same seed.
+
+    Example:
+        >>> from ringkernel import testing
+        >>> testing.random_messages(double, 1_000).shape
+        (1000,)
+    """
     declaration = _declaration_of(handler)
     assert declaration.input_type is not None
     generator = np.random.default_rng(seed)
@@ -141,6 +163,10 @@ def check(
 
     Raises `AssertionError`, which names the first output that differs. Where they may differ is listed in
     docs/differences.md.
+
+    Example:
+        >>> from ringkernel import testing
+        >>> testing.check(double, session=session)
     """
     sent = random_messages(handler, count, seed=seed) if messages is None else messages
     ours, kernels = in_python(handler, sent), compiled(handler, sent, session=session)

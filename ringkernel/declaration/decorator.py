@@ -146,6 +146,13 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
         ConfigurationError: an option out of its range, a signature that does not fit, or an id of another module.
+
+    Example:
+        >>> @rk.ring_kernel("square", input_type=float, output_type=float)
+        ... def square(msg, out):
+        ...     out.value = msg.value**2
+        >>> rk.map("square", [1.0, 2.0, 3.0])
+        array([1., 4., 9.])
     """
     if inspect.isfunction(kernel_id):
         name = kernel_id.__name__

@@ -20,6 +20,13 @@ class Pipeline:
     Attributes:
         stages: the ids, stage by stage: each kernel of a stage feeds each of the next.
         functions: the function of each kernel that was named by it, by id.
+
+    Example:
+        >>> pipe = rk.pipeline("parse", ("fast", "slow"), "join")
+        >>> pipe
+        parse → (fast, slow) → join
+        >>> pipe.stages
+        (('parse',), ('fast', 'slow'), ('join',))
     """
 
     __slots__ = ("functions", "stages")
@@ -32,22 +39,42 @@ class Pipeline:
 
     @property
     def kernel_ids(self) -> tuple[str, ...]:
-        """All its kernels, sources before targets."""
+        """All its kernels, sources before targets.
+
+        Example:
+            >>> rk.pipeline(double, total).kernel_ids
+            ('double', 'total')
+        """
         return tuple(chain.from_iterable(self.stages))
 
     @property
     def connections(self) -> Iterator[tuple[str, str]]:
-        """Source and target of each connection."""
+        """Source and target of each connection.
+
+        Example:
+            >>> list(rk.pipeline("parse", ("fast", "slow")).connections)
+            [('parse', 'fast'), ('parse', 'slow')]
+        """
         return chain.from_iterable(product(*stages) for stages in pairwise(self.stages))
 
     @property
     def first(self) -> str:
-        """The kernel that it begins with. Raises `ConfigurationError` if that are several."""
+        """The kernel that it begins with. Raises `ConfigurationError` if that are several.
+
+        Example:
+            >>> rk.pipeline(double, total).first
+            'double'
+        """
         return self._only(self.stages[0], "begins")
 
     @property
     def last(self) -> str:
-        """The kernel that it ends with. Raises `ConfigurationError` if that are several."""
+        """The kernel that it ends with. Raises `ConfigurationError` if that are several.
+
+        Example:
+            >>> rk.pipeline(double, total).last
+            'total'
+        """
         return self._only(self.stages[-1], "ends")
 
     def _only(self, stage: tuple[str, ...], place: str) -> str:
@@ -70,6 +97,10 @@ def pipeline(*stages: Any) -> Pipeline:
     `d` gets what both emit. Give it to `RingKernelRuntime.map`, `run` or `call`.
 
     Raises `ConfigurationError` for what is no kernel, and for one that is named twice.
+
+    Example:
+        >>> await runtime.map(rk.pipeline(double, total), [1.0, 2.0, 3.0])
+        array([ 2.,  6., 12.])
     """
     found: list[tuple[str, ...]] = []
     functions: dict[str, Callable[..., Any]] = {}

@@ -25,6 +25,13 @@ class Record(tuple[Any, ...]):
 
     It compares with tuples, records and NumPy's structured scalars by its values, and is pickled. `np.asarray(record)`
     and `record.to_numpy()` have the bytes of the dtype.
+
+    Example:
+        >>> queue = rk.MessageQueue(dtype=[("price", "f8"), ("volume", "f8")])
+        >>> await queue.put((10, 2))
+        >>> record = await queue.get()
+        >>> record.price, record["volume"], record[0]
+        (10.0, 2.0, 10.0)
     """
 
     __slots__ = ()

@@ -28,6 +28,16 @@ def message(cls: type[T]) -> type[T]:
 
     Annotations are `int`, `float`, `bool`, `complex`, NumPy scalar types (`np.float32`), or, for a nested array,
     `Annotated[npt.NDArray[np.float32], 4]` (or a tuple for its shape). Raises `MessageTypeError` for anything else.
+
+    Example:
+        >>> @rk.message
+        ... class Tick:
+        ...     price: float
+        ...     volume: float
+        >>> def turnover(msg: Tick, out: float):
+        ...     out.value = msg.price * msg.volume
+        >>> rk.map(turnover, [Tick(10, 2), Tick(3, 4)])
+        array([20., 12.])
     """
     decorated = cls if "__dataclass_fields__" in cls.__dict__ else dataclasses.dataclass(cls)
     hints = typing.get_type_hints(cls, include_extras=True)

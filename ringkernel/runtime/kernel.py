@@ -40,6 +40,11 @@ class RingKernel:
         lost: id and error of a target that has ended: the last that failed, else the last.
 
     The rest belongs to the runtime.
+
+    Example:
+        >>> kernel = await runtime.launch(double)
+        >>> kernel.kernel_id, kernel.state.name, kernel.device, kernel.input_queue.capacity
+        ('double', 'LAUNCHED', 'cpu', 4096)
     """
 
     kernel_id: str

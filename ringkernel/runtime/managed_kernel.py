@@ -24,6 +24,13 @@ async def managed_kernel(
 
     Yields the kernel's id. Raises what `launch` and `activate` raise; a kernel that could not be activated is
     terminated.
+
+    Example:
+        >>> async with rk.managed_kernel(runtime, double):
+        ...     await runtime.call(double, 3)
+        6.0
+        >>> runtime.get_state(double).name
+        'TERMINATED'
     """
     kernel_id = (await runtime.launch(kernel_id, kernel_func)).kernel_id
     try:

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QueueStatistics:
-    """Counts of a queue, in messages: what went in, what came out, what waits, and how many may wait."""
+    """Counts of a queue, in messages: what went in, what came out, what waits, and how many may wait.
+
+    Example:
+        >>> queue = rk.MessageQueue(capacity=8)
+        >>> await queue.put_batch("abc")
+        >>> counts = queue.statistics()
+        >>> counts.put, counts.got, counts.depth, counts.capacity
+        (3, 0, 3, 8)
+    """
 
     put: int
     got: int
@@ -44,6 +52,12 @@ class MessageQueue:
     Args:
         capacity: slots, a power of two.
         dtype: None for Python objects, or a message type: structured dtype, scalar type, message class.
+
+    Example:
+        >>> queue = rk.MessageQueue(capacity=8)
+        >>> await queue.put("hello")
+        >>> await queue.get()
+        'hello'
     """
 
     __slots__ = ("_affinity", "_capacity", "_ends", "_message_type")
@@ -60,11 +74,23 @@ class MessageQueue:
 
     @property
     def capacity(self) -> int:
-        """How many messages fit."""
+        """How many messages fit.
+
+        Example:
+            >>> rk.MessageQueue(capacity=8).capacity
+            8
+        """
         return self._capacity
 
     def qsize(self) -> int:
-        """How many messages wait for the slowest consumer."""
+        """How many messages wait for the slowest consumer.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8)
+            >>> await queue.put_batch("abc")
+            >>> queue.qsize()
+            3
+        """
         ring = self._ring()
         if ring is None or all(edge.closed for edge in ring.edges):
             return 0
@@ -72,11 +98,23 @@ class MessageQueue:
         return max(0, min(ring.position() - low, self._capacity))  # both ends may move between the two looks
 
     def empty(self) -> bool:
-        """Whether no message waits."""
+        """Whether no message waits.
+
+        Example:
+            >>> rk.MessageQueue(capacity=8).empty()
+            True
+        """
         return self.qsize() == 0
 
     def full(self) -> bool:
-        """Whether there is no room."""
+        """Whether there is no room.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=2)
+            >>> await queue.put_batch("ab")
+            >>> queue.full()
+            True
+        """
         return self.qsize() >= self._capacity
 
     async def put(self, message: Any, *, timeout: float | None = None) -> None:
@@ -84,11 +122,25 @@ class MessageQueue:
 
         Raises `asyncio.TimeoutError` after `timeout` seconds, `MessageTypeError`, and `KernelStateError` for a kernel's
         output, or the input of one that has ended.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8, dtype=float)
+            >>> await queue.put(1.5, timeout=1)
+            >>> queue
+            <MessageQueue of float64, 1/8>
         """
         await self._producer().put(message, timeout)
 
     def put_nowait(self, message: Any) -> None:
-        """Append a message. Raises `QueueFullError`, and what `put` raises."""
+        """Append a message. Raises `QueueFullError`, and what `put` raises.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=1)
+            >>> queue.put_nowait("a")
+            >>> queue.put_nowait("b")
+            Traceback (most recent call last):
+            QueueFullError: ...
+        """
         self._producer().put_nowait(message)
 
     async def put_batch(self, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse") -> None:
@@ -96,6 +148,12 @@ class MessageQueue:
 
         Raises `BatchTimeoutError` with `.sent`, how many were appended, and what `put` raises. Cancelled, a prefix was
         appended.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8, dtype=float)
+            >>> await queue.put_batch(np.arange(3.0))
+            >>> await queue.get_batch()
+            array([0., 1., 2.])
         """
         producer = self._producer()
         await producer.put_many(as_batch(self._message_type, messages, extra), timeout)
@@ -105,23 +163,49 @@ class MessageQueue:
 
         Raises `asyncio.TimeoutError` after `timeout` seconds, and `KernelStateError` for a kernel's input, or an output
         whose kernel has ended, when it is empty.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8)
+            >>> await queue.get(timeout=0.01)
+            Traceback (most recent call last):
+            TimeoutError: ...
         """
         return await self._consumer().get(timeout)
 
     def get_nowait(self) -> Any:
-        """Take a message. Raises `QueueEmptyError`, and what `get` raises."""
+        """Take a message. Raises `QueueEmptyError`, and what `get` raises.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8)
+            >>> queue.get_nowait()
+            Traceback (most recent call last):
+            QueueEmptyError: ...
+        """
         return self._consumer().get_nowait()
 
     async def get_batch(self, max_messages: int | None = None, *, timeout: float | None = None) -> Any:
         """Take at least one and up to `max_messages` messages: a 1-D array for records, a list for objects.
 
         Raises what `get` raises.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8)
+            >>> await queue.put_batch("abc")
+            >>> await queue.get_batch(2)
+            ['a', 'b']
         """
         batch = await self._consumer().get_many(max_messages, timeout)
         return batch if self._message_type is None else from_array(self._message_type, batch)
 
     def statistics(self) -> QueueStatistics:
-        """Counts so far."""
+        """Counts so far.
+
+        Example:
+            >>> queue = rk.MessageQueue(capacity=8)
+            >>> await queue.put("a")
+            >>> queue.statistics().depth
+            1
+        """
         depth, ring = self.qsize(), self._ring()
         put = 0 if ring is None else ring.position()
         outlet, inlet = self._outlet(), self._inlet()

@@ -58,6 +58,12 @@ class Messaging:
 
         Raises `asyncio.TimeoutError` after `timeout` seconds, `KernelStateError` in other states (also when the kernel
         ends meanwhile), `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send(double, 3)
+            ...     await runtime.receive(double)
+            6.0
         """
         # `outlet.put` written out: this is the call that is made once per message
         affinity = self._affinity
@@ -82,7 +88,14 @@ class Messaging:
             raise timeouts.no_room(kernel, timeout) from None
 
     def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
-        """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises."""
+        """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     runtime.send_nowait(double, 3)
+            ...     await runtime.receive(double)
+            6.0
+        """
         self._supervisor.kernel(kernel_id).engine.outlet.put_nowait(message)
 
     async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
@@ -96,6 +109,13 @@ class Messaging:
         wait, or if another kernel feeds one of these; `ConfigurationError` for a kernel that may have no output for a
         message, or several; and what `send` and `receive` raise. Cancelled or timed out, the message has been sent or
         not, and its output goes to nobody.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.call(double, 3)
+            ...     await asyncio.gather(*(runtime.call(double, x) for x in range(3)))
+            6.0
+            [0.0, 2.0, 4.0]
         """
         affinity = self._affinity
         if affinity.thread != get_ident() or not affinity.is_running():
@@ -117,7 +137,14 @@ class Messaging:
         return await calls.in_turn(message, timeout, yielding=yielding)
 
     def port(self, kernel_id: KernelPath) -> Port:
-        """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`."""
+        """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     port = runtime.port(double)
+            ...     await asyncio.to_thread(port.call, 3)
+            6.0
+        """
         return Port(self, self._calls, self._affinity, kernel_id)
 
     async def send_batch(
@@ -129,6 +156,12 @@ class Messaging:
         Raises `BatchTimeoutError` (an `asyncio.TimeoutError`) after `timeout` seconds, with `.sent`, the number that
         was sent by then; `KernelStateError` as `send` does; `MessageTypeError` if one of them is of another type, and
         then nothing was sent. Cancelled, a prefix has been sent.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send_batch(double, np.arange(3.0))
+            ...     [await runtime.receive(double) for _ in range(3)]
+            [0.0, 2.0, 4.0]
         """
         engine = self._kernel(kernel_id, "send to").engine
         if timeout is not None:
@@ -146,6 +179,12 @@ class Messaging:
         Raises `asyncio.TimeoutError` after `timeout` seconds; `KernelStateError` when nothing more can come, or when
         the outputs go to a connected kernel; `KernelFailedError` with the cause when the kernel has failed, after its
         last output; `MessageTypeError` for a kernel without outputs. Cancelled or timed out, it has taken nothing.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send(double, 3)
+            ...     await runtime.receive(double, timeout=10)
+            6.0
         """
         # `inlet.get` written out: this is the call that is made once per message
         affinity = self._affinity
@@ -176,7 +215,14 @@ class Messaging:
             raise timeouts.nothing_came(kernel, timeout) from None
 
     def receive_nowait(self, kernel_id: KernelId) -> Any:
-        """Take the next output. Raises `QueueEmptyError`, and what `receive` raises."""
+        """Take the next output. Raises `QueueEmptyError`, and what `receive` raises.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     runtime.receive_nowait(double)
+            Traceback (most recent call last):
+            QueueEmptyError: ...
+        """
         return self._consumer(kernel_id).get_nowait()
 
     async def receive_batch(
@@ -198,6 +244,12 @@ class Messaging:
         dtype, or outputs that are no records, `MessageTypeError`, and for one that is empty, has gaps, is read-only or
         has not one dimension `ConfigurationError`. Cancelled or timed out, it has taken nothing, and `out` is as it
         was.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send_batch(double, [1.0, 2.0])
+            >>> await runtime.receive_batch(double, max_messages=10)
+            array([2., 4.])
         """
         kernel = self._kernel(kernel_id, "receive from")
         engine = kernel.engine
@@ -238,6 +290,13 @@ class Messaging:
 
         Raises what `receive` raises, `asyncio.TimeoutError` after `timeout` seconds, `MessageTypeError` for a kernel
         that emits Python objects, and `DeviceUnavailableError` where the host does not reach the memory.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send_batch(double, [1.0, 2.0])
+            >>> async with runtime.peek(double) as records:
+            ...     float(records.sum())
+            6.0
         """
         return Peek(self._supervisor.kernel(kernel_id), max_messages, timeout)
 
@@ -253,6 +312,13 @@ class Messaging:
 
         Batches are what `receive_batch` returns. With `progress`, how many messages have come is shown as `map` does.
         Raises `KernelFailedError` at the end if the kernel has failed.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send_batch(double, [1.0, 2.0])
+            >>> async for batch in runtime.stream(double):
+            ...     print(batch)
+            [2. 4.]
         """
         kernel = self._supervisor.kernel(kernel_id)
         with follow(progress, f"stream {kernel.kernel_id}", None, kernel.engine.received):
@@ -320,6 +386,10 @@ class Messaging:
         error's `__cause__`): what had come out. What comes out later can be received, in order. Cancelled, it returns
         at once; the kernels stop reading at the next message boundary and go on with their queues. Until then they may
         write to `out`; a next map over the same kernels waits for that.
+
+        Example:
+            >>> await runtime.map(rk.pipeline(double, total), [1.0, 2.0, 3.0])
+            array([ 2.,  6., 12.])
         """
         affinity = self._affinity
         if affinity.thread != get_ident() or not affinity.is_running():

@@ -25,6 +25,13 @@ class RunningPipeline:
     """A pipeline in a runtime, or in a session: their methods, for its first kernel, its last, or both.
 
     What they return is awaited, or not, as it is with the runtime's or the session's methods of the same names.
+
+    Example:
+        >>> async with runtime.run(rk.pipeline(double, total)) as running:
+        ...     await running.call(1)
+        ...     await running.call(2)
+        2.0
+        6.0
     """
 
     __slots__ = ("_runtime", "pipeline")
@@ -36,15 +43,36 @@ class RunningPipeline:
         return f"<running {self.pipeline!r}>"
 
     def send(self, message: Any, *, timeout: float | None = None) -> Any:
-        """Send to the first kernel."""
+        """Send to the first kernel.
+
+        Example:
+            >>> with session.run(double) as running:
+            ...     running.send(3)
+            ...     running.receive()
+            6.0
+        """
         return self._runtime.send(self.pipeline.first, message, timeout=timeout)
 
     def send_batch(self, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse") -> Any:
-        """Send many to the first kernel."""
+        """Send many to the first kernel.
+
+        Example:
+            >>> with session.run(double) as running:
+            ...     running.send_batch([1.0, 2.0])
+            ...     running.receive(), running.receive()
+            (2.0, 4.0)
+        """
         return self._runtime.send_batch(self.pipeline.first, messages, timeout=timeout, extra=extra)
 
     def receive(self, *, timeout: float | None = None) -> Any:
-        """Take the last kernel's next output."""
+        """Take the last kernel's next output.
+
+        Example:
+            >>> async with runtime.run(double) as running:
+            ...     await running.send(3)
+            ...     await running.receive(timeout=10)
+            6.0
+        """
         return self._runtime.receive(self.pipeline.last, timeout=timeout)
 
     def receive_batch(
@@ -55,15 +83,38 @@ class RunningPipeline:
         timeout: float | None = None,
         to: FrameForm | None = None,
     ) -> Any:
-        """Take the last kernel's outputs that wait."""
+        """Take the last kernel's outputs that wait.
+
+        Example:
+            >>> async with runtime.run(double) as running:
+            ...     await running.send_batch([1.0, 2.0])
+            ...     await running.finish()
+            ...     await running.receive_batch()
+            array([2., 4.])
+        """
         return self._runtime.receive_batch(self.pipeline.last, max_messages, out=out, timeout=timeout, to=to)
 
     def stream(self, *, max_messages: int | None = None, progress: bool = False, to: FrameForm | None = None) -> Any:
-        """Iterate over the last kernel's outputs, batch by batch."""
+        """Iterate over the last kernel's outputs, batch by batch.
+
+        Example:
+            >>> async with runtime.run(double) as running:
+            ...     await running.send_batch([1.0, 2.0])
+            ...     await running.finish()
+            ...     async for batch in running.stream():
+            ...         print(batch)
+            [2. 4.]
+        """
         return self._runtime.stream(self.pipeline.last, max_messages=max_messages, progress=progress, to=to)
 
     def call(self, message: Any, *, timeout: float | None = None) -> Any:
-        """Send a message through; its output."""
+        """Send a message through; its output.
+
+        Example:
+            >>> with session.run(rk.pipeline(double, total)) as running:
+            ...     running.call(3)
+            6.0
+        """
         return self._runtime.call(self.pipeline, message, timeout=timeout)
 
     def map(
@@ -75,12 +126,26 @@ class RunningPipeline:
         extra: Extra = "refuse",
         to: FrameForm | None = None,
     ) -> Any:
-        """Send all messages through; all outputs."""
+        """Send all messages through; all outputs.
+
+        Example:
+            >>> with session.run(rk.pipeline(double, total)) as running:
+            ...     running.map([1.0, 2.0])
+            array([2., 6.])
+        """
         return self._runtime.map(self.pipeline, messages, out=out, progress=progress, extra=extra, to=to)
 
     def finish(self) -> Any:
         """End its kernels, sources before targets, each with what is queued in it. The outputs of the last one can
-        still be received."""
+        still be received.
+
+        Example:
+            >>> async with runtime.run(total) as running:
+            ...     await running.send_batch([1.0, 2.0])
+            ...     await running.finish()
+            >>> await runtime.receive_batch(total)
+            array([1., 3.])
+        """
         return self._runtime.terminate(self.pipeline)
 
 

@@ -48,6 +48,11 @@ class RingKernelRuntime(Messaging):
             "cuda:N".
         fuse: whether connected kernels on one CPU worker may run as one while much goes through them. Nothing but the
             time tells.
+
+    Example:
+        >>> async with rk.RingKernelRuntime() as runtime:
+        ...     await runtime.map(double, [1.0, 2.0])
+        array([2., 4.])
     """
 
     def __init__(self, *, workers: int | None = None, device: str = "auto", fuse: bool = True) -> None:
@@ -73,7 +78,15 @@ class RingKernelRuntime(Messaging):
         await self.close()
 
     async def close(self) -> None:
-        """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine."""
+        """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine.
+
+        Example:
+            >>> await runtime.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> await runtime.close()
+            >>> runtime.get_state(double).name
+            'TERMINATED'
+        """
         for watch in self._watches:
             watch.stop()
         for server in self._servers:
@@ -109,6 +122,11 @@ class RingKernelRuntime(Messaging):
             ConfigurationError, MessageTypeError: the device cannot run such a handler, or read such records.
 
         Cancelled or failed, it has launched nothing.
+
+        Example:
+            >>> kernel = await runtime.launch(double, queue_size=64)
+            >>> kernel.state.name, kernel.input_queue.capacity
+            ('LAUNCHED', 64)
         """
         return await self._supervisor.launch(kernel_id, kernel_func, device, queue_size, parallel)
 
@@ -117,6 +135,12 @@ class RingKernelRuntime(Messaging):
 
         Raises `DeviceUnavailableError` when there is no thread, or no place on the device, to run it: nothing has
         changed then. Cancelled, it has either happened or not: the state says which.
+
+        Example:
+            >>> kernel = await runtime.launch(double)
+            >>> await runtime.activate(double)
+            >>> await runtime.call(double, 3)
+            6.0
         """
         await self._supervisor.start(kernel_id, Command.ACTIVATE)
 
@@ -125,6 +149,14 @@ class RingKernelRuntime(Messaging):
 
         Raises `DeviceUnavailableError` as `activate` does. Cancelled, it has either happened or not: the state says
         which.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.deactivate(double)
+            ...     await runtime.send(double, 3)
+            ...     await runtime.reactivate(double)
+            ...     await runtime.receive(double)
+            6.0
         """
         await self._supervisor.start(kernel_id, Command.REACTIVATE)
 
@@ -133,6 +165,13 @@ class RingKernelRuntime(Messaging):
 
         Raises `KernelStateError` in other states, or when a handler does not return within 5 s: then nothing has
         changed. Cancelled, the kernel runs on.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.deactivate(double)
+            ...     await runtime.send(double, 3)
+            ...     runtime.statistics(double).unprocessed
+            1
         """
         await self._supervisor.pause(kernel_id)
 
@@ -146,6 +185,13 @@ class RingKernelRuntime(Messaging):
 
         Raises `KernelStateError` in other states. Cancelled, the termination goes on by itself. A pipeline's kernels
         are ended one after the other, sources before targets, those that have not ended yet.
+
+        Example:
+            >>> await runtime.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> await runtime.terminate(double)
+            >>> runtime.get_state(double).name
+            'TERMINATED'
         """
         seconds = check_timeout(timeout, remedy="how long the kernel has to end")
         if isinstance(kernel_id, Pipeline):
@@ -157,6 +203,13 @@ class RingKernelRuntime(Messaging):
         """Wait until the kernel has ended, by itself or by `terminate`; its final state. Does not raise its error.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds.
+
+        Example:
+            >>> async def once(ctx):
+            ...     await ctx.send(1)
+            >>> async with runtime.run(once):
+            ...     (await runtime.wait(once)).name
+            'TERMINATED'
         """
         return await self._supervisor.wait(kernel_id, timeout)
 
@@ -164,6 +217,13 @@ class RingKernelRuntime(Messaging):
         """Forget a kernel that has TERMINATED, with its outputs and leftovers; its id may be launched anew.
 
         Raises `KernelStateError` in other states.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     pass
+            >>> runtime.remove(double)
+            >>> list(runtime.kernels)
+            []
         """
         self._supervisor.remove(kernel_id)
 
@@ -174,6 +234,15 @@ class RingKernelRuntime(Messaging):
         waits; each further one sees every message from now on. Several sources may feed one target.
 
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
+
+        Example:
+            >>> for each in (double, total):
+            ...     kernel = await runtime.launch(each)
+            >>> runtime.connect(double, total)
+            >>> for each in (double, total):
+            ...     await runtime.activate(each)
+            >>> await runtime.call((double, total), 3)
+            6.0
         """
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
         self._supervisor.forget_paths()
@@ -196,6 +265,14 @@ class RingKernelRuntime(Messaging):
             KernelCompileError: the new handler cannot be compiled.
 
         Whatever it raises, the kernel goes on with the handler that it had. Cancelled, it is replaced all the same.
+
+        Example:
+            >>> def triple(msg: float, out: float):
+            ...     out.value = 3 * msg.value
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.replace(double, triple)
+            ...     await runtime.call("double", 3)
+            9.0
         """
         await self._supervisor.replace(kernel_id, kernel_func)
 
@@ -209,6 +286,12 @@ class RingKernelRuntime(Messaging):
 
         Raises `KernelExistsError` for a kernel that is alive, and what `launch`, `connect` and `activate` raise; then
         nothing is left running.
+
+        Example:
+            >>> async with runtime.run(rk.pipeline(double, total)) as running:
+            ...     await running.send_batch([1.0, 2.0])
+            ...     await running.receive(), await running.receive()
+            (2.0, 6.0)
         """
         return running(self, self._supervisor, kernels)
 
@@ -228,12 +311,26 @@ class RingKernelRuntime(Messaging):
         return page_of(self._observer.look())
 
     def view(self) -> RuntimeView:
-        """All kernels at this moment, as plain data; rates are those since the view before. From any thread."""
+        """All kernels at this moment, as plain data; rates are those since the view before. From any thread.
+
+        Example:
+            >>> await runtime.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> [(kernel.kernel_id, kernel.state, kernel.processed) for kernel in runtime.view().kernels]
+            [('double', 'ACTIVE', 2)]
+        """
         return self._observer.look()
 
     def watch(self, interval: float = 0.5) -> Watch:
         """Draw the kernels, every `interval` seconds, in the notebook's cell or on the terminal's stderr, until the
-        result's `stop()` is called or the runtime is closed. Raises `ConfigurationError` without rich."""
+        result's `stop()` is called or the runtime is closed. Raises `ConfigurationError` without rich.
+
+        Example:
+            >>> watch = runtime.watch()
+            >>> await runtime.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> watch.stop()
+        """
         self._supervisor.bind()
         watch = Watch(self._kernels, check_timeout(interval, remedy="how long until it is drawn again"))
         self._watches.append(watch)
@@ -241,7 +338,13 @@ class RingKernelRuntime(Messaging):
 
     async def serve_stats(self, interval: float = 0.5) -> Path:
         """Let other processes of this user look, until the runtime is closed: `ringkernel top`. The Unix socket's path,
-        in a directory that only this user may enter. Raises `ConfigurationError` where that cannot be."""
+        in a directory that only this user may enter. Raises `ConfigurationError` where that cannot be.
+
+        Example:
+            >>> path = await runtime.serve_stats()  # now `ringkernel top` in a terminal shows the kernels
+            >>> path.is_socket()
+            True
+        """
         self._supervisor.bind()
         server = StatsServer(self._kernels, check_timeout(interval, remedy="how long between two views"))
         path = await server.open()
@@ -250,7 +353,15 @@ class RingKernelRuntime(Messaging):
 
     def collector(self) -> RuntimeCollector:
         """The kernels' figures for Prometheus: `prometheus_client.REGISTRY.register(runtime.collector())`. Raises
-        `ConfigurationError` without prometheus-client (the extra `metrics`)."""
+        `ConfigurationError` without prometheus-client (the extra `metrics`).
+
+        Example:
+            >>> from prometheus_client import CollectorRegistry, generate_latest
+            >>> registry = CollectorRegistry()
+            >>> registry.register(runtime.collector())
+            >>> b"ringkernel" in generate_latest(registry)
+            True
+        """
         try:
             from ringkernel.views.metrics import RuntimeCollector
         except ImportError:
@@ -259,18 +370,37 @@ class RingKernelRuntime(Messaging):
 
     @property
     def kernels(self) -> Mapping[str, RingKernel]:
-        """All kernels by id, a live read-only view; those that have ended, too, until they are removed."""
+        """All kernels by id, a live read-only view; those that have ended, too, until they are removed.
+
+        Example:
+            >>> kernel = await runtime.launch(double)
+            >>> runtime.kernels["double"] is kernel
+            True
+        """
         return MappingProxyType(self._kernels)
 
     def get_state(self, kernel_id: KernelId) -> KernelState:
-        """The state; CREATED for a kernel that is declared and not launched. From any thread."""
+        """The state; CREATED for a kernel that is declared and not launched. From any thread.
+
+        Example:
+            >>> kernel = await runtime.launch(double)
+            >>> runtime.get_state(double)
+            <KernelState.LAUNCHED: 'launched'>
+        """
         kernel_id = id_of(kernel_id)
         if isinstance(kernel_id, str) and kernel_id not in self._kernels and declared(kernel_id) is not None:
             return KernelState.CREATED
         return self._supervisor.known(kernel_id, "get the state of").state
 
     def statistics(self, kernel_id: KernelId) -> KernelStatistics:
-        """The kernel's counts and times, consistent with each other. From any thread."""
+        """The kernel's counts and times, consistent with each other. From any thread.
+
+        Example:
+            >>> await runtime.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> runtime.statistics(double).processed
+            2
+        """
         kernel = self._supervisor.known(kernel_id)
         return statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
 
@@ -279,6 +409,13 @@ class RingKernelRuntime(Messaging):
 
         Raises `KernelStateError` while the kernel lives, and `DeviceUnavailableError` if some of it was in the memory
         of a device that was lost; `.partial` is the rest.
+
+        Example:
+            >>> kernel = await runtime.launch(double)
+            >>> await runtime.send_batch(double, [1.0, 2.0])
+            >>> await runtime.terminate(double)
+            >>> runtime.unprocessed(double)
+            array([1., 2.])
         """
         kernel = self._supervisor.known(kernel_id)
         if kernel.state is not KernelState.TERMINATED:
@@ -292,6 +429,12 @@ class RingKernelRuntime(Messaging):
 
         A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state, and
         `KernelStateError` for one whose handler does not return within 5 s. Cancelled, the kernel runs on.
+
+        Example:
+            >>> await runtime.map(total, [1.0, 2.0])
+            array([1., 3.])
+            >>> await runtime.read_state(total)
+            array([3.])
         """
         return await state_access.read_state(self._supervisor.kernel(kernel_id))
 
@@ -300,5 +443,12 @@ class RingKernelRuntime(Messaging):
 
         Raises `KernelStateError` in other states, and `MessageTypeError` for a value that its type would change: of
         another shape, out of range, a float for an integer.
+
+        Example:
+            >>> kernel = await runtime.launch(total)
+            >>> await runtime.write_state(total, np.array([100.0]))
+            >>> await runtime.activate(total)
+            >>> await runtime.call(total, 1)
+            101.0
         """
         await state_access.write_state(self._supervisor.kernel(kernel_id), value)

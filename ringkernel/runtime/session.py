@@ -52,6 +52,13 @@ class Session:
         workers: see `RingKernelRuntime`.
         device: see there.
         fuse: see there.
+
+    Example:
+        >>> with rk.Session() as session:
+        ...     session.map(double, [1.0, 2.0])
+        ...     session.call(double, 3)
+        array([2., 4.])
+        6.0
     """
 
     def __init__(self, *, workers: int | None = None, device: str = "auto", fuse: bool = True) -> None:
@@ -76,7 +83,13 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """End all kernels, and the session's thread. Closing twice is fine."""
+        """End all kernels, and the session's thread. Closing twice is fine.
+
+        Example:
+            >>> session.close()
+            >>> session.is_open
+            False
+        """
         if not self.is_open:
             return
         try:
@@ -108,12 +121,22 @@ class Session:
     @property
     def runtime(self) -> RingKernelRuntime:
         """The runtime, which belongs to the session's thread: for looking at it (`view`, `statistics`, as the last line
-        of a cell)."""
+        of a cell).
+
+        Example:
+            >>> session.runtime
+            <RingKernelRuntime with no kernels>
+        """
         return self._runtime
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used: by this process, and until it is closed."""
+        """Whether it can be used: by this process, and until it is closed.
+
+        Example:
+            >>> session.is_open
+            True
+        """
         return os.getpid() == self._pid and not self._loop.is_closed()
 
     def _refusal(self) -> str | None:
@@ -137,33 +160,84 @@ class Session:
         queue_size: int | None = None,
         parallel: int | None = None,
     ) -> RingKernel:
-        """See `RingKernelRuntime.launch`."""
+        """See `RingKernelRuntime.launch`.
+
+        Example:
+            >>> session.launch(double).state.name
+            'LAUNCHED'
+        """
         options: dict[str, Any] = {"device": device, "queue_size": queue_size, "parallel": parallel}
         return self._do(self._runtime.launch(kernel_id, kernel_func, **options))
 
     def activate(self, kernel_id: KernelId) -> None:
-        """See `RingKernelRuntime.activate`."""
+        """See `RingKernelRuntime.activate`.
+
+        Example:
+            >>> kernel = session.launch(double)
+            >>> session.activate(double)
+            >>> session.call(double, 3)
+            6.0
+        """
         self._do(self._runtime.activate(kernel_id))
 
     def deactivate(self, kernel_id: KernelId) -> None:
-        """See `RingKernelRuntime.deactivate`."""
+        """See `RingKernelRuntime.deactivate`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.deactivate(double)
+            >>> session.get_state(double).name
+            'DEACTIVATED'
+        """
         self._do(self._runtime.deactivate(kernel_id))
 
     def reactivate(self, kernel_id: KernelId) -> None:
-        """See `RingKernelRuntime.reactivate`."""
+        """See `RingKernelRuntime.reactivate`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.deactivate(double)
+            >>> session.reactivate(double)
+            >>> session.call(double, 3)
+            6.0
+        """
         self._do(self._runtime.reactivate(kernel_id))
 
     def terminate(self, kernel_id: KernelId, timeout: float = TERMINATE_TIMEOUT_S) -> None:
-        """See `RingKernelRuntime.terminate`."""
+        """See `RingKernelRuntime.terminate`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.terminate(double)
+            >>> session.get_state(double).name
+            'TERMINATED'
+        """
         self._do(self._runtime.terminate(kernel_id, timeout))
 
     def wait(self, kernel_id: KernelId, *, timeout: float | None = None) -> KernelState:
-        """See `RingKernelRuntime.wait`."""
+        """See `RingKernelRuntime.wait`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.wait(double, timeout=0.01)
+            Traceback (most recent call last):
+            TimeoutError: ...
+        """
         return self._do(self._runtime.wait(kernel_id, timeout=timeout))
 
     @contextmanager
     def run(self, kernels: Pipeline | KernelId) -> Iterator[RunningPipeline]:
-        """See `RingKernelRuntime.run`."""
+        """See `RingKernelRuntime.run`.
+
+        Example:
+            >>> with session.run(rk.pipeline(double, total)) as running:
+            ...     running.call(1), running.call(2)
+            (2.0, 6.0)
+        """
         context = self._runtime.run(kernels)
         running = self._do(context.__aenter__())
         try:
@@ -172,54 +246,134 @@ class Session:
             self._do(context.__aexit__(None, None, None))
 
     def remove(self, kernel_id: KernelId) -> None:
-        """See `RingKernelRuntime.remove`."""
+        """See `RingKernelRuntime.remove`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.terminate(double)
+            >>> session.remove(double)
+            >>> list(session.kernels)
+            []
+        """
         self._do(_call(self._runtime.remove, kernel_id))
 
     def connect(self, source_id: KernelId, target_id: KernelId) -> None:
-        """See `RingKernelRuntime.connect`."""
+        """See `RingKernelRuntime.connect`.
+
+        Example:
+            >>> kernels = session.launch(double), session.launch(total)
+            >>> session.connect(double, total)
+            >>> session.kernels["double"].targets == (kernels[1],)
+            True
+        """
         self._do(_call(self._runtime.connect, source_id, target_id))
 
     # --- looking ---------------------------------------------------------------------------------------------
 
     @property
     def kernels(self) -> Mapping[str, RingKernel]:
-        """See `RingKernelRuntime.kernels`."""
+        """See `RingKernelRuntime.kernels`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> list(session.kernels)
+            ['double']
+        """
         return self._runtime.kernels
 
     def get_state(self, kernel_id: KernelId) -> KernelState:
-        """See `RingKernelRuntime.get_state`."""
+        """See `RingKernelRuntime.get_state`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.get_state(double)
+            <KernelState.ACTIVE: 'active'>
+        """
         return self._runtime.get_state(kernel_id)
 
     def statistics(self, kernel_id: KernelId) -> KernelStatistics:
-        """See `RingKernelRuntime.statistics`."""
+        """See `RingKernelRuntime.statistics`.
+
+        Example:
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.statistics(double).processed
+            2
+        """
         return self._runtime.statistics(kernel_id)
 
     def unprocessed(self, kernel_id: KernelId) -> Any:
-        """See `RingKernelRuntime.unprocessed`."""
+        """See `RingKernelRuntime.unprocessed`.
+
+        Example:
+            >>> kernel = session.launch(double)
+            >>> session.send(double, 3)
+            >>> session.terminate(double)
+            >>> session.unprocessed(double)
+            array([3.])
+        """
         return self._do(_call(self._runtime.unprocessed, kernel_id))
 
     def read_state(self, kernel_id: KernelId) -> Any:
-        """See `RingKernelRuntime.read_state`."""
+        """See `RingKernelRuntime.read_state`.
+
+        Example:
+            >>> session.map(total, [1.0, 2.0])
+            array([1., 3.])
+            >>> session.read_state(total)
+            array([3.])
+        """
         return self._do(self._runtime.read_state(kernel_id))
 
     def write_state(self, kernel_id: KernelId, value: Any) -> None:
-        """See `RingKernelRuntime.write_state`."""
+        """See `RingKernelRuntime.write_state`.
+
+        Example:
+            >>> kernel = session.launch(total)
+            >>> session.write_state(total, [100.0])
+            >>> session.read_state(total)
+            array([100.])
+        """
         self._do(self._runtime.write_state(kernel_id, value))
 
     # --- messages --------------------------------------------------------------------------------------------
 
     def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
-        """See `RingKernelRuntime.send`."""
+        """See `RingKernelRuntime.send`.
+
+        Example:
+            >>> with session.run(double):
+            ...     session.send(double, 3)
+            ...     session.receive(double)
+            6.0
+        """
         self._do(self._runtime.send(kernel_id, message, timeout=timeout))
 
     def send_batch(
         self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse"
     ) -> None:
-        """See `RingKernelRuntime.send_batch`."""
+        """See `RingKernelRuntime.send_batch`.
+
+        Example:
+            >>> with session.run(double):
+            ...     session.send_batch(double, [1.0, 2.0])
+            ...     session.receive(double), session.receive(double)
+            (2.0, 4.0)
+        """
         self._do(self._runtime.send_batch(kernel_id, messages, timeout=timeout, extra=extra))
 
     def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
-        """See `RingKernelRuntime.receive`."""
+        """See `RingKernelRuntime.receive`.
+
+        Example:
+            >>> with session.run(double):
+            ...     session.send(double, 3)
+            ...     session.receive(double, timeout=10)
+            6.0
+        """
         return self._do(self._runtime.receive(kernel_id, timeout=timeout))
 
     def receive_batch(
@@ -231,11 +385,24 @@ class Session:
         timeout: float | None = None,
         to: FrameForm | None = None,
     ) -> Any:
-        """See `RingKernelRuntime.receive_batch`."""
+        """See `RingKernelRuntime.receive_batch`.
+
+        Example:
+            >>> with session.run(double):
+            ...     session.send_batch(double, [1.0, 2.0])
+            >>> session.receive_batch(double)
+            array([2., 4.])
+        """
         return self._do(self._runtime.receive_batch(kernel_id, max_messages, out=out, timeout=timeout, to=to))
 
     def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
-        """See `RingKernelRuntime.call`."""
+        """See `RingKernelRuntime.call`.
+
+        Example:
+            >>> with session.run(rk.pipeline(double, total)):
+            ...     session.call((double, total), 3)
+            6.0
+        """
         return self._do(self._runtime.call(kernel_id, message, timeout=timeout))
 
     def stream(
@@ -246,7 +413,15 @@ class Session:
         progress: bool = False,
         to: FrameForm | None = None,
     ) -> Iterator[Any]:
-        """See `RingKernelRuntime.stream`."""
+        """See `RingKernelRuntime.stream`.
+
+        Example:
+            >>> with session.run(double):
+            ...     session.send_batch(double, [1.0, 2.0])
+            >>> for batch in session.stream(double):
+            ...     print(batch)
+            [2. 4.]
+        """
         batches = self._runtime.stream(kernel_id, max_messages=max_messages, progress=progress, to=to)
         with suppress(StopAsyncIteration):
             while True:
@@ -262,7 +437,12 @@ class Session:
         extra: Extra = "refuse",
         to: FrameForm | None = None,
     ) -> Any:
-        """See `RingKernelRuntime.map`."""
+        """See `RingKernelRuntime.map`.
+
+        Example:
+            >>> session.map(rk.pipeline(double, total), [1.0, 2.0, 3.0])
+            array([ 2.,  6., 12.])
+        """
         return self._do(self._runtime.map(kernel_id, messages, out=out, progress=progress, extra=extra, to=to))
 
     def map_once(
@@ -275,7 +455,14 @@ class Session:
         extra: Extra = "refuse",
         to: FrameForm | None = None,
     ) -> Any:
-        """`map` through kernels that are launched for the call, and end with it."""
+        """`map` through kernels that are launched for the call, and end with it.
+
+        Example:
+            >>> session.map_once(total, [1.0, 2.0])
+            array([1., 3.])
+            >>> session.map_once(total, [1.0, 2.0])  # from the declared state on again
+            array([1., 3.])
+        """
 
         async def once() -> Any:
             line = as_pipeline(kernels)

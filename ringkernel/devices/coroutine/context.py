@@ -27,6 +27,15 @@ class KernelContext(Generic[TIn, TOut]):
 
     `async for message in ctx` is the short form of the actor loop: it waits while the kernel is paused, drains the
     queue when the kernel is told to end, and then stops.
+
+    Example:
+        >>> async def upper(ctx):
+        ...     async for text in ctx:
+        ...         await ctx.send(text.upper())
+        >>> async with runtime.run(upper) as running:
+        ...     await running.send("hello")
+        ...     await running.receive()
+        'HELLO'
     """
 
     def __init__(self, kernel_id: str, inlet: Inlet, outlet: Outlet, place: Place) -> None:
@@ -62,22 +71,55 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def kernel_id(self) -> str:
-        """The id under which the kernel was launched."""
+        """The id under which the kernel was launched.
+
+        Example:
+            >>> async def who(ctx):
+            ...     await ctx.send(ctx.kernel_id)
+            >>> async with runtime.run(who) as running:
+            ...     await running.receive()
+            'who'
+        """
         return self._kernel_id
 
     @property
     def should_terminate(self) -> bool:
-        """Whether the kernel was told to end, or has itself asked for it."""
+        """Whether the kernel was told to end, or has itself asked for it.
+
+        Example:
+            >>> async def ticking(ctx):
+            ...     while not ctx.should_terminate:
+            ...         await asyncio.sleep(0.001)
+            >>> async with runtime.run(ticking):
+            ...     runtime.get_state(ticking).name
+            'ACTIVE'
+        """
         return self._requested or self._state in (KernelState.TERMINATING, KernelState.TERMINATED)
 
     @property
     def is_active(self) -> bool:
-        """Whether the kernel may take messages: its state is ACTIVE."""
+        """Whether the kernel may take messages: its state is ACTIVE.
+
+        Example:
+            >>> async def look(ctx):
+            ...     await ctx.send(ctx.is_active)
+            >>> async with runtime.run(look) as running:
+            ...     await running.receive()
+            True
+        """
         return self._state is KernelState.ACTIVE
 
     @property
     def state(self) -> KernelState:
-        """The state now."""
+        """The state now.
+
+        Example:
+            >>> async def look(ctx):
+            ...     await ctx.send(ctx.state.name)
+            >>> async with runtime.run(look) as running:
+            ...     await running.receive()
+            'ACTIVE'
+        """
         return self._state
 
     async def receive(self, *, timeout: float | None = None) -> TIn:
@@ -94,6 +136,15 @@ class KernelContext(Generic[TIn, TOut]):
             ConfigurationError: `timeout` is no finite number, 0 or more.
 
         Cancelled or timed out, it has taken nothing.
+
+        Example:
+            >>> async def pairs(ctx):
+            ...     while True:
+            ...         await ctx.send((await ctx.receive(), await ctx.receive()))
+            >>> async with runtime.run(pairs) as running:
+            ...     await running.send_batch("ab")
+            ...     await running.receive()
+            ('a', 'b')
         """
         if timeout is not None:
             check_timeout(timeout)
@@ -149,6 +200,16 @@ class KernelContext(Generic[TIn, TOut]):
 
         Raises `MessageTypeError` if the kernel has an output type and the message is of another. Cancelled, it has
         either sent or not.
+
+        Example:
+            >>> async def twice(ctx):
+            ...     async for message in ctx:
+            ...         await ctx.send(message)
+            ...         await ctx.send(message)
+            >>> async with runtime.run(twice) as running:
+            ...     await running.send("a")
+            ...     await running.receive(), await running.receive()
+            ('a', 'a')
         """
         budget = self._budget
         budget.left = left = budget.left - 1
@@ -160,7 +221,17 @@ class KernelContext(Generic[TIn, TOut]):
             await outlet.wait_put(message, None)
 
     async def wait_active(self) -> None:
-        """Wait until the kernel is ACTIVE. Returns, too, when it is told to end."""
+        """Wait until the kernel is ACTIVE. Returns, too, when it is told to end.
+
+        Example:
+            >>> async def clock(ctx):
+            ...     while not ctx.should_terminate:
+            ...         await ctx.wait_active()
+            ...         await ctx.send("tick")
+            >>> async with runtime.run(clock) as running:
+            ...     await running.receive()
+            'tick'
+        """
         if self._is_settled() is not NOTHING:
             await asyncio.sleep(0)
             return
@@ -170,7 +241,18 @@ class KernelContext(Generic[TIn, TOut]):
         return True if self.is_active or self.should_terminate else NOTHING
 
     def request_termination(self) -> None:
-        """Set `should_terminate`. The kernel then ends by returning."""
+        """Set `should_terminate`. The kernel then ends by returning.
+
+        Example:
+            >>> async def first_only(ctx):
+            ...     async for message in ctx:
+            ...         await ctx.send(message)
+            ...         ctx.request_termination()
+            >>> async with runtime.run(first_only) as running:
+            ...     await running.send_batch("ab")
+            ...     (await runtime.wait(first_only)).name
+            'TERMINATED'
+        """
         self._requested = True
         self._inlet.over = True
         self.enter(self._state)

@@ -124,6 +124,7 @@ CALLS: dict[str, Callable[[RingKernelRuntime, str], Any]] = {
     "read_state": lambda runtime, kernel_id: runtime.read_state(kernel_id),
     "statistics": lambda runtime, kernel_id: runtime.statistics(kernel_id),
     "write_state": lambda runtime, kernel_id: runtime.write_state(kernel_id, np.ones(1)),
+    "replace": lambda runtime, kernel_id: runtime.replace(kernel_id),
     "unprocessed": lambda runtime, kernel_id: runtime.unprocessed(kernel_id),
     "remove": lambda runtime, kernel_id: runtime.remove(kernel_id),
     "get_state": lambda runtime, kernel_id: runtime.get_state(kernel_id),

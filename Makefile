@@ -61,7 +61,7 @@ lint: $(STAMP)-lint  ## Check style, types and layers
 	$(BIN)/lint-imports
 
 notebooks: $(STAMP)-notebooks  ## Execute every notebook
-	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py $(ARGS)
+	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py tests/daily/test_stop_button.py $(ARGS)
 
 docs: $(STAMP)-docs  ## Build the documentation as a site, in docs/_build/html; every warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

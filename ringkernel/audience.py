@@ -15,10 +15,21 @@ def is_terminal(stream: object) -> bool:
         return False
 
 
+def shell() -> Any:
+    """IPython's shell, in a notebook or a terminal; else None. Imports nothing that is not there."""
+    module = sys.modules.get("IPython")
+    return None if module is None or not hasattr(module, "get_ipython") else module.get_ipython()
+
+
+def place(filename: str, line: int) -> str:
+    """A line of code, as tracebacks name it: in a file, or in a cell of IPython's."""
+    named: Any = getattr(getattr(shell(), "compile", None), "format_code_name", None)
+    cell = None if named is None else named(filename)
+    return f'File "{filename}", line {line}' if cell is None else f"{cell[0]} {cell[1]}, line {line}"
+
+
 def notebook() -> Any:
     """IPython's module of displays, where a notebook shows them; else None. Imports nothing that is not there."""
-    module = sys.modules.get("IPython")
-    shell = None if module is None else module.get_ipython()
-    if getattr(shell, "kernel", None) is None:
+    if getattr(shell(), "kernel", None) is None:
         return None
     return importlib.import_module("IPython.display")

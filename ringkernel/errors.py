@@ -21,8 +21,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from .tracebacks import Short
 
-class RingKernelError(Exception):
+
+class RingKernelError(Short, Exception):
     """The root of every error of this package.
 
     Example:
@@ -88,7 +90,7 @@ class KernelExistsError(RingKernelError):
 
 
 class KernelCompileError(RingKernelError):
-    """The handler cannot be compiled; the message begins with the reason.
+    """The handler cannot be compiled; the message begins with the reason. `__cause__`: what numba said, or None.
 
     Example:
         >>> def wrong(msg: float, out: float):
@@ -97,6 +99,8 @@ class KernelCompileError(RingKernelError):
         Traceback (most recent call last):
         KernelCompileError: ...
     """
+
+    hides_cause = True
 
 
 class MessageTypeError(RingKernelError, TypeError):
@@ -133,7 +137,7 @@ class QueueEmptyError(RingKernelError, asyncio.QueueEmpty):
     """
 
 
-class BatchTimeoutError(asyncio.TimeoutError):
+class BatchTimeoutError(Short, asyncio.TimeoutError):
     """A `send_batch` that ran out of time. `sent` says how many messages it had published.
 
     Example:

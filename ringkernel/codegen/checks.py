@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import operator
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.core import ir
 
 from .allowed import ARRAY_ATTRIBUTES, EXPRESSIONS, INDEXED, INSTEAD, LOOP, MOST_ARGUMENTS, functions
+from .places import place_in
 from .readonly import ReadOnlyArray
 from .span_types import RefusedHandlerError
-from .typed_code import Statement, source_line, statements
+from .typed_code import Statement, statements
+from .wording import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,12 +27,18 @@ def check_return(returned: Any, batch: bool) -> None:
     if batch:
         if not isinstance(plain, types.Integer | types.NoneType) or isinstance(plain, types.Boolean):
             raise RefusedHandlerError(
-                f"a batch handler returns how many messages it emitted, or nothing for all; this one returns {returned}"
+                f"a batch handler returns how many messages it emitted, or nothing for all; this one returns "
+                f"{_said_of(returned)}"
             )
     elif not isinstance(plain, types.Boolean | types.NoneType):
         raise RefusedHandlerError(
-            f"a handler returns True (emit), False (drop) or nothing (emit); this one returns {returned}"
+            f"a handler returns True (emit), False (drop) or nothing (emit); this one returns {_said_of(returned)}: "
+            f"results are written to the fields of `out`"
         )
+
+
+def _said_of(returned: Any) -> str:
+    return kind_of(str(returned))
 
 
 def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
@@ -161,8 +166,10 @@ def _check_indexed(statement: Statement, variable: Any) -> None:
     container = statement.type_of(variable)
     if isinstance(container, types.NumpyFlatType):
         raise _not_allowed(statement, "flat")
+    if isinstance(container, types.Optional):
+        raise statement.refuse("this may be None, which cannot be indexed; let it begin as an array, as in np.empty(0)")
     if not isinstance(container, INDEXED):
-        raise statement.refuse(f"a handler may not index {container}; its index is not checked")
+        raise statement.refuse(f"a handler may not index {kind_of(str(container))}; its index is not checked")
 
 
 def _check_attribute(statement: Statement, expression: Any) -> None:
@@ -210,6 +217,10 @@ def _check_assignment(statement: Statement, constants: Collection[Any]) -> None:
     where = _assigned_type(container, node)
     if isinstance(where, types.NestedArray) and isinstance(value, types.Array):
         _check_nested_array(statement, where, value)
+    elif isinstance(container, types.Record) and isinstance(where, types.Number) and isinstance(value, types.Array):
+        raise statement.refuse(
+            f"an array is assigned to a field that holds one {where}; choose an element, as in `xs[0]`"
+        )
     if isinstance(where, types.Integer) and isinstance(container, types.Record | types.Array):
         _check_number(statement, where, node.value)
 
@@ -251,25 +262,11 @@ def _constant_records(program: list[Statement]) -> set[Any]:
 
 # --- writes to messages ----------------------------------------------------------------------------------------------
 
-_LOCATION = re.compile(r"During: (?:lowering|typing|resolving) .*? at (?P<file>[^\n]+?) \((?P<line>\d+)\)")
-_NUMBA = str(Path(numba.__file__).parent)
 
-
-def read_only_reason(error: BaseException) -> str:
+def read_only_error(error: BaseException) -> RefusedHandlerError:
     """What to tell the author of a handler that does not compile because its messages are read only."""
-    found = [place for place in _LOCATION.finditer(str(error)) if not place["file"].startswith(_NUMBA)]
-    where = source_line(found[0]["file"], int(found[0]["line"])) if found else _line_of(error)
-    return (
-        f"{where}: a message is read only, since other kernels may read it, too, and under map it is the caller's; "
-        f"write to the output, or to a copy, as np.copy(...) and .copy() make one"
+    return RefusedHandlerError(
+        "a message is read only, since other kernels may read it, too, and under map it is the caller's, and here it "
+        "may be written to; write to the output, or to a copy, as np.copy(...) and .copy() make one",
+        place_in(error) or ("somewhere", 0),
     )
-
-
-def _line_of(error: BaseException) -> str:
-    """The line that numba was at, by its own frames: it does not say in all of its messages."""
-    trace, found = error.__traceback__, None
-    while trace is not None:
-        place = getattr(trace.tb_frame.f_locals.get("self"), "loc", None)
-        found = place if isinstance(place, ir.Loc) else found
-        trace = trace.tb_next
-    return source_line(found.filename, found.line) if found is not None else "somewhere"

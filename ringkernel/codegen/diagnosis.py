@@ -4,85 +4,182 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import re
-import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ringkernel.audience import place as shown
+
+from .misspelt import Misspelt, functions_of, no_field, suggestion, tree_of, unknown_field, unknown_name
+from .places import place_in
+from .readonly import ReadOnlyRecord
+from .span_types import RefusedHandlerError
+from .wording import NO_FORM, in_plain_words, operands
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ringkernel.declaration.decorator import Declaration
 
-_LOCATION = re.compile(r'(File "|Raised from )(?P<file>[^"\n]+?)("?, line |\s+\()(?P<line>\d+)')
-_OPCODE = re.compile(r"unsupported opcode \((?P<name>\w+)\)")
-_OPCODES = {
-    "IMPORT_NAME": "an import inside of a handler cannot be compiled; import at the top of the module",
-    "STORE_GLOBAL": "a handler cannot assign to a global; what it keeps between messages is its `state`",
-}
-_RECORD = re.compile(r"(?:ReadOnly)?Record\(.*?;\d+;(True|False)\)")
-_RECORD_OPERAND = "; a record itself cannot be calculated with, its fields can: "
+
+_NO_DEL = "`del` has no compiled form for this; keep how many elements count in a variable of its own"
 
 
-def reason_of(declaration: Declaration, error: Exception) -> tuple[str, str]:
-    """A first line that says what is wrong, and where (`" at file:line"`, or nothing)."""
-    text = str(error)
-    found = list(_LOCATION.finditer(text))
-    where = f" at {found[-1]['file']}:{found[-1]['line']}" if found else ""
-    unknown = _unknown_field(declaration)
-    if unknown is not None:
-        return unknown, where
+class Record(NamedTuple):
+    """What a parameter of a handler is, or is an array of."""
+
+    what: str
+    dtype: Any
+
+
+def explain(declaration: Declaration, error: Exception) -> str:
+    """What is wrong and what to do about it; the line; the kernel."""
+    if isinstance(error, RefusedHandlerError):
+        reason, place = error.reason, error.place
+    else:
+        reason, place = _misspelt(declaration, error) or _said(declaration, error)
+    if place is None or place == _first_line(declaration.func):
+        place = _definition(declaration)
+    file, line = place
+    text = linecache.getline(file, line).strip()
+    return "\n".join(
+        [
+            reason,
+            f"  {shown(file, line)}",
+            *([f"    {text}"] if text else []),
+            f"  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}",
+        ]
+    )
+
+
+def _said(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, int] | None]:
+    """What numba has said, in other words."""
+    place, text = place_in(error), str(error)
     if isinstance(error, AssertionError) and not text.strip():
-        return _bad_assignment(declaration), where
+        is_del = place is not None and re.match(r"\s*del\b", linecache.getline(*place))
+        return _NO_DEL if is_del else _bad_assignment(declaration), place
     if not text.strip():
-        return f"numba cannot compile this handler ({type(error).__name__})", where
-    opcode = _OPCODE.search(text)
-    if opcode is not None and opcode["name"] in _OPCODES:
-        return _OPCODES[opcode["name"]], where
-    return _first_reason(text) + _hint(declaration, text), where
+        return NO_FORM, place
+    if place is None or place == _first_line(declaration.func):
+        place = _odd_statement(declaration) or place
+    line = "" if place is None else linecache.getline(*place).strip()
+    reason = in_plain_words(text, line)
+    if any("record" in kind for kind in operands(text)):
+        names = (f"{name}.{field}" for name, record in _given(declaration) for field in record.dtype.names or ())
+        reason += f"; a record itself cannot be calculated with, its fields can: {', '.join(names)}"
+    return reason, place
 
 
-def _records(declaration: Declaration) -> dict[str, tuple[str, Any]]:
-    """The handler's parameters that are one record: name to what it is and its dtype."""
-    return {} if declaration.batch else _given(declaration)
+# --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _given(declaration: Declaration) -> dict[str, tuple[str, Any]]:
-    """The handler's parameters of records, one or an array: name to what it is and its dtype."""
-    names = list(inspect.signature(declaration.func).parameters)
-    given: list[tuple[str, Any]] = []
-    if declaration.input_type is not None:
-        given.append(("message", declaration.input_type.dtype))
-    if declaration.output_type is not None:
-        given.append(("output", declaration.output_type.dtype))
-    if declaration.state_type is not None:
-        given.append(("state", declaration.state_type.dtype))
-    return dict(zip(names, given, strict=False))
+def _misspelt(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, int] | None] | None:
+    """A name that means nothing, of a variable, an attribute of a module, or a field."""
+    return unknown_name(declaration.func) or _field_of_parameter(declaration) or _field_elsewhere(declaration, error)
 
 
-def _tree(declaration: Declaration) -> ast.AST | None:
-    try:
-        return ast.parse(textwrap.dedent(inspect.getsource(declaration.func)))
-    except (OSError, SyntaxError, TypeError):
-        return None
+def _given(declaration: Declaration) -> list[tuple[str, Record]]:
+    """The handler's parameters of records, one or an array."""
+    given = [
+        Record(what, kind.dtype)
+        for what, kind in (
+            ("message", declaration.input_type),
+            ("output", declaration.output_type),
+            ("state", declaration.state_type),
+        )
+        if kind is not None
+    ]
+    return list(zip(inspect.signature(declaration.func).parameters, given, strict=False))
 
 
-def _unknown_field(declaration: Declaration) -> str | None:
-    """Numba says only KeyError, or nothing useful, about a field that does not exist."""
-    records, tree = _records(declaration), _tree(declaration)
-    if tree is None:
-        return None
-    for node in ast.walk(tree):
+def _field_of_parameter(declaration: Declaration) -> Misspelt | None:
+    """A field that the message, the output or the state has not got."""
+    tree, above = tree_of(declaration.func)  # type: ignore[arg-type]  # a plain function
+    records = {} if declaration.batch else dict(_given(declaration))
+    for node in () if tree is None else ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in records:
             what, dtype = records[node.value.id]
             if node.attr not in (dtype.names or ()):
-                fields = ", ".join(dtype.names or ())
-                return f"{node.value.id}.{node.attr}: the {what} has no field {node.attr!r}; its fields are {fields}"
+                reason = f"{node.value.id}.{node.attr}: {no_field(what, node.attr, dtype.names or ())}"
+                return Misspelt(reason, (declaration.func.__code__.co_filename, node.lineno + above))
     return None
 
 
+def _field_elsewhere(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, int] | None] | None:
+    """A field that one of a batch, or a record in a helper, has not got."""
+    known = {field for _, record in _given(declaration) for field in record.dtype.names or ()}
+    found = unknown_field(error)
+    if found is not None:
+        name, record = found
+        return no_field(_called(declaration, record), name, record.fields), place_in(error) or _line_of(
+            declaration, name
+        )
+    for name, place in _attributes(declaration):
+        if f"Unknown attribute '{name}' of type" in str(error) and "Record(" in str(error):
+            what = "message" if "ReadOnlyRecord(" in str(error) else "output"
+            fields = next((list(one.dtype.names or ()) for _, one in _given(declaration) if one.what == what), [])
+            return no_field(what, name, fields), place_in(error) or place
+        if f"Field '{name}' was not found in record" in str(error) and known:
+            return f"there is no field {name!r}{suggestion(name, known)}", place_in(error) or place
+    return None
+
+
+def _called(declaration: Declaration, record: Any) -> str:
+    """What a record is, as far as its fields tell."""
+    if isinstance(record, ReadOnlyRecord):
+        return "message"
+    same = [one.what for _, one in _given(declaration) if list(one.dtype.names or ()) == list(record.fields)]
+    return next((what for what in same if what != "message"), "record")
+
+
+def _line_of(declaration: Declaration, name: str) -> tuple[str, int] | None:
+    return next((place for one, place in _attributes(declaration) if one == name), None)
+
+
+def _attributes(declaration: Declaration) -> Iterator[tuple[str, tuple[str, int]]]:
+    """The attributes and texts in a handler and its helpers, and where they are."""
+    for function in functions_of(declaration.func):
+        tree, above = tree_of(function)
+        for node in () if tree is None else ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                yield node.attr, (function.__code__.co_filename, node.lineno + above)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value, (function.__code__.co_filename, node.lineno + above)
+
+
+def _first_line(func: Any) -> tuple[str, int]:
+    """Where a function begins, decorators included."""
+    return func.__code__.co_filename, func.__code__.co_firstlineno
+
+
+def _definition(declaration: Declaration) -> tuple[str, int]:
+    """The line of the handler's `def`."""
+    file, line = _first_line(declaration.func)
+    tree, above = tree_of(declaration.func)  # type: ignore[arg-type]  # a plain function
+    found = (
+        [] if tree is None else [node.lineno + above for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    )
+    return file, min(found, default=line)
+
+
+def _odd_statement(declaration: Declaration) -> tuple[str, int] | None:
+    """The first statement of a kind that numba refuses without saying where."""
+    tree, above = tree_of(declaration.func)  # type: ignore[arg-type]  # a plain function
+    odd = [] if tree is None else [node.lineno for node in ast.walk(tree) if isinstance(node, _ODD)]
+    return (declaration.func.__code__.co_filename, min(odd) + above) if odd else None
+
+
+_ODD = (ast.With, ast.AsyncWith, ast.Try, ast.ClassDef, ast.Global, ast.Nonlocal, ast.Delete, ast.JoinedStr)
+
+
+# --- assignments -----------------------------------------------------------------------------------------------------
+
+
 def _bad_assignment(declaration: Declaration) -> str:
-    records = _records(declaration)
+    records = [] if declaration.batch else _given(declaration)
     nested = [
         f"{name}.{field}"
-        for name, (_, dtype) in records.items()
+        for name, (_, dtype) in records
         for field in dtype.names or ()
         if dtype[field].subdtype is not None
     ]
@@ -91,24 +188,3 @@ def _bad_assignment(declaration: Declaration) -> str:
         "a field is assigned a value of a type that does not fit it; assign a nested array element by element in a "
         f"loop{hint}, and convert numbers explicitly, as in int(...)"
     )
-
-
-def _hint(declaration: Declaration, text: str) -> str:
-    """What a first line of numba's leaves out, as its end, or nothing."""
-    if "Cannot determine Numba type of" in text:
-        return "; from outside, a handler can read numbers, arrays, tuples and functions"
-    called = re.search(r"found for signature:\s+>>> (?P<call>.*)", text)
-    if called is None:
-        return ""
-    call = _RECORD.sub("record", called["call"])
-    fields = [f"{name}.{field}" for name, (_, dtype) in _given(declaration).items() for field in dtype.names or ()]
-    return f" {call}" + (f"{_RECORD_OPERAND}{', '.join(fields)}" if "record" in call else "")
-
-
-def _first_reason(text: str) -> str:
-    """The line of numba's report that names the problem."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        if not line.startswith(("Failed in", "During:", "- Resolution", "File ", "[", "(")) and "Traceback" not in line:
-            return re.sub(r"\x1b\[[0-9;]*m", "", line)
-    return lines[0]

@@ -13,7 +13,7 @@ from numba import njit, types
 
 from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
-from .checks import check_program, check_return, in_order, read_only_reason
+from .checks import check_program, check_return, in_order, read_only_error
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .readonly import read_only
@@ -63,7 +63,7 @@ def _typed(
         raise
     except Exception as error:
         if message is read_only and _compiles_if_messages_are_writable(handler, spec):
-            raise RefusedHandlerError(read_only_reason(error)) from error
+            raise read_only_error(error) from error
         raise
     return dispatcher, compile_function
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,4 +52,15 @@ class FusedSpan:
 
 
 class RefusedHandlerError(TypeError):
-    """The handler compiles, but does something that a kernel cannot use."""
+    """The handler compiles, but does something that a kernel cannot use: the `reason`, and the `place`, a file and a
+    line, if it is at one."""
+
+    def __init__(self, reason: str, place: tuple[str, int] | None = None) -> None:
+        super().__init__(reason if place is None else f"{source_line(*place)}: {reason}")
+        self.reason, self.place = reason, place
+
+
+def source_line(filename: str, line: int) -> str:
+    """A line of code with its number."""
+    code = linecache.getline(filename, line).strip()
+    return f"line {line}: {code}" if code else f"line {line}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,20 +48,9 @@ class Statement:
             shape = built[0].items
         return [self.constant(one) for one in shape]
 
-    @property
-    def where(self) -> str:
-        """Its line, with its number."""
-        return source_line(self.node.loc.filename, self.node.loc.line)
-
     def refuse(self, reason: str) -> RefusedHandlerError:
         """The error that says so."""
-        return RefusedHandlerError(f"{self.where}: {reason}")
-
-
-def source_line(filename: str, line: int) -> str:
-    """A line of code with its number."""
-    code = linecache.getline(filename, line).strip()
-    return f"line {line}: {code}" if code else f"line {line}"
+        return RefusedHandlerError(reason, (self.node.loc.filename, self.node.loc.line))
 
 
 def statements(dispatcher: Any) -> Iterator[Statement]:

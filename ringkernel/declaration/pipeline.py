@@ -123,5 +123,6 @@ def pipeline(*stages: Any) -> Pipeline:
 
 def _checked(kernel: Any) -> str:
     if not (isinstance(kernel, str) and kernel) and not inspect.isfunction(kernel):
-        raise ConfigurationError(f"a pipeline is made of kernels: functions or ids; got {kernel!r:.100}")
+        remedy = "; call it in a function of your own, `def f(msg: float, out: float)`" if callable(kernel) else ""
+        raise ConfigurationError(f"a pipeline is made of kernels: functions or ids; got {kernel!r:.100}{remedy}")
     return str(id_of(kernel))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
@@ -52,18 +53,40 @@ def check_output_is_written(kernel_id: str, func: Callable[..., Any], example: s
 
     `example` is how to write to it.
     """
-    name = list(inspect.signature(func).parameters)[1]
-    accesses = {
-        access
-        for instruction in dis.get_instructions(func)
-        for access, accessed in zip(_ACCESS.findall(instruction.opname), _names(instruction.argval), strict=False)
-        if accessed == name
-    }
+    name, accesses = _accesses_to_output(func)
     if accesses == {"STORE"}:
         raise ConfigurationError(
             f"kernel {kernel_id!r}: {func.__name__} assigns to the name `{name}`, which writes nothing to the output; "
             f"write to it, as in `{name}{example} = ...`"
         )
+
+
+def warn_of_unwritten_output(kernel_id: str, func: Callable[..., Any]) -> None:
+    """Warn of a handler that never mentions its output, which is zero then: once, at its own file and line. One that
+    raises, or that may drop the message, is not warned of."""
+    name, accesses = _accesses_to_output(func)
+    code = func.__code__
+    returns = any(one.opname.startswith("RETURN_") for one in dis.get_instructions(func))
+    if returns and not accesses and name not in code.co_cellvars and not any(one is False for one in code.co_consts):
+        warnings.warn_explicit(
+            f"kernel {kernel_id!r}: {func.__name__} never mentions `{name}`, so that each output is zero; write to its "
+            f"fields, or leave the output out",
+            UserWarning,
+            code.co_filename,
+            code.co_firstlineno,
+            registry=func.__globals__.setdefault("__warningregistry__", {}),
+        )
+
+
+def _accesses_to_output(func: Callable[..., Any]) -> tuple[str, set[str]]:
+    """The name of a handler's output, and how it is accessed."""
+    name = list(inspect.signature(func).parameters)[1]
+    return name, {
+        access
+        for instruction in dis.get_instructions(func)
+        for access, accessed in zip(_ACCESS.findall(instruction.opname), _names(instruction.argval), strict=False)
+        if accessed == name
+    }
 
 
 def _names(argument: Any) -> tuple[Any, ...]:

@@ -88,7 +88,9 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
     """An array that a user gave as one of records."""
     dtype = message_type.dtype
     if values.ndim != 1:
-        raise MessageTypeError(f"expected a 1-D array of {message_type.name}, got shape {values.shape}")
+        raise MessageTypeError(
+            f"expected a 1-D array of {message_type.name}, got shape {values.shape}{_of_rows(message_type, values)}"
+        )
     if values.dtype == dtype:
         return np.ascontiguousarray(values).view(dtype)
     if message_type.is_scalar and values.dtype.fields is None and np.can_cast(values.dtype, dtype["value"]):
@@ -102,11 +104,26 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
     )
 
 
+def _of_rows(message_type: MessageType, values: Array) -> str:
+    """What to do with an array of more dimensions, as the end of an error."""
+    names = message_type.dtype.names or ()
+    if message_type.is_scalar and values.ndim > 1:
+        rows = ", ".join(map(str, values.shape[1:]))
+        return (
+            f"; `array.ravel()` sends its elements one by one, and for a row as a message the input_type is "
+            f'`np.dtype([("row", "{message_type.dtype["value"]}", ({rows},))])`'
+        )
+    if values.ndim == 2 and values.shape[1] == len(names):
+        return "; for its rows as messages send `numpy.lib.recfunctions.unstructured_to_structured(array, dtype)`"
+    return ""
+
+
 def _remedy(message_type: MessageType, given: np.dtype[Any]) -> str:
     """How an array of another dtype may be made to fit, as the end of an error, or nothing."""
     names, have = message_type.dtype.names or (), given.names
     if have is None:
-        wanted = f"np.{message_type.dtype['value']}" if message_type.is_scalar and is_plain(given) else None
+        is_convertible = is_plain(given) or (given.kind in "USO" and message_type.dtype[0].kind in "iufc")
+        wanted = f"np.{message_type.dtype['value']}" if message_type.is_scalar and is_convertible else None
     elif have == names:
         wanted = f"{message_type.cls.__name__}.dtype" if message_type.cls is not None else "dtype"
     else:

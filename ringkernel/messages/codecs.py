@@ -207,7 +207,7 @@ def _filled(template: str, **lines: list[str]) -> str:
 
 def _maker(name: str, source: str, known: dict[str, Any], later: tuple[str, ...]) -> Any:
     """What makes the function of this source, over the known names, and those that it takes, as locals of a closure."""
-    scope: dict[str, Any] = {}
+    scope: dict[str, Any] = {"__name__": __name__}
     body = textwrap.indent(source, "    ")
     exec(f"def make_{name}({', '.join((*known, *later))}):\n{body}\n    return {name}\n", scope)  # noqa: S102 (fixed templates over field names)
     return functools.partial(scope[f"make_{name}"], **known)

@@ -24,6 +24,8 @@ def refuse(message_type: MessageType, value: Any, error: BaseException | None = 
     wanted = _scalar(message_type) if message_type.is_scalar else record
     is_said = error is None or (isinstance(error, NoRecordError) and error.value is value)
     reason = "" if is_said else f": {_misfit(message_type, value) or error}"
+    if wanted == "a number" and isinstance(value, str | bytes):
+        reason = f"; convert the text first, as in `np.{message_type.dtype['value']}(text)`"
     raise MessageTypeError(
         f"expected {wanted} for message type {message_type.name} ({fields_of(message_type.dtype)}), "
         f"got {value!r:.200}{reason}"

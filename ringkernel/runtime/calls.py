@@ -46,12 +46,13 @@ class Calls:
         "_words",
         "_words_address",
         "inlet",
+        "last",
         "outlet",
     )
 
     def __init__(self, path: list[RingKernel]) -> None:
         _check(path)
-        self._path = path
+        self._path, self.last = path, path[-1]
         self.outlet, self.inlet = path[0].engine.outlet, path[-1].engine.inlet
         self._putting, self._getting = self.outlet.line, self.inlet.line
         ring: Any = self.outlet.ring

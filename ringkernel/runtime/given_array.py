@@ -94,7 +94,8 @@ def batch_of(path: list[RingKernel], values: Any, extra: str = "refuse") -> Any:
     """The messages of a map. Raises `MessageTypeError` for what is not a batch, or not one of the first kernel's
     type."""
     if isinstance(values, str | bytes) or (not hasattr(values, "__len__") and is_endless(values)):
-        raise MessageTypeError(f"map takes an array or a sequence of messages, got {values!r:.100}")
+        remedy = "; make a list of it first" if hasattr(values, "__iter__") else "; one message is sent by call()"
+        raise MessageTypeError(f"map takes an array or a sequence of messages, got {values!r:.100}{remedy}")
     return as_batch(path[0].engine.declaration.input_type, values, extra)
 
 

@@ -62,6 +62,7 @@ class Lent(Transfer):
         self._out = out
         self._is_lent = False
         self._given = -1
+        self._taken: int | None = None  # in the end
         self._regions = regions
         self._engines = _ends(path)
         self._in_arena = bool(regions)
@@ -99,7 +100,7 @@ class Lent(Transfer):
         return transfer
 
     def position(self) -> int:
-        return self.source.position()
+        return self.source.position() if self._taken is None else self._taken
 
     async def put(self) -> None:
         """Exchange the rings when nothing is on its way through the chain: what was sent before must not mix with the
@@ -151,6 +152,7 @@ class Lent(Transfer):
 
     def _exchange_again(self) -> None:
         first, last = self._engines
+        self._taken = self.source.position()
         first.take_back()
         if last is not first:
             last.take_back()

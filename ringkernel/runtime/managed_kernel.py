@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.devices.event_loop.interrupts import finish
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import KernelState
 
@@ -33,17 +34,25 @@ async def managed_kernel(
         'TERMINATED'
     """
     kernel_id = (await runtime.launch(kernel_id, kernel_func)).kernel_id
+    error: BaseException | None = None
     try:
         await runtime.activate(kernel_id)
         yield kernel_id
+    except BaseException as caught:
+        error = caught
+        raise
     finally:
-        if kernel_id not in runtime.kernels:
-            pass  # it was removed
-        elif runtime.get_state(kernel_id) is KernelState.TERMINATING:
-            await runtime.wait(kernel_id)
-        elif runtime.get_state(kernel_id) is not KernelState.TERMINATED:
-            try:
-                await runtime.terminate(kernel_id)
-            except KernelStateError:
-                if runtime.get_state(kernel_id) is not KernelState.TERMINATED:
-                    raise
+        await finish(_end(runtime, kernel_id), error)
+
+
+async def _end(runtime: RingKernelRuntime, kernel_id: str) -> None:
+    if kernel_id not in runtime.kernels:
+        return  # it was removed
+    if runtime.get_state(kernel_id) is KernelState.TERMINATING:
+        await runtime.wait(kernel_id)
+    elif runtime.get_state(kernel_id) is not KernelState.TERMINATED:
+        try:
+            await runtime.terminate(kernel_id)
+        except KernelStateError:
+            if runtime.get_state(kernel_id) is not KernelState.TERMINATED:
+                raise

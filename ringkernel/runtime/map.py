@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError
 from ringkernel.ring.waiting import NOTHING
+from ringkernel.tracebacks import shorten
 
 from .copy import Copied
 from .given_array import batch_of, check_result_array
@@ -79,7 +80,7 @@ async def map_over(
         failure.partial = transfer.result()
         raise failure from failure.__cause__
     except BaseException as error:
-        error.partial = transfer.result()  # type: ignore[attr-defined]
+        _keep_partial(path, transfer, error)
         raise
     result = transfer.result()
     if out is not None and len(result) > len(out):
@@ -92,8 +93,18 @@ async def let_others_run(result: Any) -> None:
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError as error:
+        shorten(error, "a map was over; all its outputs are .partial of this error")
         error.partial = result  # type: ignore[attr-defined]
         raise
+
+
+def _keep_partial(path: list[RingKernel], transfer: Transfer, error: Any) -> None:
+    """Hand over what had come out when a map was ended early; a cancellation says how far it was."""
+    taken = transfer.position()
+    error.partial = result = transfer.result()
+    if isinstance(error, asyncio.CancelledError):
+        outputs = "" if result is None else f"; the {len(result)} outputs so far are .partial of this error"
+        shorten(error, f"map over {named(path)}: {taken} of {transfer.count} messages were taken{outputs}")
 
 
 def _does_not_fit(result: Any, out: Any) -> ConfigurationError:
@@ -158,11 +169,17 @@ async def _pass_through(path: list[RingKernel], transfer: Transfer, *, progress:
     from .progress import follow
 
     await transfer.put()
-    with follow(progress, f"map {_named(path)}", transfer.count, transfer.position):
+    with follow(progress, f"map {arrows(path)}", transfer.count, transfer.position):
         await _through(path, transfer.source, transfer.end)
 
 
-def _named(path: list[RingKernel]) -> str:
+def named(path: list[RingKernel]) -> str:
+    """The kernels of a path in an error."""
+    return " to ".join(repr(kernel.kernel_id) for kernel in (path if len(path) == 1 else (path[0], path[-1])))
+
+
+def arrows(path: list[RingKernel]) -> str:
+    """The kernels of a path beside a progress bar."""
     names = [kernel.kernel_id for kernel in path]
     return " → ".join(names if len(names) <= 3 else [names[0], "…", names[-1]])
 

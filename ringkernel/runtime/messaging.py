@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import from_array
 from ringkernel.ring.waiting import NOTHING
+from ringkernel.tracebacks import shorten
 
 from . import quiesce, timeouts
 from .calls import NOT_SENT
 from .given_array import array_of, form_of, in_form, room_in
 from .lend import Lent
-from .map import let_others_run, map_over
+from .map import let_others_run, map_over, named
 from .message_queue import as_batch
 from .peek import Peek
 from .port import Port
@@ -86,6 +88,9 @@ class Messaging:
                 await outlet.wait_put(message, timeout)
         except TimeoutError:
             raise timeouts.no_room(kernel, timeout) from None
+        except CancelledError as error:
+            timeouts.stopped_sending(kernel, error)
+            raise
 
     def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises.
@@ -129,12 +134,16 @@ class Messaging:
         budget = self._budget
         budget.left = left = budget.left - 1
         yielding = left <= 0 and budget.due()
-        answer = calls.pass_through(message, yielding=yielding)
-        if answer is NOTHING:
-            return await calls.answer(timeout, timeout)
-        if answer is not NOT_SENT:
-            return answer
-        return await calls.in_turn(message, timeout, yielding=yielding)
+        try:
+            answer = calls.pass_through(message, yielding=yielding)
+            if answer is NOTHING:
+                return await calls.answer(timeout, timeout)
+            if answer is not NOT_SENT:
+                return answer
+            return await calls.in_turn(message, timeout, yielding=yielding)
+        except CancelledError as error:
+            timeouts.stopped_receiving(calls.last, error)
+            raise
 
     def port(self, kernel_id: KernelPath) -> Port:
         """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`.
@@ -163,7 +172,8 @@ class Messaging:
             ...     [await runtime.receive(double) for _ in range(3)]
             [0.0, 2.0, 4.0]
         """
-        engine = self._kernel(kernel_id, "send to").engine
+        kernel = self._kernel(kernel_id, "send to")
+        engine = kernel.engine
         if timeout is not None:
             check_timeout(timeout)
         outlet = engine.outlet
@@ -171,7 +181,11 @@ class Messaging:
         if not yielding and not outlet.line.waiters and outlet.ring.offer_all(messages):
             return
         batch = as_batch(engine.declaration.input_type, messages, extra)
-        await outlet.put_many(batch, timeout, yielding=yielding)
+        try:
+            await outlet.put_many(batch, timeout, yielding=yielding)
+        except CancelledError as error:
+            timeouts.stopped_sending(kernel, error)
+            raise
 
     async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """Take the next output, in every state: a Python scalar, a message instance, or for a dtype a `Record`.
@@ -213,6 +227,9 @@ class Messaging:
             return await line.wait(inlet.try_get, timeout)
         except TimeoutError:
             raise timeouts.nothing_came(kernel, timeout) from None
+        except CancelledError as error:
+            timeouts.stopped_receiving(kernel, error)
+            raise
 
     def receive_nowait(self, kernel_id: KernelId) -> Any:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises.
@@ -270,6 +287,9 @@ class Messaging:
                 batch = await inlet.wait_get_many(max_messages, timeout, target=out, yielding=yielding)
             except TimeoutError:
                 raise timeouts.nothing_came(kernel, timeout) from None
+            except CancelledError as error:
+                timeouts.stopped_receiving(kernel, error)
+                raise
         message_type = engine.declaration.output_type
         if out is not None:
             batch = out[:batch]
@@ -413,9 +433,13 @@ class Messaging:
             await quiesce.reach_memory(maps.kernels, self._kernels)
 
         finishing = self._supervisor.finishing
-        result = await map_over(
-            maps.kernels, messages, begun=begun, out=out, progress=progress, reach=reach, finishing=finishing
-        )
+        try:
+            result = await map_over(
+                maps.kernels, messages, begun=begun, out=out, progress=progress, reach=reach, finishing=finishing
+            )
+        except CancelledError as error:
+            shorten(error, f"map over {named(maps.kernels)} had not begun")
+            raise
         return result if make is None else in_form(make, result)
 
     def _consumer(self, kernel_id: KernelId) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.event_loop.inlet import check_most
@@ -44,6 +45,9 @@ class Peek:
             lending = await self._kernel.engine.inlet.lend(self._most, self._timeout, "a peek()")
         except TimeoutError:
             raise timeouts.nothing_came(self._kernel, self._timeout) from None
+        except CancelledError as error:
+            timeouts.stopped_receiving(self._kernel, error)
+            raise
         ring = lending.edge.ring
         if not ring.is_on_host:
             lending.give_back(0)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.pipeline import Pipeline, pipeline
+from ringkernel.devices.event_loop import interrupts
 from ringkernel.errors import KernelExistsError, KernelStateError
 from ringkernel.lifecycle import Command, KernelState
 
@@ -165,11 +166,15 @@ async def running(runtime: Any, supervisor: Supervisor, kernels: Any) -> AsyncIt
     for kernel_id in line.kernel_ids:
         if kernel_id in supervisor.kernels:
             runtime.remove(kernel_id)
+    error: BaseException | None = None
     try:
         await start(supervisor, line)
         yield RunningPipeline(runtime, line)
+    except BaseException as caught:
+        error = caught
+        raise
     finally:
-        await runtime.terminate(line)
+        await interrupts.finish(runtime.terminate(line), error)
 
 
 async def start(supervisor: Supervisor, kernels: Any) -> bool:

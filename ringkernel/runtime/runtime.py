@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ringkernel.declaration.decorator import check_device, declared, id_of
 from ringkernel.declaration.pipeline import Pipeline
+from ringkernel.devices.event_loop.interrupts import finish as finish_block
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.extras import installing
 from ringkernel.lifecycle import Command, KernelState
+from ringkernel.tracebacks import shorten
 
 from . import state_access
 from .connect import connect
@@ -20,6 +23,7 @@ from .running import RunningPipeline, finish, running
 from .statistics import KernelStatistics, statistics_of
 from .stats_server import StatsServer
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
+from .timeouts import says_what_was_stopped
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -75,7 +79,9 @@ class RingKernelRuntime(Messaging):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        if isinstance(error, CancelledError):
+            shorten(error)
+        await finish_block(self._supervisor.close(), error)
 
     async def close(self) -> None:
         """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine.
@@ -95,6 +101,7 @@ class RingKernelRuntime(Messaging):
 
     # --- lifecycle -------------------------------------------------------------------------------------------
 
+    @says_what_was_stopped
     async def launch(
         self,
         kernel_id: KernelId,
@@ -130,6 +137,7 @@ class RingKernelRuntime(Messaging):
         """
         return await self._supervisor.launch(kernel_id, kernel_func, device, queue_size, parallel)
 
+    @says_what_was_stopped
     async def activate(self, kernel_id: KernelId) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
 
@@ -144,6 +152,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.start(kernel_id, Command.ACTIVATE)
 
+    @says_what_was_stopped
     async def reactivate(self, kernel_id: KernelId) -> None:
         """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states.
 
@@ -160,6 +169,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.start(kernel_id, Command.REACTIVATE)
 
+    @says_what_was_stopped
     async def deactivate(self, kernel_id: KernelId) -> None:
         """ACTIVE to DEACTIVATED: when this returns, no further message is taken. They queue up, and wait.
 
@@ -175,6 +185,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.pause(kernel_id)
 
+    @says_what_was_stopped
     async def terminate(self, kernel_id: KernelId | Pipeline, timeout: float = TERMINATE_TIMEOUT_S) -> None:
         """End a kernel gracefully; when this returns it is TERMINATED, at the latest 0.1 s after `timeout` seconds.
 
@@ -199,6 +210,7 @@ class RingKernelRuntime(Messaging):
         else:
             await self._supervisor.terminate(kernel_id, seconds)
 
+    @says_what_was_stopped
     async def wait(self, kernel_id: KernelId, *, timeout: float | None = None) -> KernelState:
         """Wait until the kernel has ended, by itself or by `terminate`; its final state. Does not raise its error.
 
@@ -247,6 +259,7 @@ class RingKernelRuntime(Messaging):
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
         self._supervisor.forget_paths()
 
+    @says_what_was_stopped
     async def replace(self, kernel_id: KernelId, kernel_func: Callable[..., Any] | None = None) -> None:
         """Let a compiled kernel on the CPU go on with another handler, of the same types and state.
 
@@ -424,6 +437,7 @@ class RingKernelRuntime(Messaging):
             )
         return state_access.leftovers_of(kernel)
 
+    @says_what_was_stopped
     async def read_state(self, kernel_id: KernelId) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
@@ -438,6 +452,7 @@ class RingKernelRuntime(Messaging):
         """
         return await state_access.read_state(self._supervisor.kernel(kernel_id))
 
+    @says_what_was_stopped
     async def write_state(self, kernel_id: KernelId, value: Any) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
 

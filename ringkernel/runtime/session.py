@@ -11,8 +11,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ringkernel.errors import KernelStateError
+from ringkernel.errors import KernelStateError, RingKernelError
+from ringkernel.lifecycle import KernelState
 
+from .interrupting import for_a_moment, interruptible, keep_partial
 from .running import RunningPipeline, as_pipeline
 from .runtime import RingKernelRuntime
 from .supervisor import TERMINATE_TIMEOUT_S
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import KernelPath, Pipeline
-    from ringkernel.lifecycle import KernelState
     from ringkernel.messages.frames.options import Extra, FrameForm
 
     from .kernel import RingKernel
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CANCEL_S = 1.0
-"""How long an interrupted call waits for its own cancellation, so that the exception has what was computed."""
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -80,7 +79,10 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if isinstance(error, KeyboardInterrupt):
+            for_a_moment(self.close)
+        else:
+            self.close()
 
     def close(self) -> None:
         """End all kernels, and the session's thread. Closing twice is fine.
@@ -101,8 +103,9 @@ class Session:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have the session's thread do it, and wait for that."""
+    def _do(self, work: Coroutine[Any, Any, T], stopped: Future[None] | None = None) -> T:
+        """Have the session's thread do it, and wait for that. `stopped` fails with what the work was cancelled by, if
+        the work itself takes longer to end."""
         reason = self._refusal()
         if reason is not None:
             work.close()
@@ -111,11 +114,12 @@ class Session:
         task: list[asyncio.Task[None]] = []
         self._loop.call_soon_threadsafe(lambda: task.append(self._loop.create_task(_done(work, future))))
         try:
-            return future.result()
+            with interruptible():
+                return future.result()
         except BaseException as error:
             if not future.done():  # the waiting was interrupted, not the work
                 self._loop.call_soon_threadsafe(lambda: task[0].cancel())  # noqa: PLW0108 (there may be no task yet)
-                _keep_partial(error, future)
+                keep_partial(error, future if stopped is None else stopped)
             raise
 
     @property
@@ -240,10 +244,19 @@ class Session:
         """
         context = self._runtime.run(kernels)
         running = self._do(context.__aenter__())
+
+        def end() -> None:
+            self._do(context.__aexit__(None, None, None))
+
         try:
             yield RunningPipeline(self, running.pipeline)
-        finally:
-            self._do(context.__aexit__(None, None, None))
+        except KeyboardInterrupt:
+            for_a_moment(end)
+            raise
+        except BaseException:
+            end()
+            raise
+        end()
 
     def remove(self, kernel_id: KernelId) -> None:
         """See `RingKernelRuntime.remove`.
@@ -463,18 +476,40 @@ class Session:
             >>> session.map_once(total, [1.0, 2.0])  # from the declared state on again
             array([1., 3.])
         """
+        stopped: Future[None] = Future()
 
         async def once() -> Any:
             line = as_pipeline(kernels)
+            known = self._runtime.kernels
             try:
+                for kernel_id in line.kernel_ids:
+                    if kernel_id in known and known[kernel_id].state is KernelState.TERMINATING:
+                        await self._runtime.wait(kernel_id)  # of a map that was interrupted
                 async with self._runtime.run(line) as running:
-                    return await running.map(messages, out=out, progress=progress, extra=extra, to=to)
+                    try:
+                        return await running.map(messages, out=out, progress=progress, extra=extra, to=to)
+                    except asyncio.CancelledError as error:
+                        stopped.set_exception(error)
+                        await self._end_coroutines(line)
+                        raise
+            except asyncio.CancelledError as error:
+                if not stopped.done():
+                    stopped.set_exception(error)
+                raise
             finally:
                 for kernel_id in line.kernel_ids:
-                    if kernel_id in self._runtime.kernels:
+                    if kernel_id in known and known[kernel_id].state is KernelState.TERMINATED:
                         self._runtime.remove(kernel_id)
 
-        return self._do(once())
+        return self._do(once(), stopped)
+
+    async def _end_coroutines(self, line: Pipeline) -> None:
+        """At once: nobody will have what they would make of what they were sent."""
+        for kernel_id in line.kernel_ids:
+            kernel = self._runtime.kernels[kernel_id]
+            if kernel.engine.declaration.is_coroutine:
+                with suppress(RingKernelError):
+                    await self._runtime.terminate(kernel_id, 0)
 
 
 @atexit.register
@@ -499,13 +534,6 @@ async def _done(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
         future.set_result(await work)
     except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
         future.set_exception(error)
-
-
-def _keep_partial(error: BaseException, future: Future[Any]) -> None:
-    """Wait until the work was cancelled, and hand over what it had computed."""
-    with suppress(BaseException):
-        left = future.exception(timeout=_CANCEL_S)
-        error.partial = left.partial  # type: ignore[attr-defined, union-attr]
 
 
 async def _call(method: Callable[..., T], *arguments: Any) -> T:

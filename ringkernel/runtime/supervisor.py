@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.decorator import declared, find_declaration, id_of, is_decorated, registry
 from ringkernel.declaration.registry import check_module
+from ringkernel.devices.event_loop import interrupts
 from ringkernel.devices.event_loop.services import Services
 from ringkernel.devices.event_loop.waiting_line import Budget
 from ringkernel.devices.selection import Devices
@@ -278,15 +278,17 @@ class Supervisor:
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            while not ending.done():  # bounded by the timeout; a runtime that is half closed helps nobody
-                with suppress(asyncio.CancelledError):
-                    await asyncio.shield(ending)
+            await interrupts.wait_out(ending)  # bounded by the timeout; a runtime that is half closed helps nobody
             raise
+
+    async def _end_all(self) -> None:
+        try:
+            await self._end_kernels()
         finally:
             if self._services is not None:
                 self._services.close()
 
-    async def _end_all(self) -> None:
+    async def _end_kernels(self) -> None:
         deadline = asyncio.get_running_loop().time() + TERMINATE_TIMEOUT_S
         alive = [kernel for kernel in self.kernels.values() if kernel.state is not KernelState.TERMINATED]
         while alive:

@@ -1,13 +1,21 @@
-"""What is said when the time is over: of whom was something wanted, and what holds it up."""
+"""What is said when the time is over, or somebody has stopped the waiting: of whom was something wanted, and what holds
+it up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ringkernel.declaration.decorator import id_of
 from ringkernel.lifecycle import KernelState
+from ringkernel.tracebacks import shorten
 
 if TYPE_CHECKING:
     from .kernel import RingKernel
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 _TO_START = {KernelState.LAUNCHED: "activate", KernelState.DEACTIVATED: "reactivate"}
 
@@ -15,16 +23,16 @@ _TO_START = {KernelState.LAUNCHED: "activate", KernelState.DEACTIVATED: "reactiv
 def nothing_came(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """There was no output in time."""
     if holder := kernel.engine.inlet.line.holder:
-        return TimeoutError(_is_held(kernel, timeout, holder))
-    return TimeoutError(f"nothing came from kernel {kernel.kernel_id!r} within {timeout} s{_holding_up(kernel)}")
+        return _timeout(_is_held(kernel, timeout, holder))
+    return _timeout(f"nothing came from kernel {kernel.kernel_id!r} within {timeout} s{_holding_up(kernel)}")
 
 
 def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """There was no room in the input in time."""
     if holder := kernel.engine.outlet.line.holder:
-        return TimeoutError(_is_held(kernel, timeout, holder))
+        return _timeout(_is_held(kernel, timeout, holder))
     capacity = kernel.input_queue.capacity
-    return TimeoutError(
+    return _timeout(
         f"the input of kernel {kernel.kernel_id!r} had no room within {timeout} s: all {capacity} slots are taken"
         f"{_idle(kernel)}"
     )
@@ -32,7 +40,37 @@ def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
 
 def still_alive(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """The kernel has not ended in time."""
-    return TimeoutError(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")
+    return _timeout(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")
+
+
+def stopped_receiving(kernel: RingKernel, stopped: BaseException) -> None:
+    """Say in a cancellation that an output was waited for."""
+    shorten(stopped, f"was waiting for an output of kernel {kernel.kernel_id!r}{_holding_up(kernel)}")
+
+
+def stopped_sending(kernel: RingKernel, stopped: BaseException) -> None:
+    """Say in a cancellation that room was waited for."""
+    shorten(stopped, f"was waiting for room in the input of kernel {kernel.kernel_id!r}{_idle(kernel)}")
+
+
+def says_what_was_stopped(command: F) -> F:
+    """A command of a runtime that says in a cancellation that it was not done."""
+
+    @functools.wraps(command)
+    async def done(self: Any, kernel_id: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await command(self, kernel_id, *arguments, **options)
+        except asyncio.CancelledError as error:
+            shorten(error, f"{command.__name__} of kernel {id_of(kernel_id)!r} was not over yet")
+            raise
+
+    return cast("F", done)
+
+
+def _timeout(words: str) -> TimeoutError:
+    error = TimeoutError(words)
+    shorten(error)
+    return error
 
 
 def _is_held(kernel: RingKernel, timeout: float | None, holder: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.devices.event_loop.announcing import announced
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import ConfigurationError, KernelCompileError
+from ringkernel.tracebacks import without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,18 +88,13 @@ def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> A
     except ConfigurationError:
         raise
     except RefusedHandlerError as error:
-        raise KernelCompileError(
-            f"{error}\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}"
-        ) from None
-    except Exception as error:
-        raise KernelCompileError(explain(declaration, error)) from error
+        raise KernelCompileError(explain(declaration, error)) from None
+    except Exception as error:  # noqa: BLE001 (numba raises all sorts)
+        raise KernelCompileError(explain(declaration, error)) from without_frames(error)
 
 
 def explain(declaration: Declaration, error: Exception) -> str:
-    """The reason first, then which kernel, then numba's own words."""
+    """The reason first, then the line, then which kernel."""
     from ringkernel.codegen import diagnosis
 
-    reason, where = diagnosis.reason_of(declaration, error)
-    own_words = str(error).strip()
-    detail = f"\n\nnumba said ({type(error).__name__}):\n{own_words}" if own_words and own_words != reason else ""
-    return f"{reason}\n  in kernel {declaration.kernel_id!r}, handler {declaration.func.__name__}{where}{detail}"
+    return diagnosis.explain(declaration, error)

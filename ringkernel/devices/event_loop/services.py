@@ -12,6 +12,7 @@ from ringkernel.ring.loop_turns import RANG
 
 from . import background
 from .announcing import announced
+from .interrupts import heed_interrupts
 from .spinning import Spinner
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Services:
         self._compiled: set[Callable[[], Any] | None] = {None}
         self.on_woke: Callable[[], None] | None = None
         self._parker: LoopParker | None = None
+        heed_interrupts(loop)
 
     @property
     def parker(self) -> LoopParker:

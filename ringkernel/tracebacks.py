@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .audience import shell
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -74,8 +76,7 @@ def _render_last() -> list[str]:
 
 
 def _rendered(error: BaseException) -> list[str]:
-    shell = sys.modules["IPython"].get_ipython()
-    style = shell.InteractiveTB
+    style = shell().InteractiveTB
     if is_wanted_in_full() or style.mode == "Verbose":
         return style.structured_traceback(type(error), error, error.__traceback__)  # type: ignore[no-any-return]
     with _trimmed(error):
@@ -105,9 +106,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _trimmed(error: BaseException) -> Iterator[None]:
     """The exception, and those that led to it, with the user's frames only, for as long as it is shown."""
     chain = _chain(error)
-    kept = [
-        (one, one.args, one.__traceback__, one.__cause__, one.__context__, one.__suppress_context__) for one in chain
-    ]
+    args = error.args
+    kept = [(one, one.__traceback__, one.__cause__, one.__suppress_context__) for one in chain]
     try:
         for one in chain:
             one.__traceback__ = _without_hidden(one.__traceback__) or (one.__traceback__ if one is error else None)
@@ -117,9 +117,11 @@ def _trimmed(error: BaseException) -> Iterator[None]:
             _tell_what_was_cancelled(error)
         yield
     finally:
-        for one, args, trace, cause, context, is_suppressed in kept:
-            one.args, one.__traceback__, one.__cause__, one.__context__ = args, trace, cause, context
+        for one, trace, cause, is_suppressed in kept:
+            one.__traceback__, one.__cause__ = trace, cause
             one.__suppress_context__ = is_suppressed
+        if error.args is not args:
+            error.args = args
 
 
 def _tell_what_was_cancelled(interrupt: KeyboardInterrupt) -> None:

@@ -11,6 +11,7 @@ from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.device import Device
 from ringkernel.devices.event_loop import background
 from ringkernel.errors import DeviceUnavailableError, KernelCompileError
+from ringkernel.tracebacks import without_frames
 
 from . import device_rings
 from .executor import GridExecutor
@@ -61,9 +62,11 @@ class GridDevice(Device):
             return self._hardware.compile(declaration, span)
         except KernelCompileError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (numba raises all sorts)
             reason = compiling.explain(declaration, error)
-            raise KernelCompileError(f"it compiles for the CPU, but not for {self._hardware.name}: {reason}") from error
+            raise KernelCompileError(
+                f"it compiles for the CPU, but not for {self._hardware.name}: {reason}"
+            ) from without_frames(error)
 
     def _claim(self) -> None:
         """Have the hardware for this runtime alone: nobody else's grids would stop while it loads and allocates."""

@@ -90,7 +90,7 @@ async def test_field_names_that_numpy_uses_itself_do_not_mislead_the_traceback(r
 NESTED = np.dtype([("r", [("i", "i8"), ("xs", "f8", 2)])])
 
 
-@ring_kernel(kernel_id="ft_nested", input_type=NESTED, output_type=NESTED)
+@ring_kernel(kernel_id="ft_nested_again", input_type=NESTED, output_type=NESTED)
 def nested(msg: Any, out: Any) -> None:
     out.r = msg.r
     out.r.xs[0] = msg.r.xs[msg.r.i]

@@ -96,7 +96,7 @@ class RingKernelRuntime(Messaging):
         for watch in self._watches:
             watch.stop()
         for server in self._servers:
-            server.close()
+            await server.close()
         await self._supervisor.close()
 
     # --- lifecycle -------------------------------------------------------------------------------------------

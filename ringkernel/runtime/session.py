@@ -584,5 +584,9 @@ def map(  # noqa: A001 (as in `rk.map`)
         progress: see there.
         extra: see there.
         to: see there.
+
+    Example:
+        >>> rk.map(double, [1.0, 2.0, 3.0])
+        array([2., 4., 6.])
     """
     return _shared.map(func, messages, out=out, progress=progress, extra=extra, to=to)

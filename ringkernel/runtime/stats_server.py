@@ -38,12 +38,14 @@ class StatsServer:
         self.path = path
         return path
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Listen no more, and let go of who is connected."""
         if self._server is not None:
             self._server.close()
-            for writer in self._writers:
+            writers = list(self._writers)
+            for writer in writers:
                 writer.close()  # its reader comes to the end
+            await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
         if self.path is not None:
             self.path.unlink(missing_ok=True)
             self.path = None

@@ -6,8 +6,6 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.signature import warn_of_unwritten_output
-
 from . import quiesce
 from .graph import dead_end, may_come_to_a_dead_end
 from .kernel import RingKernel
@@ -32,8 +30,6 @@ async def new_kernel(
 ) -> RingKernel:
     """A kernel that is not launched yet. Cancelled or failed, nothing has happened. See `RingKernelRuntime.launch`."""
     code = await device.compile(declaration)
-    if declaration.output_type is not None and not declaration.is_coroutine:
-        warn_of_unwritten_output(declaration.kernel_id, declaration.func)
     if not device.changes_at_rest:
         return _build(declaration, device, code, services, affinity)
     kernel: RingKernel | None = None

@@ -81,7 +81,7 @@ class RingKernelRuntime(Messaging):
     ) -> None:
         if isinstance(error, CancelledError):
             shorten(error)
-        await finish_block(self._supervisor.close(), error)
+        await finish_block(self.close(), error)
 
     async def close(self) -> None:
         """End all kernels side by side, sources before targets, and the worker threads. Closing twice is fine.

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.declaration.signature import warn_of_unwritten_output
 from ringkernel.devices.event_loop.announcing import announced
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import ConfigurationError, KernelCompileError
@@ -77,7 +78,10 @@ def _find(declaration: Declaration, spec: Any) -> Any:
     for message_type in (declaration.input_type, declaration.output_type):
         if message_type is not None:
             codecs.prepare(message_type)
-    return _compile(declaration, spec, partial(find_span, around=announced(what)))
+    span = _compile(declaration, spec, partial(find_span, around=announced(what)))
+    if declaration.output_type is not None:
+        warn_of_unwritten_output(declaration.kernel_id, declaration.func)
+    return span
 
 
 def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:

@@ -185,7 +185,8 @@ async def check(case: Case, seed: int, found: Counter[str]) -> None:
             try:
                 got = await compiled(runtime, messages)
             except KernelCompileError as error:
-                if not any(known in str(error) for known in REFUSED):
+                said = f"{error}\n{error.__cause__}"
+                if not any(known in said for known in REFUSED):
                     raise AssertionError(f"refused:\n{case.source}") from error
                 found["refused"] += 1
                 return

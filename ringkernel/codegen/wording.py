@@ -161,6 +161,8 @@ def _no_call(found: re.Match[str], line: str) -> str:
 def _index(kind: str, index: str) -> str:
     if re.fullmatch(r"(u?int|float|complex)\d+|bool", kind):
         return f"{_a(kind)} is one number, which cannot be indexed; use it as it is"
+    if index.startswith("float"):
+        return f"{_a(index)} is no index; convert it, as in int(...)"
     return f"{_a(kind)} cannot be indexed with {_a(index)}; convert the index, or write a loop"
 
 
@@ -213,6 +215,10 @@ def _not_callable(found: re.Match[str], _: str) -> str:
     return f"{_a(kind)} is called like a function with ({kind_of(found['arguments'])}), which it is not; drop the call"
 
 
+def _bad_index(found: re.Match[str], _: str) -> str:
+    return f"{_a(kind_of(found['kind']))} is no index; convert it, as in int(...)"
+
+
 def _fixed(words: str) -> Callable[[re.Match[str], str], str]:
     return lambda _found, _line: words
 
@@ -237,6 +243,9 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Invalid use of (?P<kind>.+?) with parameters \((?P<arguments>[^\n]*)\)", _not_callable),
     (r"\*args in function call should be a tuple", _fixed("after `*` a call takes a tuple: write its arguments out")),
     (r"OverloadSelector object .*? = (?:global|freevar)\((?P<name>\w+): (?P<kind>\w+)", _value_from_outside),
+    (r"Int value is too large",
+     _fixed("an integer of more than 64 bits has no compiled form: write it as a float, or in parts")),
+    (r"unsupported array index type (?P<kind>[^\n]+?) in", _bad_index),
     (r"use of yield in a closure|yield in a generator",
      _fixed("a generator has no compiled form: use a list, `[... for ...]`, or a loop")),
     (r"format spec in f-strings",

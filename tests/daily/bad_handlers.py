@@ -182,6 +182,16 @@ def indexes_a_number(msg: Any, out: Any) -> None:
     out.value = msg.price[0]  # <-
 
 
+@case(r"a float64 is no index; convert it, as in int\(\.\.\.\)", state=np.zeros(3))
+def indexes_with_a_float(msg: Any, out: Any, state: Any) -> None:
+    out.value = state[msg.price]  # <-
+
+
+@case(r"an integer of more than 64 bits has no compiled form")
+def writes_a_large_number(msg: Any, out: Any) -> None:
+    out.value = msg.price + 0xFFFF_FFFF_FFFF_FFFF_FFFF  # <-
+
+
 @case(r"a float64 has no attribute 'upper' in a handler")
 def calls_a_method(msg: Any, out: Any) -> None:
     out.value = msg.price.upper()  # <-

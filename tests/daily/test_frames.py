@@ -155,8 +155,21 @@ def test_arrays_and_records_within_records_are_columns_too() -> None:
         arrow,
         pl.DataFrame(arrow),
         Exported(arrow),
+        pd.DataFrame(
+            {name: pd.Series(pd.array(arrow[name], pd.ArrowDtype(arrow[name].type))) for name in arrow.schema.names}
+        ),
     ):
         assert as_array(resolved, frame).tobytes() == records.tobytes()
+
+
+def test_rows_have_dicts_for_records_within_them() -> None:
+    resolved = MessageType(np.dtype([("leg", [("x", "f8"), ("at", "M8[D]")]), ("v", "i4", 2)]))
+    rows = [
+        {"v": [1, 2], "leg": {"at": np.datetime64("2026-01-01"), "x": 0.5}},
+        {"leg": (1.5, np.datetime64("NaT", "D")), "v": (3, 4)},
+    ]
+    expected = np.array([((0.5, "2026-01-01"), [1, 2]), ((1.5, "NaT"), [3, 4])], resolved.dtype)
+    assert as_array(resolved, rows).tobytes() == expected.tobytes()
 
 
 def test_objects_in_a_column_are_taken_one_by_one() -> None:

@@ -72,12 +72,12 @@ def _missing(count: int, first: int, library: str) -> str:
     return f"{count} {values} missing{where}, and a message cannot leave one out; {FILLING[library]}"
 
 
-def _pandas_column(series: Any) -> Array:
+def _pandas_column(series: Any) -> Array | Frame:
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
         return np.asarray(series.to_numpy())
     if hasattr(dtype, "pyarrow_dtype"):
-        return np.asarray(_arrow_column(series.array.__arrow_array__(), "pandas"))
+        return _arrow_column(series.array.__arrow_array__(), "pandas")
     check_missing(series.isna(), "pandas")
     if hasattr(dtype, "tz"):
         check_zone(str(dtype.tz))

@@ -80,7 +80,7 @@ def _of_objects(dtype: np.dtype[Any], values: Any) -> Array:
         except TypeError:
             raise TypeError(f"{value!r:.100} in row {row} is no {dtype}") from None
         except (ValueError, OverflowError) as error:
-            raise type(error)(f"row {row}: {error}") from None
+            raise ValueError(f"row {row}: {error}") from None
     return result
 
 

@@ -87,7 +87,7 @@ def _parts(
         try:
             column = column_for(field, frame.column(name))
         except MISFITS as error:
-            raise type(error)(f"column {_dotted(here)}: {error}") from None
+            raise ValueError(f"column {_dotted(here)}: {error}") from None
         if not isinstance(column, Frame):
             yield here, column
         elif field.base.names is None:

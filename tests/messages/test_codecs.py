@@ -102,7 +102,7 @@ def bytes_of(records: Any) -> Any:
 
 
 @given(data=st.data(), dtype=records, sequence=st.integers(0, 2**40))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_all_forms_of_a_record_are_written_alike_and_come_back(
     data: st.DataObject, dtype: np.dtype[Any], sequence: int
 ) -> None:
@@ -159,7 +159,7 @@ def test_numbers_come_back_as_python_has_them(data: st.DataObject, dtype: np.dty
 
 @pytest.mark.parametrize("form", [*PLAIN, "c8", "c16"])
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_scalars_come_back_as_they_went_in(form: str, data: st.DataObject) -> None:
     resolved = MessageType(np.dtype(form))
     value = data.draw(python_values(np.dtype(form)))
@@ -172,7 +172,7 @@ def test_scalars_come_back_as_they_went_in(form: str, data: st.DataObject) -> No
 
 
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_message_classes_come_back_as_instances(data: st.DataObject) -> None:
     values = [data.draw(python_values(MIXED[name])) for name in MIXED.names]
     resolved = MessageType(Mixed)
@@ -190,7 +190,7 @@ def test_message_classes_come_back_as_instances(data: st.DataObject) -> None:
     phase=st.complex_numbers(),
     number=st.integers(-(2**31), 2**31 - 1),
 )
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_nested_arrays_and_complex_numbers_come_back(values: Any, matrix: Any, phase: complex, number: int) -> None:
     resolved = MessageType(Nested)
     slots = np.zeros(2, NESTED)
@@ -295,7 +295,7 @@ anything = st.one_of(
 
 @pytest.mark.parametrize("form", PLAIN)
 @given(value=anything)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_a_field_takes_the_same_values_whatever_stands_beside_it(form: str, value: Any) -> None:
     found = []
     for resolved, wrap in neighbours(form):

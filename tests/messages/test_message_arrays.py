@@ -104,7 +104,7 @@ def test_a_refusal_says_it_once(value: Any) -> None:
 
 
 @given(values=st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans()), max_size=20))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_sequences_of_messages_become_arrays(values: list[tuple[int, float, bool]]) -> None:
     expected = np.array(values, TICK).reshape(-1)
     for array in (

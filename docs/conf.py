@@ -25,13 +25,16 @@ extensions = [
 ]
 exclude_patterns = ["_build", "README.md"]
 html_theme = "pydata_sphinx_theme"
+html_title = project
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_sidebars = {name: [] for name in ("index", "tutorial", "guide", "coming-from", "mistakes")}  # no pages below them
+default_role = "py:obj"  # what stands in single backticks in a docstring is code, and a link where it is a name
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # `make notebooks` executes them, and looks at what comes out
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "inherited-members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "inherited-members": True}
 OUTSIDE = {
     "ARCHITECTURE.md": "_project/ARCHITECTURE.md",
     "CHANGELOG.md": "_project/CHANGELOG.md",

@@ -124,4 +124,4 @@ async def show_metrics(request: web.Request) -> web.Response:
 
 
 if __name__ == "__main__":
-    web.run_app(new_app())
+    web.run_app(new_app(), host="localhost")

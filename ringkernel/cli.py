@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="show what ringkernel finds on this machine")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
-    add_cache_arguments(commands.add_parser("cache", help="show or clear the cache of compiled kernels"))
+    add_cache_arguments(commands.add_parser("cache", help="show, clear or fill the cache of compiled kernels"))
     add_inspect_arguments(commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU"))
     doctor = commands.add_parser("doctor", help="look for what is wrong on this machine, and say what to do")
     doctor.set_defaults(act=lambda _: run_doctor())

@@ -124,7 +124,7 @@ class Session:
 
     @property
     def runtime(self) -> RingKernelRuntime:
-        """The runtime, which belongs to the session's thread: for looking at it (`view`, `statistics`, as the last line
+        """The runtime, which belongs to the session's thread, for looking at it (`view`, `statistics`, as the last line
         of a cell).
 
         Example:
@@ -135,7 +135,7 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used: by this process, and until it is closed.
+        """Whether it can be used, by this process and until it is closed.
 
         Example:
             >>> session.is_open
@@ -473,7 +473,7 @@ class Session:
         Example:
             >>> session.map_once(total, [1.0, 2.0])
             array([1., 3.])
-            >>> session.map_once(total, [1.0, 2.0])  # from the declared state on again
+            >>> session.map_once(total, [1.0, 2.0])  # the state is new
             array([1., 3.])
         """
         stopped: Future[None] = Future()

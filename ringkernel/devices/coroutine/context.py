@@ -98,7 +98,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def is_active(self) -> bool:
-        """Whether the kernel may take messages: its state is ACTIVE.
+        """Whether the kernel may take messages, as it does while it is ACTIVE.
 
         Example:
             >>> async def look(ctx):

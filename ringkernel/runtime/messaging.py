@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy import ndarray
 
+from ringkernel.declaration.pipeline import Pipeline
 from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import KernelStateError, MessageTypeError
@@ -417,7 +418,7 @@ class Messaging:
         try:
             maps = self._known_paths[kernel_id]
         except (KeyError, TypeError):
-            if not isinstance(kernel_id, str | tuple) and await start(self._supervisor, kernel_id):
+            if (callable(kernel_id) or isinstance(kernel_id, Pipeline)) and await start(self._supervisor, kernel_id):
                 self._supervisor.forget_paths()
             maps = self._paths.of(kernel_id)
         make = None if to is None else form_of(maps.kernels[-1], to)

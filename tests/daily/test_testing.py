@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from daily_kernels import double, picky, plus, relay, square, total
 
-from ringkernel import ConfigurationError, message, ring_kernel, testing
+from ringkernel import ConfigurationError, Session, message, ring_kernel, testing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-pytest_plugins = ["ringkernel.pytest_plugin"]
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with Session(workers=1) as session:
+        yield session
+
 
 MIXED = np.dtype([("x", "f8"), ("n", "i4"), ("flag", "?"), ("t", "M8[us]"), ("v", "f4", 3), ("z", "c16")])
 
@@ -61,8 +69,8 @@ def pairs(msg: Pair, out: Pair) -> None:
 
 
 @pytest.mark.parametrize("handler", [double, square, total, mixed, batch, picky, pairs, sink], ids=str)
-def test_handlers_that_are_the_same_pass(handler: Any, ringkernel_session: Any) -> None:
-    testing.check(handler, session=ringkernel_session, count=300)
+def test_handlers_that_are_the_same_pass(handler: Any, session: Session) -> None:
+    testing.check(handler, session=session, count=300)
 
 
 def test_messages_may_be_given() -> None:
@@ -114,8 +122,10 @@ def test_pytest_has_the_fixture_where_ringkernel_is_installed(tmp_path: Path) ->
         "def double(msg: float, out: float):\n    out.value = 2 * msg.value\n\n\n"
         "def test_mine(ringkernel_session):\n    assert ringkernel_session.map(double, [2.0]).tolist() == [4]\n"
     )
+    is_installed = any(point.name == "ringkernel" for point in metadata.entry_points(group="pytest11"))
+    plugin = () if is_installed else ("-p", "ringkernel.pytest_plugin")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "ringkernel.pytest_plugin", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *plugin, str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,

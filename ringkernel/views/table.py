@@ -86,7 +86,7 @@ def _bar(queue: QueueView) -> RenderableType:
 
 def text_of(view: RuntimeView) -> str:
     """The table as plain text."""
-    console = Console(file=io.StringIO(), width=_WIDTH, no_color=True)
+    console = Console(file=io.StringIO(), width=_WIDTH, no_color=True, force_jupyter=False)
     with console.capture() as captured:
         console.print(table_of(view))
     return captured.get()
@@ -94,7 +94,7 @@ def text_of(view: RuntimeView) -> str:
 
 def html_of(view: RuntimeView) -> str:
     """The table as an element of HTML. It takes the page's own colours for text and background."""
-    console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_terminal=True)
+    console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_terminal=True, force_jupyter=False)
     console.print(table_of(view))
     return console.export_html(inline_styles=True, code_format=_HTML)
 

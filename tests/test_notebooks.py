@@ -38,7 +38,15 @@ def shown(cell: Any) -> list[str]:
 
 
 def test_they_are_there() -> None:
-    assert {"first_steps.ipynb"} <= {path.name for path in NOTEBOOKS}
+    assert [path.stem for path in NOTEBOOKS] == [
+        "cpu_and_gpu",
+        "feedback",
+        "first_steps",
+        "flights_live",
+        "socket_pipeline",
+        "tracking",
+        "when_a_kernel_fails",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from .kernel import RingKernel
 
 
+_SHORTEST_S = 0.1
+"""Rates of less time than this would say little."""
+
+
 class Observer:
-    """Views of the kernels of a runtime, one after the other; from any thread."""
+    """Views of the kernels of a runtime, one after the other; from any thread.
+
+    Rates are those since the view before, or since an earlier one, if that has just been taken.
+    """
 
     def __init__(self, kernels: Mapping[str, RingKernel]) -> None:
         self._kernels = kernels
         self._before: dict[str, tuple[float, KernelStatistics]] = {}
+        self._latest: dict[str, tuple[float, KernelStatistics]] = {}
 
     def look(self) -> RuntimeView:
         """All kernels now."""
@@ -28,15 +36,24 @@ class Observer:
         views = []
         for kernel in list(self._kernels.values()):
             counts = statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
-            views.append(_view_of(kernel, counts, self._before.get(kernel.kernel_id), now))
-            self._before[kernel.kernel_id] = now, counts
+            views.append(_view_of(kernel, counts, self._since(now, counts), now))
         return RuntimeView(tuple(views))
+
+    def _since(self, now: float, counts: KernelStatistics) -> tuple[float, KernelStatistics] | None:
+        """When to count from, and what had been counted then; and remember this look, if the latest is not too new."""
+        kernel_id = counts.kernel_id
+        latest = self._latest.get(kernel_id)
+        if latest is not None and now - latest[0] < _SHORTEST_S:
+            return self._before.get(kernel_id, latest)
+        self._latest[kernel_id] = now, counts
+        if latest is not None:
+            self._before[kernel_id] = latest
+        return latest
 
 
 def _view_of(
     kernel: RingKernel, counts: KernelStatistics, before: tuple[float, KernelStatistics] | None, now: float
 ) -> KernelView:
-    declaration = kernel.engine.declaration
     rate = busy = blocked = None
     if before is not None and now > before[0] and counts.processed >= before[1].processed:
         seconds = now - before[0]
@@ -45,7 +62,7 @@ def _view_of(
         blocked = min(1.0 - busy, max(0.0, counts.blocked_s - before[1].blocked_s) / seconds)
     output = None
     if kernel.engine.output is not None:
-        output = QueueView(counts.output_depth, declaration.queue_size)
+        output = QueueView(counts.output_depth, kernel.engine.declaration.queue_size)
     return KernelView(
         kernel_id=kernel.kernel_id,
         state=kernel.state.name,
@@ -53,7 +70,7 @@ def _view_of(
         processed=counts.processed,
         dropped=counts.dropped,
         failed=counts.failed,
-        waiting=QueueView(counts.input_depth, declaration.queue_size),
+        waiting=QueueView(counts.input_depth, _capacity(kernel)),
         emitted=output,
         mean_ns=counts.mean_ns,
         p50_ns=counts.quantile_ns(0.5),
@@ -64,3 +81,9 @@ def _view_of(
         targets=tuple(target.kernel_id for target in kernel.targets),
         error=None if kernel.error is None else f"{type(kernel.error).__name__}: {kernel.error}",
     )
+
+
+def _capacity(kernel: RingKernel) -> int:
+    """For how many messages its inputs have room: those that its sources fill, or else the one that is sent to."""
+    fed_by = kernel.sources or (kernel,)
+    return sum(source.engine.declaration.queue_size for source in fed_by)

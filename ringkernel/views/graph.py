@@ -81,7 +81,7 @@ def _draw(svg: ET.Element, kernel: KernelView, x: int, y: int) -> None:
     name = kernel.kernel_id if len(kernel.kernel_id) <= 18 else kernel.kernel_id[:17] + "…"
     _write(svg, x + 8, y + 17, name, weight="bold")
     state = "FAILED" if kernel.error is not None else kernel.state
-    rate = "" if kernel.rate is None else f" {amount(kernel.rate)}/s"
+    rate = "" if kernel.rate is None or kernel.state != "ACTIVE" else f" {amount(kernel.rate)}/s"
     _write(svg, x + 8, y + 33, state + rate)
     if kernel.waiting.depth:
         bar = {"x": str(x), "y": str(y + _HEIGHT - 4), "height": "4", "fill": colour}

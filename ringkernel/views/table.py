@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from .numbers import amount, duration, share
@@ -29,9 +30,8 @@ _COLOURS = {
     "TERMINATING": "magenta",
     "TERMINATED": "dim",
 }
-_WIDTH = 100
-
-
+_BAR = 4
+_WIDTH = 200  # it takes as much of that as it needs
 _COLUMNS: dict[str, Callable[[KernelView], RenderableType]] = {
     "device": lambda kernel: kernel.device,
     "dropped": lambda kernel: amount(kernel.dropped) if kernel.dropped else "",
@@ -43,7 +43,7 @@ _COLUMNS: dict[str, Callable[[KernelView], RenderableType]] = {
 def table_of(view: RuntimeView) -> Table:
     """One row per kernel, in 80 columns. Colours only repeat what is there in words."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left")
-    table.add_column("kernel", no_wrap=True, min_width=6)
+    table.add_column("kernel", no_wrap=True, min_width=6, max_width=18)
     table.add_column("state", no_wrap=True)
     table.add_column("input", no_wrap=True)
     for name in "per s", "done", "p50", "p99", "busy", "blocked", "starved":
@@ -78,10 +78,9 @@ def _cells(kernel: KernelView) -> list[RenderableType]:
 
 
 def _bar(queue: QueueView) -> RenderableType:
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    bar = ProgressBar(total=1.0, completed=queue.fill, width=4, complete_style="yellow", finished_style="red")
-    grid.add_row(bar, f"{amount(queue.depth)}/{amount(queue.capacity)}")
-    return grid
+    full = min(_BAR, math.ceil(queue.fill * _BAR))
+    filled, empty = ("█" * full, "red" if queue.fill >= 1 else "yellow"), ("░" * (_BAR - full), "dim")
+    return Text.assemble(filled, empty, f" {amount(queue.depth)}/{amount(queue.capacity)}")
 
 
 def text_of(view: RuntimeView) -> str:
@@ -96,7 +95,15 @@ def html_of(view: RuntimeView) -> str:
     """The table as an element of HTML. It takes the page's own colours for text and background."""
     console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_terminal=True, force_jupyter=False)
     console.print(table_of(view))
-    return console.export_html(inline_styles=True, code_format=_HTML)
+    return console.export_html(inline_styles=True, code_format=_HTML, theme=_THEME)
 
 
-_HTML = "<pre style=\"font-family:ui-monospace,Menlo,'DejaVu Sans Mono',monospace;line-height:1.2\">{code}</pre>"
+_GREY, _RED, _GREEN = (128, 128, 128), (217, 65, 61), (35, 134, 74)
+_YELLOW, _BLUE, _MAGENTA, _CYAN = (160, 111, 0), (70, 110, 220), (168, 85, 192), (31, 127, 168)
+_COLOURS_8 = [_GREY, _RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN, _GREY]
+_THEME = TerminalTheme((255, 255, 255), (0, 0, 0), _COLOURS_8, _COLOURS_8)
+"""Colours that can be read on white and on black."""
+_HTML = (
+    "<pre style=\"font-family:ui-monospace,Menlo,'DejaVu Sans Mono',monospace;font-size:90%;line-height:1.2;"
+    'white-space:pre;overflow-x:auto">{code}</pre>'
+)

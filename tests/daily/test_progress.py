@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ class Handle:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """What a notebook would show; IPython's own displays are tried in the tests of notebooks."""
     outputs: list[dict[str, str]] = []
+    monkeypatch.setattr(announcing, "PATIENCE_S", 600.0)  # no line about a compilation on a busy machine
 
     def display(data: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
         assert raw
@@ -91,8 +93,18 @@ async def test_a_map_that_fails_leaves_no_bar(runtime: RingKernelRuntime, shown:
 def test_a_long_compilation_is_announced_in_a_notebook(
     shown: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    announcing._say("compiling something ...")
-    assert capsys.readouterr().err == "ringkernel: compiling something ...\n"
+    monkeypatch.setattr(announcing, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(announcing._Waiting, "until", float("-inf"))
+    with announcing.announced("kernel '<a>'"):
+        deadline = time.monotonic() + 10
+        while not shown and time.monotonic() < deadline:
+            time.sleep(0.001)
+    drawn = {
+        "text/plain": "compiling kernel '<a>' ...",
+        "text/html": "<label>compiling kernel &#x27;&lt;a&gt;&#x27; ... <progress></progress></label>",
+    }
+    assert shown == [drawn, {"text/plain": "", "text/html": ""}]
     monkeypatch.delitem(sys.modules, "IPython")
-    announcing._say("compiling something ...")
+    assert announcing._say("compiling something ...") == []
+    assert len(shown) == 2
     assert capsys.readouterr().err == ""

@@ -15,13 +15,14 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from daily_kernels import double, picky, plus, relay
+from daily_kernels import double, negate, picky, plus, relay
 from helpers import eventually, within
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import ringkernel as rk
 from ringkernel import ConfigurationError, KernelFailedError, RingKernelRuntime
+from ringkernel.runtime import observing
 from ringkernel.views.graph import svg_of
 from ringkernel.views.numbers import amount, duration
 from ringkernel.views.page import page_of
@@ -71,6 +72,26 @@ async def test_a_view_has_counts_and_from_the_second_on_rates(runtime: RingKerne
     assert 0 < first.kernels[0].p50_ns <= first.kernels[0].p99_ns
     await runtime.map(rk.pipeline(double, plus), np.ones(1_000))
     assert all((one.rate or 0) > 0 for one in runtime.view().kernels)
+
+
+async def test_two_views_at_once_have_the_same_rates(runtime: RingKernelRuntime) -> None:
+    await runtime.map(double, np.ones(10))
+    runtime.view()
+    await asyncio.sleep(observing._SHORTEST_S)
+    await runtime.map(double, np.ones(1_000))
+    again = [runtime.view().kernels[0].rate for _ in range(2)]
+    assert all(rate is not None and rate > 0 for rate in again)
+
+
+async def test_an_input_has_the_room_of_all_that_feed_it(runtime: RingKernelRuntime) -> None:
+    async with runtime.run(rk.pipeline(double, (plus, negate), picky)):
+        capacities = {one.kernel_id: one.waiting.capacity for one in runtime.view().kernels}
+    assert capacities == {"double": 4_096, "plus": 4_096, "negate": 4_096, "picky": 2 * 4_096}
+
+
+def test_an_empty_and_a_full_queue_differ_without_colour_too() -> None:
+    for depth, bar in {0: "░░░░", 1: "█░░░", 32: "██░░", 63: "████", 64: "████"}.items():
+        assert f"{bar} {depth}/64" in text_of(RuntimeView((kernel("k", waiting=QueueView(depth, 64)),)))
 
 
 async def test_the_stage_that_holds_the_others_up_is_named(runtime: RingKernelRuntime) -> None:
@@ -166,7 +187,8 @@ def test_html_is_escaped() -> None:
 
 
 def test_the_graph_has_each_kernel_and_connection_from_left_to_right() -> None:
-    view = RuntimeView((kernel("a", "b", "c"), kernel("b", "d"), kernel("c", "d"), kernel("d", state="LAUNCHED")))
+    last = kernel("d", state="LAUNCHED", rate=0.0)
+    view = RuntimeView((kernel("a", "b", "c"), kernel("b", "d"), kernel("c", "d"), last))
     svg = ET.fromstring(svg_of(view))  # noqa: S314 (our own)
     space = "{http://www.w3.org/2000/svg}"
     names = [text for text in svg.iter(f"{space}text") if text.attrib["font-weight"] == "bold"]
@@ -174,7 +196,9 @@ def test_the_graph_has_each_kernel_and_connection_from_left_to_right() -> None:
     assert places["a"] < places["b"] == places["c"] < places["d"]
     assert len(list(svg.iter(f"{space}path"))) == 2 * 4
     assert "a is ACTIVE and feeds b, c" in (svg.findtext(f"{space}title") or "")
-    assert any(text.text == "LAUNCHED 1k/s" for text in svg.iter(f"{space}text"))
+    written = [text.text for text in svg.iter(f"{space}text")]
+    assert "ACTIVE 1k/s" in written
+    assert "LAUNCHED" in written
     assert {text.attrib["fill"] for text in svg.iter(f"{space}text")} == {"currentColor"}, "dark and light"
 
 

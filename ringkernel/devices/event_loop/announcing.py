@@ -1,13 +1,15 @@
-"""A compilation that takes long says so: to the logger at level info, and to a terminal that somebody looks at."""
+"""A compilation that takes long says so: to the logger at level info, and to a terminal or a notebook that somebody
+looks at. In a notebook the line goes when what is compiled is there."""
 
 from __future__ import annotations
 
+import html
 import logging
 import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.audience import is_terminal, notebook
 
@@ -35,11 +37,12 @@ def announced(what: str) -> Iterator[None]:
     if began - _Waiting.until > GAP_S:
         _Waiting.since = began
     has_spoken = threading.Event()
+    shown: list[Any] = []
 
     def speak() -> None:
         has_spoken.set()
         _Waiting.since = time.monotonic()
-        _say(f"compiling {what} ...")
+        shown.extend(_say(f"compiling {what} ..."))
 
     timer = threading.Timer(max(0.0, _Waiting.since + PATIENCE_S - began), speak)
     timer.daemon = True
@@ -54,13 +57,23 @@ def announced(what: str) -> Iterator[None]:
         timer.cancel()
         timer.join()
         _Waiting.until = time.monotonic()
+        for display in shown:
+            display.update({"text/plain": "", "text/html": ""}, raw=True)
     elapsed = _Waiting.until - began
-    if has_spoken.is_set() or elapsed > PATIENCE_S:
+    if not shown and (has_spoken.is_set() or elapsed > PATIENCE_S):
         _say(f"compiled {what} in {elapsed:.1f} s; with a compile cache that is once")
 
 
-def _say(text: str) -> None:
-    """Log it; where the log is not shown, a line for a terminal or a notebook, and for nothing else: not for a pipe."""
+def _say(text: str) -> list[Any]:
+    """Log it; where the log is not shown, a line for a terminal or a notebook, and for nothing else: not for a pipe.
+    What a notebook shows, to be taken away again."""
     logger.info("%s", text)
-    if not logger.isEnabledFor(logging.INFO) and (is_terminal(sys.stderr) or notebook() is not None):
+    if logger.isEnabledFor(logging.INFO):
+        return []
+    display = notebook()
+    if display is not None:
+        drawn = {"text/plain": text, "text/html": f"<label>{html.escape(text)} <progress></progress></label>"}
+        return [display.display(drawn, raw=True, display_id=True)]
+    if is_terminal(sys.stderr):
         print(f"ringkernel: {text}", file=sys.stderr)  # noqa: T201 (a person waits)
+    return []

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .kernel import RingKernel
     from .statistics import KernelStatistics
+    from .watching import Watch
 
 T = TypeVar("T")
 
@@ -317,6 +318,17 @@ class Session:
             2
         """
         return self._runtime.statistics(kernel_id)
+
+    def watch(self, interval: float = 0.5) -> Watch:
+        """See `RingKernelRuntime.watch`. It is drawn in the cell that calls this, also while others run.
+
+        Example:
+            >>> watch = session.watch()
+            >>> session.map(double, [1.0, 2.0])
+            array([2., 4.])
+            >>> watch.stop()
+        """
+        return self._do(_call(self._runtime.watch, interval))
 
     def unprocessed(self, kernel_id: KernelId) -> Any:
         """See `RingKernelRuntime.unprocessed`.

@@ -26,11 +26,13 @@ class Watch:
     def __init__(self, kernels: Mapping[str, RingKernel], interval_s: float) -> None:
         self._observer, self._interval_s = Observer(kernels), interval_s
         _check_rich()
-        self._task = asyncio.get_running_loop().create_task(self._draw())
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._draw())
 
     def stop(self) -> None:
-        """Draw no more; what was drawn last stays."""
-        self._task.cancel()
+        """Draw no more; what was drawn last stays. From any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _draw(self) -> None:
         display = notebook()

@@ -111,6 +111,19 @@ def test_a_session_has_the_methods_of_a_runtime(session: rk.Session) -> None:
     assert list(session.kernels) == ["total"]
 
 
+def test_a_session_is_watched_from_outside(session: rk.Session, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = session.watch(0.01)
+    assert session.map(double, [1.0]).tolist() == [2]
+    printed, deadline = "", time.monotonic() + 30
+    while "double" not in printed and time.monotonic() < deadline:
+        time.sleep(0.01)
+        printed += capsys.readouterr().err
+    assert "double" in printed
+    watch.stop()
+    session.close()
+    watch.stop()
+
+
 def test_a_session_runs_pipelines(session: rk.Session) -> None:
     with session.run(rk.pipeline(double, plus)) as running:
         running.send(1)

@@ -311,9 +311,7 @@ class RingKernelRuntime(Messaging):
     # --- looking ---------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        states = [kernel.state for kernel in self._kernels.values()]
-        counts = ", ".join(f"{states.count(state)} {state.name}" for state in KernelState if state in states)
-        return f"<RingKernelRuntime with {counts or 'no kernels'}>"
+        return f"<RingKernelRuntime with {counted(self._kernels)}>"
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows: the graph and the figures; with rich (the extra `notebook`)."""
@@ -467,3 +465,10 @@ class RingKernelRuntime(Messaging):
             101.0
         """
         await state_access.write_state(self._supervisor.kernel(kernel_id), value)
+
+
+def counted(kernels: Mapping[str, RingKernel]) -> str:
+    """How many kernels are in which state: '2 ACTIVE, 1 TERMINATED'."""
+    states = [kernel.state for kernel in kernels.values()]
+    counts = [f"{states.count(state)} {state.name}" for state in KernelState if state in states]
+    return ", ".join(counts) or "no kernels"

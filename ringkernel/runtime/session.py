@@ -16,7 +16,7 @@ from ringkernel.lifecycle import KernelState
 
 from .interrupting import for_a_moment, interruptible, keep_partial
 from .running import RunningPipeline, as_pipeline
-from .runtime import RingKernelRuntime
+from .runtime import RingKernelRuntime, counted
 from .supervisor import TERMINATE_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -76,6 +76,14 @@ class Session:
 
     def __enter__(self) -> Self:
         return self
+
+    def __repr__(self) -> str:
+        closed = "" if self.is_open else "closed "
+        return f"<{closed}Session with {counted(self._runtime.kernels)}>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: what it shows of the runtime."""
+        return self._runtime._repr_html_()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
@@ -56,7 +56,7 @@ class KernelStatistics:
     """Seconds in which a compiled kernel on the CPU had input, and no room in its output."""
     turns: int
     """How often the kernel was served; each turn handles one or many messages."""
-    histogram_ns: tuple[tuple[float, int], ...]
+    histogram_ns: tuple[tuple[float, int], ...] = field(repr=False)
     """Messages by handling time: (lower bound of the bucket in ns, messages), the bounds powers of two in ticks."""
 
     @property

@@ -40,7 +40,7 @@ from ringkernel import (
 T = TypeVar("T")
 
 COMPILED = ("cpu", "grid")
-KERNELS = ("objects", "records", *COMPILED)
+KERNELS = ("machine_objects", "records", *COMPILED)
 CAPACITY = 4
 POISON = -1
 ALIVE = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
@@ -60,7 +60,7 @@ def declare_kernels() -> None:
             if n % 3:
                 await ctx.send(n + 1)
 
-    @ring_kernel("objects", queue_size=CAPACITY)
+    @ring_kernel("machine_objects", queue_size=CAPACITY)
     async def objects(ctx: KernelContext[int, int]) -> None:
         await body(ctx)
 

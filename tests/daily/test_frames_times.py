@@ -165,7 +165,7 @@ async def test_single_messages_take_them_too(runtime: rk.RingKernelRuntime) -> N
         await runtime.send(late, (at, dt.timedelta(microseconds=1)))
 
 
-@rk.ring_kernel("late", input_type=EVENT, output_type=EVENT)
+@rk.ring_kernel("frames_late", input_type=EVENT, output_type=EVENT)
 def late(msg: Any, out: Any) -> None:
     out.at = msg.at + msg.took
     out.took = msg.took

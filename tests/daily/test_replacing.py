@@ -176,6 +176,20 @@ async def test_a_kernel_that_others_share_a_worker_with_is_replaced_alone(runtim
     assert await runtime.call("mine", 0) == 5
 
 
+async def test_handlers_of_a_factory_are_no_edits_of_each_other(runtime: RingKernelRuntime) -> None:
+    def made(number: float) -> Any:
+        @ring_kernel("made")
+        def handler(msg: float, out: float) -> None:
+            out.value = msg.value + number  # type: ignore[attr-defined]
+
+        return handler
+
+    for name, number in (("seven", 7.0), ("nine", 9.0)):
+        await runtime.launch(name, made(number))
+        await runtime.activate(name)
+    assert [await runtime.call(name, 1) for name in ("seven", "nine")] == [8, 10]
+
+
 # --- where it cannot be --------------------------------------------------------------------------------------
 
 
@@ -211,15 +225,20 @@ async def test_what_cannot_be_replaced_says_why_and_what_to_call(
 async def test_a_coroutine_that_runs_is_not_replaced(
     runtime: RingKernelRuntime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def edited(ctx: Any) -> None:  # its own: a declaration stays with its function
-        await ctx.send(await ctx.receive())
+    async def edited(ctx: Any) -> None:
+        while True:
+            await ctx.send(await ctx.receive())
 
-    ring_kernel("edited")(edited)
-    await launched(runtime, "edited")
-    ring_kernel("edited")(edited)
+    ring_kernel("coroutine_edited")(edited)
+    await runtime.launch("coroutine_edited")
+    await runtime.activate("coroutine_edited")
+
+    @ring_kernel("coroutine_edited")
+    async def again(ctx: Any) -> None: ...
+
     assert "cannot be given another handler" in caplog.text
-    await runtime.send("edited", 1)
-    assert await within(runtime.receive("edited")) == 1
+    await runtime.send("coroutine_edited", 1)
+    assert await within(runtime.receive("coroutine_edited")) == 1
 
 
 async def test_an_edit_that_does_not_compile_leaves_the_kernel_at_work(

@@ -384,7 +384,7 @@ def halves(msgs: Any, outs: Any) -> None:
         outs[i].value = msgs[i].value // 2
 
 
-@ring_kernel("steps", input_type=int, output_type=int)
+@ring_kernel("fused_steps", input_type=int, output_type=int)
 def steps(msg: Any, out: Any) -> None:
     for _ in range(msg.value):
         out.value += 1

@@ -143,6 +143,7 @@ class Odd:
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*never mentions `out`")
 async def test_records_that_are_not_aligned_are_refused(
     runtime: RingKernelRuntime, device: ThreadDevice, options: Any, reason: Any
 ) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState, next_state
+from ringkernel.views.facts import facts_html
+from ringkernel.views.view import QueueView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +68,16 @@ class RingKernel:
     def __repr__(self) -> str:
         what = self.state.name if self.error is None else f"FAILED with {type(self.error).__name__}: {self.error}"
         return f"<RingKernel {self.kernel_id!r} on {self.device}: {what}, {self.input_queue!r} in its input>"
+
+    def _repr_html_(self) -> str | None:
+        facts: dict[str, object] = {"state": self.state.name, "device": self.device}
+        for name, queue in (("input", self.input_queue), ("output", self.output_queue)):
+            facts[name] = QueueView(queue.qsize(), queue.capacity)
+        if self.targets:
+            facts["feeds"] = ", ".join(target.kernel_id for target in self.targets)
+        if self.error is not None:
+            facts["failed with"] = f"{type(self.error).__name__}: {self.error}"
+        return facts_html(f"kernel {self.kernel_id}", facts)
 
     def check(self, command: Command) -> KernelState:
         """The state that a command leads to. Raises `KernelStateError`."""

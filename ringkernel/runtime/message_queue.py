@@ -13,6 +13,8 @@ from ringkernel.errors import KernelStateError
 from ringkernel.messages.arrays import as_array, as_objects, from_array
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.object_ring import ObjectRing
+from ringkernel.views.facts import facts_html
+from ringkernel.views.view import QueueView
 
 from .loop_affinity import LoopAffinity
 
@@ -71,6 +73,10 @@ class MessageQueue:
     def __repr__(self) -> str:
         kind = "objects" if self._message_type is None else self._message_type.name
         return f"<MessageQueue of {kind}, {self.qsize()}/{self._capacity}>"
+
+    def _repr_html_(self) -> str | None:
+        kind = "objects" if self._message_type is None else self._message_type.description
+        return facts_html(f"queue of {kind}", {"waiting": QueueView(self.qsize(), self._capacity)})
 
     @property
     def capacity(self) -> int:

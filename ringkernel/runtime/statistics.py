@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
 from ringkernel.extras import installing
+from ringkernel.views.facts import facts_html
+from ringkernel.views.numbers import duration
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -71,6 +73,15 @@ class KernelStatistics:
         """
         handled = self.processed + self.failed
         return 1e9 * self.busy_s / handled if handled else 0.0
+
+    def _repr_html_(self) -> str | None:
+        facts: dict[str, object] = {"state": self.state.name, "device": self.device}
+        counts = "accepted", "processed", "failed", "in_flight", "unprocessed", "emitted", "dropped", "received"
+        facts |= {name.replace("_", " "): f"{getattr(self, name):,}" for name in counts}
+        times = {"mean": self.mean_ns, "p50": self.quantile_ns(0.5), "p99": self.quantile_ns(0.99)}
+        facts |= {f"{name} in the handler": duration(ns) for name, ns in times.items()}
+        facts["without room"] = duration(1e9 * self.blocked_s)
+        return facts_html(f"statistics of {self.kernel_id}", facts)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw how long messages took in the handler, on the given matplotlib axes or new ones, which are returned.

@@ -66,7 +66,7 @@ def _cells(kernel: KernelView) -> list[RenderableType]:
     return [
         Text(kernel.kernel_id, style="bold"),
         state,
-        _bar(kernel.waiting),
+        bar_of(kernel.waiting),
         "" if kernel.rate is None else amount(kernel.rate),
         amount(kernel.processed),
         duration(kernel.p50_ns) if kernel.processed else "",
@@ -77,7 +77,8 @@ def _cells(kernel: KernelView) -> list[RenderableType]:
     ]
 
 
-def _bar(queue: QueueView) -> RenderableType:
+def bar_of(queue: QueueView) -> RenderableType:
+    """How full a queue is, as a bar and in numbers."""
     full = min(_BAR, math.ceil(queue.fill * _BAR))
     filled, empty = ("█" * full, "red" if queue.fill >= 1 else "yellow"), ("░" * (_BAR - full), "dim")
     return Text.assemble(filled, empty, f" {amount(queue.depth)}/{amount(queue.capacity)}")
@@ -92,9 +93,14 @@ def text_of(view: RuntimeView) -> str:
 
 
 def html_of(view: RuntimeView) -> str:
-    """The table as an element of HTML. It takes the page's own colours for text and background."""
+    """The table as an element of HTML."""
+    return html_of_table(table_of(view))
+
+
+def html_of_table(table: Table) -> str:
+    """Any table as an element of HTML. It takes the page's own colours for text and background."""
     console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_terminal=True, force_jupyter=False)
-    console.print(table_of(view))
+    console.print(table)
     return console.export_html(inline_styles=True, code_format=_HTML, theme=_THEME)
 
 

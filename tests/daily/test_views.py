@@ -224,12 +224,34 @@ async def test_reprs_say_what_there_is(runtime: RingKernelRuntime) -> None:
     assert "picky" in html
 
 
+async def test_a_kernel_a_queue_and_statistics_are_shown_each(runtime: RingKernelRuntime) -> None:
+    await runtime.launch("<k>", double, queue_size=4)
+    await runtime.send_batch("<k>", [1.0, 2.0])
+    kernel = runtime.kernels["<k>"]
+    html = kernel._repr_html_() or ""
+    assert "kernel &lt;k&gt;" in html
+    assert "LAUNCHED" in html
+    assert "██" in html
+    assert "2/4" in html
+    assert "queue of float64" in (kernel.input_queue._repr_html_() or "")
+    await runtime.activate("<k>")
+    assert [await runtime.receive("<k>") for _ in range(2)] == [2, 4]
+    html = runtime.statistics("<k>")._repr_html_() or ""
+    assert "statistics of &lt;k&gt;" in html
+    assert "p99 in the handler" in html
+    with pytest.raises(KernelFailedError):
+        await runtime.map(picky, [-1.0])
+    assert "ValueError" in (runtime.kernels["picky"]._repr_html_() or "")
+
+
 async def test_without_rich_a_notebook_shows_the_text(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("rich", "ringkernel.views.page", "ringkernel.views.table"):
         monkeypatch.setitem(sys.modules, name, None)
     assert runtime._repr_html_() is None
+    await runtime.map(double, [1.0])
+    assert runtime.kernels["double"]._repr_html_() is runtime.statistics("double")._repr_html_() is None
     with pytest.raises(ConfigurationError, match=r"watch\(\) draws with rich: pip install"):
         runtime.watch()
 

@@ -75,11 +75,16 @@ class RuntimeView:
 
     @property
     def bottleneck(self) -> str | None:
-        """The id of the kernel that holds the others up: the busiest one that makes a source wait, or None."""
+        """The id of the kernel that holds the others up, or None: the busiest one that makes a source wait. In a chain
+        that runs as one nobody waits for the next stage: there it is the busiest, if messages queue up before it."""
         held_up = {target for kernel in self.kernels if (kernel.blocked or 0) > 0.05 for target in kernel.targets}
-        free = [kernel for kernel in self.kernels if (kernel.blocked or 0) <= 0.05]
-        candidates = [kernel for kernel in free if kernel.kernel_id in held_up]
-        return max(candidates, key=lambda kernel: kernel.busy or 0.0).kernel_id if candidates else None
+        slow = [one for one in self.kernels if one.kernel_id in held_up and (one.blocked or 0) <= 0.05]
+        if not slow:
+            fed = {target for kernel in self.kernels for target in kernel.targets}
+            chained = [one for one in self.kernels if one.targets or one.kernel_id in fed]
+            if any(one.waiting.fill >= 0.5 for one in chained):
+                slow = [one for one in chained if (one.busy or 0) > 0.3]
+        return max(slow, key=lambda kernel: kernel.busy or 0.0).kernel_id if slow else None
 
     def as_json(self) -> dict[str, Any]:
         """As what `json` writes."""

@@ -137,6 +137,16 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 
 
 @pytest.fixture(autouse=True)
+def no_shared_session() -> Iterator[None]:
+    """The session of `rk.map` ends with the test: others count threads."""
+    yield
+    if "ringkernel.runtime.session" in sys.modules:
+        from inside import end_shared_session
+
+        end_shared_session()
+
+
+@pytest.fixture(autouse=True)
 def clean_declarations() -> Iterator[None]:
     """Kernels that a test declares are gone after it."""
     before = dict(registry.by_id)

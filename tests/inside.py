@@ -30,7 +30,7 @@ from ringkernel.devices.grid.device import GridDevice
 from ringkernel.devices.grid.device_rings import DeviceStorage
 from ringkernel.memory.layout import BLOCK_DTYPE, LINE, PARKER
 from ringkernel.memory.mailbox_layout import HEART
-from ringkernel.runtime import quiesce
+from ringkernel.runtime import quiesce, session
 from ringkernel.runtime.kernel import RingKernel
 
 if TYPE_CHECKING:
@@ -447,3 +447,8 @@ def force_fusing(patch: pytest.MonkeyPatch, most: int) -> None:
     patch.setattr(fusing, "MAX_MESSAGE_NS", math.inf)
     patch.setattr(fusing, "FIRST_WAIT_S", 0.0)
     patch.setattr(fusing, "LONGEST_WAIT_S", 0.0)
+
+
+def end_shared_session() -> None:
+    """End the session that all calls of `rk.map` share, if there is one."""
+    session._shared.close()

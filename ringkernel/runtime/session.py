@@ -121,9 +121,9 @@ class Session:
             raise KernelStateError(reason)
         future: Future[T] = Future()
         task: list[asyncio.Task[None]] = []
-        self._loop.call_soon_threadsafe(lambda: task.append(self._loop.create_task(_done(work, future))))
         try:
             with interruptible():
+                self._loop.call_soon_threadsafe(lambda: task.append(self._loop.create_task(_done(work, future))))
                 return future.result()
         except BaseException as error:
             if not future.done():  # the waiting was interrupted, not the work
@@ -578,6 +578,12 @@ class _Shared:
             if session is None or not session.is_open:
                 session = self._session = Session()
             return session.map_once(func, messages, **options)
+
+    def close(self) -> None:
+        """End the session; the next map makes another one."""
+        session = self._session
+        if session is not None and session.is_open:
+            session.close()
 
 
 _shared = _Shared()

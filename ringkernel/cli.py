@@ -267,7 +267,11 @@ def write(label: str, text: str) -> None:
     """A line, or several where the terminal is narrow."""
     width = max(40, min(shutil.get_terminal_size().columns, 120))
     indent = " " * 17
-    print(textwrap.fill(f"{label:<16} {text}", width, subsequent_indent=indent, break_on_hyphens=False))
+    print(
+        textwrap.fill(
+            f"{label:<16} {text}", width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
+    )
 
 
 def nbytes(count: int) -> str:

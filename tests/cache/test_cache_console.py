@@ -17,7 +17,9 @@ from ringkernel.cache.store import Store
 pytestmark = pytest.mark.compiles
 
 
-def test_the_console_shows_and_clears(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_shows_and_clears(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     Store(cache, 1000).write("aa", bytes(100))
     (cache / "not ours").touch()
     nbytes = files(cache)[0].stat().st_size
@@ -28,7 +30,10 @@ def test_the_console_shows_and_clears(cache: Path, capsys: pytest.CaptureFixture
             "cache_directory": str(cache), "cache_entries": 1, "cache_bytes": nbytes, "cache_limit": 256 << 20,
         }  # fmt: skip
     assert cli.main(["cache"]) == 0
-    assert f"cache directory  {cache}\n" in capsys.readouterr().out
+    assert str(cache) in capsys.readouterr().out.split()
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["cache"]) == 0
+    assert f" {cache}\n" in capsys.readouterr().out, "however narrow it is, a path stays whole"
     assert cli.main(["cache", "clear", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "cache_directory": str(cache), "removed_entries": 1, "removed_bytes": nbytes,

@@ -25,7 +25,7 @@ from .doorbell import (
 from .lay_out import enter_edge, lay_out_edge, lay_out_ring
 from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .map_here import map_here
-from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound
+from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound, waiting_of
 from .split_span import stop_job
 from .token import revoke
 
@@ -147,7 +147,7 @@ def read_traffic(blocks: int, count: int, target: int) -> int:
             store(words, load(block + BLOCK.busy_ticks) + ticks_of_others(block))
             store(words + 8, load(block + BLOCK.turns))
             store(words + 16, load(block + BLOCK.processed))
-            waiting = waiting_for(block)
+            waiting = waiting_of(block)
         store(words + 24, waiting)
     return active
 
@@ -156,17 +156,6 @@ def ticks_of_others(block: int) -> int:
     """The busy ticks so far of what a kernel's turns run besides the kernel itself: the other stages of its chain."""
     chain = load(block + BLOCK.chain)
     return 0 if chain == 0 else load(block + chain + CHAIN.other_ticks)
-
-
-def waiting_for(block: int) -> int:
-    """How many messages a kernel could take now."""
-    table = block + load(block + BLOCK.inputs)
-    waiting = 0
-    for i in range(load(block + BLOCK.n_inputs)):
-        edge = block + load(table + 8 * i)
-        head = load_acquire(edge + EDGE.head)
-        waiting += bound_of(edge, head) - head
-    return waiting
 
 
 def read_ticks(_unused: int) -> int:

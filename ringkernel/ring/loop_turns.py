@@ -13,10 +13,10 @@ call takes long. What exceeds it goes to the kernel's worker, which keeps it for
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_function, load, load_acquire, store, ticks
-from ringkernel.memory.layout import ARMED, BLOCK, EDGE, FREE, PARKER, RUN_ENTRY
+from ringkernel.memory.layout import ARMED, BLOCK, FREE, PARKER, RUN_ENTRY
 
 from .doorbell import keep_run_entry, push_doorbell
-from .protocol import bound_of
+from .protocol import waiting_of
 from .run_span import TELLING
 from .token import LEFT, dismiss
 from .turn import rest, turn
@@ -80,17 +80,6 @@ def cost_of_backlog(run_entry: int, here: int) -> int:
     """What the messages that wait will cost, in ticks."""
     waiting = waiting_of(load(run_entry + RUN_ENTRY.block_address))
     return 0 if waiting == 0 else cost_of(waiting, run_entry, here)
-
-
-def waiting_of(block: int) -> int:
-    """How many messages wait in a kernel's inputs."""
-    waiting = 0
-    table = block + load(block + BLOCK.inputs)
-    for i in range(load(block + BLOCK.n_inputs)):
-        edge = block + load(table + 8 * i)
-        head = load(edge + EDGE.head)
-        waiting += bound_of(edge, head) - head
-    return waiting
 
 
 def cost_of(count: int, run_entry: int, here: int) -> int:

@@ -9,7 +9,7 @@ several.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, spin_hint, store, store_release, ticks
-from ringkernel.memory.layout import EDGE, NEVER, RING
+from ringkernel.memory.layout import BLOCK, EDGE, NEVER, RING
 
 from .doorbell import rests_at, ring_doorbell_at
 
@@ -67,6 +67,17 @@ def bound_of(edge: int, head: int) -> int:
     if tail <= head:
         return head  # the common case of a poll touches no further line
     return max(head, min(tail, load_acquire(edge + EDGE.limit)))
+
+
+def waiting_of(block: int) -> int:
+    """How many messages a kernel could take now."""
+    waiting = 0
+    table = block + load(block + BLOCK.inputs)
+    for i in range(load(block + BLOCK.n_inputs)):
+        edge = block + load(table + 8 * i)
+        head = load_acquire(edge + EDGE.head)
+        waiting += bound_of(edge, head) - head
+    return waiting
 
 
 def notify_consumers(ring: int, here: int) -> int:

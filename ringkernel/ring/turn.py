@@ -29,7 +29,7 @@ from ringkernel.memory.layout import (
 
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ledger import go_on
-from .protocol import bound_of, free_slots, room_of, slowest_head
+from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
 from .run_span import run_span
 from .stages import chain_of, last_stage
 from .token import IDLE, LEFT, WORKED, give_back, release
@@ -97,11 +97,11 @@ def find_input(block: int, run_entry: int) -> int:
     return 0
 
 
-def can_work(block: int, run_entry: int) -> int:
-    """Whether a turn would find something to do."""
+def can_work(block: int) -> int:
+    """Whether a turn would find something to do. A look, which takes no input's place in the order."""
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
-    if find_input(block, run_entry) == 0:
+    if waiting_of(block) == 0:
         return 1 if load(block + BLOCK.status) == STATUS_TERMINATING else 0
     last = last_stage(block)
     if load(last + BLOCK.output) == 0:
@@ -131,7 +131,7 @@ def rest(run_entry: int, here: int) -> int:
         if last != block:
             ring_doorbell_at(load(chain_of(block) + CHAIN.held_up_address), here)
     left = 1
-    if can_work(block, run_entry) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
+    if can_work(block) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the run entry is in the inbox
     release(run_entry)
     return left

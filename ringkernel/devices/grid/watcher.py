@@ -104,7 +104,7 @@ def rest_watch(run_entry: int, _here: int) -> int:
     left = 1
     block = load(control + CONTROL.block_address)
     # in this order: a grid moves its input cursors after its output's, so with no input left all outputs are seen
-    outstanding = is_due(control, block) | can_work(block, run_entry)
+    outstanding = is_due(control, block) | can_work(block)
     fence()
     outstanding |= tell(control) | load(control + CONTROL.is_over)
     if outstanding == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import sys
 from typing import Any
@@ -33,3 +34,13 @@ def notebook() -> Any:
     if getattr(shell(), "kernel", None) is None:
         return None
     return importlib.import_module("IPython.display")
+
+
+CLEARED = {"text/plain": "", "text/html": ""}
+"""What a display is updated with when nothing of it is to be left."""
+
+
+def progress_bar(text: str, limits: str = "") -> dict[str, str]:
+    """What a notebook displays of something that goes on: an element of HTML, which needs neither widgets nor an
+    extension. `limits`: its attributes, if it is known how far it is."""
+    return {"text/plain": text, "text/html": f"<label>{html.escape(text)} <progress{limits}></progress></label>"}

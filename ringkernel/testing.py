@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .declaration.decorator import Declaration, find_declaration, id_of
-from .devices.compiled.handler_views import given
+from .devices.compiled.handler_views import arguments_of
 from .errors import ConfigurationError, KernelFailedError
 from .messages.arrays import from_array
 from .runtime.message_queue import as_batch
@@ -67,16 +67,9 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     return Outcome(from_array(declaration.output_type, outputs), failure)
 
 
-def _call(declaration: Declaration, part: npt.NDArray[Any], state: Any) -> npt.NDArray[Any] | None:
-    """One call of the function; its outputs."""
-    one = not declaration.batch
-    arguments = [given(part, one=one)]
-    outs = None
-    if declaration.output_type is not None:
-        outs = np.zeros(len(part) * declaration.max_outputs, declaration.output_type.dtype)
-        arguments.append(given(outs, one=one))
-    if state is not None:
-        arguments.append(given(state, one=declaration.state_type is not None))
+def _call(declaration: Declaration, part: npt.NDArray[Any], state: Any) -> Any:
+    """One call of the function; its outputs, or None."""
+    arguments, outs = arguments_of(declaration, part, state)
     said = declaration.func(*arguments)
     if outs is None or said is None or said is True:
         return outs

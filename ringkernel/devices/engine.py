@@ -212,7 +212,7 @@ class Engine(ABC):
         if not self.has_ended:
             return None
         if self.error is not None:
-            failure = KernelFailedError(f"kernel {self.kernel_id!r} has failed: {_brief(self.error)}")
+            failure = KernelFailedError(f"kernel {self.kernel_id!r} has failed: {brief(self.error)}")
             failure.__cause__ = self.error
             return failure
         return KernelStateError(f"kernel {self.kernel_id!r} has TERMINATED and nothing is left to receive")
@@ -316,5 +316,6 @@ class LendingEngine(Engine):
         """So many messages of a map have been read from a lent ring, and so many written to one, without `lend`."""
 
 
-def _brief(error: BaseException) -> str:
+def brief(error: BaseException) -> str:
+    """An exception in a line: its class, and what it says, if it says something."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

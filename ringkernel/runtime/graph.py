@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ringkernel.devices.engine import brief
 from ringkernel.errors import KernelStateError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def dead_end(kernel: RingKernel) -> KernelStateError | None:
     if end is None:
         return None
     consumer, error = end.lost or ("", None)
-    how = "has ended" if error is None else f"has failed: {type(error).__name__}: {error}"
+    how = "has ended" if error is None else f"has failed: {brief(error)}"
     refusal = KernelStateError(
         f"kernel {kernel.kernel_id!r} cannot go on: nobody takes the outputs of kernel {end.kernel_id!r} any more, "
         f"since kernel {consumer!r} {how}; terminate() it, or deactivate() {end.kernel_id!r} and connect() another"

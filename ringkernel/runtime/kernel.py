@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.devices.engine import brief
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState, next_state
 from ringkernel.views.facts import facts_html
@@ -66,7 +67,7 @@ class RingKernel:
     leasing: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
 
     def __repr__(self) -> str:
-        what = self.state.name if self.error is None else f"FAILED with {type(self.error).__name__}: {self.error}"
+        what = self.state.name if self.error is None else f"FAILED with {brief(self.error)}"
         return f"<RingKernel {self.kernel_id!r} on {self.device}: {what}, {self.input_queue!r} in its input>"
 
     def _repr_html_(self) -> str | None:
@@ -76,7 +77,7 @@ class RingKernel:
         if self.targets:
             facts["feeds"] = ", ".join(target.kernel_id for target in self.targets)
         if self.error is not None:
-            facts["failed with"] = f"{type(self.error).__name__}: {self.error}"
+            facts["failed with"] = brief(self.error)
         return facts_html(f"kernel {self.kernel_id}", facts)
 
     def check(self, command: Command) -> KernelState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ringkernel.devices.engine import brief
 from ringkernel.views.view import KernelView, QueueView, RuntimeView
 
 from .statistics import KernelStatistics, statistics_of
@@ -79,7 +80,7 @@ def _view_of(
         busy=busy,
         blocked=blocked,
         targets=tuple(target.kernel_id for target in kernel.targets),
-        error=None if kernel.error is None else f"{type(kernel.error).__name__}: {kernel.error}",
+        error=None if kernel.error is None else brief(kernel.error),
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import html
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.audience import notebook
+from ringkernel.audience import CLEARED, notebook, progress_bar
 from ringkernel.errors import ConfigurationError
 from ringkernel.extras import installing
 
@@ -55,16 +54,13 @@ def _in_terminal(label: str, total: int | None) -> Iterator[Callable[[int], None
 
 @contextmanager
 def _in_notebook(display: Any, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """An element of HTML, which needs neither widgets nor an extension."""
-
     def drawn(done: int) -> dict[str, str]:
         of = "" if total is None else f" of {total:,}"
         limits = "" if total is None else f' max="{max(total, 1)}" value="{done}"'
-        text = f"{label}: {done:,}{of}"
-        return {"text/plain": text, "text/html": f"<label>{html.escape(text)} <progress{limits}></progress></label>"}
+        return progress_bar(f"{label}: {done:,}{of}", limits)
 
     handle = display.display(drawn(0), raw=True, display_id=True)
     try:
         yield lambda done: handle.update(drawn(done), raw=True)
     finally:
-        handle.update({"text/plain": "", "text/html": ""}, raw=True)
+        handle.update(CLEARED, raw=True)

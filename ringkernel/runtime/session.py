@@ -581,9 +581,8 @@ class _Shared:
 
     def close(self) -> None:
         """End the session; the next map makes another one."""
-        session = self._session
-        if session is not None and session.is_open:
-            session.close()
+        if self._session is not None:
+            self._session.close()
 
 
 _shared = _Shared()

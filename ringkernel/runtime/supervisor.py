@@ -217,7 +217,6 @@ class Supervisor:
             other.sources = tuple(source for source in other.sources if source is not kernel)
             other.targets = tuple(target for target in other.targets if target is not kernel)
         kernel.engine.release()
-
         self.forget_paths()
 
     def forget_paths(self) -> None:

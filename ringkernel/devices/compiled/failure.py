@@ -18,7 +18,7 @@ from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import as_messages
 
-from .handler_views import given
+from .handler_views import arguments_of
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
@@ -118,7 +118,8 @@ def _known(argument: Any) -> Any:
 async def _replay(kernel: Failed, messages: Any) -> BaseException | str:
     """Run the Python function on copies. Its exception, or what happened instead."""
     declaration = kernel.declaration
-    arguments = _arguments(kernel, messages)
+    state = None if declaration.state is None else kernel.state_copy()
+    arguments, _ = arguments_of(declaration, messages, state)
     outcome: list[BaseException | None] = []
     thread_ids: list[int] = []
 
@@ -140,15 +141,3 @@ async def _replay(kernel: Failed, messages: Any) -> BaseException | str:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_ids[0]), ctypes.py_object(SystemExit))
         return f"did not end within {REPLAY_TIMEOUT_S:g} s"
     return outcome[0] if outcome and outcome[0] is not None else "did not fail"
-
-
-def _arguments(kernel: Failed, messages: Any) -> list[Any]:
-    declaration = kernel.declaration
-    scalar_call = not declaration.batch
-    arguments = [given(messages, one=scalar_call)]
-    if declaration.output_type is not None:
-        outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
-        arguments.append(given(outs, one=scalar_call))
-    if declaration.state is not None:
-        arguments.append(given(kernel.state_copy(), one=declaration.state_type is not None))
-    return arguments

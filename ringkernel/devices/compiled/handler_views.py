@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ringkernel.declaration.decorator import Declaration
 
 
 def given(records: Any, *, one: bool) -> Any:
     """Records as a handler sees them; the first of them if it sees `one`."""
     return _seen(records[0] if one else records)
+
+
+def arguments_of(declaration: Declaration, messages: Any, state: Any) -> tuple[list[Any], Any]:
+    """What the Python function of a compiled kernel is called with, for these messages; and its outputs, zero before
+    the call, or None."""
+    one = not declaration.batch
+    arguments, outs = [given(messages, one=one)], None
+    if declaration.output_type is not None:
+        outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
+        arguments.append(given(outs, one=one))
+    if state is not None:
+        arguments.append(given(state, one=declaration.state_type is not None))
+    return arguments, outs
 
 
 def _seen(value: Any) -> Any:

@@ -3,7 +3,6 @@ looks at. In a notebook the line goes when what is compiled is there."""
 
 from __future__ import annotations
 
-import html
 import logging
 import sys
 import threading
@@ -11,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.audience import is_terminal, notebook
+from ringkernel.audience import CLEARED, is_terminal, notebook, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +57,7 @@ def announced(what: str) -> Iterator[None]:
         timer.join()
         _Waiting.until = time.monotonic()
         for display in shown:
-            display.update({"text/plain": "", "text/html": ""}, raw=True)
+            display.update(CLEARED, raw=True)
     elapsed = _Waiting.until - began
     if not shown and (has_spoken.is_set() or elapsed > PATIENCE_S):
         _say(f"compiled {what} in {elapsed:.1f} s; with a compile cache that is once")
@@ -72,8 +71,7 @@ def _say(text: str) -> list[Any]:
         return []
     display = notebook()
     if display is not None:
-        drawn = {"text/plain": text, "text/html": f"<label>{html.escape(text)} <progress></progress></label>"}
-        return [display.display(drawn, raw=True, display_id=True)]
+        return [display.display(progress_bar(text), raw=True, display_id=True)]
     if is_terminal(sys.stderr):
         print(f"ringkernel: {text}", file=sys.stderr)  # noqa: T201 (a person waits)
     return []

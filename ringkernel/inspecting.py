@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .assembly import WIDE, beside, is_alike
 from .declaration.decorator import Declaration, declared
 from .devices import selection
 from .devices.compiled import compiling
@@ -40,18 +41,32 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
     if declaration.is_coroutine:
         raise ConfigurationError(f"kernel {declaration.kernel_id!r} is a coroutine kernel: it is not compiled")
     span = compiling.compile_now(declaration)
-    source = _source(declaration, {"llvm": ";", "asm": "#", "ptx": "//", "sass": "//"}[target])
+    if target == "asm":
+        return _assembly(declaration, span)
+    source = _source(declaration, ";" if target == "llvm" else "//")
     if target == "llvm":
         return source + str(span.library.get_llvm_str())
-    if target == "asm":
-        return source + str(span.library.get_asm_str())
     code = _grid(declaration, span, cc)
     return source + (code.ptx if target == "ptx" else _disassemble(code))
 
 
+def _assembly(declaration: Declaration, span: Any) -> str:
+    """With the source beside it, if the code with line numbers in it is that which runs; else below the source."""
+    runs = str(span.library.get_asm_str())
+    numbered = str(compiling.compile_numbered(declaration).library.get_asm_str())
+    file = declaration.func.__code__.co_filename
+    if not is_alike(runs, numbered):
+        why = "# LLVM makes other code of it with line numbers, so the source is above what runs, not beside it.\n"
+        return why + _source(declaration, "#") + runs
+    width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
+    legend = (
+        "# Each line of source is beside the first instruction that\n# comes of it; -: the loop around the handler.\n\n"
+    )
+    return f"# {file}\n{legend}{beside(numbered, width, str(Path(file).absolute()))}"
+
+
 def _source(declaration: Declaration, comment: str) -> str:
-    """The handler's lines as comments. Above the code, not between it: with the line numbers of a debugger in it, numba
-    compiles another loop than the one that runs."""
+    """The handler's lines as comments."""
     try:
         lines, first = inspecting.getsourcelines(declaration.func)
     except (OSError, TypeError):  # it was not defined in a file

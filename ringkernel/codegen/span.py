@@ -16,6 +16,7 @@ from .bounded import is_bounded
 from .checks import check_program, check_return, in_order, read_only_error
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
+from .line_tables import line_numbers, number_loop
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
 from .span_body import batch_span, scalar_span
@@ -27,18 +28,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def compile_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
-    """Compile a handler into a span. Raises `RefusedHandlerError` and whatever numba raises."""
+def compile_span(
+    handler: Callable[..., Any], spec: SpanTypes, finish: Callable[[Any, Any], None] | None = None
+) -> Span:
+    """Compile a handler into a span; `finish` as of `compile_loop`. Raises `RefusedHandlerError` and whatever numba
+    raises."""
     with arithmetic_like_numpy(), shapes_in_fixed_words():
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)
         zeroed = unwritten(dispatcher, spec)
         body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, zeroed, never_drops=never_drops)
-        loop = compile_loop(body)
+        loop = compile_loop(body, finish)
     keepalive = (loop, dispatcher, compile_function)
     bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
     return Span(loop.address, keepalive, never_drops, bounded, zeroed, loop.library, loop.symbol, in_order=ordered)
+
+
+def compile_numbered_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
+    """The same with line numbers in it, to be looked at."""
+    with line_numbers():
+        return compile_span(handler, spec, number_loop)
 
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:

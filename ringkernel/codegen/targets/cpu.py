@@ -77,8 +77,9 @@ class Loop(NamedTuple):
     symbol: str
 
 
-def compile_loop(body: Callable[..., int]) -> Loop:
-    """Compile a function of words that may call what numba has compiled, by intrinsics of `called_from_words`."""
+def compile_loop(body: Callable[..., int], finish: Callable[[Any, Any], None] | None = None) -> Loop:
+    """Compile a function of words that may call what numba has compiled, by intrinsics of `called_from_words`.
+    `finish` gets its module, as it is written, and numba's context."""
     context = cpu_target.target_context
     symbol = f"ringkernel.loop.{next(_numbers)}"
     with global_compiler_lock:
@@ -87,6 +88,8 @@ def compile_loop(body: Callable[..., int]) -> Loop:
         with context.push_code_library(library):
             function = compiler.function(body)
         function.name, function.linkage = symbol, "external"
+        if finish is not None:
+            finish(compiler.module, context)
         library.add_ir_module(compiler.module)
         library.finalize()
         return Loop(library.get_pointer_to_function(symbol), library, symbol)

@@ -65,6 +65,13 @@ def compile_now(declaration: Declaration) -> Any:
     return _compile(declaration, spec_of(declaration), compile_span)
 
 
+def compile_numbered(declaration: Declaration) -> Any:
+    """The same, with line numbers in it, to be looked at."""
+    from ringkernel.codegen.span import compile_numbered_span
+
+    return _compile(declaration, spec_of(declaration), compile_numbered_span)
+
+
 def find_now(declaration: Declaration) -> Any:
     """The declaration's span, from the cache or compiled, here and now. Raises `KernelCompileError`."""
     return _find(declaration, spec_of(declaration))

@@ -14,7 +14,7 @@ from typing import Any
 import ringkernel as rk
 
 
-@rk.ring_kernel("half", input_type=float, output_type=float)
+@rk.ring_kernel("bench.half", input_type=float, output_type=float)
 def half(msg: Any, out: Any) -> None:
     """A handler that nothing else launches."""
     out.value = msg.value / 2
@@ -23,11 +23,11 @@ def half(msg: Any, out: Any) -> None:
 async def _launch() -> dict[str, float]:
     start = time.perf_counter()
     async with rk.RingKernelRuntime() as runtime:
-        await runtime.launch("half")
-        await runtime.activate("half")
+        await runtime.launch("bench.half")
+        await runtime.activate("bench.half")
         elapsed_s = time.perf_counter() - start
-        await runtime.send("half", 42.0)
-        return {"use_s": elapsed_s, "reply": await runtime.receive("half")}
+        await runtime.send("bench.half", 42.0)
+        return {"use_s": elapsed_s, "reply": await runtime.receive("bench.half")}
 
 
 def _call() -> dict[str, float]:

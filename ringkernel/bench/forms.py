@@ -28,7 +28,7 @@ class Form(NamedTuple):
 
 
 def _value_kernel(name: str, dtype: Any) -> Callable[..., Any]:
-    @rk.ring_kernel(f"form {name}", input_type=dtype, output_type=dtype)
+    @rk.ring_kernel(f"bench.form {name}", input_type=dtype, output_type=dtype)
     def copy_value(msg: Any, out: Any) -> None:
         out.value = msg.value
 
@@ -36,7 +36,7 @@ def _value_kernel(name: str, dtype: Any) -> Callable[..., Any]:
 
 
 def _tick_kernel(name: str, dtype: Any) -> Callable[..., Any]:
-    @rk.ring_kernel(f"form {name}", input_type=dtype, output_type=dtype)
+    @rk.ring_kernel(f"bench.form {name}", input_type=dtype, output_type=dtype)
     def copy_tick(msg: Any, out: Any) -> None:
         out.id = msg.id
         out.value = msg.value
@@ -45,7 +45,7 @@ def _tick_kernel(name: str, dtype: Any) -> Callable[..., Any]:
 
 
 def _window_kernel(name: str, dtype: Any) -> Callable[..., Any]:
-    @rk.ring_kernel(f"form {name}", input_type=dtype, output_type=dtype)
+    @rk.ring_kernel(f"bench.form {name}", input_type=dtype, output_type=dtype)
     def copy_window(msg: Any, out: Any) -> None:
         out.id = msg.id
         for i in range(WIDTH):

@@ -1,4 +1,5 @@
-"""The kernels and messages that the cases share."""
+"""The kernels and messages that the cases share. The ids of all that the benchmark declares begin with `bench.`: a
+process may have kernels of its own."""
 
 from __future__ import annotations
 
@@ -34,14 +35,14 @@ class Total:
     ids: int = 0
 
 
-@rk.ring_kernel(kernel_id="scale", input_type=Tick, output_type=Tick)
+@rk.ring_kernel(kernel_id="bench.scale", input_type=Tick, output_type=Tick)
 def scale(msg: Tick, out: Tick) -> None:
     """The cheapest kernel that shows whether it has run."""
     out.id = msg.id
     out.value = 2.0 * msg.value
 
 
-@rk.ring_kernel(kernel_id="toil", input_type=Tick, output_type=Tick)
+@rk.ring_kernel(kernel_id="bench.toil", input_type=Tick, output_type=Tick)
 def toil(msg: Tick, out: Tick) -> None:
     """The same, after some microseconds of work that no compiler can leave out."""
     x = msg.id + 1
@@ -52,14 +53,14 @@ def toil(msg: Tick, out: Tick) -> None:
     out.value = 2.0 * msg.value if x != 0 else 0.0  # a number that is not 0 stays so
 
 
-@rk.ring_kernel(kernel_id="sink", input_type=Tick, state=Total())
+@rk.ring_kernel(kernel_id="bench.sink", input_type=Tick, state=Total())
 def sink(msg: Tick, state: Total) -> None:
     """Counts and sums ids."""
     state.count += 1
     state.ids += msg.id
 
 
-@rk.ring_kernel(kernel_id="echo")
+@rk.ring_kernel(kernel_id="bench.echo")
 async def echo(ctx: rk.KernelContext[Tick, Tick]) -> None:
     """The actor loop, for messages of any kind."""
     async for msg in ctx:

@@ -51,6 +51,13 @@ def test_each_case_has_a_diagram_and_its_title(name: str) -> None:
     assert any(line.startswith("    ") for line in text.splitlines()[1:]), "no diagram"
 
 
+def test_ids_of_the_benchmark_are_nobody_elses() -> None:
+    sources = [path.read_text() for path in Path(runner.__file__).parent.rglob("*.py")]
+    found = [name for text in sources for name in re.findall(r'rk\.ring_kernel\((?:kernel_id=)?f?"([^"]*)"', text)]
+    assert len(found) == sum(text.count("rk.ring_kernel(") for text in sources)
+    assert [name for name in found if not name.startswith("bench.")] == []
+
+
 def test_list_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

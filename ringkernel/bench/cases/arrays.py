@@ -74,9 +74,9 @@ async def map(bench: Bench) -> list[Row]:  # noqa: A001 (a case is called what i
     page faults.
     """
     records = tick_array(bench.count(RECORDS, least=1024))
-    async with running("scale") as runtime:
+    async with running("bench.scale") as runtime:
         contenders = {
-            "ringkernel": _mapped(runtime, "scale", records, 2.0),
+            "ringkernel": _mapped(runtime, "bench.scale", records, 2.0),
             "plain loop": _looped(records),
             "memcpy": copied(records, len(records) / 1e6),
         }
@@ -97,9 +97,9 @@ async def batch(bench: Bench) -> list[Row]:
     One task sends while another one receives.
     """
     records = tick_array(bench.count(RECORDS, least=1024))
-    async with running("scale") as runtime:
+    async with running("bench.scale") as runtime:
         is_right = partial(is_scaled_array, records)
-        ours = _queued(runtime, {"scale": records}, "scale", len(records) / 1e6, is_right, AT_ONCE)
+        ours = _queued(runtime, {"bench.scale": records}, "bench.scale", len(records) / 1e6, is_right, AT_ONCE)
         found = await bench.race_numbers("M/s", {"ringkernel": ours, "plain loop": _looped(records)})
     figure, target = "batches of 16 B records, sent and received", at_least(30, "M/s")
     return [Row.of("rate", figure, found["ringkernel"], found["plain loop"], target=target)]
@@ -188,7 +188,7 @@ def _forwarder(words: int) -> tuple[np.dtype[Any], Callable[..., None]]:
         for i in range(words):
             target[i] = source[i]
 
-    return dtype, rk.ring_kernel(f"forward{8 * words}", input_type=dtype, output_type=dtype, check=False)(forward)
+    return dtype, rk.ring_kernel(f"bench.forward{8 * words}", input_type=dtype, output_type=dtype, check=False)(forward)
 
 
 async def message_size(bench: Bench) -> list[Row]:

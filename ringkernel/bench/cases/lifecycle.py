@@ -200,8 +200,8 @@ async def pause(bench: Bench) -> list[Row]:
     """
     times = bench.count(TIMES, least=1)
     messages = ticks(bench.count(ROUND_TRIPS, least=5))
-    async with running("scale", "toil") as runtime:
-        busy, idle = Paused(runtime, "toil", BACKLOG), Paused(runtime, "scale", WAITING)
+    async with running("bench.scale", "bench.toil") as runtime:
+        busy, idle = Paused(runtime, "bench.toil", BACKLOG), Paused(runtime, "bench.scale", WAITING)
 
         async def launch_us() -> float:
             taken_us = await _us_of(start(runtime, "again", scale))
@@ -214,7 +214,7 @@ async def pause(bench: Bench) -> list[Row]:
             "pause": partial(busy.pauses_us, times),
             "resume": repeated(times, idle.resume_us),
             "launch": repeated(times, launch_us),
-            "round trip": partial(p50_us, runtime, "scale", messages, is_scaled),
+            "round trip": partial(p50_us, runtime, "bench.scale", messages, is_scaled),
         }
         found = await bench.race_numbers("us", contenders)
     bench.notes.append(busy.account())

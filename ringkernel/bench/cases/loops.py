@@ -40,25 +40,25 @@ PLACED, PLACED_STAGES, STEPS = 300_000, 4, 100  # long enough for a balancer to 
 DIFFERENT = 1_000  # messages, which recur
 
 
-@rk.ring_kernel("linear", input_type=float, output_type=float, zeroed=False)
+@rk.ring_kernel("bench.linear", input_type=float, output_type=float, zeroed=False)
 def linear(msg: Any, out: Any) -> None:
     """Cheap: the memory takes the time."""
     out.value = 2.0 * msg.value + 1.0
 
 
-@rk.ring_kernel("prices", input_type=loops.OPTION, output_type=float, zeroed=False)
+@rk.ring_kernel("bench.prices", input_type=loops.OPTION, output_type=float, zeroed=False)
 def prices(msg: Any, out: Any) -> None:
     """Dear: the arithmetic takes the time."""
     out.value = loops.price(msg.spot, msg.strike, msg.years)
 
 
-@rk.ring_kernel("saxpy", input_type=np.float32, output_type=np.float32, zeroed=False, queue_size=SAMPLES_QUEUED)
+@rk.ring_kernel("bench.saxpy", input_type=np.float32, output_type=np.float32, zeroed=False, queue_size=SAMPLES_QUEUED)
 def saxpy(msg: Any, out: Any) -> None:
     """One stage of a chain."""
     out.value = loops.SAXPY_A * msg.value + loops.SAXPY_B
 
 
-@rk.ring_kernel("steps", input_type=np.int64, output_type=np.int64, zeroed=False)
+@rk.ring_kernel("bench.steps", input_type=np.int64, output_type=np.int64, zeroed=False)
 def steps(msg: Any, out: Any) -> None:
     """Some tens of nanoseconds of work that no compiler can leave out."""
     x = msg.value
@@ -79,18 +79,23 @@ class Job:
     loop: Callable[[Array, Array], None]
     prange: Callable[[Array, Array], None]
 
+    @property
+    def name(self) -> str:
+        """What its rows are called by."""
+        return self.kernel_id.removeprefix("bench.")
+
     @classmethod
     def linear(cls, count: int) -> Job:
         """Memory-bound."""
         values = np.arange(float(count))
-        return cls("linear", "2x + 1", values, 2 * values + 1, loops.linear, loops.linear_prange)
+        return cls("bench.linear", "2x + 1", values, 2 * values + 1, loops.linear, loops.linear_prange)
 
     @classmethod
     def prices(cls, count: int) -> Job:
         """Compute-bound."""
         values = loops.options(count)
         expected = loops.prices_by_numpy(values)
-        return cls("prices", "Black-Scholes", values, expected, loops.prices, loops.prices_prange)
+        return cls("bench.prices", "Black-Scholes", values, expected, loops.prices, loops.prices_prange)
 
     def first(self, count: int) -> Job:
         """The same for the first records."""
@@ -163,7 +168,7 @@ async def map_sizes(bench: Bench) -> list[Row]:
     """
     jobs = [Job.linear(bench.count(SIZES[-1], least=SIZES[2])), Job.prices(bench.count(OPTIONS, least=SIZES[2]))]
     contenders: dict[tuple[str, str, int], Measure[float]] = {}
-    async with running("linear", "prices") as runtime:
+    async with running("bench.linear", "bench.prices") as runtime:
         for whole in jobs:
             results = np.zeros_like(whole.expected)
             for size in _sizes(whole):
@@ -172,7 +177,7 @@ async def map_sizes(bench: Bench) -> list[Row]:
                     MAP_INTO: (partial(runtime.map, job.kernel_id, job.values, out=results[:size]), maps),
                     WAYS["reused"]: (job.into(results[:size], job.loop), calls),
                 }
-                if job.kernel_id == "linear":
+                if job.kernel_id == "bench.linear":
                     ways[MAP] = partial(runtime.map, job.kernel_id, job.values), maps
                     ways[WAYS["fresh"]] = job.into_fresh(job.loop), calls
                     if size <= QUEUE_SIZE:
@@ -197,7 +202,7 @@ def _size_rows(bench: Bench, job: Job, found: Mapping[tuple[str, str, int], Seri
         for way, beside in sides.items():
             ours = found.get((MAP_INTO if way == "reused" else MAP, job.kernel_id, size))
             if ours is not None and beside is not None:
-                key, figure = f"{job.kernel_id}-{way}-{size}", f"{ours.name} {what}"
+                key, figure = f"{job.name}-{way}-{size}", f"{ours.name} {what}"
                 yield Row.of(
                     key, figure, ours.named("ringkernel"), beside, target=_size_target(way, size), params=params
                 )
@@ -212,7 +217,7 @@ def _size_rows(bench: Bench, job: Job, found: Mapping[tuple[str, str, int], Seri
     winning = [size for size in sizes if size > max(losing, default=0)]
     if winning:
         figure = f"map(out=) is as fast as an njit call, {job.figure}, from so many records on"
-        yield Row.of(f"{job.kernel_id}-break-even", figure, Series("ringkernel", "records", (float(winning[0]),)))
+        yield Row.of(f"{job.name}-break-even", figure, Series("ringkernel", "records", (float(winning[0]),)))
     where = f"below {winning[0]:,} records" if winning else "at every size measured"
     bench.notes.append(f"{job.figure}: an njit call is faster than map {where}")
 
@@ -238,7 +243,7 @@ async def cores(bench: Bench) -> list[Row]:
     jobs = [Job.prices(bench.count(OPTIONS, least=256)), Job.linear(bench.count(SIZES[-1], least=256))]
     ways = ("map", "batches", "prange", "njit")
     contenders: dict[tuple[str, str], Measure[float]] = {}
-    async with running("linear", "prices") as runtime:
+    async with running("bench.linear", "bench.prices") as runtime:
         for job in jobs:
             results = np.zeros_like(job.expected)
             calls: tuple[Callable[[], Any], ...] = (
@@ -252,7 +257,7 @@ async def cores(bench: Bench) -> list[Row]:
         found = await bench.race_numbers("M/s", contenders)
     return [
         Row.of(
-            f"{job.kernel_id}-{way}-{beside}",
+            f"{job.name}-{way}-{beside}",
             f"{job.figure} of {len(job.values):,} records by {way}",
             found[way, job.kernel_id].named("ringkernel"),
             found[beside, job.kernel_id],

@@ -96,16 +96,16 @@ async def many(bench: Bench) -> list[Row]:
     """
     is_whole = bench.budget.scale >= 0.1
     messages = ticks(bench.count(MESSAGES, least=2 * WINDOW))
-    async with running("scale") as alone, rk.RingKernelRuntime() as runtime:
+    async with running("bench.scale") as alone, rk.RingKernelRuntime() as runtime:
         crowd, deadline, compilations = Crowd(runtime), time.perf_counter() + DEADLINE_S, Compilations()
         sizes = [size for size in SIZES if is_whole or size <= 1_000]
         sizes = [size for size in sizes if await crowd.grow(size, deadline)]
-        await start(runtime, "scale")
+        await start(runtime, "bench.scale")
         found = await bench.race_numbers("us", {("ringkernel", n): crowd.shared(n, messages) for n in sizes})
         few = messages[: bench.count(ROUND_TRIPS, least=20)]
         places = {"among idle ones": runtime, "alone": alone}
         busy = await bench.race_numbers(
-            "us", {name: partial(p50_us, place, "scale", few, is_scaled) for name, place in places.items()}
+            "us", {name: partial(p50_us, place, "bench.scale", few, is_scaled) for name, place in places.items()}
         )
         check(len(runtime.kernels) == len(crowd.ids) + 1, "the runtime lost kernels")
     if is_whole and len(crowd.ids) < SIZES[-1]:

@@ -93,13 +93,13 @@ async def latency(bench: Bench) -> list[Row]:
     """
     messages = ticks(bench.count(ROUND_TRIPS, least=20))
     with bench.opponents("round_trip") as rivals:
-        async with running("scale") as runtime:
+        async with running("bench.scale") as runtime:
 
             async def ours() -> Latencies:
-                return _warm({"ns": await closed_loop_ns(runtime, "scale", messages, is_scaled)})
+                return _warm({"ns": await closed_loop_ns(runtime, "bench.scale", messages, is_scaled)})
 
             async def calls() -> Latencies:
-                return _warm({"ns": await calls_ns(runtime, "scale", messages, is_scaled)})
+                return _warm({"ns": await calls_ns(runtime, "bench.scale", messages, is_scaled)})
 
             theirs = {r.name: r.contender("round_trip", _warm, count=len(messages)) for r in rivals}
             found = await bench.race({OURS: ours, CALL: calls} | theirs)
@@ -140,9 +140,9 @@ async def latency_open(bench: Bench) -> list[Row]:
     """
     circumstances = {(f"{rate}", f"{rate:,} messages/s"): (rate, False) for rate in OPEN_S}
     circumstances |= {(f"{rate}-busy", f"{rate:,} messages/s beside a busy process"): (rate, True) for rate in BUSY}
-    async with running("scale") as runtime, queue_echo() as (put, get):
+    async with running("bench.scale") as runtime, queue_echo() as (put, get):
         with Neighbour() as neighbour:
-            send, receive = partial(runtime.send, "scale"), partial(runtime.receive, "scale")
+            send, receive = partial(runtime.send, "bench.scale"), partial(runtime.receive, "bench.scale")
             contenders: dict[tuple[str, str], Measure[Paced]] = {}
             for (key, _), (rate, is_busy) in circumstances.items():
                 messages = ticks(bench.count(round(rate * OPEN_S[rate]), least=20))
@@ -183,21 +183,21 @@ async def send(bench: Bench) -> list[Row]:
     messages = ticks(bench.count(SENDS, least=100))
     before = 0, 0
     with bench.opponents("send") as rivals:
-        async with running("sink") as runtime:
+        async with running("bench.sink") as runtime:
 
             async def total() -> tuple[int, int]:
                 """What the sink has seen since the last call."""
                 nonlocal before
                 deadline = time.monotonic() + DRAIN_DEADLINE_S
-                while runtime.statistics("sink").processed < before[0] + len(messages):
+                while runtime.statistics("bench.sink").processed < before[0] + len(messages):
                     check(time.monotonic() < deadline, "the sink has not taken every message")
                     await asyncio.sleep(0.001)
-                (count, ids), seen = before, await runtime.read_state("sink")
+                (count, ids), seen = before, await runtime.read_state("bench.sink")
                 before = seen.count, seen.ids
                 return seen.count - count, seen.ids - ids
 
             async def to_sink() -> float:
-                return millions_per_s(await sends_async(send_all(runtime, "sink", messages), total, messages))
+                return millions_per_s(await sends_async(send_all(runtime, "bench.sink", messages), total, messages))
 
             async def to_queue() -> float:
                 queue: asyncio.Queue[Any] = asyncio.Queue(QUEUE_SIZE)
@@ -253,7 +253,7 @@ async def coroutine(bench: Bench) -> list[Row]:
     messages = ticks(bench.count(COROUTINE_FLOOD, least=50))
     few = messages[: bench.count(COROUTINE_ROUND_TRIPS, least=20)]
     with bench.opponents("flood") as rivals:
-        async with running("echo") as runtime, queue_echo() as (put, get):
+        async with running("bench.echo") as runtime, queue_echo() as (put, get):
 
             def median_us(answer: dict[str, list[int]]) -> float:
                 return statistics.median(answer["ns"]) / 1e3
@@ -262,14 +262,14 @@ async def coroutine(bench: Bench) -> list[Row]:
                 return median_us({"ns": await round_trips_async(put, get, few)})
 
             async def rate() -> float:
-                feed, receive = send_all(runtime, "echo", messages), partial(runtime.receive, "echo")
+                feed, receive = send_all(runtime, "bench.echo", messages), partial(runtime.receive, "bench.echo")
                 return millions_per_s(await flood_async(feed, receive, messages))
 
             async def queue_rate() -> float:
                 return millions_per_s(await flood_async(put_all(put, messages), get, messages))
 
             theirs = {r.name: r.contender("round_trip", median_us, count=len(few)) for r in rivals}
-            ours: dict[str, Measure[float]] = {OURS: partial(p50_us, runtime, "echo", few), IN_PROCESS: queue_us}
+            ours: dict[str, Measure[float]] = {OURS: partial(p50_us, runtime, "bench.echo", few), IN_PROCESS: queue_us}
             times = await bench.race_numbers("us", ours | theirs)
             theirs = {r.name: r.contender("flood", millions_per_s, count=len(messages)) for r in rivals}
             rates = await bench.race_numbers("M/s", {OURS: rate, IN_PROCESS: queue_rate} | theirs)

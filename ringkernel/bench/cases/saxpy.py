@@ -44,13 +44,13 @@ class Radio:
         self.dtype = np.dtype([("x", np.float32, (block,))])
         options: dict[str, Any] = {"input_type": self.dtype, "check": False, "queue_size": QUEUE_SIZE}
 
-        @rk.ring_kernel(f"saxpy {block}", output_type=self.dtype, zeroed=False, **options)
+        @rk.ring_kernel(f"bench.saxpy {block}", output_type=self.dtype, zeroed=False, **options)
         def saxpy(msg: Any, out: Any) -> None:
             x, y = msg.x, out.x
             for i in range(block):
                 y[i] = A * x[i] + B
 
-        @rk.ring_kernel(f"saxpy sink {block}", state=np.zeros(1, SEEN_DTYPE), **options)
+        @rk.ring_kernel(f"bench.saxpy sink {block}", state=np.zeros(1, SEEN_DTYPE), **options)
         def free_sink(msg: Any, state: Any) -> None:
             """Looks at the first and the last sample of each block."""
             seen, x = state[0], msg.x

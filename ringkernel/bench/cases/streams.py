@@ -27,7 +27,7 @@ STREAMS = ("csp", "bytewax", "streamz", "river")
 NEW = np.zeros(2)  # the average, and whether there is one
 
 
-@rk.ring_kernel("ewma", input_type=float, output_type=float, state=NEW)
+@rk.ring_kernel("bench.ewma", input_type=float, output_type=float, state=NEW)
 def average(msg: Any, out: Any, state: Any) -> None:
     """The average after one more number."""
     state[0] = ALPHA * msg.value + (1.0 - ALPHA) * state[0] if state[1] else msg.value
@@ -40,7 +40,7 @@ Way = Callable[[rk.RingKernelRuntime, Array], Awaitable[Array]]
 
 async def by_map(runtime: rk.RingKernelRuntime, values: Array) -> Array:
     """All at once."""
-    found: Array = await runtime.map("ewma", values)
+    found: Array = await runtime.map("bench.ewma", values)
     return found
 
 
@@ -48,8 +48,8 @@ async def in_batches(runtime: rk.RingKernelRuntime, values: Array) -> Array:
     """A batch, and what comes of it, before the next one."""
     results = np.empty_like(values)
     for first in range(0, len(values), BATCH):
-        await runtime.send_batch("ewma", values[first : first + BATCH])
-        await receive_all(runtime, "ewma", results[first : first + BATCH])
+        await runtime.send_batch("bench.ewma", values[first : first + BATCH])
+        await receive_all(runtime, "bench.ewma", results[first : first + BATCH])
     return results
 
 
@@ -57,8 +57,8 @@ async def one_by_one(runtime: rk.RingKernelRuntime, values: Array) -> Array:
     """One number, and its average, before the next one."""
     send, receive, found = runtime.send, runtime.receive, []
     for value in values.tolist():
-        await send("ewma", value)
-        found.append(await receive("ewma"))
+        await send("bench.ewma", value)
+        found.append(await receive("bench.ewma"))
     return np.array(found)
 
 
@@ -76,9 +76,9 @@ def _ours(runtime: rk.RingKernelRuntime, way: Way, values: Array, expected: Arra
     rate = timed(len(values) / 1e6, partial(way, runtime, values), partial(np.allclose, expected), way.__name__)
 
     async def afresh() -> float:
-        await runtime.deactivate("ewma")
-        await runtime.write_state("ewma", NEW)
-        await runtime.reactivate("ewma")
+        await runtime.deactivate("bench.ewma")
+        await runtime.write_state("bench.ewma", NEW)
+        await runtime.reactivate("bench.ewma")
         return await rate()
 
     return afresh
@@ -105,7 +105,7 @@ async def ewma(bench: Bench) -> list[Row]:
         return results
 
     with bench.opponents("ewma") as rivals:
-        async with running("ewma") as runtime:
+        async with running("bench.ewma") as runtime:
             is_right = partial(np.allclose, expected)
             contenders: dict[str, Measure[float]] = {
                 "map": _ours(runtime, by_map, values, expected),

@@ -10,13 +10,13 @@ import dataclasses
 import functools
 import struct
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .fitting import REFUSALS, taking_apart, values_of
+from .fitting import REFUSALS, taking_apart, values_by_name, values_of
 from .plan import Plan
 from .record_class import record_class
 from .records import struct_format
@@ -49,8 +49,12 @@ def decode(sequence):
     {answer}
 """
 _VALUES_OF_AN_INSTANCE = """
-if type(value) is not cls and not isinstance(value, cls): refuse(value)
-{assignments}
+if type(value) is cls or isinstance(value, cls):
+    {assignments}
+elif isinstance(value, Mapping):
+    {arguments}, = by_name(value, field_names)
+else:
+    refuse(value)
 """
 _LEARNED = ("seen", "seen_names", "target", "move", "take")
 _dtype_of = np.generic.dtype.__get__
@@ -141,9 +145,9 @@ def _encode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple
     if is_scalar:
         values = f"{arguments} = value"
     elif cls is not None:
-        names["cls"] = cls
+        names |= {"cls": cls, "Mapping": Mapping, "by_name": values_by_name, "field_names": dtype.names}
         assigned = [f"{v} = value.{name}" for v, name in zip(plan.arguments, dtype.names or (), strict=True)]
-        values = _filled(_VALUES_OF_AN_INSTANCE, assignments=assigned)
+        values = _filled(_VALUES_OF_AN_INSTANCE, assignments=assigned, arguments=[arguments])
     else:
         names |= {"record": record_class(dtype), "void": np.void, "np_record": np.record, "dtype_of": _dtype_of}
         names |= {"values": values_of(dtype), **dict.fromkeys(_LEARNED)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import struct
 import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,19 @@ class NoRecordError(TypeError):
     """This value is no record with the wanted fields."""
 
     def __init__(self, value: Any, names: tuple[str, ...]) -> None:
-        super().__init__(f"{value!r:.200} is no record or tuple of {', '.join(names)}")
+        super().__init__(f"{value!r:.200} is no record, tuple or dict of {', '.join(names)}")
         self.value = value
+
+
+class NamesError(TypeError):
+    """A dict has other keys than a record has fields."""
+
+    def __init__(self, given: Mapping[Any, Any], names: tuple[str, ...]) -> None:
+        missing = [name for name in names if name not in given]
+        others = [key for key in given if key not in names]
+        guesses = [guess for name in missing for guess in difflib.get_close_matches(name, map(str, others), 1)]
+        said = f"it has no {_listed(missing)}" if missing else f"no field is called {_listed(others)}"
+        super().__init__(f"{said}; perhaps {_listed(guesses)} is meant" if guesses else said)
 
 
 def as_bool(value: Any) -> bool:
@@ -99,9 +112,18 @@ def values_of(dtype: np.dtype[Any]) -> Callable[[Any], Iterable[Any]]:
                 return typing.cast("Iterable[Any]", take(record))
         elif isinstance(record, tuple) and (not isinstance(record, Record) or type(record).__dtype__.names == names):
             return record
+        elif isinstance(record, Mapping):
+            return values_by_name(record, names)
         raise NoRecordError(value, names)
 
     return values
+
+
+def values_by_name(given: Mapping[Any, Any], names: tuple[str, ...]) -> Iterable[Any]:
+    """The values of a dict in the order of the fields. Raises `NamesError`."""
+    if len(given) != len(names) or not all(name in given for name in names):
+        raise NamesError(given, names)
+    return [given[name] for name in names]
 
 
 def taking_apart(given: np.dtype[Any], names: tuple[str, ...]) -> Callable[[Any], Iterable[Any]] | None:
@@ -110,6 +132,10 @@ def taking_apart(given: np.dtype[Any], names: tuple[str, ...]) -> Callable[[Any]
         return None
     flat = struct_format(given)
     return (lambda value: tuple(value[name] for name in names)) if flat is None else struct.Struct(flat).unpack
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(repr, names))
 
 
 _COMPLEX = np.dtype(complex)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ringkernel.errors import MessageTypeError
 
-from .fitting import REFUSALS, NoRecordError, as_bool, fitted, values_of
+from .fitting import REFUSALS, NamesError, NoRecordError, as_bool, fitted, values_of
 from .records import STRUCT_FORMATS, fields_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def refuse(message_type: MessageType, value: Any, error: BaseException | None = 
     """Raise `MessageTypeError` for a value that is no message of this type, as `error` says, if there is one."""
     if isinstance(error, MessageTypeError):
         raise error from None  # it says all of what follows
-    record = f"a {message_type.name}" if message_type.cls is not None else "a record or tuple"
+    record = f"a {message_type.name} or dict" if message_type.cls is not None else "a record, tuple or dict"
     wanted = _scalar(message_type) if message_type.is_scalar else record
     is_said = error is None or (isinstance(error, NoRecordError) and error.value is value)
     reason = "" if is_said else f": {_misfit(message_type, value) or error}"
@@ -42,9 +43,13 @@ def _misfit(message_type: MessageType, value: Any) -> str | None:
     dtype = message_type.dtype
     if message_type.is_scalar:
         return None
-    if message_type.cls is not None:
+    if message_type.cls is not None and not isinstance(value, Mapping):
         return _misfit_in(dtype, [getattr(value, name, None) for name in dtype.names or ()], "")
-    return _misfit_in(dtype, list(values_of(dtype)(value)), "")
+    try:
+        values = list(values_of(dtype)(value))
+    except NamesError as error:
+        return str(error)
+    return _misfit_in(dtype, values, "")
 
 
 def _misfit_in(dtype: np.dtype[Any], values: list[Any], path: str) -> str | None:

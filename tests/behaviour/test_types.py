@@ -128,12 +128,13 @@ async def test_a_record_comes_back_with_fields_and_attributes(runtime: RingKerne
     "form",
     [
         lambda: (1, 1.5, 7),
+        lambda: {"lots": 7, "side": 1, "price": 1.5},
         lambda: np.array((1, 1.5, 7), PACKED),
         lambda: np.array([(1, 1.5, 7)], PACKED)[0],
         lambda: np.rec.array([(1, 1.5, 7)], dtype=PACKED)[0],
         lambda: np.array((1, 1.5, 7), np.dtype(PACKED.descr, align=True)),
     ],
-    ids=["tuple", "zero-dimensional", "void", "record", "aligned"],
+    ids=["tuple", "dict", "zero-dimensional", "void", "record", "aligned"],
 )
 async def test_a_record_goes_in_in_many_forms(runtime: RingKernelRuntime, form: Callable[[], Any]) -> None:
     await start(runtime, "k", double_packed)
@@ -216,6 +217,14 @@ async def test_an_instance_goes_in_and_an_instance_comes_back(runtime: RingKerne
     assert got == Quote(mean=10.0, n=0)
     assert type(got.mean) is float
     assert type(got.n) is int
+
+
+async def test_a_dict_of_the_fields_is_a_message(runtime: RingKernelRuntime, compiled_kind: Kind) -> None:
+    await start(runtime, "k", value_of)
+    tick = {"size": 4, "price": 2.5, "live": True}
+    assert await within(runtime.call("k", tick)) == Quote(mean=10.0, n=1)
+    runtime.send_nowait("k", tick)
+    assert await within(runtime.receive("k")) == Quote(mean=10.0, n=1)
 
 
 async def test_a_batch_of_instances_comes_back_as_records(runtime: RingKernelRuntime) -> None:

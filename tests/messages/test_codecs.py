@@ -376,11 +376,11 @@ FITS = (1, (2, True), [1, 2, 3], np.datetime64(1, "ns"), 1j)
         (0, 300, "field 'a': byte format requires -128 <= number <= 127"),
         (0, 1.0, "field 'a': required argument is not an integer"),
         (0, None, "field 'a': required argument is not an integer"),
-        (1, 5, "field 'inner': 5 is no record or tuple of x, y"),
+        (1, 5, "field 'inner': 5 is no record, tuple or dict of x, y"),
         (1, (1,), "field 'inner': 1 values instead of 2"),
         (1, (1.5, True), "field 'inner.x': required argument is not an integer"),
         (1, (1, 2), "field 'inner.y': 2 is no bool"),
-        (1, np.array((1, 2.0), [("x", "i4"), ("z", "f8")])[()], "is no record or tuple of x, y"),
+        (1, np.array((1, 2.0), [("x", "i4"), ("z", "f8")])[()], "is no record, tuple or dict of x, y"),
         (1, np.array((2**40, True), [("x", "i8"), ("y", "?")])[()], "field 'inner.x': 'i' format requires"),
         (2, [1, 2], "field 'xs': shape (2,) instead of (3,)"),
         (2, [[1, 2, 3]], "field 'xs': shape (1, 3) instead of (3,)"),
@@ -407,6 +407,48 @@ def test_a_refusal_names_the_field(place: int, value: Any, reason: str) -> None:
         encode(0, (*FITS[:place], value, *FITS[place + 1 :]))
 
 
+TICK_DICT = {"id": 1, "price": 1.5, "buy": True}
+DEEP_DICT = {"a": 1, "inner": {"y": True, "x": 2}, "xs": [1, 2, 3], "t": np.datetime64(1, "ns"), "z": 1j}
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "wanted"),
+    [(Tick, dict(reversed(TICK_DICT.items())), Tick(1, 1.5, True)), (TICK, TICK_DICT, (1, 1.5, True))],
+)
+def test_a_dict_is_a_message_by_its_keys(declared: Any, value: Any, wanted: Any) -> None:
+    encode, decode = codec(MessageType(declared), np.zeros(1, TICK), 0)
+    encode(0, value)
+    assert decode(0) == wanted
+
+
+def test_a_dict_has_dicts_for_records_within_it() -> None:
+    resolved = MessageType(DEEP)
+    slots = np.zeros(2, resolved.dtype)
+    encode, _ = codec(resolved, slots, 1)
+    encode(0, FITS)
+    encode(1, DEEP_DICT)
+    assert slots[0].tobytes() == slots[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "reason"),
+    [
+        (Tick, {"id": 1, "price": 1.5}, "it has no 'buy'"),
+        (Tick, {}, "it has no 'id', 'price', 'buy'"),
+        (Tick, {**TICK_DICT, "venue": "A"}, "no field is called 'venue'"),
+        (TICK, {"id": 1, "prize": 1.5, "buy": True}, "it has no 'price'; perhaps 'prize' is meant"),
+        (Tick, {**TICK_DICT, "price": "1.5"}, "field 'price': required argument is not a float"),
+        (DEEP, {**DEEP_DICT, "inner": {"x": 1}}, "field 'inner': it has no 'y'"),
+        (DEEP, {**DEEP_DICT, "inner": {"x": 1.5, "y": True}}, "field 'inner.x': required argument is not an integer"),
+    ],
+)
+def test_a_dict_that_is_no_message_says_which_key_is_wrong(declared: Any, value: Any, reason: str) -> None:
+    resolved = MessageType(declared)
+    encode, _ = codec(resolved, np.zeros(1, resolved.dtype), 0)
+    with pytest.raises(MessageTypeError, match=f"{re.escape(reason)}$"):
+        encode(0, value)
+
+
 @pytest.mark.parametrize("value", [FITS[:3], (), (*FITS, 1)], ids=len)
 def test_a_refusal_counts_the_fields(value: Any) -> None:
     encode, _ = codec(MessageType(DEEP), np.zeros(1, MessageType(DEEP).dtype), 0)
@@ -424,12 +466,12 @@ def test_records_of_other_names_are_refused_in_every_form() -> None:
     one = np.zeros(1, other.dtype)
     received = codec(other, one, 0)[1](0)
     for value in (one[0], one.reshape(()), one.view(np.recarray)[0], received, received.to_numpy()):
-        with pytest.raises(MessageTypeError, match="expected a record or tuple"):
+        with pytest.raises(MessageTypeError, match="expected a record, tuple or dict"):
             encode(0, value)
     renamed = np.zeros(1, [("a", "f8"), ("b", "f8")])
     encode(0, renamed[0])
     renamed.dtype.names = ("b", "a")
-    with pytest.raises(MessageTypeError, match="expected a record or tuple"):
+    with pytest.raises(MessageTypeError, match="expected a record, tuple or dict"):
         encode(0, renamed[0])
 
 
@@ -438,7 +480,7 @@ def test_an_array_of_records_is_no_record(count: int) -> None:
     resolved = MessageType(TICK)
     encode, _ = codec(resolved, np.zeros(1, TICK), 0)
     encode(0, np.zeros((), TICK))
-    with pytest.raises(MessageTypeError, match="expected a record or tuple"):
+    with pytest.raises(MessageTypeError, match="expected a record, tuple or dict"):
         encode(0, np.zeros(count, TICK))
 
 

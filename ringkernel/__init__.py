@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .declaration.beside import on_end, on_input, on_timer
     from .declaration.decorator import ring_kernel
     from .declaration.pipeline import Pipeline, pipeline
     from .devices.coroutine.context import KernelContext
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .runtime.statistics import KernelStatistics
 
 _MODULES = {
+    "declaration.beside": ("on_end", "on_input", "on_timer"),
     "declaration.decorator": ("ring_kernel",),
     "declaration.pipeline": ("Pipeline", "pipeline"),
     "devices.coroutine.context": ("KernelContext",),
@@ -103,6 +105,9 @@ __all__ = [
     "__version__",
     "managed_kernel",
     "message",
+    "on_end",
+    "on_input",
+    "on_timer",
     "pipeline",
     "ring_kernel",
 ]

@@ -27,7 +27,7 @@ class SpanTypes:
 class Span:
     """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `unwritten`: what
     is zeroed of an output, see `unwritten.py`; `in_order`: it does something that others notice, like printing;
-    `library` is numba's, or None if it came from the cache."""
+    `further`: those of further inputs; `library` is numba's, or None if it came from the cache."""
 
     address: int
     keepalive: Any
@@ -37,6 +37,7 @@ class Span:
     library: Any = None
     symbol: str = ""
     in_order: bool = False
+    further: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)

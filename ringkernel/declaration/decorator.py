@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,8 +16,13 @@ from ringkernel.messages.records import empty_part
 from ringkernel.messages.types import MessageType
 
 from .annotations import input_type_of, output_type_of, state_of
+from .order import Late, Order, order_of
 from .registry import Registry
 from .signature import check_kind, check_output_is_written, check_signature
+from .together import with_companions
+
+if TYPE_CHECKING:
+    from .companions import EndHandler, InputHandler, TimerHandler
 
 KernelId: TypeAlias = str | Callable[..., Any]
 """How a kernel is named where it is used: by its id, or by its function."""
@@ -49,11 +54,36 @@ class Declaration:
     block_size: int
     fma: bool
     parallel: int | None = None
+    order: Order | None = None
+    inputs: tuple[InputHandler, ...] = ()
+    timer: TimerHandler | None = None
+    end: EndHandler | None = None
 
     @property
     def is_coroutine(self) -> bool:
         """Whether the kernel runs in the event loop."""
         return inspect.iscoroutinefunction(self.func)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of its inputs; that of the first is empty."""
+        return "", *(one.name for one in self.inputs)
+
+    @property
+    def all_handlers(self) -> tuple[Any, ...]:
+        """Whatever has a function of the user's as `func`: the kernel, and what is declared beside it."""
+        return tuple(one for one in (self, *self.inputs, self.timer, self.end) if one is not None)
+
+    def type_of(self, name: str) -> MessageType | None:
+        """The type of the input of this name."""
+        return next((one.message_type for one in self.inputs if one.name == name), self.input_type)
+
+    @property
+    def handlers(self) -> tuple[Declaration, ...]:
+        """A kernel with one input for each of its inputs: this one, with another handler."""
+        alone = self if not self.inputs else replace(self, inputs=(), timer=None, end=None)
+        others = (replace(alone, func=one.func, input_type=one.message_type, batch=one.batch) for one in self.inputs)
+        return alone, *others
 
     @property
     def is_typed(self) -> bool:
@@ -92,6 +122,7 @@ class _Options:
     block_size: int = DEFAULT_BLOCK_SIZE
     fma: bool = False
     parallel: int | None = None
+    order: Order | None = None
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -109,6 +140,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     block_size: int = DEFAULT_BLOCK_SIZE,
     fma: bool = False,
     parallel: int | None = None,
+    order_by: str | None = None,
+    late: Late = "fail",
+    patience: float | None = None,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
@@ -142,6 +176,16 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         parallel: on the CPU, how many threads may share the messages of a handler without state, when many wait. None:
             as many as there are cores, where that pays by the time that messages have taken so far. False, or 1: only
             the kernel's own. The outputs are the same, in the same order.
+        order_by: the field with the time of a message, in every input: an integer, a float or a datetime64, of one
+            type. The next message is then the one with the smallest time over all inputs, and at equal times that of
+            the input declared first. An input in which nothing waits holds up the others until its time is known to
+            have passed: by its next message, `RingKernelRuntime.advance`, the progress of a kernel that feeds it (if
+            that declares `order_by`, too), its end, or `patience`. So what comes out depends on what is in the inputs,
+            and not on how it got there.
+        late: what becomes of a message whose time had passed already: "fail" (the kernel fails on it), "drop" (it is
+            counted in the statistics as `late`, and the handler does not see it) or "take".
+        patience: seconds after which an input without news holds up the others no more, for live use that prefers
+            promptness.
 
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
@@ -161,7 +205,19 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
     options = _Options(
-        input_type, output_type, state, queue_size, device, batch, max_outputs, check, zeroed, block_size, fma, parallel
+        input_type,
+        output_type,
+        state,
+        queue_size,
+        device,
+        batch,
+        max_outputs,
+        check,
+        zeroed,
+        block_size,
+        fma,
+        parallel,
+        order_of(kernel_id, order_by, late, patience),
     )
 
     def decorate(func: F) -> F:
@@ -207,10 +263,10 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
         if found is None:
             known = ", ".join(sorted(declared_ids())) or "none"
             raise KernelNotFoundError(f"no kernel {kernel_id!r} is declared; declared are: {known}")
-        return found
+        return with_companions(found)
     found = getattr(func, _ATTRIBUTE, None)
     if isinstance(found, Declaration):
-        return found
+        return with_companions(found)
     return _declare(func, kernel_id, _Options())
 
 
@@ -220,8 +276,8 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     if not coroutine:
         options = _with_annotations(func, kernel_id, options)
     initial, state_type = (None, None) if options.state is None else _state_array(kernel_id, options.state)
-    inputs = _message_type(kernel_id, "input_type", options.input_type)
-    outputs = _message_type(kernel_id, "output_type", options.output_type)
+    inputs = message_type_of(kernel_id, "input_type", options.input_type)
+    outputs = message_type_of(kernel_id, "output_type", options.output_type)
     size = check_queue_size(options.queue_size)
     if not isinstance(options.max_outputs, int) or options.max_outputs < 1:
         raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {options.max_outputs!r}; it must be 1 or more")
@@ -251,6 +307,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         check_block_size(options.block_size),
         _check_flag(kernel_id, "fma", options.fma),
         options.parallel,
+        options.order,
     )
 
 
@@ -294,7 +351,8 @@ def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Mess
     )
 
 
-def _message_type(kernel_id: str, option: str, given: Any) -> MessageType | None:
+def message_type_of(kernel_id: str, option: str, given: Any) -> MessageType | None:
+    """The type that was given as an option. Raises `MessageTypeError`."""
     try:
         return None if given is None else MessageType(given)
     except MessageTypeError as error:

@@ -20,6 +20,10 @@ def difference(before: Declaration, after: Declaration) -> str | None:
         "output_type": (_said(before.output_type), _said(after.output_type)),
         "state": (_state(before), _state(after)),
         "max_outputs": (before.max_outputs, after.max_outputs),
+        "further inputs": (_inputs(before), _inputs(after)),
+        "order_by": (before.order, after.order),
+        "timer": (_every(before), _every(after)),
+        "end": (before.end is not None, after.end is not None),
     }
     changed = (f"its {part} was {was}, and is {now} now" for part, (was, now) in parts.items() if was != now)
     return next(changed, None)
@@ -27,6 +31,14 @@ def difference(before: Declaration, after: Declaration) -> str | None:
 
 def _said(message_type: MessageType | None) -> str:
     return "None" if message_type is None else message_type.description
+
+
+def _inputs(declaration: Declaration) -> str:
+    return ", ".join(f"{one.name!r} of {one.message_type.description}" for one in declaration.inputs) or "None"
+
+
+def _every(declaration: Declaration) -> str:
+    return "None" if declaration.timer is None else f"every {declaration.timer.every}"
 
 
 def _state(declaration: Declaration) -> str:

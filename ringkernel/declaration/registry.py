@@ -47,8 +47,12 @@ class Registry(Generic[D]):
             check_module(declaration.kernel_id, before.func, declaration.func)
         self.by_id[declaration.kernel_id] = declaration
         if before is not None:
-            for watcher in list(self._watchers):
-                watcher.declared_again(declaration)
+            self.tell(declaration)
+
+    def tell(self, declaration: D) -> None:
+        """Something about a declaration is another now."""
+        for watcher in list(self._watchers):
+            watcher.declared_again(declaration)
 
     def watch(self, watcher: Watcher[D]) -> None:
         """Tell it of what is declared again, as long as it is there."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.errors import KernelFailedError, KernelStateError, RingKernelError
+from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError, RingKernelError
 from ringkernel.messages.arrays import as_messages
 from ringkernel.ring.waiting import NOTHING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 OnEnd = Callable[[BaseException | None], None]
 
+NO_FURTHER: Mapping[str, Any] = MappingProxyType({})
+"""The further inputs of a kernel that has one."""
 STALL_S = 0.1
 """A drain that can do nothing but wait for room ends after this."""
 GRACE_S = 0.05
@@ -55,9 +58,10 @@ def _nobody_minds(error: BaseException | None) -> None:
 
 
 class Engine(ABC):
-    """Runs one kernel. The event loop is the producer of `outlet.ring` and the consumer of `inlet`.
+    """Runs one kernel. The event loop is the producer into `outlets`, by the names of the inputs, and the consumer of
+    `inlet`.
 
-    `edges` are the kernel's inputs: the first is the one that the host sends to. All methods belong to the loop's
+    `edges` are what the kernel reads from: first those that the host sends to. All methods belong to the loop's
     thread; the supervisor calls them one at a time, except `finish`, which may supersede a pending `pause`.
     """
 
@@ -65,6 +69,7 @@ class Engine(ABC):
     task: asyncio.Task[None] | None = None
     """The task that it runs in, if it runs in one and was started."""
     outlet: Outlet
+    """The host's end of the first input."""
     inlet: Inlet
     output: Ring | None
     edges: list[Edge]
@@ -75,6 +80,7 @@ class Engine(ABC):
         "edges",
         "ending",
         "error",
+        "further",
         "has_ended",
         "in_flight",
         "inlet",
@@ -93,6 +99,7 @@ class Engine(ABC):
         self.has_ended = False
         self.ending = Line()
         self.in_flight = 0
+        self.further: Mapping[str, Outlet] = NO_FURTHER
         self.taken: list[Callable[[], object]] = []  # what gives it back, one by one
 
     @abstractmethod
@@ -131,8 +138,23 @@ class Engine(ABC):
         """The counts so far."""
 
     @abstractmethod
-    def add_input(self, edge: Edge) -> None:
-        """Read from a further edge. The token is the host's."""
+    def add_input(self, edge: Edge, number: int = 0) -> None:
+        """Read from a further edge, as from the input of this number. The token is the host's."""
+
+    @property
+    def outlets(self) -> dict[str, Outlet]:
+        """The host's ends of all inputs, by their names."""
+        return {"": self.outlet, **self.further}
+
+    def outlet_of(self, name: str) -> Outlet:
+        """The host's end of the input of this name. Raises `ConfigurationError` if there is none."""
+        try:
+            return self.further[name] if name else self.outlet
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, self.outlets))
+            raise ConfigurationError(
+                f"kernel {self.kernel_id!r} has no input {name!r}; its inputs are {known}"
+            ) from None
 
     def emit_records_of(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
         """Emit records of this type from now on; for kernels whose output has no type. Pairs of edges: who reads the
@@ -175,10 +197,13 @@ class Engine(ABC):
         waits for it."""
         return False
 
-    def leftovers(self) -> list[Any]:
-        """What an ended kernel has never taken, input by input: arrays of records, or lists of messages."""
+    def leftovers(self, number: int = 0) -> list[Any]:
+        """What an ended kernel has never taken of the input of this number, edge by edge: arrays of records, or lists
+        of messages."""
         parts: list[Any] = []
         for edge in self.edges:
+            if edge.input != number:
+                continue
             message_type: Any = getattr(edge.ring, "message_type", None)
             for part in edge.leftovers():
                 # a kernel without an input type would have received messages, also from a record ring
@@ -221,6 +246,11 @@ class Engine(ABC):
         """What those are told who still wait for something of a kernel that has ended."""
         return self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
 
+    def close_outlets(self) -> None:
+        """Let nobody send any more."""
+        for outlet in self.outlets.values():
+            outlet.close()
+
     def close_inputs(self) -> None:
         """Take what was never taken, and let producers go on without this kernel."""
         for edge in self.edges:
@@ -239,7 +269,7 @@ class Engine(ABC):
             return
         self.has_ended = True
         self.error = error
-        self.outlet.close()
+        self.close_outlets()
         try:
             self.close_inputs()
         finally:  # whatever happens there: nobody may wait for this kernel for ever

@@ -20,8 +20,11 @@ LINE = 128
 NEVER = 2**62
 """A sequence number that no cursor reaches: `limit`, `watch`, `wanted` and `end` when they are off."""
 
+NO_TIME, ENDED = -(2**63), 2**63 - 1
+"""A ring's `progress`: nothing is known yet; nothing more comes at all."""
+
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 HISTOGRAM_BUCKETS = 64
 
 
@@ -48,8 +51,9 @@ def record(name: str, *lines: tuple[str, ...]) -> tuple[np.dtype[Any], Any]:
 RING_DTYPE, RING = record(
     "Ring",
     # producer: `tail` is the next sequence to publish; `wanted` the sequence that the slowest consumer has to reach
-    # before a producer that waits for room should be woken
-    ("tail", "wanted"),
+    # before a producer that waits for room should be woken; `progress`: nothing with a time below this comes any more,
+    # see `ring/times.py`. It is published after `tail`, and read before it
+    ("tail", "wanted", "progress"),
     # producer, private: `next` is its own copy of `tail` and `low` the slowest head as last seen. Reading the line that
     # it publishes on would cost the producer a miss per message: consumers poll that line away (1.5 against 1.07 of a
     # bare ping-pong)
@@ -67,8 +71,9 @@ EDGE_DTYPE, EDGE = record(
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_doorbell_address"),
-    # host, while the consumer does not run; `device_cursor_address`: likewise, of `head`
-    ("ring", "doorbell_address", "device_cursor_address"),
+    # host, while the consumer does not run; `device_cursor_address`: likewise, of `head`; `span_address`: what handles
+    # these messages, or 0 for the block's
+    ("ring", "doorbell_address", "device_cursor_address", "span_address"),
 )
 
 BLOCK_DTYPE, BLOCK = record(
@@ -132,7 +137,8 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     ("state", "next_address", "parker_address", "block_address", "is_bounded"),
     # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too. `pace`: 64ths of a
     # tick per message, of the last span that was long enough to tell; `done` and `busy_ticks`: how many messages the
-    # last span has dealt with, and what they took, all threads together
+    # last span has dealt with, and what they took, all threads together; `span_address`: what it calls, of a kernel
+    # that runs by itself
     (
         "owner",
         "run_queue_address",
@@ -144,6 +150,7 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
         "pace",
         "done",
         "busy_ticks",
+        "span_address",
     ),
 )
 

@@ -4,7 +4,7 @@ rest of it. Compiled."""
 from __future__ import annotations
 
 from ringkernel.codegen.operations import fence, load, store, store_release
-from ringkernel.memory.layout import EDGE, NEVER, RING, RING_DTYPE
+from ringkernel.memory.layout import EDGE, NEVER, NO_TIME, RING, RING_DTYPE
 
 RING_NBYTES = RING_DTYPE.itemsize
 
@@ -18,6 +18,7 @@ def lay_out_ring(ring: int, slots: int, capacity: int, itemsize: int, end: int) 
     store(ring + RING.edges, RING_NBYTES)
     store(ring + RING.wanted, NEVER)
     store(ring + RING.end, end)
+    store(ring + RING.progress, NO_TIME)
     store(ring + RING.low, NEVER)  # not looked at yet
     return 0
 

@@ -18,6 +18,7 @@ class ObjectEdge:
     on may be taken. The methods are those of `RecordEdge`."""
 
     __slots__ = ("_getting", "_left", "_limit", "bound", "closed", "head", "peak", "ring", "start")
+    input = 0  # of the kernel that reads it: it has one
 
     def __init__(self, ring: ObjectRing, head: int) -> None:
         self.ring = ring

@@ -76,7 +76,8 @@ class Source(Protocol):
 class RecordEdge:
     """One consumer of a record ring. Sequences from `head` to below `bound` are known to be there; `getting` are those
     who wait for more in the event loop, if it is the consumer; `engine` is the kernel that reads it, if one does that
-    is compiled. `lost`: how many messages that it had not taken were lost with a device, and why."""
+    is compiled, and `input` the number of its input. `lost`: how many messages that it had not taken were lost with a
+    device, and why."""
 
     __slots__ = (
         "_api",
@@ -91,6 +92,7 @@ class RecordEdge:
         "closed",
         "engine",
         "head",
+        "input",
         "lost",
         "patience",
         "peak",
@@ -113,6 +115,7 @@ class RecordEdge:
         self._left: tuple[Array, ...] = ()
         self.closed = False
         self.engine: Any = None
+        self.input = 0
         self.lost: tuple[int, DeviceUnavailableError] | None = None
         self._getting: Waiting = NOBODY
 
@@ -154,6 +157,10 @@ class RecordEdge:
     def set_doorbell(self, address: int) -> None:
         """Who is rung when something is published: a kernel, a doorbell of the event loop, or 0 for nobody."""
         self._api.write_word(self.address + EDGE.doorbell_address, address)
+
+    def set_span(self, address: int) -> None:
+        """What handles the messages, or 0 for the kernel's own handler. The consumer does not run."""
+        self._api.write_word(self.address + EDGE.span_address, address)
 
     def watch(self, sequence: int, doorbell_address: int) -> None:
         """Ring the doorbell at `doorbell_address` once the consumer has taken everything below `sequence`."""

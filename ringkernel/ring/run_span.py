@@ -23,7 +23,7 @@ from .fused_commit import change_states, end_chain, keep_failed, keep_ledgers, m
 from .ledger import go_on, hold_up, keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address
 from .split_span import PIECE, lead, run_alone, span_length, unless_split
-from .stages import chain_of, fault_words, last_stage
+from .stages import chain_of, fault_words, last_stage, span_of
 from .token import IDLE, LEFT, WORKED, give_back
 
 SPAN_LIMIT = PIECE
@@ -61,6 +61,7 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     go_on(block)
     store(block + BLOCK.in_flight, count)
     store(block + BLOCK.fault_edge, edge - block)
+    store(run_entry + RUN_ENTRY.span_address, span_of(block, edge))
     emitted = call_handler(block, run_entry, source_ring, head, count, target, here)
     elapsed = load(run_entry + RUN_ENTRY.busy_ticks)
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:

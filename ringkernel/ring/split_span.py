@@ -134,7 +134,7 @@ def run_alone(block: int, run_entry: int, source: int, count: int, target: int) 
     store(run_entry + RUN_ENTRY.done, count)
     start = ticks()
     chain = chain_of(block)
-    span, state = span_and_state(block, chain)
+    span, state = span_and_state(block, run_entry, chain)
     emitted = call_span(span, source, count, target, state, fault_words(block, chain))
     store(run_entry + RUN_ENTRY.busy_ticks, ticks() - start)
     return emitted
@@ -156,7 +156,7 @@ def lay_out(job: int, block: int, run_entry: int, parker: int) -> None:
     each = CHUNKS_EACH if load(parker + PARKER.n_queued) == 1 else CHUNKS_AMONG_OTHERS
     store(job + SPLIT_JOB.deadline, ticks() + 2 * each * span_ticks)
     store(job + SPLIT_JOB.room_nbytes, load(job + SPLIT_JOB.slot_nbytes) * load(block + BLOCK.max_outputs))
-    span, state = span_and_state(block, chain_of(block))
+    span, state = span_and_state(block, run_entry, chain_of(block))
     store(job + SPLIT_JOB.state, state)
     store(job + SPLIT_JOB.span_address, span)
     store(job + SPLIT_JOB.block_address, block)

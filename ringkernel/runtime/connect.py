@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _CONNECTABLE = (KernelState.LAUNCHED, KernelState.DEACTIVATED)
 
 
-def connect(source: RingKernel, target: RingKernel) -> None:
-    """Make the source's output an input of the target. Raises, and then has changed nothing."""
+def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
+    """Make the source's output feed the target's input of this name. Raises, and then has changed nothing."""
     for kernel in (source, target):
-        name = f"connect: kernel {kernel.kernel_id!r}"
+        which = f"connect: kernel {kernel.kernel_id!r}"
         if kernel.state not in _CONNECTABLE:
-            raise KernelStateError(f"{name} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
+            raise KernelStateError(f"{which} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
         if kernel.leasing.locked():
-            raise KernelStateError(f"{name} is in a map; await that first")
+            raise KernelStateError(f"{which} is in a map; await that first")
     if target in source.targets:
         raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {target.kernel_id!r}")
     if source.engine.inlet.line.holder:
@@ -31,7 +31,8 @@ def connect(source: RingKernel, target: RingKernel) -> None:
         raise KernelStateError(
             f"connect: outputs of a map over {source.kernel_id!r} that was cancelled wait; receive them first"
         )
-    _fit_types(source.engine, target.engine, [reader.engine for reader in source.targets])
+    target.engine.outlet_of(name)
+    _fit_types(source.engine, target.engine, name, [reader.engine for reader in source.targets])
     ring = source.engine.output
     assert ring is not None
     inlet = source.engine.inlet
@@ -42,7 +43,7 @@ def connect(source: RingKernel, target: RingKernel) -> None:
         edge.start = edge.head
     else:
         edge = ring.add_edge()
-    target.engine.add_input(edge)
+    target.engine.add_input(edge, target.engine.declaration.input_names.index(name))
     source.targets += (target,)
     target.sources += (source,)
     inlet.ended = lambda: _goes_elsewhere(source)
@@ -60,12 +61,12 @@ def _goes_elsewhere(source: RingKernel) -> KernelStateError:
     )
 
 
-def _fit_types(source: Engine, target: Engine, readers: list[Engine]) -> None:
+def _fit_types(source: Engine, target: Engine, name: str, readers: list[Engine]) -> None:
     """Raises `MessageTypeError` if the target cannot read what the source emits. `readers` do already."""
     output = source.output
     if output is None:
         raise MessageTypeError(f"connect: kernel {source.kernel_id!r} has no output_type, so it emits nothing")
-    wanted = target.declaration.input_type
+    wanted = target.declaration.type_of(name)
     emitted = getattr(output, "message_type", None)
     if wanted is None:
         return  # a coroutine kernel that takes anything
@@ -77,5 +78,5 @@ def _fit_types(source: Engine, target: Engine, readers: list[Engine]) -> None:
     elif not wanted.matches(emitted):
         raise MessageTypeError(
             f"connect: kernel {source.kernel_id!r} emits {emitted.description}, kernel {target.kernel_id!r} takes "
-            f"{wanted.description}"
+            f"{wanted.description}{f' in its input {name!r}' if name else ''}"
         )

@@ -102,7 +102,8 @@ class RingKernel:
             if error is not None or source.lost is None or source.lost[1] is None:
                 source.lost = self.kernel_id, error
         for kernel in self.upstream():
-            kernel.engine.outlet.line.notify()  # who waits for room there may wait for nothing
+            for outlet in kernel.engine.outlets.values():
+                outlet.line.notify()  # who waits for room there may wait for nothing
 
     def upstream(self) -> Iterator[RingKernel]:
         """The kernel, its sources, theirs, and so on: each once."""

@@ -62,9 +62,10 @@ def _build(
                 runs_on=device,
             )
             engine.on_end = kernel.end
-            engine.outlet.refuse = kernel.refusal
-            engine.outlet.dead_end = partial(dead_end, kernel)
-            engine.outlet.is_doubtful = partial(may_come_to_a_dead_end, kernel)
+            for outlet in engine.outlets.values():
+                outlet.refuse = kernel.refusal
+                outlet.dead_end = partial(dead_end, kernel)
+                outlet.is_doubtful = partial(may_come_to_a_dead_end, kernel)
             device.reach_memory()
             return kernel
     except BaseException:

@@ -56,8 +56,16 @@ class Messaging:
         self._paths = supervisor.paths
         self._known_paths = self._paths.known
 
-    async def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
-        """Put a message into the kernel's input, waiting for room. Allowed in LAUNCHED, ACTIVE and DEACTIVATED.
+    async def send(
+        self,
+        kernel_id: KernelId,
+        message: Any,
+        *,
+        input: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Put a message into the kernel's input, the first or the one of that name, waiting for room. Allowed in
+        LAUNCHED, ACTIVE and DEACTIVATED.
 
         Raises `asyncio.TimeoutError` after `timeout` seconds, `KernelStateError` in other states (also when the kernel
         ends meanwhile), `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
@@ -78,7 +86,7 @@ class Messaging:
             kernel = self._supervisor.kernel(kernel_id, "send to")
         if timeout is not None:
             check_timeout(timeout)
-        outlet = kernel.engine.outlet
+        outlet = kernel.engine.outlet_of(input) if input else kernel.engine.outlet
         offer = outlet.offer
         budget = self._budget
         budget.left = left = budget.left - 1
@@ -93,7 +101,7 @@ class Messaging:
             timeouts.stopped_sending(kernel, error)
             raise
 
-    def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
+    def send_nowait(self, kernel_id: KernelId, message: Any, *, input: str = "") -> None:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises.
 
         Example:
@@ -102,7 +110,7 @@ class Messaging:
             ...     await runtime.receive(double)
             6.0
         """
-        self._supervisor.kernel(kernel_id).engine.outlet.put_nowait(message)
+        self._supervisor.kernel(kernel_id).engine.outlet_of(input).put_nowait(message)
 
     async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message through a kernel, or through the chain from the first to the last of a pair; its output.
@@ -158,10 +166,16 @@ class Messaging:
         return Port(self, self._calls, self._affinity, kernel_id)
 
     async def send_batch(
-        self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse"
+        self,
+        kernel_id: KernelId,
+        messages: Any,
+        *,
+        input: str = "",
+        timeout: float | None = None,
+        extra: Extra = "refuse",
     ) -> None:
-        """Put many messages into the input, in order: an array of the kernel's type, a sequence of messages, or a
-        frame. What frames there are, and what `extra` is, says `map`.
+        """Put many messages into the first input, or the one of that name, in order: an array of its type, a sequence
+        of messages, or a frame. What frames there are, and what `extra` is, says `map`.
 
         Raises `BatchTimeoutError` (an `asyncio.TimeoutError`) after `timeout` seconds, with `.sent`, the number that
         was sent by then; `KernelStateError` as `send` does; `MessageTypeError` if one of them is of another type, and
@@ -177,11 +191,11 @@ class Messaging:
         engine = kernel.engine
         if timeout is not None:
             check_timeout(timeout)
-        outlet = engine.outlet
+        outlet = engine.outlet_of(input) if input else engine.outlet
         yielding = self._budget.spend()
         if not yielding and not outlet.line.waiters and outlet.ring.offer_all(messages):
             return
-        batch = as_batch(engine.declaration.input_type, messages, extra)
+        batch = as_batch(engine.declaration.type_of(input), messages, extra)
         try:
             await outlet.put_many(batch, timeout, yielding=yielding)
         except CancelledError as error:

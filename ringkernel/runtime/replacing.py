@@ -47,7 +47,11 @@ class Replacements:
                 f"remove() it, and launch() it anew"
             )
         task = self._tasks.get(kernel)
-        if task is None or self._wanted[kernel].func is not new.func:
+        if (
+            task is None
+            or self._wanted[kernel].all_handlers[1:] != new.all_handlers[1:]
+            or (self._wanted[kernel].func is not new.func)
+        ):
             self._wanted[kernel] = new
         if task is None:
             lease = Lease.at_once([kernel], f"an edit of {kernel.kernel_id!r}")

@@ -239,8 +239,8 @@ class RingKernelRuntime(Messaging):
         """
         self._supervisor.remove(kernel_id)
 
-    def connect(self, source_id: KernelId, target_id: KernelId) -> None:
-        """Make the source's output an input of the target: no Python in between.
+    def connect(self, source_id: KernelId, target_id: KernelId, *, input: str = "") -> None:
+        """Make the source's output feed the target, its first input or the one of that name: no Python in between.
 
         Both are LAUNCHED or DEACTIVATED. The first target takes the host's place as consumer, with what already
         waits; each further one sees every message from now on. Several sources may feed one target.
@@ -256,7 +256,7 @@ class RingKernelRuntime(Messaging):
             >>> await runtime.call((double, total), 3)
             6.0
         """
-        connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id))
+        connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id), input)
         self._supervisor.forget_paths()
 
     @says_what_was_stopped
@@ -415,8 +415,9 @@ class RingKernelRuntime(Messaging):
         kernel = self._supervisor.known(kernel_id)
         return statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
 
-    def unprocessed(self, kernel_id: KernelId) -> Any:
-        """What a kernel that has TERMINATED never took, in order, input by input: an array, or a list of objects.
+    def unprocessed(self, kernel_id: KernelId, *, input: str = "") -> Any:
+        """What a kernel that has TERMINATED never took of its first input, or of the one of that name, in order: an
+        array, or a list of objects. Of several sources one after the other.
 
         Raises `KernelStateError` while the kernel lives, and `DeviceUnavailableError` if some of it was in the memory
         of a device that was lost; `.partial` is the rest.
@@ -433,7 +434,7 @@ class RingKernelRuntime(Messaging):
             raise KernelStateError(
                 f"kernel {kernel_id!r} is {kernel.state.name}; what it leaves unprocessed is known once it has ended"
             )
-        return state_access.leftovers_of(kernel)
+        return state_access.leftovers_of(kernel, input)
 
     @says_what_was_stopped
     async def read_state(self, kernel_id: KernelId) -> Any:

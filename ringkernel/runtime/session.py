@@ -280,7 +280,7 @@ class Session:
         """
         self._do(_call(self._runtime.remove, kernel_id))
 
-    def connect(self, source_id: KernelId, target_id: KernelId) -> None:
+    def connect(self, source_id: KernelId, target_id: KernelId, *, input: str = "") -> None:
         """See `RingKernelRuntime.connect`.
 
         Example:
@@ -289,7 +289,7 @@ class Session:
             >>> session.kernels["double"].targets == (kernels[1],)
             True
         """
-        self._do(_call(self._runtime.connect, source_id, target_id))
+        self._do(_call(self._runtime.connect, source_id, target_id, input=input))
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -338,7 +338,7 @@ class Session:
         """
         return self._do(_call(self._runtime.watch, interval))
 
-    def unprocessed(self, kernel_id: KernelId) -> Any:
+    def unprocessed(self, kernel_id: KernelId, *, input: str = "") -> Any:
         """See `RingKernelRuntime.unprocessed`.
 
         Example:
@@ -348,7 +348,7 @@ class Session:
             >>> session.unprocessed(double)
             array([3.])
         """
-        return self._do(_call(self._runtime.unprocessed, kernel_id))
+        return self._do(_call(self._runtime.unprocessed, kernel_id, input=input))
 
     def read_state(self, kernel_id: KernelId) -> Any:
         """See `RingKernelRuntime.read_state`.
@@ -374,7 +374,14 @@ class Session:
 
     # --- messages --------------------------------------------------------------------------------------------
 
-    def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
+    def send(
+        self,
+        kernel_id: KernelId,
+        message: Any,
+        *,
+        input: str = "",
+        timeout: float | None = None,
+    ) -> None:
         """See `RingKernelRuntime.send`.
 
         Example:
@@ -383,10 +390,16 @@ class Session:
             ...     session.receive(double)
             6.0
         """
-        self._do(self._runtime.send(kernel_id, message, timeout=timeout))
+        self._do(self._runtime.send(kernel_id, message, input=input, timeout=timeout))
 
     def send_batch(
-        self, kernel_id: KernelId, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse"
+        self,
+        kernel_id: KernelId,
+        messages: Any,
+        *,
+        input: str = "",
+        timeout: float | None = None,
+        extra: Extra = "refuse",
     ) -> None:
         """See `RingKernelRuntime.send_batch`.
 
@@ -396,7 +409,7 @@ class Session:
             ...     session.receive(double), session.receive(double)
             (2.0, 4.0)
         """
-        self._do(self._runtime.send_batch(kernel_id, messages, timeout=timeout, extra=extra))
+        self._do(self._runtime.send_batch(kernel_id, messages, input=input, timeout=timeout, extra=extra))
 
     def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.receive`.
@@ -556,8 +569,8 @@ async def _done(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
         future.set_exception(error)
 
 
-async def _call(method: Callable[..., T], *arguments: Any) -> T:
-    return method(*arguments)
+async def _call(method: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    return method(*arguments, **named)
 
 
 async def _next(batches: AsyncIterator[T]) -> T:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from .kernel import RingKernel
 
 
-def leftovers_of(kernel: RingKernel) -> Any:
+def leftovers_of(kernel: RingKernel, name: str) -> Any:
     """See `RingKernelRuntime.unprocessed`."""
-    left, message_type = kernel.engine.leftovers(), kernel.engine.declaration.input_type
+    kernel.engine.outlet_of(name)
+    declaration = kernel.engine.declaration
+    left = kernel.engine.leftovers(declaration.input_names.index(name))
+    message_type = declaration.type_of(name)
     if message_type is None:
         return [message for part in left for message in part]
     parts = [np.empty(0, message_type.dtype), *(np.asarray(part, message_type.dtype) for part in left)]

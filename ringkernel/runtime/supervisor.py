@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.decorator import declared, find_declaration, id_of, is_decorated, registry
 from ringkernel.declaration.registry import check_module
+from ringkernel.declaration.together import with_companions
 from ringkernel.devices.event_loop import interrupts
 from ringkernel.devices.event_loop.services import Services
 from ringkernel.devices.event_loop.waiting_line import Budget
@@ -188,7 +189,7 @@ class Supervisor:
             return
         drain = kernel.state is KernelState.ACTIVE
         kernel.enter(Command.TERMINATE)
-        kernel.engine.outlet.close()
+        kernel.engine.close_outlets()
         try:
             await kernel.engine.finish(timeout, drain=drain)
         except Exception as error:
@@ -254,7 +255,7 @@ class Supervisor:
         for kernel in list(self.kernels.values()):
             if kernel.state is KernelState.TERMINATED or id_of(kernel.func) != declaration.kernel_id:
                 continue
-            if kernel.func.__code__ is declaration.func.__code__:
+            if _codes(kernel.engine.declaration) == _codes(with_companions(declaration)):
                 continue  # not an edit: another function from the same place, as of a factory of handlers
             if affinity.thread == get_ident():
                 self._replace_or_warn(kernel, declaration)
@@ -263,7 +264,7 @@ class Supervisor:
 
     def _replace_or_warn(self, kernel: RingKernel, declaration: Declaration) -> None:
         try:
-            self.replacements.begin(kernel, declaration).add_done_callback(_warn)
+            self.replacements.begin(kernel, with_companions(declaration)).add_done_callback(_warn)
         except RingKernelError as error:
             logger.warning("%s", error)
 
@@ -304,6 +305,11 @@ class Supervisor:
         if kernel.state is not KernelState.TERMINATED and kernel.state is not KernelState.TERMINATING:
             await self._terminate(kernel, timeout)
         await kernel.engine.wait_end()
+
+
+def _codes(declaration: Declaration) -> list[object]:
+    """What the handlers of a kernel are made of."""
+    return [one.func.__code__ for one in declaration.all_handlers]
 
 
 def _warn(replacing: asyncio.Task[None]) -> None:

@@ -42,6 +42,7 @@ WRITERS: dict[str, dict[str, str]] = {
     "Ring": {
         "tail": "producer",
         "wanted": "producer",
+        "progress": "producer",
         "next": "producer",
         "low": "producer",
         "slots": "host",
@@ -63,6 +64,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "ring": "host",
         "doorbell_address": "host",
         "device_cursor_address": "host",
+        "span_address": "host",
     },
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
@@ -90,6 +92,7 @@ WRITERS: dict[str, dict[str, str]] = {
             "worker",
         ),
         **dict.fromkeys(("pace", "done", "busy_ticks"), "worker"),
+        "span_address": "worker",
     },
     "Parker": {
         "inbox_address": "anyone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ async def compiled_span(declaration: Declaration) -> Any:
 
     Raises `KernelCompileError`, at every call.
     """
+    handlers = declaration.handlers
+    if len(handlers) > 1:
+        return together([await compiled_span(one) for one in handlers])
     spec = spec_of(declaration)
     key = (declaration.func, spec)
     if key in _spans:
@@ -36,6 +40,17 @@ async def compiled_span(declaration: Declaration) -> Any:
         _pending[here].add_done_callback(lambda _: _pending.pop(here, None))
     _spans[key] = span = await asyncio.shield(_pending[here])
     return span
+
+
+def together(spans: list[Any]) -> Any:
+    """The spans of a kernel's inputs as one `Span`: the first, with the others."""
+    return replace(
+        spans[0],
+        further=tuple(spans[1:]),
+        never_drops=all(span.never_drops for span in spans),
+        is_bounded=all(span.is_bounded for span in spans),
+        in_order=any(span.in_order for span in spans),
+    )
 
 
 def spec_of(declaration: Declaration) -> Any:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
+    from ringkernel.messages.types import MessageType
     from ringkernel.ring.kinds import Edge
 
     from .executor import Executor
@@ -110,7 +111,13 @@ class CompiledEngine(LendingEngine):
         self.block = ControlBlock(self.declaration, self.executor, status_doorbell.address, parker.arena, self._api)
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
         self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
-        self._make_input(woke)
+        self.edges = cast("list[Edge]", self.rings.edges)
+        self.outlet = self._make_input(0, self.declaration.input_type, woke)
+        if self.declaration.inputs:
+            self.further = {
+                one.name: self._make_input(number, one.message_type, woke)
+                for number, one in enumerate(self.declaration.inputs, 1)
+            }
         self._make_output(woke)
         self.executor.build()
 
@@ -118,14 +125,14 @@ class CompiledEngine(LendingEngine):
         if not self.is_reached:
             self._parker.release_doorbell_address(self.doorbell_address)
 
-    def _make_input(self, woke: Callable[[int], None]) -> None:
-        services, declaration = self._services, self.declaration
-        assert declaration.input_type is not None
-        ring = RecordRing(self.arena, declaration.input_type, declaration.queue_size, woke=woke)
-        self.outlet = Outlet(ring, services.budget, services)
-        self.taken.append(self.outlet.release)
-        self.edges = cast("list[Edge]", self.rings.edges)
-        self.add_input(ring.add_edge())
+    def _make_input(self, number: int, message_type: MessageType | None, woke: Callable[[int], None]) -> Outlet:
+        services = self._services
+        assert message_type is not None
+        ring = RecordRing(self.arena, message_type, self.declaration.queue_size, woke=woke)
+        outlet = Outlet(ring, services.budget, services)
+        self.taken.append(outlet.release)
+        self.add_input(ring.add_edge(), number)
+        return outlet
 
     def _make_output(self, woke: Callable[[int], None]) -> None:
         services, declaration = self._services, self.declaration
@@ -147,11 +154,11 @@ class CompiledEngine(LendingEngine):
         self.inlet.attach(self.output.add_edge())
         self.rings.set_output(self.output)
 
-    def add_input(self, edge: Edge) -> None:
+    def add_input(self, edge: Edge, number: int = 0) -> None:
         assert isinstance(edge, RecordEdge)
         self.executor.check_inputs(len(self.edges) + 1)
         edge.engine = self
-        self.rings.add_input(edge)
+        self.rings.add_input(edge, number, self.executor.span_of(number))
         if edge.ring.engine is not None:
             self.executor.note_source()
 
@@ -263,6 +270,7 @@ class CompiledEngine(LendingEngine):
         """What the executor has now been given is the handler of this declaration. The token is the host's."""
         self.declaration = declaration
         self.block.run(self.executor)
+        self.rings.run(self.executor.span_of)
 
     def _leave_chain(self) -> None:
         """Whatever it runs as one with goes on without it."""
@@ -358,6 +366,10 @@ class CompiledEngine(LendingEngine):
     def write_state(self, value: npt.NDArray[Any]) -> None:
         assert self.block.state is not None
         self.block.state[...] = value
+
+    def failed_handler(self, edge_offset: int) -> Declaration:
+        """The kernel as it is for the messages of one input, on which the handler failed."""
+        return self.declaration.handlers[self.rings.edge_at(edge_offset).input]
 
     def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
         """The messages that the handler failed on."""

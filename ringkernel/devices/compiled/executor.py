@@ -75,6 +75,10 @@ class Executor(ABC):
     def note_source(self) -> None:
         """Another compiled kernel feeds the kernel from now on."""
 
+    def span_of(self, number: int) -> int:
+        """The address of what handles the messages of the input of this number; 0 for `span_address`."""
+        return 0
+
     @property
     def is_bounded(self) -> bool:
         """Whether its handler is known to end soon, see `codegen/bounded.py`."""

@@ -42,7 +42,8 @@ class _ExceptionInfo(ctypes.Structure):
 class Failed(Protocol):
     """A kernel that has failed. The token is the host's."""
 
-    declaration: Declaration
+    def failed_handler(self, edge_offset: int) -> Declaration:
+        """The kernel as it is for the messages that the handler failed on."""
 
     def snapshot(self) -> Any:
         """Its counters, with the fault, as a record."""
@@ -60,15 +61,16 @@ class Failed(Protocol):
 async def failure_of(kernel: Failed) -> BaseException:
     """The exception that ended a kernel, with the message in a note. The token is the host's."""
     block = kernel.snapshot()
+    handler = kernel.failed_handler(int(block["fault_edge"]))
     messages = kernel.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
-    declaration = kernel.declaration
+    declaration = handler
     assert declaration.input_type is not None
     shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
     kind, arguments = kernel.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
     if kind is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
-    replayed = await _replay(kernel, messages)
+    replayed = await _replay(kernel, declaration, messages)
     error: BaseException
     if isinstance(replayed, BaseException):
         error = replayed
@@ -115,9 +117,8 @@ def _known(argument: Any) -> Any:
     return COMPUTED if type(argument).__module__.partition(".")[0] == "llvmlite" else argument
 
 
-async def _replay(kernel: Failed, messages: Any) -> BaseException | str:
+async def _replay(kernel: Failed, declaration: Declaration, messages: Any) -> BaseException | str:
     """Run the Python function on copies. Its exception, or what happened instead."""
-    declaration = kernel.declaration
     state = None if declaration.state is None else kernel.state_copy()
     arguments, _ = arguments_of(declaration, messages, state)
     outcome: list[BaseException | None] = []

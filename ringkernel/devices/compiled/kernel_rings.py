@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from ringkernel.memory.arenas import Arena
@@ -44,11 +46,18 @@ class KernelRings:
         self._mapped_in = self._mapped_out = 0
         self._room_doorbell = doorbell_address
 
-    def add_input(self, edge: RecordEdge) -> None:
-        """Read from a further edge."""
+    def add_input(self, edge: RecordEdge, number: int, span_address: int) -> None:
+        """Read from a further edge, of the input of this number. `span_address`: what handles its messages, or 0."""
+        edge.input = number
+        edge.set_span(span_address)
         self.edges.append(edge)
         edge.set_doorbell(self._doorbell_address)
         self._read_from(self.edges)
+
+    def run(self, span_of: Callable[[int], int]) -> None:
+        """The messages of each input are handled by this from now on."""
+        for edge in self.edges:
+            edge.set_span(span_of(edge.input))
 
     def set_output(self, ring: RecordRing) -> None:
         """Write to this ring."""
@@ -125,10 +134,14 @@ class KernelRings:
         for edge in self.reading:
             edge.limit = edge.published()
 
+    def edge_at(self, offset: int) -> RecordEdge:
+        """The edge that lies so far from the block."""
+        address = self._block.address + offset
+        return next(edge for edge in self.reading if edge.address == address)
+
     def take_failed(self, edge_offset: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
         """The messages that the handler failed on, at the head of the edge that lies so far from the block."""
-        address = self._block.address + edge_offset
-        return next(edge for edge in self.reading if edge.address == address).take_failed(count)
+        return self.edge_at(edge_offset).take_failed(count)
 
     def all_reachable(self) -> tuple[object, ...]:
         """Whatever the kernel may reach."""

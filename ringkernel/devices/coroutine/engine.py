@@ -94,7 +94,7 @@ class CoroutineEngine(Engine):
             exchanged.append((edge, fresh))
         return exchanged
 
-    def add_input(self, edge: Edge) -> None:
+    def add_input(self, edge: Edge, number: int = 0) -> None:
         self.edges.append(edge)
         self.source.attach(edge)
 

@@ -8,6 +8,7 @@ from ringkernel.declaration.difference import difference
 from ringkernel.devices.compiled import compiling
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.device import Device
+from ringkernel.errors import ConfigurationError
 
 from .executor import WorkerExecutor
 from .parallel import check_parallel, threads_for
@@ -28,6 +29,8 @@ class CpuDevice(Device):
         self._pool: WorkerPool | None = None
 
     async def compile(self, declaration: Declaration) -> Any:
+        if declaration.timer or declaration.end or declaration.order:
+            raise ConfigurationError(f"kernel {declaration.kernel_id!r}: what is declared beside it cannot run yet")
         await self._services.prepare(compiled_loops)
         span = await compiling.compiled_span(declaration)
         check_parallel(declaration, span)

@@ -55,6 +55,9 @@ class WorkerExecutor(Executor):
         self.max_threads = max_threads
         self.span_address, self.never_drops = span.address, span.never_drops
 
+    def span_of(self, number: int) -> int:
+        return self.span.further[number - 1].address if number > 0 else 0
+
     @property
     def worker(self) -> Worker | None:
         """Where it runs, or last ran."""

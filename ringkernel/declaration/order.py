@@ -1,0 +1,72 @@
+"""What order a kernel takes the messages of its inputs in: by the time in one of their fields."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ringkernel.errors import ConfigurationError, MessageTypeError
+
+if TYPE_CHECKING:
+    from ringkernel.messages.types import MessageType
+
+Late = Literal["fail", "drop", "take"]
+LATE = ("fail", "drop", "take")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By time. `patience_s`: after so many seconds without news an input holds up the others no more."""
+
+    field: str
+    late: Late
+    patience_s: float | None
+
+
+def order_of(kernel_id: str, field: Any, late: Any, patience: Any) -> Order | None:
+    """What the options of a declaration say. Raises `ConfigurationError`."""
+    if field is None:
+        for name, given, default in (("late", late, "fail"), ("patience", patience, None)):
+            if given != default:
+                raise ConfigurationError(
+                    f"kernel {kernel_id!r}: {name}={given!r} needs order_by, the field with the time"
+                )
+        return None
+    if not isinstance(field, str) or not field:
+        raise ConfigurationError(f"kernel {kernel_id!r}: order_by is {field!r}; it must be the name of a field")
+    if late not in LATE:
+        raise ConfigurationError(f'kernel {kernel_id!r}: late is {late!r}; it must be "fail", "drop" or "take"')
+    if patience is None:
+        return Order(field, late, None)
+    if isinstance(patience, bool) or not isinstance(patience, int | float) or not (0 <= patience < math.inf):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: patience is {patience!r}; it must be a number of seconds, 0 or more, or None"
+        )
+    return Order(field, late, float(patience))
+
+
+def check_times(kernel_id: str, field: str, inputs: dict[str, MessageType]) -> None:
+    """Refuse inputs that lack the field, or have their times in different types. Raises `MessageTypeError`."""
+    first: np.dtype[Any] | None = None
+    for name, message_type in inputs.items():
+        which = f"input {name!r}" if name else "its input"
+        if field not in (message_type.dtype.names or ()):
+            raise MessageTypeError(
+                f"kernel {kernel_id!r}: order_by={field!r}, but {which} is of {message_type.description}, which has no "
+                f"such field"
+            )
+        dtype = message_type.dtype[field]
+        if dtype.kind not in "iufM" or dtype.itemsize > 8 or dtype == np.dtype("M8"):
+            raise MessageTypeError(
+                f"kernel {kernel_id!r}: order_by={field!r}, which {which} has as {dtype}; a time is an integer, a "
+                f"float of at most 64 bits, or a datetime64 with its unit"
+            )
+        first = dtype if first is None else first
+        if dtype != first:
+            raise MessageTypeError(
+                f"kernel {kernel_id!r}: order_by={field!r} is {first} in its first input and {dtype} in {which}; it "
+                f"must be of one type, with one unit, in all of them"
+            )

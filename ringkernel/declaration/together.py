@@ -1,0 +1,61 @@
+"""Whether what was declared for one kernel, and beside it, goes together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ringkernel.errors import ConfigurationError
+
+from .companions import EndHandler, InputHandler, TimerHandler, companions
+from .order import check_times
+from .signature import check_signature
+
+D = TypeVar("D", bound=Any)
+"""A `Declaration`, which imports this module."""
+
+
+def with_companions(declaration: D) -> D:
+    """A declaration with what was declared beside it. Raises `ConfigurationError` or `MessageTypeError` if these do
+    not go together."""
+    kernel_id = declaration.kernel_id
+    inputs, timer, end = companions.inputs(kernel_id), companions.timer(kernel_id), companions.end(kernel_id)
+    if inputs or timer or end:
+        declaration = replace(declaration, inputs=inputs, timer=timer, end=end)
+    if declaration.inputs or declaration.timer or declaration.end or declaration.order:
+        check_companions(declaration)
+    return declaration
+
+
+def check_companions(declaration: Any) -> None:
+    """Refuse handlers that do not go together. Raises `ConfigurationError` or `MessageTypeError`."""
+    kernel_id = declaration.kernel_id
+    beside = (*declaration.inputs, declaration.timer, declaration.end)
+    if declaration.is_coroutine:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: a coroutine kernel has one input, keeps its own time and ends by returning; "
+            f"order_by, and what is declared beside a kernel, are for compiled ones"
+        )
+    for one in beside:
+        if one is not None:
+            leading = {InputHandler: ["msg"], TimerHandler: ["time"], EndHandler: []}[type(one)]
+            check_signature(kernel_id, one.func, [*leading, *parameters_of(declaration)])
+    if declaration.order is not None:
+        if declaration.batch or any(one.batch for one in declaration.inputs):
+            raise ConfigurationError(
+                f"kernel {kernel_id!r}: order_by does not go with batch=True: what a batch holds would depend on how "
+                f"the messages arrived; write the handler for one message"
+            )
+        types = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
+        check_times(
+            kernel_id, declaration.order.field, {name: each for name, each in types.items() if each is not None}
+        )
+    elif declaration.timer is not None:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r} has a timer, but no time: give ring_kernel() the field with it, as order_by"
+        )
+
+
+def parameters_of(declaration: Any) -> list[str]:
+    """The parameters that all handlers of a kernel have, after those of their own."""
+    return [*(["out"] if declaration.output_type else []), *(["state"] if declaration.state is not None else [])]

@@ -84,6 +84,7 @@ class Engine(ABC):
         "has_ended",
         "in_flight",
         "inlet",
+        "is_told",
         "kernel_id",
         "on_end",
         "outlet",
@@ -97,6 +98,7 @@ class Engine(ABC):
         self.on_end: OnEnd = _nobody_minds
         self.error: BaseException | None = None
         self.has_ended = False
+        self.is_told = False  # whether somebody has heard of its failure
         self.ending = Line()
         self.in_flight = 0
         self.further: Mapping[str, Outlet] = NO_FURTHER
@@ -241,6 +243,11 @@ class Engine(ABC):
             failure.__cause__ = self.error
             return failure
         return KernelStateError(f"kernel {self.kernel_id!r} has TERMINATED and nothing is left to receive")
+
+    def told_reason(self) -> RingKernelError | None:
+        """The same, for a caller who is told so."""
+        self.is_told = self.error is not None
+        return self.ended_reason()
 
     def ended_error(self) -> RingKernelError:
         """What those are told who still wait for something of a kernel that has ended."""

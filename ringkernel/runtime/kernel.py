@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from .message_queue import MessageQueue
 
+TOLD_WITHIN_S = 1.0
+"""A failure of which no caller has heard for so long is logged; if all ends sooner, then."""
+
 logger = logging.getLogger("ringkernel")
 
 
@@ -97,13 +100,20 @@ class RingKernel:
         if isinstance(error, asyncio.CancelledError):
             logger.info("kernel %r was ended by the cancellation of its task", self.kernel_id)
         elif error is not None:
-            logger.error("kernel %r has failed", self.kernel_id, exc_info=error)
+            logger.info("kernel %r has failed: %s", self.kernel_id, brief(error))
+            asyncio.get_running_loop().call_later(TOLD_WITHIN_S, self.log_failure)
         for source in self.sources:
             if error is not None or source.lost is None or source.lost[1] is None:
                 source.lost = self.kernel_id, error
         for kernel in self.upstream():
             for outlet in kernel.engine.outlets.values():
                 outlet.line.notify()  # who waits for room there may wait for nothing
+
+    def log_failure(self) -> None:
+        """Log what it failed with, with its traceback, once, unless a caller was told: a script shows that one."""
+        if self.error is not None and not self.engine.is_told and not isinstance(self.error, asyncio.CancelledError):
+            self.engine.is_told = True
+            logger.error("kernel %r has failed", self.kernel_id, exc_info=self.error)
 
     def upstream(self) -> Iterator[RingKernel]:
         """The kernel, its sources, theirs, and so on: each once."""
@@ -117,7 +127,7 @@ class RingKernel:
 
     def refusal(self) -> RingKernelError:
         """Why nothing may be sent to it."""
-        reason = self.engine.ended_reason()
+        reason = self.engine.told_reason()
         if self.error is not None and reason is not None:
             return reason
         return KernelStateError(

@@ -127,9 +127,11 @@ def _failure(path: list[RingKernel], error: KernelStateError) -> KernelStateErro
     """What a map fails with: an end of one of its kernels is a failure, whoever has asked for it. What one of them has
     failed of comes first: its neighbours may have noticed the end before."""
     if isinstance(error, KernelFailedError):
+        for kernel in path:
+            kernel.engine.is_told |= kernel.error is not None and kernel.error is error.__cause__
         return error
     ended = [kernel for kernel in path if kernel.engine.has_ended]
-    reasons = [kernel.engine.ended_reason() for kernel in ended]
+    reasons = (kernel.engine.told_reason() for kernel in ended)  # up to the first that has failed
     failed = next((reason for reason in reasons if isinstance(reason, KernelFailedError)), None)
     if failed is not None or not ended:
         return failed or error

@@ -66,7 +66,7 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
     """Raises `KernelStateError` if a map over these kernels could mix with other messages. `lend`: it is in place."""
     for kernel in path:
         if kernel.state is not KernelState.ACTIVE:
-            why = None if kernel.error is None else kernel.engine.ended_reason()
+            why = None if kernel.error is None else kernel.engine.told_reason()
             raise why or KernelStateError(f"map: kernel {kernel.kernel_id!r} is {kernel.state.name}; it must be ACTIVE")
     foreign = foreign_sources(path)
     for source, kernel in foreign:

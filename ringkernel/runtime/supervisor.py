@@ -71,8 +71,13 @@ class Supervisor:
 
     def forsake(self) -> None:
         """The runtime was collected without having been closed."""
+        self._log_failures()
         if self._services is not None:
             self._services.forsake(" was collected")
+
+    def _log_failures(self) -> None:
+        for kernel in self.kernels.values():
+            kernel.log_failure()
 
     def kernel(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
         """A kernel, in the loop's thread. Raises when there is none. Named by a function without a decorator, of which
@@ -213,6 +218,7 @@ class Supervisor:
             raise KernelStateError(
                 f"cannot remove kernel {kernel_id!r} while it is {kernel.state.name}; terminate() it first"
             )
+        kernel.log_failure()
         del self.kernels[kernel.kernel_id]
         for other in (*kernel.sources, *kernel.targets):
             other.sources = tuple(source for source in other.sources if source is not kernel)
@@ -287,6 +293,7 @@ class Supervisor:
         try:
             await self._end_kernels()
         finally:
+            self._log_failures()
             if self._services is not None:
                 self._services.close()
 

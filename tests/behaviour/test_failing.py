@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import activate, check_books, drain, eventually, in_line, receive_all, start, start_chain, within
@@ -18,21 +19,21 @@ from ringkernel import (
     RingKernelRuntime,
     managed_kernel,
 )
+from ringkernel.runtime import kernel as kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 COMMANDS = [Command.LAUNCH, Command.ACTIVATE, Command.DEACTIVATE, Command.REACTIVATE, Command.TERMINATE]
 
 
-async def test_a_failure_is_a_transition_with_a_cause(
-    runtime: RingKernelRuntime, kind: Kind, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failure_is_a_transition_with_a_cause(runtime: RingKernelRuntime, kind: Kind) -> None:
     await start(runtime, "k", kind(fails_at_13))
-    with caplog.at_level(logging.ERROR, "ringkernel"):
-        await runtime.send_batch("k", [1, 2, 13, 4, 5])
-        assert await within(runtime.wait("k")) is KernelState.TERMINATED
+    await runtime.send_batch("k", [1, 2, 13, 4, 5])
+    assert await within(runtime.wait("k")) is KernelState.TERMINATED
     error = runtime.kernels["k"].error
     assert isinstance(error, ValueError)
     assert "thirteen" in str(error)
-    assert any("'k'" in record.getMessage() and record.exc_info for record in caplog.records)
     assert [await runtime.receive("k") for _ in range(2)] == [1, 2]
     for call in (runtime.receive("k"), runtime.receive_batch("k"), runtime.send("k", 1)):
         with pytest.raises(KernelFailedError, match=r"'k'.*ValueError.*thirteen") as caught:
@@ -44,6 +45,72 @@ async def test_a_failure_is_a_transition_with_a_cause(
     assert list(runtime.unprocessed("k")) == [4, 5]
     counts = check_books(runtime, "k")
     assert (counts.accepted, counts.processed, counts.failed, counts.unprocessed) == (5, 2, 1, 2)
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The failures that a log has with their tracebacks."""
+    return [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR and one.exc_info]
+
+
+async def test_a_failure_of_which_nobody_hears_is_logged_once(
+    runtime: RingKernelRuntime, kind: Kind, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "TOLD_WITHIN_S", 0.0)
+    await start(runtime, "k", kind(fails_at_13))
+    await runtime.send("k", 13)
+    await eventually(lambda: _logged(caplog) == ["kernel 'k' has failed"])
+    await runtime.close()
+    assert len(_logged(caplog)) == 1
+
+
+@pytest.mark.parametrize("end", ["close", "remove"])
+async def test_a_failure_is_logged_at_the_latest_when_all_ends(
+    runtime: RingKernelRuntime, kind: Kind, end: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "TOLD_WITHIN_S", 1e6)
+    await start(runtime, "k", kind(fails_at_13))
+    await runtime.send("k", 13)
+    await within(runtime.wait("k"))
+    assert _logged(caplog) == []
+    if end == "close":
+        await runtime.close()
+    else:
+        runtime.remove("k")
+    assert _logged(caplog) == ["kernel 'k' has failed"]
+
+
+async def _send_until_it_fails(runtime: RingKernelRuntime) -> None:
+    while True:
+        await runtime.send("k", 13)
+
+
+CALLS: dict[str, Callable[[RingKernelRuntime], Awaitable[Any]]] = {
+    "receive": lambda runtime: runtime.receive("k"),
+    "receive_batch": lambda runtime: runtime.receive_batch("k"),
+    "send": _send_until_it_fails,
+    "call": lambda runtime: runtime.call("k", 13),
+    "map": lambda runtime: runtime.map("k", [1, 13]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_failure_that_a_caller_is_told_of_is_not_logged_as_an_error(
+    runtime: RingKernelRuntime,
+    kind: Kind,
+    call: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernels, "TOLD_WITHIN_S", 0.3)
+    caplog.set_level(logging.INFO, "ringkernel")
+    await start(runtime, "k", kind(fails_at_13))
+    if call.startswith("receive"):
+        await runtime.send("k", 13)
+    with pytest.raises(KernelFailedError):
+        await within(CALLS[call](runtime))
+    await runtime.close()
+    assert _logged(caplog) == []
+    assert "kernel 'k' has failed: ValueError: thirteen" in caplog.messages
 
 
 async def test_a_failed_kernel_accepts_no_command_and_can_be_removed(runtime: RingKernelRuntime, kind: Kind) -> None:

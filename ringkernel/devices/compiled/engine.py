@@ -138,7 +138,7 @@ class CompiledEngine(LendingEngine):
         services, declaration = self._services, self.declaration
         self.inlet = Inlet(services.budget, services)
         self.taken.append(self.inlet.release)
-        self.inlet.ended = self.ended_reason
+        self.inlet.ended = self.told_reason
         self.output = None
         if declaration.output_type is None:
             self.inlet.ended = lambda: MessageTypeError(

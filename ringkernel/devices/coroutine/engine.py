@@ -70,7 +70,7 @@ class CoroutineEngine(Engine):
         self.taken.append(self.sink.release)
         self.inlet = Inlet(self._services.budget, self._services)
         self.taken.append(self.inlet.release)
-        self.inlet.ended = self.ended_reason
+        self.inlet.ended = self.told_reason
         self.inlet.attach(ring.add_edge())
 
     def exchange_input(self, edge: Edge, fresh: Edge) -> None:

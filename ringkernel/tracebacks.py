@@ -2,8 +2,8 @@
 
 Frames of this package, of asyncio and of numba are left out where an error is printed; the error keeps them. The
 environment variable `RINGKERNEL_FULL_TRACEBACK`, and `%xmode Verbose` in IPython, bring them back. Python prints what
-nobody has caught by `sys.excepthook`, which is replaced when the first of these errors is made, unless somebody else
-has done so before.
+nobody has caught by `sys.excepthook`, and IPython has a handler for some classes: both are set when the first of these
+errors is made, unless somebody else has done so before.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _HIDDEN = frozenset(
     ("IPython", "asyncio", "concurrent", "contextlib", "llvmlite", "numba", "ringkernel", "selectors", "threading")
 )
+
+
+_MADE_OF_OURS = (TimeoutError, BaseExceptionGroup)
+"""What asyncio makes of a cancellation that says what was going on, and task groups of errors."""
 
 
 class Short:
@@ -59,6 +63,21 @@ def without_frames(error: BaseException) -> BaseException:
 def _install() -> None:
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _show
+    where = shell()
+    if where is not None and not where.custom_exceptions:  # nor does anybody else show some in IPython
+        where.set_custom_exc(_MADE_OF_OURS, _show_in_shell)
+
+
+def _show_in_shell(
+    shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None, tb_offset: Any = None
+) -> None:
+    """What IPython calls with what others have made of an error: it asks only the last of a chain how it is shown."""
+    is_full = is_wanted_in_full() or shell.InteractiveTB.mode == "Verbose"
+    if is_full or not any(map(_is_short, _chain(error))):
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+        return
+    with _trimmed(error):
+        shell.showtraceback((kind, error, error.__traceback__), tb_offset=0)
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

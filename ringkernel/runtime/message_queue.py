@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ringkernel.ring.object_ring import ObjectRing
 from ringkernel.views.facts import facts_html
 from ringkernel.views.view import QueueView
 
+from . import timeouts
 from .loop_affinity import LoopAffinity
 
 if TYPE_CHECKING:
@@ -135,7 +137,10 @@ class MessageQueue:
             >>> queue
             <MessageQueue of float64, 1/8>
         """
-        await self._producer().put(message, timeout)
+        try:
+            await self._producer().put(message, timeout)
+        except (TimeoutError, CancelledError) as error:
+            raise timeouts.queue_is_full(error, self.capacity, timeout) from None
 
     def put_nowait(self, message: Any) -> None:
         """Append a message. Raises `QueueFullError`, and what `put` raises.
@@ -174,9 +179,12 @@ class MessageQueue:
             >>> queue = rk.MessageQueue(capacity=8)
             >>> await queue.get(timeout=0.01)
             Traceback (most recent call last):
-            TimeoutError: ...
+            TimeoutError: nothing came within 0.01 s
         """
-        return await self._consumer().get(timeout)
+        try:
+            return await self._consumer().get(timeout)
+        except (TimeoutError, CancelledError) as error:
+            raise timeouts.queue_is_empty(error, timeout) from None
 
     def get_nowait(self) -> Any:
         """Take a message. Raises `QueueEmptyError`, and what `get` raises.
@@ -200,7 +208,10 @@ class MessageQueue:
             >>> await queue.get_batch(2)
             ['a', 'b']
         """
-        batch = await self._consumer().get_many(max_messages, timeout)
+        try:
+            batch = await self._consumer().get_many(max_messages, timeout)
+        except (TimeoutError, CancelledError) as error:
+            raise timeouts.queue_is_empty(error, timeout) from None
         return batch if self._message_type is None else from_array(self._message_type, batch)
 
     def statistics(self) -> QueueStatistics:

@@ -38,6 +38,22 @@ def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     )
 
 
+def queue_is_empty(error: BaseException, timeout: float | None) -> BaseException:
+    """Nothing was put into a queue in time, or who waited for it was cancelled."""
+    if isinstance(error, TimeoutError):
+        return _timeout(f"nothing came within {timeout} s")
+    shorten(error, "was waiting for what is put into a queue")
+    return error
+
+
+def queue_is_full(error: BaseException, capacity: int, timeout: float | None) -> BaseException:
+    """Nothing was taken from a queue in time, or who waited for it was cancelled."""
+    if isinstance(error, TimeoutError):
+        return _timeout(f"there was no room within {timeout} s: all {capacity} slots are taken")
+    shorten(error, "was waiting for room in a queue")
+    return error
+
+
 def still_alive(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """The kernel has not ended in time."""
     return _timeout(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")

@@ -297,6 +297,52 @@ def test_errors_that_are_not_ours_are_shown_as_ever(script: Path) -> None:
     assert "ZeroDivisionError" in text
 
 
+IN_IPYTHON = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+shell.colors = "nocolor"
+shell.run_cell("import asyncio, ringkernel as rk; queue = rk.MessageQueue(capacity=1)")
+shell.run_cell(sys.argv[1])
+"""
+CELLS = {
+    "async with asyncio.timeout(0.01):\n    await queue.get()": "was waiting for what is put into a queue",
+    "await asyncio.wait_for(queue.get(), 0.01)": "TimeoutError",
+    "await queue.get(timeout=0.01)": "TimeoutError: nothing came within 0.01 s",
+    "queue.put_nowait(1); await queue.put(2, timeout=0.01)": "no room within 0.01 s: all 1 slots are taken",
+    "async with asyncio.TaskGroup() as tasks:\n    tasks.create_task(queue.get_batch(timeout=0.01))": "nothing came",
+}
+
+
+def shown_in_ipython(cell: str, folder: Path, **environment: str) -> str:
+    pytest.importorskip("IPython")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_IPYTHON, cell],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "IPYTHONDIR": str(folder), **environment},
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_ipython_shows_what_asyncio_makes_of_an_error_without_our_frames(cell: str, tmp_path: Path) -> None:
+    ours = re.compile(r"(ringkernel|asyncio)[/\\]\w+")
+    text = shown_in_ipython(cell, tmp_path)
+    assert CELLS[cell] in text
+    assert not ours.search(text), text
+    assert ours.search(shown_in_ipython(cell, tmp_path, RINGKERNEL_FULL_TRACEBACK="1"))
+
+
+def test_ipython_shows_errors_that_are_not_ours_as_ever(tmp_path: Path) -> None:
+    ours = "try:\n    queue.get_nowait()\nexcept asyncio.QueueEmpty:\n    pass"
+    text = shown_in_ipython(f"{ours}\nasync with asyncio.timeout(0.01):\n    await asyncio.sleep(60)", tmp_path)
+    assert re.search(r"asyncio[/\\]timeouts.py", text)
+
+
 HOOKS = """
 import sys
 import ringkernel as rk

@@ -17,8 +17,8 @@ from ringkernel.ring.object_ring import ObjectRing
 from ringkernel.views.facts import facts_html
 from ringkernel.views.view import QueueView
 
-from . import timeouts
 from .loop_affinity import LoopAffinity
+from .queue_timeouts import queue_is_empty, queue_is_full
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -140,7 +140,7 @@ class MessageQueue:
         try:
             await self._producer().put(message, timeout)
         except (TimeoutError, CancelledError) as error:
-            raise timeouts.queue_is_full(error, self.capacity, timeout) from None
+            raise queue_is_full(error, self.capacity, timeout) from None
 
     def put_nowait(self, message: Any) -> None:
         """Append a message. Raises `QueueFullError`, and what `put` raises.
@@ -184,7 +184,7 @@ class MessageQueue:
         try:
             return await self._consumer().get(timeout)
         except (TimeoutError, CancelledError) as error:
-            raise timeouts.queue_is_empty(error, timeout) from None
+            raise queue_is_empty(error, timeout) from None
 
     def get_nowait(self) -> Any:
         """Take a message. Raises `QueueEmptyError`, and what `get` raises.
@@ -211,7 +211,7 @@ class MessageQueue:
         try:
             batch = await self._consumer().get_many(max_messages, timeout)
         except (TimeoutError, CancelledError) as error:
-            raise timeouts.queue_is_empty(error, timeout) from None
+            raise queue_is_empty(error, timeout) from None
         return batch if self._message_type is None else from_array(self._message_type, batch)
 
     def statistics(self) -> QueueStatistics:

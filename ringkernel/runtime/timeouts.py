@@ -12,6 +12,8 @@ from ringkernel.declaration.decorator import id_of
 from ringkernel.lifecycle import KernelState
 from ringkernel.tracebacks import shorten
 
+from .queue_timeouts import timed_out
+
 if TYPE_CHECKING:
     from .kernel import RingKernel
 
@@ -23,40 +25,24 @@ _TO_START = {KernelState.LAUNCHED: "activate", KernelState.DEACTIVATED: "reactiv
 def nothing_came(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """There was no output in time."""
     if holder := kernel.engine.inlet.line.holder:
-        return _timeout(_is_held(kernel, timeout, holder))
-    return _timeout(f"nothing came from kernel {kernel.kernel_id!r} within {timeout} s{_holding_up(kernel)}")
+        return timed_out(_is_held(kernel, timeout, holder))
+    return timed_out(f"nothing came from kernel {kernel.kernel_id!r} within {timeout} s{_holding_up(kernel)}")
 
 
 def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """There was no room in the input in time."""
     if holder := kernel.engine.outlet.line.holder:
-        return _timeout(_is_held(kernel, timeout, holder))
+        return timed_out(_is_held(kernel, timeout, holder))
     capacity = kernel.input_queue.capacity
-    return _timeout(
+    return timed_out(
         f"the input of kernel {kernel.kernel_id!r} had no room within {timeout} s: all {capacity} slots are taken"
         f"{_idle(kernel)}"
     )
 
 
-def queue_is_empty(error: BaseException, timeout: float | None) -> BaseException:
-    """Nothing was put into a queue in time, or who waited for it was cancelled."""
-    if isinstance(error, TimeoutError):
-        return _timeout(f"nothing came within {timeout} s")
-    shorten(error, "was waiting for what is put into a queue")
-    return error
-
-
-def queue_is_full(error: BaseException, capacity: int, timeout: float | None) -> BaseException:
-    """Nothing was taken from a queue in time, or who waited for it was cancelled."""
-    if isinstance(error, TimeoutError):
-        return _timeout(f"there was no room within {timeout} s: all {capacity} slots are taken")
-    shorten(error, "was waiting for room in a queue")
-    return error
-
-
 def still_alive(kernel: RingKernel, timeout: float | None) -> TimeoutError:
     """The kernel has not ended in time."""
-    return _timeout(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")
+    return timed_out(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")
 
 
 def stopped_receiving(kernel: RingKernel, stopped: BaseException) -> None:
@@ -81,12 +67,6 @@ def says_what_was_stopped(command: F) -> F:
             raise
 
     return cast("F", done)
-
-
-def _timeout(words: str) -> TimeoutError:
-    error = TimeoutError(words)
-    shorten(error)
-    return error
 
 
 def _is_held(kernel: RingKernel, timeout: float | None, holder: str) -> str:

@@ -1,0 +1,28 @@
+"""What is said when the time is over at a queue, or somebody has stopped the waiting."""
+
+from __future__ import annotations
+
+from ringkernel.tracebacks import shorten
+
+
+def timed_out(words: str) -> TimeoutError:
+    """The error that says so."""
+    error = TimeoutError(words)
+    shorten(error)
+    return error
+
+
+def queue_is_empty(error: BaseException, timeout: float | None) -> BaseException:
+    """Nothing was put into a queue in time, or who waited for it was cancelled."""
+    if isinstance(error, TimeoutError):
+        return timed_out(f"nothing came within {timeout} s")
+    shorten(error, "was waiting for what is put into a queue")
+    return error
+
+
+def queue_is_full(error: BaseException, capacity: int, timeout: float | None) -> BaseException:
+    """Nothing was taken from a queue in time, or who waited for it was cancelled."""
+    if isinstance(error, TimeoutError):
+        return timed_out(f"there was no room within {timeout} s: all {capacity} slots are taken")
+    shorten(error, "was waiting for room in a queue")
+    return error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import KernelState
@@ -27,6 +28,7 @@ class Replacements:
 
     def __init__(self, finishing: set[asyncio.Task[None]], changed: Callable[[], None]) -> None:
         self._finishing, self._changed = finishing, changed
+        self._earlier: WeakSet[Callable[..., Any]] = WeakSet()
         self._wanted: dict[RingKernel, Declaration] = {}
         self._tasks: dict[RingKernel, asyncio.Task[None]] = {}
 
@@ -60,6 +62,10 @@ class Replacements:
             task.add_done_callback(self._finishing.discard)
         return task
 
+    def is_earlier(self, func: Callable[..., Any] | None) -> bool:
+        """Whether a kernel ran this handler, and goes on with an edit of it."""
+        return func in self._earlier
+
     async def _replace(self, kernel: RingKernel, lease: Lease | None) -> None:
         try:
             if lease is None:  # a map is going on
@@ -81,6 +87,9 @@ class Replacements:
                 break
         async with kernel.lock:
             await device.replace(kernel.engine, wanted, code)
+            if kernel.func.__code__ is not wanted.func.__code__:  # else they are two of one factory
+                self._earlier.add(kernel.func)
+            self._earlier.discard(wanted.func)
             kernel.func = wanted.func
         self._changed()
         logger.info("kernel %r goes on with the handler of its latest declaration", kernel.kernel_id)

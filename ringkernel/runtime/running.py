@@ -181,6 +181,8 @@ async def start(supervisor: Supervisor, kernels: Any) -> bool:
     """Launch, connect and activate what is not there yet, of a pipeline or a single kernel. Whether there was anything
     to do.
 
+    A function that is named anew is an edit of a kernel's handler; one of a pipeline of before an edit is not.
+
     Raises what `launch`, `connect` and `activate` raise. Kernels that it has launched stay.
     """
     line = as_pipeline(kernels)
@@ -189,8 +191,10 @@ async def start(supervisor: Supervisor, kernels: Any) -> bool:
         if kernel_id not in known:
             await supervisor.launch(kernel_id, line.functions.get(kernel_id), None, None, None)
             changed = True
-        elif supervisor.is_edited(known[kernel_id], line.functions.get(kernel_id)):
-            await supervisor.replace(kernel_id, line.functions[kernel_id])
+        elif supervisor.is_edited(known[kernel_id], func := line.functions.get(kernel_id)) and not (
+            line is kernels and supervisor.replacements.is_earlier(func)
+        ):
+            await supervisor.replace(kernel_id, func)
     for source, target in line.connections:
         if known[target] not in known[source].targets:
             connect(known[source], known[target])

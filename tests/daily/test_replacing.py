@@ -301,6 +301,28 @@ async def test_a_function_that_was_edited_takes_over_where_it_is_used(runtime: R
     assert await runtime.call("edited", 0) == 3
 
 
+async def test_a_pipeline_of_before_an_edit_does_not_bring_the_old_handler_back(runtime: RingKernelRuntime) -> None:
+    first, second = cell("1.0", decorated=False), cell("2.0", decorated=False)
+    line = rk.pipeline(first)
+    for used, wanted in ((line, 1), (second, 2), (line, 2), (rk.pipeline(second), 2), (first, 1), (line, 1)):
+        assert (await runtime.map(used, [0.0])).tolist() == [wanted]
+    await runtime.replace("edited", second)
+    await runtime.replace("edited", first)
+    assert (await runtime.map(line, [0.0])).tolist() == [1]
+
+
+async def test_pipelines_of_handlers_of_one_factory_have_each_their_own(runtime: RingKernelRuntime) -> None:
+    def make(factor: float) -> Any:
+        def scaled(msg: float, out: float) -> None:
+            out.value = factor * msg.value  # type: ignore[attr-defined]
+
+        return scaled
+
+    lines = {factor: rk.pipeline(make(factor)) for factor in (2.0, 3.0)}
+    for factor in (2.0, 3.0, 2.0, 3.0):
+        assert (await runtime.map(lines[factor], [1.0])).tolist() == [factor]
+
+
 async def test_a_function_of_the_same_name_elsewhere_is_not_taken_for_an_edit(runtime: RingKernelRuntime) -> None:
     await runtime.map(cell("1.0", decorated=False), [0.0])
     with pytest.raises(ConfigurationError, match="'edited' is declared in two modules"):

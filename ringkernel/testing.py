@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .declaration.decorator import Declaration, find_declaration, id_of
-from .devices.compiled.handler_views import arguments_of
+from .devices.compiled.handler_views import Held, arguments_of
 from .errors import ConfigurationError, KernelFailedError
 from .messages.arrays import from_array
 from .runtime.message_queue import as_batch
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 
 
 def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
-    """Run a handler as Python does, message by message, from its declared state on. Breakpoints and coverage work.
+    """Run a handler as Python does, message by message, from what is declared on. Breakpoints and coverage work.
 
     Args:
         handler: a function, decorated or annotated, or a declared id.
@@ -47,7 +47,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     declaration = _declaration_of(handler)
     assert declaration.input_type is not None
     records = np.asarray(as_batch(declaration.input_type, messages)).view(declaration.input_type.dtype)
-    state = None if declaration.state is None else declaration.state.copy()
+    held = Held.declared(declaration)
     found: list[npt.NDArray[Any]] = []
     failure = None
     step = max(1, len(records)) if declaration.batch else 1
@@ -55,7 +55,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
         part = records[start : start + step]
         try:
             with np.errstate(all="ignore"):
-                outs = _call(declaration, part.copy(), state)
+                outs = _call(declaration, part.copy(), held)
         except Exception as error:  # noqa: BLE001 (whatever the handler raises)
             failure = type(error)
             break
@@ -67,9 +67,9 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     return Outcome(from_array(declaration.output_type, outputs), failure)
 
 
-def _call(declaration: Declaration, part: npt.NDArray[Any], state: Any) -> Any:
+def _call(declaration: Declaration, part: npt.NDArray[Any], held: Held) -> Any:
     """One call of the function; its outputs, or None."""
-    arguments, outs = arguments_of(declaration, part, state)
+    arguments, outs = arguments_of(declaration, part, held)
     said = declaration.func(*arguments)
     if outs is None or said is None or said is True:
         return outs

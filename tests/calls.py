@@ -28,6 +28,8 @@ CALLS: dict[str, Call] = {
     "statistics": lambda runtime, name: runtime.statistics(name),
     "read_state": lambda runtime, name: runtime.read_state(name),
     "write_state": lambda runtime, name: runtime.write_state(name, 1),
+    "read_params": lambda runtime, name: runtime.read_params(name),
+    "write_params": lambda runtime, name: runtime.write_params(name, 1),
     "unprocessed": lambda runtime, name: runtime.unprocessed(name),
     "wait": lambda runtime, name: runtime.wait(name),
     "remove": lambda runtime, name: runtime.remove(name),

@@ -100,9 +100,9 @@ def test_the_table_of_the_lifecycle_is_the_one_that_drives_the_runtime() -> None
     assert said == dict(TRANSITIONS)
 
 
-def half(msg: Any, out: Any, state: Any) -> None:
+def half(msg: Any, out: Any, state: Any, params: Any) -> None:
     state[0] += msg.value
-    out.value = msg.value / 2
+    out.value = msg.value / params.divisor
 
 
 def sink(msg: Any) -> None:
@@ -115,6 +115,7 @@ COMMANDS_TO = {
     KernelState.DEACTIVATED: ("launch", "activate", "deactivate"),
     KernelState.TERMINATED: ("launch", "activate", "terminate"),
 }
+DIVISOR = np.dtype([("divisor", "f8")])
 CALLS: dict[str, Callable[[RingKernelRuntime, str], Any]] = {
     "send": lambda runtime, kernel_id: runtime.send(kernel_id, 1.0),
     "send_batch": lambda runtime, kernel_id: runtime.send_batch(kernel_id, [1.0]),
@@ -124,6 +125,8 @@ CALLS: dict[str, Callable[[RingKernelRuntime, str], Any]] = {
     "read_state": lambda runtime, kernel_id: runtime.read_state(kernel_id),
     "statistics": lambda runtime, kernel_id: runtime.statistics(kernel_id),
     "write_state": lambda runtime, kernel_id: runtime.write_state(kernel_id, np.ones(1)),
+    "read_params": lambda runtime, kernel_id: runtime.read_params(kernel_id),
+    "write_params": lambda runtime, kernel_id: runtime.write_params(kernel_id, (3,)),
     "replace": lambda runtime, kernel_id: runtime.replace(kernel_id),
     "unprocessed": lambda runtime, kernel_id: runtime.unprocessed(kernel_id),
     "remove": lambda runtime, kernel_id: runtime.remove(kernel_id),
@@ -144,7 +147,7 @@ def states_of_the_page(call: str) -> set[KernelState]:
 async def test_calls_are_allowed_where_the_page_says(state: KernelState, runtime: RingKernelRuntime) -> None:
     await runtime.launch("sink", ring_kernel("sink", input_type=float)(sink))
     for name, call in CALLS.items():
-        ring_kernel(name, input_type=float, output_type=float, state=np.zeros(1))(half)
+        ring_kernel(name, input_type=float, output_type=float, state=np.zeros(1), params=np.array((2,), DIVISOR))(half)
         for command in COMMANDS_TO.get(state, ()):
             await getattr(runtime, command)(name)
         refused = state not in states_of_the_page(name)

@@ -263,10 +263,15 @@ def _constant_records(program: list[Statement]) -> set[Any]:
 # --- writes to messages ----------------------------------------------------------------------------------------------
 
 
-def read_only_error(error: BaseException) -> RefusedHandlerError:
-    """What to tell the author of a handler that does not compile because its messages are read only."""
-    return RefusedHandlerError(
-        "a message is read only, since other kernels may read it, too, and under map it is the caller's, and here it "
-        "may be written to; write to the output, or to a copy, as np.copy(...) and .copy() make one",
-        place_in(error) or ("somewhere", 0),
-    )
+_READ_ONLY = {
+    "message": "a message is read only, since other kernels may read it, too, and under map it is the caller's, and "
+    "here it may be written to; write to the output, or to a copy, as np.copy(...) and .copy() make one",
+    "params": "the parameters are read only, since several threads may read them, and here they may be written to; "
+    "what changes from message to message belongs in the state, and write_params() replaces the parameters",
+}
+
+
+def read_only_error(error: BaseException, written: str) -> RefusedHandlerError:
+    """What to tell the author of a handler that does not compile because it writes to what is read only: "message" or
+    "params"."""
+    return RefusedHandlerError(_READ_ONLY[written], place_in(error) or ("somewhere", 0))

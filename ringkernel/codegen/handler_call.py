@@ -39,8 +39,13 @@ class CallTarget:
     message: Callable[[Any], Any] = lambda numba_type: numba_type
 
 
-def argument_types(spec: SpanTypes, message: Callable[[Any], Any] = lambda numba_type: numba_type) -> tuple[Any, ...]:
-    """The numba types of a handler's parameters; `message` as in `CallTarget`."""
+def argument_types(
+    spec: SpanTypes,
+    message: Callable[[Any], Any] = lambda numba_type: numba_type,
+    params: Callable[[Any], Any] | None = None,
+) -> tuple[Any, ...]:
+    """The numba types of a handler's parameters; `message` as in `CallTarget`, and `params`, by default the same."""
+    params = message if params is None else params
 
     def of(dtype: Any) -> Any:
         item = from_dtype(dtype)
@@ -52,15 +57,19 @@ def argument_types(spec: SpanTypes, message: Callable[[Any], Any] = lambda numba
     if spec.state is not None:
         dtype, shape = spec.state
         arguments.append(from_dtype(dtype) if shape is None else types.Array(from_dtype(dtype), len(shape), "C"))
+    if spec.params is not None:
+        arguments.append(params(from_dtype(spec.params)))
     return tuple(arguments)
 
 
 def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
     """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL.
 
-    `source_count` and `target_count` are the lengths of the slices for a batch handler, and indices otherwise.
+    `state` is the kernel's context: behind the state lie the parameters, see `context_layout.py`. `source_count` and
+    `target_count` are the lengths of the slices for a batch handler, and indices otherwise.
     """
     given = argument_types(spec, target.message)
+    params_at = spec.context.params_at
 
     @target.intrinsic
     def call(typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, state: Any, fault: Any) -> Any:
@@ -70,7 +79,9 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
             if spec.output is not None:
                 values.append(_message(context, builder, given[1], out, out_count))
             if spec.state is not None:
-                values.append(_state(context, builder, given[-1], spec.state[1], state))
+                values.append(_state(context, builder, given[len(values)], spec.state[1], state))
+            if spec.params is not None:
+                values.append(_state(context, builder, given[len(values)], None, _behind(builder, state, params_at)))
             compiled = target.overload(dispatcher, given)
             context.active_code_library.add_linking_library(compiled.library)
             status, value = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
@@ -116,6 +127,10 @@ def _state(context: Any, builder: Any, numba_type: Any, shape: tuple[int, ...] |
         return builder.inttoptr(address, context.get_value_type(numba_type))
     extents = [context.get_constant(types.intp, extent) for extent in shape]
     return _array(context, builder, numba_type, address, extents)
+
+
+def _behind(builder: Any, address: Any, offset: int) -> Any:
+    return builder.add(address, ir.Constant(_I64, offset))
 
 
 def _verdict(context: Any, builder: Any, returned: Any, status: Any, value: Any, batch: bool) -> Any:

@@ -1,8 +1,9 @@
-"""The numba types of messages, which are read only: what is read from one cannot be written to, under any name.
+"""The numba types of messages, which are read only, and of parameters, which are, too: what is read from one cannot be
+written to, under any name.
 
-Other kernels may read a message, too, and under `map` it is the caller's array. So the type travels with the value:
-through helpers, iteration, tuples, views and fields, down to nested arrays and records. A copy of the data is of the
-ordinary, writable types. Layouts are the same.
+Other kernels may read a message, too, and under `map` it is the caller's array; several threads may read parameters.
+So the type travels with the value: through helpers, iteration, tuples, views and fields, down to nested arrays and
+records. A copy of the data is of the ordinary, writable types. Layouts are the same.
 """
 
 from __future__ import annotations

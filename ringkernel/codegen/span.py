@@ -53,35 +53,47 @@ def compile_numbered_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
     """The handler as a dispatcher that has its code, and what its helpers were compiled with: checked."""
-    dispatcher, compile_function = _typed(handler, spec, read_only)
+    try:
+        dispatcher, compile_function = _dispatcher(handler, spec, argument_types(spec, read_only))
+    except RefusedHandlerError:
+        raise
+    except Exception as error:
+        if (written := _written_to(handler, spec)) is not None:
+            raise read_only_error(error, written) from error
+        raise
     returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
     check_return(returned, spec.batch)
     check_program(dispatcher, compile_function.compiled())
     return dispatcher, compile_function
 
 
-def _typed(
-    handler: Callable[..., Any], spec: SpanTypes, message: Callable[[Any], Any]
+def _dispatcher(
+    handler: Callable[..., Any], spec: SpanTypes, arguments: tuple[Any, ...]
 ) -> tuple[Any, HandlerSpecializer]:
     jit = njit(error_model="numpy", boundscheck=spec.check, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     compile_function = HandlerSpecializer(jit, boundscheck=spec.check)
-    arguments = argument_types(spec, message)
     dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
-    try:
-        dispatcher.compile(arguments)
-    except RefusedHandlerError:
-        raise
-    except Exception as error:
-        if message is read_only and _compiles_if_messages_are_writable(handler, spec):
-            raise read_only_error(error) from error
-        raise
+    dispatcher.compile(arguments)
     return dispatcher, compile_function
 
 
-def _compiles_if_messages_are_writable(handler: Callable[..., Any], spec: SpanTypes) -> bool:
-    """Numba says many things of a write to what is read only, and not always what was written to."""
+def _written_to(handler: Callable[..., Any], spec: SpanTypes) -> str | None:
+    """Of what is read only, what has to be writable for the handler to compile: "params" or "message"; None if it does
+    not even then. Numba says many things of a write, and not always what was written to."""
+    if spec.params is not None and _compiles(handler, spec, read_only, _as_it_is):
+        return "params"
+    return "message" if _compiles(handler, spec, _as_it_is, _as_it_is) else None
+
+
+def _as_it_is(numba_type: Any) -> Any:
+    return numba_type
+
+
+def _compiles(
+    handler: Callable[..., Any], spec: SpanTypes, message: Callable[[Any], Any], params: Callable[[Any], Any]
+) -> bool:
     try:
-        _typed(handler, spec, lambda numba_type: numba_type)
+        _dispatcher(handler, spec, argument_types(spec, message, params))
     except Exception:  # noqa: BLE001 (then that is what its author should hear of first)
         return False
     return True
@@ -127,4 +139,7 @@ def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
     def three(msg: Any, out: Any, state: Any) -> Any:
         return handler(msg, out, state)
 
-    return (one, two, three)[count - 1]
+    def four(msg: Any, out: Any, state: Any, params: Any) -> Any:
+        return handler(msg, out, state, params)
+
+    return (one, two, three, four)[count - 1]

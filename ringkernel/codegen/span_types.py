@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import linecache
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ringkernel.memory.context_layout import ContextLayout, context_layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpanTypes:
-    """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state."""
+    """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state; `params`
+    None, or the dtype of the record."""
 
     input: np.dtype[Any]
     output: np.dtype[Any] | None
@@ -21,6 +25,16 @@ class SpanTypes:
     max_outputs: int = 1
     check: bool = True
     zeroed: bool = True
+    params: np.dtype[Any] | None = None
+
+    @property
+    def context(self) -> ContextLayout:
+        """Where the parameters lie, from the kernel's context on."""
+        state_nbytes = 0
+        if self.state is not None:
+            dtype, shape = self.state
+            state_nbytes = dtype.itemsize * math.prod(shape or ())
+        return context_layout(state_nbytes, 0 if self.params is None else self.params.itemsize, has_rng=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a handler's parameters say of its types: `def f(msg: Tick, out: Quote, state=np.zeros(2))`."""
+"""What a handler's parameters say of its types: `def f(msg: Tick, out: Quote, state=np.zeros(2), params=Gains())`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,26 @@ def input_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
     return next((_annotation(kernel_id, func, one) for one in _parameters(func)[:1]), None)
 
 
-def output_type_of(kernel_id: str, func: Callable[..., Any], *, has_state: bool) -> Any:
-    """The annotation of `out`, or None: of the second parameter, if that is not the state (the last one, if there is a
-    state) and has no default. Raises `MessageTypeError` if it cannot be evaluated."""
-    rest = _parameters(func)[1:]
-    if has_state:
-        rest = rest[:-1]
+def output_type_of(kernel_id: str, func: Callable[..., Any], *, n_behind: int) -> Any:
+    """The annotation of `out`, or None: of the second parameter, if that is none of the last `n_behind` and has no
+    default. Raises `MessageTypeError` if it cannot be evaluated."""
+    parameters = _parameters(func)
+    rest = parameters[1 : len(parameters) - n_behind]
     return next((_annotation(kernel_id, func, one) for one in rest[:1] if one.default is one.empty), None)
 
 
-def state_of(func: Callable[..., Any]) -> Any:
-    """What a last parameter called `state` is by default, or None."""
-    last = _parameters(func)[1:][-1:]
-    return next((one.default for one in last if one.name == "state" and one.default is not one.empty), None)
+def with_defaults(func: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a handler gets behind its messages, by name and in order. What is None is what a last parameter of that name
+    is by default, or else stays None."""
+    rest = _parameters(func)[1:]
+    found = dict(given)
+    for name in reversed(given):
+        last = rest[-1] if rest else None
+        if last is not None and given[name] is None and last.name == name and last.default is not last.empty:
+            found[name] = last.default
+        if found[name] is not None:
+            rest = rest[:-1]
+    return found
 
 
 def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from ringkernel.errors import ConfigurationError, KernelNotFoundError, MessageTypeError
-from ringkernel.messages.arrays import MASKED, as_array
-from ringkernel.messages.records import empty_part
 from ringkernel.messages.types import MessageType
 
-from .annotations import input_type_of, output_type_of, state_of
+from .annotations import input_type_of, output_type_of, with_defaults
+from .held import record_of, state_array
 from .order import Late, Order, order_of
 from .registry import Registry
 from .signature import check_kind, check_output_is_written, check_signature
@@ -37,7 +36,8 @@ _ATTRIBUTE = "__ring_kernel__"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Declaration:
-    """A kernel as it was declared. `state` is a one-record or n-d array that each launch copies, or None."""
+    """A kernel as it was declared. `state` is a one-record or n-d array that each launch copies, or None; `params`
+    are an array of one record, or None."""
 
     kernel_id: str
     func: Callable[..., Any]
@@ -58,6 +58,8 @@ class Declaration:
     inputs: tuple[InputHandler, ...] = ()
     timer: TimerHandler | None = None
     end: EndHandler | None = None
+    params: np.ndarray[Any, Any] | None = None
+    params_type: MessageType | None = None
 
     @property
     def is_coroutine(self) -> bool:
@@ -123,6 +125,7 @@ class _Options:
     fma: bool = False
     parallel: int | None = None
     order: Order | None = None
+    params: Any = None
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -143,15 +146,16 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     order_by: str | None = None,
     late: Late = "fail",
     patience: float | None = None,
+    params: Any = None,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
     An `async def` function with one parameter, the `KernelContext`, is a coroutine kernel: it runs in the event
     loop, and its messages are any Python objects (or records, where a type is given).
 
-    A plain function is a compiled kernel, called once per message as `f(msg)`, `f(msg, out)`, `f(msg, state)` or
-    `f(msg, out, state)`: `out` if there is an output type, `state` if there is one. It returns nothing or True to
-    emit `out`, False to drop it. `out` is zeroed before each call; `msg` is read only. The first launch compiles it.
+    A plain function is a compiled kernel, called once per message as `f(msg, out, state, params)`: `out` if there is an
+    output type, `state` and `params` if there are such. It returns nothing or True to emit `out`, False to drop it.
+    `out` is zeroed before each call; `msg` and `params` are read only. The first launch compiles it.
 
     Args:
         kernel_id: its name. Declaring a name again in the same module (a notebook cell that was edited) replaces the
@@ -163,7 +167,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             default the default of a last parameter called `state`.
         queue_size: slots per ring, a power of two.
         device: "auto" (what the runtime says, or else the CPU), "cpu", "cuda" or "cuda:N".
-        batch: the function gets `msgs, outs[, state]`, contiguous slices of the rings without a copy, and returns
+        batch: the function gets `msgs, outs, ...`, contiguous slices of the rings without a copy, and returns
             how many outputs it wrote (nothing: one per message). If it fails, none of the slice has an output.
         max_outputs: for `batch`, slots in `outs` per message.
         check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
@@ -186,6 +190,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             counted in the statistics as `late`, and the handler does not see it) or "take".
         patience: seconds after which an input without news holds up the others no more, for live use that prefers
             promptness.
+        params: parameters that can be set while the kernel runs, by `RingKernelRuntime.write_params`: a message
+            instance or a structured record, with which each launch begins; by default the default of a last parameter
+            called `params`.
 
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
@@ -218,6 +225,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         fma,
         parallel,
         order_of(kernel_id, order_by, late, patience),
+        params,
     )
 
     def decorate(func: F) -> F:
@@ -275,7 +283,8 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     coroutine = inspect.iscoroutinefunction(func)
     if not coroutine:
         options = _with_annotations(func, kernel_id, options)
-    initial, state_type = (None, None) if options.state is None else _state_array(kernel_id, options.state)
+    initial, state_type = (None, None) if options.state is None else state_array(kernel_id, options.state)
+    params, params_type = (None, None) if options.params is None else record_of(kernel_id, "params", options.params)
     inputs = message_type_of(kernel_id, "input_type", options.input_type)
     outputs = message_type_of(kernel_id, "output_type", options.output_type)
     size = check_queue_size(options.queue_size)
@@ -287,8 +296,10 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
             f"called per message has one `out`"
         )
     _check_outputs_fit(kernel_id, options.max_outputs, size)
-    if coroutine and (options.state is not None or options.batch):
-        raise ConfigurationError(f"kernel {kernel_id!r}: a coroutine kernel keeps its own state and batches; drop them")
+    if coroutine and (options.state is not None or options.params is not None or options.batch):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: a coroutine kernel keeps its own state, parameters and batches; drop them"
+        )
     check_parallel(kernel_id, options.parallel, options.state, is_coroutine=coroutine)
     _check_parameters(kernel_id, func, coroutine, outputs, options)
     return Declaration(
@@ -308,18 +319,21 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         _check_flag(kernel_id, "fma", options.fma),
         options.parallel,
         options.order,
+        params=params,
+        params_type=params_type,
     )
 
 
 def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Options) -> _Options:
     """The options of a compiled kernel; those that were not given as its parameters say."""
-    state = state_of(func) if options.state is None else options.state
+    held = with_defaults(func, {"state": options.state, "params": options.params})
     inputs, outputs = options.input_type, options.output_type
     if inputs is None:
         inputs = input_type_of(kernel_id, func)
     if outputs is None:
-        outputs = output_type_of(kernel_id, func, has_state=state is not None)
-    options = replace(options, input_type=inputs, output_type=outputs, state=state)
+        n_behind = sum(value is not None for value in held.values())
+        outputs = output_type_of(kernel_id, func, n_behind=n_behind)
+    options = replace(options, input_type=inputs, output_type=outputs, **held)
     if options.input_type is None:
         raise MessageTypeError(
             f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs a type: annotate "
@@ -327,28 +341,6 @@ def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Option
             f"`async def`"
         )
     return options
-
-
-def _state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], MessageType | None]:
-    """The initial state as an array: of one record, or as it is."""
-    if isinstance(state, np.ma.MaskedArray):
-        raise MessageTypeError(f"kernel {kernel_id!r}: state is a masked array; {MASKED}")
-    if isinstance(state, np.ndarray) and state.shape != ():
-        if state.dtype.hasobject:
-            raise MessageTypeError(f"kernel {kernel_id!r}: state must not hold Python objects, got {state.dtype}")
-        empty = empty_part(state.dtype)
-        if empty is not None:
-            raise MessageTypeError(f"kernel {kernel_id!r}: state cannot be of {state.dtype}: {empty}")
-        return np.ascontiguousarray(state).copy(), None
-    if isinstance(state, np.ndarray | np.void) and state.dtype.fields is not None:
-        state_type = MessageType(state.dtype)
-        return as_array(state_type, np.array([state], state.dtype).reshape(1)), state_type
-    if isinstance(getattr(type(state), "dtype", None), np.dtype) and not isinstance(state, np.generic | np.ndarray):
-        state_type = MessageType(type(state))
-        return as_array(state_type, [state]), state_type
-    raise MessageTypeError(
-        f"kernel {kernel_id!r}: state is {state!r:.100}; use a message instance, a structured record, or an array"
-    )
 
 
 def message_type_of(kernel_id: str, option: str, given: Any) -> MessageType | None:
@@ -365,8 +357,8 @@ def _check_parameters(
     if coroutine:
         check_signature(kernel_id, func, ["ctx"])
         return
-    has_state = options.state is not None
-    check_signature(kernel_id, func, ["msg", *(["out"] if outputs else []), *(["state"] if has_state else [])])
+    behind = {"out": outputs, "state": options.state, "params": options.params}
+    check_signature(kernel_id, func, ["msg", *(name for name, given in behind.items() if given is not None)])
     if outputs is not None:
         field = (outputs.dtype.names or ())[0]
         check_output_is_written(kernel_id, func, f"[i].{field}" if options.batch else f".{field}")

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 
 
 def difference(before: Declaration, after: Declaration) -> str | None:
-    """What keeps a kernel of one declaration from going on with the handler of another: rings and state that would be
-    laid out in another way. None if nothing does."""
+    """What keeps a kernel of one declaration from going on with the handler of another: rings, state and
+    parameters that would be laid out in another way. None if nothing does."""
     if after.is_coroutine:
         return "it is a coroutine function now"
     parts = {
         "input_type": (_said(before.input_type), _said(after.input_type)),
         "output_type": (_said(before.output_type), _said(after.output_type)),
         "state": (_state(before), _state(after)),
+        "params": (_said(before.params_type), _said(after.params_type)),
         "max_outputs": (before.max_outputs, after.max_outputs),
         "further inputs": (_inputs(before), _inputs(after)),
         "order_by": (before.order, after.order),

@@ -58,4 +58,5 @@ def check_companions(declaration: Any) -> None:
 
 def parameters_of(declaration: Any) -> list[str]:
     """The parameters that all handlers of a kernel have, after those of their own."""
-    return [*(["out"] if declaration.output_type else []), *(["state"] if declaration.state is not None else [])]
+    given = {"out": declaration.output_type, "state": declaration.state, "params": declaration.params}
+    return [name for name, value in given.items() if value is not None]

@@ -175,6 +175,14 @@ class Engine(ABC):
         """Replace the state. The token is the host's."""
         raise NotImplementedError
 
+    def read_params(self) -> Any:
+        """A copy of the parameters; for kernels that were declared with some."""
+        raise NotImplementedError
+
+    async def write_params(self, value: Any) -> None:
+        """Replace the parameters between two messages. Raises `ended_reason()` if the kernel ends before that."""
+        raise NotImplementedError
+
     def release(self) -> None:
         """The kernel has ended and is forgotten, or was never launched: give back what it took."""
         with ExitStack() as stack:  # last first, all of it, whatever one of them raises; as a list it takes 4 kB less

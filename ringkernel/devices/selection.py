@@ -56,12 +56,9 @@ def choose(declaration: Declaration, default: str) -> str:
 
 def automatic(declaration: Declaration | None) -> tuple[str, str]:
     """What "auto" means for a kernel, or without one in general; and why."""
-    if declaration is not None and declaration.batch:
-        return "cpu", "its handler takes batches"
-    if declaration is not None and (misaligned := _misaligned(declaration)) is not None:
-        return "cpu", misaligned
-    if declaration is not None and declaration.state is not None:
-        return "cpu", "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
+    reason = None if declaration is None else _why_cpu(declaration)
+    if reason is not None:
+        return "cpu", reason
     facts = cuda_facts()
     if facts.problem is not None:
         return "cpu", facts.problem
@@ -83,12 +80,35 @@ def check_fits(declaration: Declaration, device: str) -> None:
             f"block take one message each. Write the handler for one message, f(msg, out), returning False to drop "
             f"it, without batch=True; a handler that has to see neighbours keeps them in its state"
         )
+    option = _cpu_only(declaration)
+    if option is not None:
+        raise ConfigurationError(
+            f'kernel {declaration.kernel_id!r}: {option}= does not go with device="{device}" yet; device="cpu" or '
+            f'"auto" runs it on the CPU'
+        )
     misaligned = _misaligned(declaration)
     if misaligned is not None:
         raise MessageTypeError(
             f'kernel {declaration.kernel_id!r} cannot run with device="{device}", where fields have to be aligned: '
             f"{misaligned}; np.dtype(..., align=True) would be right"
         )
+
+
+def _why_cpu(declaration: Declaration) -> str | None:
+    """Why a kernel is better off on the CPU, or can run nowhere else."""
+    if declaration.batch:
+        return "its handler takes batches"
+    option = _cpu_only(declaration)
+    if option is not None:
+        return f"{option}= is for kernels on the CPU so far"
+    if declaration.state is not None and _misaligned(declaration) is None:
+        return "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
+    return _misaligned(declaration)
+
+
+def _cpu_only(declaration: Declaration) -> str | None:
+    """An option of a kernel that only the CPU knows, if there is one."""
+    return "params" if declaration.params is not None else None
 
 
 def _misaligned(declaration: Declaration) -> str | None:

@@ -467,6 +467,35 @@ class RingKernelRuntime(Messaging):
         """
         await state_access.write_state(self._supervisor.kernel(kernel_id), value)
 
+    @says_what_was_stopped
+    async def read_params(self, kernel_id: KernelId) -> Any:
+        """A copy of a compiled kernel's parameters, as they are now: a message instance or a record, as declared.
+
+        Raises `MessageTypeError` for a kernel without parameters.
+
+        Example:
+            >>> kernel = await runtime.launch(scaled)
+            >>> await runtime.read_params(scaled)
+            Gain(factor=2.0)
+        """
+        return state_access.read_params(self._supervisor.kernel(kernel_id))
+
+    @says_what_was_stopped
+    async def write_params(self, kernel_id: KernelId, value: Any) -> None:
+        """Replace the parameters of a compiled kernel between two messages, all of them at once; also while it runs.
+
+        Raises `KernelStateError` for a kernel that ends or has ended, or whose handler does not return within 5 s, and
+        `MessageTypeError` for a value that their type would change. Cancelled, it has happened or not.
+
+        Example:
+            >>> await runtime.map(scaled, [1.0, 2.0])
+            array([2., 4.])
+            >>> await runtime.write_params(scaled, Gain(10.0))
+            >>> await runtime.map(scaled, [1.0, 2.0])
+            array([10., 20.])
+        """
+        await state_access.write_params(self._supervisor.kernel(kernel_id), value)
+
 
 def counted(kernels: Mapping[str, RingKernel]) -> str:
     """How many kernels are in which state: '2 ACTIVE, 1 TERMINATED'."""

@@ -372,6 +372,28 @@ class Session:
         """
         self._do(self._runtime.write_state(kernel_id, value))
 
+    def read_params(self, kernel_id: KernelId) -> Any:
+        """See `RingKernelRuntime.read_params`.
+
+        Example:
+            >>> kernel = session.launch(scaled)
+            >>> session.read_params(scaled)
+            Gain(factor=2.0)
+        """
+        return self._do(self._runtime.read_params(kernel_id))
+
+    def write_params(self, kernel_id: KernelId, value: Any) -> None:
+        """See `RingKernelRuntime.write_params`.
+
+        Example:
+            >>> session.map(scaled, [1.0, 2.0])
+            array([2., 4.])
+            >>> session.write_params(scaled, Gain(10.0))
+            >>> session.map(scaled, [1.0, 2.0])
+            array([10., 20.])
+        """
+        self._do(self._runtime.write_params(kernel_id, value))
+
     # --- messages --------------------------------------------------------------------------------------------
 
     def send(

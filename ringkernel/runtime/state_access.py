@@ -1,4 +1,4 @@
-"""What a kernel holds: its state, and the messages that it never took."""
+"""What a kernel holds: its state, its parameters, and the messages that it never took."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ringkernel.messages.conversion import converted
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
+    from ringkernel.messages.types import MessageType
 
     from .kernel import RingKernel
 
@@ -43,9 +44,11 @@ async def read_state(kernel: RingKernel) -> Any:
     declaration = _stateful(kernel)
     async with kernel.lock:
         copy = await kernel.engine.read_state()
-    message_type = declaration.state_type
-    if message_type is None:
-        return copy
+    return copy if declaration.state_type is None else _as_one(declaration.state_type, copy)
+
+
+def _as_one(message_type: MessageType, copy: Any) -> Any:
+    """An array of one record as the caller sees that."""
     if message_type.is_scalar or message_type.cls is not None:
         return as_messages(message_type, copy)[0]
     return copy.view(np.dtype((np.record, message_type.dtype)))[0]  # to be changed, and written back
@@ -67,6 +70,30 @@ async def write_state(kernel: RingKernel, value: Any) -> None:
                 f"deactivate() it"
             )
         kernel.engine.write_state(new)
+
+
+def read_params(kernel: RingKernel) -> Any:
+    """See `RingKernelRuntime.read_params`."""
+    return _as_one(_params_type(kernel), kernel.engine.read_params())
+
+
+async def write_params(kernel: RingKernel, value: Any) -> None:
+    """See `RingKernelRuntime.write_params`."""
+    new = as_array(_params_type(kernel), [value])
+    async with kernel.lock:
+        if kernel.state in (KernelState.TERMINATING, KernelState.TERMINATED):
+            raise KernelStateError(
+                f"cannot write the parameters of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
+                f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"
+            )
+        await kernel.engine.write_params(new)
+
+
+def _params_type(kernel: RingKernel) -> MessageType:
+    message_type = kernel.engine.declaration.params_type
+    if message_type is None:
+        raise MessageTypeError(f"kernel {kernel.kernel_id!r} was declared without parameters; params= declares them")
+    return message_type
 
 
 def _as_state(value: Any, state: np.ndarray[Any, Any], kernel_id: str) -> np.ndarray[Any, Any]:

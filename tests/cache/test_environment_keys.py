@@ -38,6 +38,8 @@ SPECS = {
     "zeroed": SpanTypes(VALUE, VALUE, None, zeroed=False),
     "max_outputs": SpanTypes(VALUE, VALUE, None, batch=True, max_outputs=2),
     "check": SpanTypes(VALUE, VALUE, None, check=False),
+    "parameters": SpanTypes(VALUE, VALUE, None, params=VALUE),
+    "parameters' dtype": SpanTypes(VALUE, VALUE, None, params=INDEX),
 }
 
 

@@ -56,6 +56,8 @@ METHODS = (
     "map",
     "read_state",
     "write_state",
+    "read_params",
+    "write_params",
     "stream",
 )
 PLAIN_METHODS = ("send_nowait", "receive_nowait", "remove", "unprocessed", "statistics", "get_state", "connect")

@@ -70,6 +70,7 @@ def spec_of(declaration: Declaration) -> Any:
         max_outputs=declaration.max_outputs,
         check=declaration.check,
         zeroed=declaration.zeroed,
+        params=None if declaration.params is None else declaration.params.dtype,
     )
 
 

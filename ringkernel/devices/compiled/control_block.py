@@ -1,4 +1,4 @@
-"""The control block of a compiled kernel, as the supervisor sees it: commands, counters, state."""
+"""The control block of a compiled kernel, as the supervisor sees it: commands, counters, state, parameters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ringkernel.devices.engine import Ledger
 from ringkernel.errors import KernelStateError
+from ringkernel.memory.context_layout import context_layout
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC
 
 if TYPE_CHECKING:
@@ -33,24 +34,24 @@ class Code(Protocol):
 
 
 class ControlBlock:
-    """A block, the table of its inputs and the kernel's state, in one piece of the arena.
+    """A block, the table of its inputs and the kernel's context, in one piece of the arena.
 
-    `state` is a view of the last, None if there is none. What changes it, or the rings, is for who holds the token.
+    `state` and `params` are views of the last, or None. What changes them, or the rings, is for who holds the token.
     """
 
-    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "state")
+    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "params", "state")
 
     def __init__(self, declaration: Declaration, code: Code, status_doorbell: int, arena: Arena, api: HostApi) -> None:
         self._api = api
         self._arena = arena
-        state = declaration.state
+        state, params = declaration.state, declaration.params
         state_at = _TABLE_AT + 8 * _INPUT_TABLE
         state_at += -state_at % LINE
         state_nbytes = 0 if state is None else state.nbytes
-        self._region: Region = arena.allocate(state_at + state_nbytes)
+        context = context_layout(state_nbytes, 0 if params is None else params.nbytes, has_rng=False)
+        self._region: Region = arena.allocate(state_at + context.nbytes)
         self.address = self._region.address
         self._tables: tuple[Region, ...] = ()
-        self.state: npt.NDArray[Any] | None = None
         record = self._region.view(BLOCK_DTYPE)[0]
         record["magic"], record["version"], record["size"] = _HEAD
         record["inputs"] = _TABLE_AT
@@ -58,10 +59,17 @@ class ControlBlock:
         record["max_outputs"] = declaration.max_outputs
         record["status_doorbell_address"] = status_doorbell
         record["fault_index"] = -1
-        if state is not None:
-            self.state = self._region.view(state.dtype, state.size, state_at).reshape(state.shape)
-            self.state[...] = state
+        self.state = self._copied(state, state_at)
+        self.params = self._copied(params, state_at + context.params_at)
         self.run(code)
+
+    def _copied(self, declared: npt.NDArray[Any] | None, offset: int) -> npt.NDArray[Any] | None:
+        """What was declared, at its place."""
+        if declared is None:
+            return None
+        view = self._region.view(declared.dtype, declared.size, offset).reshape(declared.shape)
+        view[...] = declared
+        return view
 
     def run(self, code: Code) -> None:
         """Let the kernel's turns run this."""

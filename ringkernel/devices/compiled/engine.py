@@ -28,6 +28,7 @@ from ringkernel.ring.record_ring import RecordRing
 from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
 from .failure import failure_of
+from .handler_views import Held
 from .handshake import Handshake
 from .holding import token_of
 from .kernel_rings import KernelRings
@@ -358,14 +359,25 @@ class CompiledEngine(LendingEngine):
             copy[...] = view
         return copy
 
-    def state_copy(self) -> npt.NDArray[Any]:
-        """A copy of the state. The token is the host's."""
-        assert self.block.state is not None
-        return self.block.state.copy()
+    def held_copy(self) -> Held:
+        """A copy of the state and the parameters. The token is the host's."""
+        return Held(*(None if view is None else view.copy() for view in (self.block.state, self.block.params)))
 
     def write_state(self, value: npt.NDArray[Any]) -> None:
         assert self.block.state is not None
         self.block.state[...] = value
+
+    def read_params(self) -> npt.NDArray[Any]:
+        assert self.block.params is not None
+        return self.block.params.copy()  # only this thread writes them
+
+    async def write_params(self, value: npt.NDArray[Any]) -> None:
+        assert self.block.params is not None
+        async with token_of(self) if self.chain is None else self.chain.hold(self):
+            reason = self.ended_reason() if self.has_ended else None
+            if reason is not None:
+                raise reason
+            self.block.params[...] = value
 
     def failed_handler(self, edge_offset: int) -> Declaration:
         """The kernel as it is for the messages of one input, on which the handler failed."""

@@ -1,7 +1,8 @@
 """What a compiled handler failed on: the exception's class from the machine code, the traceback from Python.
 
 Compiled code reports a failure as a code and a pointer to numba's description of the exception. The traceback is
-made by running the undecorated function on copies of the message and the state, in a thread with a deadline.
+made by running the undecorated function, on copies of the message and what the kernel holds, in a thread with a
+deadline.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .handler_views import arguments_of
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
+
+    from .handler_views import Held
 
 REPLAY_TIMEOUT_S = 0.5
 COMPUTED = "(computed)"
@@ -51,8 +54,8 @@ class Failed(Protocol):
     def take_failed(self, edge_offset: int, count: int) -> Any:
         """The messages that the handler failed on."""
 
-    def state_copy(self) -> Any:
-        """A copy of the state."""
+    def held_copy(self) -> Held:
+        """A copy of its state and parameters."""
 
     def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
         """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
@@ -119,8 +122,7 @@ def _known(argument: Any) -> Any:
 
 async def _replay(kernel: Failed, declaration: Declaration, messages: Any) -> BaseException | str:
     """Run the Python function on copies. Its exception, or what happened instead."""
-    state = None if declaration.state is None else kernel.state_copy()
-    arguments, _ = arguments_of(declaration, messages, state)
+    arguments, _ = arguments_of(declaration, messages, kernel.held_copy())
     outcome: list[BaseException | None] = []
     thread_ids: list[int] = []
 

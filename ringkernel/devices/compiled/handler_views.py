@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,20 @@ def given(records: Any, *, one: bool) -> Any:
     return _seen(records[0] if one else records)
 
 
-def arguments_of(declaration: Declaration, messages: Any, state: Any) -> tuple[list[Any], Any]:
+class Held(NamedTuple):
+    """What a kernel holds between messages: arrays, or None."""
+
+    state: Any
+    params: Any
+
+    @classmethod
+    def declared(cls, declaration: Declaration) -> Held:
+        """As at each launch."""
+        state, params = declaration.state, declaration.params
+        return cls(None if state is None else state.copy(), None if params is None else params.copy())
+
+
+def arguments_of(declaration: Declaration, messages: Any, held: Held) -> tuple[list[Any], Any]:
     """What the Python function of a compiled kernel is called with, for these messages; and its outputs, zero before
     the call, or None."""
     one = not declaration.batch
@@ -23,8 +36,10 @@ def arguments_of(declaration: Declaration, messages: Any, state: Any) -> tuple[l
     if declaration.output_type is not None:
         outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
         arguments.append(given(outs, one=one))
-    if state is not None:
-        arguments.append(given(state, one=declaration.state_type is not None))
+    if held.state is not None:
+        arguments.append(given(held.state, one=declaration.state_type is not None))
+    if held.params is not None:
+        arguments.append(given(held.params, one=True))
     return arguments, outs
 
 

@@ -11,6 +11,8 @@ from ringkernel.messages.arrays import MASKED, as_array
 from ringkernel.messages.records import empty_part
 from ringkernel.messages.types import MessageType
 
+from .remedies import instead_of, other_dtype
+
 Record = tuple[np.ndarray[Any, Any], MessageType]
 
 
@@ -20,7 +22,9 @@ def state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Messa
         raise MessageTypeError(f"kernel {kernel_id!r}: state is a masked array; {MASKED}")
     if isinstance(state, np.ndarray) and state.shape != ():
         if state.dtype.hasobject:
-            raise MessageTypeError(f"kernel {kernel_id!r}: state must not hold Python objects, got {state.dtype}")
+            raise MessageTypeError(
+                f"kernel {kernel_id!r}: state must not hold Python objects, got {state.dtype}; {other_dtype(state)}"
+            )
         empty = empty_part(state.dtype)
         if empty is not None:
             raise MessageTypeError(f"kernel {kernel_id!r}: state cannot be of {state.dtype}: {empty}")
@@ -29,6 +33,7 @@ def state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Messa
     if found is None:
         raise MessageTypeError(
             f"kernel {kernel_id!r}: state is {state!r:.100}; use a message instance, a structured record, or an array"
+            f"{instead_of(state)}"
         )
     return found
 

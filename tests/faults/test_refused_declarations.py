@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from ringkernel import (
     KernelNotFoundError,
     MessageTypeError,
     RingKernelRuntime,
+    message,
     ring_kernel,
 )
 
@@ -59,6 +62,46 @@ def test_a_signature_that_does_not_fit_is_refused_at_the_declaration(func: Any, 
     with pytest.raises(ConfigurationError, match="'ft_signature'") as caught:
         ring_kernel(kernel_id="ft_signature", input_type=int, **options)(func)
     assert isinstance(caught.value, ValueError)
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.total, self.seen = 0.0, 1
+
+
+@message
+class Account:
+    total: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("state", "instead"),
+    [
+        (np.array([Plain()]), 'as in `np.zeros(1, [("total", "f8"), ("seen", "i8")])`'),
+        (np.array([[object()], [object()]]), "as in `np.zeros((2, 1), [("),
+        (np.array([Account()] * 3), "`np.zeros(3, Account.dtype)`"),
+        (np.array([{"n": 1, "on": True}]), 'as in `np.zeros(1, [("n", "i8"), ("on", "?")])`'),
+        (np.array([1.5, 2], object), "`array.astype(np.float64)`"),
+        (np.array([1, 2], object), "`array.astype(np.int64)`"),
+        (np.array([1, None]), "`array.astype(np.float64)`, which makes NaN of None"),
+        (np.array([Decimal(1)]), "`array.astype(np.float64)`"),
+        (np.array([date(2026, 1, 2)]), '`array.astype("M8[us]")`'),
+        (np.array([], object), "`np.zeros(n)`"),
+        (np.array([True, False], object), "`array.astype(np.bool_)`"),
+        (np.zeros(2, [("a", "O"), ("b", "<f4")]), 'needs another dtype, as in `[("a", "f8"), ("b", "<f4")]`'),
+        ([0.0, 1.0], "`np.array([0.0, 1.0])`"),
+        ([Account()], "`np.zeros(1, Account.dtype)`"),
+        (0.5, "`np.array([0.5])`, which the handler knows as `state[0]`"),
+        (np.array(3), "`np.array([3])`"),
+        ({"n": 1}, 'as in `np.zeros(1, [("n", "i8")])`'),
+        (Plain(), 'as in `np.zeros(1, [("total", "f8"), ("seen", "i8")])`'),
+        (Account, "`Account()`"),
+    ],
+)
+def test_a_state_that_is_none_is_refused_with_what_would_be_one(state: Any, instead: str) -> None:
+    with pytest.raises(MessageTypeError, match="'ft_state': state") as caught:
+        ring_kernel("ft_state", input_type=int, state=state)(lambda msg, state: None)
+    assert instead in str(caught.value)
 
 
 def assigns_to_out(msg: Any, out: Any) -> None:

@@ -30,6 +30,7 @@ CALLS: dict[str, Call] = {
     "write_state": lambda runtime, name: runtime.write_state(name, 1),
     "read_params": lambda runtime, name: runtime.read_params(name),
     "write_params": lambda runtime, name: runtime.write_params(name, 1),
+    "close_input": lambda runtime, name: runtime.close_input(name),
     "unprocessed": lambda runtime, name: runtime.unprocessed(name),
     "wait": lambda runtime, name: runtime.wait(name),
     "remove": lambda runtime, name: runtime.remove(name),

@@ -128,6 +128,7 @@ CALLS: dict[str, Callable[[RingKernelRuntime, str], Any]] = {
     "read_params": lambda runtime, kernel_id: runtime.read_params(kernel_id),
     "write_params": lambda runtime, kernel_id: runtime.write_params(kernel_id, (3,)),
     "replace": lambda runtime, kernel_id: runtime.replace(kernel_id),
+    "close_input": lambda runtime, kernel_id: runtime.close_input(kernel_id),
     "unprocessed": lambda runtime, kernel_id: runtime.unprocessed(kernel_id),
     "remove": lambda runtime, kernel_id: runtime.remove(kernel_id),
     "get_state": lambda runtime, kernel_id: runtime.get_state(kernel_id),

@@ -76,6 +76,7 @@ class Engine(ABC):
 
     __slots__ = (
         "__weakref__",
+        "closing",
         "declaration",
         "edges",
         "ending",
@@ -102,6 +103,7 @@ class Engine(ABC):
         self.ending = Line()
         self.in_flight = 0
         self.further: Mapping[str, Outlet] = NO_FURTHER
+        self.closing: str | None = None  # why nothing more comes in, where the kernel goes on to its end by itself
         self.taken: list[Callable[[], object]] = []  # what gives it back, one by one
 
     @abstractmethod
@@ -157,6 +159,10 @@ class Engine(ABC):
             raise ConfigurationError(
                 f"kernel {self.kernel_id!r} has no input {name!r}; its inputs are {known}"
             ) from None
+
+    @abstractmethod
+    def look_at_ends(self) -> None:
+        """An input is at its end, and the kernel is to end by itself once all are, and everything is consumed."""
 
     def emit_records_of(self, message_type: MessageType) -> list[tuple[Edge, Edge]]:
         """Emit records of this type from now on; for kernels whose output has no type. Pairs of edges: who reads the
@@ -269,7 +275,8 @@ class Engine(ABC):
     def close_inputs(self) -> None:
         """Take what was never taken, and let producers go on without this kernel."""
         for edge in self.edges:
-            edge.close()
+            if not edge.closed:
+                edge.close()
 
     async def wait_end(self, timeout: float | None = None) -> None:
         """Wait until the kernel has ended. Raises `asyncio.TimeoutError`."""

@@ -52,7 +52,7 @@ RING_DTYPE, RING = record(
     "Ring",
     # producer: `tail` is the next sequence to publish; `wanted` the sequence that the slowest consumer has to reach
     # before a producer that waits for room should be woken; `progress`: nothing with a time below this comes any more,
-    # see `ring/times.py`. It is published after `tail`, and read before it
+    # published after `tail`, and read before it, see `ring/times.py`; once the producer has ended the host writes it
     ("tail", "wanted", "progress"),
     # producer, private: `next` is its own copy of `tail` and `low` the slowest head as last seen. Reading the line that
     # it publishes on would cost the producer a miss per message: consumers poll that line away (1.5 against 1.07 of a
@@ -94,13 +94,14 @@ BLOCK_DTYPE, BLOCK = record(
         "status_doorbell_address",
         "chain",
         "max_threads",
+        "end_span_address",
     ),
-    # host, at any time
-    ("command", "epoch"),
+    # host, at any time; `closing`: once all inputs are at their end, and consumed, the kernel ends
+    ("command", "epoch", "closing"),
     # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room, since
     # `blocked_since`, and was for `blocked_ticks` before; `answers` counts them where nobody can ring, and somebody
-    # watches
-    ("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks"),
+    # watches; `end_phase`: how far it is with what it does at its end
+    ("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks", "end_phase"),
     # poller: the ledger, between two even values of `ledger_version`; `cost` is what a message takes, in 64ths of a
     # tick, with more weight on the last ones
     (
@@ -271,5 +272,7 @@ STATUS_IDLE, STATUS_ACTIVE, STATUS_DEACTIVATED, STATUS_TERMINATING, STATUS_TERMI
 STATUS_DESERTED = 6  # a grid has ended by itself, since its host gave no sign of life
 LAST_WORDS = (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
 """What a poller says when it gives the token back."""
+# block.end_phase
+NOT_BEGUN, BEGUN, OVER = range(3)
 # block.command
 COMMAND_NONE, COMMAND_RUN, COMMAND_PAUSE, COMMAND_DRAIN, COMMAND_STOP = range(5)

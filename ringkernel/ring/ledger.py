@@ -36,6 +36,17 @@ def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: i
     store_release(block + BLOCK.ledger_version, version + 2)
 
 
+def keep_end(block: int, emitted: int, elapsed: int) -> None:
+    """Count what a kernel does at its end, which is about no message."""
+    version = load(block + BLOCK.ledger_version)
+    store(block + BLOCK.ledger_version, version + 1)
+    fence_release()
+    _add(block + BLOCK.emitted, emitted)
+    _add(block + BLOCK.busy_ticks, elapsed)
+    _add(block + BLOCK.turns, 1)
+    store_release(block + BLOCK.ledger_version, version + 2)
+
+
 def follow(cost: int, exact: int) -> int:
     """The cost of a message after a span in which it was `exact`. One that took very long says little: the system may
     have let another thread run meanwhile."""

@@ -13,9 +13,10 @@ call takes long. What exceeds it goes to the kernel's worker, which keeps it for
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_function, load, load_acquire, store, ticks
-from ringkernel.memory.layout import ARMED, BLOCK, FREE, PARKER, RUN_ENTRY
+from ringkernel.memory.layout import ARMED, BLOCK, FREE, NEVER, PARKER, RUN_ENTRY
 
 from .doorbell import keep_run_entry, push_doorbell
+from .ends import is_over
 from .protocol import waiting_of
 from .run_span import TELLING
 from .token import LEFT, dismiss
@@ -77,9 +78,12 @@ def take_turns(here: int) -> int:
 
 
 def cost_of_backlog(run_entry: int, here: int) -> int:
-    """What the messages that wait will cost, in ticks."""
-    waiting = waiting_of(load(run_entry + RUN_ENTRY.block_address))
-    return 0 if waiting == 0 else cost_of(waiting, run_entry, here)
+    """What the messages that wait will cost, in ticks. What a kernel does at its end may cost anything."""
+    block = load(run_entry + RUN_ENTRY.block_address)
+    waiting = waiting_of(block)
+    if waiting == 0:
+        return NEVER if load(block + BLOCK.end_span_address) != 0 and is_over(block) == 1 else 0
+    return cost_of(waiting, run_entry, here)
 
 
 def cost_of(count: int, run_entry: int, here: int) -> int:

@@ -133,7 +133,19 @@ class ObjectRing:
     """
 
     holds_records = False
-    __slots__ = ("capacity", "ceiling", "edges", "getting", "mask", "putting", "shut", "single", "slots", "tail")
+    __slots__ = (
+        "capacity",
+        "ceiling",
+        "edges",
+        "getting",
+        "is_at_end",
+        "mask",
+        "putting",
+        "shut",
+        "single",
+        "slots",
+        "tail",
+    )
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -144,6 +156,7 @@ class ObjectRing:
         self.putting: Waiting = NOBODY
         self.getting: Waiting = NOBODY
         self.shut = False
+        self.is_at_end = False
         self.single = True
 
     def add_edge(self) -> ObjectEdge:
@@ -197,6 +210,10 @@ class ObjectRing:
         """Publish no more."""
         self.shut = True
         self.ceiling = 0
+
+    def say_ended(self) -> None:
+        """Nothing more will be published."""
+        self.is_at_end = True
 
     def want(self, sequence: int) -> None:
         """Consumers notify the producer themselves."""

@@ -47,6 +47,10 @@ class Source(Protocol):
         """True, other than of a ring of objects."""
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether nothing more will be published."""
+
+    @property
     def is_on_host(self) -> bool:
         """Whether the slots are in host memory."""
 

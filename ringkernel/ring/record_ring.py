@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.memory.layout import EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
+from ringkernel.memory.layout import EDGE_DTYPE, ENDED, LINE, NEVER, RING, RING_DTYPE
 from ringkernel.messages.codecs import codec
 
 from .host_api import HostApi, host_api
@@ -275,6 +275,16 @@ class RecordRing:
         """Publish no more."""
         self.shut = True
         self.ceiling = 0
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether nothing more will be published."""
+        return self.api.read_word(self.address + RING.progress) == ENDED
+
+    def say_ended(self) -> None:
+        """Nothing more will be published, by this thread or by a producer that has ended; consumers are told if
+        somebody rings them."""
+        self.api.write_word(self.address + RING.progress, ENDED)
 
     def copy_out(self, head: int, count: int) -> Array:
         """A copy of the slots of `count` sequences from `head` on. Raises `DeviceUnavailableError` if they lie

@@ -28,6 +28,7 @@ from ringkernel.memory.layout import (
 )
 
 from .doorbell import ring_doorbell, ring_doorbell_at
+from .ends import finish, is_over
 from .ledger import go_on
 from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
 from .run_span import run_span
@@ -50,9 +51,10 @@ def turn(run_entry: int, here: int) -> int:
             worked = run_span(block, run_entry, edge, here)
             if worked != IDLE:
                 result = worked
-        elif load(block + BLOCK.status) == STATUS_TERMINATING:
-            give_back(block, STATUS_TERMINATED, load(block + BLOCK.echo), here)  # all below the limits is consumed
-            result = LEFT
+        elif is_over(block) == 1:
+            ended = finish(block, run_entry, here)
+            if ended != IDLE:
+                result = ended
     if result != LEFT and release(run_entry) == 0:
         result = LEFT
     return result
@@ -102,7 +104,10 @@ def can_work(block: int) -> int:
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
     if waiting_of(block) == 0:
-        return 1 if load(block + BLOCK.status) == STATUS_TERMINATING else 0
+        if is_over(block) == 0:
+            return 0
+        if load(block + BLOCK.end_span_address) == 0:
+            return 1
     last = last_stage(block)
     if load(last + BLOCK.output) == 0:
         return 1

@@ -127,9 +127,11 @@ class RingKernel:
 
     def refusal(self) -> RingKernelError:
         """Why nothing may be sent to it."""
-        reason = self.engine.told_reason()
+        reason, closing = self.engine.told_reason(), self.engine.closing
         if self.error is not None and reason is not None:
             return reason
+        if closing is not None:
+            return KernelStateError(f"cannot send to kernel {self.kernel_id!r}: {closing}")
         return KernelStateError(
             f"cannot send to kernel {self.kernel_id!r} while it is {self.state.name}; "
             f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"

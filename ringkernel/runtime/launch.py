@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import quiesce
+from . import ends, quiesce
 from .graph import dead_end, may_come_to_a_dead_end
 from .kernel import RingKernel
 from .message_queue import KernelQueue
@@ -61,7 +61,7 @@ def _build(
                 engine=engine,
                 runs_on=device,
             )
-            engine.on_end = kernel.end
+            engine.on_end = partial(_end, kernel)
             for outlet in engine.outlets.values():
                 outlet.refuse = kernel.refusal
                 outlet.dead_end = partial(dead_end, kernel)
@@ -71,3 +71,8 @@ def _build(
     except BaseException:
         engine.release()
         raise
+
+
+def _end(kernel: RingKernel, error: BaseException | None) -> None:
+    kernel.end(error)
+    ends.note_end(kernel)

@@ -102,6 +102,8 @@ class MapPath:
         for kernel, lock, leasing, line in self._locks:
             if kernel.state is not KernelState.ACTIVE or lock.locked() or leasing.locked() or line.waiters:
                 return False
+            if kernel.engine.closing is not None:
+                return False
         inlet = self._inlet
         if inlet.line.waiters or inlet.kept:
             return False

@@ -68,6 +68,8 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
         if kernel.state is not KernelState.ACTIVE:
             why = None if kernel.error is None else kernel.engine.told_reason()
             raise why or KernelStateError(f"map: kernel {kernel.kernel_id!r} is {kernel.state.name}; it must be ACTIVE")
+        if kernel.engine.closing is not None:
+            raise KernelStateError(f"map: kernel {kernel.kernel_id!r} is about to end: {kernel.engine.closing}")
     foreign = foreign_sources(path)
     for source, kernel in foreign:
         name = f"map: kernel {kernel.kernel_id!r} is fed by {source.kernel_id!r}, too"

@@ -185,6 +185,29 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.pause(kernel_id)
 
+    async def close_input(self, kernel_id: KernelId, *, input: str = "") -> None:
+        """Say that nothing more will be sent to a kernel: it takes what is queued, and ends by itself.
+
+        An input is at its end when it is closed, one that another kernel feeds when that kernel has ended. Once all
+        inputs are at their end, and everything is taken, the kernel does what `on_end` says, and is TERMINATED; a
+        kernel that is LAUNCHED or DEACTIVATED holds until it is activated. A coroutine kernel is told as in a drain. So
+        it goes on downstream: a kernel that others feed, and to which nothing was ever sent otherwise, ends once all of
+        them have ended by themselves, of closed inputs or of `raise StopIteration`. After a `terminate` or a failure of
+        one of them it lives on, until its own input is closed, too.
+
+        Returns at once. `send` raises `KernelStateError` from now on, also where it waits for room. Allowed in
+        LAUNCHED, ACTIVE and DEACTIVATED; raises `KernelStateError` in other states, and `ConfigurationError` for a name
+        that is none of an input, and for a kernel on a GPU.
+
+        Example:
+            >>> async with rk.managed_kernel(runtime, double):
+            ...     await runtime.send_batch(double, [1.0, 2.0])
+            ...     await runtime.close_input(double)
+            ...     (await runtime.wait(double)).name, await runtime.receive_batch(double)
+            ('TERMINATED', array([2., 4.]))
+        """
+        self._supervisor.close_input(kernel_id, input)
+
     @says_what_was_stopped
     async def terminate(self, kernel_id: KernelId | Pipeline, timeout: float = TERMINATE_TIMEOUT_S) -> None:
         """End a kernel gracefully; when this returns it is TERMINATED, at the latest 0.1 s after `timeout` seconds.

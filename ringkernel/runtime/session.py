@@ -193,6 +193,18 @@ class Session:
         """
         self._do(self._runtime.activate(kernel_id))
 
+    def close_input(self, kernel_id: KernelId, *, input: str = "") -> None:
+        """See `RingKernelRuntime.close_input`.
+
+        Example:
+            >>> kernel = session.launch(double)
+            >>> session.activate(double)
+            >>> session.close_input(double)
+            >>> session.wait(double).name
+            'TERMINATED'
+        """
+        self._do(self._runtime.close_input(kernel_id, input=input))
+
     def deactivate(self, kernel_id: KernelId) -> None:
         """See `RingKernelRuntime.deactivate`.
 

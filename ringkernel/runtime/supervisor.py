@@ -23,6 +23,7 @@ from ringkernel.lifecycle import Command, KernelState
 
 from . import quiesce, timeouts
 from .calls import CallTable
+from .ends import close_input
 from .launch import new_kernel
 from .loop_affinity import LoopAffinity
 from .map_path import PathTable
@@ -178,6 +179,10 @@ class Supervisor:
             kernel.check(Command.DEACTIVATE)
             await kernel.engine.pause()
             kernel.enter(Command.DEACTIVATE)
+
+    def close_input(self, kernel_id: KernelId, name: str) -> None:
+        """Nothing more comes to this input."""
+        close_input(self.kernel(kernel_id, "close an input of"), name)
 
     async def terminate(self, kernel_id: KernelId, timeout: float) -> None:
         """TERMINATE. Cancelled, it goes on by itself."""

@@ -58,6 +58,7 @@ METHODS = (
     "write_state",
     "read_params",
     "write_params",
+    "close_input",
     "stream",
 )
 PLAIN_METHODS = ("send_nowait", "receive_nowait", "remove", "unprocessed", "statistics", "get_state", "connect")

@@ -69,11 +69,12 @@ WRITERS: dict[str, dict[str, str]] = {
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
         **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address", "chain"), "host"),
-        "max_threads": "host",
-        **dict.fromkeys(("command", "epoch"), "host"),
+        **dict.fromkeys(("max_threads", "end_span_address"), "host"),
+        **dict.fromkeys(("command", "epoch", "closing"), "host"),
         **dict.fromkeys(
             ("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks"), "poller"
         ),
+        "end_phase": "poller",
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks", "cost"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),

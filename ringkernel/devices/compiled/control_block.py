@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ringkernel.devices.engine import Ledger
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.context_layout import context_layout
-from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC
+from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC, OVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +30,7 @@ class Code(Protocol):
     """What runs a kernel's messages."""
 
     span_address: int
+    end_span_address: int
     max_threads: int
 
 
@@ -74,6 +75,7 @@ class ControlBlock:
     def run(self, code: Code) -> None:
         """Let the kernel's turns run this."""
         self._api.write_word(self.address + BLOCK.span_address, code.span_address)
+        self._api.write_word(self.address + BLOCK.end_span_address, code.end_span_address)
         self._api.write_word(self.address + BLOCK.max_threads, code.max_threads)
 
     def read(self, offset: int) -> int:
@@ -94,6 +96,26 @@ class ControlBlock:
         """Give the kernel a command, and ring the doorbell at this address for it. What that has led to, see `see_to`
         of `loop_turns.py`."""
         return self._api.give_command(self.address, command, epoch, doorbell_address, self._arena.loop_address)
+
+    def look_at_ends(self) -> None:
+        """Let the kernel end by itself, once all its inputs are at their end and consumed."""
+        self._api.write_word(self.address + BLOCK.closing, 1)
+
+    def pardon(self, count: int, *, drops: bool) -> None:
+        """The last fault was none: what it counted as failed was processed. The token is the host's."""
+        record = self._region.view(BLOCK_DTYPE)[0]
+        record["fault_index"] = -1
+        version = self.read(BLOCK.ledger_version)
+        self._api.write_word(self.address + BLOCK.ledger_version, version + 1)
+        record["failed"] -= count
+        record["processed"] += count
+        if drops:
+            record["dropped"] += count
+        self._api.write_word(self.address + BLOCK.ledger_version, version + 2)
+
+    def end_is_over(self) -> None:
+        """What the kernel does at its end is over. The token is the host's."""
+        self._api.write_word(self.address + BLOCK.end_phase, OVER)
 
     def read_from(self, edges: Sequence[RecordEdge]) -> None:
         """Let the kernel take its input there."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,9 +15,12 @@ from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
 from ringkernel.memory.layout import (
+    BEGUN,
     BLOCK,
     COMMAND_PAUSE,
     COMMAND_RUN,
+    NOT_BEGUN,
+    OVER,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
     STATUS_FAILED,
@@ -29,13 +33,12 @@ from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
 from .failure import failure_of
 from .handler_views import Held
-from .handshake import Handshake
+from .handshake import SUPERSEDED, Handshake
 from .holding import token_of
 from .kernel_rings import KernelRings
 from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
@@ -57,9 +60,11 @@ class CompiledEngine(LendingEngine):
     output: RecordRing | None
     __slots__ = (
         "_api",
+        "_drains",
         "_failing",
         "_frozen",
         "_parker",
+        "_parting",
         "_services",
         "_terminating",
         "block",
@@ -70,6 +75,7 @@ class CompiledEngine(LendingEngine):
         "handshake",
         "is_reached",
         "rings",
+        "stopped",
         "waiters",
     )
 
@@ -83,9 +89,10 @@ class CompiledEngine(LendingEngine):
         self._api = self._parker.api
         self.waiters: tuple[asyncio.Event, ...] = ()  # those of `processed_up_to`
         self._failing: asyncio.Task[None] | None = None
-        self._terminating = False
+        self._terminating = self._drains = False
+        self._parting: asyncio.Task[None] | None = None
         self.chain: FusedChain | None = None
-        self.is_reached = False
+        self.is_reached = self.stopped = False
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
 
     # --- memory ----------------------------------------------------------------------------------------------
@@ -176,7 +183,7 @@ class CompiledEngine(LendingEngine):
 
     @property
     def turns_by(self) -> CompiledEngine | None:
-        if not self.executor.can_rest:
+        if not self.executor.can_rest or self.closing is not None:
             return None
         return self if self.chain is None else cast("CompiledEngine | None", self.chain.turns_of(self))
 
@@ -221,6 +228,16 @@ class CompiledEngine(LendingEngine):
         return self._failing is not None
 
     @property
+    def takes_no_more(self) -> bool:
+        """Whether it has ended, or its handler has said so."""
+        return self.has_ended or self.stopped
+
+    async def settled(self) -> None:
+        """If its handler has failed: wait until it is known why, and whether the kernel has ended."""
+        while self._failing is not None and not self.has_ended:
+            await asyncio.wait([self._failing])
+
+    @property
     def is_ending(self) -> bool:
         """Whether it has ended, or will without further commands."""
         return self.has_ended or self._terminating or self.is_failing
@@ -234,8 +251,13 @@ class CompiledEngine(LendingEngine):
         if self.chain is not None:
             await self.chain.part()
             await self._check_usable()
-        if self.executor.has_token:
-            await self.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
+        while self.executor.has_token:
+            try:
+                await self.handshake.ask(COMMAND_PAUSE, STATUS_DEACTIVATED)
+            except KernelStateError:
+                if not self.is_failing:
+                    raise
+                await self._check_usable()  # its handler may have said that nothing more is to be taken
             self._let_in()
 
     def _let_in(self) -> None:
@@ -247,8 +269,7 @@ class CompiledEngine(LendingEngine):
 
     async def _check_usable(self) -> None:
         """Raises if the kernel has failed, or was told to end, and the supervisor does not know yet."""
-        if self.is_failing:
-            await self.wait_end()
+        await self.settled()
         if self.has_ended or self._terminating:
             raise self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} is TERMINATING")
 
@@ -281,11 +302,29 @@ class CompiledEngine(LendingEngine):
 
     # --- the end ---------------------------------------------------------------------------------------------
 
+    def look_at_ends(self) -> None:
+        if self.chain is not None:
+            if self._parting is None:
+                self._parting = self._services.loop.create_task(self._part_and_look())
+        elif not self.has_ended:
+            self.block.look_at_ends()
+            self._api.ring_doorbell_at(self.doorbell_address)
+
+    async def _part_and_look(self) -> None:
+        await self._apart()
+        self.look_at_ends()
+
+    async def _apart(self) -> None:
+        """Wait until no chain runs the kernel as one with others: its turns look at no kernel's end."""
+        while (chain := self.chain) is not None:
+            with suppress(KernelStateError):  # a handler takes its time
+                await chain.part()
+
     async def finish(self, timeout: float, *, drain: bool) -> None:
         deadline = self._services.loop.time() + timeout
         if self.chain is not None:
             await self.chain.part_within(max(timeout, GRACE_S))
-        self._terminating = True
+        self._terminating, self._drains = True, drain and self.executor.has_token
         left = max(0.0, deadline - self._services.loop.time())
         await Terminator(self, self._api).finish(left, drain=drain)
 
@@ -297,7 +336,8 @@ class CompiledEngine(LendingEngine):
     def lose(self, error: Exception) -> None:
         """Leave all that the kernel may reach to who runs it, and let everybody else go on."""
         self.in_flight = self.block.read(BLOCK.in_flight)
-        self.is_reached = self.is_reached or bool(self.in_flight)
+        is_at_end = self.block.read(BLOCK.end_phase) == BEGUN
+        self.is_reached = self.is_reached or bool(self.in_flight) or is_at_end
         if self.executor.outlives_end:
             self._frozen = self.snapshot(), self.emitted()
         self.block.quarantine()
@@ -308,7 +348,7 @@ class CompiledEngine(LendingEngine):
     def close_inputs(self) -> None:
         if self._frozen is not None:
             self.rings.quarantine()
-        if self.in_flight:
+        if self.in_flight or self.is_reached:
             self.rings.quarantine_span(self.block.read(BLOCK.fault_edge), self.in_flight)
         super().close_inputs()
         lost, reason = self.unreadable()
@@ -317,19 +357,60 @@ class CompiledEngine(LendingEngine):
 
     async def _fail(self) -> None:
         try:
+            if self.executor.is_stop(int(self.snapshot()["fault_info_address"])):
+                await self._apart()
+                self._stop()
+                return
             error: BaseException = await failure_of(self)
         except DeviceUnavailableError as unreadable:  # what it failed on
             error = unreadable
         self.finished(error)
 
+    def _stop(self) -> None:
+        """The handler has raised `StopIteration`: that message was processed, and emits nothing. The rest is left, and
+        then comes what the kernel does at its end."""
+        counters = self.snapshot()
+        edge, count = int(counters["fault_edge"]), int(counters["fault_count"])
+        if edge == 0:
+            self.block.end_is_over()
+            self.finished(None)
+            return
+        self.take_failed(edge, count)
+        self.block.pardon(count, drops=self.declaration.max_outputs == 1 and self.output is not None)
+        self.stopped = True
+        self.closing = "its handler has raised StopIteration, which ends it"
+        if not self.executor.end_span_address or (self._terminating and not self._drains):
+            self.finished(None)
+            return
+        self.rings.take_back(is_reached=False)  # if a map has lent it some
+        self.close_outlets()
+        self.rings.stop()
+        self._wake_waiters()
+        self._failing = None
+        self.block.look_at_ends()
+        self.handshake.resume()
+
+    def _wake_waiters(self) -> None:
+        for waiter in self.waiters:
+            waiter.set()
+
     def finished(self, error: BaseException | None) -> None:
         """It has ended, with this error if it has failed."""
         self.executor.take_token()
+        error = error or self._unfinished()
         self.end(error)
         self._leave_chain()
-        self.handshake.answer(STATUS_TERMINATED)
-        for waiter in self.waiters:
-            waiter.set()
+        self.handshake.answer(SUPERSEDED)
+        self._wake_waiters()
+
+    def _unfinished(self) -> KernelStateError | None:
+        """What to say of a kernel that was stopped before it had done what it does at its end."""
+        phase = self.block.read(BLOCK.end_phase)
+        is_due = phase == BEGUN or self._drains or self.stopped
+        if self.executor.end_span_address == 0 or phase == OVER or not is_due:
+            return None
+        how = "did not come to its on_end" if phase == NOT_BEGUN else "was stopped in its on_end, which was not through"
+        return KernelStateError(f"kernel {self.kernel_id!r} {how}: it had no room for its outputs, or took too long")
 
     # --- looking inside --------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class Executor(ABC):
     cost: str
     """What is lost with a kernel that was abandoned, in words."""
     span_address: int
+    end_span_address = 0
+    """What the kernel does at its end, or 0."""
     never_drops: bool
     """Whether the handler emits for every message."""
     max_threads = 1
@@ -141,6 +143,10 @@ class Executor(ABC):
     @abstractmethod
     def ns_of(self, ticks: int) -> int:
         """Nanoseconds of a duration in its ticks."""
+
+    def is_stop(self, number: int) -> bool:
+        """Whether a fault's `info` means that the handler has said, by `raise StopIteration`, that it has ended."""
+        return False
 
     @abstractmethod
     def exception_of(self, number: int) -> Raised:

@@ -101,18 +101,31 @@ def described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]
     """Class and static arguments of the exception that numba describes at this address."""
     if address == 0:
         return None, ()
+    kind, arguments, _ = _unpickled(address)
+    return kind, tuple(map(_known, arguments)) if isinstance(arguments, tuple | list) else ()
+
+
+def is_stop(address: int) -> bool:
+    """Whether that exception is of a `raise StopIteration`. That of a generator which `next` has found exhausted has no
+    place in the code."""
+    if address == 0:
+        return False
+    kind, _, place = _unpickled(address)
+    return issubclass(kind, StopIteration) and place is not None
+
+
+def _unpickled(address: int) -> tuple[type[BaseException], Any, Any]:
+    """Class, static arguments and place of an exception; what is not known is a `RuntimeError`."""
     info = _ExceptionInfo.from_address(address)
     if not info.pickle:
-        return RuntimeError, ()
+        return RuntimeError, (), None
     try:
         described = pickle.loads(ctypes.string_at(info.pickle, info.size))  # noqa: S301 (our own machine code's)
-        kind, arguments = described[0], described[1]
+        kind, arguments, place = described[:3]
     except Exception:  # noqa: BLE001 (numba's format is not ours; the class is a nicety)
-        return RuntimeError, ()
-    fixed = tuple(map(_known, arguments)) if isinstance(arguments, tuple | list) else ()
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        return RuntimeError, ()
-    return kind, fixed
+        return RuntimeError, (), None
+    is_known = isinstance(kind, type) and issubclass(kind, BaseException)
+    return (kind, arguments, place) if is_known else (RuntimeError, (), None)
 
 
 def _known(argument: Any) -> Any:

@@ -233,9 +233,14 @@ class FusedChain:
                 yield
             return
         try:
+            await stage.settled()
             if stage.is_ending:
                 await stage.wait_end()
-            yield
+            if self.phase is not Phase.FUSED and stage.executor.has_token:  # it goes on by itself, to its end
+                async with token_of(stage):
+                    yield
+            else:
+                yield
         finally:
             await asyncio.shield(self._spawn(self._let_go(stage)))
 

@@ -116,7 +116,8 @@ class Handshake:
         finally:
             if self._answer is answer:
                 self._answer = None
-        if status != wanted and not (command == COMMAND_RUN and status == STATUS_FAILED):  # it ran, and then failed
+        has_run = command == COMMAND_RUN and status in (STATUS_FAILED, STATUS_TERMINATED)  # and then ended by itself
+        if status != wanted and not has_run:
             raise self._kernel.ended_reason() or KernelStateError(
                 f"kernel {self._kernel.kernel_id!r} ended, or was told to, before it answered"
             )

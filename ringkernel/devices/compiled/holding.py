@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class Held(Protocol):
     """The kernel, as who holds its token sees it."""
 
+    async def settled(self) -> None:
+        """If its handler has failed: wait until it is known whether it has ended."""
+
     @property
     def is_running(self) -> bool:
         """Whether the token is with who runs it."""
@@ -38,6 +41,7 @@ class Held(Protocol):
 @asynccontextmanager
 async def token_of(kernel: Held) -> AsyncIterator[None]:
     """See `LendingEngine.token`."""
+    await kernel.settled()
     running = kernel.is_running
     if running:
         try:

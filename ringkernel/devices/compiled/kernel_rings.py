@@ -139,6 +139,12 @@ class KernelRings:
         address = self._block.address + offset
         return next(edge for edge in self.reading if edge.address == address)
 
+    def stop(self) -> None:
+        """Take nothing more, and let producers go on. The token is the host's."""
+        for edge in self.edges:
+            edge.limit = edge.position()
+            edge.close()
+
     def take_failed(self, edge_offset: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
         """The messages that the handler failed on, at the head of the edge that lies so far from the block."""
         return self.edge_at(edge_offset).take_failed(count)

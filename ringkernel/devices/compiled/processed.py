@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 
 class Processing(Protocol):
-    """The kernel, as who waits for its cursor sees it. It sets all `waiters` when it has ended."""
+    """The kernel, as who waits for its cursor sees it. It sets all `waiters` when it takes no more."""
 
-    has_ended: bool
     error: BaseException | None
     waiters: tuple[asyncio.Event, ...]
 
     @property
-    def is_failing(self) -> bool:
-        """Whether its handler has failed, and why is being found out."""
+    def takes_no_more(self) -> bool:
+        """Whether it has ended, or its handler has said so."""
 
-    async def wait_end(self, timeout: float | None = None) -> None:
-        """Wait until it has ended."""
+    async def settled(self) -> None:
+        """If its handler has failed: wait until it is known why."""
 
     def ended_error(self) -> RingKernelError:
         """Why it has ended."""
@@ -39,14 +38,13 @@ async def processed_up_to(kernel: Processing, parker: LoopParker, edge: RecordEd
     kernel.waiters += (reached,)
     try:
         while edge.position() < sequence:
-            if kernel.has_ended:
+            if kernel.takes_no_more:
                 raise kernel.ended_error()
             doorbell.arm()
             if edge.position() < sequence:
                 await reached.wait()
                 reached.clear()
-        if kernel.is_failing:
-            await kernel.wait_end()
+        await kernel.settled()
         if kernel.error is not None:  # the cursor has also moved over what the kernel failed on
             raise kernel.ended_error()
     finally:

@@ -45,6 +45,7 @@ class KernelContext(Generic[TIn, TOut]):
         self._budget = inlet.budget
         self._state = KernelState.LAUNCHED
         self._requested = False
+        self._at_end = False
         self._iterating = False
         self._line = Line()
         self._place = place
@@ -65,7 +66,17 @@ class KernelContext(Generic[TIn, TOut]):
 
     def _exhausted(self) -> BaseException | None:
         done = self._state in (KernelState.TERMINATING, KernelState.TERMINATED) or (self._requested and self._iterating)
-        return KernelExit() if done else None
+        return KernelExit() if done or (self._at_end and self.is_active and self._has_taken_all()) else None
+
+    def _has_taken_all(self) -> bool:
+        """Whether nothing was published that is not taken, not even what somebody holds back for now."""
+        return all(edge.ring.position() <= edge.position() for edge in self._inlet.edges)
+
+    def note_end(self) -> None:
+        """All inputs are at their end: once they are empty, the kernel is told so, as in a drain."""
+        self._at_end = True
+        self._inlet.over = True
+        self.enter(self._state)
 
     # --- for the kernel --------------------------------------------------------------------------------------
 

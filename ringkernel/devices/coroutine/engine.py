@@ -98,6 +98,10 @@ class CoroutineEngine(Engine):
         self.edges.append(edge)
         self.source.attach(edge)
 
+    def look_at_ends(self) -> None:
+        if all(edge.ring.is_at_end for edge in self.edges):
+            self.context.note_end()
+
     @property
     def is_running(self) -> bool:
         return self.context.is_active

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.devices.compiled.executor import Eviction, Executor
-from ringkernel.devices.compiled.failure import described
+from ringkernel.devices.compiled.failure import described, is_stop
 from ringkernel.devices.compiled.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ class WorkerExecutor(Executor):
 
     def ns_of(self, ticks: int) -> int:
         return self._workers.pool().ns_of(ticks)
+
+    def is_stop(self, number: int) -> bool:
+        return is_stop(number)
 
     def exception_of(self, number: int) -> Raised:
         return described(number)

@@ -1,0 +1,67 @@
+"""When kernels end by themselves: inputs that are closed, and what the end of a kernel means to those that it feeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringkernel.errors import ConfigurationError, KernelStateError
+from ringkernel.lifecycle import KernelState
+
+if TYPE_CHECKING:
+    from .kernel import RingKernel
+
+_OPEN = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
+
+
+def close_input(kernel: RingKernel, name: str) -> None:
+    """Nothing more will be sent to this input of a kernel. See `RingKernelRuntime.close_input`."""
+    engine = kernel.engine
+    outlet = engine.outlet_of(name)
+    if kernel.state not in _OPEN:
+        raise (
+            kernel.refusal()
+            if kernel.error
+            else KernelStateError(
+                f"cannot close an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}"
+            )
+        )
+    if not kernel.runs_on.ends_by_itself:
+        raise ConfigurationError(
+            f"kernel {kernel.kernel_id!r}: close_input() is for kernels of the CPU and for coroutine kernels; this one "
+            f"runs on {kernel.device}; terminate() it"
+        )
+    engine.closing = engine.closing or "close_input() has said that nothing more is sent to it"
+    outlet.close()
+    outlet.ring.say_ended()
+    engine.look_at_ends()
+
+
+def note_end(kernel: RingKernel) -> None:
+    """A kernel has ended: nothing more comes from it, and a kernel that nobody else feeds ends, too, if this one has
+    ended by itself."""
+    output = kernel.engine.output
+    if output is None:
+        return
+    output.say_ended()
+    for target in kernel.targets:
+        if target.state not in _OPEN:
+            continue
+        engine = target.engine
+        if engine.closing is None and _is_left(target):
+            engine.closing = "the kernels that feed it have ended, and so does it"
+            engine.close_outlets()
+            for outlet in engine.outlets.values():
+                outlet.ring.say_ended()
+        if engine.closing is not None:
+            engine.look_at_ends()
+
+
+def _is_left(kernel: RingKernel) -> bool:
+    """Whether all that feed a kernel have ended by themselves, and the host has never sent to it."""
+    is_used = any(outlet.ring.position() > 0 for outlet in kernel.engine.outlets.values())
+    return not is_used and kernel.runs_on.ends_by_itself and all(map(_has_ended_by_itself, kernel.sources))
+
+
+def _has_ended_by_itself(kernel: RingKernel) -> bool:
+    engine = kernel.engine
+    return engine.has_ended and engine.error is None and engine.closing is not None

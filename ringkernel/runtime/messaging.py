@@ -23,6 +23,7 @@ from .given_array import array_of, form_of, in_form, room_in
 from .lend import Lent
 from .map import let_others_run, map_over, named
 from .message_queue import as_batch
+from .path import check_no_branches
 from .peek import Peek
 from .port import Port
 from .progress import follow
@@ -432,6 +433,8 @@ class Messaging:
         try:
             maps = self._known_paths[kernel_id]
         except (KeyError, TypeError):
+            if isinstance(kernel_id, Pipeline):
+                check_no_branches(kernel_id)  # before anything is launched
             if (callable(kernel_id) or isinstance(kernel_id, Pipeline)) and await start(self._supervisor, kernel_id):
                 self._supervisor.forget_paths()
             maps = self._paths.of(kernel_id)

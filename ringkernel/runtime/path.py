@@ -31,6 +31,19 @@ def ends_of(kernel_id: Any) -> tuple[KernelId, KernelId]:
     )
 
 
+def check_no_branches(line: Pipeline) -> None:
+    """Refuse a pipeline with kernels side by side: their outputs would be in the result as chance has it. Raises
+    `ConfigurationError`."""
+    if all(len(stage) == 1 for stage in line.stages):
+        return
+    first, last = (" and ".join(map(repr, line.stages[place])) for place in (0, -1))
+    raise ConfigurationError(
+        f"map: {line!r} has kernels side by side, whose outputs come in no order that is known; use "
+        f"`async with runtime.run(...)` instead: send_batch() to {first}, while receive_batch() takes the outputs of "
+        f"{last}"
+    )
+
+
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
     """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain."""
     if first is last:
@@ -73,10 +86,14 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
     foreign = foreign_sources(path)
     for source, kernel in foreign:
         name = f"map: kernel {kernel.kernel_id!r} is fed by {source.kernel_id!r}, too"
+        if any(one in path for one in source.upstream()):
+            raise KernelStateError(
+                f"{name}, which the path itself feeds, so its outputs would come in no order that is known; "
+                f"send_batch() to {path[0].kernel_id!r} instead, while receive_batch() takes the outputs of "
+                f"{path[-1].kernel_id!r}"
+            )
         if not lend:
             raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
-        if any(one in path for one in source.upstream()):
-            raise KernelStateError(f"{name}, which the path itself feeds; map each branch for itself")
     check_not_lent(path[-1])
     check_empty(path, of_host_only=bool(foreign))  # theirs may be on their way all the time
     last = path[-1]

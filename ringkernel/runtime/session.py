@@ -15,6 +15,7 @@ from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
 
 from .interrupting import for_a_moment, interruptible, keep_partial
+from .path import check_no_branches
 from .running import RunningPipeline, as_pipeline
 from .runtime import RingKernelRuntime, counted
 from .supervisor import TERMINATE_TIMEOUT_S
@@ -547,6 +548,7 @@ class Session:
 
         async def once() -> Any:
             line = as_pipeline(kernels)
+            check_no_branches(line)
             known = self._runtime.kernels
             try:
                 for kernel_id in line.kernel_ids:

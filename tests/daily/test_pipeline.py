@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import numpy as np
 import pytest
 from daily_kernels import double, negate, plus, relay, square, total
+from helpers import within
 
 from ringkernel import (
     ConfigurationError,
@@ -13,7 +17,9 @@ from ringkernel import (
     KernelState,
     KernelStateError,
     MessageTypeError,
+    Pipeline,
     RingKernelRuntime,
+    Session,
     managed_kernel,
     pipeline,
 )
@@ -107,6 +113,43 @@ async def test_map_starts_what_is_missing(runtime: RingKernelRuntime) -> None:
     assert (await runtime.map(line, np.ones(1))).tolist() == [9.5]
     assert await runtime.call(line, 0) == 10
     assert {kernel.state for kernel in runtime.kernels.values()} == {KernelState.ACTIVE}
+
+
+@pytest.mark.parametrize(
+    ("line", "ways"),
+    [
+        (
+            pipeline(double, (plus, negate), total),
+            "send_batch() to 'double', while receive_batch() takes the outputs of",
+        ),
+        (pipeline(double, (plus, negate)), "takes the outputs of 'plus' and 'negate'"),
+        (pipeline((double, plus), total), "send_batch() to 'double' and 'plus'"),
+    ],
+    ids=repr,
+)
+async def test_a_map_through_branches_says_what_to_do_and_launches_nothing(
+    runtime: RingKernelRuntime, line: Pipeline, ways: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(ways)):
+        await runtime.map(line, [1.0])
+    assert runtime.kernels == {}
+    with Session() as session:
+        for mapped in (session.map, session.map_once):
+            with pytest.raises(ConfigurationError, match=re.escape(ways)):
+                mapped(line, [1.0])
+        assert not session.runtime.kernels
+
+
+async def test_what_a_map_through_branches_would_be_goes_by_batches(runtime: RingKernelRuntime) -> None:
+    data = np.arange(50_000.0)
+    async with runtime.run(pipeline(double, (plus, negate), relay)) as running:
+        sending = asyncio.create_task(running.send_batch(data))
+        got: list[float] = []
+        while len(got) < 2 * len(data):
+            got += await within(running.receive_batch())
+        await within(sending)
+    wanted = np.concatenate([2 * data + 0.5, -2 * data])
+    np.testing.assert_array_equal(np.sort(np.array(got)), np.sort(wanted))
 
 
 async def test_a_pipeline_of_kernels_that_do_not_fit_starts_nothing(runtime: RingKernelRuntime) -> None:

@@ -39,7 +39,11 @@ GRACE_S = 0.05
 
 @dataclass(frozen=True)
 class Ledger:
-    """A kernel's counts, consistent with each other. Times in seconds, `time_per_message_ns` by bucket."""
+    """A kernel's counts, consistent with each other. Times in seconds, `time_per_message_ns` by bucket.
+
+    `starved_s`: for how long each of its inputs was empty while it had nothing to do; `blocked_on_s`: for how long it
+    had no room because of each edge of its output. Both in the order of the edges; empty if that is not measured.
+    """
 
     processed: int = 0
     failed: int = 0
@@ -47,6 +51,8 @@ class Ledger:
     dropped: int = 0
     busy_s: float = 0.0
     blocked_s: float = 0.0
+    starved_s: tuple[float, ...] = ()
+    blocked_on_s: tuple[float, ...] = ()
     turns: int = 0
     peak_input: int = 0
     peak_output: int = 0

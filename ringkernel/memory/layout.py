@@ -60,14 +60,18 @@ RING_DTYPE, RING = record(
     ("next", "low"),
     # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
     # offsets from here; `doorbell_address` is the producer's; `device_cursor_address`: where `tail` lies if grids
-    # keep it in device memory, or 0; `end`: nothing is published from this sequence on, a lent array has no slot for it
-    ("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "device_cursor_address", "end"),
+    # keep it in device memory, or 0; `end`: nothing is published from this sequence on, a lent array has no slot for
+    # it. `waits`, an offset: a word for each edge, in which the producer counts its ticks without room because of it
+    (
+        *("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "device_cursor_address"),
+        *("end", "waits"),
+    ),
 )
 
 EDGE_DTYPE, EDGE = record(
     "Edge",
-    # consumer: the next sequence to take
-    ("head",),
+    # consumer: the next sequence to take; for how many ticks it has had nothing to do, and nothing was here
+    ("head", "starved_ticks"),
     # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
     # gets there
     ("limit", "closed", "watch", "watch_doorbell_address"),
@@ -100,8 +104,13 @@ BLOCK_DTYPE, BLOCK = record(
     ("command", "epoch", "closing"),
     # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room, since
     # `blocked_since`, and was for `blocked_ticks` before; `answers` counts them where nobody can ring, and somebody
-    # watches; `end_phase`: how far it is with what it does at its end
-    ("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks", "end_phase"),
+    # watches. `blocked_by`: because of which of the output's edges, from 1 on. `idle_since`: when the last span has
+    # ended; `starved_since`: since when there is no input, or 0. `end_phase`: how far it is with what it does at its
+    # end
+    (
+        *("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks", "blocked_by"),
+        *("idle_since", "starved_since", "end_phase"),
+    ),
     # poller: the ledger, between two even values of `ledger_version`; `cost` is what a message takes, in 64ths of a
     # tick, with more weight on the last ones
     (

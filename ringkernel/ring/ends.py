@@ -35,10 +35,11 @@ from ringkernel.memory.layout import (
 )
 
 from .fused_commit import change_state
-from .ledger import go_on, hold_up, keep_end, note_peak
+from .ledger import keep_end, note_peak
 from .protocol import notify_consumers, slot_address
 from .run_span import SPAN_LIMIT, adapt_span, publish_outputs, with_room
 from .token import IDLE, LEFT, WORKED, give_back
+from .waits import go_on, hold_up
 
 
 def is_over(block: int) -> int:
@@ -94,13 +95,15 @@ def run_end(block: int, run_entry: int, here: int) -> int:
         if count == 0:
             hold_up(block)
             return IDLE
-    go_on(block)
+    start = ticks()
+    go_on(block, start)
     change_state(block)
     fence_release()  # odd before a handler writes to its state
-    start = ticks()
     state, fault = block + load(block + BLOCK.state), block + BLOCK.fault_index
     said = call_span(load(block + BLOCK.end_span_address), 0, count, target, state, fault)
-    elapsed = ticks() - start
+    end = ticks()
+    elapsed = end - start
+    store(block + BLOCK.idle_since, end)
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this happened
     change_state(block)

@@ -4,9 +4,12 @@ rest of it. Compiled."""
 from __future__ import annotations
 
 from ringkernel.codegen.operations import fence, load, store, store_release
-from ringkernel.memory.layout import EDGE, NEVER, NO_TIME, RING, RING_DTYPE
+from ringkernel.memory.layout import EDGE, LINE, NEVER, NO_TIME, RING, RING_DTYPE
 
 RING_NBYTES = RING_DTYPE.itemsize
+EDGE_TABLE = LINE // 16
+"""For so many edges the line after a ring's record has two words: where it is, and how long the producer has waited for
+it."""
 
 
 def lay_out_ring(ring: int, slots: int, capacity: int, itemsize: int, end: int) -> int:
@@ -16,6 +19,7 @@ def lay_out_ring(ring: int, slots: int, capacity: int, itemsize: int, end: int) 
     store(ring + RING.capacity, capacity)
     store(ring + RING.itemsize, itemsize)
     store(ring + RING.edges, RING_NBYTES)
+    store(ring + RING.waits, RING_NBYTES + 8 * EDGE_TABLE)
     store(ring + RING.wanted, NEVER)
     store(ring + RING.end, end)
     store(ring + RING.progress, NO_TIME)
@@ -35,6 +39,7 @@ def lay_out_edge(edge: int, ring: int, head: int) -> int:
 def enter_edge(ring: int, index: int, edge: int, count: int) -> int:
     """Enter an edge in a ring's table, of which `count` entries count from now on."""
     store(ring + load(ring + RING.edges) + 8 * index, edge - ring)
+    store(ring + load(ring + RING.waits) + 8 * index, 0)
     store_release(ring + RING.n_edges, count)  # release: the table is as new
     fence()
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import fence_release, load, store, store_release, ticks
+from ringkernel.codegen.operations import fence_release, load, store, store_release
 from ringkernel.memory.layout import BLOCK, HISTOGRAM_BUCKETS, RING
 
 from .protocol import slowest_head
@@ -64,17 +64,3 @@ def note_peak(block: int, output: int, tail: int) -> None:
         low = slowest_head(output)
         store(output + RING.low, low)
         store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail - low))
-
-
-def hold_up(block: int) -> None:
-    """There is input, and no room for what may come of it."""
-    if load(block + BLOCK.blocked) == 0:
-        store(block + BLOCK.blocked_since, ticks())
-        store(block + BLOCK.blocked, 1)
-
-
-def go_on(block: int) -> None:
-    """There is room, or nobody asks for it any more."""
-    if load(block + BLOCK.blocked) == 1:
-        _add(block + BLOCK.blocked_ticks, ticks() - load(block + BLOCK.blocked_since))
-        store(block + BLOCK.blocked, 0)

@@ -7,12 +7,13 @@ own rings again. The lent rings are the path's, and lie over other arrays each t
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import load, load_acquire, store, store_release
+from ringkernel.codegen.operations import load, load_acquire, store, store_release, ticks
 from ringkernel.memory.layout import BLOCK, EDGE, NEVER, PARKER, PATH, RING, RUN_ENTRY
 
 from .doorbell import ring_doorbell
 from .loop_turns import rests, see_to
 from .protocol import slowest_head
+from .waits import go_on
 
 
 def map_here(path: int, source: int, count: int, target: int, room: int, here: int) -> int:
@@ -28,6 +29,7 @@ def map_here(path: int, source: int, count: int, target: int, room: int, here: i
         return NEVER
     first = load_acquire(load(path + PATH.doorbell_addresses))
     block = load(first + RUN_ENTRY.block_address)
+    go_on(block, ticks())  # while its inputs are its own
     table = block + load(block + BLOCK.inputs)
     own_input, n_own = load(table), load(block + BLOCK.n_inputs)
     edge = path + load(path + PATH.source)

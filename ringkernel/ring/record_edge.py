@@ -70,6 +70,9 @@ class Source(Protocol):
     def is_last(self, edge: RecordEdge) -> bool:
         """Whether this was the last consumer to leave, and nobody has come since."""
 
+    def forget_wait(self, edge: RecordEdge) -> None:
+        """The edge has another consumer now."""
+
     def quarantine(self) -> None:
         """Never reuse this memory."""
 
@@ -150,8 +153,9 @@ class RecordEdge:
         self.getting.notify()
 
     def refresh(self) -> None:
-        """The event loop takes over from a consumer that was somebody else."""
+        """Another consumer takes over; the producer does not run."""
         self.head = self.bound = self.position()
+        self.ring.forget_wait(self)
 
     def skip_to(self, sequence: int) -> None:
         """Go on from there: what is before it was taken otherwise. The caller is the consumer."""
@@ -174,6 +178,10 @@ class RecordEdge:
     def position(self) -> int:
         """The next sequence to take, whoever the consumer is."""
         return self._api.read_word(self.address + EDGE.head)
+
+    def starved_ticks(self) -> int:
+        """For how many ticks its kernel has had nothing to do, and nothing was here."""
+        return self._api.read_word(self.address + EDGE.starved_ticks)
 
     def published(self) -> int:
         """The sequence after the last message that was meant for this consumer."""

@@ -15,6 +15,7 @@ from ringkernel.memory.layout import EDGE_DTYPE, ENDED, LINE, NEVER, RING, RING_
 from ringkernel.messages.codecs import codec
 
 from .host_api import HostApi, host_api
+from .lay_out import EDGE_TABLE
 from .record_edge import RecordEdge
 from .storage import HostStorage, Storage
 from .waiting import NOBODY, Waiting
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
 
 
 Array = npt.NDArray[Any]
-_EDGE_TABLE = 8
 _FIRST_EDGE = RING_DTYPE.itemsize + LINE
 _HEADER = _FIRST_EDGE + EDGE_DTYPE.itemsize
-"""A ring's own record, its table and its first edge lie before the slots."""
+"""A ring's own record, its tables and its first edge lie before the slots."""
 _I8 = np.dtype(np.int64)
 
 
@@ -127,11 +127,13 @@ class RecordRing:
         return self._on_host.view(self.message_type.dtype, self.capacity)
 
     @property
-    def table(self) -> Array:
-        """Where the edges are, relative to the ring."""
+    def tables(self) -> Array:
+        """Where the edges are, relative to the ring; and for how long the producer has waited for each."""
         if self._tables:
-            return self._tables[-1].view(_I8, self._tables[-1].nbytes // 8)
-        return self.region.view(_I8, _EDGE_TABLE, RING_DTYPE.itemsize)
+            words: Array = self._tables[-1].view(_I8, self._tables[-1].nbytes // 8)
+        else:
+            words = self.region.view(_I8, 2 * EDGE_TABLE, RING_DTYPE.itemsize)
+        return words.reshape(2, -1)
 
     def _first_use(self, sequence: int, *message: Any) -> Any:
         """`encode` or `decode`, before there are any: many a ring never sees a single message in Python."""
@@ -170,8 +172,8 @@ class RecordRing:
         if index < len(self.edges):
             self.edges[index] = edge
         else:
-            if index >= _EDGE_TABLE and index == len(self.table):
-                self._grow_table()
+            if index >= EDGE_TABLE and index == self.tables.shape[1]:
+                self._grow_tables()
             self.edges.append(edge)
         self.api.enter_edge(self.address, index, edge.address, len(self.edges))
         self.count_open()
@@ -190,12 +192,25 @@ class RecordRing:
         """Whether this was the last consumer to leave, and nobody has come since."""
         return self._last is edge
 
-    def _grow_table(self) -> None:
-        before = self.table
+    def _grow_tables(self) -> None:
+        before = self.tables
+        size = before.shape[1]
         region = self.arena.allocate(2 * before.nbytes)
-        region.view(_I8, len(before))[:] = before
+        region.view(_I8, 4 * size).reshape(2, -1)[:, :size] = before
         self._tables += (region,)
         self.api.write_word(self.address + RING.edges, region.address - self.address)
+        self.api.write_word(self.address + RING.waits, region.address + 16 * size - self.address)
+
+    def ticks_waited_for(self, index: int) -> int:
+        """For how many ticks the producer, a kernel, has had no room because of the edge with this index."""
+        return self.api.read_word(self._wait_at(index))
+
+    def forget_wait(self, edge: RecordEdge) -> None:
+        """Whatever the producer has waited for this edge, it was because of another consumer than there is now."""
+        self.api.write_word(self._wait_at(self.edges.index(edge)), 0)
+
+    def _wait_at(self, index: int) -> int:
+        return self.address + self.api.read_word(self.address + RING.waits) + 8 * index
 
     def set_doorbell(self, address: int) -> None:
         """Who is rung when there is room: a kernel, a doorbell of the event loop, or 0 for nobody."""

@@ -14,17 +14,19 @@ from ringkernel.codegen.operations import (
     load,
     store,
     store_release,
+    ticks,
 )
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, RING, RUN_ENTRY, STATUS_FAILED
 
 from .fused_commit import change_states, end_chain, keep_failed, keep_ledgers, move_tails, notify_watchers
-from .ledger import go_on, hold_up, keep_ledger, note_peak
+from .ledger import keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address
 from .split_span import PIECE, lead, run_alone, span_length, unless_split
 from .stages import chain_of, fault_words, last_stage, span_of
 from .token import IDLE, LEFT, WORKED, give_back
+from .waits import go_on, hold_up
 
 SPAN_LIMIT = PIECE
 """Messages in a span that is not split, at most."""
@@ -58,11 +60,12 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
             hold_up(block)
             return IDLE
         count = unless_split(run_entry, count) if here == 0 else count
-    go_on(block)
+    start = ticks()
+    go_on(block, start)
     store(block + BLOCK.in_flight, count)
     store(block + BLOCK.fault_edge, edge - block)
     store(run_entry + RUN_ENTRY.span_address, span_of(block, edge))
-    emitted = call_handler(block, run_entry, source_ring, head, count, target, here)
+    emitted = call_handler(block, run_entry, edge, count, target, start, here)
     elapsed = load(run_entry + RUN_ENTRY.busy_ticks)
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
@@ -100,14 +103,15 @@ def length_here(run_entry: int) -> int:
     return limit if pace == 0 else max(limit, 64 * load(run_entry + RUN_ENTRY.span_ticks) // pace)
 
 
-def call_handler(block: int, run_entry: int, source_ring: int, head: int, count: int, target: int, here: int) -> int:
-    """Run the span. How many messages it has emitted; what failed is in the fault words. The states' versions are odd
-    from here until the span is committed."""
+def call_handler(block: int, run_entry: int, edge: int, count: int, target: int, start: int, here: int) -> int:
+    """Run the span, which has begun at `start`. How many messages it has emitted; what failed is in the fault words.
+    The states' versions are odd from here until the span is committed."""
     change_states(block, chain_of(block))
     fence_release()  # odd before a handler writes to its state
-    source = slot_address(source_ring, head)
+    source_ring = edge + load(edge + EDGE.ring)
+    source = slot_address(source_ring, load(edge + EDGE.head))
     if here != 0 or count <= load(run_entry + RUN_ENTRY.span_limit):
-        return run_alone(block, run_entry, source, count, target)
+        return run_alone(block, run_entry, source, count, target, start)
     slot_nbytes = 0
     if target != 0:
         last = last_stage(block)

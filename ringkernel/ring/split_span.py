@@ -116,6 +116,7 @@ def lead(
     if wait_for_helpers(job, run_entry) == 0:
         return 0  # revoked: the job stays theirs
     emitted = gather(job, block, run_entry)
+    store(block + BLOCK.idle_since, ticks())
     store(job + SPLIT_JOB.is_led, 0)
     if load(run_entry + RUN_ENTRY.done) == 0 and chain_of(block) != 0:
         return run_some(block, run_entry, source, count, target)  # the first message fails: in which stage?
@@ -126,17 +127,18 @@ def run_some(block: int, run_entry: int, source: int, count: int, target: int) -
     """Run the span over so many of the messages as one thread takes."""
     count = min(count, load(run_entry + RUN_ENTRY.span_limit))
     store(block + BLOCK.in_flight, count)
-    return run_alone(block, run_entry, source, count, target)
+    return run_alone(block, run_entry, source, count, target, ticks())
 
 
-def run_alone(block: int, run_entry: int, source: int, count: int, target: int) -> int:
-    """Run the kernel's span. How many messages it has emitted."""
+def run_alone(block: int, run_entry: int, source: int, count: int, target: int, start: int) -> int:
+    """Run the kernel's span, which begins now, at `start`. How many messages it has emitted."""
     store(run_entry + RUN_ENTRY.done, count)
-    start = ticks()
     chain = chain_of(block)
     span, state = span_and_state(block, run_entry, chain)
     emitted = call_span(span, source, count, target, state, fault_words(block, chain))
-    store(run_entry + RUN_ENTRY.busy_ticks, ticks() - start)
+    end = ticks()
+    store(run_entry + RUN_ENTRY.busy_ticks, end - start)
+    store(block + BLOCK.idle_since, end)
     return emitted
 
 

@@ -6,7 +6,7 @@ kernel's place with one poller, a worker or a grid.
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, store, store_release
+from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import (
     ARMED,
@@ -29,11 +29,11 @@ from ringkernel.memory.layout import (
 
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ends import finish, is_over
-from .ledger import go_on
 from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
 from .run_span import run_span
 from .stages import chain_of, last_stage
 from .token import IDLE, LEFT, WORKED, give_back, release
+from .waits import begin, hold_up, starve
 
 
 def turn(run_entry: int, here: int) -> int:
@@ -55,6 +55,8 @@ def turn(run_entry: int, here: int) -> int:
             ended = finish(block, run_entry, here)
             if ended != IDLE:
                 result = ended
+        else:
+            starve(block)
     if result != LEFT and release(run_entry) == 0:
         result = LEFT
     return result
@@ -64,12 +66,12 @@ def obey(block: int, here: int) -> int:
     """Carry out the command. LEFT if it took the token away."""
     epoch = load_acquire(block + BLOCK.epoch)
     command = load(block + BLOCK.command)
+    begin(block, ticks())
     if command == COMMAND_RUN:
         status = STATUS_ACTIVE
     elif command == COMMAND_DRAIN:
         status = STATUS_TERMINATING
     elif command == COMMAND_PAUSE:
-        go_on(block)
         give_back(block, STATUS_DEACTIVATED, epoch, here)
         return LEFT
     else:
@@ -129,6 +131,10 @@ def rest(run_entry: int, here: int) -> int:
         if room_of(output, needed) < needed:
             wanted = load(output + RING.next) - size + max(size // 2, needed)  # once per half ring, not once per slot
         store(output + RING.wanted, wanted)
+    if waiting_of(block) == 0:  # a worker has seen that, but the event loop comes here right after a span
+        starve(block)
+    elif wanted != NEVER:
+        hold_up(block)
     store(run_entry + RUN_ENTRY.state, ARMED)
     fence()  # armed, before the last look
     if wanted != NEVER:

@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from ringkernel.devices.engine import brief
-from ringkernel.views.view import KernelView, QueueView, RuntimeView
+from ringkernel.views.view import KernelView, QueueView, RuntimeView, WaitView
 
 from .statistics import KernelStatistics, statistics_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .kernel import RingKernel
 
@@ -36,7 +36,7 @@ class Observer:
         now = time.monotonic()
         views = []
         for kernel in list(self._kernels.values()):
-            counts = statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
+            counts = statistics_of(kernel)
             views.append(_view_of(kernel, counts, self._since(now, counts), now))
         return RuntimeView(tuple(views))
 
@@ -55,9 +55,9 @@ class Observer:
 def _view_of(
     kernel: RingKernel, counts: KernelStatistics, before: tuple[float, KernelStatistics] | None, now: float
 ) -> KernelView:
-    rate = busy = blocked = None
+    rate = busy = blocked = earlier = seconds = None
     if before is not None and now > before[0] and counts.processed >= before[1].processed:
-        seconds = now - before[0]
+        seconds, earlier = now - before[0], before[1]
         rate = (counts.processed - before[1].processed) / seconds
         busy = min(1.0, max(0.0, counts.busy_s - before[1].busy_s) / seconds)
         blocked = min(1.0 - busy, max(0.0, counts.blocked_s - before[1].blocked_s) / seconds)
@@ -79,9 +79,23 @@ def _view_of(
         rate=rate,
         busy=busy,
         blocked=blocked,
+        starved_by=_waits(counts.starved_by, earlier.starved_by if earlier else (), seconds),
+        blocked_by=_waits(counts.blocked_by, earlier.blocked_by if earlier else (), seconds),
         targets=tuple(target.kernel_id for target in kernel.targets),
         error=None if kernel.error is None else brief(kernel.error),
     )
+
+
+def _waits(
+    now: Sequence[tuple[str, float]], before: Sequence[tuple[str, float]], seconds: float | None
+) -> tuple[WaitView, ...]:
+    """Waits at connections, with their shares of so many seconds."""
+    known = dict(before)
+    waits = []
+    for kernel_id, waited_s in now:
+        share = None if seconds is None else min(1.0, max(0.0, waited_s - known.get(kernel_id, 0.0)) / seconds)
+        waits.append(WaitView(kernel_id, waited_s, share))
+    return tuple(waits)
 
 
 def _capacity(kernel: RingKernel) -> int:

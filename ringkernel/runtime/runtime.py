@@ -436,7 +436,7 @@ class RingKernelRuntime(Messaging):
             2
         """
         kernel = self._supervisor.known(kernel_id)
-        return statistics_of(kernel.kernel_id, kernel.state, kernel.engine)
+        return statistics_of(kernel)
 
     def unprocessed(self, kernel_id: KernelId, *, input: str = "") -> Any:
         """What a kernel that has TERMINATED never took of its first input, or of the one of that name, in order: an

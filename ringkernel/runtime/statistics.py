@@ -10,9 +10,18 @@ from ringkernel.extras import installing
 from ringkernel.views.facts import facts_html
 from ringkernel.views.numbers import duration
 
+from .graph import edge_between
+
 if TYPE_CHECKING:
-    from ringkernel.devices.engine import Engine
+    from collections.abc import Iterator
+
     from ringkernel.lifecycle import KernelState
+
+    from .kernel import RingKernel
+
+
+HOST = "host"
+"""In the place of a kernel's id: the event loop, which sends to a kernel that no other feeds, and receives."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,13 @@ class KernelStatistics:
     """Seconds in the handler."""
     blocked_s: float
     """Seconds in which a compiled kernel on the CPU had input, and no room in its output."""
+    starved_by: tuple[tuple[str, float], ...]
+    """For each kernel that feeds it, or else for "host": its id, and the seconds in which this kernel had nothing to do
+    and nothing came from there. Of a compiled kernel on the CPU; else empty. In a chain that runs as one only the first
+    waits for input."""
+    blocked_by: tuple[tuple[str, float], ...]
+    """For each kernel that it feeds, or else for "host": its id, and the seconds of `blocked_s` in which that one was
+    the slowest to take outputs. In a chain that runs as one only the last waits for room."""
     turns: int
     """How often the kernel was served; each turn handles one or many messages."""
     histogram_ns: tuple[tuple[float, int], ...] = field(repr=False)
@@ -81,6 +97,8 @@ class KernelStatistics:
         times = {"mean": self.mean_ns, "p50": self.quantile_ns(0.5), "p99": self.quantile_ns(0.99)}
         facts |= {f"{name} in the handler": duration(ns) for name, ns in times.items()}
         facts["without room"] = duration(1e9 * self.blocked_s)
+        facts |= {f"starved by {source}": duration(1e9 * seconds) for source, seconds in self.starved_by}
+        facts |= {f"blocked by {target}": duration(1e9 * seconds) for target, seconds in self.blocked_by}
         return facts_html(f"statistics of {self.kernel_id}", facts)
 
     def plot(self, ax: Any = None) -> Any:
@@ -124,16 +142,17 @@ class KernelStatistics:
         return upper
 
 
-def statistics_of(kernel_id: str, state: KernelState, engine: Engine) -> KernelStatistics:
+def statistics_of(kernel: RingKernel) -> KernelStatistics:
     """Read everything; the ledger first, since cursors may run ahead of it, never behind."""
+    engine = kernel.engine
     ledger = engine.ledger()
     consumed = ledger.processed + ledger.failed + ledger.in_flight
     accepted = max(engine.accepted(), consumed)
     received = engine.received()
     emitted = max(engine.emitted(), received)
     return KernelStatistics(
-        kernel_id=kernel_id,
-        state=state,
+        kernel_id=kernel.kernel_id,
+        state=kernel.state,
         device=engine.device,
         accepted=accepted,
         processed=ledger.processed,
@@ -149,6 +168,31 @@ def statistics_of(kernel_id: str, state: KernelState, engine: Engine) -> KernelS
         peak_output_depth=ledger.peak_output,
         busy_s=ledger.busy_s,
         blocked_s=ledger.blocked_s,
+        starved_by=tuple(_by_source(kernel, ledger.starved_s)),
+        blocked_by=tuple(_by_target(kernel, ledger.blocked_on_s)),
         turns=ledger.turns,
         histogram_ns=ledger.histogram,
     )
+
+
+def _by_source(kernel: RingKernel, starved_s: tuple[float, ...]) -> Iterator[tuple[str, float]]:
+    """Who feeds a kernel, with the time of that input."""
+    times = dict(zip(kernel.engine.edges, starved_s, strict=False))
+    if times and not kernel.sources:
+        yield HOST, starved_s[0]
+    for source in kernel.sources if times else ():
+        edge = edge_between(source, kernel)
+        if edge in times:  # otherwise it was connected just now
+            yield source.kernel_id, times[edge]
+
+
+def _by_target(kernel: RingKernel, blocked_on_s: tuple[float, ...]) -> Iterator[tuple[str, float]]:
+    """Whom a kernel feeds, with the time of that edge of its output."""
+    output = kernel.engine.output
+    times = {} if output is None else dict(zip(output.edges, blocked_on_s, strict=False))
+    if times and not kernel.targets:
+        yield HOST, sum(times[edge] for edge in kernel.engine.inlet.edges if edge in times)
+    for target in kernel.targets if times else ():
+        edge = edge_between(kernel, target)
+        if edge in times:
+            yield target.kernel_id, times[edge]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from .numbers import amount
+from .numbers import amount, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .view import KernelView, RuntimeView
+    from .view import KernelView, RuntimeView, WaitView
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 150, 44, 56, 18
 _COLOURS = {"ACTIVE": "#2e9f5b", "DEACTIVATED": "#c58f00", "LAUNCHED": "#2c8fb5"}
@@ -36,10 +36,11 @@ def svg_of(view: RuntimeView) -> str:
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "font-size": "12", **size})
     svg.set("font-family", "ui-monospace, Menlo, monospace")
     ET.SubElement(svg, "title").text = _described(view.kernels)
+    kernels = {kernel.kernel_id: kernel for kernel in view.kernels}
     for kernel in view.kernels:
         for target in kernel.targets:
             if target in places:
-                _connect(svg, places[kernel.kernel_id], places[target])
+                _connect(svg, kernel, kernels[target], places)
     for kernel in view.kernels:
         _draw(svg, kernel, *places[kernel.kernel_id])
     return ET.tostring(svg, encoding="unicode")
@@ -64,14 +65,31 @@ def _described(kernels: Sequence[KernelView]) -> str:
     )
 
 
-def _connect(svg: ET.Element, source: tuple[int, int], target: tuple[int, int]) -> None:
-    x, y = source[0] + _WIDTH, source[1] + _HEIGHT // 2
-    to_x, to_y = target[0], target[1] + _HEIGHT // 2
+def _connect(svg: ET.Element, source: KernelView, target: KernelView, places: Mapping[str, tuple[int, int]]) -> None:
+    """An arrow; a thick one with the share of the time that the source waits for room there, if that counts. Both
+    shares are in its title."""
+    left, right = places[source.kernel_id], places[target.kernel_id]
+    x, y = left[0] + _WIDTH, left[1] + _HEIGHT // 2
+    to_x, to_y = right[0], right[1] + _HEIGHT // 2
     bend = _GAP_X // 2
+    blocked, starved = _share_of(source.blocked_by, target), _share_of(target.starved_by, source)
+    is_slow = target.kernel_id in source.held_up_by
+    line = {"stroke": _FAILED, "stroke-width": "3"} if is_slow else {"stroke": "currentColor", "stroke-opacity": "0.6"}
     path = f"M{x},{y} C{x + bend},{y} {to_x - bend},{to_y} {to_x},{to_y}"
-    ET.SubElement(svg, "path", {"d": path, "fill": "none", "stroke": "currentColor", "stroke-opacity": "0.6"})
+    drawn = ET.SubElement(svg, "path", {"d": path, "fill": "none", **line})
+    waits = [f"{source.kernel_id} waits for room {share(blocked)} of the time"] if blocked else []
+    waits += [f"{target.kernel_id} waits for messages {share(starved)} of the time"] if starved else []
+    if waits:
+        ET.SubElement(drawn, "title").text = "; ".join(waits)
     tip = f"M{to_x - 6},{to_y - 4} L{to_x},{to_y} L{to_x - 6},{to_y + 4}"
     ET.SubElement(svg, "path", {"d": tip, "fill": "none", "stroke": "currentColor"})
+    if is_slow:
+        _write(svg, (x + to_x) // 2 - 12, (y + to_y) // 2 - 6, share(blocked))
+
+
+def _share_of(waits: Sequence[WaitView], kernel: KernelView) -> float | None:
+    """What part of the time this kernel was waited for."""
+    return next((wait.share for wait in waits if wait.kernel_id == kernel.kernel_id), None)
 
 
 def _draw(svg: ET.Element, kernel: KernelView, x: int, y: int) -> None:

@@ -8,9 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from .view import KernelView, RuntimeView
+    from .view import KernelView, RuntimeView, WaitView
 
 _COUNTERS: dict[str, tuple[str, Callable[[KernelView], float]]] = {
     "processed": ("Messages handled", lambda kernel: kernel.processed),
@@ -25,6 +25,11 @@ _GAUGES: dict[str, tuple[str, Callable[[KernelView], float]]] = {
     "handling_seconds_p99": ("99th percentile of that time, at most", lambda kernel: kernel.p99_ns / 1e9),
 }
 
+_WAITS: dict[str, tuple[str, str, Callable[[KernelView], Iterable[WaitView]]]] = {
+    "starved_seconds": ("source", "Time without input, by whom it comes from", lambda kernel: kernel.starved_by),
+    "blocked_seconds": ("target", "Time without room, by who has to take outputs", lambda kernel: kernel.blocked_by),
+}
+
 
 class RuntimeCollector(Collector):
     """Collects a runtime's figures when they are scraped: `REGISTRY.register(runtime.collector())`."""
@@ -33,7 +38,7 @@ class RuntimeCollector(Collector):
         self._look = look
 
     def collect(self) -> Iterator[Metric]:
-        """The families of metrics, each with a sample per kernel."""
+        """The families of metrics, each with a sample per kernel, or per connection of one."""
         kernels = self._look().kernels
         for name, (text, value) in _COUNTERS.items():
             counter = CounterMetricFamily(f"ringkernel_{name}", text, labels=("kernel", "device"))
@@ -45,6 +50,12 @@ class RuntimeCollector(Collector):
             for kernel in kernels:
                 gauge.add_metric((kernel.kernel_id, kernel.device), value(kernel))
             yield gauge
+        for name, (other, text, waits) in _WAITS.items():
+            counter = CounterMetricFamily(f"ringkernel_{name}", text, labels=("kernel", "device", other))
+            for kernel in kernels:
+                for wait in waits(kernel):
+                    counter.add_metric((kernel.kernel_id, kernel.device, wait.kernel_id), wait.seconds)
+            yield counter
         active = GaugeMetricFamily("ringkernel_kernel_state", "1 for the state of a kernel", labels=("kernel", "state"))
         for kernel in kernels:
             active.add_metric((kernel.kernel_id, kernel.state), 1)

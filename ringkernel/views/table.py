@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from .view import KernelView, QueueView, RuntimeView
+    from .view import KernelView, QueueView, RuntimeView, WaitView
 
 _COLOURS = {
     "CREATED": "dim",
@@ -36,6 +36,7 @@ _COLUMNS: dict[str, Callable[[KernelView], RenderableType]] = {
     "device": lambda kernel: kernel.device,
     "dropped": lambda kernel: amount(kernel.dropped) if kernel.dropped else "",
     "failed": lambda kernel: Text(amount(kernel.failed), style="red") if kernel.failed else "",
+    "waits for": lambda kernel: Text(_short(kernel.waits_for)),
 }
 """What is shown only if it tells something."""
 
@@ -75,6 +76,11 @@ def _cells(kernel: KernelView) -> list[RenderableType]:
         share(kernel.blocked),
         share(kernel.starved),
     ]
+
+
+def _short(wait: WaitView | None) -> str:
+    """The id of what a kernel waits for."""
+    return "" if wait is None else wait.kernel_id if len(wait.kernel_id) <= 12 else wait.kernel_id[:11] + "…"
 
 
 def bar_of(queue: QueueView) -> RenderableType:

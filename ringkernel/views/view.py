@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SOME = 0.05
+"""The share of the time from which on a wait counts."""
+
 
 @dataclass(frozen=True)
 class QueueView:
@@ -17,6 +20,16 @@ class QueueView:
     def fill(self) -> float:
         """From 0, empty, to 1, full."""
         return min(1.0, self.depth / self.capacity) if self.capacity else 0.0
+
+
+@dataclass(frozen=True)
+class WaitView:
+    """What a kernel waits for at one of its connections: a kernel's id, or "host", the seconds so far, and the share of
+    the time since the view before, None in the first one."""
+
+    kernel_id: str
+    seconds: float
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class KernelView:
         rate: messages that it handles per second.
         busy: the share of the time that it spends in its handler.
         blocked: the share of the time that its output was full, and its input was not empty.
+        starved_by: how long it waited for each kernel that feeds it, or for the host; empty where that is not measured.
+        blocked_by: how long it waited for each kernel that it feeds, or for the host, to make room; likewise.
         targets: the ids of the kernels that it feeds.
         error: what it failed with.
     """
@@ -56,6 +71,8 @@ class KernelView:
     rate: float | None
     busy: float | None
     blocked: float | None
+    starved_by: tuple[WaitView, ...]
+    blocked_by: tuple[WaitView, ...]
     targets: tuple[str, ...]
     error: str | None
 
@@ -64,7 +81,22 @@ class KernelView:
         """The share of the time that it waited for messages, while it was ACTIVE."""
         if self.busy is None or self.blocked is None or self.state != "ACTIVE":
             return None
-        return max(0.0, 1.0 - self.busy - self.blocked)
+        rest = max(0.0, 1.0 - self.busy - self.blocked)
+        shares = [wait.share for wait in self.starved_by if wait.share is not None]
+        return min(rest, max(shares, default=rest))
+
+    @property
+    def waits_for(self) -> WaitView | None:
+        """What it waited for most, if that was more than a moment."""
+        waits = [wait for wait in (*self.starved_by, *self.blocked_by) if (wait.share or 0) > SOME]
+        return max(waits, key=lambda wait: wait.share or 0.0) if waits else None
+
+    @property
+    def held_up_by(self) -> set[str]:
+        """The ids of the kernels that make it wait for room."""
+        if (self.blocked or 0) <= SOME:
+            return set()
+        return {wait.kernel_id for wait in self.blocked_by if (wait.share or 0) > SOME} or set(self.targets)
 
 
 @dataclass(frozen=True)
@@ -77,8 +109,8 @@ class RuntimeView:
     def bottleneck(self) -> str | None:
         """The id of the kernel that holds the others up, or None: the busiest one that makes a source wait. In a chain
         that runs as one nobody waits for the next stage: there it is the busiest, if messages queue up before it."""
-        held_up = {target for kernel in self.kernels if (kernel.blocked or 0) > 0.05 for target in kernel.targets}
-        slow = [one for one in self.kernels if one.kernel_id in held_up and (one.blocked or 0) <= 0.05]
+        reasons = {kernel_id for kernel in self.kernels for kernel_id in kernel.held_up_by}
+        slow = [one for one in self.kernels if one.kernel_id in reasons and (one.blocked or 0) <= SOME]
         if not slow:
             fed = {target for kernel in self.kernels for target in kernel.targets}
             chained = [one for one in self.kernels if one.targets or one.kernel_id in fed]
@@ -96,10 +128,12 @@ class RuntimeView:
         kernels = []
         for fields in data["kernels"]:
             emitted = fields["emitted"]
-            queues = {
+            parts = {
                 "waiting": QueueView(**fields["waiting"]),
                 "emitted": None if emitted is None else QueueView(**emitted),
+                "starved_by": tuple(WaitView(**wait) for wait in fields["starved_by"]),
+                "blocked_by": tuple(WaitView(**wait) for wait in fields["blocked_by"]),
                 "targets": tuple(fields["targets"]),
             }
-            kernels.append(KernelView(**{**fields, **queues}))
+            kernels.append(KernelView(**{**fields, **parts}))
         return cls(tuple(kernels))

@@ -287,6 +287,27 @@ async def test_who_does_not_receive_gets_the_room_of_all_rings(chain: RingKernel
     await parted(chain)
 
 
+async def test_the_first_waits_for_input_and_the_last_for_room(
+    chain: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringkernel.devices.compiled.fused_chain.HELD_UP_S", 600.0)
+    counts = [chain.statistics(kernel_id) for kernel_id in IDS]
+    starved = [seconds for one in counts for _, seconds in one.starved_by]
+    await eventually(lambda: dict(chain.statistics("a").starved_by)["host"] > starved[0])
+    for _ in range(3):
+        await send(chain, range(64))  # half of them come out
+    await eventually(lambda: dict(chain.statistics("c").blocked_by)["host"] > 0.001)
+    assert is_fused(chain)
+    counts = [chain.statistics(kernel_id) for kernel_id in IDS]
+    assert [one.blocked_s for one in counts[:2]] == [0, 0]
+    assert [seconds for one in counts[1:] for _, seconds in one.starved_by] == pytest.approx(starved[1:], rel=1e-3)
+    before = counts[2].blocked_s
+    await chain.deactivate("b")  # now each waits by itself
+    assert chain.statistics("c").blocked_s >= before * 0.999
+    await receive(chain, 32)
+    await receive(chain, 32)
+
+
 async def test_messages_on_their_way_are_through_first(runtime: RingKernelRuntime) -> None:
     await start(runtime, HANDLERS)
     for first in range(0, 200, 20):

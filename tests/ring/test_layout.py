@@ -54,9 +54,11 @@ WRITERS: dict[str, dict[str, str]] = {
         "doorbell_address": "host",
         "device_cursor_address": "host",
         "end": "host",
+        "waits": "host",
     },
     "Edge": {
         "head": "consumer",
+        "starved_ticks": "consumer",
         "limit": "host",
         "closed": "host",
         "watch": "host",
@@ -71,10 +73,8 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address", "chain"), "host"),
         **dict.fromkeys(("max_threads", "end_span_address"), "host"),
         **dict.fromkeys(("command", "epoch", "closing"), "host"),
-        **dict.fromkeys(
-            ("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks"), "poller"
-        ),
-        "end_phase": "poller",
+        **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers", "blocked_since"), "poller"),
+        **dict.fromkeys(("blocked_ticks", "blocked_by", "idle_since", "starved_since", "end_phase"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks", "cost"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .fused_chain import FusedChain
 
 logger = logging.getLogger("ringkernel")
+_LOOKS = 8
 
 
 class CompiledEngine(LendingEngine):
@@ -61,6 +62,7 @@ class CompiledEngine(LendingEngine):
     __slots__ = (
         "_api",
         "_drains",
+        "_ended_at",
         "_failing",
         "_frozen",
         "_parker",
@@ -91,6 +93,7 @@ class CompiledEngine(LendingEngine):
         self._failing: asyncio.Task[None] | None = None
         self._terminating = self._drains = False
         self._parting: asyncio.Task[None] | None = None
+        self._ended_at = 0  # in ticks
         self.chain: FusedChain | None = None
         self.is_reached = self.stopped = False
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
@@ -397,6 +400,7 @@ class CompiledEngine(LendingEngine):
     def finished(self, error: BaseException | None) -> None:
         """It has ended, with this error if it has failed."""
         self.executor.take_token()
+        self._ended_at = self._ended_at or self._parker.clock.now()
         error = error or self._unfinished()
         self.end(error)
         self._leave_chain()
@@ -423,9 +427,15 @@ class CompiledEngine(LendingEngine):
         return self.executor.exception_of(number)
 
     def ledger(self) -> Ledger:
-        counters = self.snapshot()
+        waits, counters = self.rings.waits(), self.snapshot()
+        for _ in range(_LOOKS):  # a wait that ends in between would be counted twice
+            before, waits = waits, self.rings.waits()
+            if waits == before:
+                break
+            counters = self.snapshot()
         in_flight = self.in_flight or (int(counters["in_flight"]) if self.executor.has_token else 0)
-        return ledger_of(counters, in_flight, self.executor.ns_of, self._parker.clock.now())
+        waits = waits if self.executor.measures_waits else ((), ())
+        return ledger_of(counters, in_flight, waits, self.executor.ns_of, self._ended_at or self._parker.clock.now())
 
     async def read_state(self) -> npt.NDArray[Any]:
         """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the

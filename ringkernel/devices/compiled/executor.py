@@ -55,6 +55,8 @@ class Executor(ABC):
     """Whether one that was abandoned may go on reading and writing all that it reaches, cursors too."""
     shares_state = True
     """Whether the host can read the state while the kernel runs."""
+    measures_waits = True
+    """Whether the block says what the kernel waits for, see `ring/waits.py`."""
     cost: str
     """What is lost with a kernel that was abandoned, in words."""
     span_address: int

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.record_edge import RecordEdge
     from ringkernel.ring.record_ring import RecordRing
 
-    from .control_block import ControlBlock
+    from .control_block import ControlBlock, Waits
 
 
 class KernelRings:
@@ -126,6 +126,14 @@ class KernelRings:
         """Messages written to lent rings."""
         lent = self.writing if self.writing is not self.output else None
         return self._mapped_out + (0 if lent is None else lent.position())
+
+    # --- waits -----------------------------------------------------------------------------------------------
+
+    def waits(self) -> Waits:
+        """For how many ticks the kernel has waited for each of its inputs, and for each consumer of its output."""
+        output = self.output
+        consumers = () if output is None else tuple(map(output.ticks_waited_for, range(len(output.edges))))
+        return tuple(edge.starved_ticks() for edge in self.edges), consumers
 
     # --- the end ---------------------------------------------------------------------------------------------
 

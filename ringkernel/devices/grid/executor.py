@@ -25,6 +25,7 @@ class GridExecutor(Executor):
     arena_only = True
     outlives_end = True
     shares_state = False
+    measures_waits = False
     cost = "its memory stays allocated"
 
     def __init__(self, span: Span, code: Code, arena: Arena, pool: GridPool) -> None:

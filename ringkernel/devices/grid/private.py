@@ -11,7 +11,7 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
-from ringkernel.ring import fused_commit
+from ringkernel.ring import fused_commit, waits
 from ringkernel.ring.ends import run_end
 from ringkernel.ring.stages import chain_of
 
@@ -83,6 +83,16 @@ def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
     }
 
 
+def _nothing_measured(jit: Callable[..., Any]) -> dict[Any, Any]:
+    """What stands for the functions that measure what a kernel waits for: the host does not learn of it."""
+    return {
+        waits.starve: jit(lambda _block: None),
+        waits.end_starving: jit(lambda _block, _now: None),
+        waits.end_blocking: jit(lambda _block, _now: None),
+        waits.slowest_consumer: jit(lambda _ring: 0),
+    }
+
+
 def private_operations(
     operations: Mapping[Any, Any], compile_shared: Callable[[Callable[..., Any]], Any], jit: Callable[..., Any]
 ) -> dict[Any, Any]:
@@ -104,4 +114,5 @@ def private_operations(
         ops.wake: jit(wake_nobody),
         ops.this_cpu: jit(nowhere),
         **_no_chains(jit),
+        **_nothing_measured(jit),
     }

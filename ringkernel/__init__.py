@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .lifecycle import TRANSITIONS, Command, KernelState
     from .messages.record_class import Record
     from .messages.types import message
+    from .runtime.input_handle import InputHandle
     from .runtime.kernel import RingKernel
     from .runtime.managed_kernel import managed_kernel
     from .runtime.message_queue import MessageQueue, QueueStatistics
@@ -65,6 +66,7 @@ _MODULES = {
     "lifecycle": ("TRANSITIONS", "Command", "KernelState"),
     "messages.record_class": ("Record",),
     "messages.types": ("message",),
+    "runtime.input_handle": ("InputHandle",),
     "runtime.kernel": ("RingKernel",),
     "runtime.managed_kernel": ("managed_kernel",),
     "runtime.message_queue": ("MessageQueue", "QueueStatistics"),
@@ -81,6 +83,7 @@ __all__ = [
     "Command",
     "ConfigurationError",
     "DeviceUnavailableError",
+    "InputHandle",
     "KernelCompileError",
     "KernelContext",
     "KernelExistsError",

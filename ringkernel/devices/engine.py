@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
+    from ringkernel.ring.feeder import Feeder
     from ringkernel.ring.kinds import Edge, Ring
     from ringkernel.ring.record_ring import RecordRing
 
@@ -146,6 +147,34 @@ class Engine(ABC):
     @abstractmethod
     def ledger(self) -> Ledger:
         """The counts so far."""
+
+    def open_feeder(self, number: int, when_full: int) -> Feeder:  # noqa: ARG002 (engines that have some, ask)
+        """What a thread that is neither the loop's nor a worker's pushes with, into a ring of its own, which is read as
+        the input of this number; whatever the state, until the kernel has ended. Raises `ConfigurationError` where
+        there are none, `DeviceUnavailableError` when there is nothing to sleep on."""
+        raise ConfigurationError(
+            f"open_input() is for compiled kernels on the CPU, and kernel {self.kernel_id!r} is on {self.device}; "
+            f"port() is for every kernel"
+        )
+
+    def close_feeder(self, feeder: Feeder) -> None:
+        """Nobody pushes with it any more; what was pushed is the kernel's. In any thread."""
+        raise NotImplementedError
+
+    @property
+    def was_fed_by_threads(self) -> bool:
+        """Whether there ever was a feeder."""
+        return False
+
+    @property
+    def is_fed_by_threads(self) -> bool:
+        """Whether somebody may push by a feeder at any moment."""
+        return False
+
+    def notify_senders(self) -> None:
+        """Who waits for room may wait for nothing: have them look."""
+        for outlet in self.outlets.values():
+            outlet.line.notify()
 
     @abstractmethod
     def add_input(self, edge: Edge, number: int = 0) -> None:
@@ -274,7 +303,7 @@ class Engine(ABC):
         return self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
 
     def close_outlets(self) -> None:
-        """Let nobody send any more."""
+        """Let nobody send or push any more."""
         for outlet in self.outlets.values():
             outlet.close()
 

@@ -213,6 +213,17 @@ PARKER_DTYPE, PARKER = record(
     ("offer_address", "is_at_hand"),
 )
 
+FEEDER_DTYPE, FEEDER = record(
+    "Feeder",
+    # who pushes: `busy` from before it looks until it has published (compare-and-swap), and then `dropped` is its own
+    ("busy", "dropped"),
+    # shared: whether one may push, by compare-and-swap
+    ("state",),
+    # host, before anybody pushes: the ring, as an offset from here; what becomes of messages without room; the doorbell
+    # that asks for room and the parker that sleeps until then; a doorbell to ring when a worker was woken, or 0
+    ("ring", "when_full", "doorbell_address", "parker_address", "woken_address"),
+)
+
 MAX_TURNS = 16
 """Kernels with turns of their own in a path that the event loop maps over by itself."""
 
@@ -276,6 +287,10 @@ TEAM_DTYPE, TEAM = record(
 ARMED, RUNG, QUIET = 0, 1, 2
 # run_entry.owner
 FREE, CLAIMED, COMMIT, REVOKED, GONE = 0, 1, 2, 3, 4
+# feeder.state
+OPEN, CLOSED, TAKES_NO_MORE, FORKED = 0, 1, 2, 3
+# feeder.when_full
+WAIT, RAISE, DROP = 0, 1, 2
 # block.status; a coroutine kernel has no block, so these are the states that a poller can be in
 STATUS_IDLE, STATUS_ACTIVE, STATUS_DEACTIVATED, STATUS_TERMINATING, STATUS_TERMINATED, STATUS_FAILED = range(6)
 STATUS_DESERTED = 6  # a grid has ended by itself, since its host gave no sign of life

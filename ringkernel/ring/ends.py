@@ -57,8 +57,9 @@ def is_over(block: int) -> int:
 
 def are_at_end(block: int) -> int:
     """1 if nothing waits in the inputs, and nothing will."""
+    count = load_acquire(block + BLOCK.n_inputs)  # acquire: the table is at least as new
     table = block + load(block + BLOCK.inputs)
-    for i in range(load(block + BLOCK.n_inputs)):
+    for i in range(count):
         edge = block + load(table + 8 * i)
         if load(edge + EDGE.closed) == 0:
             ring = edge + load(edge + EDGE.ring)

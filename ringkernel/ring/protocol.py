@@ -72,8 +72,9 @@ def bound_of(edge: int, head: int) -> int:
 def waiting_of(block: int) -> int:
     """How many messages a kernel could take now."""
     waiting = 0
+    count = load_acquire(block + BLOCK.n_inputs)  # acquire: the table is at least as new
     table = block + load(block + BLOCK.inputs)
-    for i in range(load(block + BLOCK.n_inputs)):
+    for i in range(count):
         edge = block + load(table + 8 * i)
         head = load_acquire(edge + EDGE.head)
         waiting += bound_of(edge, head) - head

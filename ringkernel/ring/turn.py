@@ -86,7 +86,7 @@ def obey(block: int, here: int) -> int:
 
 def find_input(block: int, run_entry: int) -> int:
     """The next input edge, in turn, that has something to take; 0 if none has."""
-    count = load(block + BLOCK.n_inputs)
+    count = load_acquire(block + BLOCK.n_inputs)  # acquire: the table is at least as new
     table = block + load(block + BLOCK.inputs)
     index = load(run_entry + RUN_ENTRY.next_edge)
     for _ in range(count):
@@ -151,8 +151,9 @@ def rest(run_entry: int, here: int) -> int:
 def let_producers_in(block: int, here: int) -> None:
     """Producers wait for half a ring of room, and a kernel that is held up makes no more of it: let them use what there
     is. The caller has fenced."""
+    count = load_acquire(block + BLOCK.n_inputs)
     table = block + load(block + BLOCK.inputs)
-    for i in range(load(block + BLOCK.n_inputs)):
+    for i in range(count):
         edge = block + load(table + 8 * i)
         ring = edge + load(edge + EDGE.ring)
         if free_slots(ring, load_acquire(ring + RING.tail), slowest_head(ring)) > 0:

@@ -56,8 +56,9 @@ def end_starving(block: int, now: int) -> None:
     if since == 0:
         return
     store(block + BLOCK.starved_since, 0)
+    count = load_acquire(block + BLOCK.n_inputs)  # acquire: the table is at least as new
     table = block + load(block + BLOCK.inputs)
-    for i in range(load(block + BLOCK.n_inputs)):
+    for i in range(count):
         add(block + load(table + 8 * i) + EDGE.starved_ticks, now - since)
 
 

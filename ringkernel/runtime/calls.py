@@ -12,7 +12,7 @@ from ringkernel.ring.loop_turns import TOOK
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
 from . import timeouts
-from .path import ends_of, find_path, foreign_sources
+from .path import check_not_fed, ends_of, find_path, foreign_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,10 @@ class Calls:
             raise self._busy()
         if self.inlet.available():
             raise self._busy()
+
+    def goes_through(self, kernel: RingKernel) -> bool:
+        """Whether one of these calls waits, and this kernel is in its path."""
+        return self._waiting > 0 and kernel in self._path
 
     def _busy(self) -> KernelStateError:
         return KernelStateError(
@@ -173,6 +177,10 @@ class CallTable:
             calls = self.known[kernel_id] = Calls(find_path(first, last))
             return calls
 
+    def are_pending_at(self, kernel: RingKernel) -> bool:
+        """Whether a call waits for an output that this kernel has to do with."""
+        return any(calls.goes_through(kernel) for calls in self.known.values())
+
     def forget(self) -> None:
         """Kernels have gone, or are connected in another way."""
         self.known.clear()
@@ -193,6 +201,7 @@ def _check(path: list[RingKernel]) -> None:
                 f"call: kernel {kernel.kernel_id!r} may have no output for a message, or several (it has no "
                 f"output_type, max_outputs above 1, or a handler that returns a value); send() and receive() instead"
             )
+    check_not_fed("call", path)
     last = path[-1].kernel_id
     for source, target in foreign_sources(path):
         raise KernelStateError(

@@ -106,8 +106,7 @@ class RingKernel:
             if error is not None or source.lost is None or source.lost[1] is None:
                 source.lost = self.kernel_id, error
         for kernel in self.upstream():
-            for outlet in kernel.engine.outlets.values():
-                outlet.line.notify()  # who waits for room there may wait for nothing
+            kernel.engine.notify_senders()  # who waits for room there may wait for nothing
 
     def log_failure(self) -> None:
         """Log what it failed with, with its traceback, once, unless a caller was told: a script shows that one."""

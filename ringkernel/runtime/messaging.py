@@ -20,6 +20,7 @@ from ringkernel.tracebacks import shorten
 from . import quiesce, timeouts
 from .calls import NOT_SENT
 from .given_array import array_of, form_of, in_form, room_in
+from .input_handle import open_input
 from .lend import Lent
 from .map import let_others_run, map_over, named
 from .message_queue import as_batch
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.messages.frames.options import Extra, FrameForm
 
+    from .input_handle import InputHandle, WhenFull
     from .kernel import RingKernel
     from .supervisor import Supervisor
 
@@ -165,6 +167,34 @@ class Messaging:
             6.0
         """
         return Port(self, self._calls, self._affinity, kernel_id)
+
+    def open_input(self, kernel_id: KernelId, input: str = "", full: WhenFull = "wait") -> InputHandle:
+        """An input of the kernel for a thread that is not the event loop's: an audio or camera callback, a feed, a
+        function that Numba has compiled. Neither asyncio nor another thread is in between: see `InputHandle`.
+
+        Each handle has a queue of its own, of the kernel's `queue_size`, and the kernel takes from all of them in turn.
+        Allowed in LAUNCHED, ACTIVE and DEACTIVATED, for compiled kernels on the CPU. While one is open, `map` and
+        `call` of the kernel are refused: nothing could tell what came of which message.
+
+        Args:
+            kernel_id: a kernel.
+            input: which of its inputs.
+            full: what becomes of a message without room: "wait" until there is some, "raise" `QueueFullError`, or
+                "drop" it.
+
+        Raises `KernelStateError` in other states, `ConfigurationError` for other kernels and other inputs.
+
+        Example:
+            >>> async with runtime.run(double) as running:
+            ...     with runtime.open_input(double, full="drop") as handle:
+            ...         await asyncio.to_thread(handle.push, 3)
+            ...     await running.receive()
+            6.0
+        """
+        kernel = self._supervisor.kernel(kernel_id, "open an input of")
+        handle = open_input(kernel, input, full, self._affinity, are_called=self._calls.are_pending_at(kernel))
+        self._supervisor.forget_paths()
+        return handle
 
     async def send_batch(
         self,

@@ -94,6 +94,7 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
             )
         if not lend:
             raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
+    check_not_fed("map", path)
     check_not_lent(path[-1])
     check_empty(path, of_host_only=bool(foreign))  # theirs may be on their way all the time
     last = path[-1]
@@ -115,10 +116,24 @@ def feeds_nobody_else(path: list[RingKernel]) -> bool:
     """Whether the kernels of the path feed each other and nobody else, and nobody else but the host feeds them."""
     before: tuple[RingKernel, ...] = ()
     for kernel, after in zip(path, [*path[1:], None], strict=True):
-        if kernel.sources != before or kernel.targets != (() if after is None else (after,)):
+        if (
+            kernel.engine.is_fed_by_threads
+            or kernel.sources != before
+            or kernel.targets != (() if after is None else (after,))
+        ):
             return False
         before = (kernel,)
     return True
+
+
+def check_not_fed(what: str, path: list[RingKernel]) -> None:
+    """Raises `KernelStateError` while other threads may feed a kernel of the path: nothing holds these up."""
+    for kernel in path:
+        if kernel.engine.is_fed_by_threads:
+            raise KernelStateError(
+                f"{what}: an input of kernel {kernel.kernel_id!r} is open to another thread, whose messages cannot be "
+                f"told from these; close() it"
+            )
 
 
 def check_not_lent(last: RingKernel) -> None:

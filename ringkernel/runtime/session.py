@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.pipeline import KernelPath, Pipeline
     from ringkernel.messages.frames.options import Extra, FrameForm
 
+    from .input_handle import InputHandle, WhenFull
     from .kernel import RingKernel
     from .statistics import KernelStatistics
     from .watching import Watch
@@ -445,6 +446,18 @@ class Session:
             (2.0, 4.0)
         """
         self._do(self._runtime.send_batch(kernel_id, messages, input=input, timeout=timeout, extra=extra))
+
+    def open_input(self, kernel_id: KernelId, input: str = "", full: WhenFull = "wait") -> InputHandle:
+        """See `RingKernelRuntime.open_input`.
+
+        Example:
+            >>> with session.run(double) as running:
+            ...     with session.open_input(double) as handle:
+            ...         handle.push(3)
+            ...     running.receive()
+            6.0
+        """
+        return self._do(_call(self._runtime.open_input, kernel_id, input, full))
 
     def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.receive`.

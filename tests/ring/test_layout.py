@@ -28,6 +28,7 @@ RECORDS = {
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
+    "Feeder": (layout.FEEDER_DTYPE, layout.FEEDER),
     "Path": (layout.PATH_DTYPE, layout.PATH),
     "SplitJob": (layout.SPLIT_JOB_DTYPE, layout.SPLIT_JOB),
     "Team": (layout.TEAM_DTYPE, layout.TEAM),
@@ -130,6 +131,11 @@ WRITERS: dict[str, dict[str, str]] = {
             ),
             "loop",
         ),
+    },
+    "Feeder": {
+        **dict.fromkeys(("busy", "dropped"), "who pushes"),
+        "state": "shared",
+        **dict.fromkeys(("ring", "when_full", "doorbell_address", "parker_address", "woken_address"), "host"),
     },
     "Path": dict.fromkeys(layout.PATH._fields, "host"),
     "SplitJob": {

@@ -121,15 +121,15 @@ class ControlBlock:
         self._api.write_word(self.address + BLOCK.end_phase, OVER)
 
     def read_from(self, edges: Sequence[RecordEdge]) -> None:
-        """Let the kernel take its input there."""
+        """Let the kernel take its input there. Edges may be appended while it runs: its poller finds the number of
+        edges first, and then a table that has so many. Every table stays."""
         room = self._tables[-1].nbytes // 8 if self._tables else _INPUT_TABLE
         if len(edges) > room:
-            region = self._arena.allocate(16 * room)
-            self._tables += (region,)
-            self._api.write_word(self.address + BLOCK.inputs, region.address - self.address)
+            self._tables += (self._arena.allocate(16 * room),)
         table = self._tables[-1].address if self._tables else self.address + _TABLE_AT
         for i, edge in enumerate(edges):
             self._api.write_word(table + 8 * i, edge.address - self.address)
+        self._api.write_word(self.address + BLOCK.inputs, table - self.address)
         self._api.write_word(self.address + BLOCK.n_inputs, len(edges))
 
     def write_to(self, ring: RecordRing) -> None:

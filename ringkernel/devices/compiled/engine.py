@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -32,6 +34,7 @@ from ringkernel.ring.record_ring import RecordRing
 from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
 from .failure import failure_of
+from .feeds import Feeds
 from .handler_views import Held
 from .handshake import SUPERSEDED, Handshake
 from .holding import token_of
@@ -39,13 +42,14 @@ from .kernel_rings import KernelRings
 from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.decorator import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
+    from ringkernel.ring.feeder import Feeder
     from ringkernel.ring.kinds import Edge
 
     from .executor import Executor
@@ -64,6 +68,7 @@ class CompiledEngine(LendingEngine):
         "_drains",
         "_ended_at",
         "_failing",
+        "_feeds",
         "_frozen",
         "_parker",
         "_parting",
@@ -94,6 +99,7 @@ class CompiledEngine(LendingEngine):
         self._terminating = self._drains = False
         self._parting: asyncio.Task[None] | None = None
         self._ended_at = 0  # in ticks
+        self._feeds: Mapping[int, Feeds] = MappingProxyType({})  # by the number of the input
         self.chain: FusedChain | None = None
         self.is_reached = self.stopped = False
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
@@ -172,6 +178,51 @@ class CompiledEngine(LendingEngine):
         self.rings.add_input(edge, number, self.executor.span_of(number))
         if edge.ring.engine is not None:
             self.executor.note_source()
+
+    # --- what threads feed that are nobody's -----------------------------------------------------------------
+
+    def open_feeder(self, number: int, when_full: int) -> Feeder:
+        if not self.executor.takes_feeds:
+            return super().open_feeder(number, when_full)
+        if number not in self._feeds:
+            declaration = self.declaration
+            message_type = declaration.handlers[number].input_type
+            assert message_type is not None
+            add_input = partial(self.add_input, number=number)
+            feeds = Feeds(self.arena, message_type, declaration.queue_size, add_input)
+            self._feeds = {**self._feeds, number: feeds}
+            self._services.feeds.add(feeds)
+        try:
+            return self._feeds[number].open(when_full, self.executor.woken_doorbell())
+        except OSError as error:
+            raise DeviceUnavailableError(
+                f"kernel {self.kernel_id!r}: there is nothing to sleep on for one more thread ({error}); close() "
+                f'inputs that are not used any more, or open them with full="raise" or "drop"'
+            ) from error
+
+    def close_feeder(self, feeder: Feeder) -> None:
+        if feeder.close():
+            self._feeds[feeder.feed.edge.input].closed(feeder)
+            if self.closing is not None:  # it may be over with this
+                self._api.ring_doorbell_at(self.doorbell_address)
+
+    @property
+    def was_fed_by_threads(self) -> bool:
+        return bool(self._feeds)
+
+    @property
+    def is_fed_by_threads(self) -> bool:
+        return any(feeds.are_in_use for feeds in self._feeds.values())
+
+    def close_outlets(self) -> None:
+        super().close_outlets()
+        for feeds in self._feeds.values():
+            feeds.shut()
+
+    def notify_senders(self) -> None:
+        super().notify_senders()
+        for feeds in self._feeds.values():
+            feeds.wake()
 
     @property
     def answers_each(self) -> bool:

@@ -64,6 +64,8 @@ class Executor(ABC):
     """What the kernel does at its end, or 0."""
     never_drops: bool
     """Whether the handler emits for every message."""
+    takes_feeds = False
+    """Whether any thread may feed the kernel, see `feeds.py`."""
     max_threads = 1
     """How many threads may share a span of messages, see `ring/split_span.py`."""
     kernel: Executed
@@ -81,6 +83,10 @@ class Executor(ABC):
 
     def span_of(self, number: int) -> int:
         """The address of what handles the messages of the input of this number; 0 for `span_address`."""
+        return 0
+
+    def woken_doorbell(self) -> int:
+        """The doorbell to ring for a thread that is nobody's and has woken who runs the kernel; 0 for none."""
         return 0
 
     @property

@@ -239,8 +239,9 @@ def is_through(run_entry: int, parker: int) -> int:
 
 def is_fed_by_loop(block: int, loop: int) -> int:
     """1 if only the event loop feeds a kernel, and kernels that rest."""
+    count = load_acquire(block + BLOCK.n_inputs)
     table = block + load(block + BLOCK.inputs)
-    for i in range(load(block + BLOCK.n_inputs)):
+    for i in range(count):
         edge = block + load(table + 8 * i)
         if is_fed_by(load(edge + load(edge + EDGE.ring) + RING.doorbell_address), loop) == 0:
             return 0

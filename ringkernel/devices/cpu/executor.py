@@ -28,7 +28,7 @@ class WorkerExecutor(Executor):
 
     device = "cpu"
     cost = "its thread is lost"
-    can_rest = True
+    can_rest = takes_feeds = True
     __slots__ = (
         "_inputs",
         "_last",
@@ -84,6 +84,9 @@ class WorkerExecutor(Executor):
 
     def runs_here(self, count: int) -> bool:
         return self.run_entry is not None and self._workers.pool().runs_here(self.run_entry, count)
+
+    def woken_doorbell(self) -> int:
+        return self._workers.pool().woken_doorbell()
 
     @property
     def rests(self) -> bool:

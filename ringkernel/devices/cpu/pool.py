@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ringkernel.devices.compiled.traffic import Traffic
     from ringkernel.devices.compiled.worker import Worker
+    from ringkernel.devices.event_loop.loop_parker import Doorbell
     from ringkernel.devices.event_loop.services import Services
 
 logger = logging.getLogger("ringkernel")
@@ -75,6 +76,7 @@ class WorkerPool:
         self.balancing = Balancing(self, parker)
         self.fusing = Fusing(parker, size, is_on=fuse)
         self._monitor: asyncio.TimerHandle | None = None
+        self._woken: Doorbell | None = None
         self._pid = os.getpid()
         pools.add(self)
 
@@ -234,6 +236,14 @@ class WorkerPool:
         if self._monitor is None:
             self._monitor = self._parker.loop.call_later(MONITOR_S, self._look)
 
+    def woken_doorbell(self) -> int:
+        """The doorbell by which threads that are nobody's say that they have woken a worker. The monitor asks for it
+        when it goes to rest."""
+        if self._woken is None:
+            self._woken = self._parker.doorbell(self.watch)
+            self._woken.arm()
+        return self._woken.address
+
     def _look(self) -> None:
         self._monitor = None
         now = self._parker.loop.time()
@@ -248,6 +258,10 @@ class WorkerPool:
         self.fusing.look()
         if awake or waiting:
             self.watch()
+        elif self._woken is not None:
+            self._woken.arm()
+            if any(not worker.parked for worker in self.workers):
+                self.watch()
 
     def _start_helpers(self, count: int) -> None:
         """Some kernel could do with so many more helpers: have them there next time. They are workers like any other as

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+import weakref
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.ring.loop_turns import RANG
 
@@ -26,9 +27,16 @@ _FORSAKEN_STOP_S = 0.1
 """How long the threads of a runtime that nobody has closed are waited for, in the middle of something else."""
 
 
+class Shuts(Protocol):
+    """Inputs that other threads feed."""
+
+    def shut(self) -> None:
+        """Nobody takes anything there any more."""
+
+
 class Services:
-    """What the kernels of one event loop need from its thread. Devices say in `stops` how their threads end, and in
-    `on_woke` who looks after a worker that was woken."""
+    """What the kernels of one event loop need from its thread. Devices say in `stops` how their threads end, in
+    `on_woke` who looks after a worker that was woken, and in `feeds` who else waits for them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, budget: Budget) -> None:
         self.loop = loop
@@ -38,6 +46,7 @@ class Services:
         self.spinner = Spinner()
         self.is_within = False  # a kernel's task is run within another task's step
         self.stops: list[Callable[[float], None]] = []
+        self.feeds: weakref.WeakSet[Shuts] = weakref.WeakSet()
         self._compiled: set[Callable[[], Any] | None] = {None}
         self.on_woke: Callable[[], None] | None = None
         self._parker: LoopParker | None = None
@@ -75,6 +84,8 @@ class Services:
                 stack.callback(self._parker.close)
             for stop in self.stops:
                 stack.callback(stop, timeout)
+            for feeds in tuple(self.feeds):
+                stack.callback(feeds.shut)
 
     def _lose_loop(self) -> None:
         self.forsake("'s event loop was closed")

@@ -14,6 +14,7 @@ from numba import from_dtype, types
 from numba.core import cgutils
 
 from .span_body import ALL, DROP, EMIT, FAILED, FAULT_INFO
+from .time_values import time_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,9 @@ def argument_types(
         item = from_dtype(dtype)
         return types.Array(item, 1, "C") if spec.batch else item
 
-    arguments = [message(of(spec.input))]
+    arguments = [] if spec.input is None else [message(of(spec.input))]
+    if spec.time is not None:
+        arguments.append(from_dtype(spec.time))
     if spec.output is not None:
         arguments.append(of(spec.output))
     if spec.state is not None:
@@ -66,7 +69,8 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
     """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL.
 
     `state` is the kernel's context: behind the state lie the parameters, see `context_layout.py`. `source_count` and
-    `target_count` are the lengths of the slices for a batch handler, and indices otherwise.
+    `target_count` are the lengths of the slices for a batch handler, and indices otherwise. For a handler of times,
+    `source` is one, as a word.
     """
     given = argument_types(spec, target.message)
     params_at = spec.context.params_at
@@ -75,9 +79,11 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
     def call(typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, state: Any, fault: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             source, source_count, out, out_count, state, fault = args
-            values = [_message(context, builder, given[0], source, source_count)]
+            values = [] if spec.input is None else [_message(context, builder, given[0], source, source_count)]
+            if spec.time is not None:
+                values.append(time_value(builder, spec.time, source))
             if spec.output is not None:
-                values.append(_message(context, builder, given[1], out, out_count))
+                values.append(_message(context, builder, given[len(values)], out, out_count))
             if spec.state is not None:
                 values.append(_state(context, builder, given[len(values)], spec.state[1], state))
             if spec.params is not None:

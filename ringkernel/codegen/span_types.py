@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.memory.context_layout import ContextLayout, context_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 
 @dataclass(frozen=True)
 class SpanTypes:
     """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state; `params`
-    None, or the dtype of the record."""
+    None, or the dtype of the record.
 
-    input: np.dtype[Any]
+    `input` is that of the messages, or None for a handler that is called without one; `time`: it is called with a time
+    of this type.
+    """
+
+    input: np.dtype[Any] | None
     output: np.dtype[Any] | None
     state: tuple[np.dtype[Any], tuple[int, ...] | None] | None
     batch: bool = False
@@ -26,6 +32,7 @@ class SpanTypes:
     check: bool = True
     zeroed: bool = True
     params: np.dtype[Any] | None = None
+    time: np.dtype[Any] | None = None
 
     @property
     def context(self) -> ContextLayout:
@@ -35,6 +42,18 @@ class SpanTypes:
             dtype, shape = self.state
             state_nbytes = dtype.itemsize * math.prod(shape or ())
         return context_layout(state_nbytes, 0 if self.params is None else self.params.itemsize, has_rng=False)
+
+
+@dataclass(frozen=True)
+class MergeTypes:
+    """What a merged span is made of: of each input its handler, and what that is compiled for; likewise of the timer;
+    `field`: where the time is; `late`: what becomes of late messages; `every`: the timer's period."""
+
+    inputs: tuple[tuple[Callable[..., Any], SpanTypes], ...]
+    timer: tuple[Callable[..., Any], SpanTypes] | None
+    field: str
+    late: int
+    every: float
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def unwritten(dispatcher: Any, spec: SpanTypes) -> tuple[int, int]:
         return 0, size
     arguments = argument_types(spec, read_only)
     overload = dispatcher.overloads[arguments]
-    roots: dict[int, Any] = {1: root(arguments[1])}
+    number = (spec.input is not None) + (spec.time is not None)
+    roots: dict[int, Any] = {number: root(arguments[number])}
     if spec.batch and (spec.max_outputs == 1 or isinstance(overload.signature.return_type, types.NoneType)):
         roots[0] = MESSAGES
     try:

@@ -72,6 +72,14 @@ class Declaration:
         return "", *(one.name for one in self.inputs)
 
     @property
+    def times(self) -> np.dtype[Any]:
+        """The type of the times that it goes by."""
+        assert self.order is not None
+        assert self.input_type is not None
+        found: np.dtype[Any] = self.input_type.dtype[self.order.field]
+        return found
+
+    @property
     def all_handlers(self) -> tuple[Any, ...]:
         """Whatever has a function of the user's as `func`: the kernel, and what is declared beside it."""
         return tuple(one for one in (self, *self.inputs, self.timer, self.end) if one is not None)

@@ -50,6 +50,7 @@ class Ledger:
     failed: int = 0
     in_flight: int = 0
     dropped: int = 0
+    late: int = 0
     busy_s: float = 0.0
     blocked_s: float = 0.0
     starved_s: tuple[float, ...] = ()
@@ -301,6 +302,10 @@ class Engine(ABC):
     def ended_error(self) -> RingKernelError:
         """What those are told who still wait for something of a kernel that has ended."""
         return self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
+
+    def holding_up(self) -> list[str]:
+        """The inputs that keep it from taking what waits in others, since their time has not come yet."""
+        return []
 
     def close_outlets(self) -> None:
         """Let nobody send or push any more."""

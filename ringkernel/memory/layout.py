@@ -83,7 +83,8 @@ EDGE_DTYPE, EDGE = record(
 BLOCK_DTYPE, BLOCK = record(
     "Block",
     # host, while it holds the token: what the kernel is. `chain`: the fused chain that it is the first stage of, as an
-    # offset from here, or 0; its poller ends it when a stage fails
+    # offset from here, or 0; its poller ends it when a stage fails. `merge`: likewise, what a kernel that goes by time
+    # keeps of its inputs
     (
         "magic",
         "version",
@@ -99,6 +100,7 @@ BLOCK_DTYPE, BLOCK = record(
         "chain",
         "max_threads",
         "end_span_address",
+        "merge",
     ),
     # host, at any time; `closing`: once all inputs are at their end, and consumed, the kernel ends
     ("command", "epoch", "closing"),

@@ -26,6 +26,7 @@ from .lay_out import enter_edge, lay_out_edge, lay_out_ring
 from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .map_here import map_here
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound, waiting_of
+from .run_merge import lay_out_merge, publish_progress
 from .split_span import stop_job
 from .token import revoke
 
@@ -66,6 +67,12 @@ def publish_copy_here(ring: int, tail: int, source: int, count: int, here: int) 
 def consume_copy_here(edge: int, head: int, target: int, count: int, here: int) -> int:
     """`consume_copy`, likewise."""
     woken = consume_copy(edge, head, target, count, here)
+    return woken + see_to(here)
+
+
+def publish_progress_here(ring: int, progress: int, here: int) -> int:
+    """`publish_progress`, likewise."""
+    woken = publish_progress(ring, progress, here)
     return woken + see_to(here)
 
 
@@ -191,6 +198,8 @@ class HostApi(NamedTuple):
     hand_over: Entry
     lay_out_ring: Entry
     lay_out_edge: Entry
+    lay_out_merge: Entry
+    publish_progress: Entry
     enter_edge: Entry
     runs_here: Entry
     rests: Entry
@@ -225,6 +234,8 @@ _TABLE: dict[str, EntryPoint] = {
     "hand_over": EntryPoint(hand_over),
     "lay_out_ring": EntryPoint(lay_out_ring),
     "lay_out_edge": EntryPoint(lay_out_edge),
+    "lay_out_merge": EntryPoint(lay_out_merge),
+    "publish_progress": EntryPoint(publish_progress_here),
     "enter_edge": EntryPoint(enter_edge),
     "runs_here": EntryPoint(runs_here),
     "rests": EntryPoint(rests),

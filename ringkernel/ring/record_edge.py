@@ -30,6 +30,7 @@ Array = npt.NDArray[Any]
 class Source(Protocol):
     """The ring of an edge, see `RecordRing`."""
 
+    address: int
     api: HostApi
     capacity: int
     message_type: MessageType

@@ -286,6 +286,12 @@ class RecordRing:
         if getting.asks:
             getting.notify()
 
+    def say_progress(self, word: int) -> None:
+        """Nothing with a time below this is published any more. The caller is the producer, or that one has ended."""
+        said = self.api.publish_progress(self.address, word, self.here)
+        if said:
+            self.woke(said)
+
     def shut_off(self) -> None:
         """Publish no more."""
         self.shut = True
@@ -297,9 +303,8 @@ class RecordRing:
         return self.api.read_word(self.address + RING.progress) == ENDED
 
     def say_ended(self) -> None:
-        """Nothing more will be published, by this thread or by a producer that has ended; consumers are told if
-        somebody rings them."""
-        self.api.write_word(self.address + RING.progress, ENDED)
+        """Nothing more is published, by this thread or by a producer that has ended."""
+        self.say_progress(ENDED)
 
     def copy_out(self, head: int, count: int) -> Array:
         """A copy of the slots of `count` sequences from `head` on. Raises `DeviceUnavailableError` if they lie

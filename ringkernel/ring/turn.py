@@ -30,10 +30,13 @@ from ringkernel.memory.layout import (
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ends import finish, is_over
 from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
+from .run_merge import merge_of, run_merge
 from .run_span import run_span
 from .stages import chain_of, last_stage
 from .token import IDLE, LEFT, WORKED, give_back, release
 from .waits import begin, hold_up, starve
+
+NOTHING_THERE = -1
 
 
 def turn(run_entry: int, here: int) -> int:
@@ -46,9 +49,8 @@ def turn(run_entry: int, here: int) -> int:
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         result = obey(block, here)
     if result != LEFT:
-        edge = find_input(block, run_entry)
-        if edge != 0:
-            worked = run_span(block, run_entry, edge, here)
+        worked = work(block, run_entry, here)
+        if worked != NOTHING_THERE:
             if worked != IDLE:
                 result = worked
         elif is_over(block) == 1:
@@ -60,6 +62,16 @@ def turn(run_entry: int, here: int) -> int:
     if result != LEFT and release(run_entry) == 0:
         result = LEFT
     return result
+
+
+def work(block: int, run_entry: int, here: int) -> int:
+    """Run a span over what comes next. `NOTHING_THERE` if nothing waits in the inputs."""
+    merge = merge_of(block)
+    if merge == 0:
+        edge = find_input(block, run_entry)
+        return NOTHING_THERE if edge == 0 else run_span(block, run_entry, edge, here)
+    worked = run_merge(block, run_entry, merge, here)
+    return NOTHING_THERE if worked == IDLE and waiting_of(block) == 0 else worked
 
 
 def obey(block: int, here: int) -> int:
@@ -105,11 +117,16 @@ def can_work(block: int) -> int:
     """Whether a turn would find something to do. A look, which takes no input's place in the order."""
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
+    merge = merge_of(block)
+    if merge != 0 and has_news(block, merge) == 1:
+        return 1
     if waiting_of(block) == 0:
         if is_over(block) == 0:
             return 0
         if load(block + BLOCK.end_span_address) == 0:
             return 1
+    elif merge != 0 and is_ready(block, merge) == 0:
+        return 0
     last = last_stage(block)
     if load(last + BLOCK.output) == 0:
         return 1

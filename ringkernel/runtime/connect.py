@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 
+from .by_time import check_feed, take_hosts_place
+
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
 
@@ -33,6 +35,9 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
         )
     target.engine.outlet_of(name)
     _fit_types(source.engine, target.engine, name, [reader.engine for reader in source.targets])
+    by_time = target.engine.declaration.order is not None
+    if by_time:
+        check_feed(source, target, name)
     ring = source.engine.output
     assert ring is not None
     inlet = source.engine.inlet
@@ -44,6 +49,8 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
     else:
         edge = ring.add_edge()
     target.engine.add_input(edge, target.engine.declaration.input_names.index(name))
+    if by_time:
+        take_hosts_place(source, target, name)
     source.targets += (target,)
     target.sources += (source,)
     inlet.ended = lambda: _goes_elsewhere(source)

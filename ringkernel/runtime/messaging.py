@@ -18,6 +18,7 @@ from ringkernel.ring.waiting import NOTHING
 from ringkernel.tracebacks import shorten
 
 from . import quiesce, timeouts
+from .by_time import advance
 from .calls import NOT_SENT
 from .given_array import array_of, form_of, in_form, room_in
 from .input_handle import open_input
@@ -232,6 +233,29 @@ class Messaging:
         except CancelledError as error:
             timeouts.stopped_sending(kernel, error)
             raise
+
+    async def advance(self, kernel_id: KernelId, time: Any, *, input: str = "") -> None:
+        """Say that nothing with a time before `time` will be sent to an input any more, so that other inputs need not
+        wait for it: for kernels that go by time, see `order_by` of `ring_kernel`. Earlier times change nothing.
+
+        Raises `ConfigurationError` for a kernel that does not go by time, `MessageTypeError` for what is no time of its
+        type, and `KernelStateError` when nothing may be sent to that input.
+
+        Example:
+            >>> tick = np.dtype([("time", "i8"), ("price", "f8")])
+            >>> @rk.ring_kernel("prices", input_type=tick, output_type=float, order_by="time")
+            ... def prices(msg, out):
+            ...     out.value = msg.price
+            >>> @rk.on_input("prices", "other", tick)
+            ... def other(msg, out):
+            ...     out.value = -msg.price
+            >>> async with rk.managed_kernel(runtime, prices):
+            ...     await runtime.send(prices, (5, 1.0))
+            ...     await runtime.advance(prices, 6, input="other")
+            ...     await runtime.receive(prices)
+            1.0
+        """
+        advance(self._supervisor.kernel(kernel_id, "advance"), time, input)
 
     async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """Take the next output, in every state: a Python scalar, a message instance, or for a dtype a `Record`.

@@ -459,6 +459,22 @@ class Session:
         """
         return self._do(_call(self._runtime.open_input, kernel_id, input, full))
 
+    def advance(self, kernel_id: KernelId, time: Any, *, input: str = "") -> None:
+        """See `RingKernelRuntime.advance`.
+
+        Example:
+            >>> tick = np.dtype([("time", "i8"), ("price", "f8")])
+            >>> @rk.ring_kernel("later", input_type=tick, output_type=float, order_by="time")
+            ... def later(msg, out):
+            ...     out.value = msg.price
+            >>> with session.run(later):
+            ...     session.advance(later, 6)
+            ...     session.send(later, (7, 1.0))
+            ...     session.receive(later)
+            1.0
+        """
+        self._do(self._runtime.advance(kernel_id, time, input=input))
+
     def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.receive`.
 

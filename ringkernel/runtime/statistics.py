@@ -55,6 +55,8 @@ class KernelStatistics:
     """Published to the output."""
     dropped: int
     """Processed without an output, for a kernel that has one output per message."""
+    late: int
+    """Messages whose time had passed, of a kernel that goes by time and does not fail on them."""
     received: int
     """Taken from the output by its slowest consumer."""
     input_depth: int
@@ -96,6 +98,8 @@ class KernelStatistics:
         facts |= {name.replace("_", " "): f"{getattr(self, name):,}" for name in counts}
         times = {"mean": self.mean_ns, "p50": self.quantile_ns(0.5), "p99": self.quantile_ns(0.99)}
         facts |= {f"{name} in the handler": duration(ns) for name, ns in times.items()}
+        if self.late:
+            facts["late"] = f"{self.late:,}"
         facts["without room"] = duration(1e9 * self.blocked_s)
         facts |= {f"starved by {source}": duration(1e9 * seconds) for source, seconds in self.starved_by}
         facts |= {f"blocked by {target}": duration(1e9 * seconds) for target, seconds in self.blocked_by}
@@ -161,6 +165,7 @@ def statistics_of(kernel: RingKernel) -> KernelStatistics:
         unprocessed=accepted - consumed,
         emitted=emitted,
         dropped=ledger.dropped,
+        late=ledger.late,
         received=received,
         input_depth=accepted - consumed,
         output_depth=emitted - received,

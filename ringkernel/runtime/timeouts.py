@@ -79,6 +79,12 @@ def _holding_up(kernel: RingKernel) -> str:
 
 
 def _idle(kernel: RingKernel) -> str:
+    if inputs := kernel.engine.holding_up():
+        names = " and ".join(f"input {name!r}" if name else "its first input" for name in inputs)
+        return (
+            f"; kernel {kernel.kernel_id!r} goes by time, and waits for {names}: send to it, advance() it, or end what "
+            f"feeds it"
+        )
     if kernel.state not in _TO_START:
         return ""
     return f"; kernel {kernel.kernel_id!r} is {kernel.state.name}: {_TO_START[kernel.state]}() it"

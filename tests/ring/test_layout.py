@@ -14,7 +14,7 @@ from helpers import eventually
 
 import ringkernel
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.memory import chain_layout, layout, mailbox_layout
+from ringkernel.memory import chain_layout, layout, mailbox_layout, merge_layout
 from ringkernel.memory.layout import LINE
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ RECORDS = {
     "Edge": (layout.EDGE_DTYPE, layout.EDGE),
     "Block": (layout.BLOCK_DTYPE, layout.BLOCK),
     "Chain": (chain_layout.CHAIN_DTYPE, chain_layout.CHAIN),
+    "Merge": (merge_layout.MERGE_DTYPE, merge_layout.MERGE),
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
@@ -72,7 +73,7 @@ WRITERS: dict[str, dict[str, str]] = {
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
         **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address", "chain"), "host"),
-        **dict.fromkeys(("max_threads", "end_span_address"), "host"),
+        **dict.fromkeys(("max_threads", "end_span_address", "merge"), "host"),
         **dict.fromkeys(("command", "epoch", "closing"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers", "blocked_since"), "poller"),
         **dict.fromkeys(("blocked_ticks", "blocked_by", "idle_since", "starved_since", "end_phase"), "poller"),
@@ -86,6 +87,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "fault_stage"), "poller"),
         **dict.fromkeys(("failed_address", "other_ticks", "dropped", "failed"), "poller"),
     },
+    "Merge": {**dict.fromkeys(merge_layout.MERGE._fields, "poller"), "patience_ticks": "host"},
     "Doorbell": dict.fromkeys(layout.DOORBELL._fields, "shared"),
     "RunEntry": {
         **dict.fromkeys(("state", "next_address", "parker_address", "block_address", "is_bounded"), "shared"),

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.declaration.order import LATE
+from ringkernel.declaration.periods import period_of
 from ringkernel.declaration.signature import warn_of_unwritten_output
 from ringkernel.devices.event_loop.announcing import announced
 from ringkernel.devices.event_loop.background import in_thread
@@ -28,15 +30,22 @@ async def compiled_span(declaration: Declaration) -> Any:
     Raises `KernelCompileError`, at every call.
     """
     handlers = declaration.handlers
+    if declaration.order is not None:
+        merged = merge_spec_of(declaration)
+        return await _once(merged, lambda: _find_merged(declaration, merged))
     if len(handlers) > 1:
         return together([await compiled_span(one) for one in handlers])
     spec = spec_of(declaration)
-    key = (declaration.func, spec)
+    return await _once((declaration.func, spec), lambda: _find(declaration, spec))
+
+
+async def _once(key: Any, find: Callable[[], Any]) -> Any:
+    """What was found under this key before, or is now, in a thread."""
     if key in _spans:
         return _spans[key]
     here = (asyncio.get_running_loop(), key)
     if here not in _pending:
-        _pending[here] = asyncio.ensure_future(in_thread(lambda: _find(declaration, spec)))
+        _pending[here] = asyncio.ensure_future(in_thread(find))
         _pending[here].add_done_callback(lambda _: _pending.pop(here, None))
     _spans[key] = span = await asyncio.shield(_pending[here])
     return span
@@ -57,13 +66,12 @@ def spec_of(declaration: Declaration) -> Any:
     """What the declaration's handler is compiled for, as a `SpanTypes`."""
     from ringkernel.codegen.span_types import SpanTypes
 
-    assert declaration.input_type is not None
     state = None
     if declaration.state is not None:
         shape = None if declaration.state_type is not None else declaration.state.shape
         state = (declaration.state.dtype, shape)
     return SpanTypes(
-        input=declaration.input_type.dtype,
+        input=None if declaration.input_type is None else declaration.input_type.dtype,
         output=None if declaration.output_type is None else declaration.output_type.dtype,
         state=state,
         batch=declaration.batch,
@@ -72,6 +80,53 @@ def spec_of(declaration: Declaration) -> Any:
         zeroed=declaration.zeroed,
         params=None if declaration.params is None else declaration.params.dtype,
     )
+
+
+def merge_spec_of(declaration: Declaration) -> Any:
+    """What the handlers of a kernel that goes by time are compiled for, as a `MergeTypes`."""
+    from ringkernel.codegen.span_types import MergeTypes
+
+    order, timer = declaration.order, declaration.timer
+    assert order is not None
+    return MergeTypes(
+        inputs=tuple((one.func, spec_of(one)) for one in declaration.handlers),
+        timer=None if timer is None else (timer.func, replace(spec_of(_of_timer(declaration)), time=declaration.times)),
+        field=order.field,
+        late=LATE.index(order.late),
+        every=0 if timer is None else period_of(declaration.kernel_id, timer.every, declaration.times),
+    )
+
+
+def _of_timer(declaration: Declaration) -> Declaration:
+    """The kernel as it is for its timer."""
+    assert declaration.timer is not None
+    return replace(declaration.handlers[0], func=declaration.timer.func, input_type=None, batch=False)
+
+
+def _find_merged(declaration: Declaration, spec: Any) -> Any:
+    """The span of a kernel that goes by time. Raises `KernelCompileError` of the handler that it is about."""
+    from ringkernel.codegen.merged_cache import find_merged_span
+    from ringkernel.codegen.span import compile_handler
+    from ringkernel.messages import codecs
+
+    handlers = [*declaration.handlers, *([_of_timer(declaration)] if declaration.timer else [])]
+    for message_type in (*(one.input_type for one in declaration.handlers), declaration.output_type):
+        if message_type is not None:
+            codecs.prepare(message_type)
+
+    def find(_func: Any, _spec: Any) -> Any:
+        return find_merged_span(spec, announced(f"kernel {declaration.kernel_id!r}"))
+
+    try:
+        span = _compile(declaration, None, find)
+    except KernelCompileError:
+        for one, (_, each) in zip(handlers, (*spec.inputs, *([spec.timer] if spec.timer else [])), strict=True):
+            _compile(one, each, compile_handler)
+        raise
+    if declaration.output_type is not None:
+        for one in handlers:
+            warn_of_unwritten_output(one.kernel_id, one.func)
+    return span
 
 
 def compile_now(declaration: Declaration) -> Any:

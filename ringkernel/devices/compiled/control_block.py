@@ -136,6 +136,10 @@ class ControlBlock:
         """Let the kernel put its output there."""
         self._api.write_word(self.address + BLOCK.output, ring.address - self.address)
 
+    def go_by_time(self, address: int) -> None:
+        """Let the kernel keep what it knows of its inputs there."""
+        self._api.write_word(self.address + BLOCK.merge, address - self.address)
+
     def run_chain(self, address: int) -> None:
         """Let the kernel's turns run a fused chain, or, with 0, the kernel itself."""
         self._api.write_word(self.address + BLOCK.chain, address and address - self.address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.codegen.faults import LARGEST
 from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
@@ -33,12 +35,13 @@ from ringkernel.ring.record_ring import RecordRing
 
 from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
-from .failure import failure_of
+from .failure import HandlerError, failure_of
 from .feeds import Feeds
-from .handler_views import Held
+from .handler_views import Held, arguments_between
 from .handshake import SUPERSEDED, Handshake
 from .holding import token_of
 from .kernel_rings import KernelRings
+from .merging import Merging
 from .processed import processed_up_to
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ class CompiledEngine(LendingEngine):
         "executor",
         "handshake",
         "is_reached",
+        "merging",
         "rings",
         "stopped",
         "waiters",
@@ -102,6 +106,7 @@ class CompiledEngine(LendingEngine):
         self._feeds: Mapping[int, Feeds] = MappingProxyType({})  # by the number of the input
         self.chain: FusedChain | None = None
         self.is_reached = self.stopped = False
+        self.merging: Merging | None = None
         self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
 
     # --- memory ----------------------------------------------------------------------------------------------
@@ -126,7 +131,12 @@ class CompiledEngine(LendingEngine):
         self.doorbell_address = parker.new_doorbell_address()
         self.taken.append(self._release_doorbell_address)
         self.block = ControlBlock(self.declaration, self.executor, status_doorbell.address, parker.arena, self._api)
-        self.rings = KernelRings(self.block, parker.arena, self.doorbell_address)
+        if self.declaration.order is not None:
+            self.merging = Merging(self, parker.arena, self._api, services.loop)
+            self.taken.append(self.merging.release)
+            self.block.go_by_time(self.merging.address)
+        one_feed = self.merging is not None
+        self.rings = KernelRings(self.block, parker.arena, self.doorbell_address, one_feed=one_feed)
         self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
         self.edges = cast("list[Edge]", self.rings.edges)
         self.outlet = self._make_input(0, self.declaration.input_type, woke)
@@ -390,11 +400,15 @@ class CompiledEngine(LendingEngine):
     def lose(self, error: Exception) -> None:
         """Leave all that the kernel may reach to who runs it, and let everybody else go on."""
         self.in_flight = self.block.read(BLOCK.in_flight)
+        if self.in_flight and self.merging is not None:
+            self.in_flight = sum(self.merging.in_flight())
         is_at_end = self.block.read(BLOCK.end_phase) == BEGUN
         self.is_reached = self.is_reached or bool(self.in_flight) or is_at_end
         if self.executor.outlives_end:
             self._frozen = self.snapshot(), self.emitted()
         self.block.quarantine()
+        if self.merging is not None:
+            self.merging.quarantine()
         self.executor.keep(self.rings.all_reachable())
         logger.warning("%s", error)
         self.finished(error)
@@ -403,11 +417,17 @@ class CompiledEngine(LendingEngine):
         if self._frozen is not None:
             self.rings.quarantine()
         if self.in_flight or self.is_reached:
-            self.rings.quarantine_span(self.block.read(BLOCK.fault_edge), self.in_flight)
+            self.rings.quarantine_span(self._in_flight_of())
         super().close_inputs()
         lost, reason = self.unreadable()
         if lost:
             logger.warning("kernel %r: %d message(s) that it had not taken are lost: %s", self.kernel_id, lost, reason)
+
+    def _in_flight_of(self) -> dict[RecordEdge, int]:
+        """What an abandoned span has taken of which edges."""
+        if self.merging is None:
+            return {self.rings.edge_at(self.block.read(BLOCK.fault_edge)): self.in_flight}
+        return dict(zip(self.rings.reading, self.merging.in_flight(), strict=True))
 
     async def _fail(self) -> None:
         try:
@@ -486,7 +506,9 @@ class CompiledEngine(LendingEngine):
             counters = self.snapshot()
         in_flight = self.in_flight or (int(counters["in_flight"]) if self.executor.has_token else 0)
         waits = waits if self.executor.measures_waits else ((), ())
-        return ledger_of(counters, in_flight, waits, self.executor.ns_of, self._ended_at or self._parker.clock.now())
+        now = self._ended_at or self._parker.clock.now()
+        late = 0 if self.merging is None else self.merging.late
+        return replace(ledger_of(counters, in_flight, waits, self.executor.ns_of, now), late=late)
 
     async def read_state(self) -> npt.NDArray[Any]:
         """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the
@@ -524,6 +546,23 @@ class CompiledEngine(LendingEngine):
     def failed_handler(self, edge_offset: int) -> Declaration:
         """The kernel as it is for the messages of one input, on which the handler failed."""
         return self.declaration.handlers[self.rings.edge_at(edge_offset).input]
+
+    def holding_up(self) -> list[str]:
+        return [] if self.merging is None or not self.is_running else self.merging.holding_up()
+
+    def found_wrong(self, number: int, edge_offset: int, message: Any) -> BaseException | None:
+        if self.merging is None or not 0 < number <= LARGEST:
+            return None
+        words = self.merging.explain(number, self.rings.edge_at(edge_offset).input, message)
+        return None if words is None else HandlerError(f"kernel {self.kernel_id!r} has failed: {words}")
+
+    def called_between(self) -> tuple[str, Callable[..., Any], list[Any]]:
+        timer, merging = self.declaration.timer, self.merging
+        assert timer is not None
+        assert merging is not None
+        time = merging.timer_time()
+        arguments, _ = arguments_between(self.declaration, [time], self.held_copy())
+        return f"kernel {self.kernel_id!r} failed in its timer, at {time}", timer.func, arguments
 
     def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
         """The messages that the handler failed on."""

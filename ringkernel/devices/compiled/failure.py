@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ringkernel.codegen.faults import LARGEST
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import as_messages
@@ -22,6 +23,8 @@ from ringkernel.messages.arrays import as_messages
 from .handler_views import arguments_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ringkernel.declaration.decorator import Declaration
 
     from .handler_views import Held
@@ -57,6 +60,12 @@ class Failed(Protocol):
     def held_copy(self) -> Held:
         """A copy of its state and parameters."""
 
+    def found_wrong(self, number: int, edge_offset: int, message: Any) -> BaseException | None:
+        """What the machine code itself found wrong, by a number of `codegen/faults.py`; None for any other."""
+
+    def called_between(self) -> tuple[str, Callable[..., Any], list[Any]]:
+        """A failed handler that was called without a message: what to say of it, the function, and its arguments."""
+
     def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
         """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
 
@@ -64,16 +73,40 @@ class Failed(Protocol):
 async def failure_of(kernel: Failed) -> BaseException:
     """The exception that ended a kernel, with the message in a note. The token is the host's."""
     block = kernel.snapshot()
+    if int(block["fault_count"]) == 0:
+        return await _failure_between(kernel, int(block["fault_info_address"]))
     handler = kernel.failed_handler(int(block["fault_edge"]))
     messages = kernel.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
+    found = kernel.found_wrong(int(block["fault_info_address"]), int(block["fault_edge"]), messages[0])
+    if found is not None:
+        return found
     declaration = handler
     assert declaration.input_type is not None
     shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
-    kind, arguments = kernel.exception_of(int(block["fault_info_address"]))
+    described = kernel.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
-    if kind is None:
+    if described[0] is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
-    replayed = await _replay(kernel, declaration, messages)
+    arguments, _ = arguments_of(declaration, messages, kernel.held_copy())
+    return await _raised(where, declaration.func, arguments, described)
+
+
+async def _failure_between(kernel: Failed, number: int) -> BaseException:
+    """The exception of a handler that was called without a message: of the timer's."""
+    where, func, arguments = kernel.called_between()
+    return await _raised(where, func, arguments, kernel.exception_of(number))
+
+
+async def _raised(
+    where: str,
+    func: Callable[..., Any],
+    given: Sequence[Any],
+    described: tuple[type[BaseException] | None, tuple[Any, ...]],
+) -> BaseException:
+    """The exception that machine code describes so, with the traceback of the Python function if that raises, too."""
+    kind, arguments = described
+    assert kind is not None
+    replayed = await _replay(func, given)
     error: BaseException
     if isinstance(replayed, BaseException):
         error = replayed
@@ -108,7 +141,7 @@ def described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]
 def is_stop(address: int) -> bool:
     """Whether that exception is of a `raise StopIteration`. That of a generator which `next` has found exhausted has no
     place in the code."""
-    if address == 0:
+    if address <= LARGEST:
         return False
     kind, _, place = _unpickled(address)
     return issubclass(kind, StopIteration) and place is not None
@@ -133,9 +166,8 @@ def _known(argument: Any) -> Any:
     return COMPUTED if type(argument).__module__.partition(".")[0] == "llvmlite" else argument
 
 
-async def _replay(kernel: Failed, declaration: Declaration, messages: Any) -> BaseException | str:
+async def _replay(func: Callable[..., Any], arguments: Sequence[Any]) -> BaseException | str:
     """Run the Python function on copies. Its exception, or what happened instead."""
-    arguments, _ = arguments_of(declaration, messages, kernel.held_copy())
     outcome: list[BaseException | None] = []
     thread_ids: list[int] = []
 
@@ -143,7 +175,7 @@ async def _replay(kernel: Failed, declaration: Declaration, messages: Any) -> Ba
         thread_ids.append(threading.get_ident())
         try:
             with np.errstate(all="ignore"):
-                declaration.func(*arguments)
+                func(*arguments)
             outcome.append(None)
         except Exception as error:  # noqa: BLE001 (whatever the handler raises)
             inside = error.__traceback__

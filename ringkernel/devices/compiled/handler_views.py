@@ -32,10 +32,19 @@ def arguments_of(declaration: Declaration, messages: Any, held: Held) -> tuple[l
     """What the Python function of a compiled kernel is called with, for these messages; and its outputs, zero before
     the call, or None."""
     one = not declaration.batch
-    arguments, outs = [given(messages, one=one)], None
+    return _with_the_rest(declaration, [given(messages, one=one)], len(messages) * declaration.max_outputs, held)
+
+
+def arguments_between(declaration: Declaration, leading: list[Any], held: Held) -> tuple[list[Any], Any]:
+    """Likewise, for a handler that is called without a message, of a kernel that handles them one by one."""
+    return _with_the_rest(declaration, leading, 1, held)
+
+
+def _with_the_rest(declaration: Declaration, arguments: list[Any], n_outputs: int, held: Held) -> tuple[list[Any], Any]:
+    outs = None
     if declaration.output_type is not None:
-        outs = np.zeros(len(messages) * declaration.max_outputs, declaration.output_type.dtype)
-        arguments.append(given(outs, one=one))
+        outs = np.zeros(n_outputs, declaration.output_type.dtype)
+        arguments.append(given(outs, one=not declaration.batch))
     if held.state is not None:
         arguments.append(given(held.state, one=declaration.state_type is not None))
     if held.params is not None:

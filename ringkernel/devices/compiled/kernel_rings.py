@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -30,6 +30,7 @@ class KernelRings:
         "_doorbell_address",
         "_mapped_in",
         "_mapped_out",
+        "_one_feed",
         "_room_doorbell",
         "edges",
         "output",
@@ -37,8 +38,10 @@ class KernelRings:
         "writing",
     )
 
-    def __init__(self, block: ControlBlock, arena: Arena, doorbell_address: int) -> None:
+    def __init__(self, block: ControlBlock, arena: Arena, doorbell_address: int, *, one_feed: bool) -> None:
+        """With `one_feed` the kernel reads from one edge of each input: the last that was added."""
         self._block, self._arena, self._doorbell_address = block, arena, doorbell_address
+        self._one_feed = one_feed
         self.edges: list[RecordEdge] = []
         self.output: RecordRing | None = None
         self.reading: list[RecordEdge] = []
@@ -52,7 +55,13 @@ class KernelRings:
         edge.set_span(span_address)
         self.edges.append(edge)
         edge.set_doorbell(self._doorbell_address)
-        self._read_from(self.edges)
+        self._read_from(self._feeds())
+
+    def _feeds(self) -> list[RecordEdge]:
+        """What it reads from, but for a map."""
+        if not self._one_feed:
+            return self.edges
+        return list({edge.input: edge for edge in self.edges}.values())
 
     def run(self, span_of: Callable[[int], int]) -> None:
         """The messages of each input are handled by this from now on."""
@@ -102,7 +111,7 @@ class KernelRings:
         self._mapped_out = self.mapped_out()
         if self.writing is not None and self.writing is not self.output:
             lent.add(self.writing)
-        self._read_from(self.edges)
+        self._read_from(self._feeds())
         self._write_to(self.output)
         for ring in lent:
             if is_reached:
@@ -161,12 +170,10 @@ class KernelRings:
         """Whatever the kernel may reach."""
         return {edge.ring for edge in (*self.edges, *self.reading)}, self.output, self.writing
 
-    def quarantine_span(self, edge_offset: int, count: int) -> None:
+    def quarantine_span(self, counts: Mapping[RecordEdge, int]) -> None:
         """A span that does not end reads so many messages there, and writes outputs: never reuse their memory."""
-        address = self._block.address + edge_offset
-        for edge in self.edges:
-            if edge.address == address:
-                edge.quarantine(count)
+        for edge, count in counts.items():
+            edge.quarantine(count)
         if self.output is not None:
             self.output.quarantine()
 

@@ -31,7 +31,7 @@ class CpuDevice(Device):
         self._pool: WorkerPool | None = None
 
     async def compile(self, declaration: Declaration) -> Any:
-        if declaration.timer or declaration.end or declaration.order:
+        if declaration.end:
             raise ConfigurationError(f"kernel {declaration.kernel_id!r}: what is declared beside it cannot run yet")
         await self._services.prepare(compiled_loops)
         span = await compiling.compiled_span(declaration)

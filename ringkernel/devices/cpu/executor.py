@@ -56,7 +56,7 @@ class WorkerExecutor(Executor):
         self.span_address, self.never_drops = span.address, span.never_drops
 
     def span_of(self, number: int) -> int:
-        return self.span.further[number - 1].address if number > 0 else 0
+        return self.span.further[number - 1].address if self.span.further and number > 0 else 0
 
     @property
     def worker(self) -> Worker | None:

@@ -212,8 +212,8 @@ def _who_is_between(source: CompiledEngine, target: CompiledEngine) -> Reason | 
 def why_alone(kernel: CompiledEngine) -> Reason | None:
     """Why a kernel cannot be a stage of a chain now; None if it can."""
     declaration, executor = kernel.declaration, kernel.executor
-    if declaration.inputs:
-        return Reason(f"{kernel.kernel_id!r} has several inputs")
+    if declaration.order is not None or declaration.inputs:
+        return Reason(f"{kernel.kernel_id!r} goes by time, or has several inputs")
     if declaration.batch or declaration.max_outputs != 1:
         return Reason(f"{kernel.kernel_id!r} takes batches")
     if not executor.is_bounded:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def threads_for(declaration: Declaration, span: Span) -> int:
     """As many as there are cores, or as were asked for, if it makes no difference who runs the handler, and when."""
-    if declaration.parallel is False or declaration.state is not None or span.in_order:
+    if declaration.parallel is False or declaration.state is not None or declaration.order is not None:
+        return 1
+    if span.in_order:
         return 1
     cores = allowed_cores()
     return cores if declaration.parallel is None else min(declaration.parallel, cores)

@@ -111,6 +111,7 @@ class _Calls:
         """As `handler_call.handler_call`."""
 
         def call(source: int, index: int, out: int, out_index: int, state: int, fault: int) -> int:
+            assert spec.input is not None
             arguments = [given(_records(source, index, spec.input), one=True)]
             if spec.output is not None:
                 arguments.append(given(_records(out, out_index, spec.output), one=True))

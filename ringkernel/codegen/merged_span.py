@@ -1,0 +1,336 @@
+"""The loop of a kernel that takes the messages of its inputs in the order of their times, and its timer between them.
+
+`span(merge, steps, target, context, fault) -> emitted`, called like the span of any kernel; instead of an array of
+messages it gets the record of `memory/merge_layout.py`, in which each input has a lane: what waits there, and what time
+is to be expected when that is through. It is a k-way merge; a lane in which nothing waits takes part with that time, as
+in the conservative synchronisation of Chandy and Misra (1979). At equal times the first lane is first.
+
+A call with no steps looks only: `is_ready` then says whether there is something to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import types
+
+from ringkernel.memory.layout import ENDED, LINE, NO_TIME
+from ringkernel.memory.merge_layout import LANE, MERGE
+
+from .arithmetic import arithmetic_like_numpy
+from .bounded import is_bounded
+from .checks import in_order
+from .faults import BACK, LARGEST, LATE, NO_TIME_VALUE
+from .handler_call import argument_types, handler_call
+from .operations import peek, poke, zero_bytes
+from .readonly import read_only
+from .shapes import shapes_in_fixed_words
+from .span import CPU_CALL, compile_handler
+from .span_body import FAILED, FAULT_COUNT, FAULT_INFO
+from .span_types import MergeTypes, Span, SpanTypes
+from .targets.cpu import compile_loop
+from .time_words import count_after, multiple, read_time
+from .unwritten import unwritten
+
+Function = Any
+FAIL_LATE, DROP_LATE, TAKE_LATE = range(3)
+SKIP, HANDLE, EXCEPTION = -1, 0, LARGEST
+"""What becomes of a message, or a number of `faults.py`; `EXCEPTION`: the fault words say what was raised."""
+
+
+def compile_merged_span(spec: MergeTypes) -> Span:
+    """Compile it. Raises what `compile_span` raises."""
+    with arithmetic_like_numpy(), shapes_in_fixed_words():
+        handlers = [*spec.inputs, *([] if spec.timer is None else [spec.timer])]
+        compiled = [compile_handler(*one)[0] for one in handlers]
+        calls = [
+            _Call(handler_call(dispatcher, each, CPU_CALL), unwritten(dispatcher, each), each)
+            for dispatcher, (_, each) in zip(compiled, handlers, strict=True)
+        ]
+        loop = compile_loop(_body(spec, calls))
+    returned = [
+        dispatcher.overloads[argument_types(each, read_only)].signature.return_type
+        for dispatcher, (_, each) in zip(compiled, handlers, strict=True)
+    ]
+    return Span(
+        loop.address,
+        (loop, compiled),
+        all(isinstance(one, types.NoneType) for one in returned) and spec.timer is None,
+        all(is_bounded(one) for one in compiled),
+        calls[0].unwritten,
+        loop.library,
+        loop.symbol,
+        in_order=any(in_order(one) for one in compiled),
+    )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """An intrinsic that calls a handler; which bytes of its output it may leave unwritten; what it is compiled for."""
+
+    call: Any
+    unwritten: tuple[int, int]
+    spec: SpanTypes
+
+    @property
+    def out_nbytes(self) -> int:
+        return 0 if self.spec.output is None else self.spec.output.itemsize
+
+
+def _body(spec: MergeTypes, calls: list[_Call]) -> Function:
+    n_lanes = len(spec.inputs)
+    run = _nobody
+    key: Function = _nowhen
+    for number in reversed(range(n_lanes)):
+        types_ = spec.inputs[number][1]
+        assert types_.input is not None
+        offset = types_.input.fields[spec.field][1]  # type: ignore[index]  # it has fields
+        reads = read_time(types_.input[spec.field], types_.input.itemsize, offset)
+        checked = types_.input[spec.field].kind in "fM"
+        run = _or(number, _run_lane(number, calls[number], reads, spec.late, checked=checked), run)
+        key = _or_key(number, reads, key)
+    if spec.timer is None:
+        return _loop(n_lanes, key, run, _no_timer, _no_beginning)
+    return _loop(n_lanes, key, run, _run_timer(calls[-1], spec), _begin_timer(spec))
+
+
+def _lane(number: int) -> int:
+    return int(MERGE.lanes + LINE * number)
+
+
+def _nobody(which: int, merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
+    return emitted
+
+
+def _nowhen(which: int, merge: int) -> None:
+    return None
+
+
+def _or(number: int, this: Function, others: Function) -> Function:
+    """One of the lanes, by its number."""
+
+    def run(which: int, merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
+        if which == number:
+            return this(merge, count, bound, emitted, target, context)  # type: ignore[no-any-return]
+        return others(which, merge, count, bound, emitted, target, context)  # type: ignore[no-any-return]
+
+    return run
+
+
+def _or_key(number: int, reads: Function, others: Function) -> Function:
+    """Note the time of what comes next in each lane."""
+    at = _lane(number)
+
+    def key(which: int, merge: int) -> None:
+        lane = merge + at
+        taken = peek(lane + LANE.taken)
+        if taken < peek(lane + LANE.count):
+            poke(lane + LANE.key, reads(peek(lane + LANE.source), taken))
+        else:
+            poke(lane + LANE.key, max(peek(lane + LANE.horizon), peek(lane + LANE.last)))
+        others(which, merge)
+
+    return key
+
+
+def _run_lane(number: int, handler: _Call, reads: Function, late: int, *, checked: bool) -> Function:
+    """The messages of one lane up to a time, as long as there is room. How many outputs there are now."""
+    call, nbytes, at = handler.call, handler.out_nbytes, _lane(number)
+    start, length = handler.unwritten
+    is_sink = nbytes == 0
+    judge = _judge(late, checked=checked)
+
+    def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
+        lane, fault = merge + at, peek(merge + MERGE.fault)
+        source, first, there = peek(lane + LANE.source), peek(lane + LANE.taken), peek(lane + LANE.count)
+        passed, last, room = peek(merge + MERGE.passed), peek(lane + LANE.last), peek(merge + MERGE.room)
+        end = min(first + count, there)
+        i, code = first, HANDLE
+        key = reads(source, i)
+        while code <= HANDLE and i < end and key <= bound and (is_sink or emitted < room):
+            code = HANDLE
+            if key < passed or (checked and key == NO_TIME):
+                code = judge(merge, key, last)
+            else:
+                passed = key
+            if code == HANDLE:
+                zero_bytes(target + emitted * nbytes + start, length)
+                verdict = call(source, i, target, emitted, context, fault)
+                if verdict == FAILED:
+                    code = EXCEPTION
+                elif not is_sink:
+                    emitted += 1 - verdict
+            if code <= HANDLE:
+                last = key
+                i += 1
+                key = reads(source, i) if i < there else max(peek(lane + LANE.horizon), last)
+        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + i - first)
+        poke(lane + LANE.taken, i)
+        poke(lane + LANE.last, last)
+        poke(lane + LANE.key, key)
+        poke(merge + MERGE.passed, passed)
+        if code > HANDLE:
+            _fail(merge, number, code)
+        return emitted
+
+    return run
+
+
+def _judge(late: int, *, checked: bool) -> Function:
+    """What becomes of a message whose time is none, or had passed."""
+
+    def judge(merge: int, key: int, last: int) -> int:
+        if checked and key == NO_TIME:
+            return NO_TIME_VALUE
+        if key < last:
+            return BACK
+        if late == FAIL_LATE:
+            return LATE
+        poke(merge + MERGE.late, peek(merge + MERGE.late) + 1)
+        return HANDLE if late == TAKE_LATE else SKIP
+
+    return judge
+
+
+def _fail(merge: int, lane: int, code: int) -> None:
+    fault = peek(merge + MERGE.fault)
+    poke(merge + MERGE.failed_lane, lane)
+    poke(fault, 0)
+    poke(fault + FAULT_COUNT, 1 if lane >= 0 else 0)
+    if code != EXCEPTION:
+        poke(fault + FAULT_INFO, code)
+
+
+def _no_timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
+    return 0
+
+
+def _run_timer(handler: _Call, spec: MergeTypes) -> Function:
+    """The multiples up to a time, as long as there is room. How many outputs came of them; `timer_emitted` counts
+    them, too."""
+    call, nbytes, (start, length) = handler.call, handler.out_nbytes, handler.unwritten
+    times = spec.inputs[0][1].input
+    assert times is not None
+    word = multiple(times[spec.field], spec.every)
+    is_sink = nbytes == 0
+
+    def timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
+        at, count, done, came = peek(merge + MERGE.timer), peek(merge + MERGE.timer_count), 0, 0
+        room, fault, failed = peek(merge + MERGE.room), peek(merge + MERGE.fault), 0
+        while failed == 0 and at <= low and done < steps and (is_sink or emitted + came < room):
+            zero_bytes(target + (emitted + came) * nbytes + start, length)
+            verdict = call(at, 0, target, emitted + came, context, fault)
+            if verdict == FAILED:
+                failed = 1
+            else:
+                if not is_sink:
+                    came += 1 - verdict
+                poke(merge + MERGE.passed, max(at, peek(merge + MERGE.passed)))
+                count += 1
+                at = word(count)
+                done += 1
+        poke(merge + MERGE.timer, at)
+        poke(merge + MERGE.timer_count, count)
+        poke(merge + MERGE.timer_emitted, peek(merge + MERGE.timer_emitted) + came)
+        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + done)
+        if failed == 1:
+            _fail(merge, -1, EXCEPTION)
+        return came
+
+    return timer
+
+
+def _begin_timer(spec: MergeTypes) -> Function:
+    """The first message has come: from which multiple on there is something to handle."""
+    times = spec.inputs[0][1].input
+    assert times is not None
+    dtype = times[spec.field]
+    after, word = count_after(dtype, spec.every), multiple(dtype, spec.every)
+
+    def begin(merge: int, first: int) -> None:
+        count = after(first)
+        poke(merge + MERGE.timer_count, count)
+        poke(merge + MERGE.timer, word(count))
+
+    return begin
+
+
+def _no_beginning(merge: int, first: int) -> None:
+    poke(merge + MERGE.timer, ENDED)
+
+
+def _survey(n_lanes: int) -> Function:
+    """Which lane has the earliest message, or -1; its time, and up to what time it may go on before the others are to
+    be looked at again; and what all have come to."""
+
+    def survey(merge: int) -> tuple[int, int, int, int]:
+        best, time, low = -1, ENDED, ENDED
+        for number in range(n_lanes):
+            lane = merge + MERGE.lanes + LINE * number
+            key = peek(lane + LANE.key)
+            low = min(low, key)
+            if peek(lane + LANE.taken) < peek(lane + LANE.count) and (best < 0 or key < time):
+                best, time = number, key
+        bound = ENDED
+        for number in range(n_lanes):
+            lane = merge + MERGE.lanes + LINE * number
+            key = peek(lane + LANE.key)
+            if number < best:
+                if key == NO_TIME:
+                    best = -1  # nothing is known of an input that goes first at equal times
+                elif key != ENDED:
+                    bound = min(bound, key - 1)
+            elif number > best:
+                bound = min(bound, key)
+        if best >= 0 and time > bound:
+            best = -1
+        return best, time, bound, low
+
+    return survey
+
+
+def _loop(n_lanes: int, keys: Function, run: Function, timer: Function, begin: Function) -> Function:  # noqa: C901
+    survey = _survey(n_lanes)
+
+    def merged(merge: int, steps: int, target: int, context: int, fault: int) -> int:  # noqa: C901
+        poke(merge + MERGE.steps, 0)
+        poke(merge + MERGE.timer_emitted, 0)
+        poke(merge + MERGE.failed_lane, NOBODY)
+        poke(merge + MERGE.fault, fault)
+        for number in range(n_lanes):
+            keys(number, merge)
+        emitted, before, is_ready, low = 0, -1, 1, NO_TIME
+        while is_ready == 1 and peek(merge + MERGE.steps) > before:
+            before = peek(merge + MERGE.steps)
+            best, time, bound, low = survey(merge)
+            at = peek(merge + MERGE.timer)
+            if NO_TIME < at <= low and low != ENDED:
+                if before < steps:
+                    emitted += timer(merge, low, steps - before, emitted, target, context)
+            elif best < 0:
+                is_ready = 0
+            elif before < steps:
+                if at == NO_TIME:
+                    begin(merge, time)
+                    at = peek(merge + MERGE.timer)
+                if at != ENDED:
+                    bound = min(bound, at - 1)
+                emitted = run(best, merge, steps - before, bound, emitted, target, context)
+            if peek(merge + MERGE.failed_lane) != NOBODY:
+                is_ready = 0
+        at, passed = peek(merge + MERGE.timer), peek(merge + MERGE.passed)
+        if low == ENDED:
+            low = passed
+        elif at != NO_TIME:
+            low = min(low, at)
+        poke(merge + MERGE.low, low)
+        poke(merge + MERGE.passed, max(low, passed))
+        poke(merge + MERGE.is_ready, is_ready)
+        return emitted
+
+    return merged
+
+
+NOBODY = -2
+"""`failed_lane` as long as nothing has failed."""

@@ -1,0 +1,135 @@
+"""What a kernel that goes by time keeps of its inputs, as the supervisor sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ringkernel.codegen.faults import BACK, LATE, NO_TIME_VALUE
+from ringkernel.memory.layout import ENDED, LINE, NEVER, NO_TIME, RING
+from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE
+from ringkernel.messages.time_words import time_of
+from ringkernel.ring.clock import tick_clock
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.memory.arenas import Arena, Region
+    from ringkernel.ring.host_api import HostApi
+
+    from .kernel_rings import KernelRings
+
+SHORTEST_LOOK_S = 0.001
+"""A kernel with patience looks at the clock at least so seldom."""
+
+
+class GoesByTime(Protocol):
+    """A kernel, as this needs it."""
+
+    kernel_id: str
+    declaration: Declaration
+    rings: KernelRings
+    has_ended: bool
+    doorbell_address: int
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes messages."""
+
+
+class Merging:
+    """The record of one kernel's inputs, in the arena, and its patience: the event loop rings it now and then, if it
+    has some, and messages wait."""
+
+    __slots__ = ("_api", "_kernel", "_loop", "_region", "_timer", "address", "patience_s")
+
+    def __init__(self, kernel: GoesByTime, arena: Arena, api: HostApi, loop: asyncio.AbstractEventLoop) -> None:
+        order = kernel.declaration.order
+        assert order is not None
+        self._kernel, self._api, self._loop = kernel, api, loop
+        self._region: Region = arena.allocate(MERGE_DTYPE.itemsize)
+        self.address = self._region.address
+        self.patience_s = order.patience_s
+        ticks = NEVER if order.patience_s is None else tick_clock().ticks_of(int(1e9 * order.patience_s))
+        api.lay_out_merge(self.address, ticks, len(kernel.declaration.input_names))
+        self._timer: asyncio.TimerHandle | None = None
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self.patience_s is not None:
+            self._timer = self._loop.call_later(max(SHORTEST_LOOK_S, self.patience_s / 2), self._look)
+
+    def _look(self) -> None:
+        kernel = self._kernel
+        if kernel.has_ended:
+            return
+        if kernel.is_running and any(edge.published() > edge.position() for edge in kernel.rings.reading):
+            self._api.ring_doorbell_at(kernel.doorbell_address)
+        self._look_later()
+
+    def release(self) -> None:
+        """Nobody is patient any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def quarantine(self) -> None:
+        """Never reuse this memory: a thread that does not return may still touch it."""
+        self._region.quarantine()
+
+    @property
+    def late(self) -> int:
+        """How many messages came whose time had passed."""
+        return self._word(MERGE.late)
+
+    def in_flight(self) -> list[int]:
+        """How many messages of each input the span that runs now may have taken."""
+        return [self._word(_lane(number) + LANE.count) for number in range(len(self._kernel.rings.reading))]
+
+    def holding_up(self) -> list[str]:
+        """The inputs that the others wait for: nothing waits there, and more may come."""
+        edges, names = self._kernel.rings.reading, self._kernel.declaration.input_names
+        waits = [edge.published() > edge.position() for edge in edges]
+        if not any(waits):
+            return []
+        return [
+            names[edge.input]
+            for edge, has_some in zip(edges, waits, strict=True)
+            if not has_some and self._api.read_word(edge.ring.address + RING.progress) != ENDED
+        ]
+
+    def explain(self, code: int, number: int, message: Any) -> str | None:
+        """What the merge found wrong with a message of an input, in words; None for what it does not know."""
+        declaration = self._kernel.declaration
+        order, dtype = declaration.order, declaration.times
+        assert order is not None
+        name = declaration.input_names[number]
+        where = f"input {name!r}" if name else "its input" if not declaration.inputs else "its first input"
+        time = message[order.field]
+        if code == NO_TIME_VALUE:
+            return f"the {order.field!r} of a message in {where} is {time}, which is no time"
+        if code == BACK:
+            last = time_of(dtype, self._word(_lane(number) + LANE.last))
+            return f"times within an input never go back, but in {where} {order.field}={time} follows {last}"
+        if code == LATE:
+            passed = time_of(dtype, self._word(MERGE.passed))
+            return (
+                f'a message in {where} has {order.field}={time}, and {passed} has passed; late="drop" would leave it '
+                f'out, late="take" handle it all the same'
+            )
+        return None
+
+    def reached(self) -> Any:
+        """The time that all inputs have come to, or None."""
+        low = self._word(MERGE.low)
+        return None if low == NO_TIME else time_of(self._kernel.declaration.times, low)
+
+    def timer_time(self) -> Any:
+        """The multiple that the timer's handler is called with next."""
+        return time_of(self._kernel.declaration.times, self._word(MERGE.timer))
+
+    def _word(self, offset: int) -> int:
+        return self._api.read_word(self.address + offset)
+
+
+def _lane(number: int) -> int:
+    return int(MERGE.lanes + LINE * number)

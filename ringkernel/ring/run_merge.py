@@ -1,0 +1,223 @@
+"""Running a span of a kernel that goes by time: over all of its inputs at once. Compiled.
+
+What comes next, and whether something may come at all, the merged span says (`codegen/merged_span.py`). Here is what
+lies around it: what waits, how far each input has come, and what becomes of a span. The order of the steps is that of
+`run_span.py`; progress is published after the outputs that it stands for.
+"""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import (
+    call_span,
+    compare_exchange,
+    fence,
+    fence_release,
+    load,
+    load_acquire,
+    store,
+    store_release,
+    ticks,
+)
+from ringkernel.memory.layout import (
+    BLOCK,
+    CLAIMED,
+    COMMIT,
+    EDGE,
+    ENDED,
+    LINE,
+    NEVER,
+    NO_TIME,
+    RING,
+    RUN_ENTRY,
+    STATUS_FAILED,
+)
+from ringkernel.memory.merge_layout import LANE, MERGE
+
+from .fused_commit import change_state
+from .ledger import go_on, hold_up, keep_end, keep_ledger, note_peak
+from .protocol import bound_of, notify_consumers, notify_producer, room_of, slot_address
+from .run_span import SPAN_LIMIT, adapt_span, length_here, publish_outputs
+from .token import IDLE, LEFT, WORKED, give_back
+
+
+def merge_of(block: int) -> int:
+    """The record of a kernel that goes by time; 0 if it does not."""
+    merge = load(block + BLOCK.merge)
+    return 0 if merge == 0 else block + merge
+
+
+def lane_of(merge: int, number: int) -> int:
+    """What is known of an input."""
+    return int(merge + MERGE.lanes + LINE * number)
+
+
+def edge_of(block: int, number: int) -> int:
+    """The edge of an input."""
+    return block + load(block + load(block + BLOCK.inputs) + 8 * number)
+
+
+def look_at_inputs(block: int, merge: int, limit: int) -> int:
+    """Note what waits in each input, at most so much, and how far it has come. How much waits in all."""
+    patience = load(merge + MERGE.patience_ticks)
+    now = ticks() if patience != NEVER else 0
+    waiting = 0
+    for number in range(load(block + BLOCK.n_inputs)):
+        edge, lane = edge_of(block, number), lane_of(merge, number)
+        ring = edge + load(edge + EDGE.ring)
+        progress = load_acquire(ring + RING.progress)  # acquire, and before the tail: what it stands for is there
+        head = load(edge + EDGE.head)
+        bound = bound_of(edge, head)
+        capacity = load(ring + RING.capacity)
+        count = min(bound - head, capacity - (head & (capacity - 1)), limit)
+        horizon = NO_TIME
+        if count == bound - head:  # it is all that waits
+            horizon = ENDED if bound == load_acquire(edge + EDGE.limit) else progress
+        if patience != NEVER:
+            if count > 0 or bound != load(lane + LANE.seen_tail) or progress != load(lane + LANE.seen_progress):
+                store(lane + LANE.seen_tail, bound)
+                store(lane + LANE.seen_progress, progress)
+                store(lane + LANE.news_at, now)
+            elif now - load(lane + LANE.news_at) >= patience:
+                horizon = ENDED
+        store(lane + LANE.source, slot_address(ring, head))
+        store(lane + LANE.count, count)
+        store(lane + LANE.taken, 0)
+        store(lane + LANE.horizon, horizon)
+        waiting += bound - head
+    return waiting
+
+
+def is_ready(block: int, merge: int) -> int:
+    """1 if there is something to do: a message to take, or a multiple to handle."""
+    look_at_inputs(block, merge, SPAN_LIMIT)
+    store(merge + MERGE.room, 0)
+    call_span(load(block + BLOCK.span_address), merge, 0, 0, 0, block + BLOCK.fault_index)
+    return load(merge + MERGE.is_ready)
+
+
+def has_news(block: int, merge: int) -> int:
+    """1 if the kernel has come further than those downstream know, with nothing to do."""
+    if load(block + BLOCK.output) == 0 or is_ready(block, merge) == 1:
+        return 0
+    return 1 if load(merge + MERGE.low) > load(merge + MERGE.told) else 0
+
+
+def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
+    """Run the handlers over the next messages of all inputs, by their times, and publish."""
+    limit = load(run_entry + RUN_ENTRY.span_limit) if here == 0 else length_here(run_entry)
+    limit = min(limit, SPAN_LIMIT)
+    output, target, tail, room = output_of(block, limit)
+    if room == 0:
+        if is_ready(block, merge) == 1:
+            hold_up(block)
+        return IDLE
+    waiting = look_at_inputs(block, merge, limit)
+    go_on(block)
+    store(merge + MERGE.room, room)
+    store(block + BLOCK.in_flight, min(waiting, limit))
+    change_state(block)
+    fence_release()  # odd before a handler writes to its state
+    start = ticks()
+    span, context, fault = (
+        load(block + BLOCK.span_address),
+        block + load(block + BLOCK.state),
+        block + BLOCK.fault_index,
+    )
+    emitted = call_span(span, merge, limit, target, context, fault)
+    elapsed = ticks() - start
+    if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
+        return LEFT  # revoked meanwhile: nothing of this span happened
+    change_state(block)
+    failed = note_fault(block, merge)
+    if output != 0:
+        publish_outputs(output, tail, emitted)
+        note_peak(block, output, tail + emitted)
+    is_news = tell(output, merge)
+    processed = move_heads(block, merge)
+    steps, by_timer = load(merge + MERGE.steps), load(merge + MERGE.timer_emitted)
+    if steps + failed > 0:
+        keep_ledger(block, processed + failed, processed, emitted - by_timer, elapsed, waiting)
+        adapt_span(run_entry, steps, elapsed, SPAN_LIMIT)
+    store(block + BLOCK.in_flight, 0)
+    if by_timer > 0:
+        keep_end(block, by_timer, 0)
+    fence()  # the cursors, before the looks at the doorbells
+    if output != 0 and emitted + is_news > 0:
+        notify_consumers(output, here)
+    notify_producers(block, merge, here)
+    if load(fault) >= 0:
+        give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
+        return LEFT
+    return WORKED if steps + is_news > 0 else IDLE
+
+
+def output_of(block: int, limit: int) -> tuple[int, int, int, int]:
+    """The ring that the kernel writes to, its next slot and that one's number, and how much room there is in one piece.
+    Without a ring there is no end of it."""
+    if load(block + BLOCK.output) == 0:
+        return 0, 0, 0, NEVER
+    output = block + load(block + BLOCK.output)
+    tail, size = load(output + RING.next), load(output + RING.capacity)
+    return output, slot_address(output, tail), tail, min(room_of(output, limit), size - (tail & (size - 1)))
+
+
+def note_fault(block: int, merge: int) -> int:
+    """Note on whose message the span has failed, if it has. How many it failed on: one, or none if that was in the
+    timer's handler."""
+    if load(block + BLOCK.fault_index) < 0:
+        return 0
+    lane = load(merge + MERGE.failed_lane)
+    store(block + BLOCK.fault_edge, 0 if lane < 0 else edge_of(block, lane) - block)
+    return load(block + BLOCK.fault_count)
+
+
+def move_heads(block: int, merge: int) -> int:
+    """Give back what the span has taken. How many messages that were."""
+    taken = 0
+    for number in range(load(block + BLOCK.n_inputs)):
+        edge, count = edge_of(block, number), load(lane_of(merge, number) + LANE.taken)
+        store_release(edge + EDGE.head, load(edge + EDGE.head) + count)  # release: after the outputs
+        taken += count
+    return taken
+
+
+def notify_producers(block: int, merge: int, here: int) -> None:
+    """Ring who waits for what the span has taken."""
+    for number in range(load(block + BLOCK.n_inputs)):
+        if load(lane_of(merge, number) + LANE.taken) > 0:
+            edge = edge_of(block, number)
+            notify_producer(edge, load(edge + EDGE.head), here)
+
+
+def tell(output: int, merge: int) -> int:
+    """Publish how far the kernel has come, for those downstream. 1 if that is news."""
+    low = load(merge + MERGE.low)
+    if output == 0 or low <= load(merge + MERGE.told):
+        return 0
+    store(merge + MERGE.told, low)
+    store_release(output + RING.progress, low)  # release: after the outputs before it
+    return 1
+
+
+def publish_progress(ring: int, progress: int, here: int) -> int:
+    """Nothing below this time will be published in a ring any more. As `publish`."""
+    if progress <= load(ring + RING.progress):
+        return 0
+    store_release(ring + RING.progress, progress)
+    fence()
+    return notify_consumers(ring, here)
+
+
+def lay_out_merge(merge: int, patience_ticks: int, n_inputs: int) -> int:
+    """The record of a kernel that has seen nothing yet."""
+    store(merge + MERGE.patience_ticks, patience_ticks)
+    store(merge + MERGE.passed, NO_TIME)
+    store(merge + MERGE.low, NO_TIME)
+    store(merge + MERGE.told, NO_TIME)
+    store(merge + MERGE.timer, NO_TIME)
+    for number in range(n_inputs):
+        lane = lane_of(merge, number)
+        store(lane + LANE.last, NO_TIME)
+        store(lane + LANE.seen_progress, NO_TIME)
+        store(lane + LANE.news_at, ticks())
+    return 0

@@ -1,0 +1,220 @@
+"""A kernel's timer handles each multiple of a period that time passes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import check_books, within
+
+import ringkernel as rk
+from ringkernel import ConfigurationError, KernelState, MessageTypeError, RingKernelRuntime
+
+TICK = np.dtype([("time", "i8"), ("x", "f8")], align=True)
+
+
+def ticks(*pairs: tuple[Any, float]) -> np.ndarray[Any, Any]:
+    return np.array(list(pairs), TICK)
+
+
+@rk.ring_kernel("bars", input_type=TICK, output_type=TICK, state=np.zeros(2), order_by="time")
+def bars(msg, out, state):  # type: ignore[no-untyped-def]
+    state[0] += msg.x
+    return False
+
+
+@rk.on_timer("bars", every=10)
+def close(time, out, state):  # type: ignore[no-untyped-def]
+    out.time, out.x = time, state[0]
+    state[0] = 0.0
+
+
+async def received(runtime: RingKernelRuntime, kernel_id: Any, count: int) -> list[tuple[Any, Any]]:
+    return [tuple(await within(runtime.receive(kernel_id))) for _ in range(count)]
+
+
+async def test_a_window_is_from_a_multiple_to_before_the_next() -> None:
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, bars):
+        await runtime.send_batch(bars, ticks((10, 1), (19, 2), (20, 4), (39, 8), (40, 16)))
+        assert await received(runtime, bars, 3) == [(20, 3.0), (30, 4.0), (40, 8.0)]
+        await runtime.advance(bars, 51)
+        assert await received(runtime, bars, 1) == [(50, 16.0)]
+        counts = check_books(runtime, "bars")
+        assert (counts.processed, counts.dropped, counts.emitted) == (5, 5, 4)
+
+
+async def test_time_that_passes_before_the_first_message_is_not_handled() -> None:
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, bars):
+        await runtime.advance(bars, 1_000)
+        await runtime.send_batch(bars, ticks((1_005, 1), (1_012, 2)))
+        assert await received(runtime, bars, 1) == [(1_010, 1.0)]
+
+
+async def test_more_multiples_than_there_is_room_for() -> None:
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(bars, queue_size=8)
+        await runtime.activate(bars)
+        await runtime.send_batch(bars, ticks((1, 1), (10_001, 2)))
+        got = await received(runtime, bars, 1_000)
+        assert got == [(10 * (i + 1), 1.0 if i == 0 else 0.0) for i in range(1_000)]
+
+
+async def test_windows_in_progress_are_not_closed_by_the_end() -> None:
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(bars)
+        await runtime.activate(bars)
+        await runtime.send_batch(bars, ticks((5, 1), (15, 2)))
+        await within(runtime.terminate(bars))
+        assert await received(runtime, bars, 1) == [(10, 1.0)]
+        assert runtime.statistics(bars).emitted == 1
+
+
+async def test_multiples_below_zero() -> None:
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, bars):
+        await runtime.send_batch(bars, ticks((-25, 1), (-20, 2), (-1, 4), (0, 8), (11, 1)))
+        assert await received(runtime, bars, 4) == [(-20, 1.0), (-10, 2.0), (0, 4.0), (10, 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "every"),
+    [
+        ("M8[ms]", "1s"),
+        ("M8[ns]", np.timedelta64(1, "s")),
+        ("M8[us]", dt.timedelta(seconds=1)),
+        ("M8[ns]", pd.Timedelta("1s")),
+        ("f8", 1000.0),
+        ("f4", 1000),
+        ("u8", 1000),
+        ("u4", 1000),
+        ("i2", 1000),
+    ],
+)
+async def test_periods_in_the_unit_of_the_times(kind: str, every: Any) -> None:
+    dtype = np.dtype([("x", "f4"), ("at", kind)], align=True)
+    name = f"period {kind} {every}"
+
+    @rk.ring_kernel(name, input_type=dtype, output_type=dtype, order_by="at")
+    def kernel(msg, out):  # type: ignore[no-untyped-def]
+        out.at, out.x = msg.at, msg.x
+
+    @rk.on_timer(name, every=every)
+    def timer(time, out):  # type: ignore[no-untyped-def]
+        out.at, out.x = time, -1.0
+
+    scale = 1
+    if kind.startswith("M"):
+        scale = int(np.timedelta64(1, "s") / np.timedelta64(1, np.datetime_data(kind)[0])) // 1000  # type: ignore[call-overload]
+    messages = np.zeros(3, dtype)
+    messages["at"] = (np.array([500, 1500, 3000]) * scale).astype(kind)
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(kernel)
+        await runtime.activate(kernel)
+        await runtime.send_batch(kernel, messages)
+        got = np.array([tuple(await within(runtime.receive(kernel))) for _ in range(6)], dtype)
+        expected = (np.array([500, 1000, 1500, 2000, 3000, 3000]) * scale).astype(kind)
+        assert (got["at"] == expected).all()
+        assert got["x"].tolist() == [0, -1, 0, -1, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "every", "reason"),
+    [
+        ("i8", 0, "above zero"),
+        ("i8", -1, "above zero"),
+        ("i8", 1.5, "whole number"),
+        ("i8", "1s", "numbers without a unit"),
+        ("i8", np.timedelta64(1, "s"), "numbers without a unit"),
+        ("f8", float("nan"), "above zero"),
+        ("f8", True, "must be a number"),
+        ("M8[s]", "0s", "above zero"),
+        ("M8[s]", "500ms", "no whole number of the unit"),
+        ("M8[s]", "often", "a duration is a number and a unit"),
+        ("M8[s]", 5, "must be a timedelta64"),
+        ("M8[s]", np.timedelta64("NaT"), "must be a timedelta64"),
+    ],
+)
+async def test_periods_that_cannot_be(kind: str, every: Any, reason: str) -> None:
+    name = f"odd period {kind} {every}"
+    dtype = np.dtype([("at", kind)])
+
+    @rk.ring_kernel(name, input_type=dtype, order_by="at")
+    def kernel(msg):  # type: ignore[no-untyped-def]
+        pass
+
+    @rk.on_timer(name, every=every)
+    def timer(time):  # type: ignore[no-untyped-def]
+        pass
+
+    async with RingKernelRuntime() as runtime:
+        with pytest.raises(ConfigurationError, match=reason):
+            await runtime.launch(kernel)
+
+
+async def test_a_timer_needs_a_time() -> None:
+    @rk.ring_kernel("timeless", input_type=TICK)
+    def kernel(msg):  # type: ignore[no-untyped-def]
+        pass
+
+    @rk.on_timer("timeless", every=1)
+    def timer(time):  # type: ignore[no-untyped-def]
+        pass
+
+    async with RingKernelRuntime() as runtime:
+        with pytest.raises(ConfigurationError, match="has a timer, but no time"):
+            await runtime.launch(kernel)
+
+
+async def test_a_timer_that_fails_is_named_with_its_time() -> None:
+    @rk.ring_kernel("failing timer", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
+    def kernel(msg, out, state):  # type: ignore[no-untyped-def]
+        out.time, out.x = msg.time, msg.x
+
+    @rk.on_timer("failing timer", every=10)
+    def timer(time, out, state):  # type: ignore[no-untyped-def]
+        if time > 10:
+            raise ValueError("too late")
+        return False
+
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(kernel)
+        await runtime.activate(kernel)
+        await runtime.send_batch(kernel, ticks((5, 1), (15, 2), (25, 3)))
+        assert await within(runtime.wait(kernel)) is KernelState.TERMINATED
+        error = runtime.kernels["failing timer"].error
+        assert isinstance(error, ValueError)
+        assert "failed in its timer, at 20" in error.__notes__[0]
+        assert await received(runtime, kernel, 2) == [(5, 1.0), (15, 2.0)]
+        assert runtime.unprocessed(kernel).tolist() == [(25, 3.0)]
+        check_books(runtime, "failing timer")
+
+
+async def test_a_chain_of_windows_passes_its_progress_on() -> None:
+    @rk.ring_kernel("wider bars", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
+    def wider(msg, out, state):  # type: ignore[no-untyped-def]
+        state[0] += msg.x
+        return False
+
+    @rk.on_timer("wider bars", every=20)
+    def close_wider(time, out, state):  # type: ignore[no-untyped-def]
+        out.time, out.x = time, state[0]
+        state[0] = 0.0
+
+    async with RingKernelRuntime() as runtime:
+        for each in (bars, wider):
+            await runtime.launch(each)
+        runtime.connect(bars, wider)
+        for each in (bars, wider):
+            await runtime.activate(each)
+        await runtime.send_batch(bars, ticks(*((i, 1.0) for i in range(100))))
+        # the bar of [10, 20) has the time 20, and so belongs to [20, 40)
+        assert await received(runtime, wider, 4) == [(20, 10.0), (40, 20.0), (60, 20.0), (80, 20.0)]
+
+
+def test_what_is_no_timer_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="is no kernel"):
+        rk.on_timer(None, every=1)  # type: ignore[arg-type]
+    with pytest.raises((ConfigurationError, MessageTypeError)):
+        rk.on_timer("bars", every=1)(3)  # type: ignore[type-var]

@@ -108,7 +108,8 @@ def _why_cpu(declaration: Declaration) -> str | None:
 
 def _cpu_only(declaration: Declaration) -> str | None:
     """An option of a kernel that only the CPU knows, if there is one."""
-    return "params" if declaration.params is not None else None
+    options = {"params": declaration.params, "order_by": declaration.order, "on_input": declaration.inputs or None}
+    return next((name for name, given in options.items() if given is not None), None)
 
 
 def _misaligned(declaration: Declaration) -> str | None:

@@ -18,8 +18,8 @@ MERGE_DTYPE, MERGE = record(
     # what kernels downstream were told; `timer`: the next multiple of the period, as a time and as a number of periods,
     # `timer_record`: for whose key it is handled next; `late`: messages whose time had passed. Of the last span:
     # `room`: how many outputs it might have had; `fault`: the address of the fault words; `is_ready`: whether there was
-    # something to do; `steps`: messages and multiples handled; `failed_lane`: on whose message it has failed, or -1: in
-    # the timer's handler
+    # something to do; `starved_by`: a bit for each input that kept it from that; `steps`: messages and multiples
+    # handled; `failed_lane`: on whose message it has failed, or -1: in the timer's handler
     (
         "passed",
         "low",
@@ -31,6 +31,7 @@ MERGE_DTYPE, MERGE = record(
         "room",
         "fault",
         "is_ready",
+        "starved_by",
         "steps",
         "timer_emitted",
         "failed_lane",

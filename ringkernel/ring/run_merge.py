@@ -34,10 +34,11 @@ from ringkernel.memory.layout import (
 from ringkernel.memory.merge_layout import LANE, MERGE
 
 from .fused_commit import change_state
-from .ledger import go_on, hold_up, keep_end, keep_ledger, note_peak
+from .ledger import keep_end, keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, slot_address
 from .run_span import SPAN_LIMIT, adapt_span, length_here, publish_outputs
 from .token import IDLE, LEFT, WORKED, give_back
+from .waits import add, go_on, hold_up, starve
 
 
 def merge_of(block: int) -> int:
@@ -112,7 +113,6 @@ def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
             hold_up(block)
         return IDLE
     waiting = look_at_inputs(block, merge, limit)
-    go_on(block)
     store(merge + MERGE.room, room)
     store(block + BLOCK.in_flight, min(waiting, limit))
     change_state(block)
@@ -136,8 +136,12 @@ def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
     processed = move_heads(block, merge)
     steps, by_timer = load(merge + MERGE.steps), load(merge + MERGE.timer_emitted)
     if steps + failed > 0:
+        end_waits(block, merge, start)
+        store(block + BLOCK.idle_since, start + elapsed)
         keep_ledger(block, processed + failed, processed, emitted - by_timer, elapsed, waiting)
         adapt_span(run_entry, steps, elapsed, SPAN_LIMIT)
+    else:
+        wait_for_inputs(block, merge)
     store(block + BLOCK.in_flight, 0)
     if by_timer > 0:
         keep_end(block, by_timer, 0)
@@ -149,6 +153,28 @@ def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
         give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
         return LEFT
     return WORKED if steps + is_news > 0 else IDLE
+
+
+def wait_for_inputs(block: int, merge: int) -> None:
+    """There is nothing to do, nor was there since the last span. Note which inputs have nothing, and may get some."""
+    empty = 0
+    for number in range(load(block + BLOCK.n_inputs)):
+        lane = lane_of(merge, number)
+        if load(lane + LANE.count) == 0 and load(lane + LANE.horizon) != ENDED:
+            empty |= 1 << number
+    store(merge + MERGE.starved_by, empty)
+    starve(block)
+
+
+def end_waits(block: int, merge: int, now: int) -> None:
+    """There is something to do, and room for it: count the wait for that, for the inputs that were empty."""
+    since = load(block + BLOCK.starved_since)
+    if since != 0:
+        store(block + BLOCK.starved_since, 0)
+        for number in range(load(block + BLOCK.n_inputs)):
+            if load(merge + MERGE.starved_by) >> number & 1 == 1:
+                add(edge_of(block, number) + EDGE.starved_ticks, now - since)
+    go_on(block, now)
 
 
 def output_of(block: int, limit: int) -> tuple[int, int, int, int]:

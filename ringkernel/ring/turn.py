@@ -30,7 +30,7 @@ from ringkernel.memory.layout import (
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ends import finish, is_over
 from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
-from .run_merge import merge_of, run_merge
+from .run_merge import has_news, is_ready, merge_of, run_merge
 from .run_span import run_span
 from .stages import chain_of, last_stage
 from .token import IDLE, LEFT, WORKED, give_back, release
@@ -121,10 +121,8 @@ def can_work(block: int) -> int:
     if merge != 0 and has_news(block, merge) == 1:
         return 1
     if waiting_of(block) == 0:
-        if is_over(block) == 0:
-            return 0
-        if load(block + BLOCK.end_span_address) == 0:
-            return 1
+        if is_over(block) == 0 or load(block + BLOCK.end_span_address) == 0:
+            return is_over(block)
     elif merge != 0 and is_ready(block, merge) == 0:
         return 0
     last = last_stage(block)

@@ -13,6 +13,7 @@ from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
 from ringkernel.ring import fused_commit, waits
 from ringkernel.ring.ends import run_end
+from ringkernel.ring.run_merge import has_news, is_ready, merge_of, run_merge
 from ringkernel.ring.stages import chain_of
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def no_chain(block: int) -> int:
 
 
 def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the functions that see to the stages of a chain, or to what a kernel does at its end, which are
-    never called."""
+    """What stands for the functions that see to the stages of a chain, to what goes by time, or to what a kernel does
+    at its end, which are never called."""
     return {
         chain_of: jit(no_chain),
         fused_commit.keep_failed: jit(lambda _chain: 0),
@@ -79,6 +80,10 @@ def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
         fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed, _waiting: None),
         fused_commit.notify_watchers: jit(lambda _chain, _here: None),
         fused_commit.end_chain: jit(lambda _block, _chain, _failing, _here: 0),
+        merge_of: jit(no_chain),
+        has_news: jit(lambda _block, _merge: 0),
+        is_ready: jit(lambda _block, _merge: 0),
+        run_merge: jit(lambda _block, _run_entry, _merge, _here: 0),
         run_end: jit(lambda _block, _run_entry, _here: 0),
     }
 

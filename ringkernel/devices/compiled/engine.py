@@ -426,7 +426,8 @@ class CompiledEngine(LendingEngine):
     def _in_flight_of(self) -> dict[RecordEdge, int]:
         """What an abandoned span has taken of which edges."""
         if self.merging is None:
-            return {self.rings.edge_at(self.block.read(BLOCK.fault_edge)): self.in_flight}
+            address = self.block.address + self.block.read(BLOCK.fault_edge)
+            return {edge: self.in_flight for edge in self.rings.edges if edge.address == address}
         return dict(zip(self.rings.reading, self.merging.in_flight(), strict=True))
 
     async def _fail(self) -> None:

@@ -4,6 +4,7 @@ RingKernelError
 ├── KernelStateError            the lifecycle does not allow it
 │   └── KernelFailedError       the kernel ended with an error, its __cause__
 ├── KernelNotFoundError         (also KeyError)
+├── KeyNotFoundError            (also KeyError) a keyed kernel has no state for that key
 ├── KernelExistsError
 ├── KernelCompileError          the handler cannot be compiled
 ├── MessageTypeError            (also TypeError)
@@ -76,6 +77,19 @@ class KernelNotFoundError(RingKernelError, KeyError):
     """
 
     __str__ = RingKernelError.__str__  # KeyError shows the repr
+
+
+class KeyNotFoundError(RingKernelError, KeyError):
+    """A kernel with `key=` has seen no message with that key.
+
+    Example:
+        >>> kernel = await runtime.launch(per_symbol)
+        >>> await runtime.read_state(per_symbol, key=b"IBM")
+        Traceback (most recent call last):
+        KeyNotFoundError: ...
+    """
+
+    __str__ = RingKernelError.__str__
 
 
 class KernelExistsError(RingKernelError):

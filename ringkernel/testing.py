@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .declaration.decorator import Declaration, find_declaration, id_of
 from .devices.compiled.handler_views import Held, arguments_of
-from .errors import ConfigurationError, KernelFailedError
+from .errors import ConfigurationError, KernelFailedError, RingKernelError
+from .memory.keys_layout import capacity_of, n_slots_for
 from .messages.arrays import from_array
 from .runtime.message_queue import as_batch
 from .runtime.session import Session
@@ -47,7 +49,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     declaration = _declaration_of(handler)
     assert declaration.input_type is not None
     records = np.asarray(as_batch(declaration.input_type, messages)).view(declaration.input_type.dtype)
-    held = Held.declared(declaration)
+    held: defaultdict[Any, Held] = defaultdict(lambda: Held.declared(declaration))
     found: list[npt.NDArray[Any]] = []
     failure = None
     step = max(1, len(records)) if declaration.batch else 1
@@ -55,7 +57,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
         part = records[start : start + step]
         try:
             with np.errstate(all="ignore"):
-                outs = _call(declaration, part.copy(), held)
+                outs = _call(declaration, part.copy(), _held_for(declaration, part, held))
         except Exception as error:  # noqa: BLE001 (whatever the handler raises)
             failure = type(error)
             break
@@ -65,6 +67,20 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
         return Outcome(None, failure)
     outputs = np.concatenate(found) if found else np.empty(0, declaration.output_type.dtype)
     return Outcome(from_array(declaration.output_type, outputs), failure)
+
+
+def _held_for(declaration: Declaration, part: npt.NDArray[Any], held: defaultdict[Any, Held]) -> Held:
+    """What messages are handled with: the only state, or that of their key."""
+    if declaration.keys is None:
+        return held[None]
+    field = declaration.keys.field
+    key = part[field][0].item()
+    is_new = key not in held
+    if is_new and len(held) >= capacity_of(n_slots_for(declaration.keys.capacity)):
+        raise RingKernelError(f"there is no room for a key more: {field}={key!r}")
+    if is_new and declaration.state_type is not None and field in (held[key].state.dtype.names or ()):
+        held[key].state[field] = key
+    return held[key]
 
 
 def _call(declaration: Declaration, part: npt.NDArray[Any], held: Held) -> Any:

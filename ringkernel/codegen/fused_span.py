@@ -22,11 +22,11 @@ from numba.core import cgutils
 from ringkernel.memory.chain_layout import CHAIN, SMALL_NBYTES
 
 from .arithmetic import arithmetic_like_numpy
-from .handler_call import argument_types, handler_call
+from .handler_call import argument_types
 from .operations import copy_bytes, peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
-from .span import CPU_CALL, compile_handler
+from .span import compile_handler, message_call
 from .span_body import DROP, EMIT, FAILED, FAULT_COUNT
 from .span_types import FusedSpan, SpanTypes
 from .targets.cpu import compile_loop
@@ -58,7 +58,7 @@ def _body(stages: list[tuple[Stage, Any]]) -> tuple[Function, bool]:
     for number, ((_, spec), dispatcher) in reversed(list(enumerate(stages))):
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops &= isinstance(returned, types.NoneType) or spec.output is None
-        call, zeroed = handler_call(dispatcher, spec, CPU_CALL), unwritten(dispatcher, spec)
+        call, zeroed = message_call(dispatcher, spec), unwritten(dispatcher, spec)
         step = _last_step(number, call, spec, zeroed) if step is None else _step(number, call, spec, zeroed, step)
         step = _noting(number, step, spec.input.itemsize) if number > 0 else step
     if stages[-1][0][1].output is None:

@@ -68,17 +68,17 @@ def argument_types(
 def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
     """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL.
 
-    `state` is the kernel's context: behind the state lie the parameters, see `context_layout.py`. `source_count` and
-    `target_count` are the lengths of the slices for a batch handler, and indices otherwise. For a handler of times,
-    `source` is one, as a word.
+    `held` is the kernel's context: the state lies there, and behind it the parameters, see `context_layout.py`. Of a
+    keyed kernel the state is a further argument. `source_count` and `target_count` are the lengths of the slices for a
+    batch handler, and indices otherwise. For a handler of times, `source` is one, as a word.
     """
     given = argument_types(spec, target.message)
     params_at = spec.context.params_at
 
-    @target.intrinsic
-    def call(typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, state: Any, fault: Any) -> Any:
+    def written(*words: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            source, source_count, out, out_count, state, fault = args
+            source, source_count, out, out_count, held, fault = args[:6]
+            state = args[6] if len(args) > 6 else held
             values = [] if spec.input is None else [_message(context, builder, given[0], source, source_count)]
             if spec.time is not None:
                 values.append(time_value(builder, spec.time, source))
@@ -87,7 +87,7 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
             if spec.state is not None:
                 values.append(_state(context, builder, given[len(values)], spec.state[1], state))
             if spec.params is not None:
-                values.append(_state(context, builder, given[len(values)], None, _behind(builder, state, params_at)))
+                values.append(_state(context, builder, given[len(values)], None, _behind(builder, held, params_at)))
             compiled = target.overload(dispatcher, given)
             context.active_code_library.add_linking_library(compiled.library)
             status, value = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
@@ -97,9 +97,17 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
                 builder.store(target.describe(builder, status), where)
             return _verdict(context, builder, returned, status, value, spec.batch)
 
-        return types.int64(*[types.int64] * 6), codegen
+        return types.int64(*[types.int64] * len(words)), codegen
 
-    return call
+    def call(typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, held: Any, fault: Any) -> Any:
+        return written(source, source_count, out, out_count, held, fault)
+
+    def keyed(  # noqa: PLR0913, PLR0917 (an intrinsic's parameters have names)
+        typingctx: Any, source: Any, source_count: Any, out: Any, out_count: Any, held: Any, fault: Any, state: Any
+    ) -> Any:
+        return written(source, source_count, out, out_count, held, fault, state)
+
+    return target.intrinsic(call if spec.key is None else keyed)
 
 
 def _message(context: Any, builder: Any, numba_type: Any, address: Any, number: Any) -> Any:

@@ -22,11 +22,11 @@ from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
 from .checks import in_order
 from .faults import BACK, LARGEST, LATE, NO_TIME_VALUE
-from .handler_call import argument_types, handler_call
+from .handler_call import argument_types
 from .operations import peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
-from .span import CPU_CALL, compile_handler
+from .span import compile_handler, message_call
 from .span_body import FAILED, FAULT_COUNT, FAULT_INFO
 from .span_types import MergeTypes, Span, SpanTypes
 from .targets.cpu import compile_loop
@@ -45,7 +45,7 @@ def compile_merged_span(spec: MergeTypes) -> Span:
         handlers = [*spec.inputs, *([] if spec.timer is None else [spec.timer])]
         compiled = [compile_handler(*one)[0] for one in handlers]
         calls = [
-            _Call(handler_call(dispatcher, each, CPU_CALL), unwritten(dispatcher, each), each)
+            _Call(message_call(dispatcher, each), unwritten(dispatcher, each), each)
             for dispatcher, (_, each) in zip(compiled, handlers, strict=True)
         ]
         loop = compile_loop(_body(spec, calls))

@@ -127,6 +127,11 @@ def peek(address: int) -> int:
     raise _unbound("peek")
 
 
+def peek_fixed(address: int) -> int:
+    """Plain load of a word that nobody writes while the code around it runs: it may be read once, before a loop."""
+    raise _unbound("peek_fixed")
+
+
 def poke(address: int, value: int) -> None:
     """Plain store to a word that no other thread reads at the moment."""
     raise _unbound("poke")

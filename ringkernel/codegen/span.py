@@ -16,6 +16,7 @@ from .bounded import is_bounded
 from .checks import check_program, check_return, in_order, read_only_error
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
+from .keyed_call import KeyedCalls
 from .line_tables import line_numbers, number_loop
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
@@ -38,11 +39,17 @@ def compile_span(
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)
         zeroed = unwritten(dispatcher, spec)
-        body = span_body(handler_call(dispatcher, spec, CPU_CALL), spec, zeroed, never_drops=never_drops)
+        body = span_body(message_call(dispatcher, spec), spec, zeroed, never_drops=never_drops)
         loop = compile_loop(body, finish)
     keepalive = (loop, dispatcher, compile_function)
     bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
     return Span(loop.address, keepalive, never_drops, bounded, zeroed, loop.library, loop.symbol, in_order=ordered)
+
+
+def message_call(dispatcher: Any, spec: SpanTypes) -> Any:
+    """What loops call for each message, on this CPU."""
+    call = handler_call(dispatcher, spec, CPU_CALL)
+    return call if spec.key is None else KeyedCalls(spec).around(call)
 
 
 def compile_numbered_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
@@ -104,7 +111,8 @@ def span_body(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_d
     itemsize = spec.output.itemsize if spec.output is not None else 0
     if spec.batch:
         return batch_span(call, itemsize, spec.max_outputs, unwritten)
-    return scalar_span(call, itemsize, unwritten, never_drops=never_drops)
+    loop = scalar_span(call, itemsize, unwritten, never_drops=never_drops)
+    return loop if spec.key is None else KeyedCalls(spec).in_pieces(loop)
 
 
 def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:

@@ -36,7 +36,8 @@ _KINDS: tuple[tuple[str, str], ...] = (
     (r"Literal\[int\]\(-?\d+\)", "int64"),
     (r"Literal\[bool\]\(\w+\)", "bool"),
     (r"Literal\[str\]\((.*?)\)", "text"),
-    (r"unicode_type|\[unichr x \d+\]|\[char x \d+\]", "text"),
+    (r"unicode_type|\[unichr x \d+\]", "text"),
+    (r"\[char x (\d+)\]", r"bytes (S\1)"),
     (r"Module\(<module '([\w.]+)'[^>]*>\)", r"the module \1"),
     (r"type\(CPUDispatcher\(<function (\w+)[^>]*>\)\)", r"the function \1"),
     (r"Function\(<(?:built-in |ufunc )?(?:function|method|class)? ?'?(\w+)[^>]*>\)", r"the function \1"),
@@ -270,7 +271,7 @@ def _arguments(text: str) -> list[str]:
 
 def _a(kind: str) -> str:
     """A kind with its article."""
-    if kind in ("text", "None") or kind.startswith("the "):
+    if kind in ("text", "None") or kind.startswith(("bytes", "the ")):
         return kind
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 

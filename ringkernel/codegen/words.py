@@ -14,8 +14,9 @@ and are 0 where the divisor is. A function that returns nothing returns 0.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llvmlite import ir
 from numba.core import ir as statements
@@ -28,8 +29,19 @@ from .word_operators import BINARY, I64, UNARY, call_of_c, compared, extreme, is
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
 _UNKNOWN = object()
 _BUILTINS = (range, int, bool, min, max)
+
+
+_seldom_called: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def seldom(function: F) -> F:
+    """A function of words that is called so seldom that it should be kept out of the loops around."""
+    _seldom_called.add(function)
+    return function
 
 
 class NotOfWordsError(Exception):
@@ -61,6 +73,9 @@ class WordCompiler:
             self.functions[python] = compiled = ir.Function(self.module, kind, name)
             compiled.linkage = "internal"
             compiled.attributes.add("nounwind")
+            if python in _seldom_called:
+                compiled.attributes.add("noinline")
+                compiled.attributes.add("cold")
             for argument, name in zip(compiled.args, python.__code__.co_varnames, strict=False):
                 argument.name = name
             body.write(compiled)

@@ -15,6 +15,7 @@ from ringkernel.messages.types import MessageType
 
 from .annotations import input_type_of, output_type_of, with_defaults
 from .held import record_of, state_array
+from .keys import Keys, check_key_fields, check_keys, keys_of
 from .order import Late, Order, order_of
 from .registry import Registry
 from .signature import check_kind, check_output_is_written, check_signature
@@ -60,6 +61,7 @@ class Declaration:
     end: EndHandler | None = None
     params: np.ndarray[Any, Any] | None = None
     params_type: MessageType | None = None
+    keys: Keys | None = None
 
     @property
     def is_coroutine(self) -> bool:
@@ -134,6 +136,7 @@ class _Options:
     parallel: int | None = None
     order: Order | None = None
     params: Any = None
+    keys: Keys | None = None
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -155,6 +158,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     late: Late = "fail",
     patience: float | None = None,
     params: Any = None,
+    key: str | None = None,
+    keys: int | None = None,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
@@ -201,6 +206,13 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         params: parameters that can be set while the kernel runs, by `RingKernelRuntime.write_params`: a message
             instance or a structured record, with which each launch begins; by default the default of a last parameter
             called `params`.
+        key: the field, an integer or bytes of a fixed size ("S8"), by whose value there is a state for each: the
+            handler sees that of its message's key, and of a new one a copy of `state`. A field of this name in the
+            state holds the key.
+        keys: how many keys there is room for at least, 1024 by default. A table that is nearly full grows whenever the
+            kernel goes on after a pause; one that is full when a new key comes fails the kernel. There are 4/3 to 8/3
+            slots for a key, each of 8 bytes and those of the state, rounded up to 16, 32, 64, 80, 96, ...: 10 million
+            keys with a float each take 270 MB.
 
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
@@ -234,6 +246,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         parallel,
         order_of(kernel_id, order_by, late, patience),
         params,
+        keys_of(kernel_id, key, keys),
     )
 
     def decorate(func: F) -> F:
@@ -304,12 +317,15 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
             f"called per message has one `out`"
         )
     _check_outputs_fit(kernel_id, options.max_outputs, size)
-    if coroutine and (options.state is not None or options.params is not None or options.batch):
+    held = options.state, options.params, options.keys
+    if coroutine and (options.batch or any(one is not None for one in held)):
         raise ConfigurationError(
             f"kernel {kernel_id!r}: a coroutine kernel keeps its own state, parameters and batches; drop them"
         )
+    check_keys(kernel_id, options.keys, initial, state_type, options.batch)
     check_parallel(kernel_id, options.parallel, options.state, is_coroutine=coroutine)
     _check_parameters(kernel_id, func, coroutine, outputs, options)
+    check_key_fields(options.keys, kernel_id, {} if inputs is None else {"": inputs}, initial)
     return Declaration(
         kernel_id,
         func,
@@ -329,6 +345,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         options.order,
         params=params,
         params_type=params_type,
+        keys=options.keys,
     )
 
 

@@ -20,6 +20,7 @@ def difference(before: Declaration, after: Declaration) -> str | None:
         "output_type": (_said(before.output_type), _said(after.output_type)),
         "state": (_state(before), _state(after)),
         "params": (_said(before.params_type), _said(after.params_type)),
+        "key": (_key(before), _key(after)),
         "max_outputs": (before.max_outputs, after.max_outputs),
         "further inputs": (_inputs(before), _inputs(after)),
         "order_by": (before.order, after.order),
@@ -40,6 +41,10 @@ def _inputs(declaration: Declaration) -> str:
 
 def _every(declaration: Declaration) -> str:
     return "None" if declaration.timer is None else f"every {declaration.timer.every}"
+
+
+def _key(declaration: Declaration) -> str:
+    return "None" if declaration.keys is None else repr(declaration.keys.field)
 
 
 def _state(declaration: Declaration) -> str:

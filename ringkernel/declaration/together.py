@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from ringkernel.errors import ConfigurationError
 
 from .companions import EndHandler, InputHandler, TimerHandler, companions
+from .keys import check_key_fields
 from .order import check_times
 from .signature import check_signature
 
@@ -40,16 +41,25 @@ def check_companions(declaration: Any) -> None:
         if one is not None:
             leading = {InputHandler: ["msg"], TimerHandler: ["time"], EndHandler: []}[type(one)]
             check_signature(kernel_id, one.func, [*leading, *parameters_of(declaration)])
+    named = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
+    types = {name: each for name, each in named.items() if each is not None}
+    check_key_fields(declaration.keys, kernel_id, types, declaration.state)
+    if declaration.keys is not None and (declaration.timer or declaration.end):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: key={declaration.keys.field!r} does not go with on_timer and on_end yet"
+        )
+    if declaration.keys is not None and any(one.batch for one in declaration.inputs):
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: key={declaration.keys.field!r} does not go with batch=True, in no input: the "
+            f"messages of a batch have different keys"
+        )
     if declaration.order is not None:
         if declaration.batch or any(one.batch for one in declaration.inputs):
             raise ConfigurationError(
                 f"kernel {kernel_id!r}: order_by does not go with batch=True: what a batch holds would depend on how "
                 f"the messages arrived; write the handler for one message"
             )
-        types = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
-        check_times(
-            kernel_id, declaration.order.field, {name: each for name, each in types.items() if each is not None}
-        )
+        check_times(kernel_id, declaration.order.field, types)
     elif declaration.timer is not None:
         raise ConfigurationError(
             f"kernel {kernel_id!r} has a timer, but no time: give ring_kernel() the field with it, as order_by"

@@ -210,11 +210,12 @@ class Engine(ABC):
         raise NotImplementedError
 
     async def read_state(self) -> Any:
-        """A copy of the state, consistent; for kernels that were declared with one."""
+        """A copy of the state, consistent; for kernels that were declared with one. Of a keyed one all keys with their
+        states, in the order of the keys."""
         raise NotImplementedError
 
     def write_state(self, value: Any) -> None:
-        """Replace the state. The token is the host's."""
+        """Replace the state, or all that of a keyed kernel. The token is the host's."""
         raise NotImplementedError
 
     def read_params(self) -> Any:
@@ -224,6 +225,23 @@ class Engine(ABC):
     async def write_params(self, value: Any) -> None:
         """Replace the parameters between two messages. Raises `ended_reason()` if the kernel ends before that."""
         raise NotImplementedError
+
+    async def read_state_of(self, key: Any) -> Any:
+        """A copy of the state of a key, or None; for keyed kernels."""
+        raise NotImplementedError
+
+    def write_state_of(self, key: Any, value: Any) -> None:
+        """Replace the state of a key, likewise. The token is the host's."""
+        raise NotImplementedError
+
+    @property
+    def keyed_dtype(self) -> Any:
+        """The dtype of what `read_state` gives; for keyed kernels."""
+        raise NotImplementedError
+
+    def keys(self) -> tuple[int, int]:
+        """How many keys there are states for, and the bytes of all that; 0 for kernels without a key."""
+        return 0, 0
 
     def release(self) -> None:
         """The kernel has ended and is forgotten, or was never launched: give back what it took."""

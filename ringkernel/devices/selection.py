@@ -6,11 +6,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError, MessageTypeError
-from ringkernel.messages.records import misaligned_field
+from ringkernel.messages.records import bytes_field, misaligned_field
 
 from .grid.cuda_probe import cuda_facts
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+
     from ringkernel.declaration.decorator import Declaration
 
     from .device import Device
@@ -86,6 +90,12 @@ def check_fits(declaration: Declaration, device: str) -> None:
             f'kernel {declaration.kernel_id!r}: {option}= does not go with device="{device}" yet; device="cpu" or '
             f'"auto" runs it on the CPU'
         )
+    text = _with_bytes(declaration)
+    if text is not None:
+        raise MessageTypeError(
+            f'kernel {declaration.kernel_id!r} cannot run with device="{device}": {text}; device="cpu" or "auto" runs '
+            f"it there"
+        )
     misaligned = _misaligned(declaration)
     if misaligned is not None:
         raise MessageTypeError(
@@ -98,6 +108,8 @@ def _why_cpu(declaration: Declaration) -> str | None:
     """Why a kernel is better off on the CPU, or can run nowhere else."""
     if declaration.batch:
         return "its handler takes batches"
+    if (text := _with_bytes(declaration)) is not None:
+        return text
     option = _cpu_only(declaration)
     if option is not None:
         return f"{option}= is for kernels on the CPU so far"
@@ -108,22 +120,37 @@ def _why_cpu(declaration: Declaration) -> str | None:
 
 def _cpu_only(declaration: Declaration) -> str | None:
     """An option of a kernel that only the CPU knows, if there is one."""
-    options = {"params": declaration.params, "order_by": declaration.order, "on_input": declaration.inputs or None}
+    options = {
+        "params": declaration.params,
+        "key": declaration.keys,
+        "order_by": declaration.order,
+        "on_input": declaration.inputs or None,
+    }
     return next((name for name, given in options.items() if given is not None), None)
 
 
 def _misaligned(declaration: Declaration) -> str | None:
     """What of a kernel's records is not aligned, if anything."""
-    dtypes = {
-        "input_type": None if declaration.input_type is None else declaration.input_type.dtype,
-        "output_type": None if declaration.output_type is None else declaration.output_type.dtype,
-        "state": None if declaration.state is None else declaration.state.dtype,
-    }
-    for what, dtype in dtypes.items():
-        problem = None if dtype is None else misaligned_field(dtype)
+    for what, dtype in _records(declaration).items():
+        problem = misaligned_field(dtype)
         if problem is not None:
             return f"in its {what}, {problem}"
     return None
+
+
+def _with_bytes(declaration: Declaration) -> str | None:
+    """What of a kernel's records is bytes, which handlers have on the CPU only, if anything."""
+    for what, dtype in _records(declaration).items():
+        field = bytes_field(dtype)
+        if field is not None:
+            return f"in its {what}, field {field!r} is bytes, which only handlers on the CPU know"
+    return None
+
+
+def _records(declaration: Declaration) -> dict[str, np.dtype[Any]]:
+    """The dtypes that a kernel's handler sees."""
+    types = {"input_type": declaration.input_type, "output_type": declaration.output_type, "state": declaration.state}
+    return {what: one.dtype for what, one in types.items() if one is not None}
 
 
 class Devices:

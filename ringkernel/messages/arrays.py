@@ -14,7 +14,7 @@ from ringkernel.errors import MessageTypeError
 from .codecs import decoder, encoder
 from .frames.reading import check_extra, from_frame, from_rows
 from .frames.tables import frame_of
-from .records import aligned, fields_of, is_plain
+from .records import aligned, fields_of, is_plain, said
 
 if TYPE_CHECKING:
     from .types import MessageType
@@ -93,7 +93,7 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
         )
     if values.dtype == dtype:
         return np.ascontiguousarray(values).view(dtype)
-    if message_type.is_scalar and values.dtype.fields is None and np.can_cast(values.dtype, dtype["value"]):
+    if message_type.is_scalar and values.dtype.fields is None and _becomes(values.dtype, dtype["value"]):
         plain = np.ascontiguousarray(values, dtype=dtype["value"])
         return plain.view(dtype)
     if values.dtype.fields is not None and aligned(values.dtype) == dtype:
@@ -102,6 +102,11 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
         f"expected an array of {message_type.name} ({fields_of(dtype)}), got one of dtype {values.dtype}"
         f"{_remedy(message_type, values.dtype)}"
     )
+
+
+def _becomes(given: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether values of a dtype are made of another without a change; numbers never become bytes."""
+    return bool(np.can_cast(given, dtype)) and (dtype.kind != "S" or given.kind == "S")
 
 
 def _of_rows(message_type: MessageType, values: Array) -> str:
@@ -122,14 +127,21 @@ def _remedy(message_type: MessageType, given: np.dtype[Any]) -> str:
     """How an array of another dtype may be made to fit, as the end of an error, or nothing."""
     names, have = message_type.dtype.names or (), given.names
     if have is None:
-        is_convertible = is_plain(given) or (given.kind in "USO" and message_type.dtype[0].kind in "iufc")
-        wanted = f"np.{message_type.dtype['value']}" if message_type.is_scalar and is_convertible else None
+        wanted = _scalar_wanted(given, message_type.dtype["value"]) if message_type.is_scalar else None
     elif have == names:
         wanted = f"{message_type.cls.__name__}.dtype" if message_type.cls is not None else "dtype"
     else:
         same = set(names) <= set(have)
         return f"; its fields in order are `array[{list(names)}]`" if same else ""
     return "" if wanted is None else f"; convert it, as in `array.astype({wanted})`"
+
+
+def _scalar_wanted(given: np.dtype[Any], dtype: np.dtype[Any]) -> str | None:
+    """What to convert an array to that is to become messages of a scalar type; None if it cannot be."""
+    if dtype.kind == "S":
+        return f'"{said(dtype)}"' if given.kind in "SU" else None
+    is_convertible = is_plain(given) or (given.kind in "USO" and dtype.kind in "iufc")
+    return f"np.{dtype}" if is_convertible else None
 
 
 def _no_batch(values: Any) -> str | None:

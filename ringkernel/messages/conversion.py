@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .records import said
+
 Array = npt.NDArray[Any]
 
 
@@ -19,8 +21,9 @@ def converted(given: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.fields is not None:
         return _converted_records(given, dtype)
     is_integer = given.dtype.kind in "iu" and dtype.kind in "iu"
-    if not is_integer and not np.can_cast(given.dtype, dtype, "same_kind"):
-        raise TypeError(f"{given.dtype} is no {dtype}")
+    is_other = "S" in (given.dtype.kind, dtype.kind) and given.dtype.kind != dtype.kind  # numbers would become text
+    if is_other or (not is_integer and not np.can_cast(given.dtype, dtype, "same_kind")):
+        raise TypeError(f"{said(given.dtype)} is no {said(dtype)}")
     with np.errstate(over="ignore", invalid="ignore"):
         result = given.astype(dtype)
     bad = _misfits(given, result)
@@ -28,7 +31,7 @@ def converted(given: Array, dtype: np.dtype[Any]) -> Array:
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         where = f" at index {index if len(index) > 1 else index[0]}" if index else ""
         value = str(given[index]) if dtype.kind in "mM" else repr(given[index].item())  # which would have no unit
-        raise OverflowError(f"{value}{where} does not fit into {dtype}")
+        raise OverflowError(f"{value}{where} does not fit into {said(dtype)}")
     return result
 
 
@@ -51,6 +54,8 @@ def _misfits(given: Array, result: Array) -> Any:
         return (result.astype(given.dtype) != given) | ((result < 0) != (given < 0))
     if kind in "fc" and given.dtype.kind in "iufc":
         return np.isfinite(given) & ~np.isfinite(result)
+    if kind == "S":
+        return result != given
     if kind in "mM" and given.dtype.kind == kind:
         return (result.astype(given.dtype) != given) & ~np.isnat(given)
     return None

@@ -72,6 +72,8 @@ def fitted_array(base: np.dtype[Any], shape: tuple[int, ...], value: Any) -> Arr
     given = np.asarray(value)
     if given.shape != shape:
         raise ValueError(f"shape {given.shape} instead of {shape}")
+    if base.kind == "S" and given.dtype.kind in "US":
+        return _fitting_bytes(base, given)
     if base.kind in "mM" and (given.dtype.kind == "O" or _has_units(value)):
         times = given.flat if given.dtype.kind == "O" else value
         return np.array([_fitting_time(base, time) for time in times], base).reshape(shape)
@@ -79,6 +81,12 @@ def fitted_array(base: np.dtype[Any], shape: tuple[int, ...], value: Any) -> Arr
         return given
     if base.kind == "b" and given.dtype.kind != "b":
         return np.asarray([as_bool(v) for v in given.ravel().tolist()]).reshape(given.shape)
+    return converted(given, base)
+
+
+def _fitting_bytes(base: np.dtype[Any], given: Array) -> Array:
+    if given.dtype.kind == "U":
+        raise TypeError(f"{given.ravel()[0].item()!r} is text, and this takes bytes: encode it, as in b'IBM'")
     return converted(given, base)
 
 

@@ -72,6 +72,8 @@ class Plan:
             return self._nested(dtype, name, offset, path)
         if dtype.subdtype is not None:
             return self._array(dtype, name, offset, path)
+        if dtype.kind == "S" and offset >= self._end:
+            return self._bytes(dtype, name, offset)
         kind, size = ("f", dtype.itemsize // 2) if dtype.kind == "c" else (dtype.kind, dtype.itemsize)
         character = STRUCT_FORMATS.get((kind, size))
         if character is None or not dtype.isnative or offset < self._end:
@@ -92,6 +94,19 @@ class Plan:
         self.packed.append(name)
         self.unpacked.append(name)
         return name
+
+    def _bytes(self, dtype: np.dtype[Any], name: str, offset: int) -> str:
+        """Bytes of a fixed size, with zeros behind them, which NumPy does not count."""
+        size = dtype.itemsize
+        self._pass(offset)
+        self._take(size, f"{size}s", f"{size}s")
+        self.names[f"{name}_fitted"] = fitted(dtype)
+        self.checks.append(
+            f"if type({name}) is not bytes or len({name}) > {size}: {name} = {name}_fitted({name}).tobytes()"
+        )
+        self.packed.append(name)
+        self.unpacked.append(name)
+        return f"{name}.rstrip(b'\\0')"
 
     def _viewed(self, dtype: np.dtype[Any], name: str, path: tuple[str, ...]) -> str:
         self.views[f"{name}_view"] = path

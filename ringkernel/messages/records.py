@@ -23,9 +23,9 @@ STRUCT_FORMATS = {
 def is_plain(dtype: np.dtype[Any]) -> bool:
     """Whether values of this dtype have a fixed size and no pointers in them."""
     if dtype.subdtype is not None:
-        return dtype.itemsize > 0 and is_plain(dtype.base)
+        return dtype.itemsize > 0 and dtype.base.kind != "S" and is_plain(dtype.base)
     if dtype.fields is None:
-        return dtype.kind in "biufcmM" and dtype.itemsize > 0
+        return dtype.kind in "biufcmMS" and dtype.itemsize > 0
     return bool(dtype.names) and all(is_plain(dtype[name]) for name in dtype.names or ())
 
 
@@ -55,7 +55,12 @@ def struct_format(dtype: np.dtype[Any]) -> str | None:
 
 def fields_of(dtype: np.dtype[Any]) -> str:
     """The fields and their types, as words for an error."""
-    return ", ".join(f"{name}: {dtype[name]}" for name in dtype.names or ())
+    return ", ".join(f"{name}: {said(dtype[name])}" for name in dtype.names or ())
+
+
+def said(dtype: np.dtype[Any]) -> str:
+    """A dtype in words; bytes without the byte order that they do not have."""
+    return str(dtype).removeprefix("|") if dtype.kind == "S" else str(dtype)
 
 
 def empty_part(dtype: np.dtype[Any], path: str = "") -> str | None:
@@ -67,6 +72,16 @@ def empty_part(dtype: np.dtype[Any], path: str = "") -> str | None:
     if dtype.itemsize == 0:
         return f"{f'field {path!r}' if path else str(dtype)} holds nothing, so it has no size"
     return None
+
+
+@functools.lru_cache(maxsize=256)
+def bytes_field(dtype: np.dtype[Any], path: str = "") -> str | None:
+    """Which field of a record is of bytes, also in records within it; None if none is."""
+    base = dtype.base
+    if base.fields is None:
+        return path if base.kind == "S" else None
+    found = (bytes_field(base[name], f"{path}.{name}".lstrip(".")) for name in base.names or ())
+    return next((one for one in found if one is not None), None)
 
 
 @functools.lru_cache(maxsize=256)  # asked at each launch

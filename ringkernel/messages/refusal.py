@@ -34,7 +34,7 @@ def refuse(message_type: MessageType, value: Any, error: BaseException | None = 
 
 
 def _scalar(message_type: MessageType) -> str:
-    kinds = {"M": "an np.datetime64", "m": "an np.timedelta64", "b": "a bool", "V": "an array"}
+    kinds = {"M": "an np.datetime64", "m": "an np.timedelta64", "b": "a bool", "V": "an array", "S": "bytes"}
     return kinds.get(message_type.dtype["value"].kind, "a number")
 
 

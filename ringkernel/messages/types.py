@@ -15,7 +15,7 @@ import numpy as np
 
 from ringkernel.errors import MessageTypeError
 
-from .records import aligned, empty_part, fields_of, is_plain
+from .records import aligned, empty_part, fields_of, is_plain, said
 
 T = TypeVar("T")
 
@@ -26,8 +26,9 @@ _SCALARS: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.bool_, c
 def message(cls: type[T]) -> type[T]:
     """Make a class a message type: a dataclass with a `.dtype`.
 
-    Annotations are `int`, `float`, `bool`, `complex`, NumPy scalar types (`np.float32`), or, for a nested array,
-    `Annotated[npt.NDArray[np.float32], 4]` (or a tuple for its shape). Raises `MessageTypeError` for anything else.
+    Annotations are `int`, `float`, `bool`, `complex`, NumPy scalar types (`np.float32`), `Annotated[bytes, 8]` for up
+    to so many bytes, or, for a nested array, `Annotated[npt.NDArray[np.float32], 4]` (or a tuple for its shape). Raises
+    `MessageTypeError` for anything else.
 
     Example:
         >>> @rk.message
@@ -57,6 +58,8 @@ def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
 def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) is typing.Annotated:
         base, shape, *_ = typing.get_args(hint)
+        if base is bytes and isinstance(shape, int) and shape > 0:
+            return (np.dtype(f"S{shape}"),)
         arguments = typing.get_args(base)  # ndarray[shape, dtype[scalar]], or NDArray[scalar] as an alias
         if arguments:
             scalar = (typing.get_args(arguments[-1]) or arguments[-1:])[0]
@@ -70,7 +73,7 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
         return (np.dtype(hint).newbyteorder("="),)
     raise MessageTypeError(
         f"field {cls.__name__}.{name}: {hint!r} is no message field type; use int, float, bool, a NumPy scalar type, "
-        f"or Annotated[npt.NDArray[np.float64], length] for a nested array"
+        f"Annotated[bytes, length], or Annotated[npt.NDArray[np.float64], length] for a nested array"
     )
 
 
@@ -110,7 +113,7 @@ class MessageType:
         """How the type is called in errors."""
         if self.cls is not None:
             return self.cls.__name__
-        return str(self.dtype["value"]) if self.is_scalar else f"record({', '.join(self.dtype.names or ())})"
+        return said(self.dtype["value"]) if self.is_scalar else f"record({', '.join(self.dtype.names or ())})"
 
     @property
     def description(self) -> str:
@@ -140,7 +143,7 @@ def _no_message_type(declared: Any, dtype: np.dtype[Any]) -> str:
     if bad is not None:
         return (
             f"{declared!r} is no message type: its field {bad!r} is of {dtype[bad]}; fields are numbers, "
-            f"booleans, times, and arrays and records of these"
+            f"booleans, times, bytes of a fixed size such as 'S8', records of these, and arrays of all but bytes"
         )
     return (
         f"{declared!r} is no message type; use a NumPy structured dtype, a scalar type such as np.float64, or a class "

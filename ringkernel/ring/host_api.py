@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringkernel.codegen.builtin import Entry, EntryPoint
 from ringkernel.codegen.entry_points import entries
+from ringkernel.codegen.key_table import is_taken, move_records, slot_of, tag_of_words, take_slot, write_tags
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RING, RUN_ENTRY, RUNG
@@ -208,6 +209,12 @@ class HostApi(NamedTuple):
     copy_state: Entry
     read_ticks: Entry
     read_traffic: Entry
+    slot_of: Entry
+    is_taken: Entry
+    take_slot: Entry
+    tag_of_words: Entry
+    move_records: Entry
+    write_tags: Entry
     address_of: Callable[[Any], int]
 
 
@@ -244,6 +251,12 @@ _TABLE: dict[str, EntryPoint] = {
     "copy_state": EntryPoint(copy_state),
     "read_ticks": EntryPoint(read_ticks),
     "read_traffic": EntryPoint(read_traffic),
+    "slot_of": EntryPoint(slot_of),
+    "is_taken": EntryPoint(is_taken),
+    "take_slot": EntryPoint(take_slot),
+    "tag_of_words": EntryPoint(tag_of_words),
+    "move_records": EntryPoint(move_records),
+    "write_tags": EntryPoint(write_tags),
 }
 
 

@@ -460,23 +460,36 @@ class RingKernelRuntime(Messaging):
         return state_access.leftovers_of(kernel, input)
 
     @says_what_was_stopped
-    async def read_state(self, kernel_id: KernelId) -> Any:
+    async def read_state(self, kernel_id: KernelId, *, key: Any = None) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
-        A message instance, a record or an array, as declared. Raises `MessageTypeError` for a kernel without state, and
-        `KernelStateError` for one whose handler does not return within 5 s. Cancelled, the kernel runs on.
+        A message instance, a record or an array, as declared. Of a kernel with `key=`: that of one key; or without
+        `key` a structured array of all, in the order of the keys, which are in the first column, under their field's
+        name. The fields of the state follow, or, if it is an array, "state".
+
+        Raises `MessageTypeError` for a kernel without state, or keys, `KeyNotFoundError` for a key that no message had,
+        and `KernelStateError` for a kernel whose handler does not return within 5 s. Cancelled, the kernel runs on.
 
         Example:
             >>> await runtime.map(total, [1.0, 2.0])
             array([1., 3.])
             >>> await runtime.read_state(total)
             array([3.])
+            >>> await runtime.map(per_symbol, [(b"IBM", 1.0), (b"AMD", 5.0), (b"IBM", 2.0)])
+            array([1., 5., 3.])
+            >>> (await runtime.read_state(per_symbol)).tolist()
+            [(b'AMD', 5.0), (b'IBM', 3.0)]
+            >>> (await runtime.read_state(per_symbol, key=b"IBM")).tolist()
+            (3.0,)
         """
-        return await state_access.read_state(self._supervisor.kernel(kernel_id))
+        return await state_access.read_state(self._supervisor.kernel(kernel_id), key)
 
     @says_what_was_stopped
-    async def write_state(self, kernel_id: KernelId, value: Any) -> None:
+    async def write_state(self, kernel_id: KernelId, value: Any, *, key: Any = None) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
+
+        Of a kernel with `key=`: that of one key, which may be new; or without `key` all of them, by an array as
+        `read_state` gives it.
 
         Raises `KernelStateError` in other states, and `MessageTypeError` for a value that its type would change: of
         another shape, out of range, a float for an integer.
@@ -488,7 +501,7 @@ class RingKernelRuntime(Messaging):
             >>> await runtime.call(total, 1)
             101.0
         """
-        await state_access.write_state(self._supervisor.kernel(kernel_id), value)
+        await state_access.write_state(self._supervisor.kernel(kernel_id), value, key)
 
     @says_what_was_stopped
     async def read_params(self, kernel_id: KernelId) -> Any:

@@ -364,7 +364,7 @@ class Session:
         """
         return self._do(_call(self._runtime.unprocessed, kernel_id, input=input))
 
-    def read_state(self, kernel_id: KernelId) -> Any:
+    def read_state(self, kernel_id: KernelId, *, key: Any = None) -> Any:
         """See `RingKernelRuntime.read_state`.
 
         Example:
@@ -373,9 +373,9 @@ class Session:
             >>> session.read_state(total)
             array([3.])
         """
-        return self._do(self._runtime.read_state(kernel_id))
+        return self._do(self._runtime.read_state(kernel_id, key=key))
 
-    def write_state(self, kernel_id: KernelId, value: Any) -> None:
+    def write_state(self, kernel_id: KernelId, value: Any, *, key: Any = None) -> None:
         """See `RingKernelRuntime.write_state`.
 
         Example:
@@ -384,7 +384,7 @@ class Session:
             >>> session.read_state(total)
             array([100.])
         """
-        self._do(self._runtime.write_state(kernel_id, value))
+        self._do(self._runtime.write_state(kernel_id, value, key=key))
 
     def read_params(self, kernel_id: KernelId) -> Any:
         """See `RingKernelRuntime.read_params`.

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
+from ringkernel.errors import DeviceUnavailableError, KernelStateError, KeyNotFoundError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import MASKED, as_array, as_messages, from_array
 from ringkernel.messages.conversion import converted
+from ringkernel.messages.fitting import fitted_array
+from ringkernel.messages.records import fields_of
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
@@ -39,11 +41,22 @@ def leftovers_of(kernel: RingKernel, name: str) -> Any:
     return messages
 
 
-async def read_state(kernel: RingKernel) -> Any:
+async def read_state(kernel: RingKernel, key: Any) -> Any:
     """See `RingKernelRuntime.read_state`."""
     declaration = _stateful(kernel)
+    if declaration.keys is not None and key is None:
+        async with kernel.lock:
+            return await kernel.engine.read_state()
+    wanted = None if key is None else _as_key(declaration, key)
     async with kernel.lock:
-        copy = await kernel.engine.read_state()
+        engine = kernel.engine
+        copy = await (engine.read_state() if wanted is None else engine.read_state_of(wanted))
+    if copy is None:
+        assert declaration.keys is not None
+        raise KeyNotFoundError(
+            f"kernel {kernel.kernel_id!r} has no state for {declaration.keys.field}={key!r}: no message with it has "
+            f"come; there are states for {engine.keys()[0]} others"
+        )
     return copy if declaration.state_type is None else _as_one(declaration.state_type, copy)
 
 
@@ -54,12 +67,15 @@ def _as_one(message_type: MessageType, copy: Any) -> Any:
     return copy.view(np.dtype((np.record, message_type.dtype)))[0]  # to be changed, and written back
 
 
-async def write_state(kernel: RingKernel, value: Any) -> None:
+async def write_state(kernel: RingKernel, value: Any, key: Any) -> None:
     """See `RingKernelRuntime.write_state`."""
     declaration = _stateful(kernel)
     state = declaration.state
     assert state is not None
-    if declaration.state_type is not None:
+    wanted = None if key is None else _as_key(declaration, key)
+    if declaration.keys is not None and wanted is None:
+        new = _as_states(value, kernel.engine.keyed_dtype, kernel.kernel_id)
+    elif declaration.state_type is not None:
         new = as_array(declaration.state_type, [value])
     else:
         new = _as_state(value, state, kernel.kernel_id)
@@ -69,7 +85,44 @@ async def write_state(kernel: RingKernel, value: Any) -> None:
                 f"cannot write the state of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
                 f"deactivate() it"
             )
-        kernel.engine.write_state(new)
+        if wanted is None:
+            kernel.engine.write_state(new)
+        else:
+            kernel.engine.write_state_of(wanted, new)
+
+
+def _as_key(declaration: Declaration, key: Any) -> np.ndarray[Any, Any]:
+    """A key as an array without dimensions. Raises `MessageTypeError`."""
+    if declaration.keys is None:
+        raise MessageTypeError(
+            f"kernel {declaration.kernel_id!r} has one state, not one for each key; leave key={key!r} out, or declare "
+            f"it with key=FIELD"
+        )
+    assert declaration.input_type is not None
+    dtype = declaration.input_type.dtype[declaration.keys.field]
+    try:
+        return fitted_array(dtype, (), key)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageTypeError(
+            f"kernel {declaration.kernel_id!r}: {key!r} is no {declaration.keys.field}, which is {dtype}: {error}"
+        ) from None
+
+
+def _as_states(value: Any, dtype: np.dtype[Any], kernel_id: str) -> np.ndarray[Any, Any]:
+    """A value as an array of keys and states. Raises `MessageTypeError`."""
+    given = np.asarray(value)
+    if given.ndim == 1 and given.dtype.names == dtype.names and not isinstance(value, np.ma.MaskedArray):
+        try:
+            return converted(given, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            reason = f": {error}"
+    else:
+        reason = ""
+    raise MessageTypeError(
+        f"the states of kernel {kernel_id!r} are a structured array of one dimension, as read_state() gives it "
+        f"({fields_of(dtype)}), got shape {given.shape} and dtype {given.dtype}{reason}; for one of them give key=..., "
+        f"too"
+    )
 
 
 def read_params(kernel: RingKernel) -> Any:

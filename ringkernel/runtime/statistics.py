@@ -76,6 +76,10 @@ class KernelStatistics:
     the slowest to take outputs. In a chain that runs as one only the last waits for room."""
     turns: int
     """How often the kernel was served; each turn handles one or many messages."""
+    keys: int
+    """Keys that there are states for, of a kernel with `key=`."""
+    keys_nbytes: int
+    """What these take, with the room that there is for more."""
     histogram_ns: tuple[tuple[float, int], ...] = field(repr=False)
     """Messages by handling time: (lower bound of the bucket in ns, messages), the bounds powers of two in ticks."""
 
@@ -154,6 +158,7 @@ def statistics_of(kernel: RingKernel) -> KernelStatistics:
     accepted = max(engine.accepted(), consumed)
     received = engine.received()
     emitted = max(engine.emitted(), received)
+    keys, keys_nbytes = engine.keys()
     return KernelStatistics(
         kernel_id=kernel.kernel_id,
         state=kernel.state,
@@ -176,6 +181,8 @@ def statistics_of(kernel: RingKernel) -> KernelStatistics:
         starved_by=tuple(_by_source(kernel, ledger.starved_s)),
         blocked_by=tuple(_by_target(kernel, ledger.blocked_on_s)),
         turns=ledger.turns,
+        keys=keys,
+        keys_nbytes=keys_nbytes,
         histogram_ns=ledger.histogram,
     )
 

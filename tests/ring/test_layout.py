@@ -14,7 +14,7 @@ from helpers import eventually
 
 import ringkernel
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.memory import chain_layout, layout, mailbox_layout, merge_layout
+from ringkernel.memory import chain_layout, keys_layout, layout, mailbox_layout, merge_layout
 from ringkernel.memory.layout import LINE
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ RECORDS = {
     "Ring": (layout.RING_DTYPE, layout.RING),
     "Edge": (layout.EDGE_DTYPE, layout.EDGE),
     "Block": (layout.BLOCK_DTYPE, layout.BLOCK),
+    "Keys": (keys_layout.KEYS_DTYPE, keys_layout.KEYS),
     "Chain": (chain_layout.CHAIN_DTYPE, chain_layout.CHAIN),
     "Merge": (merge_layout.MERGE_DTYPE, merge_layout.MERGE),
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
@@ -139,6 +140,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "state": "shared",
         **dict.fromkeys(("ring", "when_full", "doorbell_address", "parker_address", "woken_address"), "host"),
     },
+    "Keys": {**dict.fromkeys(("slots_address", "mask", "shift", "capacity"), "host"), "count": "poller"},
     "Path": dict.fromkeys(layout.PATH._fields, "host"),
     "SplitJob": {
         **dict.fromkeys(("source", "count", "target", "state", "span_address", "message_nbytes"), "leader"),

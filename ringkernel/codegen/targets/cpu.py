@@ -60,6 +60,7 @@ def operations(timed: bool) -> dict[Any, Any]:
         ops.copy_bytes: memory.copy_bytes,
         ops.move_bytes: memory.move_bytes,
         ops.peek: memory.peek,
+        ops.peek_fixed: memory.peek_fixed,
         ops.poke: memory.poke,
         ops.zero_bytes: memory.zero_bytes,
         ops.fence_acquire: memory.fence_of("acquire"),

@@ -157,6 +157,14 @@ def peek(builder: Any, address: Any) -> Any:
 
 
 @operation
+def peek_fixed(builder: Any, address: Any) -> Any:
+    """A plain load that LLVM may take out of a loop, whatever is stored there."""
+    word = builder.load(_pointer(builder, address))
+    word.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return word
+
+
+@operation
 def poke(builder: Any, address: Any, value: Any) -> None:
     """A plain store."""
     builder.store(value, _pointer(builder, address))

@@ -101,6 +101,8 @@ class ChainRecord:
         last one rings the first."""
         first, *others = self._stages
         write = self._parker.api.write_word
+        for stage in others:  # whose tokens stay with the host
+            stage.block.make_room()
         for before, stage in pairwise(self._stages):
             assert before.output is not None
             before.output.want(NEVER)

@@ -79,6 +79,7 @@ def spec_of(declaration: Declaration) -> Any:
         check=declaration.check,
         zeroed=declaration.zeroed,
         params=None if declaration.params is None else declaration.params.dtype,
+        key=None if declaration.keys is None else declaration.keys.field,
     )
 
 

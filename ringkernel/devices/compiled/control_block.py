@@ -10,7 +10,10 @@ import numpy.typing as npt
 from ringkernel.devices.engine import Ledger
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.context_layout import context_layout
+from ringkernel.memory.keys_layout import INITIAL
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC, OVER
+
+from .key_table import KeyTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,10 +43,11 @@ class Code(Protocol):
 class ControlBlock:
     """A block, the table of its inputs and the kernel's context, in one piece of the arena.
 
-    `state` and `params` are views of the last, or None. What changes them, or the rings, is for who holds the token.
+    `state` and `params` are views of the last, or None; of a keyed kernel `state` is that of a new key, and `keys` has
+    the others. What changes them, or the rings, is for who holds the token.
     """
 
-    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "params", "state")
+    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "keys", "params", "state")
 
     def __init__(self, declaration: Declaration, code: Code, status_doorbell: int, arena: Arena, api: HostApi) -> None:
         self._api = api
@@ -52,7 +56,8 @@ class ControlBlock:
         state_at = _TABLE_AT + 8 * _INPUT_TABLE
         state_at += -state_at % LINE
         state_nbytes = 0 if state is None else state.nbytes
-        context = context_layout(state_nbytes, 0 if params is None else params.nbytes, has_rng=False)
+        initial_at = 0 if declaration.keys is None else INITIAL
+        context = context_layout(initial_at + state_nbytes, 0 if params is None else params.nbytes, has_rng=False)
         self._region: Region = arena.allocate(state_at + context.nbytes)
         self.address = self._region.address
         self._tables: tuple[Region, ...] = ()
@@ -63,8 +68,9 @@ class ControlBlock:
         record["max_outputs"] = declaration.max_outputs
         record["status_doorbell_address"] = status_doorbell
         record["fault_index"] = -1
-        self.state = self._copied(state, state_at)
+        self.state = self._copied(state, state_at + initial_at)
         self.params = self._copied(params, state_at + context.params_at)
+        self.keys = None if declaration.keys is None else KeyTable(declaration, self.address + state_at, arena, api)
         self.run(code)
 
     def _copied(self, declared: npt.NDArray[Any] | None, offset: int) -> npt.NDArray[Any] | None:
@@ -157,10 +163,17 @@ class ControlBlock:
         """Copy the state, also while the kernel runs; False if it was in a span."""
         return self._api.copy_state(self.address, int(target.ctypes.data)) == 1
 
+    def make_room(self) -> None:
+        """The token is about to be handed over: let a table of keys that is nearly full grow, as far as memory goes."""
+        if self.keys is not None:
+            self.keys.make_room()
+
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""
         for region in (self._region, *self._tables):
             region.quarantine()
+        if self.keys is not None:
+            self.keys.quarantine()
 
 
 def ledger_of(counters: Any, in_flight: int, waits: Waits, ns_of: Callable[[int], int], now: int) -> Ledger:

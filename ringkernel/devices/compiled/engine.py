@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ringkernel.codegen.faults import LARGEST
 from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
+from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
@@ -57,9 +58,13 @@ if TYPE_CHECKING:
 
     from .executor import Executor
     from .fused_chain import FusedChain
+    from .key_table import KeyTable
 
 logger = logging.getLogger("ringkernel")
 _LOOKS = 8
+
+MANY_KEYS = 50_000
+"""So many states are read in a thread: a millisecond or more."""
 
 
 class CompiledEngine(LendingEngine):
@@ -355,6 +360,9 @@ class CompiledEngine(LendingEngine):
     def run(self, declaration: Declaration) -> None:
         """What the executor has now been given is the handler of this declaration. The token is the host's."""
         self.declaration = declaration
+        if declaration.keys is not None:
+            assert self.block.state is not None
+            self.block.state[...] = declaration.state  # that of new keys
         self.block.run(self.executor)
         self.rings.run(self.executor.span_of)
 
@@ -516,6 +524,8 @@ class CompiledEngine(LendingEngine):
         token for a moment."""
         view = self.block.state
         assert view is not None
+        if self.block.keys is not None:
+            return await self._read_all(self.block.keys)
         copy = np.empty_like(view)
         for _ in range(1_000 if self.executor.shares_state else 0):
             if self.block.copy_state(copy):
@@ -524,13 +534,46 @@ class CompiledEngine(LendingEngine):
             copy[...] = view
         return copy
 
-    def held_copy(self) -> Held:
-        """A copy of the state and the parameters. The token is the host's."""
-        return Held(*(None if view is None else view.copy() for view in (self.block.state, self.block.params)))
+    def held_copy(self, messages: npt.NDArray[Any] | None = None) -> Held:
+        """A copy of the state that these messages were handled with, and of the parameters. The token is the host's."""
+        state, params = (None if view is None else view.copy() for view in (self.block.state, self.block.params))
+        if self.block.keys is not None and messages is not None:
+            found = self.block.keys.read(np.asarray(messages[self.block.keys.field][0]))
+            state = state if found is None else found
+        return Held(state, params)
+
+    async def _read_all(self, keys: KeyTable) -> npt.NDArray[Any]:
+        """The kernel rests meanwhile. What would take long does not hold up the event loop."""
+        async with self.token():
+            records = keys.records() if keys.count < MANY_KEYS else await in_thread(keys.records)
+        if len(records) < MANY_KEYS:
+            return keys.in_order(records)
+        return await in_thread(lambda: keys.in_order(records))
+
+    async def read_state_of(self, key: Any) -> npt.NDArray[Any] | None:
+        assert self.block.keys is not None
+        async with self.token():
+            return self.block.keys.read(key)
 
     def write_state(self, value: npt.NDArray[Any]) -> None:
         assert self.block.state is not None
-        self.block.state[...] = value
+        if self.block.keys is None:
+            self.block.state[...] = value
+        else:
+            self.block.keys.write_records(value)
+
+    def write_state_of(self, key: Any, value: npt.NDArray[Any]) -> None:
+        assert self.block.keys is not None
+        self.block.keys.write(key, value)
+
+    @property
+    def keyed_dtype(self) -> np.dtype[Any]:
+        assert self.block.keys is not None
+        return self.block.keys.dtype
+
+    def keys(self) -> tuple[int, int]:
+        keys = self.block.keys
+        return (0, 0) if keys is None else (keys.count, keys.nbytes)
 
     def read_params(self) -> npt.NDArray[Any]:
         assert self.block.params is not None

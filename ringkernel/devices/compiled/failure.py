@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ringkernel.codegen.faults import LARGEST
+from ringkernel.codegen.faults import KEYS_FULL, LARGEST
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import as_messages
@@ -57,8 +57,11 @@ class Failed(Protocol):
     def take_failed(self, edge_offset: int, count: int) -> Any:
         """The messages that the handler failed on."""
 
-    def held_copy(self) -> Held:
-        """A copy of its state and parameters."""
+    def held_copy(self, messages: Any) -> Held:
+        """A copy of the state that these messages were handled with, and of its parameters."""
+
+    def keys(self) -> tuple[int, int]:
+        """How many keys there are states for, and the bytes of all that."""
 
     def found_wrong(self, number: int, edge_offset: int, message: Any) -> BaseException | None:
         """What the machine code itself found wrong, by a number of `codegen/faults.py`; None for any other."""
@@ -83,11 +86,14 @@ async def failure_of(kernel: Failed) -> BaseException:
     declaration = handler
     assert declaration.input_type is not None
     shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
-    described = kernel.exception_of(int(block["fault_info_address"]))
     where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
+    if int(block["fault_info_address"]) == KEYS_FULL:
+        assert declaration.keys is not None
+        return RingKernelError(f"{where}: {_keys_full(declaration.keys.field, messages, kernel.keys()[0])}")
+    described = kernel.exception_of(int(block["fault_info_address"]))
     if described[0] is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
-    arguments, _ = arguments_of(declaration, messages, kernel.held_copy())
+    arguments, _ = arguments_of(declaration, messages, kernel.held_copy(messages))
     return await _raised(where, declaration.func, arguments, described)
 
 
@@ -120,6 +126,13 @@ async def _raised(
     if not isinstance(replayed, BaseException):
         error.add_note(f"no Python traceback: the undecorated function, run again on a copy, {replayed}")
     return error
+
+
+def _keys_full(field: str, messages: Any, count: int) -> str:
+    return (
+        f"its table has room for {count} keys, and {field}={messages[field][0].item()!r} would be one more; launch it "
+        f"with keys={2 * count}, or pause it from time to time, which lets the table grow"
+    )
 
 
 def _made(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ringkernel.messages.conversion import converted
 from ringkernel.messages.fitting import fitted, fitted_array
+from ringkernel.messages.records import said
 
 from .columns import check_missing, plain
 from .tables import Frame
@@ -52,10 +53,10 @@ def _converted(given: Array, dtype: np.dtype[Any]) -> Array:
     if given.dtype == dtype:
         return given
     kinds = {given.dtype.kind, dtype.kind}
-    by_value = kinds <= {"i", "u"} or kinds in ({"M"}, {"m"})
-    if by_value or (np.can_cast(given.dtype, dtype) and not kinds & set("mM")):
+    by_value = kinds <= {"i", "u"} or kinds in ({"M"}, {"m"}, {"S"})
+    if by_value or (np.can_cast(given.dtype, dtype) and not kinds & set("mMS")):
         return converted(given, dtype)
-    raise TypeError(f"{given.dtype} is not made {dtype}, since values might change; convert it yourself")
+    raise TypeError(f"{said(given.dtype)} is not made {said(dtype)}, since values might change; convert it yourself")
 
 
 def _of_values(dtype: np.dtype[Any], column: Any) -> Array:
@@ -78,7 +79,9 @@ def _of_objects(dtype: np.dtype[Any], values: Any) -> Array:
         try:
             result[row] = fit(value)
         except TypeError:
-            raise TypeError(f"{value!r:.100} in row {row} is no {dtype}") from None
+            is_text = dtype.kind == "S" and isinstance(value, str)
+            remedy = "; encode the text first, as pandas does by `.str.encode('ascii')`" if is_text else ""
+            raise TypeError(f"{value!r:.100} in row {row} is no {said(dtype)}{remedy}") from None
         except (ValueError, OverflowError) as error:
             raise ValueError(f"row {row}: {error}") from None
     return result

@@ -67,7 +67,7 @@ def _fits(dtype: np.dtype[Any], to: str) -> bool:
         return False
     if dtype.kind in "mM":
         return _dtype_there(dtype, to) is not None
-    return to == "pandas" or (dtype.kind in "biuf" and dtype.itemsize <= 8)
+    return to == "pandas" or dtype.kind == "S" or (dtype.kind in "biuf" and dtype.itemsize <= 8)
 
 
 def _dtype_there(dtype: np.dtype[Any], to: str) -> np.dtype[Any] | None:
@@ -90,6 +90,8 @@ def _values(values: Array, to: str) -> Array:
 
 def _pandas_column(pd: Any, values: Array) -> Any:
     made = _values(values, "pandas")
+    if made.dtype.kind == "S":
+        made = made.astype(object)
     if values.ndim > 1:
         items = np.empty(len(values), object)
         items[:] = [*made.reshape(values.shape)]

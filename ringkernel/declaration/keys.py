@@ -1,0 +1,96 @@
+"""Which of its messages a kernel has a state of its own for: those with the same value in one of their fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.errors import ConfigurationError, MessageTypeError
+
+if TYPE_CHECKING:
+    from ringkernel.messages.types import MessageType
+
+DEFAULT_KEYS = 1024
+MAX_KEYS = 2**30
+STATE_COLUMN = "state"
+"""What `read_state` calls the states of all keys, where they are arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The field, and how many keys there is room for at least."""
+
+    field: str
+    capacity: int
+
+
+def keys_of(kernel_id: str, field: Any, capacity: Any) -> Keys | None:
+    """What the options of a declaration say. Raises `ConfigurationError`."""
+    if field is None:
+        if capacity is not None:
+            raise ConfigurationError(
+                f"kernel {kernel_id!r}: keys={capacity!r} needs key, the field by whose value there is a state for each"
+            )
+        return None
+    if not isinstance(field, str) or not field:
+        raise ConfigurationError(f"kernel {kernel_id!r}: key is {field!r}; it must be the name of a field")
+    if capacity is None:
+        return Keys(field, DEFAULT_KEYS)
+    is_number = isinstance(capacity, int | np.integer) and not isinstance(capacity, bool)
+    if not is_number or not 1 <= capacity <= MAX_KEYS:
+        raise ConfigurationError(
+            f"kernel {kernel_id!r}: keys is {capacity!r}; it must be a number of keys from 1 to {MAX_KEYS}"
+        )
+    return Keys(field, int(capacity))
+
+
+def check_keys(
+    kernel_id: str, keys: Keys | None, state: np.ndarray[Any, Any] | None, state_type: MessageType | None, batch: bool
+) -> None:
+    """Refuse keys without a state, or with batches. Raises `ConfigurationError`."""
+    if keys is None:
+        return
+    option = f"kernel {kernel_id!r}: key={keys.field!r}"
+    if state is None:
+        raise ConfigurationError(f"{option} needs a state, of which there is one for each key; give one, or drop key")
+    if batch:
+        raise ConfigurationError(
+            f"{option} does not go with batch=True: the messages of a batch have different keys; write the handler for "
+            f"one message, f(msg[, out], state)"
+        )
+    if state_type is None and keys.field == STATE_COLUMN:
+        raise ConfigurationError(
+            f"{option}, but that is what read_state() calls the states of the keys, which are arrays; give the field "
+            f"another name, or the state fields"
+        )
+
+
+def check_key_fields(keys: Keys | None, kernel_id: str, inputs: dict[str, MessageType], state: Any) -> None:
+    """Refuse inputs that lack the field, or have it in a type that is no key's; and a state with another field of that
+    name. Raises `MessageTypeError`."""
+    if keys is None:
+        return
+    option = f"kernel {kernel_id!r}: key={keys.field!r}"
+    first: np.dtype[Any] | None = None
+    for name, message_type in inputs.items():
+        which = f"input {name!r}" if name else "its input"
+        if keys.field not in (message_type.dtype.names or ()):
+            raise MessageTypeError(f"{option}, but {which} is of {message_type.description}, which has no such field")
+        dtype = message_type.dtype[keys.field]
+        if dtype.kind not in "iuS":
+            raise MessageTypeError(
+                f"{option}, which {which} has as {dtype}; a key is an integer, or bytes of a fixed size such as 'S8'"
+            )
+        first = dtype if first is None else first
+        if dtype != first:
+            raise MessageTypeError(
+                f"{option} is {first} in its first input and {dtype} in {which}; it must be of one type in all of them"
+            )
+    own = state.dtype[keys.field] if keys.field in (state.dtype.names or ()) else first
+    if own != first:
+        raise MessageTypeError(
+            f"{option} is {first}, and its state has a field of that name, which is {own}; make it {first}, and it "
+            f"holds the key, or call it otherwise"
+        )

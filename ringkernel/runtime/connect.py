@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 
-from .by_time import check_feed, take_hosts_place
+from .by_time import check_circle, check_feed, take_hosts_place
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -37,7 +37,8 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
     _fit_types(source.engine, target.engine, name, [reader.engine for reader in source.targets])
     by_time = target.engine.declaration.order is not None
     if by_time:
-        check_feed(source, target, name)
+        check_feed(target, name, repr(source.kernel_id))
+        check_circle(source, target)
     ring = source.engine.output
     assert ring is not None
     inlet = source.engine.inlet
@@ -50,7 +51,7 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
         edge = ring.add_edge()
     target.engine.add_input(edge, target.engine.declaration.input_names.index(name))
     if by_time:
-        take_hosts_place(source, target, name)
+        take_hosts_place(target, name)
     source.targets += (target,)
     target.sources += (source,)
     inlet.ended = lambda: _goes_elsewhere(source)

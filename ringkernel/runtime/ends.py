@@ -30,6 +30,8 @@ def close_input(kernel: RingKernel, name: str) -> None:
             f"kernel {kernel.kernel_id!r}: close_input() is for kernels of the CPU and for coroutine kernels; this one "
             f"runs on {kernel.device}; terminate() it"
         )
+    if engine.closing is None and outlet.ring.shut:
+        raise outlet.refuse()
     engine.closing = engine.closing or "close_input() has said that nothing more is sent to it"
     outlet.close()
     outlet.ring.say_ended()

@@ -17,6 +17,7 @@ from ringkernel.memory.layout import CLOSED, DROP, FORKED, OPEN, RAISE, WAIT
 from ringkernel.messages.arrays import as_array
 from ringkernel.ring.feeding import BUSY, FULL
 
+from .by_time import check_opening, take_hosts_place, word_for
 from .graph import dead_end, may_come_to_a_dead_end
 
 if TYPE_CHECKING:
@@ -53,10 +54,14 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while a call() waits for its answer; await that first"
         )
-    if outlet.ring.shut:
+    if outlet.ring.shut and kernel.engine.closing is not None:
         raise KernelStateError(f"cannot open input {name!r} of kernel {kernel.kernel_id!r}: {kernel.engine.closing}")
-    # an input that may have one feed only (`order_by`) is to be asked here whether it has none
-    return InputHandle(kernel, name, _MODES[full], affinity)
+    if kernel.engine.declaration.order is None:
+        return InputHandle(kernel, name, _MODES[full], affinity)
+    check_opening(kernel, name)
+    handle = InputHandle(kernel, name, _MODES[full], affinity)
+    take_hosts_place(kernel, name)
+    return handle
 
 
 class InputHandle:
@@ -184,6 +189,25 @@ class InputHandle:
                 raise QueueFullError(self._full())
             with self._entered():
                 self._wait_for_room()
+
+    def advance(self, time: Any) -> None:
+        """Nothing with a time before this will be pushed any more: see `RingKernelRuntime.advance`, and what that
+        raises.
+
+        Example:
+            >>> tick = np.dtype([("time", "i8"), ("price", "f8")])
+            >>> @rk.ring_kernel("heard", input_type=tick, output_type=float, order_by="time")
+            ... def heard(msg, out):
+            ...     out.value = msg.price
+            >>> kernel = await runtime.launch(heard)
+            >>> with runtime.open_input(heard) as handle:
+            ...     handle.push((5, 1.0))
+            ...     handle.advance(6)
+        """
+        word = word_for(self._kernel, time)
+        if not self.is_open:
+            raise KernelStateError(f"{self!r} takes nothing more")
+        self._feeder.feed.ring.say_progress(word)
 
     def push_batch(self, messages: Any, *, extra: Extra = "refuse") -> None:
         """Put many messages into the kernel's input, in order: an array of its type, or what else `send_batch` takes.

@@ -256,13 +256,54 @@ async def test_an_input_has_one_feed() -> None:
         runtime.connect(passing, priced, input="quotes")
         with pytest.raises(KernelStateError, match="has one feed, and that is 'passing'; 'passing too' needs"):
             runtime.connect("passing too", priced, input="quotes")
-        with pytest.raises(KernelStateError, match="has one feed, and that is 'passing'; send to that one"):
+        with pytest.raises(KernelStateError, match="has one feed, and that is 'passing'; nobody else"):
             await runtime.send(priced, (1, 1.0), input="quotes")
         with pytest.raises(KernelStateError, match="has one feed"):
             await runtime.advance(priced, 3, input="quotes")
         await runtime.send(priced, (1, 1.0))
         with pytest.raises(KernelStateError, match="and that is the host, which has sent to it"):
             runtime.connect("passing too", priced)
+
+
+async def test_a_thread_may_be_the_feed() -> None:
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(priced)
+        with runtime.open_input(priced, "quotes") as handle:
+            with pytest.raises(KernelStateError, match=r"that is a thread, by open_input\(\); this one needs"):
+                runtime.open_input(priced, "quotes")
+            with pytest.raises(KernelStateError, match="that is a thread"):
+                await runtime.send(priced, (1, 1.0), input="quotes")
+            with pytest.raises(KernelStateError, match="that is a thread"):
+                await runtime.close_input(priced, input="quotes")
+            await runtime.activate(priced)
+            with pytest.raises(KernelStateError, match="cannot become another while the kernel is ACTIVE"):
+                runtime.open_input(priced)
+            await runtime.send_batch(priced, ticks((5, 0), (7, 0), (9, 0)))
+            await asyncio.to_thread(handle.push_batch, ticks((4, 40), (6, 60)))
+            assert (await within(runtime.receive(priced))).x == 40.0
+            await asyncio.to_thread(handle.advance, 8)
+            assert (await within(runtime.receive(priced))).x == 60.0
+            await asyncio.sleep(0.01)
+            assert runtime.statistics(priced).emitted == 2
+        assert (await within(runtime.receive(priced))).time == 9
+        await runtime.close_input(priced)
+        assert await within(runtime.wait(priced)) is KernelState.TERMINATED
+
+
+async def test_it_ends_when_all_its_inputs_are_closed_and_consumed() -> None:
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(priced)
+        await runtime.activate(priced)
+        await runtime.send_batch(priced, ticks((5, 0), (7, 0)))
+        await runtime.close_input(priced)
+        await runtime.send(priced, (6, 60.0), input="quotes")
+        assert (await within(runtime.receive(priced))).x == 0.0
+        await asyncio.sleep(0.01)
+        assert runtime.get_state(priced) is KernelState.ACTIVE
+        await runtime.close_input(priced, input="quotes")
+        assert (await within(runtime.receive(priced))).x == 60.0
+        assert await within(runtime.wait(priced)) is KernelState.TERMINATED
+        assert runtime.kernels["priced"].error is None
 
 
 async def test_a_circle_by_time_is_refused() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .declaration.beside import on_end, on_input, on_timer
     from .declaration.decorator import ring_kernel
     from .declaration.pipeline import Pipeline, pipeline
+    from .declaration.rng import Rng
     from .devices.coroutine.context import KernelContext
     from .errors import (
         BatchTimeoutError,
@@ -48,6 +49,7 @@ _MODULES = {
     "declaration.beside": ("on_end", "on_input", "on_timer"),
     "declaration.decorator": ("ring_kernel",),
     "declaration.pipeline": ("Pipeline", "pipeline"),
+    "declaration.rng": ("Rng",),
     "devices.coroutine.context": ("KernelContext",),
     "errors": (
         "BatchTimeoutError",
@@ -106,6 +108,7 @@ __all__ = [
     "RingKernel",
     "RingKernelError",
     "RingKernelRuntime",
+    "Rng",
     "RunningPipeline",
     "Session",
     "__version__",

@@ -49,7 +49,8 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     declaration = _declaration_of(handler)
     assert declaration.input_type is not None
     records = np.asarray(as_batch(declaration.input_type, messages)).view(declaration.input_type.dtype)
-    held: defaultdict[Any, Held] = defaultdict(lambda: Held.declared(declaration))
+    rng = Held.declared(declaration).rng  # one for all keys
+    held: defaultdict[Any, Held] = defaultdict(lambda: Held.declared(declaration)._replace(rng=rng))
     found: list[npt.NDArray[Any]] = []
     failure = None
     step = max(1, len(records)) if declaration.batch else 1

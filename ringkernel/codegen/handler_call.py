@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
 
+from ringkernel.memory.context_layout import RNG_WORDS
+
 from .span_body import ALL, DROP, EMIT, FAILED, FAULT_INFO
 from .time_values import time_value
 
@@ -62,18 +64,22 @@ def argument_types(
         arguments.append(from_dtype(dtype) if shape is None else types.Array(from_dtype(dtype), len(shape), "C"))
     if spec.params is not None:
         arguments.append(params(from_dtype(spec.params)))
+    if spec.rng:
+        from .rng_type import rng_type
+
+        arguments.append(rng_type)
     return tuple(arguments)
 
 
 def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
     """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL.
 
-    `held` is the kernel's context: the state lies there, and behind it the parameters, see `context_layout.py`. Of a
-    keyed kernel the state is a further argument. `source_count` and `target_count` are the lengths of the slices for a
-    batch handler, and indices otherwise. For a handler of times, `source` is one, as a word.
+    `held` is the kernel's context: the state lies there, and behind it parameters and random numbers, see
+    `context_layout.py`. Of a keyed kernel the state is a further argument. `source_count` and `target_count` are the
+    lengths of the slices for a batch handler, and indices otherwise. For a handler of times, `source` is one as a word.
     """
     given = argument_types(spec, target.message)
-    params_at = spec.context.params_at
+    layout = spec.context
 
     def written(*words: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -87,7 +93,11 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
             if spec.state is not None:
                 values.append(_state(context, builder, given[len(values)], spec.state[1], state))
             if spec.params is not None:
-                values.append(_state(context, builder, given[len(values)], None, _behind(builder, held, params_at)))
+                there = _behind(builder, held, layout.params_at)
+                values.append(_state(context, builder, given[len(values)], None, there))
+            rng = _behind(builder, held, layout.rng_at)
+            values += [rng] * spec.rng
+            drawn = [builder.load(_word(builder, rng, i)) for i in range(RNG_WORDS * spec.rng)]
             compiled = target.overload(dispatcher, given)
             context.active_code_library.add_linking_library(compiled.library)
             status, value = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
@@ -95,6 +105,8 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
             with builder.if_then(status.is_error):
                 where = builder.inttoptr(builder.add(fault, ir.Constant(_I64, FAULT_INFO)), _I64.as_pointer())
                 builder.store(target.describe(builder, status), where)
+                for i, word in enumerate(drawn, RNG_WORDS):
+                    builder.store(word, _word(builder, rng, i))
             return _verdict(context, builder, returned, status, value, spec.batch)
 
         return types.int64(*[types.int64] * len(words)), codegen
@@ -141,6 +153,10 @@ def _state(context: Any, builder: Any, numba_type: Any, shape: tuple[int, ...] |
         return builder.inttoptr(address, context.get_value_type(numba_type))
     extents = [context.get_constant(types.intp, extent) for extent in shape]
     return _array(context, builder, numba_type, address, extents)
+
+
+def _word(builder: Any, address: Any, index: int) -> Any:
+    return builder.gep(builder.inttoptr(address, _I64.as_pointer()), [ir.Constant(_I64, index)])
 
 
 def _behind(builder: Any, address: Any, offset: int) -> Any:

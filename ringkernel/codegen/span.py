@@ -150,4 +150,7 @@ def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
     def four(msg: Any, out: Any, state: Any, params: Any) -> Any:
         return handler(msg, out, state, params)
 
-    return (one, two, three, four)[count - 1]
+    def five(msg: Any, out: Any, state: Any, params: Any, rng: Any) -> Any:
+        return handler(msg, out, state, params, rng)
+
+    return (one, two, three, four, five)[count - 1]

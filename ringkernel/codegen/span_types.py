@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SpanTypes:
     """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state; `params`
-    None, or the dtype of the record; `key` None, or the field of a message by whose value there is a state for each.
+    None, or the dtype of the record; `key` None, or the field of a message by whose value there is a state for each;
+    `rng`: whether it draws random numbers.
 
     `input` is that of the messages, or None for a handler that is called without one; `time`: it is called with a time
     of this type.
@@ -35,15 +36,17 @@ class SpanTypes:
     params: np.dtype[Any] | None = None
     time: np.dtype[Any] | None = None
     key: str | None = None
+    rng: bool = False
 
     @property
     def context(self) -> ContextLayout:
-        """Where the parameters lie, from the kernel's context on: behind the state, or the table of keys."""
+        """Where the parameters and random numbers lie, from the kernel's context on: behind the state, or the table of
+        keys."""
         state_nbytes = 0
         if self.state is not None:
             dtype, shape = self.state
             state_nbytes = dtype.itemsize * math.prod(shape or ()) + (INITIAL if self.key is not None else 0)
-        return context_layout(state_nbytes, 0 if self.params is None else self.params.itemsize, has_rng=False)
+        return context_layout(state_nbytes, 0 if self.params is None else self.params.itemsize, has_rng=self.rng)
 
 
 @dataclass(frozen=True)

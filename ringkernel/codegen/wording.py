@@ -167,6 +167,13 @@ def _index(kind: str, index: str) -> str:
     return f"{_a(kind)} cannot be indexed with {_a(index)}; convert the index, or write a loop"
 
 
+def _bounds(given: list[str]) -> str:
+    return (
+        f"rng.integers(low, high) takes two numbers of type int64, got ({', '.join(given)}); convert them, as in "
+        f"np.int64(...)"
+    )
+
+
 def _set_item(arguments: list[str]) -> str:
     if len(arguments) < 3:
         return ""
@@ -177,6 +184,7 @@ _OF_FUNCTIONS: dict[str, Callable[[list[str]], str]] = {
     "exception_match": lambda _: "`except` names nothing but Exception in a handler: write `except Exception:`",
     "getitem": lambda given: _index(given[0], given[1]) if len(given) > 1 else "",
     "setitem": _set_item,
+    "integers_of_rng": lambda given: _bounds(given[1:]),
     "contains": lambda given: f"`in` does not work for {_a(given[0])}; write a loop" if given else "",
 }
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def on_input(kernel_id: KernelId, name: str, input_type: Any = None, *, batch: bool = False) -> Callable[[F], F]:
     """Declare a further input of a compiled kernel, with a type and a handler of its own.
 
-    `f(msg[, out][, state][, params])` shares the kernel's output, state and parameters. Messages come by `input=name`,
-    of `send`, `send_batch`, `connect` and others. Which input is served next is their turn, or the time of their
-    messages, see `order_by` of `ring_kernel`. The function itself is returned unchanged. Declaring it again replaces
-    it, as with `ring_kernel`.
+    `f(msg[, out][, state][, params][, rng])` shares all but the input with the kernel's own handler. Messages come by
+    `input=name`, of `send`, `send_batch`, `connect` and others. Which input is served next is their turn, or the time
+    of their messages, see `order_by` of `ring_kernel`. The function itself is returned unchanged. Declaring it again
+    replaces it, as with `ring_kernel`.
 
     Args:
         kernel_id: the kernel, by its id or its function; it may be declared later.
@@ -76,10 +76,11 @@ def on_input(kernel_id: KernelId, name: str, input_type: Any = None, *, batch: b
 def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
     """Declare what a compiled kernel that goes by time does at each multiple of a period.
 
-    It is called as `f(time[, out][, state][, params])`. Time is the field that `order_by` of `ring_kernel` names, and
-    never the clock's: a multiple is passed as soon as all inputs have come to it or beyond. From the first message on,
-    each multiple is handled once, in order, before the messages at or after it: so a window is [k, k + every). The
-    handler returns nothing or True to emit `out`, False to emit nothing. The function itself is returned unchanged.
+    It is called as `f(time[, out][, state][, params][, rng])`. Time is the field that `order_by` of `ring_kernel`
+    names, and never the clock's: a multiple is passed as soon as all inputs have come to it or beyond. From the first
+    message on, each multiple is handled once, in order, before the messages at or after it: so a window is
+    [k, k + every). The handler returns nothing or True to emit `out`, False to emit nothing. The function itself is
+    returned unchanged.
 
     Args:
         kernel_id: the kernel, by its id or its function; it may be declared later.
@@ -113,7 +114,7 @@ def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
 
 
 def on_end(kernel_id: KernelId) -> Callable[[F], F]:
-    """Declare what a compiled kernel does after its last message: `f([out][, state][, params])`.
+    """Declare what a compiled kernel does after its last message: `f([out][, state][, params][, rng])`.
 
     That is when all its inputs are closed and consumed, after a `terminate` from ACTIVE has drained it, and after a
     handler has raised `StopIteration`. The function returns True to emit `out` and to be called again, nothing to emit

@@ -18,6 +18,7 @@ from .held import record_of, state_array
 from .keys import Keys, check_key_fields, check_keys, keys_of
 from .order import Late, Order, order_of
 from .registry import Registry
+from .rng import check_seed
 from .signature import check_kind, check_output_is_written, check_signature
 from .together import with_companions
 
@@ -62,6 +63,12 @@ class Declaration:
     params: np.ndarray[Any, Any] | None = None
     params_type: MessageType | None = None
     keys: Keys | None = None
+    rng: int | None = None
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a message has to see what the one before has left."""
+        return kept_between(self.state, self.rng) is not None
 
     @property
     def is_coroutine(self) -> bool:
@@ -106,7 +113,7 @@ class Declaration:
         self, *, kernel_id: str, device: str | None, queue_size: int | None, parallel: int | None = None
     ) -> Declaration:
         """The same kernel under the id and options of one launch."""
-        check_parallel(kernel_id, parallel, self.state, is_coroutine=self.is_coroutine)
+        check_parallel(kernel_id, parallel, kept_between(self.state, self.rng), is_coroutine=self.is_coroutine)
         size = self.queue_size if queue_size is None else check_queue_size(queue_size)
         _check_outputs_fit(kernel_id, self.max_outputs, size)
         return replace(
@@ -137,6 +144,7 @@ class _Options:
     order: Order | None = None
     params: Any = None
     keys: Keys | None = None
+    rng: Any = None
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -160,15 +168,16 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     params: Any = None,
     key: str | None = None,
     keys: int | None = None,
+    rng: int | None = None,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
 
     An `async def` function with one parameter, the `KernelContext`, is a coroutine kernel: it runs in the event
     loop, and its messages are any Python objects (or records, where a type is given).
 
-    A plain function is a compiled kernel, called once per message as `f(msg, out, state, params)`: `out` if there is an
-    output type, `state` and `params` if there are such. It returns nothing or True to emit `out`, False to drop it.
-    `out` is zeroed before each call; `msg` and `params` are read only. The first launch compiles it.
+    A plain function is a compiled kernel, called once per message as `f(msg, out, state, params, rng)`: `out` if there
+    is an output type, the others if there are such. It returns nothing or True to emit `out`, False to drop it. `out`
+    is zeroed before each call; `msg` and `params` are read only. The first launch compiles it.
 
     Args:
         kernel_id: its name. Declaring a name again in the same module (a notebook cell that was edited) replaces the
@@ -213,6 +222,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             kernel goes on after a pause; one that is full when a new key comes fails the kernel. There are 4/3 to 8/3
             slots for a key, each of 8 bytes and those of the state, rounded up to 16, 32, 64, 80, 96, ...: 10 million
             keys with a float each take 270 MB.
+        rng: the seed of the handler's random numbers, from 0 to 2**64 - 1; by default the default of a last parameter
+            called `rng`. The handler gets them as in `Rng`: `rng.random()`, `rng.normal()`, `rng.integers(low, high)`.
+            They are the same at every launch, and in Python; like a state, they have its messages handled in order.
 
     Raises:
         MessageTypeError: a type that cannot be a message or state, or a plain function without `input_type`.
@@ -247,6 +259,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         order_of(kernel_id, order_by, late, patience),
         params,
         keys_of(kernel_id, key, keys),
+        rng,
     )
 
     def decorate(func: F) -> F:
@@ -305,6 +318,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     if not coroutine:
         options = _with_annotations(func, kernel_id, options)
     initial, state_type = (None, None) if options.state is None else state_array(kernel_id, options.state)
+    seed = None if options.rng is None else check_seed(f"kernel {kernel_id!r}", "rng", options.rng)
     params, params_type = (None, None) if options.params is None else record_of(kernel_id, "params", options.params)
     inputs = message_type_of(kernel_id, "input_type", options.input_type)
     outputs = message_type_of(kernel_id, "output_type", options.output_type)
@@ -317,13 +331,14 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
             f"called per message has one `out`"
         )
     _check_outputs_fit(kernel_id, options.max_outputs, size)
-    held = options.state, options.params, options.keys
+    held = options.state, options.params, options.keys, options.rng
     if coroutine and (options.batch or any(one is not None for one in held)):
         raise ConfigurationError(
-            f"kernel {kernel_id!r}: a coroutine kernel keeps its own state, parameters and batches; drop them"
+            f"kernel {kernel_id!r}: a coroutine kernel keeps its own state, parameters, random numbers and batches; "
+            f"drop them"
         )
     check_keys(kernel_id, options.keys, initial, state_type, options.batch)
-    check_parallel(kernel_id, options.parallel, options.state, is_coroutine=coroutine)
+    check_parallel(kernel_id, options.parallel, kept_between(options.state, options.rng), is_coroutine=coroutine)
     _check_parameters(kernel_id, func, coroutine, outputs, options)
     check_key_fields(options.keys, kernel_id, {} if inputs is None else {"": inputs}, initial)
     return Declaration(
@@ -346,12 +361,13 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         params=params,
         params_type=params_type,
         keys=options.keys,
+        rng=seed,
     )
 
 
 def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Options) -> _Options:
     """The options of a compiled kernel; those that were not given as its parameters say."""
-    held = with_defaults(func, {"state": options.state, "params": options.params})
+    held = with_defaults(func, {"state": options.state, "params": options.params, "rng": options.rng})
     inputs, outputs = options.input_type, options.output_type
     if inputs is None:
         inputs = input_type_of(kernel_id, func)
@@ -382,7 +398,7 @@ def _check_parameters(
     if coroutine:
         check_signature(kernel_id, func, ["ctx"])
         return
-    behind = {"out": outputs, "state": options.state, "params": options.params}
+    behind = {"out": outputs, "state": options.state, "params": options.params, "rng": options.rng}
     check_signature(kernel_id, func, ["msg", *(name for name, given in behind.items() if given is not None)])
     if outputs is not None:
         field = (outputs.dtype.names or ())[0]
@@ -415,7 +431,12 @@ def check_block_size(size: Any) -> int:
     raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
 
 
-def check_parallel(kernel_id: str, parallel: Any, state: Any, *, is_coroutine: bool) -> None:
+def kept_between(state: Any, rng: Any) -> str | None:
+    """What a message sees of the one before, if anything."""
+    return "a state" if state is not None else "random numbers" if rng is not None else None
+
+
+def check_parallel(kernel_id: str, parallel: Any, kept: str | None, *, is_coroutine: bool) -> None:
     """How many threads may share a kernel's messages. Raises `ConfigurationError`."""
     if parallel is None or parallel is False:
         return
@@ -428,9 +449,9 @@ def check_parallel(kernel_id: str, parallel: Any, state: Any, *, is_coroutine: b
             f"kernel {kernel_id!r}: parallel={parallel} needs a compiled kernel; a coroutine kernel runs in the event "
             f"loop"
         )
-    if parallel > 1 and state is not None:
+    if parallel > 1 and kept is not None:
         raise ConfigurationError(
-            f"kernel {kernel_id!r}: parallel={parallel}, but its handler has a state, so each message has to see what "
+            f"kernel {kernel_id!r}: parallel={parallel}, but its handler has {kept}, so each message has to see what "
             f"the one before has left; drop one of the two"
         )
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def difference(before: Declaration, after: Declaration) -> str | None:
-    """What keeps a kernel of one declaration from going on with the handler of another: rings, state and
-    parameters that would be laid out in another way. None if nothing does."""
+    """What keeps a kernel of one declaration from going on with the handler of another: rings, state,
+    parameters and random numbers that would be laid out in another way. None if nothing does."""
     if after.is_coroutine:
         return "it is a coroutine function now"
     parts = {
@@ -21,6 +21,7 @@ def difference(before: Declaration, after: Declaration) -> str | None:
         "state": (_state(before), _state(after)),
         "params": (_said(before.params_type), _said(after.params_type)),
         "key": (_key(before), _key(after)),
+        "rng": (_drawn(before), _drawn(after)),
         "max_outputs": (before.max_outputs, after.max_outputs),
         "further inputs": (_inputs(before), _inputs(after)),
         "order_by": (before.order, after.order),
@@ -33,6 +34,10 @@ def difference(before: Declaration, after: Declaration) -> str | None:
 
 def _said(message_type: MessageType | None) -> str:
     return "None" if message_type is None else message_type.description
+
+
+def _drawn(declaration: Declaration) -> str:
+    return "None" if declaration.rng is None else "a seed"
 
 
 def _inputs(declaration: Declaration) -> str:

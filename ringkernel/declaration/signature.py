@@ -41,7 +41,7 @@ def check_signature(kernel_id: str, func: Callable[..., Any], wanted: list[str])
         why = (
             "a coroutine kernel gets its `KernelContext`"
             if wanted == ["ctx"]
-            else "`out` where there is an output_type, `state` and `params` where there are such"
+            else "`out` where there is an output_type, `state`, `params` and `rng` where there are such"
         )
         raise ConfigurationError(
             f"kernel {kernel_id!r}: {func.__name__}{inspect.signature(func)} should take ({', '.join(wanted)}): {why}"

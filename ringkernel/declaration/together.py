@@ -68,5 +68,10 @@ def check_companions(declaration: Any) -> None:
 
 def parameters_of(declaration: Any) -> list[str]:
     """The parameters that all handlers of a kernel have, after those of their own."""
-    given = {"out": declaration.output_type, "state": declaration.state, "params": declaration.params}
+    given = {
+        "out": declaration.output_type,
+        "state": declaration.state,
+        "params": declaration.params,
+        "rng": declaration.rng,
+    }
     return [name for name, value in given.items() if value is not None]

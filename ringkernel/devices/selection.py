@@ -122,6 +122,7 @@ def _cpu_only(declaration: Declaration) -> str | None:
     """An option of a kernel that only the CPU knows, if there is one."""
     options = {
         "params": declaration.params,
+        "rng": declaration.rng,
         "key": declaration.keys,
         "order_by": declaration.order,
         "on_input": declaration.inputs or None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ALIGNMENT = 64
-RNG_NBYTES = 32
-"""Four words, see `declaration/rng.py`."""
+RNG_WORDS = 4
+"""Of a generator, see `declaration/rng.py`. Behind them lie those before the message that the handler has failed on."""
 
 
 class ContextLayout(NamedTuple):
@@ -21,7 +21,7 @@ def context_layout(state_nbytes: int, params_nbytes: int, *, has_rng: bool) -> C
     """The layout behind so many bytes of state. What is not there takes no room."""
     params_at = _aligned(state_nbytes)
     rng_at = _aligned(params_at + params_nbytes)
-    end = rng_at + RNG_NBYTES if has_rng else params_at + params_nbytes if params_nbytes else state_nbytes
+    end = rng_at + 2 * 8 * RNG_WORDS if has_rng else params_at + params_nbytes if params_nbytes else state_nbytes
     return ContextLayout(params_at, rng_at, end)
 
 

@@ -39,6 +39,7 @@ SPECS = {
     "max_outputs": SpanTypes(VALUE, VALUE, None, batch=True, max_outputs=2),
     "check": SpanTypes(VALUE, VALUE, None, check=False),
     "parameters": SpanTypes(VALUE, VALUE, None, params=VALUE),
+    "random numbers": SpanTypes(VALUE, VALUE, None, rng=True),
     "parameters' dtype": SpanTypes(VALUE, VALUE, None, params=INDEX),
 }
 

@@ -23,7 +23,7 @@ PAGE = TEXTS["docs/api.md"]
 BEFORE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
 CLASSES = (
     *(rk.RingKernelRuntime, rk.Session, rk.Pipeline, rk.RunningPipeline),
-    *(rk.InputHandle, rk.MessageQueue, rk.KernelContext, rk.KernelStatistics),
+    *(rk.InputHandle, rk.MessageQueue, rk.KernelContext, rk.KernelStatistics, rk.Rng),
 )
 NOT_FOR_USERS = {"KernelContext.enter"}
 

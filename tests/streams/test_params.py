@@ -398,7 +398,7 @@ def test_a_handler_that_does_not_take_them_is_refused() -> None:
 def test_a_coroutine_has_none() -> None:
     async def forever(ctx: Any) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="keeps its own state, parameters and batches"):
+    with pytest.raises(ConfigurationError, match="keeps its own state, parameters, random numbers and batches"):
         ring_kernel("pa_coroutine", params=Gain(1.0))(forever)
 
 

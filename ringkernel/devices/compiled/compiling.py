@@ -80,6 +80,7 @@ def spec_of(declaration: Declaration) -> Any:
         zeroed=declaration.zeroed,
         params=None if declaration.params is None else declaration.params.dtype,
         key=None if declaration.keys is None else declaration.keys.field,
+        rng=declaration.rng is not None,
     )
 
 

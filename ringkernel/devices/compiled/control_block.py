@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.declaration.rng import seeded
 from ringkernel.devices.engine import Ledger
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.context_layout import context_layout
@@ -43,11 +44,11 @@ class Code(Protocol):
 class ControlBlock:
     """A block, the table of its inputs and the kernel's context, in one piece of the arena.
 
-    `state` and `params` are views of the last, or None; of a keyed kernel `state` is that of a new key, and `keys` has
-    the others. What changes them, or the rings, is for who holds the token.
+    `state`, `params` and `rng`, see `context_layout.py`, are views of the last, or None; of a keyed kernel `state` is
+    that of a new key, and `keys` has the others. What changes them, or the rings, is for who holds the token.
     """
 
-    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "keys", "params", "state")
+    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "keys", "params", "rng", "state")
 
     def __init__(self, declaration: Declaration, code: Code, status_doorbell: int, arena: Arena, api: HostApi) -> None:
         self._api = api
@@ -57,7 +58,8 @@ class ControlBlock:
         state_at += -state_at % LINE
         state_nbytes = 0 if state is None else state.nbytes
         initial_at = 0 if declaration.keys is None else INITIAL
-        context = context_layout(initial_at + state_nbytes, 0 if params is None else params.nbytes, has_rng=False)
+        params_nbytes = 0 if params is None else params.nbytes
+        context = context_layout(initial_at + state_nbytes, params_nbytes, has_rng=declaration.rng is not None)
         self._region: Region = arena.allocate(state_at + context.nbytes)
         self.address = self._region.address
         self._tables: tuple[Region, ...] = ()
@@ -70,6 +72,8 @@ class ControlBlock:
         record["fault_index"] = -1
         self.state = self._copied(state, state_at + initial_at)
         self.params = self._copied(params, state_at + context.params_at)
+        words = None if declaration.rng is None else np.array(2 * seeded(declaration.rng), np.uint64)
+        self.rng = self._copied(words, state_at + context.rng_at)
         self.keys = None if declaration.keys is None else KeyTable(declaration, self.address + state_at, arena, api)
         self.run(code)
 

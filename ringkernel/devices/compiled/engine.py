@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkernel.codegen.faults import LARGEST
+from ringkernel.declaration.rng import rng_of
 from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
+from ringkernel.memory.context_layout import RNG_WORDS
 from ringkernel.memory.layout import (
     BEGUN,
     BLOCK,
@@ -535,12 +537,14 @@ class CompiledEngine(LendingEngine):
         return copy
 
     def held_copy(self, messages: npt.NDArray[Any] | None = None) -> Held:
-        """A copy of the state that these messages were handled with, and of the parameters. The token is the host's."""
-        state, params = (None if view is None else view.copy() for view in (self.block.state, self.block.params))
-        if self.block.keys is not None and messages is not None:
-            found = self.block.keys.read(np.asarray(messages[self.block.keys.field][0]))
+        """A copy of the state that these messages were handled with, and of the parameters; and random numbers, as they
+        were before the call that has failed. The token is the host's."""
+        block = self.block
+        state, params, words = (None if one is None else one.copy() for one in (block.state, block.params, block.rng))
+        if block.keys is not None and messages is not None:
+            found = block.keys.read(np.asarray(messages[block.keys.field][0]))
             state = state if found is None else found
-        return Held(state, params)
+        return Held(state, params, None if words is None else rng_of(words[RNG_WORDS:]))
 
     async def _read_all(self, keys: KeyTable) -> npt.NDArray[Any]:
         """The kernel rests meanwhile. What would take long does not hold up the event loop."""

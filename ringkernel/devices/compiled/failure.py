@@ -58,7 +58,8 @@ class Failed(Protocol):
         """The messages that the handler failed on."""
 
     def held_copy(self, messages: Any) -> Held:
-        """A copy of the state that these messages were handled with, and of its parameters."""
+        """A copy of the state that these messages were handled with, and of its parameters; and random numbers, as they
+        were before."""
 
     def keys(self) -> tuple[int, int]:
         """How many keys there are states for, and the bytes of all that."""

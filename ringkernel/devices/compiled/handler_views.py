@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ringkernel.declaration.rng import Rng
+
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import Declaration
 
@@ -16,16 +18,21 @@ def given(records: Any, *, one: bool) -> Any:
 
 
 class Held(NamedTuple):
-    """What a kernel holds between messages: arrays, or None."""
+    """What a kernel holds between messages: arrays, and random numbers; each may be None."""
 
     state: Any
     params: Any
+    rng: Rng | None
 
     @classmethod
     def declared(cls, declaration: Declaration) -> Held:
         """As at each launch."""
-        state, params = declaration.state, declaration.params
-        return cls(None if state is None else state.copy(), None if params is None else params.copy())
+        state, params, seed = declaration.state, declaration.params, declaration.rng
+        return cls(
+            None if state is None else state.copy(),
+            None if params is None else params.copy(),
+            None if seed is None else Rng(seed),
+        )
 
 
 def arguments_of(declaration: Declaration, messages: Any, held: Held) -> tuple[list[Any], Any]:
@@ -49,6 +56,8 @@ def _with_the_rest(declaration: Declaration, arguments: list[Any], n_outputs: in
         arguments.append(given(held.state, one=declaration.state_type is not None))
     if held.params is not None:
         arguments.append(given(held.params, one=True))
+    if held.rng is not None:
+        arguments.append(held.rng)
     return arguments, outs
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 from .declaration.decorator import declared, declared_ids
+from .declaration.together import with_companions
 from .devices.compiled import compiling
 from .devices.cpu.cores import allowed_cores
 from .errors import KernelCompileError
@@ -55,7 +56,7 @@ def _compile(sources: tuple[str, ...], kernel_id: str) -> str | None:
     declaration = declared(kernel_id)
     assert declaration is not None
     try:
-        compiling.find_now(declaration)
+        compiling.find_now(with_companions(declaration))
     except KernelCompileError as error:
         return str(error)
     return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ringkernel import MessageQueue, RingKernelRuntime
+from ringkernel.declaration.companions import companions
 from ringkernel.declaration.decorator import registry
 
 if TYPE_CHECKING:
@@ -149,10 +150,12 @@ def no_shared_session() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def clean_declarations() -> Iterator[None]:
     """Kernels that a test declares are gone after it."""
-    before = dict(registry.by_id)
+    before, beside = dict(registry.by_id), dict(companions._by_id)
     yield
     registry.by_id.clear()
     registry.by_id.update(before)
+    companions._by_id.clear()
+    companions._by_id.update(beside)
 
 
 @pytest.fixture

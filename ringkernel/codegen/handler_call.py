@@ -72,7 +72,8 @@ def argument_types(
 
 
 def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
-    """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL.
+    """An intrinsic that calls the handler on addresses: its verdict: EMIT, DROP or a count; FAILED; ALL. What a kernel
+    does at its end says ALL for nothing, and EMIT for True: then there is more.
 
     `held` is the kernel's context: the state lies there, and behind it parameters and random numbers, see
     `context_layout.py`. Of a keyed kernel the state is a further argument. `source_count` and `target_count` are the
@@ -107,7 +108,8 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
                 builder.store(target.describe(builder, status), where)
                 for i, word in enumerate(drawn, RNG_WORDS):
                     builder.store(word, _word(builder, rng, i))
-            return _verdict(context, builder, returned, status, value, spec.batch)
+            nothing = ALL if spec.batch or spec.is_end else EMIT
+            return _verdict(context, builder, returned, status, value, nothing, spec.batch)
 
         return types.int64(*[types.int64] * len(words)), codegen
 
@@ -163,9 +165,9 @@ def _behind(builder: Any, address: Any, offset: int) -> Any:
     return builder.add(address, ir.Constant(_I64, offset))
 
 
-def _verdict(context: Any, builder: Any, returned: Any, status: Any, value: Any, batch: bool) -> Any:
-    """What the handler says as one int64."""
-    everything = ir.Constant(_I64, ALL if batch else EMIT)
+def _verdict(context: Any, builder: Any, returned: Any, status: Any, value: Any, nothing: int, batch: bool) -> Any:
+    """What the handler says as one int64. `nothing`: what it means to return nothing."""
+    everything = ir.Constant(_I64, nothing)
     if isinstance(returned, types.NoneType):
         verdict = everything
     elif isinstance(returned, types.Optional):

@@ -20,7 +20,7 @@ from .keyed_call import KeyedCalls
 from .line_tables import line_numbers, number_loop
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
-from .span_body import batch_span, scalar_span
+from .span_body import batch_span, end_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import called_from_words, compile_loop
 from .unwritten import unwritten
@@ -89,7 +89,7 @@ def _written_to(handler: Callable[..., Any], spec: SpanTypes) -> str | None:
     not even then. Numba says many things of a write, and not always what was written to."""
     if spec.params is not None and _compiles(handler, spec, read_only, _as_it_is):
         return "params"
-    return "message" if _compiles(handler, spec, _as_it_is, _as_it_is) else None
+    return "message" if spec.input is not None and _compiles(handler, spec, _as_it_is, _as_it_is) else None
 
 
 def _as_it_is(numba_type: Any) -> Any:
@@ -109,6 +109,8 @@ def _compiles(
 def span_body(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:
     """The loop around a handler's `call`, not compiled yet. `unwritten`: of an output, see `unwritten.py`."""
     itemsize = spec.output.itemsize if spec.output is not None else 0
+    if spec.is_end:
+        return end_span(call, itemsize, unwritten)
     if spec.batch:
         return batch_span(call, itemsize, spec.max_outputs, unwritten)
     loop = scalar_span(call, itemsize, unwritten, never_drops=never_drops)
@@ -138,6 +140,9 @@ def with_all_parameters(dispatcher: Any, handler: Callable[..., Any], count: int
 def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
     """The handler as a function of just its `count` first parameters."""
 
+    def none() -> Any:
+        return handler()
+
     def one(msg: Any) -> Any:
         return handler(msg)
 
@@ -153,4 +158,4 @@ def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
     def five(msg: Any, out: Any, state: Any, params: Any, rng: Any) -> Any:
         return handler(msg, out, state, params, rng)
 
-    return (one, two, three, four, five)[count - 1]
+    return (none, one, two, three, four, five)[count]

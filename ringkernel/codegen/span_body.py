@@ -72,6 +72,26 @@ def scalar_span(call: Any, itemsize: int, unwritten: tuple[int, int], *, never_d
     return emit_all if never_drops else emit_some
 
 
+def end_span(call: Any, itemsize: int, unwritten: tuple[int, int]) -> Callable[..., int]:
+    """The loop around what a kernel does at its end, at most `count` times. How often it has said that there is more;
+    below 0 it is over, and the emitted are what is missing to -1."""
+    start, length = unwritten
+
+    def end(source: int, count: int, target: int, state: int, fault: int) -> int:
+        for emitted in range(count):
+            zero_bytes(target + emitted * itemsize + start, length)
+            verdict = call(source, 0, target, emitted, state, fault)
+            if verdict == FAILED:
+                poke(fault, emitted)
+                poke(fault + FAULT_COUNT, 0)
+                return emitted
+            if verdict != EMIT:
+                return -1 - emitted - (1 if verdict == ALL else 0)
+        return count
+
+    return end
+
+
 def batch_span(call: Any, itemsize: int, per_message: int, unwritten: tuple[int, int]) -> Callable[..., int]:
     """What surrounds a handler that gets slices of the rings."""
     cleared = itemsize if unwritten[1] > 0 else 0

@@ -23,7 +23,7 @@ class SpanTypes:
     `rng`: whether it draws random numbers.
 
     `input` is that of the messages, or None for a handler that is called without one; `time`: it is called with a time
-    of this type.
+    of this type; `is_end`: it is what a kernel does at its end.
     """
 
     input: np.dtype[Any] | None
@@ -37,6 +37,7 @@ class SpanTypes:
     time: np.dtype[Any] | None = None
     key: str | None = None
     rng: bool = False
+    is_end: bool = False
 
     @property
     def context(self) -> ContextLayout:
@@ -65,7 +66,8 @@ class MergeTypes:
 class Span:
     """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `unwritten`: what
     is zeroed of an output, see `unwritten.py`; `in_order`: it does something that others notice, like printing;
-    `further`: those of further inputs; `library` is numba's, or None if it came from the cache."""
+    `further`: those of further inputs; `end`: what the kernel does at its end; `library` is numba's, or None if it came
+    from the cache."""
 
     address: int
     keepalive: Any
@@ -76,6 +78,7 @@ class Span:
     symbol: str = ""
     in_order: bool = False
     further: tuple[Span, ...] = ()
+    end: Span | None = None
 
 
 @dataclass(frozen=True)

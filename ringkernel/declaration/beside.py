@@ -123,7 +123,23 @@ def on_end(kernel_id: KernelId) -> Callable[[F], F]:
     Args:
         kernel_id: the kernel, by its id or its function; it may be declared later.
 
-    Raises `ConfigurationError` for a function of another kind.
+    Raises `ConfigurationError` for a function of another kind. If it fails, the kernel has failed. If a `terminate` is
+    not through with it in its time, or has only waited for room for a while, the kernel's `error` says so.
+
+    Example:
+        >>> @rk.ring_kernel("mean", input_type=float, output_type=float, state=np.zeros(2))
+        ... def mean(msg, out, state):
+        ...     state[0] += msg.value
+        ...     state[1] += 1
+        ...     return False
+        >>> @rk.on_end("mean")
+        ... def mean_of_all(out, state):
+        ...     out.value = state[0] / state[1]
+        >>> async with rk.managed_kernel(runtime, mean):
+        ...     await runtime.send_batch(mean, [1.0, 2.0, 6.0])
+        ...     await runtime.close_input(mean)
+        ...     await runtime.receive(mean)
+        3.0
     """
     kernel_id = _checked_id(kernel_id)
 

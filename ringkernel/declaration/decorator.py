@@ -105,6 +105,15 @@ class Declaration:
         return alone, *others
 
     @property
+    def at_end(self) -> Declaration | None:
+        """The kernel as it is for what it does at its end: this one, with that handler and no input; None if it does
+        nothing."""
+        if self.end is None:
+            return None
+        nothing: dict[str, Any] = {"inputs": (), "timer": None, "end": None, "order": None}
+        return replace(self, func=self.end.func, input_type=None, batch=False, max_outputs=1, **nothing)
+
+    @property
     def is_typed(self) -> bool:
         """Whether it has a ring of records."""
         return self.input_type is not None or self.output_type is not None

@@ -48,12 +48,12 @@ def check_signature(kernel_id: str, func: Callable[..., Any], wanted: list[str])
         )
 
 
-def check_output_is_written(kernel_id: str, func: Callable[..., Any], example: str) -> None:
+def check_output_is_written(kernel_id: str, func: Callable[..., Any], example: str, *, number: int = 1) -> None:
     """Refuse `out = ...`: it gives the name another meaning, and the output stays zero. Raises `ConfigurationError`.
 
-    `example` is how to write to it.
+    `example` is how to write to it, and `number` that of the parameter.
     """
-    name, accesses = _accesses_to_output(func)
+    name, accesses = _accesses_to_output(func, number)
     if accesses == {"STORE"}:
         raise ConfigurationError(
             f"kernel {kernel_id!r}: {func.__name__} assigns to the name `{name}`, which writes nothing to the output; "
@@ -61,10 +61,10 @@ def check_output_is_written(kernel_id: str, func: Callable[..., Any], example: s
         )
 
 
-def warn_of_unwritten_output(kernel_id: str, func: Callable[..., Any]) -> None:
-    """Warn of a handler that never mentions its output, which is zero then: once, at its own file and line. One that
-    raises, or that may drop the message, is not warned of."""
-    name, accesses = _accesses_to_output(func)
+def warn_of_unwritten_output(kernel_id: str, func: Callable[..., Any], *, number: int = 1) -> None:
+    """Warn of a handler that never mentions its output, the parameter of that number, which is zero then: once, at its
+    own file and line. One that raises, or that may drop the message, is not warned of."""
+    name, accesses = _accesses_to_output(func, number)
     code = func.__code__
     returns = any(one.opname.startswith("RETURN_") for one in dis.get_instructions(func))
     if returns and not accesses and name not in code.co_cellvars and not any(one is False for one in code.co_consts):
@@ -78,9 +78,9 @@ def warn_of_unwritten_output(kernel_id: str, func: Callable[..., Any]) -> None:
         )
 
 
-def _accesses_to_output(func: Callable[..., Any]) -> tuple[str, set[str]]:
+def _accesses_to_output(func: Callable[..., Any], number: int) -> tuple[str, set[str]]:
     """The name of a handler's output, and how it is accessed."""
-    name = list(inspect.signature(func).parameters)[1]
+    name = list(inspect.signature(func).parameters)[number]
     return name, {
         access
         for instruction in dis.get_instructions(func)

@@ -10,7 +10,7 @@ from ringkernel.errors import ConfigurationError
 from .companions import EndHandler, InputHandler, TimerHandler, companions
 from .keys import check_key_fields
 from .order import check_times
-from .signature import check_signature
+from .signature import check_output_is_written, check_signature
 
 D = TypeVar("D", bound=Any)
 """A `Declaration`, which imports this module."""
@@ -41,6 +41,9 @@ def check_companions(declaration: Any) -> None:
         if one is not None:
             leading = {InputHandler: ["msg"], TimerHandler: ["time"], EndHandler: []}[type(one)]
             check_signature(kernel_id, one.func, [*leading, *parameters_of(declaration)])
+            if declaration.output_type is not None and not isinstance(one, InputHandler):
+                field = declaration.output_type.dtype.names[0]
+                check_output_is_written(kernel_id, one.func, f".{field}", number=len(leading))
     named = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
     types = {name: each for name, each in named.items() if each is not None}
     check_key_fields(declaration.keys, kernel_id, types, declaration.state)

@@ -87,7 +87,7 @@ def check_fits(declaration: Declaration, device: str) -> None:
     option = _cpu_only(declaration)
     if option is not None:
         raise ConfigurationError(
-            f'kernel {declaration.kernel_id!r}: {option}= does not go with device="{device}" yet; device="cpu" or '
+            f'kernel {declaration.kernel_id!r}: {option} does not go with device="{device}" yet; device="cpu" or '
             f'"auto" runs it on the CPU'
         )
     text = _with_bytes(declaration)
@@ -112,7 +112,7 @@ def _why_cpu(declaration: Declaration) -> str | None:
         return text
     option = _cpu_only(declaration)
     if option is not None:
-        return f"{option}= is for kernels on the CPU so far"
+        return f"{option} is for kernels on the CPU so far"
     if declaration.state is not None and _misaligned(declaration) is None:
         return "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
     return _misaligned(declaration)
@@ -121,11 +121,12 @@ def _why_cpu(declaration: Declaration) -> str | None:
 def _cpu_only(declaration: Declaration) -> str | None:
     """An option of a kernel that only the CPU knows, if there is one."""
     options = {
-        "params": declaration.params,
-        "rng": declaration.rng,
-        "key": declaration.keys,
-        "order_by": declaration.order,
-        "on_input": declaration.inputs or None,
+        "params=": declaration.params,
+        "rng=": declaration.rng,
+        "key=": declaration.keys,
+        "order_by=": declaration.order,
+        "on_input()": declaration.inputs or None,
+        "on_end()": declaration.end,
     }
     return next((name for name, given in options.items() if given is not None), None)
 

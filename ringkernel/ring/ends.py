@@ -71,8 +71,11 @@ def are_at_end(block: int) -> int:
 
 
 def finish(block: int, run_entry: int, here: int) -> int:
-    """Do some of what a kernel does at its end, and give its token back once that is over."""
+    """Do some of what a kernel does at its end, and give its token back once that is over. It may take any time, so the
+    event loop's thread leaves it to a worker."""
     if load(block + BLOCK.end_span_address) != 0 and load(block + BLOCK.end_phase) != OVER:
+        if here != 0:
+            return IDLE
         result = run_end(block, run_entry, here)
         if result != IDLE or load(block + BLOCK.end_phase) != OVER:
             return result

@@ -199,7 +199,8 @@ def _check(path: list[RingKernel]) -> None:
         if not kernel.engine.answers_each:
             raise ConfigurationError(
                 f"call: kernel {kernel.kernel_id!r} may have no output for a message, or several (it has no "
-                f"output_type, max_outputs above 1, or a handler that returns a value); send() and receive() instead"
+                f"output_type, max_outputs above 1, an on_end(), or a handler that returns a value); send() and "
+                f"receive() instead"
             )
     check_not_fed("call", path)
     last = path[-1].kernel_id

@@ -25,7 +25,7 @@ CLASSES = (
     *(rk.RingKernelRuntime, rk.Session, rk.Pipeline, rk.RunningPipeline),
     *(rk.InputHandle, rk.MessageQueue, rk.KernelContext, rk.KernelStatistics, rk.Rng),
 )
-NOT_FOR_USERS = {"KernelContext.enter"}
+NOT_FOR_USERS = {"KernelContext.enter", "KernelContext.note_end"}
 
 
 def public() -> Iterator[tuple[str, Any]]:

@@ -39,6 +39,15 @@ async def compiled_span(declaration: Declaration) -> Any:
     return await _once((declaration.func, spec), lambda: _find(declaration, spec))
 
 
+async def compiled_end(declaration: Declaration) -> Any:
+    """What the kernel does at its end, likewise; None if it does nothing then."""
+    at_end = declaration.at_end
+    if at_end is None:
+        return None
+    spec = end_spec_of(at_end)
+    return await _once((at_end.func, spec), lambda: _find(at_end, spec))
+
+
 async def _once(key: Any, find: Callable[[], Any]) -> Any:
     """What was found under this key before, or is now, in a thread."""
     if key in _spans:
@@ -82,6 +91,11 @@ def spec_of(declaration: Declaration) -> Any:
         key=None if declaration.keys is None else declaration.keys.field,
         rng=declaration.rng is not None,
     )
+
+
+def end_spec_of(at_end: Declaration) -> Any:
+    """What the handler of a kernel's end is compiled for; see `Declaration.at_end`."""
+    return replace(spec_of(at_end), is_end=True)
 
 
 def merge_spec_of(declaration: Declaration) -> Any:
@@ -146,7 +160,10 @@ def compile_numbered(declaration: Declaration) -> Any:
 
 
 def find_now(declaration: Declaration) -> Any:
-    """The declaration's span, from the cache or compiled, here and now. Raises `KernelCompileError`."""
+    """The declaration's span, from the cache or compiled, here and now, and that of its end. Raises
+    `KernelCompileError`."""
+    if (at_end := declaration.at_end) is not None:
+        _find(at_end, end_spec_of(at_end))
     return _find(declaration, spec_of(declaration))
 
 
@@ -159,8 +176,10 @@ def _find(declaration: Declaration, spec: Any) -> Any:
         if message_type is not None:
             codecs.prepare(message_type)
     span = _compile(declaration, spec, partial(find_span, around=announced(what)))
-    if declaration.output_type is not None:
-        warn_of_unwritten_output(declaration.kernel_id, declaration.func)
+    waits_for_end = declaration.batch and declaration.end is not None
+    if declaration.output_type is not None and not waits_for_end:
+        number = 0 if declaration.input_type is None else 1
+        warn_of_unwritten_output(declaration.kernel_id, declaration.func, number=number)
     return span
 
 

@@ -243,7 +243,9 @@ class CompiledEngine(LendingEngine):
 
     @property
     def answers_each(self) -> bool:
-        return self.output is not None and self.declaration.max_outputs == 1 and self.executor.never_drops
+        declaration = self.declaration
+        is_one_each = declaration.max_outputs == 1 and self.executor.never_drops and declaration.end is None
+        return self.output is not None and is_one_each
 
     def runs_here(self, count: int) -> bool:
         return self.executor.runs_here(count) if self.chain is None else self.chain.runs_here(count)
@@ -456,11 +458,12 @@ class CompiledEngine(LendingEngine):
         then comes what the kernel does at its end."""
         counters = self.snapshot()
         edge, count = int(counters["fault_edge"]), int(counters["fault_count"])
-        if edge == 0:
+        if self.block.read(BLOCK.end_phase) != NOT_BEGUN:
             self.block.end_is_over()
             self.finished(None)
             return
-        self.take_failed(edge, count)
+        if count > 0:  # otherwise it is its timer that says so
+            self.take_failed(edge, count)
         self.block.pardon(count, drops=self.declaration.max_outputs == 1 and self.output is not None)
         self.stopped = True
         self.closing = "its handler has raised StopIteration, which ends it"
@@ -605,7 +608,10 @@ class CompiledEngine(LendingEngine):
         return None if words is None else HandlerError(f"kernel {self.kernel_id!r} has failed: {words}")
 
     def called_between(self) -> tuple[str, Callable[..., Any], list[Any]]:
-        timer, merging = self.declaration.timer, self.merging
+        timer, merging, end = self.declaration.timer, self.merging, self.declaration.end
+        if end is not None and self.block.read(BLOCK.end_phase) != NOT_BEGUN:
+            arguments, _ = arguments_between(self.declaration, [], self.held_copy())
+            return f"kernel {self.kernel_id!r} failed in its on_end", end.func, arguments
         assert timer is not None
         assert merging is not None
         time = merging.timer_time()

@@ -99,7 +99,7 @@ async def failure_of(kernel: Failed) -> BaseException:
 
 
 async def _failure_between(kernel: Failed, number: int) -> BaseException:
-    """The exception of a handler that was called without a message: of the timer's."""
+    """The exception of a handler that was called without a message: of the timer's, or the end's."""
     where, func, arguments = kernel.called_between()
     return await _raised(where, func, arguments, kernel.exception_of(number))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,8 +44,8 @@ def arguments_of(declaration: Declaration, messages: Any, held: Held) -> tuple[l
 
 
 def arguments_between(declaration: Declaration, leading: list[Any], held: Held) -> tuple[list[Any], Any]:
-    """Likewise, for a handler that is called without a message, of a kernel that handles them one by one."""
-    return _with_the_rest(declaration, leading, 1, held)
+    """Likewise, for a handler that is called without a message, and emits one output at a time."""
+    return _with_the_rest(replace(declaration, batch=False), leading, 1, held)
 
 
 def _with_the_rest(declaration: Declaration, arguments: list[Any], n_outputs: int, held: Held) -> tuple[list[Any], Any]:

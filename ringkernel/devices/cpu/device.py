@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.difference import difference
 from ringkernel.devices.compiled import compiling
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.device import Device
-from ringkernel.errors import ConfigurationError
 
 from .executor import WorkerExecutor
 from .parallel import check_parallel, threads_for
@@ -31,12 +31,11 @@ class CpuDevice(Device):
         self._pool: WorkerPool | None = None
 
     async def compile(self, declaration: Declaration) -> Any:
-        if declaration.end:
-            raise ConfigurationError(f"kernel {declaration.kernel_id!r}: what is declared beside it cannot run yet")
         await self._services.prepare(compiled_loops)
         span = await compiling.compiled_span(declaration)
         check_parallel(declaration, span)
-        return span
+        end = await compiling.compiled_end(declaration)
+        return span if end is None else replace(span, end=end)
 
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:
         executor = WorkerExecutor(code, self, threads_for(declaration, code))

@@ -33,6 +33,7 @@ class WorkerExecutor(Executor):
         "_inputs",
         "_last",
         "_workers",
+        "end_span_address",
         "max_threads",
         "never_drops",
         "run_entry",
@@ -54,6 +55,7 @@ class WorkerExecutor(Executor):
         self.span = span
         self.max_threads = max_threads
         self.span_address, self.never_drops = span.address, span.never_drops
+        self.end_span_address = 0 if span.end is None else span.end.address
 
     def span_of(self, number: int) -> int:
         return self.span.further[number - 1].address if self.span.further and number > 0 else 0

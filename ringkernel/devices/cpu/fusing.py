@@ -173,7 +173,8 @@ def _find(key: Any) -> None:
 
 def source_of(kernel: CompiledEngine) -> CompiledEngine | None:
     """The one kernel that feeds this one, if it is compiled; None if there are none, or more."""
-    sources = {edge.ring.engine for edge in kernel.rings.edges[1:] if not edge.closed}
+    edges = [edge for edge in kernel.rings.edges[1:] if not edge.closed and not edge.ring.is_at_end]
+    sources = {edge.ring.engine for edge in edges}
     sources = {source for source in sources if source is None or not source.has_ended}
     source = sources.pop() if len(sources) == 1 else None
     return source if isinstance(source, CompiledEngine) else None

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +34,10 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.memory.layout import PARKER
+from ringkernel.codegen.operations import load, load_acquire, store
+from ringkernel.codegen.targets.cpu import compile_entry
+from ringkernel.memory.layout import BLOCK, PARKER
+from ringkernel.ring.protocol import waiting_of
 
 pytestmark = pytest.mark.workers
 
@@ -615,6 +619,49 @@ async def test_inputs_are_opened_while_the_kernel_runs(runtime: RingKernelRuntim
         check_books(runtime, "k")
         await runtime.terminate("k")
         runtime.remove("k")
+
+
+def poll(block: int, words: int) -> int:
+    """Look at all inputs again and again, as a poller does, while messages come and nobody takes any. How often what
+    was seen cannot have been; `words`: whether to stop, and how many looks there were."""
+    wrong, before = 0, 0
+    while load_acquire(words) == 0:
+        seen = waiting_of(block)
+        if seen < before or seen > 1_000:
+            wrong += 1
+        else:
+            before = seen
+        n_inputs = load_acquire(block + BLOCK.n_inputs)
+        table = block + load(block + BLOCK.inputs)
+        for i in range(n_inputs):
+            if load(table + 8 * i) == 0:
+                wrong += 1
+        store(words + 8, load(words + 8) + 1)
+    return wrong
+
+
+async def test_a_poller_sees_whole_tables_of_inputs(runtime: RingKernelRuntime) -> None:
+    """It looks between any two words that are written."""
+    engine: Any = (await runtime.launch("k", count, queue_size=1)).engine
+    api, words = engine.block._api, np.zeros(2, np.int64)
+    thread = Thread(compile_entry(poll, nogil=True), engine.block.address, int(words.ctypes.data))
+
+    def write_and_be_seen(address: int, value: int) -> int:
+        api.write_word(address, value)
+        enough = words[1] + 2
+        while words[1] < enough:
+            time.sleep(0)
+        return 0
+
+    engine.block._api = api._replace(write_word=write_and_be_seen)
+    for _ in range(40):  # the table moves at the 9th, the 17th and the 33rd
+        with runtime.open_input("k", full="raise") as handle:
+            handle.push(1)
+            engine._feeds[0]._closed.clear()  # so that none is used again
+    words[0] = 1
+    assert await thread.end() == 0
+    await runtime.terminate("k")
+    assert check_books(runtime, "k").unprocessed == 40
 
 
 async def test_pauses_lose_nothing(runtime: RingKernelRuntime) -> None:

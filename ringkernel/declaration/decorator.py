@@ -227,10 +227,10 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         key: the field, an integer or bytes of a fixed size ("S8"), by whose value there is a state for each: the
             handler sees that of its message's key, and of a new one a copy of `state`. A field of this name in the
             state holds the key.
-        keys: how many keys there is room for at least, 1024 by default. A table that is nearly full grows whenever the
-            kernel goes on after a pause; one that is full when a new key comes fails the kernel. There are 4/3 to 8/3
-            slots for a key, each of 8 bytes and those of the state, rounded up to 16, 32, 64, 80, 96, ...: 10 million
-            keys with a float each take 270 MB.
+        keys: how many keys there is room for at least, 1024 by default. A table with more than these grows, once it is
+            nearly full, when the kernel goes on after a pause; one that is full when a new key comes fails the kernel.
+            There are 4/3 to 8/3 slots for a key, each of 8 bytes and those of the state, rounded up to 16, 32, 64, 80,
+            96, ...: 10 million keys with a float each take 270 MB.
         rng: the seed of the handler's random numbers, from 0 to 2**64 - 1; by default the default of a last parameter
             called `rng`. The handler gets them as in `Rng`: `rng.random()`, `rng.normal()`, `rng.integers(low, high)`.
             They are the same at every launch, and in Python; like a state, they have its messages handled in order.

@@ -240,6 +240,18 @@ async def test_a_table_that_is_nearly_full_grows_in_every_pause(runtime: RingKer
     assert before < counts.keys_nbytes <= 4_002 * 32 * 4
 
 
+async def test_as_many_keys_as_were_asked_for_take_no_more_room(runtime: RingKernelRuntime) -> None:
+    handler = keyed_by("i8", 1500)
+    await start(runtime, "k", handler)
+    before = runtime.statistics("k").keys_nbytes
+    messages = np.zeros(1500, find_declaration("ke_by", handler).input_type.dtype)  # type: ignore[union-attr]
+    messages["symbol"] = np.arange(1500)
+    for _ in range(2):
+        await runtime.map("k", messages)
+        await runtime.read_state("k")
+    assert runtime.statistics("k").keys_nbytes == before == 2048 * 32
+
+
 async def test_many_keys_are_read_in_order(runtime: RingKernelRuntime) -> None:
     many = 200_000
     handler = ring_kernel(

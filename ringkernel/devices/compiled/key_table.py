@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 NEARLY_FULL = 0.75
-"""A table with more of its capacity in use than this grows."""
+"""A table with more of its capacity in use than this grows, unless as many keys were asked for."""
 
 logger = logging.getLogger("ringkernel")
 
@@ -33,7 +33,7 @@ class KeyTable:
     the counts are for who has the token.
     """
 
-    __slots__ = ("_api", "_arena", "_field", "_kernel_id", "_layout", "_slots", "_state", "address")
+    __slots__ = ("_api", "_arena", "_asked_for", "_field", "_kernel_id", "_layout", "_slots", "_state", "address")
 
     def __init__(self, declaration: Declaration, address: int, arena: Arena, api: HostApi) -> None:
         assert declaration.keys is not None
@@ -45,7 +45,8 @@ class KeyTable:
         shape = None if declaration.state_type is not None else declaration.state.shape
         key = declaration.input_type.dtype[self._field]
         self._layout = slot_layout(self._field, key, (declaration.state.dtype, shape))
-        self._use(*self._new_slots(n_slots_for(declaration.keys.capacity)))
+        self._asked_for = declaration.keys.capacity
+        self._use(*self._new_slots(n_slots_for(self._asked_for)))
 
     # --- how many ----------------------------------------------------------------------------------------------------
 
@@ -89,8 +90,10 @@ class KeyTable:
         self._api.write_word(self.address + KEYS.capacity, capacity_of(n_slots))
 
     def make_room(self) -> None:
-        """Grow if it is nearly full, and there is memory."""
-        if self.count <= NEARLY_FULL * self.capacity or self.capacity > MAX_KEYS:
+        """Grow if it is nearly full, with more keys than were asked for, or full; and if there is memory."""
+        count, capacity = self.count, self.capacity
+        is_nearly_full = count > max(self._asked_for, NEARLY_FULL * capacity)
+        if capacity > MAX_KEYS or not (is_nearly_full or count >= capacity):
             return
         try:
             self._grow()

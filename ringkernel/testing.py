@@ -118,8 +118,8 @@ def compiled(handler: Callable[..., Any] | str, messages: Any, *, session: Sessi
 
 
 def random_messages(handler: Callable[..., Any] | str, count: int, *, seed: int = 0) -> npt.NDArray[Any]:
-    """Messages of a handler's input type: floats of either sign over six orders of magnitude, small integers, times
-    around 2000; the same for the same seed.
+    """Messages of a handler's input type: floats of either sign over six orders of magnitude, small integers, bytes
+    that are digits, times around 2000; the same for the same seed.
 
     Example:
         >>> from ringkernel import testing
@@ -146,6 +146,8 @@ def _fill(array: npt.NDArray[Any], generator: np.random.Generator) -> None:
             array.imag[...] = generator.normal(size=array.shape)
     elif dtype.kind == "b":
         array[...] = generator.integers(0, 2, array.shape)
+    elif dtype.kind == "S":
+        array[...] = generator.integers(0, 100, array.shape).astype(dtype)
     elif dtype.kind in "Mm":
         array[...] = generator.integers(-(10**6), 10**6, array.shape).astype(dtype)
     else:

@@ -255,7 +255,7 @@ _TABLE: dict[str, EntryPoint] = {
     "is_taken": EntryPoint(is_taken),
     "take_slot": EntryPoint(take_slot),
     "tag_of_words": EntryPoint(tag_of_words),
-    "move_records": EntryPoint(move_records),
+    "move_records": EntryPoint(move_records, nogil=True),
     "write_tags": EntryPoint(write_tags),
 }
 

@@ -180,6 +180,57 @@ async def test_parameters_are_the_same_for_all_keys(runtime: RingKernelRuntime) 
     assert (await runtime.map("k", ticks((1, 1), (3, 2)))).tolist() == [18, 20]
 
 
+async def test_random_numbers_are_drawn_in_the_order_of_the_messages(runtime: RingKernelRuntime) -> None:
+    @ring_kernel("ke_rng", input_type=TICK, output_type=float, state=np.zeros(1), key="symbol", rng=7)
+    def drawn(msg: Any, out: Any, state: Any, rng: Any) -> None:
+        state[0] += rng.random()
+        out.value = state[0]
+
+    await start(runtime, "k", drawn)
+    expected, numbers, states = [], rk.Rng(7), dict.fromkeys(range(3), 0.0)
+    for i in range(60):
+        states[i % 3] += numbers.random()
+        expected.append(states[i % 3])
+    assert (await runtime.map("k", ticks(*((i % 3, 0.0) for i in range(60))))).tolist() == expected
+
+
+async def test_inputs_in_the_order_of_time_have_one_state_a_key(runtime: RingKernelRuntime) -> None:
+    timed = np.dtype([("time", "i8"), ("symbol", "S12"), ("price", "f8")])
+    options: dict[str, Any] = {"output_type": timed, "state": np.full(1, np.nan), "key": "symbol", "order_by": "time"}
+
+    @ring_kernel("ke_as_of", input_type=timed, **options)
+    def trades(msg: Any, out: Any, state: Any) -> None:
+        out.time, out.symbol, out.price = msg.time, msg.symbol, msg.price - state[0]
+
+    @rk.on_input("ke_as_of", "quotes", timed)
+    def quotes(msg: Any, out: Any, state: Any) -> bool:
+        state[0] = msg.price
+        return False
+
+    random, parts = np.random.default_rng(5), []
+    for count in (500, 2_000):
+        part = np.zeros(count, timed)
+        part["time"] = np.sort(random.integers(0, 1_000, count))
+        part["symbol"] = random.choice([b"A", b"B", b"a longer one"], count)
+        part["price"] = random.integers(1, 100, count)
+        parts.append(part)
+    await start(runtime, "ke_as_of", trades)
+    sending = asyncio.gather(
+        runtime.send_batch("ke_as_of", parts[0]), runtime.send_batch("ke_as_of", parts[1], input="quotes")
+    )
+    got: list[Any] = []
+    expected = []
+    for trade in parts[0].tolist():
+        before = parts[1][(parts[1]["time"] < trade[0]) & (parts[1]["symbol"] == trade[1])]["price"]
+        expected.append((*trade[:2], trade[2] - (before[-1] if len(before) else np.nan)))
+    await within(sending)
+    for name in ("", "quotes"):
+        await runtime.close_input("ke_as_of", input=name)
+    while len(got) < len(expected):
+        got.extend((await within(runtime.receive_batch("ke_as_of"))).tolist())
+    np.testing.assert_equal(got, expected)
+
+
 async def test_several_inputs_share_the_states(runtime: RingKernelRuntime) -> None:
     @ring_kernel("ke_inputs", input_type=TICK, output_type=float, state=np.zeros(1), key="symbol")
     def total(msg: Any, out: Any, state: Any) -> None:

@@ -163,6 +163,15 @@ class Engine(ABC):
         raise NotImplementedError
 
     @property
+    def has_idle_feeds(self) -> bool:
+        """Whether there are many inputs that were closed, which `retire_feeds` lets go of."""
+        return False
+
+    async def retire_feeds(self) -> None:
+        """Have no more inputs that nobody feeds. Raises `KernelStateError` for a handler that does not return."""
+        raise NotImplementedError
+
+    @property
     def was_fed_by_threads(self) -> bool:
         """Whether there ever was a feeder."""
         return False
@@ -289,7 +298,7 @@ class Engine(ABC):
 
     def accepted(self) -> int:
         """Messages published to this kernel."""
-        return sum(edge.published() - edge.start for edge in self.edges)
+        return sum(edge.published() - edge.start for edge in tuple(self.edges))  # some may go meanwhile
 
     def received(self) -> int:
         """Messages taken from its output by the slowest consumer."""

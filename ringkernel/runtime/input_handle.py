@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -62,6 +63,30 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
     handle = InputHandle(kernel, name, _MODES[full], affinity)
     take_hosts_place(kernel, name)
     return handle
+
+
+TIDY_S = 1.0
+_tidying: dict[RingKernel, asyncio.Task[None]] = {}
+
+
+def _tidy(kernel: RingKernel) -> None:
+    """Many handles were closed: let the kernel go of their inputs, in the event loop's thread."""
+    if kernel not in _tidying and kernel.engine.has_idle_feeds:
+        _tidying[kernel] = task = asyncio.get_running_loop().create_task(_retire_feeds(kernel))
+        task.add_done_callback(lambda _: _look_again(kernel))
+
+
+def _look_again(kernel: RingKernel) -> None:
+    """Some may have been closed meanwhile, or still have messages that the kernel is to take."""
+    del _tidying[kernel]
+    if kernel.engine.has_idle_feeds:
+        asyncio.get_running_loop().call_later(TIDY_S, _tidy, kernel)
+
+
+async def _retire_feeds(kernel: RingKernel) -> None:
+    async with kernel.lock:
+        with suppress(RingKernelError):  # its handler takes its time, or it ends
+            await kernel.engine.retire_feeds()
 
 
 class InputHandle:
@@ -260,7 +285,11 @@ class InputHandle:
             Traceback (most recent call last):
             KernelStateError: input '' of kernel 'double' was closed by this handle's close(); ...
         """
-        self._kernel.engine.close_feeder(self._feeder)
+        kernel, loop = self._kernel, self._affinity.loop
+        kernel.engine.close_feeder(self._feeder)
+        if kernel.engine.has_idle_feeds and loop is not None and self._feeder.pid == os.getpid():
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(_tidy, kernel)
 
     def __del__(self) -> None:
         feeder = getattr(self, "_feeder", None)  # there is none where opening it has failed

@@ -580,6 +580,36 @@ async def test_ten_thousand_handles_one_after_the_other_leave_nothing(runtime: R
     check_books(runtime, "k")
 
 
+@pytest.mark.parametrize("func", [count, slow_count])
+async def test_many_at_the_same_time_go_when_they_are_closed(runtime: RingKernelRuntime, func: Any) -> None:
+    await start(runtime, "k", func, queue_size=16)
+    stop = threading.Event()
+    pushed = 0
+
+    def feed(handle: InputHandle) -> None:
+        nonlocal pushed
+        with handle:
+            while not stop.is_set():
+                handle.push_batch(np.ones(10, np.int64))
+                pushed += 10
+
+    thread = Thread(feed, runtime.open_input("k"))
+    for _ in range(5):
+        handles = [runtime.open_input("k") for _ in range(150)]
+        for handle in handles:
+            handle.push(1)
+            await asyncio.to_thread(handle.close)
+        del handle, handles
+        await eventually(lambda: n_inputs(runtime) <= 2 + 64)
+    stop.set()
+    await thread.end()
+    await eventually(lambda: runtime.statistics("k").processed == 750 + pushed)
+    assert check_books(runtime, "k").accepted == 750 + pushed
+    with runtime.open_input("k") as handle:
+        handle.push(1)
+    await eventually(lambda: runtime.statistics("k").processed == 751 + pushed)
+
+
 async def test_what_waits_in_closed_ones_needs_no_ring_each(runtime: RingKernelRuntime) -> None:
     await runtime.launch("k", echo, queue_size=64)
     for i in range(100):

@@ -224,6 +224,17 @@ class CompiledEngine(LendingEngine):
                 self._api.ring_doorbell_at(self.doorbell_address)
 
     @property
+    def has_idle_feeds(self) -> bool:
+        is_for_it = not self.has_ended and self.declaration.order is None
+        return is_for_it and any(feeds.are_crowded for feeds in self._feeds.values())
+
+    async def retire_feeds(self) -> None:
+        async with self.token():
+            if not self.is_ending:
+                for feeds in self._feeds.values():
+                    self.rings.remove_inputs(feeds.retire())
+
+    @property
     def was_fed_by_threads(self) -> bool:
         return bool(self._feeds)
 

@@ -1,8 +1,9 @@
 """The inputs of a compiled kernel that are fed by threads which are neither the event loop's nor a worker's.
 
-An input is appended while the kernel runs, and stays for as long as the kernel: its poller may be looking at it at any
-time. So it is used again. Who opens one takes one that was closed and read to its end, if there is one; only as many
-are made as are open at the same time, and a few whose messages still wait.
+An input is appended while the kernel runs, and stays: its poller may be looking at it at any time. So it is used again.
+Who opens one takes one that was closed and read to its end, if there is one; only as many are made as are open at the
+same time, and a few whose messages still wait. Once many were closed, the kernel is paused for a moment and has them no
+more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 BACKLOGGED = 8
 """So many that were closed may still be read; beyond that, whoever opens one goes on behind what waits there."""
+
+CROWD = 64
 
 
 class Feeds:
@@ -84,6 +87,22 @@ class Feeds:
         if not is_busy:
             feeder.feed.ring.set_doorbell(0)  # first: from the next line on it may be somebody else's
         self._closed.append((feeder.feed, feeder if is_busy else None))
+
+    @property
+    def are_crowded(self) -> bool:
+        """Whether so many have been closed that it pays to pause the kernel for a moment, and let them go."""
+        return len(self._closed) >= CROWD
+
+    def retire(self) -> list[RecordEdge]:
+        """Let go of those that were closed and read to their end: their edges. The token is the host's."""
+        gone = []
+        for _ in range(len(self._closed)):
+            feed, feeder = self._closed.popleft()
+            if feed.waiting or (feeder is not None and feeder.is_busy):
+                self._closed.append((feed, feeder))
+            else:
+                gone.append(feed.edge)
+        return gone
 
     @property
     def are_in_use(self) -> bool:

@@ -63,6 +63,14 @@ class KernelRings:
             return self.edges
         return list({edge.input: edge for edge in self.edges}.values())
 
+    def remove_inputs(self, edges: list[RecordEdge]) -> None:
+        """Read no more from these, of which all that was published has been taken."""
+        is_own, gone = self.reading is self.edges, set(edges)
+        self.edges[:] = [edge for edge in self.edges if edge not in gone]
+        self._mapped_in += sum(edge.position() - edge.start for edge in edges)
+        if is_own:
+            self._read_from(self.edges)
+
     def run(self, span_of: Callable[[int], int]) -> None:
         """The messages of each input are handled by this from now on."""
         for edge in self.edges:

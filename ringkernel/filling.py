@@ -10,8 +10,7 @@ import functools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from .declaration.decorator import declared, declared_ids
-from .declaration.together import with_companions
+from .declaration.decorator import declared, declared_ids, find_declaration
 from .devices.compiled import compiling
 from .devices.cpu.cores import allowed_cores
 from .errors import KernelCompileError
@@ -53,10 +52,9 @@ def _compile(sources: tuple[str, ...], kernel_id: str) -> str | None:
         compiled_loops()
         return None
     _load_all(sources)
-    declaration = declared(kernel_id)
-    assert declaration is not None
+    declaration = find_declaration(kernel_id, None)
     try:
-        compiling.find_now(with_companions(declaration))
+        compiling.find_now(declaration)
     except KernelCompileError as error:
         return str(error)
     return None

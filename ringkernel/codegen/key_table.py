@@ -1,6 +1,7 @@
 """Finding the record of a key, and making one, as functions of words; see `memory/keys_layout.py`.
 
-Who walks over all records: `n_places` of them, of which `record_at` says where the state is, or 0.
+Who walks over all states takes `nth_state`, for as many as `count` says: in the order in which the keys came, so that
+what comes of them does not depend on where they lie.
 """
 
 from __future__ import annotations
@@ -76,35 +77,34 @@ def take_slot(table: int, slot: int, tag: int, key: int, key_words: int, state_a
     if count >= peek(table + KEYS.capacity):
         return 0
     poke(table + KEYS.count, count + 1)
+    poke(peek(table + KEYS.order_address) + 8 * count, slot - peek(table + KEYS.slots_address))
     poke(slot, tag)
     copy_bytes(slot + 8, key, 8 * key_words)
     copy_bytes(slot + state_at, table + INITIAL, state_nbytes)
     return 1
 
 
-def n_places(table: int) -> int:
-    """How many slots there are to walk over."""
-    return peek(table + KEYS.mask) + 1
+def nth_state(table: int, number: int, state_at: int) -> int:
+    """Where the state of a key is, by the number of keys that came before it."""
+    return peek_fixed(table + KEYS.slots_address) + peek(peek_fixed(table + KEYS.order_address) + 8 * number) + state_at
 
 
-def record_at(table: int, place: int, nbytes: int, state_at: int) -> int:
-    """The state in a slot, by its number; 0 if that is empty."""
-    slot = peek_fixed(table + KEYS.slots_address) + place * nbytes
-    return slot + state_at if is_taken(table, slot) == 1 else 0
-
-
-def move_records(slots: int, count: int, target: int, mask: int, shift: int, nbytes: int) -> int:
-    """Copy what is in use of so many slots, the first of which is as in a table, to the `mask` + 1 slots of a table
-    that has none of their keys."""
-    copy_bytes(target, slots, nbytes)
-    for i in range(1, count):
-        slot = slots + i * nbytes
-        tag = peek(slot)
-        if tag != 0:
-            at = first_place(tag, mask, shift)
+def move_records(slots: int, order: int, count: int, target: int, target_order: int, mask: int, nbytes: int) -> int:
+    """Copy so many slots, in this order, to the `mask` + 1 slots of a table that has none of their keys. The first of
+    each are for the same key."""
+    shift = 64
+    while mask >> (64 - shift) != 0:
+        shift -= 1
+    for i in range(count):
+        offset = peek(order + 8 * i)
+        slot = slots + offset
+        at = 0
+        if offset != 0:
+            at = first_place(peek(slot), mask, shift)
             while at == 0 or peek(target + at * nbytes) != 0:
                 at = (at + 1) & mask
-            copy_bytes(target + at * nbytes, slot, nbytes)
+        copy_bytes(target + at * nbytes, slot, nbytes)
+        poke(target_order + 8 * i, at * nbytes)
     return 0
 
 

@@ -19,14 +19,15 @@ from .key_table import (
     are_same,
     first_place,
     is_taken,
+    nth_state,
     slot_of,
     tag_of_number,
     tag_of_text,
     tag_of_words,
     take_slot,
 )
-from .operations import copy_bytes, peek, peek_fixed, poke
-from .span_body import FAILED, FAULT_INFO
+from .operations import copy_bytes, peek, peek_fixed, poke, zero_bytes
+from .span_body import DROP, EMIT, FAILED, FAULT_COUNT, FAULT_INFO
 from .targets.cpu_memory import operation
 from .words import seldom
 
@@ -198,6 +199,33 @@ class KeyedCalls:
             return slot
 
         return search
+
+
+def keyed_end_span(call: Any, itemsize: int, unwritten: tuple[int, int], state_at: int) -> Callable[..., int]:
+    """What a kernel does at its end (`end_span`, of `span_body.py`), for each key of its table, in the order in which
+    they came. `source`: the address of a word with the number of the key that is next."""
+    start, length = unwritten
+
+    def end(source: int, count: int, target: int, table: int, fault: int) -> int:
+        number, n_keys, emitted = peek(source), peek(table + KEYS.count), 0
+        for _ in range(count):
+            if number >= n_keys:
+                break
+            zero_bytes(target + emitted * itemsize + start, length)
+            verdict = call(source, 0, target, emitted, table, fault, nth_state(table, number, state_at))
+            if verdict == FAILED:
+                poke(source, number)
+                poke(fault, emitted)
+                poke(fault + FAULT_COUNT, 0)
+                return emitted
+            if verdict != DROP:
+                emitted += 1
+            if verdict != EMIT:
+                number += 1
+        poke(source, number)
+        return -1 - emitted if number >= n_keys else emitted
+
+    return end
 
 
 def _no_words(source: int, index: int) -> int:

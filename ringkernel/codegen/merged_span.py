@@ -15,6 +15,7 @@ from typing import Any
 
 from numba import types
 
+from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import ENDED, LINE, NO_TIME
 from ringkernel.memory.merge_layout import LANE, MERGE
 
@@ -23,6 +24,7 @@ from .bounded import is_bounded
 from .checks import in_order
 from .faults import BACK, LARGEST, LATE, NO_TIME_VALUE
 from .handler_call import argument_types
+from .key_table import nth_state
 from .operations import peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
@@ -207,31 +209,38 @@ def _no_timer(merge: int, low: int, steps: int, emitted: int, target: int, conte
 
 
 def _run_timer(handler: _Call, spec: MergeTypes) -> Function:
-    """The multiples up to a time, as long as there is room. How many outputs came of them; `timer_emitted` counts
-    them, too."""
-    call, nbytes, (start, length) = handler.call, handler.out_nbytes, handler.unwritten
-    times = spec.inputs[0][1].input
-    assert times is not None
-    word = multiple(times[spec.field], spec.every)
-    is_sink = nbytes == 0
+    """The multiples up to a time, as long as there is room; of a keyed kernel each of them for every key. How many
+    outputs came of them; `timer_emitted` counts them, too."""
+    call, nbytes, (start, length) = _timer_call(handler), handler.out_nbytes, handler.unwritten
+    word, is_keyed, is_sink = multiple(_times(spec), spec.every), handler.spec.key is not None, nbytes == 0
 
     def timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
-        at, count, done, came = peek(merge + MERGE.timer), peek(merge + MERGE.timer_count), 0, 0
+        at, count, number = (
+            peek(merge + MERGE.timer),
+            peek(merge + MERGE.timer_count),
+            peek(merge + MERGE.timer_record),
+        )
         room, fault, failed = peek(merge + MERGE.room), peek(merge + MERGE.fault), 0
+        last = peek(context + KEYS.count) - 1 if is_keyed else 0
+        done = came = 0
         while failed == 0 and at <= low and done < steps and (is_sink or emitted + came < room):
             zero_bytes(target + (emitted + came) * nbytes + start, length)
-            verdict = call(at, 0, target, emitted + came, context, fault)
+            verdict = call(at, number, target, emitted + came, context, fault)
             if verdict == FAILED:
                 failed = 1
             else:
                 if not is_sink:
                     came += 1 - verdict
                 poke(merge + MERGE.passed, max(at, peek(merge + MERGE.passed)))
-                count += 1
-                at = word(count)
+                number += 1
                 done += 1
+                if number > last:
+                    number = 0
+                    count += 1
+                    at = word(count)
         poke(merge + MERGE.timer, at)
         poke(merge + MERGE.timer_count, count)
+        poke(merge + MERGE.timer_record, number)
         poke(merge + MERGE.timer_emitted, peek(merge + MERGE.timer_emitted) + came)
         poke(merge + MERGE.steps, peek(merge + MERGE.steps) + done)
         if failed == 1:
@@ -241,11 +250,28 @@ def _run_timer(handler: _Call, spec: MergeTypes) -> Function:
     return timer
 
 
-def _begin_timer(spec: MergeTypes) -> Function:
-    """The first message has come: from which multiple on there is something to handle."""
+def _timer_call(handler: _Call) -> Function:
+    """The call of the timer's handler at a time, for the key of a number if there are keys."""
+    call, state_at = handler.call, handler.spec.state_at
+    if handler.spec.key is None:
+        return call
+
+    def keyed(at: int, number: int, target: int, emitted: int, table: int, fault: int) -> int:
+        state = nth_state(table, number, state_at)
+        return call(at, 0, target, emitted, table, fault, state)  # type: ignore[no-any-return]
+
+    return keyed
+
+
+def _times(spec: MergeTypes) -> Any:
     times = spec.inputs[0][1].input
     assert times is not None
-    dtype = times[spec.field]
+    return times[spec.field]
+
+
+def _begin_timer(spec: MergeTypes) -> Function:
+    """The first message has come: from which multiple on there is something to handle."""
+    dtype = _times(spec)
     after, word = count_after(dtype, spec.every), multiple(dtype, spec.every)
 
     def begin(merge: int, first: int) -> None:

@@ -16,7 +16,7 @@ from .bounded import is_bounded
 from .checks import check_program, check_return, in_order, read_only_error
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
-from .keyed_call import KeyedCalls
+from .keyed_call import KeyedCalls, keyed_end_span
 from .line_tables import line_numbers, number_loop
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
@@ -49,7 +49,7 @@ def compile_span(
 def message_call(dispatcher: Any, spec: SpanTypes) -> Any:
     """What loops call for each message, on this CPU."""
     call = handler_call(dispatcher, spec, CPU_CALL)
-    return call if spec.key is None else KeyedCalls(spec).around(call)
+    return call if spec.key is None or spec.input is None else KeyedCalls(spec).around(call)
 
 
 def compile_numbered_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
@@ -110,6 +110,8 @@ def span_body(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_d
     """The loop around a handler's `call`, not compiled yet. `unwritten`: of an output, see `unwritten.py`."""
     itemsize = spec.output.itemsize if spec.output is not None else 0
     if spec.is_end:
+        if spec.key is not None:
+            return keyed_end_span(call, itemsize, unwritten, spec.state_at)
         return end_span(call, itemsize, unwritten)
     if spec.batch:
         return batch_span(call, itemsize, spec.max_outputs, unwritten)

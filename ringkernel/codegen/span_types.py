@@ -23,7 +23,8 @@ class SpanTypes:
     `rng`: whether it draws random numbers.
 
     `input` is that of the messages, or None for a handler that is called without one; `time`: it is called with a time
-    of this type; `is_end`: it is what a kernel does at its end.
+    of this type; `is_end`: it is what a kernel does at its end; `state_at`: of a keyed kernel, where the state is in a
+    slot of its table, for handlers without a message.
     """
 
     input: np.dtype[Any] | None
@@ -38,6 +39,7 @@ class SpanTypes:
     key: str | None = None
     rng: bool = False
     is_end: bool = False
+    state_at: int = 0
 
     @property
     def context(self) -> ContextLayout:

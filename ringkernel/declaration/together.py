@@ -47,10 +47,6 @@ def check_companions(declaration: Any) -> None:
     named = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
     types = {name: each for name, each in named.items() if each is not None}
     check_key_fields(declaration.keys, kernel_id, types, declaration.state)
-    if declaration.keys is not None and (declaration.timer or declaration.end):
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: key={declaration.keys.field!r} does not go with on_timer and on_end yet"
-        )
     if declaration.keys is not None and any(one.batch for one in declaration.inputs):
         raise ConfigurationError(
             f"kernel {kernel_id!r}: key={declaration.keys.field!r} does not go with batch=True, in no input: the "

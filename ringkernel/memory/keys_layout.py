@@ -21,8 +21,9 @@ from .layout import record
 KEYS_DTYPE, KEYS = record(
     "Keys",
     # host: `slots_address`: where the slots are, `mask` + 1 of them; `shift`: what of a product of 64 bits
-    # is not the number of a slot; `capacity`: how many may be in use
-    ("slots_address", "mask", "shift", "capacity"),
+    # is not the number of a slot; `capacity`: how many may be in use; `order_address`: a word for each that is, how far
+    # it is from the first, in the order in which keys came
+    ("slots_address", "mask", "shift", "capacity", "order_address"),
     # poller, and the host while it has the token: how many are in use
     ("count",),
 )

@@ -108,10 +108,10 @@ BLOCK_DTYPE, BLOCK = record(
     # `blocked_since`, and was for `blocked_ticks` before; `answers` counts them where nobody can ring, and somebody
     # watches. `blocked_by`: because of which of the output's edges, from 1 on. `idle_since`: when the last span has
     # ended; `starved_since`: since when there is no input, or 0. `end_phase`: how far it is with what it does at its
-    # end
+    # end; `end_record`: for whose key it does that next
     (
         *("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks", "blocked_by"),
-        *("idle_since", "starved_since", "end_phase"),
+        *("idle_since", "starved_since", "end_phase", "end_record"),
     ),
     # poller: the ledger, between two even values of `ledger_version`; `cost` is what a message takes, in 64ths of a
     # tick, with more weight on the last ones

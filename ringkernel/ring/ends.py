@@ -104,7 +104,7 @@ def run_end(block: int, run_entry: int, here: int) -> int:
     change_state(block)
     fence_release()  # odd before a handler writes to its state
     state, fault = block + load(block + BLOCK.state), block + BLOCK.fault_index
-    said = call_span(load(block + BLOCK.end_span_address), 0, count, target, state, fault)
+    said = call_span(load(block + BLOCK.end_span_address), block + BLOCK.end_record, count, target, state, fault)
     end = ticks()
     elapsed = end - start
     store(block + BLOCK.idle_since, end)

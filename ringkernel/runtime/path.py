@@ -45,7 +45,21 @@ def check_no_branches(line: Pipeline) -> None:
 
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
-    """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain."""
+    """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain, and
+    `ConfigurationError` if what comes out of a kernel there is not only up to what goes into the first."""
+    path = _path(first, last)
+    for kernel in path:
+        declaration = kernel.engine.declaration
+        if declaration.order is not None and (declaration.inputs or declaration.timer is not None):
+            why = "waits for the time of its other inputs" if declaration.inputs else "has a timer"
+            raise ConfigurationError(
+                f"kernel {kernel.kernel_id!r} {why}, so its outputs do not belong to messages of one input; "
+                f"send_batch() to its inputs instead, and receive_batch(), or replay()"
+            )
+    return path
+
+
+def _path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
     if first is last:
         return [first]
     before: dict[RingKernel, RingKernel | None] = {first: None}

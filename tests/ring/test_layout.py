@@ -77,7 +77,8 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("max_threads", "end_span_address", "merge"), "host"),
         **dict.fromkeys(("command", "epoch", "closing"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers", "blocked_since"), "poller"),
-        **dict.fromkeys(("blocked_ticks", "blocked_by", "idle_since", "starved_since", "end_phase"), "poller"),
+        **dict.fromkeys(("blocked_ticks", "blocked_by", "idle_since", "starved_since"), "poller"),
+        **dict.fromkeys(("end_phase", "end_record"), "poller"),
         **dict.fromkeys(("ledger_version", "processed", "failed", "in_flight", "emitted", "dropped"), "poller"),
         **dict.fromkeys(("busy_ticks", "turns", "peak_input", "peak_output", "started_ticks", "cost"), "poller"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "histogram"), "poller"),
@@ -140,7 +141,10 @@ WRITERS: dict[str, dict[str, str]] = {
         "state": "shared",
         **dict.fromkeys(("ring", "when_full", "doorbell_address", "parker_address", "woken_address"), "host"),
     },
-    "Keys": {**dict.fromkeys(("slots_address", "mask", "shift", "capacity"), "host"), "count": "poller"},
+    "Keys": {
+        **dict.fromkeys(("slots_address", "mask", "shift", "capacity", "order_address"), "host"),
+        "count": "poller",
+    },
     "Path": dict.fromkeys(layout.PATH._fields, "host"),
     "SplitJob": {
         **dict.fromkeys(("source", "count", "target", "state", "span_address", "message_nbytes"), "leader"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers import check_books, connect_chain, eventually, start, within
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inside import chain_of, fuse, set_answer_timeout
 
@@ -75,7 +75,8 @@ def ticks(*rows: tuple[int, float]) -> Any:
 
 def means_of(messages: Any) -> tuple[list[float], dict[Any, tuple[float, int]]]:
     """What `mean` makes of messages, and the states that it leaves, by Python."""
-    outputs, states = [], {}
+    outputs: list[float] = []
+    states: dict[Any, tuple[float, int]] = {}
     for key, price in messages[["symbol", "price"]].tolist():
         at, n = states.get(key, (0.0, 0))
         states[key] = at + (price - at) / (n + 1), n + 1
@@ -512,7 +513,8 @@ async def test_a_chain_does_the_same_as_one(runtime: RingKernelRuntime, as_one: 
     messages = np.zeros(50_000, TICK)
     messages["symbol"], messages["price"] = random.integers(0, 20, 50_000), random.integers(0, 3, 50_000)
     got: list[float] = []
-    expected, last = [], {}
+    expected: list[Any] = []
+    last: dict[Any, Any] = {}
     for key, price in messages.tolist():
         if last.get(key) != price:
             expected.append((key // 2, 2 * price))
@@ -546,7 +548,8 @@ async def test_a_stage_of_a_chain_that_is_full_fails_alone(runtime: RingKernelRu
         state[0] += 1
         out.symbol, out.price = msg.symbol, msg.price
 
-    await connect_chain(runtime, **{**dict.fromkeys("abc", roomy), full: narrow})
+    kernels: dict[str, Any] = {**dict.fromkeys("abc", roomy), full: narrow}
+    await connect_chain(runtime, **kernels)
     for kernel_id in "abc":
         await runtime.activate(kernel_id)
     assert await fuse(runtime, "a", "b", "c")
@@ -664,6 +667,7 @@ async def test_on_a_gpu_they_are_refused(device: Any, runtime: RingKernelRuntime
 # --- any messages, in any pieces -----------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     keys=st.lists(st.integers(-4, 12) | st.sampled_from([2**31 - 1, -(2**31)]), max_size=60),
     cuts=st.lists(st.integers(0, 60), max_size=5),

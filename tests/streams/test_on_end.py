@@ -365,3 +365,31 @@ async def test_a_gpu_refuses_it(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", same.handler, device="cuda")
     with pytest.raises(ConfigurationError, match=r"close_input\(\) is for kernels of the CPU"):
         await runtime.close_input("k")
+
+
+async def test_the_end_of_a_keyed_kernel_is_handled_for_each_key() -> None:
+    trade = np.dtype([("symbol", "S4"), ("n", "i8")], align=True)
+
+    @ring_kernel("keyed end", input_type=trade, output_type=trade, state=np.zeros(1, "i8"), key="symbol", keys=4)
+    def kernel(msg, out, state):  # type: ignore[no-untyped-def]
+        state[0] += msg.n
+        return False
+
+    @on_end("keyed end")
+    def last(out, state):  # type: ignore[no-untyped-def]
+        out.n = state[0]
+        state[0] -= 1
+        return state[0] > 0
+
+    messages = np.array([(b"b", 2), (b"a", 1), (b"c", 0), (b"b", 1)], trade)
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(kernel, queue_size=2)
+        await runtime.activate(kernel)
+        sending = asyncio.ensure_future(runtime.send_batch(kernel, messages))
+        await within(sending)
+        await runtime.close_input(kernel)
+        # a handler that says False emits nothing: of 3, 2, 1 the last, so each key counts down to 2
+        got = [(await within(runtime.receive(kernel))).n for _ in range(2)]
+        assert got == [3, 2]
+        assert await within(runtime.wait(kernel)) is KernelState.TERMINATED
+        assert runtime.statistics(kernel).emitted == 2

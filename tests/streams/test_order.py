@@ -410,3 +410,71 @@ async def test_a_failing_handler_counts_its_message_in_its_input() -> None:
         assert runtime.unprocessed(kernel).tolist() == [(5, 1.0)]
         assert runtime.unprocessed(kernel, input="other").tolist() == [(6, 1.0)]
         check_books(runtime, "failing merge")
+
+
+async def test_maps_and_calls_are_refused_where_outputs_belong_to_no_one_input() -> None:
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, priced):
+        for attempt in (runtime.map(priced, ticks((1, 1))), runtime.call(priced, (1, 1.0))):
+            with pytest.raises(ConfigurationError, match="waits for the time of its other inputs"):
+                await attempt
+
+
+async def test_a_map_over_one_input_by_time_is_a_map() -> None:
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, passing):
+        messages = np.zeros(50_000, TICK)
+        messages["time"], messages["x"] = np.arange(50_000), np.arange(50_000) % 3 - 1
+        result = await within(runtime.map(passing, messages))
+        assert (result == messages[messages["x"] >= 0]).all()
+        with pytest.raises(KernelFailedError):
+            await within(runtime.map(passing, messages))  # times within an input never go back
+        check_books(runtime, "passing")
+
+
+async def test_an_edited_handler_of_a_kernel_by_time_takes_over() -> None:
+    def declare(factor: float) -> Any:
+        @rk.ring_kernel("edited by time", input_type=TICK, output_type=TICK, order_by="time")
+        def kernel(msg, out):  # type: ignore[no-untyped-def]
+            out.time, out.x = msg.time, msg.x
+
+        @rk.on_input("edited by time", "other", TICK)
+        def other(msg, out):  # type: ignore[no-untyped-def]
+            out.time, out.x = msg.time, factor * msg.x
+
+        return kernel
+
+    kernel = declare(2.0)
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, kernel):
+        await runtime.send(kernel, (1, 1.0), input="other")
+        await runtime.advance(kernel, 2)
+        assert (await within(runtime.receive("edited by time"))).x == 2.0
+        declare(3.0)
+        await within(runtime.replace("edited by time"))
+        await runtime.send("edited by time", (3, 1.0), input="other")
+        await runtime.advance("edited by time", 4)
+        assert (await within(runtime.receive("edited by time"))).x == 3.0
+
+
+async def test_a_handler_that_does_not_return_keeps_what_its_span_may_have_taken() -> None:
+    @rk.ring_kernel("stuck by time", input_type=TICK, output_type=TICK, order_by="time")
+    def kernel(msg, out):  # type: ignore[no-untyped-def]
+        out.time, out.x = msg.time, msg.x
+
+    @rk.on_input("stuck by time", "other", TICK)
+    def other(msg, out):  # type: ignore[no-untyped-def]
+        x = msg.x
+        while x > 0:
+            x += 1.0
+        out.time, out.x = msg.time, x
+
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(kernel)
+        await runtime.activate(kernel)
+        await runtime.send_batch(kernel, ticks((1, 1), (2, 1)))
+        await runtime.send_batch(kernel, ticks((3, 1), (4, 1)), input="other")
+        await runtime.advance(kernel, 10)
+        await eventually(lambda: runtime.statistics(kernel).in_flight > 0)
+        await within(runtime.terminate(kernel, timeout=0.1))
+        counts = check_books(runtime, "stuck by time")
+        assert counts.in_flight > 0
+        left = len(runtime.unprocessed(kernel)) + len(runtime.unprocessed(kernel, input="other"))
+        assert left == counts.unprocessed

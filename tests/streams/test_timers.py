@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from typing import Any
 
@@ -32,7 +33,7 @@ def close(time, out, state):  # type: ignore[no-untyped-def]
     state[0] = 0.0
 
 
-async def received(runtime: RingKernelRuntime, kernel_id: Any, count: int) -> list[tuple[Any, Any]]:
+async def received(runtime: RingKernelRuntime, kernel_id: Any, count: int) -> list[tuple[Any, ...]]:
     return [tuple(await within(runtime.receive(kernel_id))) for _ in range(count)]
 
 
@@ -218,3 +219,54 @@ def test_what_is_no_timer_is_refused() -> None:
         rk.on_timer(None, every=1)  # type: ignore[arg-type]
     with pytest.raises((ConfigurationError, MessageTypeError)):
         rk.on_timer("bars", every=1)(3)  # type: ignore[type-var]
+
+
+TRADE = np.dtype([("time", "i8"), ("symbol", "S4"), ("x", "f8")], align=True)
+
+
+def keyed_bars(name: str) -> Any:
+    @rk.ring_kernel(name, input_type=TRADE, output_type=TRADE, state=np.zeros(2), order_by="time", key="symbol", keys=4)
+    def kernel(msg, out, state):  # type: ignore[no-untyped-def]
+        state[0] += msg.x
+        state[1] = msg.x
+        return False
+
+    @rk.on_timer(name, every=10)
+    def timer(time, out, state):  # type: ignore[no-untyped-def]
+        if state[1] < 0:
+            raise ValueError("below zero")
+        if state[0] == 0:
+            return False
+        out.time, out.x = time, state[0]
+        state[0] = 0.0
+        return True
+
+    return kernel
+
+
+async def test_a_keyed_kernels_timer_runs_for_each_key_in_the_order_in_which_they_came() -> None:
+    kernel = keyed_bars("keyed bars")
+    messages = np.array([(1, b"b", 1), (2, b"a", 2), (3, b"b", 4), (12, b"c", 8), (25, b"a", 16), (31, b"a", 1)], TRADE)
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(kernel, queue_size=2)
+        await runtime.activate(kernel)
+        await runtime.send_batch(kernel, messages[:2])
+        await runtime.deactivate(kernel)  # the table may grow, and nothing is to be seen of that
+        await runtime.reactivate(kernel)
+        sending = asyncio.ensure_future(runtime.send_batch(kernel, messages[2:]))
+        got = await received(runtime, kernel, 4)
+        await within(sending)
+        assert [(time, x) for time, _, x in got] == [(10, 5.0), (10, 2.0), (20, 8.0), (30, 16.0)]
+
+
+async def test_a_keyed_timer_that_fails_shows_the_state_of_its_key() -> None:
+    kernel = keyed_bars("keyed failing")
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(kernel)
+        await runtime.activate(kernel)
+        await runtime.send_batch(kernel, np.array([(1, b"b", 1), (2, b"a", -2), (12, b"b", 4)], TRADE))
+        await within(runtime.wait(kernel))
+        error = runtime.kernels["keyed failing"].error
+        assert isinstance(error, ValueError)
+        assert not any("no Python traceback" in note for note in error.__notes__)
+        assert (await received(runtime, kernel, 1))[0][2] == 1.0

@@ -13,6 +13,7 @@ from ringkernel.declaration.signature import warn_of_unwritten_output
 from ringkernel.devices.event_loop.announcing import announced
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import ConfigurationError, KernelCompileError
+from ringkernel.memory.keys_layout import slot_layout
 from ringkernel.tracebacks import without_frames
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ async def compiled_end(declaration: Declaration) -> Any:
     at_end = declaration.at_end
     if at_end is None:
         return None
-    spec = end_spec_of(at_end)
+    spec = end_spec_of(declaration)
     return await _once((at_end.func, spec), lambda: _find(at_end, spec))
 
 
@@ -93,9 +94,19 @@ def spec_of(declaration: Declaration) -> Any:
     )
 
 
-def end_spec_of(at_end: Declaration) -> Any:
+def end_spec_of(declaration: Declaration) -> Any:
     """What the handler of a kernel's end is compiled for; see `Declaration.at_end`."""
-    return replace(spec_of(at_end), is_end=True)
+    assert declaration.at_end is not None
+    return replace(spec_of(declaration.at_end), is_end=True, state_at=_state_at(declaration))
+
+
+def _state_at(declaration: Declaration) -> int:
+    """Where in a slot of its table a keyed kernel's state is; 0 without keys."""
+    if declaration.keys is None:
+        return 0
+    assert declaration.input_type is not None
+    field = declaration.keys.field
+    return slot_layout(field, declaration.input_type.dtype[field], spec_of(declaration).state).state_at
 
 
 def merge_spec_of(declaration: Declaration) -> Any:
@@ -106,11 +117,15 @@ def merge_spec_of(declaration: Declaration) -> Any:
     assert order is not None
     return MergeTypes(
         inputs=tuple((one.func, spec_of(one)) for one in declaration.handlers),
-        timer=None if timer is None else (timer.func, replace(spec_of(_of_timer(declaration)), time=declaration.times)),
+        timer=None if timer is None else (timer.func, _timer_spec_of(declaration)),
         field=order.field,
         late=LATE.index(order.late),
         every=0 if timer is None else period_of(declaration.kernel_id, timer.every, declaration.times),
     )
+
+
+def _timer_spec_of(declaration: Declaration) -> Any:
+    return replace(spec_of(_of_timer(declaration)), time=declaration.times, state_at=_state_at(declaration))
 
 
 def _of_timer(declaration: Declaration) -> Declaration:
@@ -160,11 +175,12 @@ def compile_numbered(declaration: Declaration) -> Any:
 
 
 def find_now(declaration: Declaration) -> Any:
-    """The declaration's span, from the cache or compiled, here and now, and that of its end. Raises
-    `KernelCompileError`."""
+    """All that a declaration's kernels run, from the cache or compiled, here and now. Raises `KernelCompileError`."""
     if (at_end := declaration.at_end) is not None:
-        _find(at_end, end_spec_of(at_end))
-    return _find(declaration, spec_of(declaration))
+        _find(at_end, end_spec_of(declaration))
+    if declaration.order is not None:
+        return _find_merged(declaration, merge_spec_of(declaration))
+    return together([_find(one, spec_of(one)) for one in declaration.handlers])
 
 
 def _find(declaration: Declaration, spec: Any) -> Any:

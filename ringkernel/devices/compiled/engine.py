@@ -621,13 +621,19 @@ class CompiledEngine(LendingEngine):
     def called_between(self) -> tuple[str, Callable[..., Any], list[Any]]:
         timer, merging, end = self.declaration.timer, self.merging, self.declaration.end
         if end is not None and self.block.read(BLOCK.end_phase) != NOT_BEGUN:
-            arguments, _ = arguments_between(self.declaration, [], self.held_copy())
+            held = self._held_between(self.block.read(BLOCK.end_record))
+            arguments, _ = arguments_between(self.declaration, [], held)
             return f"kernel {self.kernel_id!r} failed in its on_end", end.func, arguments
         assert timer is not None
         assert merging is not None
         time = merging.timer_time()
-        arguments, _ = arguments_between(self.declaration, [time], self.held_copy())
+        arguments, _ = arguments_between(self.declaration, [time], self._held_between(merging.timer_record))
         return f"kernel {self.kernel_id!r} failed in its timer, at {time}", timer.func, arguments
+
+    def _held_between(self, number: int) -> Held:
+        """What a handler that is called without a message gets; of a keyed kernel, for the key of a number."""
+        held = self.held_copy()
+        return held if self.block.keys is None else held._replace(state=self.block.keys.nth(number))
 
     def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
         """The messages that the handler failed on."""

@@ -24,6 +24,7 @@ NEARLY_FULL = 0.75
 """A table with more of its capacity in use than this grows, unless as many keys were asked for."""
 
 logger = logging.getLogger("ringkernel")
+_I8 = np.dtype(np.int64)
 
 
 class KeyTable:
@@ -33,7 +34,18 @@ class KeyTable:
     the counts are for who has the token.
     """
 
-    __slots__ = ("_api", "_arena", "_asked_for", "_field", "_kernel_id", "_layout", "_slots", "_state", "address")
+    __slots__ = (
+        "_api",
+        "_arena",
+        "_asked_for",
+        "_field",
+        "_kernel_id",
+        "_layout",
+        "_order",
+        "_slots",
+        "_state",
+        "address",
+    )
 
     def __init__(self, declaration: Declaration, address: int, arena: Arena, api: HostApi) -> None:
         assert declaration.keys is not None
@@ -71,20 +83,21 @@ class KeyTable:
     @property
     def nbytes(self) -> int:
         """What the slots take."""
-        return self._slots.nbytes
+        return self._slots.nbytes + self._order.nbytes
 
     # --- room --------------------------------------------------------------------------------------------------------
 
-    def _new_slots(self, n_slots: int) -> tuple[Region, int]:
-        """Empty ones."""
+    def _new_slots(self, n_slots: int) -> tuple[Region, Region, int]:
+        """Empty ones, and room for their order."""
         slots = self._arena.allocate(n_slots * self._layout.nbytes)
         slots.view(self._layout.dtype, 1)["tag"] = UNUSED
-        return slots, n_slots
+        return slots, self._arena.allocate(8 * n_slots), n_slots
 
-    def _use(self, slots: Region, n_slots: int) -> None:
+    def _use(self, slots: Region, order: Region, n_slots: int) -> None:
         """Let these be the table's slots."""
-        self._slots = slots
+        self._slots, self._order = slots, order
         self._api.write_word(self.address + KEYS.slots_address, slots.address)
+        self._api.write_word(self.address + KEYS.order_address, order.address)
         self._api.write_word(self.address + KEYS.mask, n_slots - 1)
         self._api.write_word(self.address + KEYS.shift, _shift(n_slots))
         self._api.write_word(self.address + KEYS.capacity, capacity_of(n_slots))
@@ -106,19 +119,21 @@ class KeyTable:
             )
 
     def _grow(self) -> None:
-        n_slots = self._word(KEYS.mask) + 1
-        larger, n_larger = self._new_slots(2 * n_slots)
-        self._move(self._slots, n_slots, larger, n_larger)
+        larger, order, n_slots = self._new_slots(2 * (self._word(KEYS.mask) + 1))
+        self._move(self._slots, self._order, self.count, larger, order, n_slots)
 
-    def _move(self, slots: Region, count: int, larger: Region, n_slots: int) -> None:
+    def _move(
+        self, slots: Region, order: Region, count: int, larger: Region, larger_order: Region, n_slots: int
+    ) -> None:
         """Let others be the table's slots, with what is in these."""
-        where = larger.address, n_slots - 1, _shift(n_slots)
-        self._api.move_records(slots.address, count, *where, self._layout.nbytes)
-        self._use(larger, n_slots)
+        where = larger.address, larger_order.address, n_slots - 1
+        self._api.move_records(slots.address, order.address, count, *where, self._layout.nbytes)
+        self._use(larger, larger_order, n_slots)
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""
         self._slots.quarantine()
+        self._order.quarantine()
 
     # --- one key -----------------------------------------------------------------------------------------------------
 
@@ -187,11 +202,9 @@ class KeyTable:
         return np.dtype(fields, align=True)
 
     def records(self) -> Array:
-        """Copies of all keys and their states, in the order of their slots."""
+        """Copies of all keys and their states, in the order in which they came."""
         slots = self._all_slots()
-        is_used = slots["tag"] != 0
-        is_used[0] = slots["tag"][0] == 0
-        used = np.flatnonzero(is_used)
+        used = self._order.view(_I8, self.count) // self._layout.nbytes
         result = np.empty(len(used), self.dtype)
         if self._layout.key_words:
             result[self._field] = slots["key"][used]
@@ -225,14 +238,19 @@ class KeyTable:
             )
         if count > MAX_KEYS:
             raise ConfigurationError(f"kernel {self._kernel_id!r}: {count} keys are more than {MAX_KEYS}")
-        given, _ = self._new_slots(count + 1)
-        self._fill(given.view(self._layout.dtype, count + 1), records)
-        larger, n_slots = self._new_slots(max(self._word(KEYS.mask) + 1, n_slots_for(count)))
-        self._move(given, count + 1, larger, n_slots)
+        given, order, _ = self._new_slots(count + 1)
+        order.view(_I8, count)[:] = self._fill(given.view(self._layout.dtype, count + 1), records)
+        larger, larger_order, n_slots = self._new_slots(max(self._word(KEYS.mask) + 1, n_slots_for(count)))
+        self._move(given, order, count, larger, larger_order, n_slots)
         self._api.write_word(self.address + KEYS.count, count)
 
-    def _fill(self, slots: Array, records: Array) -> None:
-        """Write records to slots, from the second one on, and that of the tag 0 to the first."""
+    def nth(self, number: int) -> Array:
+        """A copy of the state of a key, by the number of keys that came before it."""
+        return self._state_at(self._slots.address + int(self._order.view(_I8, number + 1)[number])).copy()
+
+    def _fill(self, slots: Array, records: Array) -> Array:
+        """Write records to slots, from the second one on, and that of the tag 0 to the first. Their order."""
+        offsets = self._layout.nbytes * np.arange(1, len(records) + 1)
         layout, words, (first, others) = self._layout, self._words_of(records[self._field]), (slots[:1], slots[1:])
         states = others["state"]
         if self._is_record:
@@ -243,11 +261,13 @@ class KeyTable:
         if layout.key_words:
             others["key"] = records[self._field]
             self._api.write_tags(int(others.ctypes.data), len(others), layout.nbytes, layout.key_words)
-            return
+            return offsets
         others["tag"] = self._tags_of(words)
         first_of_all = np.flatnonzero(others["tag"] == 0)
         if len(first_of_all):
             first[...] = others[first_of_all]
+            offsets[first_of_all] = 0
+        return offsets
 
 
 def _shift(n_slots: int) -> int:

@@ -123,6 +123,11 @@ class Merging:
         low = self._word(MERGE.low)
         return None if low == NO_TIME else time_of(self._kernel.declaration.times, low)
 
+    @property
+    def timer_record(self) -> int:
+        """For which of the keys, in the order in which they came, the timer's handler is called next."""
+        return self._word(MERGE.timer_record)
+
     def timer_time(self) -> Any:
         """The multiple that the timer's handler is called with next."""
         return time_of(self._kernel.declaration.times, self._word(MERGE.timer))

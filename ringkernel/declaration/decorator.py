@@ -230,7 +230,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         keys: how many keys there is room for at least, 1024 by default. A table with more than these grows, once it is
             nearly full, when the kernel goes on after a pause; one that is full when a new key comes fails the kernel.
             There are 4/3 to 8/3 slots for a key, each of 8 bytes and those of the state, rounded up to 16, 32, 64, 80,
-            96, ...: 10 million keys with a float each take 270 MB.
+            96, ..., and 8 more for their order: 10 million keys with a float each take 370 MB.
         rng: the seed of the handler's random numbers, from 0 to 2**64 - 1; by default the default of a last parameter
             called `rng`. The handler gets them as in `Rng`: `rng.random()`, `rng.normal()`, `rng.integers(low, high)`.
             They are the same at every launch, and in Python; like a state, they have its messages handled in order.

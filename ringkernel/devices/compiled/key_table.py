@@ -91,7 +91,7 @@ class KeyTable:
         """Empty ones, and room for their order."""
         slots = self._arena.allocate(n_slots * self._layout.nbytes)
         slots.view(self._layout.dtype, 1)["tag"] = UNUSED
-        return slots, self._arena.allocate(8 * n_slots), n_slots
+        return slots, self._arena.allocate(8 * (capacity_of(n_slots) + 1)), n_slots
 
     def _use(self, slots: Region, order: Region, n_slots: int) -> None:
         """Let these be the table's slots."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import pickle
 from collections import Counter
@@ -146,37 +147,33 @@ def test_python_refuses_bounds_that_are_none() -> None:
 # --- the same, compiled --------------------------------------------------------------------------------------
 
 
+def called(span: Any, seed: int, messages: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What a span of `draw` makes of messages, called on memory."""
+    out, words = np.zeros(len(messages), DRAWN), np.array(2 * source.seeded(seed), np.uint64)
+    fault = np.zeros(8, np.int64)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    addresses = (messages.ctypes.data, len(messages), out.ctypes.data, words.ctypes.data, fault.ctypes.data)
+    return out[: function(*addresses)]
+
+
 @pytest.fixture(scope="module")
 def span() -> Any:
-    """The compiled handler, called on memory."""
-    import ctypes
-
+    """The compiled handler."""
     from ringkernel.codegen.span import compile_span
     from ringkernel.codegen.span_types import SpanTypes
 
-    compiled = compile_span(draw, SpanTypes(BOUNDS, DRAWN, None, rng=True))
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(compiled.address)
-
-    def run(seed: int, messages: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        out, words = np.zeros(len(messages), DRAWN), np.array(2 * source.seeded(seed), np.uint64)
-        fault = np.zeros(8, np.int64)
-        addresses = (messages.ctypes.data, len(messages), out.ctypes.data, words.ctypes.data, fault.ctypes.data)
-        return out[: function(*addresses)]
-
-    run.keepalive = compiled  # type: ignore[attr-defined]
-    return run
+    return compile_span(draw, SpanTypes(BOUNDS, DRAWN, None, rng=True))
 
 
-RANGES = st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1)).filter(
-    lambda two: two[0] < two[1]
-)
+WHOLE = st.integers(-(2**63), 2**63 - 1)
+RANGES = st.tuples(WHOLE, WHOLE).filter(lambda bounds: bounds[0] < bounds[1])
 
 
 @pytest.mark.compiles
 @settings(max_examples=200)
 @given(seed=SEEDS, ranges=st.lists(RANGES, min_size=1, max_size=50))
 def test_compiled_numbers_are_those_of_python_bit_for_bit(span: Any, seed: int, ranges: list[tuple[int, int]]) -> None:
-    got, rng = span(seed, np.array(ranges, BOUNDS)), rk.Rng(seed)
+    got, rng = called(span, seed, np.array(ranges, BOUNDS)), rk.Rng(seed)
     assert len(got) == len(ranges)
     for (low, high), one in zip(ranges, got, strict=True):
         assert bits(one["uniform"]) == bits(rng.random())
@@ -190,7 +187,7 @@ def test_a_long_sequence_is_the_same(span: Any) -> None:
     count = 100_000
     messages = np.zeros(count, BOUNDS)
     messages["low"], messages["high"] = -3, 3
-    got, rng = span(99, messages), rk.Rng(99)
+    got, rng = called(span, 99, messages), rk.Rng(99)
     expected = np.array([(rng.random(), rng.normal(), rng.integers(-3, 3)) for _ in range(count)], DRAWN)
     assert got.tobytes() == expected.tobytes()
     assert np.abs(got["normal"]).max() > source._R
@@ -443,3 +440,17 @@ async def test_a_timer_draws_from_the_same(runtime: RingKernelRuntime) -> None:
     rng = rk.Rng(3)
     assert got["time"].tolist() == [1, 10, 12, 13, 20, 30, 31]
     assert got["value"].tolist() == [sign * 2 * rng.random() for sign in (1, -1, 1, 1, -1, -1, 1)]
+
+
+@pytest.mark.compiles
+def test_a_span_from_the_cache_draws_the_same(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ringkernel.codegen.span_cache import find_span
+    from ringkernel.codegen.span_types import SpanTypes
+
+    monkeypatch.setenv("RINGKERNEL_CACHE_DIR", str(tmp_path))
+    spec = SpanTypes(BOUNDS, DRAWN, None, rng=True)
+    compiled, cached = find_span(draw, spec), find_span(draw, spec)
+    assert (compiled.library is None, cached.library is None) == (False, True)
+    messages = np.zeros(20_000, BOUNDS)
+    messages["high"] = 6
+    assert called(cached, 8, messages).tobytes() == called(compiled, 8, messages).tobytes()

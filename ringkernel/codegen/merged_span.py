@@ -10,7 +10,6 @@ A call with no steps looks only: `is_ready` then says whether there is something
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from numba import types
@@ -25,14 +24,15 @@ from .checks import in_order
 from .faults import BACK, LARGEST, LATE, NO_TIME_VALUE
 from .handler_call import argument_types
 from .key_table import nth_state
+from .merged_pair import Handled, no_pair, pair
 from .operations import peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
 from .span import compile_handler, message_call
 from .span_body import FAILED, FAULT_COUNT, FAULT_INFO
-from .span_types import MergeTypes, Span, SpanTypes
+from .span_types import MergeTypes, Span
 from .targets.cpu import compile_loop
-from .time_words import count_after, multiple, read_time
+from .time_words import count_after, multiple
 from .unwritten import unwritten
 
 Function = Any
@@ -47,7 +47,7 @@ def compile_merged_span(spec: MergeTypes) -> Span:
         handlers = [*spec.inputs, *([] if spec.timer is None else [spec.timer])]
         compiled = [compile_handler(*one)[0] for one in handlers]
         calls = [
-            _Call(message_call(dispatcher, each), unwritten(dispatcher, each), each)
+            Handled(message_call(dispatcher, each), unwritten(dispatcher, each), each)
             for dispatcher, (_, each) in zip(compiled, handlers, strict=True)
         ]
         loop = compile_loop(_body(spec, calls))
@@ -67,34 +67,17 @@ def compile_merged_span(spec: MergeTypes) -> Span:
     )
 
 
-@dataclass(frozen=True)
-class _Call:
-    """An intrinsic that calls a handler; which bytes of its output it may leave unwritten; what it is compiled for."""
-
-    call: Any
-    unwritten: tuple[int, int]
-    spec: SpanTypes
-
-    @property
-    def out_nbytes(self) -> int:
-        return 0 if self.spec.output is None else self.spec.output.itemsize
-
-
-def _body(spec: MergeTypes, calls: list[_Call]) -> Function:
-    n_lanes = len(spec.inputs)
+def _body(spec: MergeTypes, calls: list[Handled]) -> Function:
+    lanes = [one.by(spec.field) for one in calls[: len(spec.inputs)]]
     run = _nobody
     key: Function = _nowhen
-    for number in reversed(range(n_lanes)):
-        types_ = spec.inputs[number][1]
-        assert types_.input is not None
-        offset = types_.input.fields[spec.field][1]  # type: ignore[index]  # it has fields
-        reads = read_time(types_.input[spec.field], types_.input.itemsize, offset)
-        checked = types_.input[spec.field].kind in "fM"
-        run = _or(number, _run_lane(number, calls[number], reads, spec.late, checked=checked), run)
-        key = _or_key(number, reads, key)
+    for number, lane in reversed(list(enumerate(lanes))):
+        run = _or(number, _run_lane(number, lane, spec.late), run)
+        key = _or_key(number, lane.reads, key)
+    two = pair(lanes[0], lanes[1], _raised) if len(lanes) == 2 else no_pair
     if spec.timer is None:
-        return _loop(n_lanes, key, run, _no_timer, _no_beginning)
-    return _loop(n_lanes, key, run, _run_timer(calls[-1], spec), _begin_timer(spec))
+        return _loop(len(lanes), key, run, two, _no_timer, _no_beginning)
+    return _loop(len(lanes), key, run, two, _run_timer(calls[-1], spec), _begin_timer(spec))
 
 
 def _lane(number: int) -> int:
@@ -136,11 +119,10 @@ def _or_key(number: int, reads: Function, others: Function) -> Function:
     return key
 
 
-def _run_lane(number: int, handler: _Call, reads: Function, late: int, *, checked: bool) -> Function:
+def _run_lane(number: int, handler: Handled, late: int) -> Function:
     """The messages of one lane up to a time, as long as there is room. How many outputs there are now."""
-    call, nbytes, at = handler.call, handler.out_nbytes, _lane(number)
-    start, length = handler.unwritten
-    is_sink = nbytes == 0
+    call, reads, checked, at = handler.call, handler.reads, handler.checked, _lane(number)
+    nbytes, is_sink, (start, length) = handler.out_nbytes, handler.out_nbytes == 0, handler.unwritten
     judge = _judge(late, checked=checked)
 
     def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
@@ -204,11 +186,15 @@ def _fail(merge: int, lane: int, code: int) -> None:
         poke(fault + FAULT_INFO, code)
 
 
+def _raised(merge: int, lane: int) -> None:
+    _fail(merge, lane, EXCEPTION)
+
+
 def _no_timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
     return 0
 
 
-def _run_timer(handler: _Call, spec: MergeTypes) -> Function:
+def _run_timer(handler: Handled, spec: MergeTypes) -> Function:
     """The multiples up to a time, as long as there is room; of a keyed kernel each of them for every key. How many
     outputs came of them; `timer_emitted` counts them, too."""
     call, nbytes, (start, length) = _timer_call(handler), handler.out_nbytes, handler.unwritten
@@ -250,7 +236,7 @@ def _run_timer(handler: _Call, spec: MergeTypes) -> Function:
     return timer
 
 
-def _timer_call(handler: _Call) -> Function:
+def _timer_call(handler: Handled) -> Function:
     """The call of the timer's handler at a time, for the key of a number if there are keys."""
     call, state_at = handler.call, handler.spec.state_at
     if handler.spec.key is None:
@@ -316,10 +302,12 @@ def _survey(n_lanes: int) -> Function:
     return survey
 
 
-def _loop(n_lanes: int, keys: Function, run: Function, timer: Function, begin: Function) -> Function:  # noqa: C901
+def _loop(  # noqa: C901
+    n_lanes: int, keys: Function, run: Function, two: Function, timer: Function, begin: Function
+) -> Function:
     survey = _survey(n_lanes)
 
-    def merged(merge: int, steps: int, target: int, context: int, fault: int) -> int:  # noqa: C901
+    def merged(merge: int, steps: int, target: int, context: int, fault: int) -> int:  # noqa: C901, PLR0912
         poke(merge + MERGE.steps, 0)
         poke(merge + MERGE.timer_emitted, 0)
         poke(merge + MERGE.failed_lane, NOBODY)
@@ -329,20 +317,25 @@ def _loop(n_lanes: int, keys: Function, run: Function, timer: Function, begin: F
         emitted, before, is_ready, low = 0, -1, 1, NO_TIME
         while is_ready == 1 and peek(merge + MERGE.steps) > before:
             before = peek(merge + MERGE.steps)
-            best, time, bound, low = survey(merge)
             at = peek(merge + MERGE.timer)
+            if at != NO_TIME and before < steps:
+                emitted = two(merge, steps - before, at if at == ENDED else at - 1, emitted, target, context)
+                if peek(merge + MERGE.failed_lane) != NOBODY:
+                    break
+            best, time, bound, low = survey(merge)
+            left = steps - peek(merge + MERGE.steps)
             if NO_TIME < at <= low and low != ENDED:
-                if before < steps:
-                    emitted += timer(merge, low, steps - before, emitted, target, context)
+                if left > 0:
+                    emitted += timer(merge, low, left, emitted, target, context)
             elif best < 0:
                 is_ready = 0
-            elif before < steps:
+            elif left > 0:
                 if at == NO_TIME:
                     begin(merge, time)
                     at = peek(merge + MERGE.timer)
                 if at != ENDED:
                     bound = min(bound, at - 1)
-                emitted = run(best, merge, steps - before, bound, emitted, target, context)
+                emitted = run(best, merge, left, bound, emitted, target, context)
             if peek(merge + MERGE.failed_lane) != NOBODY:
                 is_ready = 0
         at, passed = peek(merge + MERGE.timer), peek(merge + MERGE.passed)

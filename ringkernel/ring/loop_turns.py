@@ -110,7 +110,8 @@ def runs_here(run_entry: int, count: int, here: int) -> int:
 def rests(run_entry: int) -> int:
     """1 if a kernel rests, and nothing waits for it. Where the event loop alone feeds it, and alone takes what it
     emits, nobody touches it then until the loop's thread rings it."""
-    if load(run_entry + RUN_ENTRY.state) != ARMED or load_acquire(run_entry + RUN_ENTRY.owner) != FREE:
-        return 0  # acquire: what the last turn has left
+    # acquire, and in this order: if armed, then the claim of who lays it to rest is seen; what the last turn has left
+    if load_acquire(run_entry + RUN_ENTRY.state) != ARMED or load_acquire(run_entry + RUN_ENTRY.owner) != FREE:
+        return 0
     block = load(run_entry + RUN_ENTRY.block_address)
     return 1 if waiting_of(block) == 0 and load_acquire(block + BLOCK.epoch) == load(block + BLOCK.echo) else 0

@@ -41,9 +41,11 @@ NOTHING_THERE = -1
 
 def turn(run_entry: int, here: int) -> int:
     """Do at most one span of work for a kernel. `here`: see `ring_doorbell`."""
-    owner = run_entry + RUN_ENTRY.owner
-    if compare_exchange(owner, FREE, CLAIMED) != FREE:
-        return LEFT
+    seen = compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED)
+    if seen != FREE:
+        # CLAIMED: the event loop's thread lays it to rest, and has armed it already, so that somebody could ring. In a
+        # moment it is FREE; only what was revoked never is again
+        return IDLE if seen == CLAIMED else LEFT
     block = load(run_entry + RUN_ENTRY.block_address)
     result = IDLE
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
@@ -133,9 +135,13 @@ def can_work(block: int) -> int:
 
 
 def rest(run_entry: int, here: int) -> int:
-    """Let an idle kernel leave the poller: whoever feeds or commands it rings. 1 if it left, 0 if it has work."""
+    """Let an idle kernel leave the poller: whoever feeds or commands it rings. 1 if it left, 0 if it has work.
+
+    It is armed, and may be in the other poller's hands, before the claim has ended: a worker's turn does nothing then,
+    see `turn`, and the event loop hands it back, see `take_turns`.
+    """
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
-        return 0  # revoked; the next turn finds out
+        return 0  # revoked, or see `turn`, which finds out next time
     block = load(run_entry + RUN_ENTRY.block_address)
     wanted = NEVER
     last = last_stage(block)
@@ -150,7 +156,7 @@ def rest(run_entry: int, here: int) -> int:
         starve(block)
     elif wanted != NEVER:
         hold_up(block)
-    store(run_entry + RUN_ENTRY.state, ARMED)
+    store_release(run_entry + RUN_ENTRY.state, ARMED)  # release: who sees it armed sees that it is claimed
     fence()  # armed, before the last look
     if wanted != NEVER:
         let_producers_in(block, here)

@@ -124,7 +124,7 @@ FENCED = [
     # function, the store before the fence, whether it is a release
     (protocol.publish, RING.tail, "release"),
     (protocol.consume, EDGE.head, "release"),
-    (turn.rest, RUN_ENTRY.state, "monotonic"),
+    (turn.rest, RUN_ENTRY.state, "release"),
     (worker_loop.park, PARKER.parked, "monotonic"),
 ]
 
@@ -214,7 +214,7 @@ ON_ARM = [
     (protocol.publish, {"release": 1, "fence": 1}),
     (protocol.consume, {"release": 1, "fence": 1}),
     (worker_loop.park, {"acquire": 1, "fence": 1}),
-    (turn.rest, {"fence": 1}),
+    (turn.rest, {"release": 1, "fence": 1}),
     (watch, {"acquire": 1}),
 ]
 _MNEMONICS = {"acquire": ("ldar", "ldapr"), "release": ("stlr",), "fence": ("dmb",)}

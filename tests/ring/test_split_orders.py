@@ -1,21 +1,17 @@
 """The code of a split span itself, played by several threads in thousands of orders.
 
-Its functions are made generators that give way at each operation; a schedule says who goes on. Memory is that of a
-machine without reordering, as in the model in Promela: `tests/ring/test_orders.py` looks at fences. What must hold is
-looked at in each order, and mutations of the code do not pass.
+How, see `playing.py`. What must hold is looked at in each order, as in the model in Promela, and mutations of the code
+do not pass.
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
 import random
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playing import Memory, generators, source_of
 
-from ringkernel.codegen import operations
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.devices.compiled import helping
 from ringkernel.memory import layout
@@ -24,45 +20,12 @@ from ringkernel.ring import split_span, stages
 from ringkernel.ring.split_span import CLOSED
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
-    Steps = Generator[None, None, Any]
+    from playing import Steps
 
-SOURCES = "".join(source[source.index("\ndef ") :] for source in map(inspect.getsource, (stages, split_span, helping)))
-OPERATIONS = {name for name, value in vars(operations).items() if inspect.isfunction(value)} - {"call_span"}
-ATOMIC = {*OPERATIONS, "unpark"}
-
-
-class Giving(ast.NodeTransformer):
-    """Makes functions generators: an operation gives way before it is carried out, a call goes on in what is called."""
-
-    def __init__(self, own: set[str]) -> None:
-        self.own = own
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name in ATOMIC:
-            node.func = ast.Name("step", ast.Load())
-            node.args.insert(0, ast.Constant(name))
-            return ast.YieldFrom(node)
-        return ast.YieldFrom(node) if name in self.own else node
-
-
-def generators(source: str) -> dict[str, Any]:
-    """The functions of a source, as generators."""
-    tree = ast.parse(source)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    own = {function.name for function in functions} | {"call_span"}
-    namespace = {**vars(layout), **vars(stages), **vars(split_span), **vars(helping)}
-    namespace = {name: value for name, value in namespace.items() if not inspect.isfunction(value)}
-    for function in functions:
-        function.returns = None
-        Giving(own).visit(function)
-        function.body.insert(0, ast.parse("if 0: yield").body[0])
-    module = ast.fix_missing_locations(ast.Module(list(functions), []))
-    exec(compile(module, "<split span>", "exec"), namespace)  # a name in brackets has no source, so coverage lets it be
-    return namespace
+MODULES = (stages, split_span, helping)
+SOURCES = source_of(MODULES)
 
 
 BLOCK_AT, ENTRY_AT, JOB_AT, TEAM_AT, LOOP_AT, SOURCE_AT, TARGET_AT = (i << 32 for i in range(1, 8))
@@ -70,13 +33,12 @@ PARKERS_AT = 16 << 32
 N, N_HELPERS, ECHO = 24, 2, 7
 
 
-class World:
+class World(Memory):
     """Three workers, one of which leads the spans of a kernel that drops odd messages and fails on negative ones."""
 
     def __init__(self, code: dict[str, Any], seed: int) -> None:
+        super().__init__()
         self.random = random.Random(seed)
-        self.memory: defaultdict[int, int] = defaultdict(int)
-        self.now = 0
         self.is_given_back = self.is_over = False
         self.messages = list(range(N))
         self.handled: set[int] = set()
@@ -107,37 +69,6 @@ class World:
 
     # --- operations ------------------------------------------------------------------------------------------------
 
-    def step(self, name: str, *arguments: int) -> Steps:
-        yield
-        self.now += 1
-        return getattr(self, name)(*arguments)
-
-    def load(self, address: int) -> int:
-        return self.memory[address]
-
-    load_acquire = load
-
-    def store(self, address: int, value: int) -> None:
-        self.memory[address] = value
-
-    store_release = store
-
-    def compare_exchange(self, address: int, expected: int, value: int) -> int:
-        seen = self.memory[address]
-        if seen == expected:
-            self.memory[address] = value
-        return seen
-
-    def exchange(self, address: int, value: int) -> int:
-        seen, self.memory[address] = self.memory[address], value
-        return seen
-
-    def fetch_add(self, address: int, amount: int) -> int:
-        return self.exchange(address, self.memory[address] + amount)
-
-    def ticks(self) -> int:
-        return self.now
-
     def move_bytes(self, target: int, source: int, count: int) -> None:
         self.check()
         moved = [self.memory[source + i] for i in range(0, count, 8)]
@@ -153,13 +84,6 @@ class World:
 
     def waits_for_cpu(self, stat: int, cpu: int, text: int) -> int:
         return self.random.randrange(2)
-
-    def this_cpu(self) -> int:
-        return -1
-
-    def nap(self, ns: int) -> None: ...
-
-    def spin_hint(self) -> None: ...
 
     def check(self) -> None:
         assert not self.is_given_back, "memory that was given back is used"
@@ -246,7 +170,7 @@ class World:
 
 
 def play(source: str, seeds: range) -> None:
-    code = generators(source)
+    code = generators(source, (layout, *MODULES), given=["call_span"], atomic=["unpark"])
     for seed in seeds:
         World(code, seed).play()
 

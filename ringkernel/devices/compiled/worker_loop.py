@@ -202,7 +202,7 @@ def should_rest(run_entry: int, parker: int) -> int:
     the supervisor has taken it."""
     owner = run_entry + RUN_ENTRY.owner
     if compare_exchange(owner, FREE, CLAIMED) != FREE:
-        return 0  # revoked; the next turn finds out
+        return 0  # revoked, or the event loop's for a moment; the next turn finds out
     should = is_for_loop(run_entry, load(parker + PARKER.loop_address))
     if should == 0:
         should = is_through(run_entry, parker)

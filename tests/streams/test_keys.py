@@ -301,7 +301,7 @@ async def test_as_many_keys_as_were_asked_for_take_no_more_room(runtime: RingKer
     for _ in range(2):
         await runtime.map("k", messages)
         await runtime.read_state("k")
-    assert runtime.statistics("k").keys_nbytes == before == 2048 * 32
+    assert runtime.statistics("k").keys_nbytes == before < 2 * 2048 * 32
 
 
 async def test_many_keys_are_read_in_order(runtime: RingKernelRuntime) -> None:

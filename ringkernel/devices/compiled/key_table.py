@@ -238,7 +238,8 @@ class KeyTable:
             )
         if count > MAX_KEYS:
             raise ConfigurationError(f"kernel {self._kernel_id!r}: {count} keys are more than {MAX_KEYS}")
-        given, order, _ = self._new_slots(count + 1)
+        given = self._arena.allocate((count + 1) * self._layout.nbytes)
+        order = self._arena.allocate(8 * count)
         order.view(_I8, count)[:] = self._fill(given.view(self._layout.dtype, count + 1), records)
         larger, larger_order, n_slots = self._new_slots(max(self._word(KEYS.mask) + 1, n_slots_for(count)))
         self._move(given, order, count, larger, larger_order, n_slots)

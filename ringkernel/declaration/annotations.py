@@ -16,6 +16,16 @@ def input_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
     return next((_annotation(kernel_id, func, one) for one in _parameters(func)[:1]), None)
 
 
+def is_source(func: Callable[..., Any]) -> bool:
+    """Whether a handler has no message: its first parameter is called `out`."""
+    return [one.name for one in _parameters(func)[:1]] == ["out"]
+
+
+def source_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
+    """The annotation of a source's `out`, or None. Raises `MessageTypeError` if it cannot be evaluated."""
+    return _annotation(kernel_id, func, _parameters(func)[0])
+
+
 def output_type_of(kernel_id: str, func: Callable[..., Any], *, n_behind: int) -> Any:
     """The annotation of `out`, or None: of the second parameter, if that is none of the last `n_behind` and has no
     default. Raises `MessageTypeError` if it cannot be evaluated."""

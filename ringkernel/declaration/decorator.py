@@ -13,13 +13,13 @@ import numpy as np
 from ringkernel.errors import ConfigurationError, KernelNotFoundError, MessageTypeError
 from ringkernel.messages.types import MessageType
 
-from .annotations import input_type_of, output_type_of, with_defaults
+from .annotations import input_type_of, is_source, output_type_of, source_type_of, with_defaults
 from .held import record_of, state_array
 from .keys import Keys, check_key_fields, check_keys, keys_of
 from .order import Late, Order, order_of
 from .registry import Registry
 from .rng import check_seed
-from .signature import check_kind, check_output_is_written, check_signature
+from .signature import check_kind, check_output_is_written, check_signature, check_source
 from .together import with_companions
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class Declaration:
     def is_coroutine(self) -> bool:
         """Whether the kernel runs in the event loop."""
         return inspect.iscoroutinefunction(self.func)
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is a compiled kernel without input."""
+        return self.input_type is None and not self.is_coroutine
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -183,6 +188,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
 
     An `async def` function with one parameter, the `KernelContext`, is a coroutine kernel: it runs in the event
     loop, and its messages are any Python objects (or records, where a type is given).
+
+    A plain function without a message, `f(out, state, params)`, is a source: it is called as long as there is room for
+    `out`, returns False to emit nothing this time, and ends its kernel by `raise StopIteration`.
 
     A plain function is a compiled kernel, called once per message as `f(msg, out, state, params, rng)`: `out` if there
     is an output type, the others if there are such. It returns nothing or True to emit `out`, False to drop it. `out`
@@ -378,6 +386,10 @@ def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Option
     """The options of a compiled kernel; those that were not given as its parameters say."""
     held = with_defaults(func, {"state": options.state, "params": options.params, "rng": options.rng})
     inputs, outputs = options.input_type, options.output_type
+    if inputs is None and is_source(func):
+        given = source_type_of(kernel_id, func) if outputs is None else outputs
+        check_source(kernel_id, func, given, options)
+        return replace(options, output_type=given, **held)
     if inputs is None:
         inputs = input_type_of(kernel_id, func)
     if outputs is None:
@@ -408,10 +420,12 @@ def _check_parameters(
         check_signature(kernel_id, func, ["ctx"])
         return
     behind = {"out": outputs, "state": options.state, "params": options.params, "rng": options.rng}
-    check_signature(kernel_id, func, ["msg", *(name for name, given in behind.items() if given is not None)])
+    leading = [] if options.input_type is None else ["msg"]
+    check_signature(kernel_id, func, [*leading, *(name for name, given in behind.items() if given is not None)])
     if outputs is not None:
         field = (outputs.dtype.names or ())[0]
-        check_output_is_written(kernel_id, func, f"[i].{field}" if options.batch else f".{field}")
+        example = f"[i].{field}" if options.batch else f".{field}"
+        check_output_is_written(kernel_id, func, example, number=len(leading))
 
 
 def check_queue_size(size: Any) -> int:

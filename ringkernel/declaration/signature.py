@@ -8,7 +8,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.errors import ConfigurationError
+from ringkernel.errors import ConfigurationError, MessageTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,28 @@ def check_signature(kernel_id: str, func: Callable[..., Any], wanted: list[str])
         raise ConfigurationError(
             f"kernel {kernel_id!r}: {func.__name__}{inspect.signature(func)} should take ({', '.join(wanted)}): {why}"
         )
+
+
+def check_source(kernel_id: str, func: Callable[..., Any], output_type: Any, options: Any) -> None:
+    """Refuse a source without an output type, or with options that are about messages. Raises `MessageTypeError` or
+    `ConfigurationError`."""
+    if output_type is None:
+        raise MessageTypeError(
+            f"kernel {kernel_id!r}: {func.__name__} has no message, only `out`, so it is a source and needs the type "
+            f"of its outputs: annotate it, as in `out: float`, or give output_type=..."
+        )
+    about_messages = {
+        "batch=True": options.batch,
+        "order_by": options.order,
+        "key": options.keys,
+        "parallel": options.parallel,
+    }
+    for name, given in about_messages.items():
+        if given:
+            raise ConfigurationError(
+                f"kernel {kernel_id!r}: {name} does not go with a source, which has no messages: {func.__name__} is "
+                f"called for one output at a time"
+            )
 
 
 def check_output_is_written(kernel_id: str, func: Callable[..., Any], example: str, *, number: int = 1) -> None:

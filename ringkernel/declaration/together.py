@@ -37,6 +37,7 @@ def check_companions(declaration: Any) -> None:
             f"kernel {kernel_id!r}: a coroutine kernel has one input, keeps its own time and ends by returning; "
             f"order_by, and what is declared beside a kernel, are for compiled ones"
         )
+    check_source_stands_alone(declaration)
     for one in beside:
         if one is not None:
             leading = {InputHandler: ["msg"], TimerHandler: ["time"], EndHandler: []}[type(one)]
@@ -62,6 +63,14 @@ def check_companions(declaration: Any) -> None:
     elif declaration.timer is not None:
         raise ConfigurationError(
             f"kernel {kernel_id!r} has a timer, but no time: give ring_kernel() the field with it, as order_by"
+        )
+
+
+def check_source_stands_alone(declaration: Any) -> None:
+    """Refuse what a source cannot have. Raises `ConfigurationError`."""
+    if declaration.is_source and (declaration.inputs or declaration.timer):
+        raise ConfigurationError(
+            f"kernel {declaration.kernel_id!r} is a source, so it has neither further inputs nor a timer"
         )
 
 

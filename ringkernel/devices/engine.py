@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.errors import ConfigurationError, KernelFailedError, KernelStateError, RingKernelError
+from ringkernel.errors import (
+    ConfigurationError,
+    KernelFailedError,
+    KernelStateError,
+    MessageTypeError,
+    RingKernelError,
+)
 from ringkernel.messages.arrays import as_messages
 from ringkernel.ring.waiting import NOTHING
 
@@ -196,7 +202,10 @@ class Engine(ABC):
         return {"": self.outlet, **self.further}
 
     def outlet_of(self, name: str) -> Outlet:
-        """The host's end of the input of this name. Raises `ConfigurationError` if there is none."""
+        """The host's end of the input of this name. Raises `ConfigurationError` if there is none, and
+        `MessageTypeError` for a source."""
+        if self.declaration.is_source:
+            raise no_input_of(self.kernel_id)
         try:
             return self.further[name] if name else self.outlet
         except (KeyError, TypeError):
@@ -433,6 +442,11 @@ class LendingEngine(Engine):
     @abstractmethod
     def note_map(self, taken: int, emitted: int) -> None:
         """So many messages of a map have been read from a lent ring, and so many written to one, without `lend`."""
+
+
+def no_input_of(kernel_id: str) -> MessageTypeError:
+    """Why nothing can be sent to a source."""
+    return MessageTypeError(f"kernel {kernel_id!r} is a source: it has no input to send to, or to connect to")
 
 
 def brief(error: BaseException) -> str:

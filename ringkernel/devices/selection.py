@@ -127,6 +127,7 @@ def _cpu_only(declaration: Declaration) -> str | None:
         "order_by=": declaration.order,
         "on_input()": declaration.inputs or None,
         "on_end()": declaration.end,
+        "a source": declaration.is_source or None,
     }
     return next((name for name, given in options.items() if given is not None), None)
 

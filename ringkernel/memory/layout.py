@@ -150,7 +150,7 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too. `pace`: 64ths of a
     # tick per message, of the last span that was long enough to tell; `done` and `busy_ticks`: how many messages the
     # last span has dealt with, and what they took, all threads together; `span_address`: what it calls, of a kernel
-    # that runs by itself
+    # that runs by itself; `fruitless`: spans since the last that has emitted something, of a source
     (
         "owner",
         "run_queue_address",
@@ -163,6 +163,7 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
         "done",
         "busy_ticks",
         "span_address",
+        "fruitless",
     ),
 )
 

@@ -50,6 +50,7 @@ class RecordRing:
     """
 
     holds_records = True
+    edge_class = RecordEdge
     __slots__ = (
         "_end",
         "_last",
@@ -166,7 +167,7 @@ class RecordRing:
         self._last = None
         is_first, size = not self.edges, EDGE_DTYPE.itemsize
         region, offset = (self.region, _FIRST_EDGE) if is_first else (self.arena.allocate(size), 0)
-        edge = RecordEdge(self, region, offset, self.position())
+        edge = self.edge_class(self, region, offset, self.position())
         self.api.lay_out_edge(edge.address, self.address, edge.head)
         index = next((i for i, old in enumerate(self.edges) if old.closed), len(self.edges))
         if index < len(self.edges):

@@ -96,6 +96,13 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
     return WORKED if fault < 0 else let_go(block, chain, failing, here)
 
 
+def note_calls(block: int, run_entry: int, count: int, emitted: int) -> None:
+    """Count the spans of a source since one has emitted something; of a chain, the source itself."""
+    chain = chain_of(block)
+    came = emitted if chain == 0 else count - load(chain + CHAIN.dropped)
+    store(run_entry + RUN_ENTRY.fruitless, 0 if came > 0 else load(run_entry + RUN_ENTRY.fruitless) + 1)
+
+
 def length_here(run_entry: int) -> int:
     """How many messages a span in the event loop's thread may have: as many as may be expected to take as long as a
     span should. Nobody can want the handler to stop in between."""
@@ -111,7 +118,10 @@ def call_handler(block: int, run_entry: int, edge: int, count: int, target: int,
     source_ring = edge + load(edge + EDGE.ring)
     source = slot_address(source_ring, load(edge + EDGE.head))
     if here != 0 or count <= load(run_entry + RUN_ENTRY.span_limit):
-        return run_alone(block, run_entry, source, count, target, start)
+        emitted = run_alone(block, run_entry, source, count, target, start)
+        if load(source_ring + RING.itemsize) == 0:
+            note_calls(block, run_entry, count, emitted)
+        return emitted
     slot_nbytes = 0
     if target != 0:
         last = last_stage(block)

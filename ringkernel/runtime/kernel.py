@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.devices.engine import brief
+from ringkernel.devices.engine import brief, no_input_of
 from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState, next_state
 from ringkernel.views.facts import facts_html
@@ -126,6 +126,8 @@ class RingKernel:
 
     def refusal(self) -> RingKernelError:
         """Why nothing may be sent to it."""
+        if self.engine.declaration.is_source:
+            return no_input_of(self.kernel_id)
         reason, closing = self.engine.told_reason(), self.engine.closing
         if self.error is not None and reason is not None:
             return reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.pipeline import Pipeline
+from ringkernel.devices.engine import no_input_of
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
@@ -46,7 +47,10 @@ def check_no_branches(line: Pipeline) -> None:
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
     """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain, and
-    `ConfigurationError` if what comes out of a kernel there is not only up to what goes into the first."""
+    `ConfigurationError` if what comes out of a kernel there is not only up to what goes into the first, and
+    `MessageTypeError` if that is a source."""
+    if first.engine.declaration.is_source:
+        raise no_input_of(first.kernel_id)
     path = _path(first, last)
     for kernel in path:
         declaration = kernel.engine.declaration

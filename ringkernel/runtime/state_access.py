@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 def leftovers_of(kernel: RingKernel, name: str) -> Any:
     """See `RingKernelRuntime.unprocessed`."""
-    kernel.engine.outlet_of(name)
     declaration = kernel.engine.declaration
+    if not declaration.is_source:
+        kernel.engine.outlet_of(name)
     left = kernel.engine.leftovers(declaration.input_names.index(name))
     message_type = declaration.type_of(name)
     if message_type is None:

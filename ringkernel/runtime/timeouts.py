@@ -85,6 +85,9 @@ def _idle(kernel: RingKernel) -> str:
             f"; kernel {kernel.kernel_id!r} goes by time, and waits for {names}: send to it, advance() it, or end what "
             f"feeds it"
         )
+    if kernel.engine.declaration.is_source and kernel.state is KernelState.ACTIVE:
+        calls, emitted = kernel.engine.ledger().processed, kernel.engine.emitted()
+        return f"; source {kernel.kernel_id!r} was called {calls} times and emitted {emitted or 'nothing'}"
     if kernel.state not in _TO_START:
         return ""
     return f"; kernel {kernel.kernel_id!r} is {kernel.state.name}: {_TO_START[kernel.state]}() it"

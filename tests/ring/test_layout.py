@@ -98,7 +98,7 @@ WRITERS: dict[str, dict[str, str]] = {
             "worker",
         ),
         **dict.fromkeys(("pace", "done", "busy_ticks"), "worker"),
-        "span_address": "worker",
+        **dict.fromkeys(("span_address", "fruitless"), "worker"),
     },
     "Parker": {
         "inbox_address": "anyone",

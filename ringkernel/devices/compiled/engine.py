@@ -33,6 +33,7 @@ from ringkernel.memory.layout import (
     STATUS_FAILED,
     STATUS_TERMINATED,
 )
+from ringkernel.ring.endless_ring import EndlessRing
 from ringkernel.ring.record_edge import RecordEdge
 from ringkernel.ring.record_ring import RecordRing
 
@@ -161,8 +162,10 @@ class CompiledEngine(LendingEngine):
 
     def _make_input(self, number: int, message_type: MessageType | None, woke: Callable[[int], None]) -> Outlet:
         services = self._services
-        assert message_type is not None
-        ring = RecordRing(self.arena, message_type, self.declaration.queue_size, woke=woke)
+        if message_type is None:
+            ring: RecordRing = EndlessRing(self.arena)
+        else:
+            ring = RecordRing(self.arena, message_type, self.declaration.queue_size, woke=woke)
         outlet = Outlet(ring, services.budget, services)
         self.taken.append(outlet.release)
         self.add_input(ring.add_edge(), number)
@@ -533,7 +536,8 @@ class CompiledEngine(LendingEngine):
         waits = waits if self.executor.measures_waits else ((), ())
         now = self._ended_at or self._parker.clock.now()
         late = 0 if self.merging is None else self.merging.late
-        return replace(ledger_of(counters, in_flight, waits, self.executor.ns_of, now), late=late)
+        found = replace(ledger_of(counters, in_flight, waits, self.executor.ns_of, now), late=late)
+        return replace(found, peak_input=0) if self.declaration.is_source else found
 
     async def read_state(self) -> npt.NDArray[Any]:
         """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the

@@ -85,9 +85,7 @@ async def failure_of(kernel: Failed) -> BaseException:
     if found is not None:
         return found
     declaration = handler
-    assert declaration.input_type is not None
-    shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
-    where = f"kernel {declaration.kernel_id!r} failed on message {shown!r:.300}"
+    where = f"kernel {declaration.kernel_id!r} failed {_on(declaration, messages)}"
     if int(block["fault_info_address"]) == KEYS_FULL:
         assert declaration.keys is not None
         return RingKernelError(f"{where}: {_keys_full(declaration.keys.field, messages, kernel.keys()[0])}")
@@ -96,6 +94,14 @@ async def failure_of(kernel: Failed) -> BaseException:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
     arguments, _ = arguments_of(declaration, messages, kernel.held_copy(messages))
     return await _raised(where, declaration.func, arguments, described)
+
+
+def _on(declaration: Declaration, messages: Any) -> str:
+    """What a handler failed on, in words."""
+    if declaration.input_type is None:
+        return "when its handler, that of a source, was called"
+    shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
+    return f"on message {shown!r:.300}"
 
 
 async def _failure_between(kernel: Failed, number: int) -> BaseException:

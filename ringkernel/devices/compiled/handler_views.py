@@ -40,7 +40,8 @@ def arguments_of(declaration: Declaration, messages: Any, held: Held) -> tuple[l
     """What the Python function of a compiled kernel is called with, for these messages; and its outputs, zero before
     the call, or None."""
     one = not declaration.batch
-    return _with_the_rest(declaration, [given(messages, one=one)], len(messages) * declaration.max_outputs, held)
+    leading = [] if declaration.is_source else [given(messages, one=one)]
+    return _with_the_rest(declaration, leading, len(messages) * declaration.max_outputs, held)
 
 
 def arguments_between(declaration: Declaration, leading: list[Any], held: Held) -> tuple[list[Any], Any]:

@@ -22,6 +22,7 @@ from ringkernel.codegen.operations import (
     leave_cpu,
     load,
     load_acquire,
+    nap,
     sleep_on,
     spin_hint,
     store,
@@ -51,6 +52,8 @@ TEXT = MASKS + 256
 SCRATCH_BYTES = TEXT + 512
 FEW_BUT_QUICK = 8
 """After so many quick spans in a row the event loop's thread may take over, see `loop_turns.py`."""
+FEW_FRUITLESS, MOST_NAPS, NAP_NS = 4, 5, 200_000
+"""After so many spans of a source that emit nothing the worker naps between them, and looks up: 1 ms at most."""
 LONG_AGO, LOOKED = 1, -1
 """Values of `idle_since` besides the time, and 0 while there is work."""
 
@@ -168,6 +171,8 @@ def sweep(parker: int) -> int:
         result = turn(run_entry, 0)
         if result == WORKED:
             worked += 1
+            if load(run_entry + RUN_ENTRY.fruitless) > FEW_FRUITLESS:
+                back_off(parker, load(run_entry + RUN_ENTRY.fruitless))
             if load(run_entry + RUN_ENTRY.idle_since) != 0:
                 store(run_entry + RUN_ENTRY.idle_since, 0)
                 longer = min(2 * load(parker + PARKER.patience), load(parker + PARKER.max_patience))
@@ -195,6 +200,15 @@ def sweep(parker: int) -> int:
                 before = run_entry
     store_release(parker + PARKER.current_address, 0)
     return worked
+
+
+def back_off(parker: int, fruitless: int) -> None:
+    """Nap after a source's span that has emitted nothing, as so many before it: the longer the more these are, if the
+    worker has nothing else to do, and until somebody rings."""
+    naps = min(fruitless // FEW_FRUITLESS, MOST_NAPS) if load(parker + PARKER.n_queued) == 1 else 0
+    while naps > 0 and load(parker + PARKER.inbox_address) == 0 and load_acquire(parker + PARKER.stop) == 0:
+        nap(NAP_NS)
+        naps -= 1
 
 
 def should_rest(run_entry: int, parker: int) -> int:

@@ -80,7 +80,11 @@ class WorkerExecutor(Executor):
     def hand_over(self) -> None:
         kernel, beside = self.kernel, self._neighbour()
         self.run_entry = self._last = self._workers.pool().enqueue(
-            kernel.block.address, kernel.doorbell_address, self.traffic, beside, is_bounded=self.is_bounded
+            kernel.block.address,
+            kernel.doorbell_address,
+            self.traffic,
+            beside,
+            is_bounded=self.is_bounded and not kernel.declaration.is_source,
         )
         self._inputs = len(kernel.rings.edges)
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 def threads_for(declaration: Declaration, span: Span) -> int:
     """As many as there are cores, or as were asked for, if it makes no difference who runs the handler, and when."""
-    if declaration.parallel is False or declaration.is_sequential or declaration.order is not None:
+    if (
+        declaration.parallel is False
+        or declaration.is_source
+        or declaration.is_sequential
+        or declaration.order is not None
+    ):
         return 1
     if span.in_order:
         return 1

@@ -358,6 +358,7 @@ async def test_an_edited_one_takes_over(runtime: RingKernelRuntime) -> None:
     assert drain(runtime, "edited") == [-1]
 
 
+@pytest.mark.unguarded
 @pytest.mark.usefixtures("device")
 async def test_a_gpu_refuses_it(runtime: RingKernelRuntime) -> None:
     with pytest.raises(ConfigurationError, match=r"on_end\(\) does not go with device=\"cuda\""):

@@ -240,6 +240,7 @@ async def test_the_annotation_of_out_is_its_type(runtime: RingKernelRuntime) -> 
     assert await receive_all(runtime, "ones", 4) == [1.0] * 4
 
 
+@pytest.mark.unguarded
 @pytest.mark.usefixtures("device")
 async def test_a_gpu_refuses_it(runtime: RingKernelRuntime) -> None:
     with pytest.raises(ConfigurationError, match="a source does not go with"):

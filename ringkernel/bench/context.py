@@ -10,7 +10,7 @@ from .method import Samples, interleave
 from .model import Distribution, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from .method import K, Measure, T
     from .rivals import Rival
@@ -74,8 +74,9 @@ class Bench:
         return {key: series_of(names[key], unit, samples, float) for key, samples in found.items()}
 
     @contextlib.contextmanager
-    def opponents(self, job: str) -> Iterator[list[Rival]]:
-        """The rivals that can do a job, each started in a process of its own; why others cannot is kept."""
+    def opponents(self, job: str, only: Container[str] | None = None) -> Iterator[list[Rival]]:
+        """The rivals that can do a job, or those of them, each started in a process of its own; why others cannot is
+        kept."""
         if self.rivals == "none":
             yield []
             return
@@ -86,7 +87,7 @@ class Bench:
         with contextlib.ExitStack() as stack:
             started = []
             for spec in usable:
-                if job not in spec.jobs:
+                if job not in spec.jobs or (only is not None and spec.name not in only):
                     continue
                 try:
                     rival = stack.enter_context(Rival(spec))

@@ -15,6 +15,8 @@ import ringkernel as rk
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from ringkernel.bench.method import Measure
+
 Array = npt.NDArray[Any]
 TOIL_STEPS = 1000
 
@@ -98,6 +100,25 @@ async def start(runtime: rk.RingKernelRuntime, kernel_id: str, handler: Any = No
     """Launch and activate."""
     await runtime.launch(kernel_id, handler, **options)
     await runtime.activate(kernel_id)
+
+
+async def anew(runtime: rk.RingKernelRuntime, kernel_id: str) -> None:
+    """Active, in the state in which it was declared, and with nothing before: its times may begin again."""
+    if kernel_id in runtime.kernels:
+        if runtime.get_state(kernel_id) is not rk.KernelState.TERMINATED:
+            await runtime.terminate(kernel_id)
+        runtime.remove(kernel_id)
+    await start(runtime, kernel_id)
+
+
+def afresh(runtime: rk.RingKernelRuntime, kernel_id: str, rate: Measure[float]) -> Measure[float]:
+    """The same contender, with such a kernel each time."""
+
+    async def measure() -> float:
+        await anew(runtime, kernel_id)
+        return await rate()
+
+    return measure
 
 
 async def start_chain(runtime: rk.RingKernelRuntime, kernels: Mapping[str, Callable[..., Any]]) -> None:

@@ -3,6 +3,8 @@
     linear          2 x + 1 of float64: the memory is what takes time
     black_scholes   the price of a call option: arithmetic takes the time
     ewma            a running mean of all before, one after the other
+    merged, as_of   two arrays in the order of their times
+    by_key, in_dict a running mean for each key, in an array by key, and in a dict
 
 What is compiled here is kept by numba's own cache, as a user would keep it.
 """
@@ -81,6 +83,56 @@ def smoothed(values: Any, alpha: float, results: Any) -> None:
     for i in range(values.shape[0]):
         mean = alpha * values[i] + (1.0 - alpha) * mean
         results[i] = mean
+
+
+@njit(cache=True)
+def merged(first: Any, second: Any, results: Any) -> None:
+    """Both in the order of their times, each value twice itself. Of equal times the first one's comes first."""
+    i = j = 0
+    for k in range(results.shape[0]):
+        if j == second.shape[0] or (i < first.shape[0] and first[i].time <= second[j].time):
+            results[k].time, results[k].value = first[i].time, 2.0 * first[i].value
+            i += 1
+        else:
+            results[k].time, results[k].value = second[j].time, 2.0 * second[j].value
+            j += 1
+
+
+@njit(cache=True)
+def as_of(quotes: Any, trades: Any, results: Any) -> None:
+    """Each trade with the last quote at its time or before, of which there is one."""
+    j = 0
+    for i in range(trades.shape[0]):
+        while j + 1 < quotes.shape[0] and quotes[j + 1].time <= trades[i].time:
+            j += 1
+        results[i].time, results[i].price = trades[i].time, trades[i].price
+        results[i].bid, results[i].ask = quotes[j].bid, quotes[j].ask
+
+
+@njit(cache=True)
+def by_key(readings: Any, alpha: float, means: Any, results: Any) -> None:
+    """The running mean of each key, from 0 on, in an array by key."""
+    for i in range(readings.shape[0]):
+        key = readings[i].key
+        means[key] = alpha * readings[i].value + (1.0 - alpha) * means[key]
+        results[i] = means[key]
+
+
+@njit(cache=True)
+def in_dict(readings: Any, alpha: float, means: Any, results: Any) -> None:
+    """The same in numba's dict."""
+    for i in range(readings.shape[0]):
+        key = readings[i].key
+        mean = alpha * readings[i].value + (1.0 - alpha) * means.get(key, 0.0)
+        means[key] = mean
+        results[i] = mean
+
+
+@njit(cache=True)
+def put_all_in_dict(means: Any, count: int) -> None:
+    """Each key of so many, and 0 for its mean."""
+    for key in range(count):
+        means[key] = 0.0
 
 
 def options(count: int) -> Any:

@@ -9,27 +9,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ringkernel as rk
-from ringkernel.bench.kernels import Array, running
+from ringkernel.bench.kernels import Array, afresh, running
 from ringkernel.bench.loops import smoothed
 from ringkernel.bench.method import timed
-from ringkernel.bench.model import Row
+from ringkernel.bench.model import Row, at_least
 from ringkernel.bench.rivals.smoothing import ALPHA, averages, numbers, step
-from ringkernel.bench.traffic import millions_per_s, receive_all
+from ringkernel.bench.traffic import millions_per_s, receive_all, replayed
 
 if TYPE_CHECKING:
     from ringkernel.bench.context import Bench
     from ringkernel.bench.method import Measure
 
 NUMBERS, BATCH = 50_000, 256
-ONE_IN = 5  # a part of them is enough one by one
+STREAMED = 1_000_000
+ONE_IN = 5  # a part of them is enough one by one, and for the streaming libraries
 LOOPS = 20
-STREAMS = ("csp", "bytewax", "streamz", "river")
+GRAPHS = ("csp", "bytewax", "streamz")
+STREAMS = *GRAPHS, "river"
 NEW = np.zeros(2)  # the average, and whether there is one
 
 
 @rk.ring_kernel("bench.ewma", input_type=float, output_type=float, state=NEW)
 def average(msg: Any, out: Any, state: Any) -> None:
     """The average after one more number."""
+    state[0] = ALPHA * msg.value + (1.0 - ALPHA) * state[0] if state[1] else msg.value
+    state[1] = 1.0
+    out.value = state[0]
+
+
+TICK = np.dtype([("time", np.int64), ("value", np.float64)])
+
+
+@rk.ring_kernel("bench.ewma-by-time", input_type=TICK, output_type=float, state=NEW, order_by="time")
+def average_by_time(msg: Any, out: Any, state: Any) -> None:
+    """The same, of what has a time."""
     state[0] = ALPHA * msg.value + (1.0 - ALPHA) * state[0] if state[1] else msg.value
     state[1] = 1.0
     out.value = state[0]
@@ -71,17 +84,22 @@ def by_function(values: list[float]) -> list[float]:
     return found
 
 
-def _ours(runtime: rk.RingKernelRuntime, way: Way, values: Array, expected: Array) -> Measure[float]:
-    """Millions of numbers/s by that way, from a new average on."""
-    rate = timed(len(values) / 1e6, partial(way, runtime, values), partial(np.allclose, expected), way.__name__)
+def _from_new(runtime: rk.RingKernelRuntime, rate: Measure[float]) -> Measure[float]:
+    """The same contender, from a new average on."""
 
-    async def afresh() -> float:
+    async def measure() -> float:
         await runtime.deactivate("bench.ewma")
         await runtime.write_state("bench.ewma", NEW)
         await runtime.reactivate("bench.ewma")
         return await rate()
 
-    return afresh
+    return measure
+
+
+def _ours(runtime: rk.RingKernelRuntime, way: Way, values: Array, expected: Array) -> Measure[float]:
+    """Millions of numbers/s by that way, from a new average on."""
+    rate = timed(len(values) / 1e6, partial(way, runtime, values), partial(np.allclose, expected), way.__name__)
+    return _from_new(runtime, rate)
 
 
 async def ewma(bench: Bench) -> list[Row]:
@@ -130,4 +148,52 @@ async def ewma(bench: Bench) -> list[Row]:
         for way, names in beside.items()
         for name in names
         if name in found
+    ]
+
+
+async def ewma_stream(bench: Bench) -> list[Row]:
+    """The same average over more numbers at once, by `map` and replayed by time, beside the streaming libraries.
+
+        map       array =(lent)=> kernel with a state =(lent)=> result array, reused (`out=`)
+        replay    array of times and numbers --> kernel with order_by and a state --> averages
+        njit      a loop into a reused array
+        rivals    a process each; a fifth of the numbers is there, the averages are collected
+
+    Millions of numbers/s.
+    """
+    count = bench.count(STREAMED, least=2 * BATCH)
+    ticks = np.zeros(count, TICK)
+    ticks["time"], ticks["value"] = np.arange(count), numbers(count)
+    values, results = ticks["value"].copy(), np.empty(count)
+    expected = np.array(averages(values.tolist()))
+
+    def loop() -> Array:
+        smoothed(values, ALPHA, results)
+        return results
+
+    def rate(work: Callable[[], Any], name: str) -> Measure[float]:
+        return timed(count / 1e6, work, partial(np.allclose, expected), name)
+
+    with bench.opponents("ewma", only=GRAPHS) as rivals:
+        async with running("bench.ewma") as runtime:
+            by_time = partial(replayed, runtime, "bench.ewma-by-time", {"": ticks}, results)
+            contenders: dict[str, Measure[float]] = {
+                "map": _from_new(runtime, rate(partial(runtime.map, "bench.ewma", values, out=results), "map")),
+                "replay": afresh(runtime, "bench.ewma-by-time", rate(by_time, "replay")),
+                "njit loop": rate(loop, "njit loop"),
+                **{rival.name: rival.contender("ewma", millions_per_s, count=count // ONE_IN) for rival in rivals},
+            }
+            found = await bench.race_numbers("M/s", contenders)
+    notes = {rival.name: rival.spec.note for rival in rivals}
+    return [
+        Row.of(
+            f"{way}-{name}",
+            f"running average of {count:,} numbers, {figure}",
+            found[way].named("ringkernel"),
+            found[name],
+            target=at_least(20) if name in notes else None,
+            note=notes.get(name, ""),
+        )
+        for way, figure in {"map": "by map", "replay": "replayed by time"}.items()
+        for name in ("njit loop", *notes)
     ]

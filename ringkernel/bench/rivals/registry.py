@@ -10,7 +10,7 @@ from ringkernel.extras import installing
 
 PROBE_DEADLINE_S = 20
 MESSAGES = ("round_trip", "flood", "send")
-EWMA = ("ewma",)
+EWMA, AS_OF = ("ewma",), ("as_of",)
 ALL = installing("bench-all")
 
 
@@ -136,6 +136,18 @@ _SPECS = (
     RivalSpec("streamz", "streamz_stream", "stream", "calls from one function to the next", ("streamz",), ALL, EWMA),
     RivalSpec("river", "river_stats", "stream", "a compiled statistic, called directly", ("river",), ALL, EWMA),
     RivalSpec("pandas", "pandas_ewm", "array", "the whole series at once", ("pandas",), ALL, EWMA),
+    RivalSpec(
+        "pandas.merge_asof", "pandas_asof", "array", "frames of columns, joined at once", ("pandas",), ALL, AS_OF
+    ),
+    RivalSpec(
+        "polars.join_asof",
+        "polars_asof",
+        "array",
+        "frames of columns, joined at once, on all cores",
+        ("polars",),
+        ALL,
+        AS_OF,
+    ),
 )
 RIVALS = {spec.name: replace(spec, module=f"{__package__}.{spec.module}") for spec in _SPECS}
 """By name, in the order in which they are shown."""

@@ -26,6 +26,13 @@ def release(run_entry: int) -> int:
     return 1 if compare_exchange(owner, CLAIMED, FREE) == CLAIMED else 0
 
 
+def claim_again(run_entry: int) -> None:
+    """End a commit, and go on with the turn: a handler may run, and the kernel may be revoked meanwhile."""
+    owner = run_entry + RUN_ENTRY.owner
+    if load(owner) == COMMIT:
+        store_release(owner, CLAIMED)  # nobody else writes the word while it is COMMIT
+
+
 def dismiss(run_entry: int) -> None:
     """The poller is done with a run entry for good; its memory may serve again."""
     store_release(run_entry + RUN_ENTRY.owner, GONE)

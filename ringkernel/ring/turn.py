@@ -33,7 +33,7 @@ from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
 from .run_merge import has_news, is_ready, merge_of, run_merge
 from .run_span import run_span
 from .stages import chain_of, last_stage
-from .token import IDLE, LEFT, WORKED, give_back, release
+from .token import IDLE, LEFT, WORKED, claim_again, give_back, release
 from .waits import begin, hold_up, starve
 
 NOTHING_THERE = -1
@@ -73,7 +73,10 @@ def work(block: int, run_entry: int, here: int) -> int:
         edge = find_input(block, run_entry)
         return NOTHING_THERE if edge == 0 else run_span(block, run_entry, edge, here)
     worked = run_merge(block, run_entry, merge, here)
-    return NOTHING_THERE if worked == IDLE and waiting_of(block) == 0 else worked
+    if worked != IDLE or waiting_of(block) != 0:
+        return worked
+    claim_again(run_entry)  # its end may follow
+    return NOTHING_THERE
 
 
 def obey(block: int, here: int) -> int:

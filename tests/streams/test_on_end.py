@@ -21,6 +21,7 @@ from ringkernel import (
     KernelStateError,
     RingKernelRuntime,
     on_end,
+    on_timer,
     ring_kernel,
 )
 
@@ -394,3 +395,25 @@ async def test_the_end_of_a_keyed_kernel_is_handled_for_each_key() -> None:
         assert got == [3, 2]
         assert await within(runtime.wait(kernel)) is KernelState.TERMINATED
         assert runtime.statistics(kernel).emitted == 2
+
+
+TICK = np.dtype([("time", "i8"), ("value", "i8")])
+
+
+def seen_since(time: Any, out: Any, state: Any) -> None:
+    out.value = state.left
+    state.left = 0
+
+
+@pytest.mark.parametrize("end", [end_by_closing, end_by_draining])
+async def test_a_kernel_that_goes_by_time_comes_to_its_end(
+    runtime: RingKernelRuntime, end: Any, who_runs_it: None
+) -> None:
+    declared = declare("oe_timed", one_by_one, input_type=TICK, order_by="time")
+    on_timer("oe_timed", every=10)(seen_since)
+    await start(runtime, "oe_timed", declared, queue_size=4)
+    await runtime.send_batch("oe_timed", np.array([(1, 3), (12, 4), (14, 5)], TICK))
+    await within(end(runtime, "oe_timed"))
+    assert await within(runtime.wait("oe_timed")) is KernelState.TERMINATED
+    assert drain(runtime, "oe_timed") == [1, 1001, 1002]
+    check_books(runtime, "oe_timed")

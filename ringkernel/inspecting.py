@@ -80,7 +80,9 @@ def find(kernel: str) -> Declaration:
     """The declaration that `MODULE:KERNEL` names."""
     source, _, name = kernel.rpartition(":")
     if not source or not name:
-        raise ConfigurationError(f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demo:derive")
+        raise ConfigurationError(
+            f"{kernel!r} names no kernel; write MODULE:KERNEL, as in ringkernel.demos.flights:derive"
+        )
     module = load(source)
     found = getattr(getattr(module, name, None), "__ring_kernel__", None) or declared(name)
     if not isinstance(found, Declaration):

@@ -14,7 +14,7 @@ from ringkernel._version import IMPORTED_AT_S, __version__
 FORMAT = 1
 """Of keys and files: raise it when either changes in a way that the sources below do not show."""
 
-_NEVER_COMPILED = ("bench", "cli.py", "demo.py", "filling.py", "inspecting.py")
+_NEVER_COMPILED = ("bench", "cli.py", "demos", "filling.py", "inspecting.py")
 """What of the package is in no machine code that is kept, and does not say how it is made. All the rest is in the key,
 wherever it lies: what is left out by mistake runs code that is out of date, and nobody sees it."""
 

@@ -1,0 +1,6 @@
+"""What `ringkernel demo` runs: one module for each demo, which has `run`."""
+
+DEMOS = {
+    "flights": "a year of flights through four compiled kernels",
+    "flow": "trades joined with quotes by time, minute bars, a signal",
+}

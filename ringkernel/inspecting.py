@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .assembly import WIDE, beside, is_alike
-from .declaration.decorator import Declaration, declared
+from .declaration.declaration import Declaration
+from .declaration.decorator import declared
 from .devices import selection
 from .devices.compiled import compiling
 from .devices.grid import cuda_probe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .declaration.decorator import Declaration, find_declaration, id_of
+from .declaration.decorator import find_declaration, id_of
 from .devices.compiled.handler_views import Held, arguments_of
 from .errors import ConfigurationError, KernelFailedError, RingKernelError
 from .memory.keys_layout import capacity_of, n_slots_for
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+    from .declaration.declaration import Declaration
 
 
 class Outcome(NamedTuple):

@@ -19,7 +19,7 @@ from .wording import NO_FORM, in_plain_words, operands
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
 
 _NO_DEL = "`del` has no compiled form for this; keep how many elements count in a variable of its own"

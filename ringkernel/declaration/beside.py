@@ -8,7 +8,8 @@ from ringkernel.errors import ConfigurationError, MessageTypeError
 
 from .annotations import input_type_of
 from .companions import Companion, EndHandler, InputHandler, TimerHandler, companions
-from .decorator import KernelId, declared, id_of, message_type_of, registry
+from .decorator import KernelId, declared, id_of, registry
+from .options import message_type_of
 from .signature import check_kind
 
 if TYPE_CHECKING:

@@ -1,164 +1,47 @@
-"""What a kernel is before it is launched: the decorator, its options, and the table of declared kernels."""
+"""The decorator, and the table of declared kernels."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import numpy as np
-
 from ringkernel.errors import ConfigurationError, KernelNotFoundError, MessageTypeError
-from ringkernel.messages.types import MessageType
 
 from .annotations import input_type_of, is_source, output_type_of, source_type_of, with_defaults
+from .declaration import Declaration
 from .held import record_of, state_array
-from .keys import Keys, check_key_fields, check_keys, keys_of
-from .order import Late, Order, order_of
+from .keys import check_key_fields, check_keys, keys_of
+from .options import (
+    DEFAULT_BLOCK_SIZE,
+    DEFAULT_QUEUE_SIZE,
+    Options,
+    check_block_size,
+    check_device,
+    check_flag,
+    check_max_outputs,
+    check_outputs_fit,
+    check_parallel,
+    check_queue_size,
+    kept_between,
+    message_type_of,
+)
+from .order import Late, order_of
 from .registry import Registry
 from .rng import check_seed
 from .signature import check_kind, check_output_is_written, check_signature, check_source
 from .together import with_companions
 
 if TYPE_CHECKING:
-    from .companions import EndHandler, InputHandler, TimerHandler
+    from ringkernel.messages.types import MessageType
 
 KernelId: TypeAlias = str | Callable[..., Any]
 """How a kernel is named where it is used: by its id, or by its function."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_QUEUE_SIZE = 4096
-DEFAULT_BLOCK_SIZE = 128
-MAX_QUEUE_SIZE = 2**30
 _ATTRIBUTE = "__ring_kernel__"
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Declaration:
-    """A kernel as it was declared. `state` is a one-record or n-d array that each launch copies, or None; `params`
-    are an array of one record, or None."""
-
-    kernel_id: str
-    func: Callable[..., Any]
-    input_type: MessageType | None
-    output_type: MessageType | None
-    state: np.ndarray[Any, Any] | None
-    state_type: MessageType | None
-    queue_size: int
-    device: str
-    batch: bool
-    max_outputs: int
-    check: bool
-    zeroed: bool
-    block_size: int
-    fma: bool
-    parallel: int | None = None
-    order: Order | None = None
-    inputs: tuple[InputHandler, ...] = ()
-    timer: TimerHandler | None = None
-    end: EndHandler | None = None
-    params: np.ndarray[Any, Any] | None = None
-    params_type: MessageType | None = None
-    keys: Keys | None = None
-    rng: int | None = None
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether a message has to see what the one before has left."""
-        return kept_between(self.state, self.rng) is not None
-
-    @property
-    def is_coroutine(self) -> bool:
-        """Whether the kernel runs in the event loop."""
-        return inspect.iscoroutinefunction(self.func)
-
-    @property
-    def is_source(self) -> bool:
-        """Whether it is a compiled kernel without input."""
-        return self.input_type is None and not self.is_coroutine
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The names of its inputs; that of the first is empty."""
-        return "", *(one.name for one in self.inputs)
-
-    @property
-    def times(self) -> np.dtype[Any]:
-        """The type of the times that it goes by."""
-        assert self.order is not None
-        assert self.input_type is not None
-        found: np.dtype[Any] = self.input_type.dtype[self.order.field]
-        return found
-
-    @property
-    def all_handlers(self) -> tuple[Any, ...]:
-        """Whatever has a function of the user's as `func`: the kernel, and what is declared beside it."""
-        return tuple(one for one in (self, *self.inputs, self.timer, self.end) if one is not None)
-
-    def type_of(self, name: str) -> MessageType | None:
-        """The type of the input of this name."""
-        return next((one.message_type for one in self.inputs if one.name == name), self.input_type)
-
-    @property
-    def handlers(self) -> tuple[Declaration, ...]:
-        """A kernel with one input for each of its inputs: this one, with another handler."""
-        alone = self if not self.inputs else replace(self, inputs=(), timer=None, end=None)
-        others = (replace(alone, func=one.func, input_type=one.message_type, batch=one.batch) for one in self.inputs)
-        return alone, *others
-
-    @property
-    def at_end(self) -> Declaration | None:
-        """The kernel as it is for what it does at its end: this one, with that handler and no input; None if it does
-        nothing."""
-        if self.end is None:
-            return None
-        nothing: dict[str, Any] = {"inputs": (), "timer": None, "end": None, "order": None}
-        return replace(self, func=self.end.func, input_type=None, batch=False, max_outputs=1, **nothing)
-
-    @property
-    def is_typed(self) -> bool:
-        """Whether it has a ring of records."""
-        return self.input_type is not None or self.output_type is not None
-
-    def with_options(
-        self, *, kernel_id: str, device: str | None, queue_size: int | None, parallel: int | None = None
-    ) -> Declaration:
-        """The same kernel under the id and options of one launch."""
-        check_parallel(kernel_id, parallel, kept_between(self.state, self.rng), is_coroutine=self.is_coroutine)
-        size = self.queue_size if queue_size is None else check_queue_size(queue_size)
-        _check_outputs_fit(kernel_id, self.max_outputs, size)
-        return replace(
-            self,
-            kernel_id=kernel_id,
-            device=self.device if device is None else check_device(device),
-            queue_size=size,
-            parallel=self.parallel if parallel is None else parallel,
-        )
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What the decorator takes besides the id."""
-
-    input_type: Any = None
-    output_type: Any = None
-    state: Any = None
-    queue_size: int = DEFAULT_QUEUE_SIZE
-    device: str = "auto"
-    batch: bool = False
-    max_outputs: int = 1
-    check: bool = True
-    zeroed: bool = True
-    block_size: int = DEFAULT_BLOCK_SIZE
-    fma: bool = False
-    parallel: int | None = None
-    order: Order | None = None
-    params: Any = None
-    keys: Keys | None = None
-    rng: Any = None
 
 
 def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
@@ -260,7 +143,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     if not isinstance(kernel_id, str) or not kernel_id:
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
-    options = _Options(
+    options = Options(
         input_type,
         output_type,
         state,
@@ -326,10 +209,10 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
     found = getattr(func, _ATTRIBUTE, None)
     if isinstance(found, Declaration):
         return with_companions(found)
-    return _declare(func, kernel_id, _Options())
+    return _declare(func, kernel_id, Options())
 
 
-def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Declaration:
+def _declare(func: Callable[..., Any], kernel_id: str, options: Options) -> Declaration:
     check_kind(kernel_id, func)
     coroutine = inspect.iscoroutinefunction(func)
     if not coroutine:
@@ -340,14 +223,8 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     inputs = message_type_of(kernel_id, "input_type", options.input_type)
     outputs = message_type_of(kernel_id, "output_type", options.output_type)
     size = check_queue_size(options.queue_size)
-    if not isinstance(options.max_outputs, int) or options.max_outputs < 1:
-        raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {options.max_outputs!r}; it must be 1 or more")
-    if options.max_outputs > 1 and not options.batch:
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: max_outputs={options.max_outputs} needs batch=True; a handler that is "
-            f"called per message has one `out`"
-        )
-    _check_outputs_fit(kernel_id, options.max_outputs, size)
+    check_max_outputs(kernel_id, options.max_outputs, batch=options.batch)
+    check_outputs_fit(kernel_id, options.max_outputs, size)
     held = options.state, options.params, options.keys, options.rng
     if coroutine and (options.batch or any(one is not None for one in held)):
         raise ConfigurationError(
@@ -372,7 +249,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
         options.check,
         options.zeroed,
         check_block_size(options.block_size),
-        _check_flag(kernel_id, "fma", options.fma),
+        check_flag(kernel_id, "fma", options.fma),
         options.parallel,
         options.order,
         params=params,
@@ -382,7 +259,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: _Options) -> Dec
     )
 
 
-def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Options) -> _Options:
+def _with_annotations(func: Callable[..., Any], kernel_id: str, options: Options) -> Options:
     """The options of a compiled kernel; those that were not given as its parameters say."""
     held = with_defaults(func, {"state": options.state, "params": options.params, "rng": options.rng})
     inputs, outputs = options.input_type, options.output_type
@@ -405,16 +282,8 @@ def _with_annotations(func: Callable[..., Any], kernel_id: str, options: _Option
     return options
 
 
-def message_type_of(kernel_id: str, option: str, given: Any) -> MessageType | None:
-    """The type that was given as an option. Raises `MessageTypeError`."""
-    try:
-        return None if given is None else MessageType(given)
-    except MessageTypeError as error:
-        raise MessageTypeError(f"kernel {kernel_id!r}, {option}: {error}") from None
-
-
 def _check_parameters(
-    kernel_id: str, func: Callable[..., Any], coroutine: bool, outputs: MessageType | None, options: _Options
+    kernel_id: str, func: Callable[..., Any], coroutine: bool, outputs: MessageType | None, options: Options
 ) -> None:
     if coroutine:
         check_signature(kernel_id, func, ["ctx"])
@@ -426,68 +295,3 @@ def _check_parameters(
         field = (outputs.dtype.names or ())[0]
         example = f"[i].{field}" if options.batch else f".{field}"
         check_output_is_written(kernel_id, func, example, number=len(leading))
-
-
-def check_queue_size(size: Any) -> int:
-    """A capacity. Raises `ConfigurationError` if it is no power of two."""
-    if isinstance(size, int | np.integer) and not isinstance(size, bool):
-        slots = int(size)
-        if 1 <= slots <= MAX_QUEUE_SIZE and slots & (slots - 1) == 0:
-            return slots
-        if 1 <= slots < MAX_QUEUE_SIZE:
-            near = 2 ** math.floor(math.log2(slots))
-            raise ConfigurationError(f"queue size {size} is no power of two; {near} or {2 * near} would be")
-    raise ConfigurationError(f"queue size is {size!r}; it must be a power of two from 1 to {MAX_QUEUE_SIZE}")
-
-
-def _check_outputs_fit(kernel_id: str, max_outputs: int, size: int) -> None:
-    if max_outputs > size:
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: max_outputs={max_outputs} does not fit into a queue of {size}; enlarge queue_size"
-        )
-
-
-def check_block_size(size: Any) -> int:
-    """Threads of a block. Raises `ConfigurationError`."""
-    if isinstance(size, int) and not isinstance(size, bool) and size in range(32, 1025, 32):
-        return size
-    raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
-
-
-def kept_between(state: Any, rng: Any) -> str | None:
-    """What a message sees of the one before, if anything."""
-    return "a state" if state is not None else "random numbers" if rng is not None else None
-
-
-def check_parallel(kernel_id: str, parallel: Any, kept: str | None, *, is_coroutine: bool) -> None:
-    """How many threads may share a kernel's messages. Raises `ConfigurationError`."""
-    if parallel is None or parallel is False:
-        return
-    if not isinstance(parallel, int) or parallel is True or parallel < 1:
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: parallel is {parallel!r}; it must be a number of threads, False for one, or None"
-        )
-    if parallel > 1 and is_coroutine:
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: parallel={parallel} needs a compiled kernel; a coroutine kernel runs in the event "
-            f"loop"
-        )
-    if parallel > 1 and kept is not None:
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: parallel={parallel}, but its handler has {kept}, so each message has to see what "
-            f"the one before has left; drop one of the two"
-        )
-
-
-def _check_flag(kernel_id: str, option: str, given: Any) -> bool:
-    if isinstance(given, bool):
-        return given
-    raise ConfigurationError(f"kernel {kernel_id!r}: {option} is {given!r}; it must be True or False")
-
-
-def check_device(device: Any) -> str:
-    """A device name. Raises `ConfigurationError` if it is none."""
-    name, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if name in ("auto", "cpu", "cuda") and (not index or (name == "cuda" and index.isdecimal())):
-        return str(device)
-    raise ConfigurationError(f'device is {device!r}; it must be "auto", "cpu", "cuda" or "cuda:N"')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ringkernel.messages.types import MessageType
 
-    from .decorator import Declaration
+    from .declaration import Declaration
 
 
 def difference(before: Declaration, after: Declaration) -> str | None:

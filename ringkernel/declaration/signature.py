@@ -13,6 +13,8 @@ from ringkernel.errors import ConfigurationError, MessageTypeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .options import Options
+
 _ACCESS = re.compile(r"(LOAD|STORE)_FAST")
 
 
@@ -48,7 +50,7 @@ def check_signature(kernel_id: str, func: Callable[..., Any], wanted: list[str])
         )
 
 
-def check_source(kernel_id: str, func: Callable[..., Any], output_type: Any, options: Any) -> None:
+def check_source(kernel_id: str, func: Callable[..., Any], output_type: Any, options: Options) -> None:
     """Refuse a source without an output type, or with options that are about messages. Raises `MessageTypeError` or
     `ConfigurationError`."""
     if output_type is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 from ringkernel.errors import ConfigurationError
 
@@ -12,11 +12,11 @@ from .keys import check_key_fields
 from .order import check_times
 from .signature import check_output_is_written, check_signature
 
-D = TypeVar("D", bound=Any)
-"""A `Declaration`, which imports this module."""
+if TYPE_CHECKING:
+    from .declaration import Declaration
 
 
-def with_companions(declaration: D) -> D:
+def with_companions(declaration: Declaration) -> Declaration:
     """A declaration with what was declared beside it. Raises `ConfigurationError` or `MessageTypeError` if these do
     not go together."""
     kernel_id = declaration.kernel_id
@@ -28,7 +28,7 @@ def with_companions(declaration: D) -> D:
     return declaration
 
 
-def check_companions(declaration: Any) -> None:
+def check_companions(declaration: Declaration) -> None:
     """Refuse handlers that do not go together. Raises `ConfigurationError` or `MessageTypeError`."""
     kernel_id = declaration.kernel_id
     beside = (*declaration.inputs, declaration.timer, declaration.end)
@@ -43,7 +43,7 @@ def check_companions(declaration: Any) -> None:
             leading = {InputHandler: ["msg"], TimerHandler: ["time"], EndHandler: []}[type(one)]
             check_signature(kernel_id, one.func, [*leading, *parameters_of(declaration)])
             if declaration.output_type is not None and not isinstance(one, InputHandler):
-                field = declaration.output_type.dtype.names[0]
+                field = (declaration.output_type.dtype.names or ())[0]
                 check_output_is_written(kernel_id, one.func, f".{field}", number=len(leading))
     named = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
     types = {name: each for name, each in named.items() if each is not None}
@@ -66,7 +66,7 @@ def check_companions(declaration: Any) -> None:
         )
 
 
-def check_source_stands_alone(declaration: Any) -> None:
+def check_source_stands_alone(declaration: Declaration) -> None:
     """Refuse what a source cannot have. Raises `ConfigurationError`."""
     if declaration.is_source and (declaration.inputs or declaration.timer):
         raise ConfigurationError(
@@ -74,7 +74,7 @@ def check_source_stands_alone(declaration: Any) -> None:
         )
 
 
-def parameters_of(declaration: Any) -> list[str]:
+def parameters_of(declaration: Declaration) -> list[str]:
     """The parameters that all handlers of a kernel have, after those of their own."""
     given = {
         "out": declaration.output_type,

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
     from .engine import Engine
 

@@ -24,7 +24,7 @@ from .event_loop.waiting_line import Line, check_timeout
 if TYPE_CHECKING:
     import asyncio
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
     from ringkernel.ring.feeder import Feeder

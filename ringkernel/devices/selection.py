@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
     from .device import Device
     from .event_loop.services import Services

@@ -14,7 +14,7 @@ from .message_queue import KernelQueue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.device import Device
     from ringkernel.devices.event_loop.services import Services
 

@@ -6,7 +6,7 @@ from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.decorator import DEFAULT_QUEUE_SIZE, check_queue_size
+from ringkernel.declaration.options import DEFAULT_QUEUE_SIZE, check_queue_size
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.devices.event_loop.waiting_line import Budget

@@ -15,7 +15,7 @@ from .lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
     from .kernel import RingKernel
 

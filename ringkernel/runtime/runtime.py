@@ -6,7 +6,8 @@ from asyncio import CancelledError
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ringkernel.declaration.decorator import check_device, declared, id_of
+from ringkernel.declaration.decorator import declared, id_of
+from ringkernel.declaration.options import check_device
 from ringkernel.declaration.pipeline import Pipeline
 from ringkernel.devices.event_loop.interrupts import finish as finish_block
 from ringkernel.devices.event_loop.waiting_line import check_timeout

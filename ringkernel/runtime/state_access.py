@@ -14,7 +14,7 @@ from ringkernel.messages.fitting import fitted_array
 from ringkernel.messages.records import fields_of
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.messages.types import MessageType
 
     from .kernel import RingKernel

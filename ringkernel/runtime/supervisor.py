@@ -32,7 +32,8 @@ from .replacing import Replacements
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.decorator import Declaration, KernelId
+    from ringkernel.declaration.declaration import Declaration
+    from ringkernel.declaration.decorator import KernelId
 
     from .kernel import RingKernel
 

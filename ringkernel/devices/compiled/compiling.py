@@ -19,7 +19,7 @@ from ringkernel.tracebacks import without_frames
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
 _spans: dict[Any, Any] = {}
 _pending: dict[Any, asyncio.Future[Any]] = {}

@@ -19,7 +19,7 @@ from .key_table import KeyTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.host_api import HostApi
     from ringkernel.ring.record_edge import RecordEdge

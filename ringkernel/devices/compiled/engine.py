@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType

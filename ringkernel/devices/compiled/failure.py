@@ -25,7 +25,7 @@ from .handler_views import arguments_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
     from .handler_views import Held
 

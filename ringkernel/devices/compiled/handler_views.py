@@ -10,7 +10,7 @@ import numpy as np
 from ringkernel.declaration.rng import Rng
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
 
 def given(records: Any, *, one: bool) -> Any:

@@ -14,7 +14,7 @@ from ringkernel.errors import ConfigurationError, MessageTypeError
 from ringkernel.memory.keys_layout import KEYS, NO_KEY, UNUSED, capacity_of, n_slots_for, slot_layout
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.host_api import HostApi
 

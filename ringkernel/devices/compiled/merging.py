@@ -13,7 +13,7 @@ from ringkernel.ring.clock import tick_clock
 if TYPE_CHECKING:
     import asyncio
 
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.host_api import HostApi
 

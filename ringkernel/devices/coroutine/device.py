@@ -9,7 +9,7 @@ from ringkernel.devices.device import Device
 from .engine import CoroutineEngine
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.engine import Engine
     from ringkernel.devices.event_loop.services import Services
 

@@ -18,7 +18,7 @@ from .context import KernelContext
 from .place import Place
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.messages.types import MessageType
     from ringkernel.ring.kinds import Edge, Ring

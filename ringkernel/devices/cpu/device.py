@@ -15,7 +15,7 @@ from .parallel import check_parallel, threads_for
 from .pool import WorkerPool, compiled_loops
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.engine import Engine
     from ringkernel.devices.event_loop.services import Services
 

@@ -10,7 +10,7 @@ from .cores import allowed_cores
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
 
 
 def threads_for(declaration: Declaration, span: Span) -> int:

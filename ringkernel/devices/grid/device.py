@@ -18,7 +18,7 @@ from .executor import GridExecutor
 from .pool import GridPool, compiled_watcher
 
 if TYPE_CHECKING:
-    from ringkernel.declaration.decorator import Declaration
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.engine import Engine
     from ringkernel.devices.event_loop.services import Services
 

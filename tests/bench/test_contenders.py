@@ -7,10 +7,15 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from ringkernel.bench.cases.keyed import READING
+from ringkernel.bench.cases.keyed import averages as averages_by_key
 from ringkernel.bench.method import WrongResultError, per_call, timed
 from ringkernel.bench.neighbour import Neighbour
+from ringkernel.bench.rivals.market import check_joined, joined, market
 from ringkernel.bench.rivals.smoothing import averages, check_averages, numbers
 from ringkernel.bench.traffic import open_loop, queue_echo, round_trips_async
 
@@ -97,3 +102,29 @@ def test_averages_are_checked() -> None:
         check_averages(values, averages(values)[:-1])
     with pytest.raises(AssertionError, match="the averages are wrong"):
         check_averages(values, values)
+
+
+def test_trades_are_joined_with_the_last_quote_at_their_time_or_before() -> None:
+    quotes, trades = market(500)
+    trades["time"][::3] = quotes["time"][::3]  # at the same time
+    trades.sort(order="time")
+    expected = joined(quotes, trades)
+    for trade, found in zip(trades, expected, strict=True):
+        last = [quote for quote in quotes if quote["time"] <= trade["time"]][-1]
+        assert found.tolist() == (*trade.tolist(), last["bid"], last["ask"])
+
+
+def test_joins_are_checked() -> None:
+    expected = joined(*market(5))
+    check_joined(pd.DataFrame(expected), expected)
+    wrong = expected.copy()
+    wrong["bid"][3] += 1
+    with pytest.raises(AssertionError, match="the column 'bid' is wrong"):
+        check_joined(pd.DataFrame(wrong), expected)
+    with pytest.raises(AssertionError, match="the column 'time' is wrong"):
+        check_joined(pd.DataFrame(expected[:-1]), expected)
+
+
+def test_each_key_has_an_average_of_its_own() -> None:
+    readings = np.array([(0, 1.0), (7, 3.0), (0, 2.0)], READING)
+    assert averages_by_key(readings).tolist() == pytest.approx([0.05, 0.15, 0.05 * 2 + 0.95 * 0.05])

@@ -43,6 +43,13 @@ def joined(quotes: Array, trades: Array) -> Array:
     return found
 
 
+def check_joined(found: Any, expected: Array) -> None:
+    """Raise unless the columns of a frame, by name, are those of `expected`."""
+    for name in PRICED.names or ():
+        if not np.array_equal(found[name].to_numpy(), expected[name]):
+            raise AssertionError(f"the column {name!r} is wrong")
+
+
 def serve_as_of(about: str, frame: Callable[[dict[str, Array]], Any], join: Callable[[Any, Any], Any]) -> None:
     """Be a rival: `frame` makes what it joins of columns, outside of the time, and `join` takes trades and quotes."""
 
@@ -59,9 +66,7 @@ def serve_as_of(about: str, frame: Callable[[dict[str, Array]], Any], join: Call
         start = time.perf_counter()
         found = join(left, right)
         seconds = time.perf_counter() - start
-        for name in PRICED.names or ():
-            if not np.array_equal(found[name].to_numpy(), expected[name]):
-                raise AssertionError(f"the column {name!r} is wrong")
+        check_joined(found, expected)
         return {"seconds": seconds, "messages": 2 * count}
 
     serve(about, {"as_of": as_of})

@@ -40,7 +40,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
         return Handle(outputs)
 
     package: Any = types.ModuleType("IPython")
-    package.get_ipython = lambda: types.SimpleNamespace(kernel=object())
+    package.get_ipython = lambda: types.SimpleNamespace(kernel=object(), custom_exceptions=(Exception,))
     displays: Any = types.ModuleType("IPython.display")
     displays.display = display
     monkeypatch.setitem(sys.modules, "IPython", package)

@@ -21,13 +21,13 @@ def ticks(*pairs: tuple[Any, float]) -> np.ndarray[Any, Any]:
     return np.array(list(pairs), TICK)
 
 
-@rk.ring_kernel("bars", input_type=TICK, output_type=TICK, state=np.zeros(2), order_by="time")
+@rk.ring_kernel("timed bars", input_type=TICK, output_type=TICK, state=np.zeros(2), order_by="time")
 def bars(msg, out, state):  # type: ignore[no-untyped-def]
     state[0] += msg.x
     return False
 
 
-@rk.on_timer("bars", every=10)
+@rk.on_timer("timed bars", every=10)
 def close(time, out, state):  # type: ignore[no-untyped-def]
     out.time, out.x = time, state[0]
     state[0] = 0.0
@@ -43,7 +43,7 @@ async def test_a_window_is_from_a_multiple_to_before_the_next() -> None:
         assert await received(runtime, bars, 3) == [(20, 3.0), (30, 4.0), (40, 8.0)]
         await runtime.advance(bars, 51)
         assert await received(runtime, bars, 1) == [(50, 16.0)]
-        counts = check_books(runtime, "bars")
+        counts = check_books(runtime, "timed bars")
         assert (counts.processed, counts.dropped, counts.emitted) == (5, 5, 4)
 
 
@@ -193,12 +193,12 @@ async def test_a_timer_that_fails_is_named_with_its_time() -> None:
 
 
 async def test_a_chain_of_windows_passes_its_progress_on() -> None:
-    @rk.ring_kernel("wider bars", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
+    @rk.ring_kernel("wider timed bars", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
     def wider(msg, out, state):  # type: ignore[no-untyped-def]
         state[0] += msg.x
         return False
 
-    @rk.on_timer("wider bars", every=20)
+    @rk.on_timer("wider timed bars", every=20)
     def close_wider(time, out, state):  # type: ignore[no-untyped-def]
         out.time, out.x = time, state[0]
         state[0] = 0.0
@@ -218,7 +218,7 @@ def test_what_is_no_timer_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="is no kernel"):
         rk.on_timer(None, every=1)  # type: ignore[arg-type]
     with pytest.raises((ConfigurationError, MessageTypeError)):
-        rk.on_timer("bars", every=1)(3)  # type: ignore[type-var]
+        rk.on_timer("timed bars", every=1)(3)  # type: ignore[type-var]
 
 
 TRADE = np.dtype([("time", "i8"), ("symbol", "S4"), ("x", "f8")], align=True)

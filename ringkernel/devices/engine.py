@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .event_loop.inlet import Inlet
     from .event_loop.outlet import Outlet
+    from .state_access import StateAccess
 
 OnEnd = Callable[[BaseException | None], None]
 
@@ -87,6 +88,8 @@ class Engine(ABC):
     inlet: Inlet
     output: Ring | None
     edges: list[Edge]
+    state_access: StateAccess
+    """What it holds between messages; for compiled kernels."""
 
     __slots__ = (
         "__weakref__",
@@ -104,6 +107,7 @@ class Engine(ABC):
         "on_end",
         "outlet",
         "output",
+        "state_access",
         "taken",
     )
 
@@ -225,36 +229,6 @@ class Engine(ABC):
 
     def exchange_input(self, edge: Edge, fresh: Edge) -> None:
         """Read another edge instead of this one, from which nothing was taken; for kernels whose input has no type."""
-        raise NotImplementedError
-
-    async def read_state(self) -> Any:
-        """A copy of the state, consistent; for kernels that were declared with one. Of a keyed one all keys with their
-        states, in the order of the keys."""
-        raise NotImplementedError
-
-    def write_state(self, value: Any) -> None:
-        """Replace the state, or all that of a keyed kernel. The token is the host's."""
-        raise NotImplementedError
-
-    def read_params(self) -> Any:
-        """A copy of the parameters; for kernels that were declared with some."""
-        raise NotImplementedError
-
-    async def write_params(self, value: Any) -> None:
-        """Replace the parameters between two messages. Raises `ended_reason()` if the kernel ends before that."""
-        raise NotImplementedError
-
-    async def read_state_of(self, key: Any) -> Any:
-        """A copy of the state of a key, or None; for keyed kernels."""
-        raise NotImplementedError
-
-    def write_state_of(self, key: Any, value: Any) -> None:
-        """Replace the state of a key, likewise. The token is the host's."""
-        raise NotImplementedError
-
-    @property
-    def keyed_dtype(self) -> Any:
-        """The dtype of what `read_state` gives; for keyed kernels."""
         raise NotImplementedError
 
     def keys(self) -> tuple[int, int]:

@@ -47,16 +47,16 @@ async def read_state(kernel: RingKernel, key: Any) -> Any:
     declaration = _stateful(kernel)
     if declaration.keys is not None and key is None:
         async with kernel.lock:
-            return await kernel.engine.read_state()
+            return await kernel.engine.state_access.read()
     wanted = None if key is None else _as_key(declaration, key)
     async with kernel.lock:
-        engine = kernel.engine
-        copy = await (engine.read_state() if wanted is None else engine.read_state_of(wanted))
+        access = kernel.engine.state_access
+        copy = await (access.read() if wanted is None else access.read_of(wanted))
     if copy is None:
         assert declaration.keys is not None
         raise KeyNotFoundError(
             f"kernel {kernel.kernel_id!r} has no state for {declaration.keys.field}={key!r}: no message with it has "
-            f"come; there are states for {engine.keys()[0]} others"
+            f"come; there are states for {kernel.engine.keys()[0]} others"
         )
     return copy if declaration.state_type is None else _as_one(declaration.state_type, copy)
 
@@ -75,7 +75,7 @@ async def write_state(kernel: RingKernel, value: Any, key: Any) -> None:
     assert state is not None
     wanted = None if key is None else _as_key(declaration, key)
     if declaration.keys is not None and wanted is None:
-        new = _as_states(value, kernel.engine.keyed_dtype, kernel.kernel_id)
+        new = _as_states(value, kernel.engine.state_access.keyed_dtype, kernel.kernel_id)
     elif declaration.state_type is not None:
         new = as_array(declaration.state_type, [value])
     else:
@@ -87,9 +87,9 @@ async def write_state(kernel: RingKernel, value: Any, key: Any) -> None:
                 f"deactivate() it"
             )
         if wanted is None:
-            kernel.engine.write_state(new)
+            kernel.engine.state_access.write(new)
         else:
-            kernel.engine.write_state_of(wanted, new)
+            kernel.engine.state_access.write_of(wanted, new)
 
 
 def _as_key(declaration: Declaration, key: Any) -> np.ndarray[Any, Any]:
@@ -128,7 +128,7 @@ def _as_states(value: Any, dtype: np.dtype[Any], kernel_id: str) -> np.ndarray[A
 
 def read_params(kernel: RingKernel) -> Any:
     """See `RingKernelRuntime.read_params`."""
-    return _as_one(_params_type(kernel), kernel.engine.read_params())
+    return _as_one(_params_type(kernel), kernel.engine.state_access.read_params())
 
 
 async def write_params(kernel: RingKernel, value: Any) -> None:
@@ -140,7 +140,7 @@ async def write_params(kernel: RingKernel, value: Any) -> None:
                 f"cannot write the parameters of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; "
                 f"allowed is LAUNCHED, ACTIVE or DEACTIVATED"
             )
-        await kernel.engine.write_params(new)
+        await kernel.engine.state_access.write_params(new)
 
 
 def _params_type(kernel: RingKernel) -> MessageType:

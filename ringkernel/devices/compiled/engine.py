@@ -10,17 +10,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-import numpy.typing as npt
-
-from ringkernel.codegen.faults import LARGEST
-from ringkernel.declaration.rng import rng_of
 from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
-from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
-from ringkernel.memory.context_layout import RNG_WORDS
 from ringkernel.memory.layout import (
     BEGUN,
     BLOCK,
@@ -37,11 +30,11 @@ from ringkernel.ring.endless_ring import EndlessRing
 from ringkernel.ring.record_edge import RecordEdge
 from ringkernel.ring.record_ring import RecordRing
 
+from .block_state import BlockState
 from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
-from .failure import HandlerError, failure_of
+from .failure import failure_of
 from .feeds import Feeds
-from .handler_views import Held, arguments_between
 from .handshake import SUPERSEDED, Handshake
 from .holding import token_of
 from .kernel_rings import KernelRings
@@ -61,19 +54,16 @@ if TYPE_CHECKING:
 
     from .executor import Executor
     from .fused_chain import FusedChain
-    from .key_table import KeyTable
 
 logger = logging.getLogger("ringkernel")
 _LOOKS = 8
-
-MANY_KEYS = 50_000
-"""So many states are read in a thread: a millisecond or more."""
 
 
 class CompiledEngine(LendingEngine):
     """Runs a compiled kernel by an executor, which has the token while the kernel runs."""
 
     output: RecordRing | None
+    state_access: BlockState
     __slots__ = (
         "_api",
         "_drains",
@@ -139,6 +129,7 @@ class CompiledEngine(LendingEngine):
         self.doorbell_address = parker.new_doorbell_address()
         self.taken.append(self._release_doorbell_address)
         self.block = ControlBlock(self.declaration, self.executor, status_doorbell.address, parker.arena, self._api)
+        self.state_access = BlockState(self, self.block)
         if self.declaration.order is not None:
             self.merging = Merging(self, parker.arena, self._api, services.loop)
             self.taken.append(self.merging.release)
@@ -477,7 +468,7 @@ class CompiledEngine(LendingEngine):
             self.finished(None)
             return
         if count > 0:  # otherwise it is its timer that says so
-            self.take_failed(edge, count)
+            self.rings.take_failed(edge, count)
         self.block.pardon(count, drops=self.declaration.max_outputs == 1 and self.output is not None)
         self.stopped = True
         self.closing = "its handler has raised StopIteration, which ends it"
@@ -521,10 +512,6 @@ class CompiledEngine(LendingEngine):
         """A consistent copy of the block's counters, as a record; of a kernel that was abandoned, as they were then."""
         return self.block.counters(lambda: self.has_ended) if self._frozen is None else self._frozen[0]
 
-    def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
-        return self.executor.exception_of(number)
-
     def ledger(self) -> Ledger:
         waits, counters = self.rings.waits(), self.snapshot()
         for _ in range(_LOOKS):  # a wait that ends in between would be counted twice
@@ -539,109 +526,12 @@ class CompiledEngine(LendingEngine):
         found = replace(ledger_of(counters, in_flight, waits, self.executor.ns_of, now), late=late)
         return replace(found, peak_input=0) if self.declaration.is_source else found
 
-    async def read_state(self) -> npt.NDArray[Any]:
-        """A copy of the state between two spans: without stopping the kernel if it leaves a gap, else by taking the
-        token for a moment."""
-        view = self.block.state
-        assert view is not None
-        if self.block.keys is not None:
-            return await self._read_all(self.block.keys)
-        copy = np.empty_like(view)
-        for _ in range(1_000 if self.executor.shares_state else 0):
-            if self.block.copy_state(copy):
-                return copy
-        async with self.token():
-            copy[...] = view
-        return copy
-
-    def held_copy(self, messages: npt.NDArray[Any] | None = None) -> Held:
-        """A copy of the state that these messages were handled with, and of the parameters; and random numbers, as they
-        were before the call that has failed. The token is the host's."""
-        block = self.block
-        state, params, words = (None if one is None else one.copy() for one in (block.state, block.params, block.rng))
-        if block.keys is not None and messages is not None:
-            found = block.keys.read(np.asarray(messages[block.keys.field][0]))
-            state = state if found is None else found
-        return Held(state, params, None if words is None else rng_of(words[RNG_WORDS:]))
-
-    async def _read_all(self, keys: KeyTable) -> npt.NDArray[Any]:
-        """The kernel rests meanwhile. What would take long does not hold up the event loop."""
-        async with self.token():
-            records = keys.records() if keys.count < MANY_KEYS else await in_thread(keys.records)
-        if len(records) < MANY_KEYS:
-            return keys.in_order(records)
-        return await in_thread(lambda: keys.in_order(records))
-
-    async def read_state_of(self, key: Any) -> npt.NDArray[Any] | None:
-        assert self.block.keys is not None
-        async with self.token():
-            return self.block.keys.read(key)
-
-    def write_state(self, value: npt.NDArray[Any]) -> None:
-        assert self.block.state is not None
-        if self.block.keys is None:
-            self.block.state[...] = value
-        else:
-            self.block.keys.write_records(value)
-
-    def write_state_of(self, key: Any, value: npt.NDArray[Any]) -> None:
-        assert self.block.keys is not None
-        self.block.keys.write(key, value)
-
-    @property
-    def keyed_dtype(self) -> np.dtype[Any]:
-        assert self.block.keys is not None
-        return self.block.keys.dtype
-
     def keys(self) -> tuple[int, int]:
         keys = self.block.keys
         return (0, 0) if keys is None else (keys.count, keys.nbytes)
 
-    def read_params(self) -> npt.NDArray[Any]:
-        assert self.block.params is not None
-        return self.block.params.copy()  # only this thread writes them
-
-    async def write_params(self, value: npt.NDArray[Any]) -> None:
-        assert self.block.params is not None
-        async with token_of(self) if self.chain is None else self.chain.hold(self):
-            reason = self.ended_reason() if self.has_ended else None
-            if reason is not None:
-                raise reason
-            self.block.params[...] = value
-
-    def failed_handler(self, edge_offset: int) -> Declaration:
-        """The kernel as it is for the messages of one input, on which the handler failed."""
-        return self.declaration.handlers[self.rings.edge_at(edge_offset).input]
-
     def holding_up(self) -> list[str]:
         return [] if self.merging is None or not self.is_running else self.merging.holding_up()
-
-    def found_wrong(self, number: int, edge_offset: int, message: Any) -> BaseException | None:
-        if self.merging is None or not 0 < number <= LARGEST:
-            return None
-        words = self.merging.explain(number, self.rings.edge_at(edge_offset).input, message)
-        return None if words is None else HandlerError(f"kernel {self.kernel_id!r} has failed: {words}")
-
-    def called_between(self) -> tuple[str, Callable[..., Any], list[Any]]:
-        timer, merging, end = self.declaration.timer, self.merging, self.declaration.end
-        if end is not None and self.block.read(BLOCK.end_phase) != NOT_BEGUN:
-            held = self._held_between(self.block.read(BLOCK.end_record))
-            arguments, _ = arguments_between(self.declaration, [], held)
-            return f"kernel {self.kernel_id!r} failed in its on_end", end.func, arguments
-        assert timer is not None
-        assert merging is not None
-        time = merging.timer_time()
-        arguments, _ = arguments_between(self.declaration, [time], self._held_between(merging.timer_record))
-        return f"kernel {self.kernel_id!r} failed in its timer, at {time}", timer.func, arguments
-
-    def _held_between(self, number: int) -> Held:
-        """What a handler that is called without a message gets; of a keyed kernel, for the key of a number."""
-        held = self.held_copy()
-        return held if self.block.keys is None else held._replace(state=self.block.keys.nth(number))
-
-    def take_failed(self, edge_offset: int, count: int) -> npt.NDArray[Any]:
-        """The messages that the handler failed on."""
-        return self.rings.take_failed(edge_offset, count)
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
         assert isinstance(edge, RecordEdge)

@@ -11,7 +11,7 @@ import asyncio
 import ctypes
 import pickle
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,14 +20,14 @@ from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import as_messages
 
-from .handler_views import arguments_of
+from .failed_call import FailedCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ringkernel.declaration.declaration import Declaration
 
-    from .handler_views import Held
+    from .failed_call import HasFailed
 
 REPLAY_TIMEOUT_S = 0.5
 COMPUTED = "(computed)"
@@ -45,55 +45,24 @@ class _ExceptionInfo(ctypes.Structure):
     _fields_ = (("pickle", ctypes.c_void_p), ("size", ctypes.c_int32))
 
 
-class Failed(Protocol):
-    """A kernel that has failed. The token is the host's."""
-
-    def failed_handler(self, edge_offset: int) -> Declaration:
-        """The kernel as it is for the messages that the handler failed on."""
-
-    def snapshot(self) -> Any:
-        """Its counters, with the fault, as a record."""
-
-    def take_failed(self, edge_offset: int, count: int) -> Any:
-        """The messages that the handler failed on."""
-
-    def held_copy(self, messages: Any) -> Held:
-        """A copy of the state that these messages were handled with, and of its parameters; and random numbers, as they
-        were before."""
-
-    def keys(self) -> tuple[int, int]:
-        """How many keys there are states for, and the bytes of all that."""
-
-    def found_wrong(self, number: int, edge_offset: int, message: Any) -> BaseException | None:
-        """What the machine code itself found wrong, by a number of `codegen/faults.py`; None for any other."""
-
-    def called_between(self) -> tuple[str, Callable[..., Any], list[Any]]:
-        """A failed handler that was called without a message: what to say of it, the function, and its arguments."""
-
-    def exception_of(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """The class and arguments of the exception that a fault's `info` means; None if none was raised."""
-
-
-async def failure_of(kernel: Failed) -> BaseException:
+async def failure_of(kernel: HasFailed) -> BaseException:
     """The exception that ended a kernel, with the message in a note. The token is the host's."""
-    block = kernel.snapshot()
-    if int(block["fault_count"]) == 0:
-        return await _failure_between(kernel, int(block["fault_info_address"]))
-    handler = kernel.failed_handler(int(block["fault_edge"]))
-    messages = kernel.take_failed(int(block["fault_edge"]), int(block["fault_count"]))
-    found = kernel.found_wrong(int(block["fault_info_address"]), int(block["fault_edge"]), messages[0])
-    if found is not None:
-        return found
-    declaration = handler
+    call = FailedCall(kernel)
+    if call.count == 0:
+        where, func, arguments = call.between_messages()
+        return await _raised(where, func, arguments, call.exception)
+    declaration, messages = call.handler, call.take_messages()
+    wrong = call.out_of_time(messages[0])
+    if wrong is not None:
+        return HandlerError(f"kernel {declaration.kernel_id!r} has failed: {wrong}")
     where = f"kernel {declaration.kernel_id!r} failed {_on(declaration, messages)}"
-    if int(block["fault_info_address"]) == KEYS_FULL:
+    if call.fault == KEYS_FULL:
         assert declaration.keys is not None
-        return RingKernelError(f"{where}: {_keys_full(declaration.keys.field, messages, kernel.keys()[0])}")
-    described = kernel.exception_of(int(block["fault_info_address"]))
+        return RingKernelError(f"{where}: {_keys_full(declaration.keys.field, messages, call.n_keys)}")
+    described = call.exception
     if described[0] is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
-    arguments, _ = arguments_of(declaration, messages, kernel.held_copy(messages))
-    return await _raised(where, declaration.func, arguments, described)
+    return await _raised(where, declaration.func, call.arguments(messages), described)
 
 
 def _on(declaration: Declaration, messages: Any) -> str:
@@ -102,12 +71,6 @@ def _on(declaration: Declaration, messages: Any) -> str:
         return "when its handler, that of a source, was called"
     shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
     return f"on message {shown!r:.300}"
-
-
-async def _failure_between(kernel: Failed, number: int) -> BaseException:
-    """The exception of a handler that was called without a message: of the timer's, or the end's."""
-    where, func, arguments = kernel.called_between()
-    return await _raised(where, func, arguments, kernel.exception_of(number))
 
 
 async def _raised(

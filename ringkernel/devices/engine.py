@@ -20,6 +20,7 @@ from ringkernel.messages.arrays import as_messages
 from ringkernel.ring.waiting import NOTHING
 
 from .event_loop.waiting_line import Line, check_timeout
+from .thread_feeds import ThreadFeeds
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
-    from ringkernel.ring.feeder import Feeder
     from ringkernel.ring.kinds import Edge, Ring
     from ringkernel.ring.record_ring import RecordRing
 
@@ -109,6 +109,7 @@ class Engine(ABC):
         "output",
         "state_access",
         "taken",
+        "thread_feeds",
     )
 
     def __init__(self, declaration: Declaration) -> None:
@@ -122,6 +123,7 @@ class Engine(ABC):
         self.in_flight = 0
         self.further: Mapping[str, Outlet] = NO_FURTHER
         self.closing: str | None = None  # why nothing more comes in, where the kernel goes on to its end by itself
+        self.thread_feeds = ThreadFeeds(self)
         self.taken: list[Callable[[], object]] = []  # what gives it back, one by one
 
     @abstractmethod
@@ -159,42 +161,11 @@ class Engine(ABC):
     def ledger(self) -> Ledger:
         """The counts so far."""
 
-    def open_feeder(self, number: int, when_full: int) -> Feeder:  # noqa: ARG002 (engines that have some, ask)
-        """What a thread that is neither the loop's nor a worker's pushes with, into a ring of its own, which is read as
-        the input of this number; whatever the state, until the kernel has ended. Raises `ConfigurationError` where
-        there are none, `DeviceUnavailableError` when there is nothing to sleep on."""
-        raise ConfigurationError(
-            f"open_input() is for compiled kernels on the CPU, and kernel {self.kernel_id!r} is on {self.device}; "
-            f"port() is for every kernel"
-        )
-
-    def close_feeder(self, feeder: Feeder) -> None:
-        """Nobody pushes with it any more; what was pushed is the kernel's. In any thread."""
-        raise NotImplementedError
-
-    @property
-    def has_idle_feeds(self) -> bool:
-        """Whether there are many inputs that were closed, which `retire_feeds` lets go of."""
-        return False
-
-    async def retire_feeds(self) -> None:
-        """Have no more inputs that nobody feeds. Raises `KernelStateError` for a handler that does not return."""
-        raise NotImplementedError
-
-    @property
-    def was_fed_by_threads(self) -> bool:
-        """Whether there ever was a feeder."""
-        return False
-
-    @property
-    def is_fed_by_threads(self) -> bool:
-        """Whether somebody may push by a feeder at any moment."""
-        return False
-
     def notify_senders(self) -> None:
         """Who waits for room may wait for nothing: have them look."""
         for outlet in self.outlets.values():
             outlet.line.notify()
+        self.thread_feeds.wake()
 
     @abstractmethod
     def add_input(self, edge: Edge, number: int = 0) -> None:
@@ -321,6 +292,7 @@ class Engine(ABC):
         """Let nobody send or push any more."""
         for outlet in self.outlets.values():
             outlet.close()
+        self.thread_feeds.shut()
 
     def close_inputs(self) -> None:
         """Take what was never taken, and let producers go on without this kernel."""

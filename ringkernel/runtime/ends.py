@@ -61,7 +61,7 @@ def note_end(kernel: RingKernel) -> None:
 def _is_left(kernel: RingKernel) -> bool:
     """Whether all that feed a kernel have ended by themselves, and nobody else has ever sent to it."""
     engine = kernel.engine
-    is_used = engine.was_fed_by_threads or any(outlet.ring.position() > 0 for outlet in engine.outlets.values())
+    is_used = engine.thread_feeds.were_used or any(outlet.ring.position() > 0 for outlet in engine.outlets.values())
     return not is_used and kernel.runs_on.ends_by_itself and all(map(_has_ended_by_itself, kernel.sources))
 
 

@@ -71,7 +71,7 @@ _tidying: dict[RingKernel, asyncio.Task[None]] = {}
 
 def _tidy(kernel: RingKernel) -> None:
     """Many handles were closed: let the kernel go of their inputs, in the event loop's thread."""
-    if kernel not in _tidying and kernel.engine.has_idle_feeds:
+    if kernel not in _tidying and kernel.engine.thread_feeds.are_crowded:
         _tidying[kernel] = task = asyncio.get_running_loop().create_task(_retire_feeds(kernel))
         task.add_done_callback(lambda _: _look_again(kernel))
 
@@ -79,14 +79,14 @@ def _tidy(kernel: RingKernel) -> None:
 def _look_again(kernel: RingKernel) -> None:
     """Some may have been closed meanwhile, or still have messages that the kernel is to take."""
     del _tidying[kernel]
-    if kernel.engine.has_idle_feeds:
+    if kernel.engine.thread_feeds.are_crowded:
         asyncio.get_running_loop().call_later(TIDY_S, _tidy, kernel)
 
 
 async def _retire_feeds(kernel: RingKernel) -> None:
     async with kernel.lock:
         with suppress(RingKernelError):  # its handler takes its time, or it ends
-            await kernel.engine.retire_feeds()
+            await kernel.engine.thread_feeds.retire()
 
 
 class InputHandle:
@@ -127,7 +127,7 @@ class InputHandle:
 
     def __init__(self, kernel: RingKernel, name: str, when_full: int, affinity: LoopAffinity) -> None:
         number = kernel.engine.declaration.input_names.index(name)
-        self._feeder = feeder = kernel.engine.open_feeder(number, when_full)
+        self._feeder = feeder = kernel.engine.thread_feeds.open(number, when_full)
         self._kernel, self._when_full, self._affinity = kernel, when_full, affinity
         self._message_type: MessageType = feeder.feed.ring.message_type
         self.input = name
@@ -286,8 +286,8 @@ class InputHandle:
             KernelStateError: input '' of kernel 'double' was closed by this handle's close(); ...
         """
         kernel, loop = self._kernel, self._affinity.loop
-        kernel.engine.close_feeder(self._feeder)
-        if kernel.engine.has_idle_feeds and loop is not None and self._feeder.pid == os.getpid():
+        kernel.engine.thread_feeds.close(self._feeder)
+        if kernel.engine.thread_feeds.are_crowded and loop is not None and self._feeder.pid == os.getpid():
             with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(_tidy, kernel)
 

@@ -135,7 +135,7 @@ def feeds_nobody_else(path: list[RingKernel]) -> bool:
     before: tuple[RingKernel, ...] = ()
     for kernel, after in zip(path, [*path[1:], None], strict=True):
         if (
-            kernel.engine.is_fed_by_threads
+            kernel.engine.thread_feeds.are_in_use
             or kernel.sources != before
             or kernel.targets != (() if after is None else (after,))
         ):
@@ -147,7 +147,7 @@ def feeds_nobody_else(path: list[RingKernel]) -> bool:
 def check_not_fed(what: str, path: list[RingKernel]) -> None:
     """Raises `KernelStateError` while other threads may feed a kernel of the path: nothing holds these up."""
     for kernel in path:
-        if kernel.engine.is_fed_by_threads:
+        if kernel.engine.thread_feeds.are_in_use:
             raise KernelStateError(
                 f"{what}: an input of kernel {kernel.kernel_id!r} is open to another thread, whose messages cannot be "
                 f"told from these; close() it"

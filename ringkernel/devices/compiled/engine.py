@@ -6,8 +6,6 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
@@ -30,11 +28,11 @@ from ringkernel.ring.endless_ring import EndlessRing
 from ringkernel.ring.record_edge import RecordEdge
 from ringkernel.ring.record_ring import RecordRing
 
+from .appended_feeds import AppendedFeeds
 from .block_state import BlockState
 from .control_block import ControlBlock, ledger_of
 from .ending import Terminator
 from .failure import failure_of
-from .feeds import Feeds
 from .handshake import SUPERSEDED, Handshake
 from .holding import token_of
 from .kernel_rings import KernelRings
@@ -42,14 +40,13 @@ from .merging import Merging
 from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
-    from ringkernel.ring.feeder import Feeder
     from ringkernel.ring.kinds import Edge
 
     from .executor import Executor
@@ -69,7 +66,6 @@ class CompiledEngine(LendingEngine):
         "_drains",
         "_ended_at",
         "_failing",
-        "_feeds",
         "_frozen",
         "_parker",
         "_parting",
@@ -101,7 +97,7 @@ class CompiledEngine(LendingEngine):
         self._terminating = self._drains = False
         self._parting: asyncio.Task[None] | None = None
         self._ended_at = 0  # in ticks
-        self._feeds: Mapping[int, Feeds] = MappingProxyType({})  # by the number of the input
+        self.thread_feeds = AppendedFeeds(self, services)
         self.chain: FusedChain | None = None
         self.is_reached = self.stopped = False
         self.merging: Merging | None = None
@@ -189,62 +185,6 @@ class CompiledEngine(LendingEngine):
         self.rings.add_input(edge, number, self.executor.span_of(number))
         if edge.ring.engine is not None:
             self.executor.note_source()
-
-    # --- what threads feed that are nobody's -----------------------------------------------------------------
-
-    def open_feeder(self, number: int, when_full: int) -> Feeder:
-        if not self.executor.takes_feeds:
-            return super().open_feeder(number, when_full)
-        if number not in self._feeds:
-            declaration = self.declaration
-            message_type = declaration.handlers[number].input_type
-            assert message_type is not None
-            add_input = partial(self.add_input, number=number)
-            feeds = Feeds(self.arena, message_type, declaration.queue_size, add_input)
-            self._feeds = {**self._feeds, number: feeds}
-            self._services.feeds.add(feeds)
-        try:
-            return self._feeds[number].open(when_full, self.executor.woken_doorbell())
-        except OSError as error:
-            raise DeviceUnavailableError(
-                f"kernel {self.kernel_id!r}: there is nothing to sleep on for one more thread ({error}); close() "
-                f'inputs that are not used any more, or open them with full="raise" or "drop"'
-            ) from error
-
-    def close_feeder(self, feeder: Feeder) -> None:
-        if feeder.close():
-            self._feeds[feeder.feed.edge.input].closed(feeder)
-            if self.closing is not None:  # it may be over with this
-                self._api.ring_doorbell_at(self.doorbell_address)
-
-    @property
-    def has_idle_feeds(self) -> bool:
-        is_for_it = not self.has_ended and self.declaration.order is None
-        return is_for_it and any(feeds.are_crowded for feeds in self._feeds.values())
-
-    async def retire_feeds(self) -> None:
-        async with self.token():
-            if not self.is_ending:
-                for feeds in self._feeds.values():
-                    self.rings.remove_inputs(feeds.retire())
-
-    @property
-    def was_fed_by_threads(self) -> bool:
-        return bool(self._feeds)
-
-    @property
-    def is_fed_by_threads(self) -> bool:
-        return any(feeds.are_in_use for feeds in self._feeds.values())
-
-    def close_outlets(self) -> None:
-        super().close_outlets()
-        for feeds in self._feeds.values():
-            feeds.shut()
-
-    def notify_senders(self) -> None:
-        super().notify_senders()
-        for feeds in self._feeds.values():
-            feeds.wake()
 
     @property
     def answers_each(self) -> bool:

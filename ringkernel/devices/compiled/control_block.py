@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ringkernel.declaration.rng import seeded
-from ringkernel.devices.engine import Ledger
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.context_layout import context_layout
 from ringkernel.memory.keys_layout import INITIAL
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
 """Where the table of inputs is, and for how many, until there are more."""
 _HEAD = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
-
-
-Waits = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class Code(Protocol):
@@ -178,31 +174,3 @@ class ControlBlock:
             region.quarantine()
         if self.keys is not None:
             self.keys.quarantine()
-
-
-def ledger_of(counters: Any, in_flight: int, waits: Waits, ns_of: Callable[[int], int], now: int) -> Ledger:
-    """A block's counters, with their times in the units of a ledger; `now` in ticks. `waits`: the waits that are over,
-    for input and for room, edge by edge."""
-    starved, held_up = waits
-    starving = _so_far(counters["starved_since"], now)
-    blocked, reason = _so_far(counters["blocked_since"], now), int(counters["blocked_by"]) - 1
-    histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(counters["histogram"].tolist()) if count)
-    return Ledger(
-        processed=int(counters["processed"]),
-        failed=int(counters["failed"]),
-        in_flight=in_flight,
-        dropped=int(counters["dropped"]),
-        busy_s=ns_of(int(counters["busy_ticks"])) / 1e9,
-        blocked_s=ns_of(int(counters["blocked_ticks"]) + blocked) / 1e9,
-        starved_s=tuple(ns_of(ticks + starving) / 1e9 for ticks in starved),
-        blocked_on_s=tuple(ns_of(ticks + blocked * (i == reason)) / 1e9 for i, ticks in enumerate(held_up)),
-        turns=int(counters["turns"]),
-        peak_input=int(counters["peak_input"]),
-        peak_output=int(counters["peak_output"]),
-        histogram=histogram,
-    )
-
-
-def _so_far(since: Any, now: int) -> int:
-    """For how long a wait that has begun then goes on; 0 if there is none."""
-    return max(0, now - int(since)) if since else 0

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from ringkernel.devices.engine import GRACE_S, STALL_S
 from ringkernel.errors import KernelStateError
-from ringkernel.memory.layout import BLOCK, COMMAND_DRAIN, COMMAND_STOP
+from ringkernel.memory.layout import BEGUN, BLOCK, COMMAND_DRAIN, COMMAND_STOP, NOT_BEGUN, OVER
 
 from .executor import Eviction
 from .handshake import SUPERSEDED
 
 if TYPE_CHECKING:
     from ringkernel.ring.host_api import HostApi
+    from ringkernel.ring.record_edge import RecordEdge
 
     from .control_block import ControlBlock
     from .executor import Executor
     from .handshake import Handshake
     from .kernel_rings import KernelRings
+    from .merging import Merging
 
 
 class Ending(Protocol):
@@ -28,6 +30,8 @@ class Ending(Protocol):
     kernel_id: str
     device: str
     has_ended: bool
+    in_flight: int
+    merging: Merging | None
     block: ControlBlock
     executor: Executor
     handshake: Handshake
@@ -133,3 +137,20 @@ class Terminator:
         )
         error.__cause__ = cause
         kernel.lose(error)
+
+
+def in_flight_of(kernel: Ending) -> dict[RecordEdge, int]:
+    """What the span of an abandoned kernel has taken of which edges."""
+    if kernel.merging is None:
+        address = kernel.block.address + kernel.block.read(BLOCK.fault_edge)
+        return {edge: kernel.in_flight for edge in kernel.rings.edges if edge.address == address}
+    return dict(zip(kernel.rings.reading, kernel.merging.in_flight(), strict=True))
+
+
+def unfinished(kernel: Ending, *, is_due: bool) -> KernelStateError | None:
+    """What to say of a kernel that was stopped before it had done what it does at its end, if that was due."""
+    phase = kernel.block.read(BLOCK.end_phase)
+    if kernel.executor.end_span_address == 0 or phase == OVER or not (is_due or phase == BEGUN):
+        return None
+    how = "did not come to its on_end" if phase == NOT_BEGUN else "was stopped in its on_end, which was not through"
+    return KernelStateError(f"kernel {kernel.kernel_id!r} {how}: it had no room for its outputs, or took too long")

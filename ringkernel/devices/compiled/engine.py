@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
@@ -18,7 +17,6 @@ from ringkernel.memory.layout import (
     COMMAND_PAUSE,
     COMMAND_RUN,
     NOT_BEGUN,
-    OVER,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
     STATUS_FAILED,
@@ -30,8 +28,9 @@ from ringkernel.ring.record_ring import RecordRing
 
 from .appended_feeds import AppendedFeeds
 from .block_state import BlockState
-from .control_block import ControlBlock, ledger_of
-from .ending import Terminator
+from .control_block import ControlBlock
+from .counts import Counts
+from .ending import Terminator, in_flight_of, unfinished
 from .failure import failure_of
 from .handshake import SUPERSEDED, Handshake
 from .holding import token_of
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from .fused_chain import FusedChain
 
 logger = logging.getLogger("ringkernel")
-_LOOKS = 8
 
 
 class CompiledEngine(LendingEngine):
@@ -64,15 +62,14 @@ class CompiledEngine(LendingEngine):
     __slots__ = (
         "_api",
         "_drains",
-        "_ended_at",
         "_failing",
-        "_frozen",
         "_parker",
         "_parting",
         "_services",
         "_terminating",
         "block",
         "chain",
+        "counts",
         "device",
         "doorbell_address",
         "executor",
@@ -96,12 +93,11 @@ class CompiledEngine(LendingEngine):
         self._failing: asyncio.Task[None] | None = None
         self._terminating = self._drains = False
         self._parting: asyncio.Task[None] | None = None
-        self._ended_at = 0  # in ticks
         self.thread_feeds = AppendedFeeds(self, services)
         self.chain: FusedChain | None = None
         self.is_reached = self.stopped = False
         self.merging: Merging | None = None
-        self._frozen: tuple[Any, int] | None = None  # counters and outputs, of a kernel that may go on changing them
+        self.counts = Counts(self, self._parker.clock)
 
     # --- memory ----------------------------------------------------------------------------------------------
 
@@ -130,8 +126,7 @@ class CompiledEngine(LendingEngine):
             self.merging = Merging(self, parker.arena, self._api, services.loop)
             self.taken.append(self.merging.release)
             self.block.go_by_time(self.merging.address)
-        one_feed = self.merging is not None
-        self.rings = KernelRings(self.block, parker.arena, self.doorbell_address, one_feed=one_feed)
+        self.rings = KernelRings(self.block, parker.arena, self.doorbell_address, one_feed=self.merging is not None)
         self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
         self.edges = cast("list[Edge]", self.rings.edges)
         self.outlet = self._make_input(0, self.declaration.input_type, woke)
@@ -276,14 +271,7 @@ class CompiledEngine(LendingEngine):
                 if not self.is_failing:
                     raise
                 await self._check_usable()  # its handler may have said that nothing more is to be taken
-            self._let_in()
-
-    def _let_in(self) -> None:
-        """Producers wait for half a ring of room, and a paused kernel makes no more: let them use what there is."""
-        for edge in self.edges:
-            edge.ring.putting.notify()
-            if isinstance(edge, RecordEdge):
-                self._api.ring_doorbell_at(edge.ring.doorbell_address)
+            self.rings.let_in()
 
     async def _check_usable(self) -> None:
         """Raises if the kernel has failed, or was told to end, and the supervisor does not know yet."""
@@ -362,7 +350,7 @@ class CompiledEngine(LendingEngine):
         is_at_end = self.block.read(BLOCK.end_phase) == BEGUN
         self.is_reached = self.is_reached or bool(self.in_flight) or is_at_end
         if self.executor.outlives_end:
-            self._frozen = self.snapshot(), self.emitted()
+            self.counts.freeze(self.emitted)
         self.block.quarantine()
         if self.merging is not None:
             self.merging.quarantine()
@@ -371,21 +359,14 @@ class CompiledEngine(LendingEngine):
         self.finished(error)
 
     def close_inputs(self) -> None:
-        if self._frozen is not None:
+        if self.counts.frozen is not None:
             self.rings.quarantine()
         if self.in_flight or self.is_reached:
-            self.rings.quarantine_span(self._in_flight_of())
+            self.rings.quarantine_span(in_flight_of(self))
         super().close_inputs()
         lost, reason = self.unreadable()
         if lost:
             logger.warning("kernel %r: %d message(s) that it had not taken are lost: %s", self.kernel_id, lost, reason)
-
-    def _in_flight_of(self) -> dict[RecordEdge, int]:
-        """What an abandoned span has taken of which edges."""
-        if self.merging is None:
-            address = self.block.address + self.block.read(BLOCK.fault_edge)
-            return {edge: self.in_flight for edge in self.rings.edges if edge.address == address}
-        return dict(zip(self.rings.reading, self.merging.in_flight(), strict=True))
 
     async def _fail(self) -> None:
         try:
@@ -430,41 +411,20 @@ class CompiledEngine(LendingEngine):
     def finished(self, error: BaseException | None) -> None:
         """It has ended, with this error if it has failed."""
         self.executor.take_token()
-        self._ended_at = self._ended_at or self._parker.clock.now()
-        error = error or self._unfinished()
+        self.counts.note_end()
+        error = error or unfinished(self, is_due=self._drains or self.stopped)
         self.end(error)
         self._leave_chain()
         self.handshake.answer(SUPERSEDED)
         self._wake_waiters()
 
-    def _unfinished(self) -> KernelStateError | None:
-        """What to say of a kernel that was stopped before it had done what it does at its end."""
-        phase = self.block.read(BLOCK.end_phase)
-        is_due = phase == BEGUN or self._drains or self.stopped
-        if self.executor.end_span_address == 0 or phase == OVER or not is_due:
-            return None
-        how = "did not come to its on_end" if phase == NOT_BEGUN else "was stopped in its on_end, which was not through"
-        return KernelStateError(f"kernel {self.kernel_id!r} {how}: it had no room for its outputs, or took too long")
-
     # --- looking inside --------------------------------------------------------------------------------------
 
     def snapshot(self) -> Any:
-        """A consistent copy of the block's counters, as a record; of a kernel that was abandoned, as they were then."""
-        return self.block.counters(lambda: self.has_ended) if self._frozen is None else self._frozen[0]
+        return self.counts.snapshot()
 
     def ledger(self) -> Ledger:
-        waits, counters = self.rings.waits(), self.snapshot()
-        for _ in range(_LOOKS):  # a wait that ends in between would be counted twice
-            before, waits = waits, self.rings.waits()
-            if waits == before:
-                break
-            counters = self.snapshot()
-        in_flight = self.in_flight or (int(counters["in_flight"]) if self.executor.has_token else 0)
-        waits = waits if self.executor.measures_waits else ((), ())
-        now = self._ended_at or self._parker.clock.now()
-        late = 0 if self.merging is None else self.merging.late
-        found = replace(ledger_of(counters, in_flight, waits, self.executor.ns_of, now), late=late)
-        return replace(found, peak_input=0) if self.declaration.is_source else found
+        return self.counts.ledger()
 
     def keys(self) -> tuple[int, int]:
         keys = self.block.keys
@@ -481,7 +441,8 @@ class CompiledEngine(LendingEngine):
         return super().accepted() + self.rings.mapped_in()
 
     def emitted(self) -> int:
-        return super().emitted() + self.rings.mapped_out() if self._frozen is None else self._frozen[1]
+        frozen = self.counts.frozen
+        return super().emitted() + self.rings.mapped_out() if frozen is None else frozen.emitted
 
     def received(self) -> int:
         return super().received() + self.rings.mapped_out() - self.inlet.kept

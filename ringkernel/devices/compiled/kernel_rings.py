@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ringkernel.ring.record_edge import RecordEdge
     from ringkernel.ring.record_ring import RecordRing
 
-    from .control_block import ControlBlock, Waits
+    from .control_block import ControlBlock
+
+Waits = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class KernelRings:
@@ -145,6 +147,12 @@ class KernelRings:
         return self._mapped_out + (0 if lent is None else lent.position())
 
     # --- waits -----------------------------------------------------------------------------------------------
+
+    def let_in(self) -> None:
+        """Producers wait for half a ring of room, and a paused kernel makes no more: let them use what there is."""
+        for edge in self.edges:
+            edge.ring.putting.notify()
+            edge.ring.api.ring_doorbell_at(edge.ring.doorbell_address)
 
     def waits(self) -> Waits:
         """For how many ticks the kernel has waited for each of its inputs, and for each consumer of its output."""

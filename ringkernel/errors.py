@@ -39,7 +39,7 @@ class RingKernelError(Short, Exception):
 
 class KernelStateError(RingKernelError):
     """The kernel's state does not allow what was asked; nothing was changed. `partial`: the outputs so far of a `map`
-    that could not go on, or None.
+    or a `replay` that could not go on, or None.
 
     Example:
         >>> kernel = await runtime.launch(double)

@@ -161,6 +161,11 @@ class Engine(ABC):
     def ledger(self) -> Ledger:
         """The counts so far."""
 
+    @property
+    def takes_no_more(self) -> bool:
+        """Whether it has ended, or its handler has said so."""
+        return self.has_ended
+
     def notify_senders(self) -> None:
         """Who waits for room may wait for nothing: have them look."""
         for outlet in self.outlets.values():
@@ -380,6 +385,14 @@ class LendingEngine(Engine):
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         """Read from `source`, and write to `result`, instead of the kernel's own rings, where they are given. The token
         is the host's. They are the engine's until `take_back`, and who runs it may reach their arrays until then."""
+
+    @abstractmethod
+    def lend_inputs(self, sources: Mapping[int, RecordRing]) -> None:
+        """Read the inputs of these numbers from there, and the others as ever. As `lend`."""
+
+    @abstractmethod
+    def take_back_result(self) -> None:
+        """Write to the kernel's own ring again. As `take_back`."""
 
     @abstractmethod
     def take_back(self) -> None:

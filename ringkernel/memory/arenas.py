@@ -182,7 +182,7 @@ class ResultPool:
     """
 
     MAX_SPARES = 2
-    MAX_SPARE_BYTES = 1 << 28
+    MAX_SPARE_BYTES = 1 << 29
 
     def __init__(self) -> None:
         self._spares: list[Bytes] = []

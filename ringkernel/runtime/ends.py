@@ -60,11 +60,16 @@ def note_end(kernel: RingKernel) -> None:
 
 def _is_left(kernel: RingKernel) -> bool:
     """Whether all that feed a kernel have ended by themselves, and nobody else has ever sent to it."""
+    return not was_used(kernel) and kernel.runs_on.ends_by_itself and all(map(has_ended_by_itself, kernel.sources))
+
+
+def was_used(kernel: RingKernel) -> bool:
+    """Whether somebody else than other kernels has ever sent to it."""
     engine = kernel.engine
-    is_used = engine.thread_feeds.were_used or any(outlet.ring.position() > 0 for outlet in engine.outlets.values())
-    return not is_used and kernel.runs_on.ends_by_itself and all(map(_has_ended_by_itself, kernel.sources))
+    return engine.thread_feeds.were_used or any(outlet.ring.position() > 0 for outlet in engine.outlets.values())
 
 
-def _has_ended_by_itself(kernel: RingKernel) -> bool:
+def has_ended_by_itself(kernel: RingKernel) -> bool:
+    """Whether it has ended well, of closed inputs or of its handler."""
     engine = kernel.engine
     return engine.has_ended and engine.error is None and engine.closing is not None

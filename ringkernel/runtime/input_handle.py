@@ -49,7 +49,7 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
         )
     if kernel.leasing.locked():
         raise KernelStateError(
-            f"cannot open an input of kernel {kernel.kernel_id!r} while it is in a map; await that first"
+            f"cannot open an input of kernel {kernel.kernel_id!r} while it is in a map or a replay; await that first"
         )
     if are_called:
         raise KernelStateError(

@@ -64,6 +64,17 @@ class Lease:
         for hold in holds:
             self._held.callback(hold.release)
 
+    def close_all_inputs(self) -> dict[tuple[RingKernel, str], Hold]:
+        """The same, for each input of these kernels; the heads of all lines, by kernel and name."""
+        holds = {
+            (kernel, name): outlet.line.hold(self._who)
+            for kernel in self._path
+            for name, outlet in kernel.engine.outlets.items()
+        }
+        for hold in holds.values():
+            self._held.callback(hold.release)
+        return holds
+
     def close_output(self) -> None:
         """Let receivers wait from now on. Raises `KernelStateError` while one looks at outputs."""
         check_not_lent(self._path[-1])

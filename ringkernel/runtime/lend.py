@@ -44,10 +44,10 @@ class LentRings:
         first, last = _ends(path)
         own: Any = first.outlet.ring
         woke = own.woke if own.here else None
-        self.source = _ring_over(first.arena, messages, first.declaration.input_type, woke)
+        self.source = ring_over(first.arena, messages, first.declaration.input_type, woke)
         self.edge = self.source.add_edge()
         output_type = last.declaration.output_type
-        self.output = None if output_type is None else _ring_over(first.arena, room, output_type)
+        self.output = None if output_type is None else ring_over(first.arena, room, output_type)
         if self.output is not None:
             self.output.add_edge()
 
@@ -110,10 +110,10 @@ class Lent(Transfer):
             return
         await self.lease.hold_foreign_sources()
         async with AsyncExitStack() as stack:
-            await _hold(stack, self._first)
+            await hold(stack, self._first)
             if self._last is not self._first:
                 await _drain(self._path)
-                await _hold(stack, self._last)
+                await hold(stack, self._last)
                 check_empty(self._path)
             self.lease.close_output()
             self._exchange()
@@ -168,7 +168,7 @@ class Lent(Transfer):
                 edge.skip_to(self._given)
                 output.keepalive = self._regions
             else:  # the array that was given is its owner's again
-                rest = _ring_over(
+                rest = ring_over(
                     output.arena, output.slots[self._given : output.position()].copy(), output.message_type
                 )
                 edge = rest.add_edge()
@@ -210,7 +210,8 @@ def _ends(path: list[RingKernel]) -> tuple[LendingEngine, LendingEngine]:
     return first, last
 
 
-def _ring_over(arena: Arena, array: Any, message_type: Any, woke: Callable[[int], None] | None = None) -> RecordRing:
+def ring_over(arena: Arena, array: Any, message_type: Any, woke: Callable[[int], None] | None = None) -> RecordRing:
+    """A ring with this array as its slots."""
     from ringkernel.ring.record_ring import RecordRing
 
     return RecordRing(arena, message_type, 1 << max(0, len(array) - 1).bit_length(), lent=array, woke=woke)
@@ -235,7 +236,7 @@ def is_at_rest(kernel: RingKernel) -> bool:
     return is_active and isinstance(engine, LendingEngine) and engine.rests
 
 
-async def _hold(stack: AsyncExitStack, kernel: RingKernel) -> None:
+async def hold(stack: AsyncExitStack, kernel: RingKernel) -> None:
     """Hold a kernel's token until the stack is closed. Raises `KernelStateError` if its handler does not return."""
     async with AsyncExitStack() as attempt:
         await attempt.enter_async_context(kernel.lock)
@@ -245,10 +246,10 @@ async def _hold(stack: AsyncExitStack, kernel: RingKernel) -> None:
 
 
 async def hold_at_last(stack: AsyncExitStack, kernel: RingKernel) -> None:
-    """As `_hold`, however long the handler takes."""
+    """As `hold`, however long the handler takes."""
     while True:
         with suppress(KernelStateError):
-            await _hold(stack, kernel)
+            await hold(stack, kernel)
             return
 
 

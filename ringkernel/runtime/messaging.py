@@ -25,14 +25,17 @@ from .input_handle import open_input
 from .lend import Lent
 from .map import let_others_run, map_over, named
 from .message_queue import as_batch
+from .pace import pace_of
 from .path import check_no_branches
 from .peek import Peek
 from .port import Port
 from .progress import follow
+from .replay import replay
+from .replay_plan import given_inputs
 from .running import start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import numpy.typing as npt
@@ -512,6 +515,79 @@ class Messaging:
         except CancelledError as error:
             shorten(error, f"map over {named(maps.kernels)} had not begun")
             raise
+        return result if make is None else in_form(make, result)
+
+    async def replay(
+        self,
+        inputs: Mapping[Any, Any],
+        *,
+        until: KernelId,
+        speed: float | None = None,
+        unit: str | None = None,
+        progress: bool = False,
+        extra: Extra = "refuse",
+        to: FrameForm | None = None,
+    ) -> Any:
+        """Send recorded messages through kernels that are ACTIVE, as they would have come live, to their end; all
+        outputs of the last one. Kernels that go by time (`order_by`) emit exactly what they emit live.
+
+        All inputs are fed side by side, and each is closed when its values are at their end, as `close_input` does; so
+        the kernels end one after the other, and what they emit at their end is in the result. Each input of these
+        kernels is given here, fed by a kernel, or closed before. Others that would send there, or receive the outputs,
+        wait meanwhile. An array is read where it lies, and must not be changed meanwhile.
+
+        Args:
+            inputs: the values of each input, by kernel, or by a pair of kernel and name of the input: an array, a
+                sequence or a frame, as `map` takes them, or an iterator, or asynchronous iterator, of such batches.
+            until: the last kernel, which all the others feed.
+            speed: None for as fast as it goes; 1.0 hands each message over when its time has come, 2.0 twice as fast.
+                Times are those of `order_by`.
+            unit: with `speed`, the unit of times that are numbers: "D", "h", "min", "s", "ms", "us" or "ns".
+            progress: draw a progress bar, as `map` does.
+            extra: see `map`.
+            to: see `map`.
+
+        Returns:
+            An array of the last kernel's output type (a list for untyped coroutine kernels), with what waited there
+            before; None if it has no output.
+
+        Raises:
+            KernelStateError: a kernel is not ACTIVE, or does not lead to the last one; an input is closed, or fed by a
+                kernel; an input would never end; the outputs of the last kernel go to another. Nothing was sent.
+            KernelFailedError: a kernel has failed, or ended before its inputs.
+            ConfigurationError: there is no such input; speed, unit and `to` as above. Nothing was sent.
+            MessageTypeError: messages are of another type. Nothing was sent, but of an iterator the batches before.
+
+        Whatever ends it early, also an `asyncio.CancelledError`, has `.partial`, what had come out, and `.sent`, how
+        many messages each input was given, by the keys of `inputs`. Cancelled, it returns at once: inputs whose values
+        are not at their end stay open, what was sent is processed, and what comes of that can be received.
+
+        Example:
+            >>> trade = np.dtype([("time", "i8"), ("price", "f8")])
+            >>> quote = np.dtype([("time", "i8"), ("bid", "f8")])
+            >>> @rk.ring_kernel("spread", input_type=trade, output_type=float, state=np.zeros(1), order_by="time")
+            ... def spread(msg, out, state):
+            ...     out.value = msg.price - state[0]
+            >>> @rk.on_input("spread", "quotes", quote)
+            ... def spread_quote(msg, out, state):
+            ...     state[0] = msg.bid
+            ...     return False
+            >>> trades = np.array([(2, 10.0), (5, 11.0)], trade)
+            >>> quotes = np.array([(1, 9.5), (4, 10.75)], quote)
+            >>> async with runtime.run(spread):
+            ...     await runtime.replay({spread: trades, (spread, "quotes"): quotes}, until=spread)
+            array([0.5 , 0.25])
+        """
+        last = self._supervisor.kernel(until, "replay until")
+        make = form_of(last, to)
+        given = given_inputs(inputs, self._supervisor.kernel, extra)
+        pace = pace_of(given, speed, unit)
+
+        async def reach(kernels: list[RingKernel]) -> None:
+            await quiesce.reach_memory(kernels, self._kernels)
+
+        finishing = self._supervisor.finishing
+        result = await replay(given, last, pace=pace, progress=progress, reach=reach, finishing=finishing)
         return result if make is None else in_form(make, result)
 
     def _consumer(self, kernel_id: KernelId) -> Any:

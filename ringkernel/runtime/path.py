@@ -154,10 +154,10 @@ def check_not_fed(what: str, path: list[RingKernel]) -> None:
             )
 
 
-def check_not_lent(last: RingKernel) -> None:
-    """Raises `KernelStateError` while somebody looks at outputs of the last kernel of a map."""
+def check_not_lent(last: RingKernel, what: str = "map") -> None:
+    """Raises `KernelStateError` while somebody looks at outputs of the last kernel."""
     if last.engine.inlet.line.holder:
-        raise KernelStateError(f"map: {last.engine.inlet.line.holder} looks at outputs of kernel {last.kernel_id!r}")
+        raise KernelStateError(f"{what}: {last.engine.inlet.line.holder} looks at outputs of kernel {last.kernel_id!r}")
 
 
 def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:

@@ -601,6 +601,27 @@ class Session:
 
         return self._do(once(), stopped)
 
+    def replay(
+        self,
+        inputs: Mapping[Any, Any],
+        *,
+        until: KernelId,
+        speed: float | None = None,
+        unit: str | None = None,
+        progress: bool = False,
+        extra: Extra = "refuse",
+        to: FrameForm | None = None,
+    ) -> Any:
+        """See `RingKernelRuntime.replay`.
+
+        Example:
+            >>> with session.run(rk.pipeline(double, total)):
+            ...     session.replay({double: [1.0, 2.0, 3.0]}, until=total)
+            array([ 2.,  6., 12.])
+        """
+        options: dict[str, Any] = {"progress": progress, "extra": extra, "to": to}
+        return self._do(self._runtime.replay(inputs, until=until, speed=speed, unit=unit, **options))
+
     async def _end_coroutines(self, line: Pipeline) -> None:
         """At once: nobody will have what they would make of what they were sent."""
         for kernel_id in line.kernel_ids:

@@ -39,7 +39,7 @@ from .merging import Merging
 from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.declaration import Declaration
@@ -207,6 +207,14 @@ class CompiledEngine(LendingEngine):
 
     def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
         self.rings.lend(source, result)
+
+    def lend_inputs(self, sources: Mapping[int, RecordRing]) -> None:
+        for source in sources.values():
+            source.edges[0].engine = self
+        self.rings.lend_inputs(sources, self.executor.span_of)
+
+    def take_back_result(self) -> None:
+        self.rings.take_back_result(is_reached=self.is_reached)
 
     def take_back(self) -> None:
         self.rings.take_back(is_reached=self.is_reached)

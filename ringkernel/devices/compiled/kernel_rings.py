@@ -6,7 +6,7 @@ token.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ class KernelRings:
         "_arena",
         "_block",
         "_doorbell_address",
+        "_lent",
         "_mapped_in",
         "_mapped_out",
         "_one_feed",
@@ -48,6 +49,7 @@ class KernelRings:
         self.output: RecordRing | None = None
         self.reading: list[RecordEdge] = []
         self.writing: RecordRing | None = None
+        self._lent: Mapping[int, RecordEdge] = {}  # by the number of the input
         self._mapped_in = self._mapped_out = 0
         self._room_doorbell = doorbell_address
 
@@ -60,10 +62,12 @@ class KernelRings:
         self._read_from(self._feeds())
 
     def _feeds(self) -> list[RecordEdge]:
-        """What it reads from, but for a map."""
-        if not self._one_feed:
+        """What it reads from, but for a map. The host's edges come first, in the order of the inputs."""
+        if self._one_feed:
+            return list({**{edge.input: edge for edge in self.edges}, **self._lent}.values())
+        if not self._lent:
             return self.edges
-        return list({edge.input: edge for edge in self.edges}.values())
+        return [self._lent.get(i, edge) for i, edge in enumerate(self.edges)]
 
     def remove_inputs(self, edges: list[RecordEdge]) -> None:
         """Read no more from these, of which all that was published has been taken."""
@@ -75,7 +79,7 @@ class KernelRings:
 
     def run(self, span_of: Callable[[int], int]) -> None:
         """The messages of each input are handled by this from now on."""
-        for edge in self.edges:
+        for edge in {*self.edges, *self._lent.values()}:
             edge.set_span(span_of(edge.input))
 
     def set_output(self, ring: RecordRing) -> None:
@@ -113,21 +117,42 @@ class KernelRings:
             self._arena.lend(result.slots)
             self._write_to(result)
 
+    def lend_inputs(self, sources: Mapping[int, RecordRing], span_of: Callable[[int], int]) -> None:
+        """Read these inputs from there, and the others as ever. They are the kernel's until `take_back`, as above."""
+        for number, source in sources.items():
+            edge = source.edges[0]
+            edge.input = number
+            edge.set_span(span_of(number))
+            edge.set_doorbell(self._doorbell_address)
+            self._arena.lend(source.slots)
+        self._lent = {number: source.edges[0] for number, source in sources.items()}
+        self._read_from(self._feeds())
+
+    def take_back_result(self, *, is_reached: bool) -> None:
+        """Write to its own ring again, and go on reading what is lent."""
+        result = self.writing
+        if result is None or result is self.output:
+            return
+        self._mapped_out = self.mapped_out()
+        self._write_to(self.output)
+        self._let_go_of(result, is_reached=is_reached)
+
+    def _let_go_of(self, ring: RecordRing, *, is_reached: bool) -> None:
+        if is_reached:
+            ring.quarantine()
+        else:
+            self._arena.take_back(ring.slots)
+
     def take_back(self, *, is_reached: bool) -> None:
         """Read from, and write to, the kernel's own rings again. The lent arrays are given back, unless a handler that
         does not return may reach them."""
-        lent = {edge.ring for edge in self._lent_edges()}
+        lent: set[Any] = {edge.ring for edge in self._lent_edges()}
         self._mapped_in += sum(edge.position() for edge in self._lent_edges())
-        self._mapped_out = self.mapped_out()
-        if self.writing is not None and self.writing is not self.output:
-            lent.add(self.writing)
+        self._lent = {}
         self._read_from(self._feeds())
-        self._write_to(self.output)
+        self.take_back_result(is_reached=is_reached)
         for ring in lent:
-            if is_reached:
-                ring.quarantine()
-            else:
-                self._arena.take_back(ring.slots)
+            self._let_go_of(ring, is_reached=is_reached)
 
     def note_map(self, taken: int, emitted: int) -> None:
         """So many messages were taken from lent rings, and written to some, that were lent and taken back by others."""

@@ -1,0 +1,57 @@
+"""All that comes out of a kernel, as one array: it grows while it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ringkernel.messages.arrays import from_array
+from ringkernel.ring.waiting import NOTHING
+
+if TYPE_CHECKING:
+    from ringkernel.devices.event_loop.inlet import Inlet
+    from ringkernel.devices.event_loop.waiting_line import Hold
+    from ringkernel.messages.types import MessageType
+
+_LEAST = 1024
+
+
+class Growing:
+    """Outputs of one kernel: records in an array, or objects in a list. Records are appended to the first `filled` of
+    an array, if that is given."""
+
+    def __init__(self, message_type: MessageType | None, records: Any = None) -> None:
+        self._type = message_type
+        self._objects: list[Any] = []
+        self.filled = 0
+        if message_type is not None:
+            self._records = np.empty(_LEAST, message_type.dtype) if records is None else records
+
+    async def take_all(self, inlet: Inlet, hold: Hold) -> None:
+        """Take what comes, at the head of the inlet's line, until it says why nothing more will."""
+        while True:
+            if self._type is None:
+                self._objects += await inlet.get_many(hold=hold)
+                continue
+            room = self._room()
+            yielding = inlet.budget.spend()
+            count: Any = NOTHING if yielding else inlet.try_get_many(len(room), room)
+            if count is NOTHING:
+                count = await inlet.wait_get_many(len(room), None, hold, target=room, yielding=yielding)
+            self.filled += count
+
+    def _room(self) -> Any:
+        """What is not filled yet; some."""
+        if self.filled == len(self._records):
+            grown = np.empty(2 * self.filled, self._records.dtype)
+            grown[: self.filled] = self._records
+            self._records = grown
+        return self._records[self.filled :]
+
+    def result(self) -> Any:
+        """All of it; nothing may be taken after that."""
+        if self._type is None:
+            return self._objects
+        records = self._records[: self.filled]
+        return from_array(self._type, records if 2 * self.filled > len(self._records) else records.copy())

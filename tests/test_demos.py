@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ringkernel import cli
-from ringkernel.demos import DEMOS, flights
-from ringkernel.demos.flow import market, reference, streaming
+from ringkernel.demos import DEMOS, flights, market
+from ringkernel.demos.flow import reference, streaming
 
 PNG = b"\x89PNG"
 

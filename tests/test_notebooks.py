@@ -42,6 +42,7 @@ def test_they_are_there() -> None:
         "feedback",
         "first_steps",
         "flights_live",
+        "market",
         "socket_pipeline",
         "tracking",
         "when_a_kernel_fails",

@@ -1,4 +1,4 @@
-"""What `ringkernel demo` runs: one module for each demo, which has `run`."""
+"""What `ringkernel demo` runs: a module for each demo, which has `run`."""
 
 DEMOS = {
     "flights": "a year of flights through four compiled kernels",

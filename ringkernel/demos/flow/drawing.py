@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ringkernel.demos.market import SYMBOLS
+
 from .kernels import SPAN
-from .market import SYMBOLS
 
 if TYPE_CHECKING:
     from .streaming import Outcome

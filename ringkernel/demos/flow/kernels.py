@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 import ringkernel as rk
-
-from .market import QUOTE, SYMBOLS, TRADE
+from ringkernel.demos.market import QUOTE, SYMBOLS, TRADE
 
 KEYS = len(SYMBOLS)
 SPAN = 20  # bars that the moving averages go over, as pandas counts them
@@ -30,7 +29,7 @@ MEANS = np.dtype([("bars", "i8"), ("volume", "f8"), ("flow", "f8")])
 @rk.ring_kernel(
     "priced", input_type=QUOTE, output_type=PRICED, order_by="time", key="symbol", keys=KEYS, state=np.zeros((), BOOK)
 )
-def priced(msg: Any, out: Any, state: Any) -> bool:  # noqa: ARG001
+def priced(msg: Any, out: Any, state: Any) -> bool:
     """Take note of a quote: of equal times this input's goes first, so a trade sees the quotes of its millisecond."""
     state.bid, state.ask = msg.bid, msg.ask
     return False
@@ -57,7 +56,7 @@ def cost(msg: Any, out: Any) -> None:
 @rk.ring_kernel(
     "bars", input_type=PRICED, output_type=BAR, order_by="time", key="symbol", keys=KEYS, state=np.zeros((), BAR)
 )
-def bars(msg: Any, out: Any, state: Any) -> bool:  # noqa: ARG001
+def bars(msg: Any, out: Any, state: Any) -> bool:
     """Add a trade to the bar of its symbol. One above the middle of the quote was bought, one below was sold."""
     if state.volume == 0:
         state.first = state.high = state.low = msg.price

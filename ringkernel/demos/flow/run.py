@@ -11,8 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from ringkernel.demos.market import SYMBOLS, make
+
 from . import drawing, reference
-from .market import SYMBOLS, make
 from .streaming import stream
 
 if TYPE_CHECKING:

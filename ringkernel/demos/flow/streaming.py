@@ -1,4 +1,4 @@
-"""The kernels at work: launched, connected, fed side by side, and read until they end."""
+"""The kernels at work: launched, connected, fed side by side by a replay, and read until they end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KERNELS = (kernels.priced, kernels.cost, kernels.bars, kernels.signal)
-CHUNK = 4_096  # messages per send
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,14 @@ async def stream(quotes: Any, trades: Any, queue_size: int, launched: Callable[[
         launched(launching_s)
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(feed(runtime, quotes, ""))
-            tasks.create_task(feed(runtime, trades, "trades"))
-            costs = tasks.create_task(drain(runtime, "cost", kernels.COST))
-            signals = tasks.create_task(drain(runtime, "signal", kernels.SIGNAL))
+            costs = tasks.create_task(drain(runtime, "cost"))
+            signals = await runtime.replay({"priced": quotes, ("priced", "trades"): trades}, until="signal")
         running_s = time.perf_counter() - started
         statistics = {kernel_id: runtime.statistics(kernel_id) for kernel_id in runtime.kernels}
-        return Outcome(costs.result(), signals.result(), statistics, running_s)
+        return Outcome(costs.result(), signals, statistics, running_s)
 
 
-async def feed(runtime: rk.RingKernelRuntime, records: Any, name: str) -> None:
-    """Send one input all that it gets, and close it."""
-    for start in range(0, len(records), CHUNK):
-        await runtime.send_batch("priced", records[start : start + CHUNK], input=name)
-    await runtime.close_input("priced", input=name)
-
-
-async def drain(runtime: rk.RingKernelRuntime, kernel_id: str, dtype: Any) -> Any:
+async def drain(runtime: rk.RingKernelRuntime, kernel_id: str) -> Any:
     """Receive all until the kernel has ended."""
     batches = [batch async for batch in runtime.stream(kernel_id)]
-    return np.concatenate([np.zeros(0, dtype), *batches])
+    return np.concatenate([np.zeros(0, kernels.COST), *batches])

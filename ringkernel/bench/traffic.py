@@ -260,15 +260,3 @@ async def through_queues(
     await asyncio.gather(*feeding, receive_all(runtime, target, results, most=most))
     with contextlib.suppress(QueueEmptyError):
         check(runtime.receive_nowait(target) is None, f"{target}: more came out than went in")
-
-
-async def replayed(runtime: Any, kernel_id: str, inputs: Mapping[str, Any], results: Any) -> Any:
-    """Arrays into the inputs of a kernel, side by side, to their ends."""
-
-    async def send(name: str, messages: Any) -> None:
-        await runtime.send_batch(kernel_id, messages, input=name)
-        await runtime.close_input(kernel_id, input=name)
-
-    sending = [send(name, messages) for name, messages in inputs.items()]
-    await asyncio.gather(*sending, receive_all(runtime, kernel_id, results))
-    return results

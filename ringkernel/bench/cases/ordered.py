@@ -16,7 +16,7 @@ from ringkernel.bench.loops import as_of, merged
 from ringkernel.bench.method import timed
 from ringkernel.bench.model import Row, at_least
 from ringkernel.bench.rivals.market import PRICED, QUOTE, TRADE, joined, market
-from ringkernel.bench.traffic import millions_per_s, receive_all, replayed, through_queues
+from ringkernel.bench.traffic import millions_per_s, receive_all, through_queues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,9 +182,8 @@ async def replay(bench: Bench) -> list[Row]:
     is_right = partial(np.array_equal, expected)
     with bench.opponents("as_of") as rivals:
         async with running() as runtime:
-            both = {"": quotes, "trades": trades}
-            work = partial(replayed, runtime, "bench.as-of", both, np.empty(count, PRICED))
-            ours = timed(2 * count / 1e6, work, is_right, "replay")
+            both = {quoted: quotes, (quoted, "trades"): trades}
+            ours = timed(2 * count / 1e6, partial(runtime.replay, both, until=quoted), is_right, "replay")
             contenders: dict[str, Measure[float]] = {
                 "ringkernel": afresh(runtime, "bench.as-of", ours),
                 "njit loop": timed(2 * count / 1e6, loop, is_right, "njit loop"),

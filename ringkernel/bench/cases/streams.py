@@ -14,7 +14,7 @@ from ringkernel.bench.loops import smoothed
 from ringkernel.bench.method import timed
 from ringkernel.bench.model import Row, at_least
 from ringkernel.bench.rivals.smoothing import ALPHA, averages, numbers, step
-from ringkernel.bench.traffic import millions_per_s, receive_all, replayed
+from ringkernel.bench.traffic import millions_per_s, receive_all
 
 if TYPE_CHECKING:
     from ringkernel.bench.context import Bench
@@ -155,7 +155,7 @@ async def ewma_stream(bench: Bench) -> list[Row]:
     """The same average over more numbers at once, by `map` and replayed by time, beside the streaming libraries.
 
         map       array =(lent)=> kernel with a state =(lent)=> result array, reused (`out=`)
-        replay    array of times and numbers --> kernel with order_by and a state --> averages
+        replay    array of times and numbers =(lent)=> kernel with order_by and a state =(lent)=> averages
         njit      a loop into a reused array
         rivals    a process each; a fifth of the numbers is there, the averages are collected
 
@@ -176,7 +176,7 @@ async def ewma_stream(bench: Bench) -> list[Row]:
 
     with bench.opponents("ewma", only=GRAPHS) as rivals:
         async with running("bench.ewma") as runtime:
-            by_time = partial(replayed, runtime, "bench.ewma-by-time", {"": ticks}, results)
+            by_time = partial(runtime.replay, {average_by_time: ticks}, until=average_by_time)
             contenders: dict[str, Measure[float]] = {
                 "map": _from_new(runtime, rate(partial(runtime.map, "bench.ewma", values, out=results), "map")),
                 "replay": afresh(runtime, "bench.ewma-by-time", rate(by_time, "replay")),

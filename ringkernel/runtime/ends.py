@@ -59,8 +59,19 @@ def note_end(kernel: RingKernel) -> None:
 
 
 def _is_left(kernel: RingKernel) -> bool:
-    """Whether all that feed a kernel have ended by themselves, and nobody else has ever sent to it."""
-    return not was_used(kernel) and kernel.runs_on.ends_by_itself and all(map(has_ended_by_itself, kernel.sources))
+    """Whether all that feed a kernel have ended by themselves, each of its inputs has had such a feed, and nobody else
+    has ever sent to it."""
+    if was_used(kernel) or only_from_host(kernel) or not kernel.runs_on.ends_by_itself:
+        return False
+    return all(map(has_ended_by_itself, kernel.sources))
+
+
+def only_from_host(kernel: RingKernel) -> list[str]:
+    """The inputs that no kernel feeds."""
+    engine = kernel.engine
+    names = list(engine.outlets)
+    fed = {edge.input for edge in engine.edges[len(names) :]}  # the host's are the first ones
+    return [name for number, name in enumerate(names) if number not in fed and not engine.outlets[name].ring.shut]
 
 
 def was_used(kernel: RingKernel) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
-from .ends import has_ended_by_itself, was_used
+from .ends import has_ended_by_itself, only_from_host, was_used
 from .message_queue import as_batch
 from .path import check_not_lent
 
@@ -141,12 +141,16 @@ def _check_ends(kernel: RingKernel, given: set[str]) -> None:
     engine = kernel.engine
     if engine.has_ended:
         return
-    unfed = [name for name, outlet in engine.outlets.items() if name not in given and not outlet.ring.shut]
-    if not unfed or (kernel.sources and not given and engine.closing is None and not was_used(kernel)):
-        return  # the end of those that feed it is its own
+    is_left = kernel.sources and not given and engine.closing is None and not was_used(kernel)
+    names = only_from_host(kernel) if is_left else engine.outlets  # if it is, the end of what feeds it is its own
+    unfed = [name for name in names if name not in given and not engine.outlets[name].ring.shut]
+    if not unfed:
+        return
     key = (kernel.kernel_id, unfed[0]) if unfed[0] else kernel.kernel_id
     which = f"input {unfed[0]!r}" if unfed[0] else "the first input"
+    remedy = "close_input() it before"
+    if unfed[0] in only_from_host(kernel):
+        remedy = f"give it {{{key!r}: []}}, or {remedy}"
     raise KernelStateError(
-        f"replay: nothing is given for {which} of kernel {kernel.kernel_id!r}, which would wait for it for ever; give "
-        f"it {{{key!r}: []}}, or close_input() it before"
+        f"replay: nothing is given for {which} of kernel {kernel.kernel_id!r}, which would wait for it for ever; {remedy}"
     )

@@ -11,7 +11,7 @@ from helpers import check_books, drain, eventually, receive_all, start, start_ch
 from inside import fuse, leave_turns_to_workers, take_turns_in_loop
 from kinds import Kind, add_one, drops_thirds, same, sink
 
-from ringkernel import KernelContext, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
+from ringkernel import KernelContext, KernelState, KernelStateError, RingKernelRuntime, on_input, ring_kernel
 
 
 @ring_kernel("until_13", input_type=int, output_type=int)
@@ -312,3 +312,28 @@ async def test_a_compiled_kernel_ends_with_the_coroutine_that_feeds_it_if_its_in
     await runtime.close_input("target")
     await within(runtime.wait("target"))
     assert drain(runtime, "target") == [1, 2, 3]
+
+
+async def test_a_kernel_with_an_input_that_the_host_alone_feeds_waits_for_that_one(runtime: RingKernelRuntime) -> None:
+    """Also if nothing was sent there by the time when what feeds its other input has ended."""
+
+    @ring_kernel("two_inputs", input_type=int, output_type=int)
+    def two_inputs(msg: Any, out: Any) -> None:
+        out.value = msg.value
+
+    @on_input("two_inputs", "other", int)
+    def other(msg: Any, out: Any) -> None:
+        out.value = -msg.value
+
+    await runtime.launch("first", until_13)
+    await runtime.launch("two", two_inputs)
+    runtime.connect("first", "two")
+    for kernel_id in ("first", "two"):
+        await runtime.activate(kernel_id)
+    await runtime.close_input("first")
+    await within(runtime.wait("first"))
+    await runtime.send("two", 5, input="other")
+    assert await within(runtime.receive("two")) == -5
+    for name in ("", "other"):
+        await runtime.close_input("two", input=name)
+    await within(runtime.wait("two"))

@@ -152,5 +152,6 @@ def _check_ends(kernel: RingKernel, given: set[str]) -> None:
     if unfed[0] in only_from_host(kernel):
         remedy = f"give it {{{key!r}: []}}, or {remedy}"
     raise KernelStateError(
-        f"replay: nothing is given for {which} of kernel {kernel.kernel_id!r}, which would wait for it for ever; {remedy}"
+        f"replay: nothing is given for {which} of kernel {kernel.kernel_id!r}, which would wait for it for "
+        f"ever; {remedy}"
     )

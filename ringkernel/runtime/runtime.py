@@ -192,9 +192,9 @@ class RingKernelRuntime(Messaging):
         An input is at its end when it is closed, one that another kernel feeds when that kernel has ended. Once all
         inputs are at their end, and everything is taken, the kernel does what `on_end` says, and is TERMINATED; a
         kernel that is LAUNCHED or DEACTIVATED holds until it is activated. A coroutine kernel is told as in a drain. So
-        it goes on downstream: a kernel that others feed, in all of its inputs, and to which nothing was ever sent otherwise,
-        ends once all of them have ended by themselves, of closed inputs or of `raise StopIteration`. After a `terminate` or a failure of
-        one of them it lives on, until its own input is closed, too.
+        it goes on downstream: a kernel each of whose inputs others feed, and to which nothing was ever sent otherwise,
+        ends once all of them have ended by themselves, of closed inputs or of `raise StopIteration`. After a
+        `terminate` or a failure of one of them it lives on, until its own input is closed, too.
 
         Returns at once. `send` raises `KernelStateError` from now on, also where it waits for room. Allowed in
         LAUNCHED, ACTIVE and DEACTIVATED; raises `KernelStateError` in other states, and `ConfigurationError` for a name

@@ -228,7 +228,7 @@ async def test_a_handler_without_state_is_still_shared_by_threads(monkeypatch: p
         while not chunks_by_helpers(team):
             written += 1
             await team.write_params("k", (written, 2 * written))
-            outputs = await within(team.map("k", np.arange(400_000)), 20)
+            outputs = await within(team.map("k", np.arange(4_000_000)), 20)
             assert np.all(outputs["low"] == written)
             assert np.all(outputs["high"] == 2 * written)
             assert written < 200, "nobody has helped"

@@ -302,10 +302,22 @@ def _survey(n_lanes: int) -> Function:
     return survey
 
 
+def _furthest(n_lanes: int) -> Function:
+    """Where time has come to when nothing more comes in any lane: as far as in the one that was ahead."""
+
+    def furthest(merge: int) -> int:
+        found = peek(merge + MERGE.passed)
+        for number in range(n_lanes):
+            found = max(found, peek(merge + MERGE.lanes + LINE * number + LANE.reached))
+        return found
+
+    return furthest
+
+
 def _loop(  # noqa: C901
     n_lanes: int, keys: Function, run: Function, two: Function, timer: Function, begin: Function
 ) -> Function:
-    survey = _survey(n_lanes)
+    survey, furthest = _survey(n_lanes), _furthest(n_lanes)
 
     def merged(merge: int, steps: int, target: int, context: int, fault: int) -> int:  # noqa: C901, PLR0912
         poke(merge + MERGE.steps, 0)
@@ -323,8 +335,10 @@ def _loop(  # noqa: C901
                 if peek(merge + MERGE.failed_lane) != NOBODY:
                     break
             best, time, bound, low = survey(merge)
+            if low == ENDED:
+                low = furthest(merge)
             left = steps - peek(merge + MERGE.steps)
-            if NO_TIME < at <= low and low != ENDED:
+            if NO_TIME < at <= low:
                 if left > 0:
                     emitted += timer(merge, low, left, emitted, target, context)
             elif best < 0:
@@ -339,9 +353,7 @@ def _loop(  # noqa: C901
             if peek(merge + MERGE.failed_lane) != NOBODY:
                 is_ready = 0
         at, passed = peek(merge + MERGE.timer), peek(merge + MERGE.passed)
-        if low == ENDED:
-            low = passed
-        elif at != NO_TIME:
+        if at != NO_TIME:
             low = min(low, at)
         poke(merge + MERGE.low, low)
         poke(merge + MERGE.passed, max(low, passed))

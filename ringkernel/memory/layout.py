@@ -21,7 +21,7 @@ NEVER = 2**62
 """A sequence number that no cursor reaches: `limit`, `watch`, `wanted` and `end` when they are off."""
 
 NO_TIME, ENDED = -(2**63), 2**63 - 1
-"""A ring's `progress`: nothing is known yet; nothing more comes at all."""
+"""Times that none is: nothing is known yet; nothing more comes at all."""
 
 MAGIC = 0x52494E474B524E4C
 LAYOUT_VERSION = 5
@@ -52,8 +52,9 @@ RING_DTYPE, RING = record(
     "Ring",
     # producer: `tail` is the next sequence to publish; `wanted` the sequence that the slowest consumer has to reach
     # before a producer that waits for room should be woken; `progress`: nothing with a time below this comes any more,
-    # published after `tail`, and read before it, see `ring/times.py`; once the producer has ended the host writes it
-    ("tail", "wanted", "progress"),
+    # published after `tail`, and read before it; `ended`: nothing more comes at all, after both. Once the producer has
+    # ended, the host writes them
+    ("tail", "wanted", "progress", "ended"),
     # producer, private: `next` is its own copy of `tail` and `low` the slowest head as last seen. Reading the line that
     # it publishes on would cost the producer a miss per message: consumers poll that line away (1.5 against 1.07 of a
     # bare ping-pong)

@@ -43,7 +43,7 @@ MERGE_DTYPE, MERGE = record(
 _, LANE = record(
     "Lane",
     # where the messages that may be taken are, how many, and how many were; the time of the last one that was; the
-    # time below which nothing comes when these are through; the time of the next, or what stands for it; what was there
-    # when there last was news, and when that was
-    ("source", "count", "taken", "last", "horizon", "key", "seen_tail", "seen_progress", "news_at"),
+    # time below which nothing comes when these are through, and what the ring's `progress` said of it; the time of the
+    # next, or what stands for it; what was there when there last was news, and when that was
+    ("source", "count", "taken", "last", "horizon", "reached", "key", "seen_tail", "seen_progress", "news_at"),
 )

@@ -23,7 +23,6 @@ from ringkernel.memory.layout import (
     CLAIMED,
     COMMIT,
     EDGE,
-    ENDED,
     NEVER,
     NOT_BEGUN,
     OVER,
@@ -63,9 +62,9 @@ def are_at_end(block: int) -> int:
         edge = block + load(table + 8 * i)
         if load(edge + EDGE.closed) == 0:
             ring = edge + load(edge + EDGE.ring)
-            if load_acquire(ring + RING.progress) != ENDED:
+            if load_acquire(ring + RING.ended) == 0:
                 return 0
-            if load_acquire(ring + RING.tail) > load_acquire(edge + EDGE.head):  # `progress` before `tail`
+            if load_acquire(ring + RING.tail) > load_acquire(edge + EDGE.head):  # `ended` before `tail`
                 return 0
     return 1
 

@@ -70,6 +70,7 @@ class Feed:
         the doorbell that it is not the event loop that feeds it."""
         write = self.ring.api.write_word
         write(self.ring.address + RING.progress, NO_TIME)
+        write(self.ring.address + RING.ended, 0)
         write(self.parker_address + PARKER.fd, -1 if waker is None else waker.write_fd)
         write(self.parker_address + PARKER.read_fd, -1 if waker is None else waker.read_fd)
         self.ring.set_doorbell(self.doorbell_address + DOORBELL.target_address)

@@ -27,7 +27,7 @@ from .lay_out import enter_edge, lay_out_edge, lay_out_ring
 from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .map_here import map_here
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound, waiting_of
-from .run_merge import lay_out_merge, publish_progress
+from .run_merge import lay_out_merge, publish_end, publish_progress
 from .split_span import stop_job
 from .token import revoke
 
@@ -74,6 +74,12 @@ def consume_copy_here(edge: int, head: int, target: int, count: int, here: int) 
 def publish_progress_here(ring: int, progress: int, here: int) -> int:
     """`publish_progress`, likewise."""
     woken = publish_progress(ring, progress, here)
+    return woken + see_to(here)
+
+
+def publish_end_here(ring: int, here: int) -> int:
+    """`publish_end`, likewise."""
+    woken = publish_end(ring, here)
     return woken + see_to(here)
 
 
@@ -201,6 +207,7 @@ class HostApi(NamedTuple):
     lay_out_edge: Entry
     lay_out_merge: Entry
     publish_progress: Entry
+    publish_end: Entry
     enter_edge: Entry
     runs_here: Entry
     rests: Entry
@@ -243,6 +250,7 @@ _TABLE: dict[str, EntryPoint] = {
     "lay_out_edge": EntryPoint(lay_out_edge),
     "lay_out_merge": EntryPoint(lay_out_merge),
     "publish_progress": EntryPoint(publish_progress_here),
+    "publish_end": EntryPoint(publish_end_here),
     "enter_edge": EntryPoint(enter_edge),
     "runs_here": EntryPoint(runs_here),
     "rests": EntryPoint(rests),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ringkernel.memory.layout import EDGE_DTYPE, ENDED, LINE, NEVER, RING, RING_DTYPE
+from ringkernel.memory.layout import EDGE_DTYPE, LINE, NEVER, RING, RING_DTYPE
 from ringkernel.messages.codecs import codec
 
 from .host_api import HostApi, host_api
@@ -301,11 +301,13 @@ class RecordRing:
     @property
     def is_at_end(self) -> bool:
         """Whether nothing more will be published."""
-        return self.api.read_word(self.address + RING.progress) == ENDED
+        return self.api.read_word(self.address + RING.ended) == 1
 
     def say_ended(self) -> None:
         """Nothing more is published, by this thread or by a producer that has ended."""
-        self.say_progress(ENDED)
+        said = self.api.publish_end(self.address, self.here)
+        if said:
+            self.woke(said)
 
     def copy_out(self, head: int, count: int) -> Array:
         """A copy of the slots of `count` sequences from `head` on. Raises `DeviceUnavailableError` if they lie

@@ -65,14 +65,17 @@ def look_at_inputs(block: int, merge: int, limit: int) -> int:
     for number in range(load(block + BLOCK.n_inputs)):
         edge, lane = edge_of(block, number), lane_of(merge, number)
         ring = edge + load(edge + EDGE.ring)
-        progress = load_acquire(ring + RING.progress)  # acquire, and before the tail: what it stands for is there
+        ended = load_acquire(ring + RING.ended)  # acquire, and in this order: what each stands for is there
+        progress = load_acquire(ring + RING.progress)
         head = load(edge + EDGE.head)
         bound = bound_of(edge, head)
         capacity = load(ring + RING.capacity)
         count = min(bound - head, capacity - (head & (capacity - 1)), limit)
-        horizon = NO_TIME
+        horizon, reached = NO_TIME, NO_TIME
         if count == bound - head:  # it is all that waits
-            horizon = ENDED if bound == load_acquire(edge + EDGE.limit) else progress
+            is_limited = bound == load_acquire(edge + EDGE.limit)
+            horizon = ENDED if ended == 1 or is_limited else progress
+            reached = NO_TIME if is_limited and load(ring + RING.tail) > bound else progress
         if patience != NEVER:
             if count > 0 or bound != load(lane + LANE.seen_tail) or progress != load(lane + LANE.seen_progress):
                 store(lane + LANE.seen_tail, bound)
@@ -84,6 +87,7 @@ def look_at_inputs(block: int, merge: int, limit: int) -> int:
         store(lane + LANE.count, count)
         store(lane + LANE.taken, 0)
         store(lane + LANE.horizon, horizon)
+        store(lane + LANE.reached, reached)
         waiting += bound - head
     return waiting
 
@@ -97,8 +101,8 @@ def is_ready(block: int, merge: int) -> int:
 
 
 def has_news(block: int, merge: int) -> int:
-    """1 if the kernel has come further than those downstream know, with nothing to do."""
-    if load(block + BLOCK.output) == 0 or is_ready(block, merge) == 1:
+    """1 if the kernel, which is not ready, has come further than those downstream know."""
+    if load(block + BLOCK.output) == 0:
         return 0
     return 1 if load(merge + MERGE.low) > load(merge + MERGE.told) else 0
 
@@ -230,6 +234,13 @@ def publish_progress(ring: int, progress: int, here: int) -> int:
     if progress <= load(ring + RING.progress):
         return 0
     store_release(ring + RING.progress, progress)
+    fence()
+    return notify_consumers(ring, here)
+
+
+def publish_end(ring: int, here: int) -> int:
+    """Nothing more will be published in a ring. As `publish`."""
+    store_release(ring + RING.ended, 1)
     fence()
     return notify_consumers(ring, here)
 

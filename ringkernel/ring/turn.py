@@ -122,19 +122,26 @@ def can_work(block: int) -> int:
     """Whether a turn would find something to do. A look, which takes no input's place in the order."""
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
-    merge = merge_of(block)
-    if merge != 0 and has_news(block, merge) == 1:
-        return 1
-    if waiting_of(block) == 0:
-        if is_over(block) == 0 or load(block + BLOCK.end_span_address) == 0:
-            return is_over(block)
-    elif merge != 0 and is_ready(block, merge) == 0:
-        return 0
+    if has_input(block) == 0:
+        if merge_of(block) != 0 and has_news(block, merge_of(block)) == 1:
+            return 1
+        if waiting_of(block) != 0 or is_over(block) == 0:
+            return 0
+        if load(block + BLOCK.end_span_address) == 0:
+            return 1
     last = last_stage(block)
     if load(last + BLOCK.output) == 0:
         return 1
     needed = load(last + BLOCK.max_outputs)
     return 1 if room_of(last + load(last + BLOCK.output), needed) >= needed else 0
+
+
+def has_input(block: int) -> int:
+    """1 if there is something that a span would handle."""
+    merge = merge_of(block)
+    if merge != 0:
+        return is_ready(block, merge)
+    return 1 if waiting_of(block) != 0 else 0
 
 
 def rest(run_entry: int, here: int) -> int:

@@ -46,6 +46,7 @@ WRITERS: dict[str, dict[str, str]] = {
         "tail": "producer",
         "wanted": "producer",
         "progress": "producer",
+        "ended": "producer",
         "next": "producer",
         "low": "producer",
         "slots": "host",

@@ -270,3 +270,40 @@ async def test_a_keyed_timer_that_fails_shows_the_state_of_its_key() -> None:
         assert isinstance(error, ValueError)
         assert not any("no Python traceback" in note for note in error.__notes__)
         assert (await received(runtime, kernel, 1))[0][2] == 1.0
+
+
+async def test_time_that_has_passed_counts_however_soon_the_end_comes_after_it() -> None:
+    @rk.ring_kernel("joined before bars", input_type=TICK, output_type=TICK, order_by="time")
+    def joined(msg, out):  # type: ignore[no-untyped-def]
+        out.time, out.x = msg.time, msg.x
+
+    @rk.on_input("joined before bars", "other", TICK)
+    def other(msg, out):  # type: ignore[no-untyped-def]
+        return False
+
+    for _ in range(20):
+        async with RingKernelRuntime() as runtime:
+            for each in (joined, bars):
+                await runtime.launch(each)
+            runtime.connect(joined, bars)
+            for each in (joined, bars):
+                await runtime.activate(each)
+            for name in ("", "other"):
+                await runtime.send_batch(joined, ticks((5, 1), (15, 2), (25, 3)), input=name)
+                await runtime.advance(joined, 30, input=name)
+                await runtime.close_input(joined, input=name)
+            assert await received(runtime, bars, 3) == [(10, 1.0), (20, 2.0), (30, 3.0)]
+            await within(runtime.wait(bars))
+            assert runtime.statistics(bars).emitted == 3
+
+
+async def test_multiples_at_the_end_wait_for_room() -> None:
+    async with RingKernelRuntime() as runtime:
+        await runtime.launch(bars, queue_size=4)
+        await runtime.activate(bars)
+        await runtime.send(bars, (5, 1.0))
+        await runtime.advance(bars, 1_000)
+        await runtime.close_input(bars)
+        assert len(await received(runtime, bars, 100)) == 100
+        assert await within(runtime.wait(bars)) is KernelState.TERMINATED
+        assert runtime.statistics(bars).emitted == 100

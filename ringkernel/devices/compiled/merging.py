@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.codegen.faults import BACK, LATE, NO_TIME_VALUE
-from ringkernel.memory.layout import ENDED, LINE, NEVER, NO_TIME, RING
+from ringkernel.memory.layout import LINE, NEVER, NO_TIME, RING
 from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE
 from ringkernel.messages.time_words import time_of
 from ringkernel.ring.clock import tick_clock
@@ -94,7 +94,7 @@ class Merging:
         return [
             names[edge.input]
             for edge, has_some in zip(edges, waits, strict=True)
-            if not has_some and self._api.read_word(edge.ring.address + RING.progress) != ENDED
+            if not has_some and self._api.read_word(edge.ring.address + RING.ended) == 0
         ]
 
     def explain(self, code: int, number: int, message: Any) -> str | None:

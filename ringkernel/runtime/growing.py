@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ringkernel.messages.types import MessageType
 
 _LEAST = 1024
+WASTE = 8
+"""A result that fills a smaller part of its array is copied, and the array given back. A copy of 160 MB takes 40 ms, as
+long as a join of ten million messages."""
 
 
 class Growing:
@@ -54,4 +57,4 @@ class Growing:
         if self._type is None:
             return self._objects
         records = self._records[: self.filled]
-        return from_array(self._type, records if 2 * self.filled > len(self._records) else records.copy())
+        return from_array(self._type, records.copy() if len(records) * WASTE < len(self._records) else records)

@@ -73,8 +73,8 @@ def work(block: int, run_entry: int, here: int) -> int:
         edge = find_input(block, run_entry)
         return NOTHING_THERE if edge == 0 else run_span(block, run_entry, edge, here)
     worked = run_merge(block, run_entry, merge, here)
-    if worked != IDLE or waiting_of(block) != 0:
-        return worked
+    if worked != IDLE or waiting_of(block) != 0 or load(block + BLOCK.blocked) == 1:
+        return worked  # blocked: multiples of the timer wait for room
     claim_again(run_entry)  # its end may follow
     return NOTHING_THERE
 

@@ -27,13 +27,13 @@ def ticks(*pairs: tuple[Any, float]) -> np.ndarray[Any, Any]:
     return np.array(list(pairs), TICK)
 
 
-@rk.ring_kernel("priced", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
+@rk.ring_kernel("priced by time", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
 def priced(msg, out, state):  # type: ignore[no-untyped-def]
     out.time = msg.time
     out.x = state[0]
 
 
-@rk.on_input("priced", "quotes", TICK)
+@rk.on_input("priced by time", "quotes", TICK)
 def quote(msg, out, state):  # type: ignore[no-untyped-def]
     state[0] = msg.x
     return False
@@ -59,7 +59,7 @@ async def test_inputs_are_merged_by_time_and_ties_go_to_the_first() -> None:
         await runtime.advance(priced, 7, input="quotes")
         last = await within(runtime.receive(priced))
         assert (last.time, last.x) == (7, 60.0)
-        check_books(runtime, "priced")
+        check_books(runtime, "priced by time")
 
 
 async def test_a_later_input_goes_after_the_first_at_equal_times() -> None:
@@ -304,7 +304,7 @@ async def test_it_ends_when_all_its_inputs_are_closed_and_consumed() -> None:
         await runtime.close_input(priced, input="quotes")
         assert (await within(runtime.receive(priced))).x == 60.0
         assert await within(runtime.wait(priced)) is KernelState.TERMINATED
-        assert runtime.kernels["priced"].error is None
+        assert runtime.kernels["priced by time"].error is None
 
 
 async def test_a_circle_by_time_is_refused() -> None:

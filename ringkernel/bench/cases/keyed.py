@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READING = np.dtype([("key", np.int64), ("value", np.float64)])
 MEAN = np.zeros((), [("mean", np.float64)])
 KEYS = (1, 1000, 1_000_000)
-READINGS = 1_000_000
+READINGS = 4_000_000
 TARGETS = {("array", 1000): at_most(2.0)}
 
 

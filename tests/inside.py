@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices import selection
 from ringkernel.devices.compiled import handshake, worker
-from ringkernel.devices.compiled.compiling import spec_of
 from ringkernel.devices.compiled.control_block import ControlBlock
 from ringkernel.devices.compiled.ending import Terminator
 from ringkernel.devices.compiled.engine import CompiledEngine
@@ -404,7 +403,7 @@ async def fuse(runtime: RingKernelRuntime, *kernel_ids: str) -> bool:
 
 
 async def _fuse(engines: list[Any]) -> bool:
-    key = tuple((engine.declaration.func, spec_of(engine.declaration)) for engine in engines)
+    key = fusing.stages_of(engines)
     if fusing._spans.get(key) is None:
         await fusing._compile(key, "a test")
     pairs = itertools.pairwise(engines)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.cache import code_cache, fingerprint, machine_code
 from ringkernel.cache.hashing import UnkeyableError
 
-from .span_types import FusedSpan
+from .merged_cache import handler_parts, merge_parts
+from .span_types import FusedSpan, MergeTypes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,11 +36,11 @@ def find_fused_span(stages: Sequence[Any]) -> FusedSpan:
 def _key(stages: Sequence[Any]) -> str | None:
     """What the span is made of, or None if it is compiled in every process."""
     try:
-        parts = [
-            (handler, *((field.name, getattr(spec, field.name)) for field in dataclasses.fields(spec)))
-            for handler, spec in stages
-        ]
-        return fingerprint.key_of("fused span", *parts)
+        return fingerprint.key_of("fused span", *(_parts(*stage) for stage in stages))
     except UnkeyableError as reason:
         logger.debug("a fused chain is not cached: %s", reason)
         return None
+
+
+def _parts(handler: Any, spec: Any) -> tuple[Any, ...]:
+    return ("merge", *merge_parts(spec)) if isinstance(spec, MergeTypes) else handler_parts(handler, spec)

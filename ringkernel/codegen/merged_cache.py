@@ -13,7 +13,7 @@ from .span_types import Span
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from .span_types import MergeTypes
+    from .span_types import MergeTypes, SpanTypes
 
 
 def find_merged_span(spec: MergeTypes, around: AbstractContextManager[None]) -> Span:
@@ -50,13 +50,19 @@ def _names(spec: MergeTypes) -> str:
 
 def _key(spec: MergeTypes) -> str | None:
     """What the span is made of, or None if it is compiled in every process."""
-    handlers = [*spec.inputs, *([] if spec.timer is None else [spec.timer])]
     try:
-        parts: list[Any] = [
-            (handler, *((field.name, getattr(each, field.name)) for field in dataclasses.fields(each)))
-            for handler, each in handlers
-        ]
-        return fingerprint.key_of("merged span", spec.field, spec.late, spec.every, spec.timer is None, *parts)
+        return fingerprint.key_of("merged span", *merge_parts(spec))
     except UnkeyableError as reason:
         code_cache.say_not_cached(f"the merge of {_names(spec)}", reason)
         return None
+
+
+def merge_parts(spec: MergeTypes) -> tuple[Any, ...]:
+    """What the code depends on."""
+    handlers = [handler_parts(*one) for one in spec.handlers]
+    return spec.field, spec.late, spec.every, spec.timer is None, *handlers
+
+
+def handler_parts(handler: Any, spec: SpanTypes) -> tuple[Any, ...]:
+    """The same of one handler."""
+    return handler, *((field.name, getattr(spec, field.name)) for field in dataclasses.fields(spec))

@@ -10,7 +10,8 @@ A call with no steps looks only: `is_ready` then says whether there is something
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from numba import types
 
@@ -35,6 +36,9 @@ from .targets.cpu import compile_loop
 from .time_words import count_after, multiple
 from .unwritten import unwritten
 
+if TYPE_CHECKING:
+    from .span_types import SpanTypes
+
 Function = Any
 FAIL_LATE, DROP_LATE, TAKE_LATE = range(3)
 SKIP, HANDLE, EXCEPTION = -1, 0, LARGEST
@@ -44,16 +48,15 @@ SKIP, HANDLE, EXCEPTION = -1, 0, LARGEST
 def compile_merged_span(spec: MergeTypes) -> Span:
     """Compile it. Raises what `compile_span` raises."""
     with arithmetic_like_numpy(), shapes_in_fixed_words():
-        handlers = [*spec.inputs, *([] if spec.timer is None else [spec.timer])]
-        compiled = [compile_handler(*one)[0] for one in handlers]
+        compiled = [compile_handler(*one)[0] for one in spec.handlers]
         calls = [
-            Handled(message_call(dispatcher, each), unwritten(dispatcher, each), each)
-            for dispatcher, (_, each) in zip(compiled, handlers, strict=True)
+            Handled(merged_call(dispatcher, each), unwritten(dispatcher, each), each)
+            for dispatcher, (_, each) in zip(compiled, spec.handlers, strict=True)
         ]
-        loop = compile_loop(_body(spec, calls))
+        loop = compile_loop(merged_loop(spec, calls))
     returned = [
         dispatcher.overloads[argument_types(each, read_only)].signature.return_type
-        for dispatcher, (_, each) in zip(compiled, handlers, strict=True)
+        for dispatcher, (_, each) in zip(compiled, spec.handlers, strict=True)
     ]
     return Span(
         loop.address,
@@ -67,7 +70,42 @@ def compile_merged_span(spec: MergeTypes) -> Span:
     )
 
 
-def _body(spec: MergeTypes, calls: list[Handled]) -> Function:
+def merged_call(dispatcher: Any, spec: SpanTypes) -> Function:
+    """What the loop calls for a message; or for a multiple, with the time, and the number of the key if there are
+    keys."""
+    call, state_at = message_call(dispatcher, spec), spec.state_at
+    if spec.input is not None or spec.key is None:
+        return call
+
+    def keyed(at: int, number: int, target: int, emitted: int, table: int, fault: int) -> int:
+        state = nth_state(table, number, state_at)
+        return call(at, 0, target, emitted, table, fault, state)  # type: ignore[no-any-return]
+
+    return keyed
+
+
+def _itself(context: int) -> int:
+    return context
+
+
+def _never(context: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Around:
+    """What the loop is part of. Functions of the word that it is called with for the context: where the context of the
+    kernel itself is; and 1 if what has just failed was not its own handler, but came after it."""
+
+    context: Function = _itself
+    was_after: Function = _never
+
+
+ALONE = Around()
+
+
+def merged_loop(spec: MergeTypes, calls: list[Handled], around: Around = ALONE) -> Function:
+    """The loop over what `calls` are for, the handlers of `spec`; not compiled yet."""
     lanes = [one.by(spec.field) for one in calls[: len(spec.inputs)]]
     run = _nobody
     key: Function = _nowhen
@@ -77,7 +115,7 @@ def _body(spec: MergeTypes, calls: list[Handled]) -> Function:
     two = pair(lanes[0], lanes[1], _raised) if len(lanes) == 2 else no_pair
     if spec.timer is None:
         return _loop(len(lanes), key, run, two, _no_timer, _no_beginning)
-    return _loop(len(lanes), key, run, two, _run_timer(calls[-1], spec), _begin_timer(spec))
+    return _loop(len(lanes), key, run, two, _run_timer(calls[-1], spec, around), _begin_timer(spec))
 
 
 def _lane(number: int) -> int:
@@ -194,10 +232,11 @@ def _no_timer(merge: int, low: int, steps: int, emitted: int, target: int, conte
     return 0
 
 
-def _run_timer(handler: Handled, spec: MergeTypes) -> Function:
+def _run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
     """The multiples up to a time, as long as there is room; of a keyed kernel each of them for every key. How many
     outputs came of them; `timer_emitted` counts them, too."""
-    call, nbytes, (start, length) = _timer_call(handler), handler.out_nbytes, handler.unwritten
+    call, nbytes, (start, length) = handler.call, handler.out_nbytes, handler.unwritten
+    own_context, was_after = around.context, around.was_after
     word, is_keyed, is_sink = multiple(_times(spec), spec.every), handler.spec.key is not None, nbytes == 0
 
     def timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
@@ -207,16 +246,16 @@ def _run_timer(handler: Handled, spec: MergeTypes) -> Function:
             peek(merge + MERGE.timer_record),
         )
         room, fault, failed = peek(merge + MERGE.room), peek(merge + MERGE.fault), 0
-        last = peek(context + KEYS.count) - 1 if is_keyed else 0
+        last = peek(own_context(context) + KEYS.count) - 1 if is_keyed else 0
         done = came = 0
         while failed == 0 and at <= low and done < steps and (is_sink or emitted + came < room):
             zero_bytes(target + (emitted + came) * nbytes + start, length)
             verdict = call(at, number, target, emitted + came, context, fault)
             if verdict == FAILED:
                 failed = 1
-            else:
-                if not is_sink:
-                    came += 1 - verdict
+            elif not is_sink:
+                came += 1 - verdict
+            if failed == 0 or was_after(context) == 1:
                 poke(merge + MERGE.passed, max(at, peek(merge + MERGE.passed)))
                 number += 1
                 done += 1
@@ -234,19 +273,6 @@ def _run_timer(handler: Handled, spec: MergeTypes) -> Function:
         return came
 
     return timer
-
-
-def _timer_call(handler: Handled) -> Function:
-    """The call of the timer's handler at a time, for the key of a number if there are keys."""
-    call, state_at = handler.call, handler.spec.state_at
-    if handler.spec.key is None:
-        return call
-
-    def keyed(at: int, number: int, target: int, emitted: int, table: int, fault: int) -> int:
-        state = nth_state(table, number, state_at)
-        return call(at, 0, target, emitted, table, fault, state)  # type: ignore[no-any-return]
-
-    return keyed
 
 
 def _times(spec: MergeTypes) -> Any:

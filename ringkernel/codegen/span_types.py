@@ -63,6 +63,11 @@ class MergeTypes:
     late: int
     every: float
 
+    @property
+    def handlers(self) -> tuple[tuple[Callable[..., Any], SpanTypes], ...]:
+        """Those of the inputs, and then that of the timer, if there is one."""
+        return self.inputs if self.timer is None else (*self.inputs, self.timer)
+
 
 @dataclass(frozen=True)
 class Span:

@@ -28,8 +28,18 @@ CHAIN_DTYPE, CHAIN = record(
     (f"parts:{MAX_STAGES}",),
     # poller: what the fused span says. The first words as in a block; `fault_stage` is the stage that has failed, and
     # `failed_address` where the message lies that it has failed on, if it is not the first; what each stage has
-    # dropped. `other_ticks` is the time of all stages but the first, so far
-    ("fault_index", "fault_info_address", "fault_edge", "fault_count", "fault_stage", "failed_address", "other_ticks"),
+    # dropped. `other_ticks` is the time of all stages but the first, so far; `by_timer`: how many messages the first
+    # one's timer has emitted, which are of none that it has taken
+    (
+        "fault_index",
+        "fault_info_address",
+        "fault_edge",
+        "fault_count",
+        "fault_stage",
+        "failed_address",
+        "other_ticks",
+        "by_timer",
+    ),
     (f"dropped:{MAX_STAGES}",),
     # poller: a copy of the message that failed, if it is small
     (f"failed:{SMALL_NBYTES // 8}",),

@@ -12,7 +12,7 @@ from ringkernel.codegen.operations import copy_bytes, load, store, store_release
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, EDGE, RING, STATUS_FAILED
 
-from .ledger import follow, keep_ledger
+from .ledger import follow, keep_end, keep_ledger
 from .protocol import notify_producer, set_tail, slot_address
 from .token import LEFT, WORKED, give_back
 
@@ -55,12 +55,17 @@ def n_stages(chain: int) -> int:
     return 0 if chain == 0 else load(chain + CHAIN.n_stages)
 
 
+def emitted_by_timer(chain: int, stage: int) -> int:
+    """How many messages a stage has emitted that came of none: the first may have a timer."""
+    return load(chain + CHAIN.by_timer) if stage == 0 else 0
+
+
 def move_tails(chain: int, taken: int, failing: int) -> None:
     """Move the cursors of the rings between the stages on: all tails, and then all heads, so that a stage's output is
     final when its input is consumed. What the failing stage has not processed lies in the last slot before it."""
     arriving = taken
     for i in range(1, n_stages(chain)):
-        arriving -= load(chain + CHAIN.dropped + 8 * (i - 1))
+        arriving += emitted_by_timer(chain, i - 1) - load(chain + CHAIN.dropped + 8 * (i - 1))
         if i - 1 == failing:
             arriving -= 1
         ring = ring_before(chain, i)
@@ -78,25 +83,29 @@ def move_tails(chain: int, taken: int, failing: int) -> None:
 
 def keep_ledgers(block: int, chain: int, taken: int, failing: int, elapsed: int, waiting: int) -> None:
     """Count the span for each stage that something came to, with its part of the time. What a message costs is for the
-    first stage, whose `block` this is, what all of them take: its turns run them."""
+    first stage, whose `block` this is, what all of them take: its turns run them. What its timer does is about no
+    message."""
     cost = load(block + BLOCK.cost)
     count = load(chain + CHAIN.n_stages)
     total, arriving = 0, taken
     for i in range(count):
-        total += arriving * load(chain + CHAIN.parts + 8 * i)
-        arriving -= load(chain + CHAIN.dropped + 8 * i) + (1 if i == failing else 0)
+        total += (arriving + emitted_by_timer(chain, i)) * load(chain + CHAIN.parts + 8 * i)
+        arriving += emitted_by_timer(chain, i) - load(chain + CHAIN.dropped + 8 * i) - (1 if i == failing else 0)
     arriving = taken
     for i in range(count):
-        if arriving > 0:
+        by_timer = emitted_by_timer(chain, i)
+        if arriving + by_timer > 0:
             processed = arriving - 1 if i == failing else arriving
             emitted = processed - load(chain + CHAIN.dropped + 8 * i)
-            part = elapsed * (arriving * load(chain + CHAIN.parts + 8 * i)) // total
+            part = elapsed * ((arriving + by_timer) * load(chain + CHAIN.parts + 8 * i)) // total
             stage = chain + load(chain + CHAIN.blocks + 8 * i)
             writes = load(stage + BLOCK.output) != 0
             if i > 0:
                 store(chain + CHAIN.other_ticks, load(chain + CHAIN.other_ticks) + part)
             keep_ledger(stage, arriving, processed, emitted if writes else 0, part, waiting if i == 0 else 0)
-            arriving = emitted
+            if by_timer > 0:
+                keep_end(stage, by_timer, 0)
+            arriving = emitted + by_timer
     store(block + BLOCK.cost, follow(cost, (elapsed << 6) // max(taken, 1)))
 
 

@@ -2,7 +2,8 @@
 
 What comes next, and whether something may come at all, the merged span says (`codegen/merged_span.py`). Here is what
 lies around it: what waits, how far each input has come, and what becomes of a span. The order of the steps is that of
-`run_span.py`; progress is published after the outputs that it stands for.
+`run_span.py`, also for the kernel as the first stage of a fused chain; progress is published after the outputs that it
+stands for, and not by a chain, whose other stages ask for none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ringkernel.codegen.operations import (
     store_release,
     ticks,
 )
+from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory.layout import (
     BLOCK,
     CLAIMED,
@@ -29,15 +31,15 @@ from ringkernel.memory.layout import (
     NO_TIME,
     RING,
     RUN_ENTRY,
-    STATUS_FAILED,
 )
 from ringkernel.memory.merge_layout import LANE, MERGE
 
-from .fused_commit import change_state
+from .fused_commit import change_states, keep_failed, keep_ledgers, move_tails, notify_watchers
 from .ledger import keep_end, keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, slot_address
-from .run_span import SPAN_LIMIT, adapt_span, length_here, publish_outputs
-from .token import IDLE, LEFT, WORKED, give_back
+from .run_span import SPAN_LIMIT, adapt_span, length_here, let_go, publish_outputs
+from .stages import chain_of, fault_words, last_stage, longest_span, span_and_state
+from .token import IDLE, LEFT, WORKED
 from .waits import add, go_on, hold_up, starve
 
 
@@ -102,16 +104,18 @@ def is_ready(block: int, merge: int) -> int:
 
 def has_news(block: int, merge: int) -> int:
     """1 if the kernel, which is not ready, has come further than those downstream know."""
-    if load(block + BLOCK.output) == 0:
+    if load(block + BLOCK.output) == 0 or chain_of(block) != 0:
         return 0
     return 1 if load(merge + MERGE.low) > load(merge + MERGE.told) else 0
 
 
 def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
-    """Run the handlers over the next messages of all inputs, by their times, and publish."""
+    """Run the handlers, or those of the kernel's fused chain, over the next messages of all inputs, by their times, and
+    publish."""
+    chain, last = chain_of(block), last_stage(block)
     limit = load(run_entry + RUN_ENTRY.span_limit) if here == 0 else length_here(run_entry)
-    limit = min(limit, SPAN_LIMIT)
-    output, target, tail, room = output_of(block, limit)
+    limit = min(limit, longest_span(chain, SPAN_LIMIT))
+    output, target, tail, room = output_of(last, limit)
     if room == 0:
         if is_ready(block, merge) == 1:
             hold_up(block)
@@ -119,43 +123,44 @@ def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
     waiting = look_at_inputs(block, merge, limit)
     store(merge + MERGE.room, room)
     store(block + BLOCK.in_flight, min(waiting, limit))
-    change_state(block)
+    change_states(block, chain)
     fence_release()  # odd before a handler writes to its state
     start = ticks()
-    span, context, fault = (
-        load(block + BLOCK.span_address),
-        block + load(block + BLOCK.state),
-        block + BLOCK.fault_index,
-    )
-    emitted = call_span(span, merge, limit, target, context, fault)
+    store(run_entry + RUN_ENTRY.span_address, load(block + BLOCK.span_address))
+    span, context = span_and_state(block, run_entry, chain)
+    emitted = call_span(span, merge, limit, target, context, fault_words(block, chain))
     elapsed = ticks() - start
     if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
         return LEFT  # revoked meanwhile: nothing of this span happened
-    change_state(block)
-    failed = note_fault(block, merge)
+    change_states(block, chain)
+    failing, missing = note_fault(block, chain, merge)
     if output != 0:
         publish_outputs(output, tail, emitted)
-        note_peak(block, output, tail + emitted)
-    is_news = tell(output, merge)
-    processed = move_heads(block, merge)
-    steps, by_timer = load(merge + MERGE.steps), load(merge + MERGE.timer_emitted)
-    if steps + failed > 0:
+        note_peak(last, output, tail + emitted)
+    is_news = tell(output, merge) if chain == 0 else 0
+    processed = taken_of(block, merge)
+    taken = processed + 1 if missing == 0 else processed
+    move_tails(chain, taken, missing)
+    move_heads(block, merge)
+    steps = load(merge + MERGE.steps)
+    if steps > 0 or failing >= 0:
         end_waits(block, merge, start)
         store(block + BLOCK.idle_since, start + elapsed)
-        keep_ledger(block, processed + failed, processed, emitted - by_timer, elapsed, waiting)
-        adapt_span(run_entry, steps, elapsed, SPAN_LIMIT)
+        if chain == 0:
+            keep_merge(block, merge, taken, processed, emitted, elapsed, waiting)
+        else:
+            keep_ledgers(block, chain, taken, missing, elapsed, waiting)
+        adapt_span(run_entry, steps, elapsed, longest_span(chain, SPAN_LIMIT))
     else:
         wait_for_inputs(block, merge)
     store(block + BLOCK.in_flight, 0)
-    if by_timer > 0:
-        keep_end(block, by_timer, 0)
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted + is_news > 0:
         notify_consumers(output, here)
     notify_producers(block, merge, here)
-    if load(fault) >= 0:
-        give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
-        return LEFT
+    notify_watchers(chain, here)
+    if failing >= 0:
+        return let_go(block, chain, failing, here)
     return WORKED if steps + is_news > 0 else IDLE
 
 
@@ -181,34 +186,60 @@ def end_waits(block: int, merge: int, now: int) -> None:
     go_on(block, now)
 
 
-def output_of(block: int, limit: int) -> tuple[int, int, int, int]:
-    """The ring that the kernel writes to, its next slot and that one's number, and how much room there is in one piece.
-    Without a ring there is no end of it."""
-    if load(block + BLOCK.output) == 0:
+def output_of(last: int, limit: int) -> tuple[int, int, int, int]:
+    """The ring that the last stage writes to, its next slot and that one's number, and how much room there is in one
+    piece. Without a ring there is no end of it."""
+    if load(last + BLOCK.output) == 0:
         return 0, 0, 0, NEVER
-    output = block + load(block + BLOCK.output)
+    output = last + load(last + BLOCK.output)
     tail, size = load(output + RING.next), load(output + RING.capacity)
     return output, slot_address(output, tail), tail, min(room_of(output, limit), size - (tail & (size - 1)))
 
 
-def note_fault(block: int, merge: int) -> int:
-    """Note on whose message the span has failed, if it has. How many it failed on: one, or none if that was in the
-    timer's handler."""
-    if load(block + BLOCK.fault_index) < 0:
-        return 0
+def note_fault(block: int, chain: int, merge: int) -> tuple[int, int]:
+    """Note what has failed, if something has: which stage, 0 if it is the kernel itself, or -1; and the same once more,
+    but -1 in the timer's handler of the kernel, which has no message that would be missing."""
+    words = fault_words(block, chain)
+    if load(words) < 0:
+        return -1, -1
     lane = load(merge + MERGE.failed_lane)
+    stage = 0 if chain == 0 else keep_failed(chain)
+    if stage > 0:
+        if lane >= 0:
+            take_next(lane_of(merge, lane))
+        return stage, stage
+    store(block + BLOCK.fault_count, load(words + FAULT_COUNT))
     store(block + BLOCK.fault_edge, 0 if lane < 0 else edge_of(block, lane) - block)
-    return load(block + BLOCK.fault_count)
+    return 0, 0 if lane >= 0 else -1
 
 
-def move_heads(block: int, merge: int) -> int:
-    """Give back what the span has taken. How many messages that were."""
+def take_next(lane: int) -> None:
+    """The kernel has handled the next message of an input, on whose output a further stage has failed."""
+    store(lane + LANE.taken, load(lane + LANE.taken) + 1)
+    store(lane + LANE.last, load(lane + LANE.key))
+
+
+def taken_of(block: int, merge: int) -> int:
+    """How many messages the span has taken."""
     taken = 0
+    for number in range(load(block + BLOCK.n_inputs)):
+        taken += load(lane_of(merge, number) + LANE.taken)
+    return taken
+
+
+def move_heads(block: int, merge: int) -> None:
+    """Give back what the span has taken."""
     for number in range(load(block + BLOCK.n_inputs)):
         edge, count = edge_of(block, number), load(lane_of(merge, number) + LANE.taken)
         store_release(edge + EDGE.head, load(edge + EDGE.head) + count)  # release: after the outputs
-        taken += count
-    return taken
+
+
+def keep_merge(block: int, merge: int, taken: int, processed: int, emitted: int, elapsed: int, waiting: int) -> None:
+    """Count the span of a kernel by itself. What its timer emits is of no message."""
+    by_timer = load(merge + MERGE.timer_emitted)
+    keep_ledger(block, taken, processed, emitted - by_timer, elapsed, waiting)
+    if by_timer > 0:
+        keep_end(block, by_timer, 0)
 
 
 def notify_producers(block: int, merge: int, here: int) -> None:

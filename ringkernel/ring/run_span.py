@@ -24,7 +24,7 @@ from .fused_commit import change_states, end_chain, keep_failed, keep_ledgers, m
 from .ledger import keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address
 from .split_span import PIECE, lead, run_alone, span_length, unless_split
-from .stages import chain_of, fault_words, last_stage, span_of
+from .stages import chain_of, fault_words, last_stage, longest_span, span_of
 from .token import IDLE, LEFT, WORKED, give_back
 from .waits import go_on, hold_up
 
@@ -87,7 +87,7 @@ def run_span(block: int, run_entry: int, edge: int, here: int) -> int:
         keep_ledger(block, taken, processed, emitted, elapsed, waiting)
     else:
         keep_ledgers(block, chain, taken, failing, elapsed, waiting)
-    adapt_span(run_entry, taken, elapsed, SPAN_LIMIT if chain == 0 else load(chain + CHAIN.span_limit))
+    adapt_span(run_entry, taken, elapsed, longest_span(chain, SPAN_LIMIT))
     fence()  # the cursors, before the looks at the doorbells
     if output != 0 and emitted > 0:
         notify_consumers(output, here)

@@ -37,6 +37,11 @@ def span_and_state(block: int, run_entry: int, chain: int) -> tuple[int, int]:
     return load(chain + CHAIN.span_address), chain
 
 
+def longest_span(chain: int, own: int) -> int:
+    """How many messages a span that is not split has at most: `own`, unless a chain is run."""
+    return own if chain == 0 else load(chain + CHAIN.span_limit)
+
+
 def max_threads(block: int) -> int:
     """How many threads may share a span of a kernel, or of its chain."""
     chain = chain_of(block)

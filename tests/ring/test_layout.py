@@ -88,7 +88,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("n_stages", "span_address", "span_limit", "last", "held_up_address", "max_threads"), "host"),
         **dict.fromkeys(("blocks", "edges", "state_address", "message_address", "parts"), "host"),
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "fault_stage"), "poller"),
-        **dict.fromkeys(("failed_address", "other_ticks", "dropped", "failed"), "poller"),
+        **dict.fromkeys(("failed_address", "other_ticks", "by_timer", "dropped", "failed"), "poller"),
     },
     "Merge": {**dict.fromkeys(merge_layout.MERGE._fields, "poller"), "patience_ticks": "host"},
     "Doorbell": dict.fromkeys(layout.DOORBELL._fields, "shared"),

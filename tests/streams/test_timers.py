@@ -54,6 +54,17 @@ async def test_time_that_passes_before_the_first_message_is_not_handled() -> Non
         assert await received(runtime, bars, 1) == [(1_010, 1.0)]
 
 
+async def test_time_that_passes_while_the_kernel_goes_to_rest_is_seen() -> None:
+    """Nothing waits in its input then, and yet there is something to do."""
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, bars):
+        await runtime.send(bars, (0, 1.0))
+        for i in range(1, 2_000):
+            await runtime.advance(bars, 10 * i + 1)
+            for _ in range(i % 5 * 500):  # a moment, each time another one
+                pass
+            assert (await received(runtime, bars, 1))[0][0] == 10 * i
+
+
 async def test_more_multiples_than_there_is_room_for() -> None:
     async with RingKernelRuntime() as runtime:
         await runtime.launch(bars, queue_size=8)

@@ -124,6 +124,11 @@ def merge_spec_of(declaration: Declaration) -> Any:
     )
 
 
+def stage_of(declaration: Declaration) -> Any:
+    """The kernel as a stage of a fused chain: its handler, and what it, or all of its handlers, are compiled for."""
+    return declaration.func, spec_of(declaration) if declaration.order is None else merge_spec_of(declaration)
+
+
 def _timer_spec_of(declaration: Declaration) -> Any:
     return replace(spec_of(_of_timer(declaration)), time=declaration.times, state_at=_state_at(declaration))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.compiled.chain_record import edge_between
-from ringkernel.devices.compiled.compiling import spec_of
+from ringkernel.devices.compiled.compiling import stage_of
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.fused_chain import FusedChain
 from ringkernel.devices.event_loop.background import in_thread, is_exiting
@@ -128,7 +128,7 @@ class Fusing:
         return reason
 
     def _fuse_when_compiled(self, stages: list[CompiledEngine]) -> None:
-        key = tuple((stage.declaration.func, spec_of(stage.declaration)) for stage in stages)
+        key = stages_of(stages)
         if key not in _spans:
             _spans[key] = None
             task = self._loop.create_task(_compile(key, ", ".join(repr(stage.kernel_id) for stage in stages)))
@@ -171,6 +171,11 @@ def _find(key: Any) -> None:
         _spans[key] = find_fused_span(key)
 
 
+def stages_of(stages: Iterable[CompiledEngine]) -> Any:
+    """What the span of a chain of these kernels is made of."""
+    return tuple(stage_of(stage.declaration) for stage in stages)
+
+
 def source_of(kernel: CompiledEngine) -> CompiledEngine | None:
     """The one kernel that feeds this one, if it is compiled; None if there are none, or more."""
     edges = [edge for edge in kernel.rings.edges[1:] if not edge.closed and not edge.ring.is_at_end]
@@ -192,7 +197,7 @@ class Reason:
 
 def why_apart(source: CompiledEngine, target: CompiledEngine) -> Reason | None:
     """Why two kernels, the first of which feeds the second, cannot be one now; None if they can."""
-    return why_alone(source) or why_alone(target) or _who_is_between(source, target)
+    return why_alone(source) or why_first(target) or why_alone(target) or _who_is_between(source, target)
 
 
 def _who_is_between(source: CompiledEngine, target: CompiledEngine) -> Reason | None:
@@ -210,11 +215,18 @@ def _who_is_between(source: CompiledEngine, target: CompiledEngine) -> Reason | 
     return None
 
 
+def why_first(kernel: CompiledEngine) -> Reason | None:
+    """Why a kernel can be the first stage at most; None if it may be any."""
+    if kernel.declaration.order is not None:
+        return Reason(f"{kernel.kernel_id!r} goes by time, and looks at all that comes")
+    return None
+
+
 def why_alone(kernel: CompiledEngine) -> Reason | None:
     """Why a kernel cannot be a stage of a chain now; None if it can."""
     declaration, executor = kernel.declaration, kernel.executor
-    if declaration.order is not None or declaration.inputs:
-        return Reason(f"{kernel.kernel_id!r} goes by time, or has several inputs")
+    if declaration.inputs and declaration.order is None:
+        return Reason(f"{kernel.kernel_id!r} has several inputs, in no order")
     if declaration.batch or declaration.max_outputs != 1:
         return Reason(f"{kernel.kernel_id!r} takes batches")
     if not executor.is_bounded:

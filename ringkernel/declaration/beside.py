@@ -92,16 +92,16 @@ def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
 
     Example:
         >>> tick = np.dtype([("time", "i8"), ("price", "f8")])
-        >>> @rk.ring_kernel("bars", input_type=tick, output_type=tick, state=np.zeros(1), order_by="time")
-        ... def bars(msg, out, state):
+        >>> @rk.ring_kernel("candles", input_type=tick, output_type=tick, state=np.zeros(1), order_by="time")
+        ... def candles(msg, out, state):
         ...     state[0] = msg.price
         ...     return False
-        >>> @rk.on_timer("bars", every=10)
-        ... def close_of_bar(time, out, state):
+        >>> @rk.on_timer("candles", every=10)
+        ... def close_of_candle(time, out, state):
         ...     out.time, out.price = time, state[0]
-        >>> async with rk.managed_kernel(runtime, bars):
-        ...     await runtime.send_batch(bars, np.array([(1, 5.0), (7, 6.0), (12, 7.0)], tick))
-        ...     await runtime.receive(bars)
+        >>> async with rk.managed_kernel(runtime, candles):
+        ...     await runtime.send_batch(candles, np.array([(1, 5.0), (7, 6.0), (12, 7.0)], tick))
+        ...     await runtime.receive(candles)
         Record(time=10, price=6.0)
     """
     kernel_id = _checked_id(kernel_id)

@@ -565,17 +565,17 @@ class Messaging:
         Example:
             >>> trade = np.dtype([("time", "i8"), ("price", "f8")])
             >>> quote = np.dtype([("time", "i8"), ("bid", "f8")])
-            >>> @rk.ring_kernel("spread", input_type=trade, output_type=float, state=np.zeros(1), order_by="time")
-            ... def spread(msg, out, state):
+            >>> @rk.ring_kernel("gap", input_type=trade, output_type=float, state=np.zeros(1), order_by="time")
+            ... def gap(msg, out, state):
             ...     out.value = msg.price - state[0]
-            >>> @rk.on_input("spread", "quotes", quote)
-            ... def spread_quote(msg, out, state):
+            >>> @rk.on_input("gap", "quotes", quote)
+            ... def gap_quote(msg, out, state):
             ...     state[0] = msg.bid
             ...     return False
             >>> trades = np.array([(2, 10.0), (5, 11.0)], trade)
             >>> quotes = np.array([(1, 9.5), (4, 10.75)], quote)
-            >>> async with runtime.run(spread):
-            ...     await runtime.replay({spread: trades, (spread, "quotes"): quotes}, until=spread)
+            >>> async with runtime.run(gap):
+            ...     await runtime.replay({gap: trades, (gap, "quotes"): quotes}, until=gap)
             array([0.5 , 0.25])
         """
         last = self._supervisor.kernel(until, "replay until")

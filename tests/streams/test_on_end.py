@@ -206,7 +206,7 @@ async def test_a_batch_kernel_and_a_sink_have_one(runtime: RingKernelRuntime) ->
         state.left += 1
         return bool(state.left < 5)
 
-    await start(runtime, "batch", declare("sums", the_total, sums, batch=True, max_outputs=2))
+    await start(runtime, "batch", declare("oe_sums", the_total, sums, batch=True, max_outputs=2))
     await start(runtime, "sink", declare("counts", doubles, counts, output_type=None))
     for name in ("batch", "sink"):
         await runtime.send_batch(name, range(10))

@@ -58,7 +58,7 @@ def _word_of_datetime(dtype: np.dtype[Any], value: Any) -> int:
 def time_of(dtype: np.dtype[Any], word: int) -> Any:
     """The time that a word stands for, as a scalar of its type; NaN or NaT for `NO_TIME` where there is one."""
     if word == NO_TIME and can_be_none(dtype):
-        return np.datetime64("NaT") if dtype.kind == "M" else dtype.type(np.nan)
+        return np.array("NaT", dtype)[()] if dtype.kind == "M" else dtype.type(np.nan)
     if dtype.kind == "M":
         return np.int64(word).astype(dtype)
     if dtype.kind == "f":

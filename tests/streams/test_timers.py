@@ -145,7 +145,7 @@ async def test_periods_in_the_unit_of_the_times(kind: str, every: Any) -> None:
         ("M8[s]", "500ms", "no whole number of the unit"),
         ("M8[s]", "often", "a duration is a number and a unit"),
         ("M8[s]", 5, "must be a timedelta64"),
-        ("M8[s]", np.timedelta64("NaT"), "must be a timedelta64"),
+        ("M8[s]", np.timedelta64("NaT", "s"), "must be a timedelta64"),
     ],
 )
 async def test_periods_that_cannot_be(kind: str, every: Any, reason: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from daily_kernels import double, negate, plus, relay
 from helpers import eventually
+from kinds import usleep
 from prometheus_client import CollectorRegistry
 
 from ringkernel import RingKernelRuntime
@@ -90,12 +91,12 @@ async def test_the_time_between_messages_is_time_without_input(runtime: RingKern
 
 
 async def test_a_message_in_a_handler_ends_the_wait_for_it(runtime: RingKernelRuntime) -> None:
-    def spins(msg: float, out: float) -> None:
-        while msg.value < 2:  # type: ignore[attr-defined]
-            pass
+    def sleeps(msg: float, out: float) -> None:
+        for _ in range(100):  # a second
+            usleep(10_000)
         out.value = 0  # type: ignore[attr-defined]
 
-    await runtime.launch("k", spins)
+    await runtime.launch("k", sleeps)
     await runtime.activate("k")
     await grows(lambda: starved(runtime, "k")["host"])
     await runtime.send("k", 1.0)

@@ -116,10 +116,8 @@ def run_merge(block: int, run_entry: int, merge: int, here: int) -> int:
     limit = load(run_entry + RUN_ENTRY.span_limit) if here == 0 else length_here(run_entry)
     limit = min(limit, longest_span(chain, SPAN_LIMIT))
     output, target, tail, room = output_of(last, limit)
-    if room == 0:
-        if is_ready(block, merge) == 1:
-            hold_up(block)
-        return IDLE
+    if room == 0 and is_ready(block, merge) == 1:
+        hold_up(block)  # but how far time has come those downstream may wait for
     waiting = look_at_inputs(block, merge, limit)
     store(merge + MERGE.room, room)
     store(block + BLOCK.in_flight, min(waiting, limit))

@@ -26,6 +26,7 @@ from ringkernel.memory.layout import (
     STATUS_TERMINATED,
     STATUS_TERMINATING,
 )
+from ringkernel.memory.merge_layout import MERGE
 
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ends import finish, is_over
@@ -73,8 +74,8 @@ def work(block: int, run_entry: int, here: int) -> int:
         edge = find_input(block, run_entry)
         return NOTHING_THERE if edge == 0 else run_span(block, run_entry, edge, here)
     worked = run_merge(block, run_entry, merge, here)
-    if worked != IDLE or waiting_of(block) != 0 or load(block + BLOCK.blocked) == 1:
-        return worked  # blocked: multiples of the timer wait for room
+    if worked != IDLE or waiting_of(block) != 0 or load(merge + MERGE.is_ready) == 1:
+        return worked  # multiples of the timer may wait for room
     claim_again(run_entry)  # its end may follow
     return NOTHING_THERE
 

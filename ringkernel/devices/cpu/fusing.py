@@ -157,8 +157,8 @@ async def _compile(key: Any, names: str) -> None:
         await in_thread(lambda: _find(key))
         logger.debug("the kernels %s can run as one", names)
     except asyncio.CancelledError:
-        if _spans[key] is None:
-            del _spans[key]  # the thread goes on, and leaves it here all the same
+        if _spans.get(key) is None:
+            _spans.pop(key, None)  # the thread goes on, and leaves it here all the same
         raise
     except Exception as error:  # noqa: BLE001 (whatever numba says: they run one by one)
         logger.info("the kernels %s cannot run as one: %s", names, error)

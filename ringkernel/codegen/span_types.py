@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.context_layout import ContextLayout, context_layout
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+
+    from ringkernel.cache.machine_code import LoadedCode
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class SpanTypes:
     state_at: int = 0
 
     @property
+    def parts(self) -> tuple[tuple[str, Any], ...]:
+        """What the code depends on besides the handler."""
+        return tuple((field.name, getattr(self, field.name)) for field in fields(self))
+
+    @property
     def context(self) -> ContextLayout:
         """Where the parameters and random numbers lie, from the kernel's context on: behind the state, or the table of
         keys."""
@@ -68,6 +75,12 @@ class MergeTypes:
         """Those of the inputs, and then that of the timer, if there is one."""
         return self.inputs if self.timer is None else (*self.inputs, self.timer)
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What the code depends on."""
+        handlers = [(handler, *spec.parts) for handler, spec in self.handlers]
+        return self.field, self.late, self.every, self.timer is None, *handlers
+
 
 @dataclass(frozen=True)
 class Span:
@@ -87,6 +100,19 @@ class Span:
     further: tuple[Span, ...] = ()
     end: Span | None = None
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the cache keeps of it beside the code."""
+        return {name: getattr(self, name) for name in ("never_drops", "is_bounded", "unwritten", "in_order")}
+
+    @classmethod
+    def from_cache(cls, loaded: LoadedCode) -> Span:
+        """What was kept."""
+        known = loaded.notes
+        unwritten = (known["unwritten"][0], known["unwritten"][1])
+        never_drops, is_bounded, in_order = known["never_drops"], known["is_bounded"], known["in_order"]
+        return cls(loaded.address("span"), loaded, never_drops, is_bounded, unwritten, in_order=in_order)
+
 
 @dataclass(frozen=True)
 class FusedSpan:
@@ -98,6 +124,16 @@ class FusedSpan:
     never_drops: bool
     library: Any = None
     symbol: str = ""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the cache keeps of it beside the code: nothing."""
+        return {}
+
+    @classmethod
+    def from_cache(cls, loaded: LoadedCode) -> FusedSpan:
+        """What was kept."""
+        return cls(loaded.address("span"), loaded, never_drops=False)
 
 
 class RefusedHandlerError(TypeError):

@@ -17,7 +17,7 @@ from kinds import usleep
 
 import ringkernel as rk
 from ringkernel import KernelState, KernelStateError, RingKernelRuntime
-from ringkernel.codegen import fused_cache
+from ringkernel.codegen import span_cache
 from ringkernel.declaration.decorator import find_declaration
 from ringkernel.devices.compiled.compiling import stage_of
 from ringkernel.devices.cpu.executor import WorkerExecutor
@@ -543,5 +543,5 @@ def test_the_span_is_cached_by_all_that_it_is_made_of(monkeypatch: pytest.Monkey
     last = stage_of(find_declaration("cached next", None))
     for name in ("cached", "cached, and drops", "cached without a timer", "cached with three"):
         stages = stage_of(find_declaration(name, None)), last
-        assert fused_cache.find_fused_span(stages).library is not None
-        assert fused_cache.find_fused_span(stages).library is None
+        assert span_cache.find_fused_span(stages).library is not None
+        assert span_cache.find_fused_span(stages).library is None

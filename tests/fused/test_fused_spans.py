@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from spans import function_of
 
-from ringkernel.codegen import fused_cache
+from ringkernel.codegen import span_cache
 from ringkernel.codegen.fused_span import compile_fused_span
 from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.memory.chain_layout import CHAIN, CHAIN_DTYPE, MAX_STAGES, SMALL_NBYTES
@@ -190,11 +190,11 @@ def test_a_fused_span_does_what_its_handlers_do(names: str, has_poison: bool) ->
 def test_a_fused_span_is_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("RINGKERNEL_CACHE_DIR", str(tmp_path))
     stages = [STAGES["add"], STAGES["thirds"]]
-    first = fused_cache.find_fused_span(stages)
-    again = fused_cache.find_fused_span(stages)
+    first = span_cache.find_fused_span(stages)
+    again = span_cache.find_fused_span(stages)
     assert first.library is not None
     assert again.library is None
-    assert fused_cache.find_fused_span(stages[::-1]).library is not None  # the order counts
+    assert span_cache.find_fused_span(stages[::-1]).library is not None  # the order counts
     messages, target, record = given(["add"], 1), np.zeros(400, NUMBER), np.zeros(1, CHAIN_DTYPE)
     address = int(record.ctypes.data)
     arguments = messages.ctypes.data, 400, target.ctypes.data, address, address + CHAIN.fault_index

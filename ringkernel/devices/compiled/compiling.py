@@ -141,8 +141,8 @@ def _of_timer(declaration: Declaration) -> Declaration:
 
 def _find_merged(declaration: Declaration, spec: Any) -> Any:
     """The span of a kernel that goes by time. Raises `KernelCompileError` of the handler that it is about."""
-    from ringkernel.codegen.merged_cache import find_merged_span
     from ringkernel.codegen.span import compile_handler
+    from ringkernel.codegen.span_cache import find_merged_span
     from ringkernel.messages import codecs
 
     handlers = [*declaration.handlers, *([_of_timer(declaration)] if declaration.timer else [])]

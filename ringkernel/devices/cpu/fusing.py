@@ -165,7 +165,7 @@ async def _compile(key: Any, names: str) -> None:
 
 
 def _find(key: Any) -> None:
-    from ringkernel.codegen.fused_cache import find_fused_span
+    from ringkernel.codegen.span_cache import find_fused_span
 
     if not is_exiting():
         _spans[key] = find_fused_span(key)

@@ -16,8 +16,9 @@ from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.merge_layout import MERGE
 
 from .fused_steps import dropped_by, failed_in, step_before
-from .merged_pair import Handled
-from .merged_span import DROP_LATE, Around, merged_call, merged_loop
+from .merged_calls import Handled, merged_call
+from .merged_span import DROP_LATE, merged_loop
+from .merged_timer import Around
 from .operations import peek, poke, zero_bytes
 from .span_body import DROP, EMIT, FAILED
 from .unwritten import unwritten

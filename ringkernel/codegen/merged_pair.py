@@ -8,46 +8,20 @@ other, a multiple of the timer's period) is left to the loop of `merged_span.py`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ringkernel.memory.layout import LINE, NO_TIME
 from ringkernel.memory.merge_layout import LANE, MERGE
 
+from .merged_calls import EXCEPTION, fail
 from .operations import peek, poke, zero_bytes
 from .span_body import FAILED
-from .time_words import read_time
 
 if TYPE_CHECKING:
-    from .span_types import SpanTypes
+    from .merged_calls import Handled
 
 FIRST, SECOND = MERGE.lanes, MERGE.lanes + LINE
 Function = Callable[..., int]
-
-
-@dataclass(frozen=True)
-class Handled:
-    """What a handler is called by; which bytes of its output it may leave unwritten, and how many those are; what reads
-    the time of a message in its lane, and whether that may be none."""
-
-    call: Any
-    unwritten: tuple[int, int]
-    spec: SpanTypes
-    reads: Any = None
-    checked: bool = False
-
-    @property
-    def out_nbytes(self) -> int:
-        """Bytes of an output."""
-        return 0 if self.spec.output is None else self.spec.output.itemsize
-
-    def by(self, field: str) -> Handled:
-        """The same, by the time in this field of its messages."""
-        messages = self.spec.input
-        assert messages is not None
-        dtype, offset = messages.fields[field][:2]  # type: ignore[index]  # it has fields
-        reads = read_time(dtype, messages.itemsize, offset)
-        return replace(self, reads=reads, checked=dtype.kind in "fM")
 
 
 def no_pair(merge: int, steps: int, until: int, emitted: int, target: int, context: int) -> int:
@@ -55,16 +29,15 @@ def no_pair(merge: int, steps: int, until: int, emitted: int, target: int, conte
     return emitted
 
 
-def pair(first: Handled, second: Handled, fail: Callable[..., None]) -> Function:
+def pair(first: Handled, second: Handled) -> Function:
     """What handles the messages of two lanes up to a time, at most so many. How many outputs there are now."""
     call_first, reads_first, (start_first, length_first) = first.call, first.reads, first.unwritten
     call_second, reads_second, (start_second, length_second) = second.call, second.reads, second.unwritten
     nbytes, is_sink, checked = first.out_nbytes, first.out_nbytes == 0, first.checked
-    open_lane, close_lane = _open(), _close()
 
     def run(merge: int, steps: int, until: int, emitted: int, target: int, context: int) -> int:
-        source, i, n, horizon, last = open_lane(merge + FIRST)
-        other_source, j, m, other_horizon, other_last = open_lane(merge + SECOND)
+        source, i, n, horizon, last = _open(merge + FIRST)
+        other_source, j, m, other_horizon, other_last = _open(merge + SECOND)
         passed, room, fault = peek(merge + MERGE.passed), peek(merge + MERGE.room), peek(merge + MERGE.fault)
         left, failed = steps, -1
         key = reads_first(source, i) if i < n else max(horizon, last)
@@ -96,34 +69,28 @@ def pair(first: Handled, second: Handled, fail: Callable[..., None]) -> Function
                     j += 1
                     left -= 1
                     other = reads_second(other_source, j) if j < m else max(other_horizon, passed)
-        close_lane(merge + FIRST, i, reads_first(source, i - 1) if i > 0 else last, key)
-        close_lane(merge + SECOND, j, reads_second(other_source, j - 1) if j > 0 else other_last, other)
+        _close(merge + FIRST, i, reads_first(source, i - 1) if i > 0 else last, key)
+        _close(merge + SECOND, j, reads_second(other_source, j - 1) if j > 0 else other_last, other)
         poke(merge + MERGE.passed, passed)
         poke(merge + MERGE.steps, peek(merge + MERGE.steps) + steps - left)
         if failed >= 0:
-            fail(merge, failed)
+            fail(merge, failed, EXCEPTION)
         return emitted
 
     return run
 
 
-def _open() -> Any:
-    def open_lane(lane: int) -> tuple[int, int, int, int, int]:
-        return (
-            peek(lane + LANE.source),
-            peek(lane + LANE.taken),
-            peek(lane + LANE.count),
-            peek(lane + LANE.horizon),
-            peek(lane + LANE.last),
-        )
-
-    return open_lane
+def _open(lane: int) -> tuple[int, int, int, int, int]:
+    return (
+        peek(lane + LANE.source),
+        peek(lane + LANE.taken),
+        peek(lane + LANE.count),
+        peek(lane + LANE.horizon),
+        peek(lane + LANE.last),
+    )
 
 
-def _close() -> Any:
-    def close_lane(lane: int, taken: int, last: int, key: int) -> None:
-        poke(lane + LANE.taken, taken)
-        poke(lane + LANE.last, last)
-        poke(lane + LANE.key, key)
-
-    return close_lane
+def _close(lane: int, taken: int, last: int, key: int) -> None:
+    poke(lane + LANE.taken, taken)
+    poke(lane + LANE.last, last)
+    poke(lane + LANE.key, key)

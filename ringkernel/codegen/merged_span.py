@@ -10,39 +10,34 @@ A call with no steps looks only: `is_ready` then says whether there is something
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numba import types
 
-from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import ENDED, LINE, NO_TIME
 from ringkernel.memory.merge_layout import LANE, MERGE
 
 from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
 from .checks import in_order
-from .faults import BACK, LARGEST, LATE, NO_TIME_VALUE
+from .faults import BACK, LATE, NO_TIME_VALUE
 from .handler_call import argument_types
-from .key_table import nth_state
-from .merged_pair import Handled, no_pair, pair
+from .merged_calls import EXCEPTION, NOBODY, Handled, fail, merged_call
+from .merged_pair import no_pair, pair
+from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, run_timer
 from .operations import peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
-from .span import compile_handler, message_call
-from .span_body import FAILED, FAULT_COUNT, FAULT_INFO
+from .span import compile_handler
+from .span_body import FAILED
 from .span_types import MergeTypes, Span
 from .targets.cpu import compile_loop
-from .time_words import count_after, multiple
 from .unwritten import unwritten
-
-if TYPE_CHECKING:
-    from .span_types import SpanTypes
 
 Function = Any
 FAIL_LATE, DROP_LATE, TAKE_LATE = range(3)
-SKIP, HANDLE, EXCEPTION = -1, 0, LARGEST
-"""What becomes of a message, or a number of `faults.py`; `EXCEPTION`: the fault words say what was raised."""
+SKIP, HANDLE = -1, 0
+"""What becomes of a message, or a number of `faults.py`, or `EXCEPTION`."""
 
 
 def compile_merged_span(spec: MergeTypes) -> Span:
@@ -70,40 +65,6 @@ def compile_merged_span(spec: MergeTypes) -> Span:
     )
 
 
-def merged_call(dispatcher: Any, spec: SpanTypes) -> Function:
-    """What the loop calls for a message; or for a multiple, with the time, and the number of the key if there are
-    keys."""
-    call, state_at = message_call(dispatcher, spec), spec.state_at
-    if spec.input is not None or spec.key is None:
-        return call
-
-    def keyed(at: int, number: int, target: int, emitted: int, table: int, fault: int) -> int:
-        state = nth_state(table, number, state_at)
-        return call(at, 0, target, emitted, table, fault, state)  # type: ignore[no-any-return]
-
-    return keyed
-
-
-def _itself(context: int) -> int:
-    return context
-
-
-def _never(context: int) -> int:
-    return 0
-
-
-@dataclass(frozen=True)
-class Around:
-    """What the loop is part of. Functions of the word that it is called with for the context: where the context of the
-    kernel itself is; and 1 if what has just failed was not its own handler, but came after it."""
-
-    context: Function = _itself
-    was_after: Function = _never
-
-
-ALONE = Around()
-
-
 def merged_loop(spec: MergeTypes, calls: list[Handled], around: Around = ALONE) -> Function:
     """The loop over what `calls` are for, the handlers of `spec`; not compiled yet."""
     lanes = [one.by(spec.field) for one in calls[: len(spec.inputs)]]
@@ -112,10 +73,10 @@ def merged_loop(spec: MergeTypes, calls: list[Handled], around: Around = ALONE) 
     for number, lane in reversed(list(enumerate(lanes))):
         run = _or(number, _run_lane(number, lane, spec.late), run)
         key = _or_key(number, lane.reads, key)
-    two = pair(lanes[0], lanes[1], _raised) if len(lanes) == 2 else no_pair
+    two = pair(lanes[0], lanes[1]) if len(lanes) == 2 else no_pair
     if spec.timer is None:
-        return _loop(len(lanes), key, run, two, _no_timer, _no_beginning)
-    return _loop(len(lanes), key, run, two, _run_timer(calls[-1], spec, around), _begin_timer(spec))
+        return _loop(len(lanes), key, run, two, no_timer, no_beginning)
+    return _loop(len(lanes), key, run, two, run_timer(calls[-1], spec, around), begin_timer(spec))
 
 
 def _lane(number: int) -> int:
@@ -193,7 +154,7 @@ def _run_lane(number: int, handler: Handled, late: int) -> Function:
         poke(lane + LANE.key, key)
         poke(merge + MERGE.passed, passed)
         if code > HANDLE:
-            _fail(merge, number, code)
+            fail(merge, number, code)
         return emitted
 
     return run
@@ -213,89 +174,6 @@ def _judge(late: int, *, checked: bool) -> Function:
         return HANDLE if late == TAKE_LATE else SKIP
 
     return judge
-
-
-def _fail(merge: int, lane: int, code: int) -> None:
-    fault = peek(merge + MERGE.fault)
-    poke(merge + MERGE.failed_lane, lane)
-    poke(fault, 0)
-    poke(fault + FAULT_COUNT, 1 if lane >= 0 else 0)
-    if code != EXCEPTION:
-        poke(fault + FAULT_INFO, code)
-
-
-def _raised(merge: int, lane: int) -> None:
-    _fail(merge, lane, EXCEPTION)
-
-
-def _no_timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
-    return 0
-
-
-def _run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
-    """The multiples up to a time, as long as there is room; of a keyed kernel each of them for every key. How many
-    outputs came of them; `timer_emitted` counts them, too."""
-    call, nbytes, (start, length) = handler.call, handler.out_nbytes, handler.unwritten
-    own_context, was_after = around.context, around.was_after
-    word, is_keyed, is_sink = multiple(_times(spec), spec.every), handler.spec.key is not None, nbytes == 0
-
-    def timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
-        at, count, number = (
-            peek(merge + MERGE.timer),
-            peek(merge + MERGE.timer_count),
-            peek(merge + MERGE.timer_record),
-        )
-        room, fault, failed = peek(merge + MERGE.room), peek(merge + MERGE.fault), 0
-        last = peek(own_context(context) + KEYS.count) - 1 if is_keyed else 0
-        done = came = 0
-        while failed == 0 and at <= low and done < steps and (is_sink or emitted + came < room):
-            zero_bytes(target + (emitted + came) * nbytes + start, length)
-            verdict = call(at, number, target, emitted + came, context, fault)
-            if verdict == FAILED:
-                failed = 1
-            elif not is_sink:
-                came += 1 - verdict
-            if failed == 0 or was_after(context) == 1:
-                poke(merge + MERGE.passed, max(at, peek(merge + MERGE.passed)))
-                number += 1
-                done += 1
-                if number > last:
-                    number = 0
-                    count += 1
-                    at = word(count)
-        poke(merge + MERGE.timer, at)
-        poke(merge + MERGE.timer_count, count)
-        poke(merge + MERGE.timer_record, number)
-        poke(merge + MERGE.timer_emitted, peek(merge + MERGE.timer_emitted) + came)
-        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + done)
-        if failed == 1:
-            _fail(merge, -1, EXCEPTION)
-        return came
-
-    return timer
-
-
-def _times(spec: MergeTypes) -> Any:
-    times = spec.inputs[0][1].input
-    assert times is not None
-    return times[spec.field]
-
-
-def _begin_timer(spec: MergeTypes) -> Function:
-    """The first message has come: from which multiple on there is something to handle."""
-    dtype = _times(spec)
-    after, word = count_after(dtype, spec.every), multiple(dtype, spec.every)
-
-    def begin(merge: int, first: int) -> None:
-        count = after(first)
-        poke(merge + MERGE.timer_count, count)
-        poke(merge + MERGE.timer, word(count))
-
-    return begin
-
-
-def _no_beginning(merge: int, first: int) -> None:
-    poke(merge + MERGE.timer, ENDED)
 
 
 def _survey(n_lanes: int) -> Function:
@@ -387,7 +265,3 @@ def _loop(  # noqa: C901
         return emitted
 
     return merged
-
-
-NOBODY = -2
-"""`failed_lane` as long as nothing has failed."""

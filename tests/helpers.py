@@ -72,7 +72,15 @@ async def start_chain(runtime: RingKernelRuntime, *, queue_size: int | None = No
     await activate(runtime, *kernels)
 
 
-async def activate(runtime: RingKernelRuntime, *kernel_ids: str) -> None:
+async def start_pair(runtime: RingKernelRuntime, source: Any, target: Any, *, input: str = "") -> None:  # noqa: A002
+    """Launch two declared kernels, connect the one with this input of the other, and activate them."""
+    await runtime.launch(source)
+    await runtime.launch(target)
+    runtime.connect(source, target, input=input)
+    await activate(runtime, source, target)
+
+
+async def activate(runtime: RingKernelRuntime, *kernel_ids: Any) -> None:
     """Activate one after the other."""
     for kernel_id in kernel_ids:
         await runtime.activate(kernel_id)

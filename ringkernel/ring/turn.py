@@ -124,7 +124,8 @@ def can_work(block: int) -> int:
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
     if has_input(block) == 0:
-        if merge_of(block) != 0 and has_news(block, merge_of(block)) == 1:
+        merge = merge_of(block)
+        if merge != 0 and has_news(block, merge) == 1:
             return 1
         if waiting_of(block) != 0 or is_over(block) == 0:
             return 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import check_books, eventually, within
+from helpers import check_books, eventually, start_pair, within
 from kinds import usleep
 
 import ringkernel as rk
@@ -99,11 +99,7 @@ async def test_a_paused_kernel_holds() -> None:
 
 async def test_progress_passes_through_a_kernel_that_drops_everything() -> None:
     async with RingKernelRuntime() as runtime:
-        for each in (passing, priced):
-            await runtime.launch(each)
-        runtime.connect(passing, priced, input="quotes")
-        for each in (passing, priced):
-            await runtime.activate(each)
+        await start_pair(runtime, passing, priced, input="quotes")
         await runtime.send(priced, (5, 0.0))
         await runtime.send(passing, (4, -1.0))
         await asyncio.sleep(0.02)
@@ -117,11 +113,7 @@ async def test_progress_passes_through_a_kernel_that_drops_everything() -> None:
 
 async def test_the_end_of_what_feeds_an_input_lets_the_others_go_on() -> None:
     async with RingKernelRuntime() as runtime:
-        for each in (passing, priced):
-            await runtime.launch(each)
-        runtime.connect(passing, priced, input="quotes")
-        for each in (passing, priced):
-            await runtime.activate(each)
+        await start_pair(runtime, passing, priced, input="quotes")
         await runtime.send(passing, (1, 7.0))
         await runtime.send_batch(priced, ticks((5, 0), (6, 0)))
         await within(runtime.terminate(passing))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import check_books, within
+from helpers import check_books, start_pair, within
 
 import ringkernel as rk
 from ringkernel import ConfigurationError, KernelState, MessageTypeError, RingKernelRuntime
@@ -215,11 +215,7 @@ async def test_a_chain_of_windows_passes_its_progress_on() -> None:
         state[0] = 0.0
 
     async with RingKernelRuntime() as runtime:
-        for each in (bars, wider):
-            await runtime.launch(each)
-        runtime.connect(bars, wider)
-        for each in (bars, wider):
-            await runtime.activate(each)
+        await start_pair(runtime, bars, wider)
         await runtime.send_batch(bars, ticks(*((i, 1.0) for i in range(100))))
         # the bar of [10, 20) has the time 20, and so belongs to [20, 40)
         assert await received(runtime, wider, 4) == [(20, 10.0), (40, 20.0), (60, 20.0), (80, 20.0)]
@@ -294,11 +290,7 @@ async def test_time_that_has_passed_counts_however_soon_the_end_comes_after_it()
 
     for _ in range(20):
         async with RingKernelRuntime() as runtime:
-            for each in (joined, bars):
-                await runtime.launch(each)
-            runtime.connect(joined, bars)
-            for each in (joined, bars):
-                await runtime.activate(each)
+            await start_pair(runtime, joined, bars)
             for name in ("", "other"):
                 await runtime.send_batch(joined, ticks((5, 1), (15, 2), (25, 3)), input=name)
                 await runtime.advance(joined, 30, input=name)

@@ -69,6 +69,9 @@ TRANSITIONS: MappingProxyType[tuple[KernelState, Command], KernelState] = Mappin
     }
 )
 
+OPEN = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
+"""The states in which there is somebody, or will be, who takes what a kernel is sent."""
+
 _AUTOMATIC = (Command.FINISH, Command.FAIL)
 
 

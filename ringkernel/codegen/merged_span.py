@@ -15,7 +15,7 @@ from typing import Any
 from numba import types
 
 from ringkernel.memory.layout import ENDED, LINE, NO_TIME
-from ringkernel.memory.merge_layout import LANE, MERGE
+from ringkernel.memory.merge_layout import LANE, MERGE, lane_at
 
 from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
@@ -79,10 +79,6 @@ def merged_loop(spec: MergeTypes, calls: list[Handled], around: Around = ALONE) 
     return _loop(len(lanes), key, run, two, run_timer(calls[-1], spec, around), begin_timer(spec))
 
 
-def _lane(number: int) -> int:
-    return int(MERGE.lanes + LINE * number)
-
-
 def _nobody(which: int, merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
     return emitted
 
@@ -104,7 +100,7 @@ def _or(number: int, this: Function, others: Function) -> Function:
 
 def _or_key(number: int, reads: Function, others: Function) -> Function:
     """Note the time of what comes next in each lane."""
-    at = _lane(number)
+    at = lane_at(number)
 
     def key(which: int, merge: int) -> None:
         lane = merge + at
@@ -120,7 +116,7 @@ def _or_key(number: int, reads: Function, others: Function) -> Function:
 
 def _run_lane(number: int, handler: Handled, late: int) -> Function:
     """The messages of one lane up to a time, as long as there is room. How many outputs there are now."""
-    call, reads, checked, at = handler.call, handler.reads, handler.checked, _lane(number)
+    call, reads, checked, at = handler.call, handler.reads, handler.checked, lane_at(number)
     nbytes, is_sink, (start, length) = handler.out_nbytes, handler.out_nbytes == 0, handler.unwritten
     judge = _judge(late, checked=checked)
 

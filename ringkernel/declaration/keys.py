@@ -9,6 +9,8 @@ import numpy as np
 
 from ringkernel.errors import ConfigurationError, MessageTypeError
 
+from .shared_field import field_in_all
+
 if TYPE_CHECKING:
     from ringkernel.messages.types import MessageType
 
@@ -73,24 +75,15 @@ def check_key_fields(keys: Keys | None, kernel_id: str, inputs: dict[str, Messag
     if keys is None:
         return
     option = f"kernel {kernel_id!r}: key={keys.field!r}"
-    first: np.dtype[Any] | None = None
-    for name, message_type in inputs.items():
-        which = f"input {name!r}" if name else "its input"
-        if keys.field not in (message_type.dtype.names or ()):
-            raise MessageTypeError(f"{option}, but {which} is of {message_type.description}, which has no such field")
-        dtype = message_type.dtype[keys.field]
-        if dtype.kind not in "iuS":
-            raise MessageTypeError(
-                f"{option}, which {which} has as {dtype}; a key is an integer, or bytes of a fixed size such as 'S8'"
-            )
-        first = dtype if first is None else first
-        if dtype != first:
-            raise MessageTypeError(
-                f"{option} is {first} in its first input and {dtype} in {which}; it must be of one type in all of them"
-            )
+    kinds = "a key is an integer, or bytes of a fixed size such as 'S8'"
+    first = field_in_all(option, keys.field, inputs, _is_key, kinds, "of one type in all of them")
     own = state.dtype[keys.field] if keys.field in (state.dtype.names or ()) else first
     if own != first:
         raise MessageTypeError(
             f"{option} is {first}, and its state has a field of that name, which is {own}; make it {first}, and it "
             f"holds the key, or call it otherwise"
         )
+
+
+def _is_key(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iuS"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ringkernel.errors import ConfigurationError, MessageTypeError
+from ringkernel.errors import ConfigurationError
+
+from .shared_field import field_in_all
 
 if TYPE_CHECKING:
     from ringkernel.messages.types import MessageType
@@ -50,23 +52,10 @@ def order_of(kernel_id: str, field: Any, late: Any, patience: Any) -> Order | No
 
 def check_times(kernel_id: str, field: str, inputs: dict[str, MessageType]) -> None:
     """Refuse inputs that lack the field, or have their times in different types. Raises `MessageTypeError`."""
-    first: np.dtype[Any] | None = None
-    for name, message_type in inputs.items():
-        which = f"input {name!r}" if name else "its input"
-        if field not in (message_type.dtype.names or ()):
-            raise MessageTypeError(
-                f"kernel {kernel_id!r}: order_by={field!r}, but {which} is of {message_type.description}, which has no "
-                f"such field"
-            )
-        dtype = message_type.dtype[field]
-        if dtype.kind not in "iufM" or dtype.itemsize > 8 or dtype == np.dtype("M8"):
-            raise MessageTypeError(
-                f"kernel {kernel_id!r}: order_by={field!r}, which {which} has as {dtype}; a time is an integer, a "
-                f"float of at most 64 bits, or a datetime64 with its unit"
-            )
-        first = dtype if first is None else first
-        if dtype != first:
-            raise MessageTypeError(
-                f"kernel {kernel_id!r}: order_by={field!r} is {first} in its first input and {dtype} in {which}; it "
-                f"must be of one type, with one unit, in all of them"
-            )
+    option = f"kernel {kernel_id!r}: order_by={field!r}"
+    kinds = "a time is an integer, a float of at most 64 bits, or a datetime64 with its unit"
+    field_in_all(option, field, inputs, _is_time, kinds, "of one type, with one unit, in all of them")
+
+
+def _is_time(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iufM" and dtype.itemsize <= 8 and dtype != np.dtype("M8")

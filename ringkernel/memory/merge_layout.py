@@ -47,3 +47,8 @@ _, LANE = record(
     # next, or what stands for it; what was there when there last was news, and when that was
     ("source", "count", "taken", "last", "horizon", "reached", "key", "seen_tail", "seen_progress", "news_at"),
 )
+
+
+def lane_at(number: int) -> int:
+    """Where the lane of an input is, from the beginning of the record."""
+    return int(MERGE.lanes + LINE * number)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError, KernelStateError, MessageTypeError
-from ringkernel.lifecycle import KernelState
+from ringkernel.lifecycle import OPEN, KernelState
 from ringkernel.messages.time_words import word_of
 
 if TYPE_CHECKING:
     from .kernel import RingKernel
-
-_OPEN = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
 
 
 def advance(kernel: RingKernel, time: Any, name: str) -> None:
     """See `RingKernelRuntime.advance`."""
     word = word_for(kernel, time)
     outlet = kernel.engine.outlet_of(name)
-    if kernel.state not in _OPEN:
+    if kernel.state not in OPEN:
         raise KernelStateError(f"advance: kernel {kernel.kernel_id!r} is {kernel.state.name}, and takes nothing more")
     ring: Any = outlet.ring
     if ring.shut:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ringkernel.errors import ConfigurationError, KernelStateError
-from ringkernel.lifecycle import KernelState
+from ringkernel.lifecycle import OPEN
 
 if TYPE_CHECKING:
     from .kernel import RingKernel
-
-_OPEN = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
 
 
 def close_input(kernel: RingKernel, name: str) -> None:
     """Nothing more will be sent to this input of a kernel. See `RingKernelRuntime.close_input`."""
     engine = kernel.engine
     outlet = engine.outlet_of(name)
-    if kernel.state not in _OPEN:
+    if kernel.state not in OPEN:
         raise (
             kernel.refusal()
             if kernel.error
@@ -46,7 +44,7 @@ def note_end(kernel: RingKernel) -> None:
         return
     output.say_ended()
     for target in kernel.targets:
-        if target.state not in _OPEN:
+        if target.state not in OPEN:
             continue
         engine = target.engine
         if engine.closing is None and _is_left(target):

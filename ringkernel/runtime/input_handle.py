@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ringkernel import lifecycle
 from ringkernel.devices.event_loop.outlet import LOOK_S
 from ringkernel.errors import ConfigurationError, KernelStateError, QueueFullError, RingKernelError
-from ringkernel.lifecycle import KernelState
 from ringkernel.memory.layout import CLOSED, DROP, FORKED, OPEN, RAISE, WAIT
 from ringkernel.messages.arrays import as_array
 from ringkernel.ring.feeding import BUSY, FULL
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 WhenFull = Literal["wait", "raise", "drop"]
 _MODES = {"wait": WAIT, "raise": RAISE, "drop": DROP}
-_OPEN_TO = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
 
 
 def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity, *, are_called: bool) -> InputHandle:
@@ -42,8 +41,8 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
     if not isinstance(full, str) or full not in _MODES:
         raise ConfigurationError(f'full is {full!r:.60}; it must be "wait", "raise" or "drop"')
     outlet = kernel.engine.outlet_of(name)
-    if kernel.state not in _OPEN_TO:
-        allowed = " or ".join(state.name for state in _OPEN_TO)
+    if kernel.state not in lifecycle.OPEN:
+        allowed = " or ".join(state.name for state in lifecycle.OPEN)
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; allowed is {allowed}"
         )
@@ -401,7 +400,7 @@ class InputHandle:
             return failure
         if engine.closing is not None and not engine.has_ended:
             why = engine.closing
-        elif not engine.has_ended and kernel.state in _OPEN_TO:
+        elif not engine.has_ended and kernel.state in lifecycle.OPEN:
             why = "its runtime's event loop has gone"
         else:
             why = "it has TERMINATED" if engine.has_ended else "it is TERMINATING"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.codegen.faults import BACK, LATE, NO_TIME_VALUE
-from ringkernel.memory.layout import LINE, NEVER, NO_TIME, RING
-from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE
+from ringkernel.memory.layout import NEVER, NO_TIME, RING
+from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE, lane_at
 from ringkernel.messages.time_words import time_of
 from ringkernel.ring.clock import tick_clock
 
@@ -83,7 +83,7 @@ class Merging:
 
     def in_flight(self) -> list[int]:
         """How many messages of each input the span that runs now may have taken."""
-        return [self._word(_lane(number) + LANE.count) for number in range(len(self._kernel.rings.reading))]
+        return [self._word(lane_at(number) + LANE.count) for number in range(len(self._kernel.rings.reading))]
 
     def holding_up(self) -> list[str]:
         """The inputs that the others wait for: nothing waits there, and more may come."""
@@ -108,7 +108,7 @@ class Merging:
         if code == NO_TIME_VALUE:
             return f"the {order.field!r} of a message in {where} is {time}, which is no time"
         if code == BACK:
-            last = time_of(dtype, self._word(_lane(number) + LANE.last))
+            last = time_of(dtype, self._word(lane_at(number) + LANE.last))
             return f"times within an input never go back, but in {where} {order.field}={time} follows {last}"
         if code == LATE:
             passed = time_of(dtype, self._word(MERGE.passed))
@@ -134,7 +134,3 @@ class Merging:
 
     def _word(self, offset: int) -> int:
         return self._api.read_word(self.address + offset)
-
-
-def _lane(number: int) -> int:
-    return int(MERGE.lanes + LINE * number)

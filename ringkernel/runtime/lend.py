@@ -167,14 +167,10 @@ class Lent(Transfer):
                 edge = output.edges[0]
                 edge.skip_to(self._given)
                 output.keepalive = self._regions
+                last.inlet.take_first_from(edge)
             else:  # the array that was given is its owner's again
-                rest = ring_over(
-                    output.arena, output.slots[self._given : output.position()].copy(), output.message_type
-                )
-                edge = rest.add_edge()
-                rest.fill()
+                leave_to_receive(last, output.slots[self._given : output.position()], output.message_type)
                 output.dispose()
-            last.inlet.take_first_from(edge)
         elif output is not None and self._given >= 0:
             output.dispose()
 
@@ -215,6 +211,14 @@ def ring_over(arena: Arena, array: Any, message_type: Any, woke: Callable[[int],
     from ringkernel.ring.record_ring import RecordRing
 
     return RecordRing(arena, message_type, 1 << max(0, len(array) - 1).bit_length(), lent=array, woke=woke)
+
+
+def leave_to_receive(engine: LendingEngine, records: Any, message_type: Any) -> None:
+    """A copy of these outputs can be received from a kernel, before anything else."""
+    ring = ring_over(engine.arena, records.copy(), message_type)
+    edge = ring.add_edge()
+    ring.fill()
+    engine.inlet.take_first_from(edge)
 
 
 def _arena_bytes(arena: Arena, nbytes: int, regions: list[Region]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ringkernel.devices.engine import LendingEngine
 
-from .lend import hold, hold_at_last, ring_over
+from .lend import hold, hold_at_last, leave_to_receive, ring_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,16 +124,9 @@ class LentResult:
             self._count, self._is_lent = self.position(), False
             self._engine.take_back_result()
         if 0 <= self._given < self._count:
-            self._leave_the_rest()
+            # what came after somebody had the result
+            leave_to_receive(self._engine, self.records[self._given : self._count], self._ring.message_type)
         self._ring.dispose()
-
-    def _leave_the_rest(self) -> None:
-        """What came after somebody had the result can be received, before anything else."""
-        rest = self.records[self._given : self._count].copy()
-        ring = ring_over(self._engine.arena, rest, self._ring.message_type)
-        edge = ring.add_edge()
-        ring.fill()
-        self._engine.inlet.take_first_from(edge)
 
     def position(self) -> int:
         """How much is filled."""

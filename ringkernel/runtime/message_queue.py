@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.options import DEFAULT_QUEUE_SIZE, check_queue_size
+from ringkernel.devices.event_loop.budget import Budget
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
-from ringkernel.devices.event_loop.waiting_line import Budget
 from ringkernel.errors import KernelStateError
 from ringkernel.messages.arrays import as_array, as_objects, from_array
 from ringkernel.messages.types import MessageType

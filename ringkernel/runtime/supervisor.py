@@ -15,8 +15,8 @@ from ringkernel.declaration.decorator import declared, find_declaration, id_of, 
 from ringkernel.declaration.registry import check_module
 from ringkernel.declaration.together import with_companions
 from ringkernel.devices.event_loop import interrupts
+from ringkernel.devices.event_loop.budget import Budget
 from ringkernel.devices.event_loop.services import Services
-from ringkernel.devices.event_loop.waiting_line import Budget
 from ringkernel.devices.selection import Devices
 from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError, RingKernelError
 from ringkernel.lifecycle import Command, KernelState

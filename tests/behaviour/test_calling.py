@@ -9,7 +9,7 @@ from helpers import Ticker, check_books, eventually, start, start_chain, turns, 
 from kinds import Kind, add_one, copies, drops_thirds, fails_at_13, gated, same, sink
 
 from ringkernel import ConfigurationError, KernelFailedError, KernelNotFoundError, KernelStateError, RingKernelRuntime
-from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.budget import MAX_OPERATIONS
 
 
 async def test_a_call_returns_the_output_of_its_message(runtime: RingKernelRuntime, kind: Kind) -> None:

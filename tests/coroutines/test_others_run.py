@@ -17,7 +17,7 @@ from ringkernel import (
     KernelState,
     RingKernelRuntime,
 )
-from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.budget import MAX_OPERATIONS
 
 
 async def longest_step(runtime: RingKernelRuntime, kernel: Any, taken: Callable[[], int], count: int) -> int:

@@ -11,7 +11,7 @@ from helpers import Ticker, check_books, eventually, start, turns, within
 from kinds import echo
 
 from ringkernel import KernelContext, KernelFailedError, RingKernelRuntime
-from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.budget import MAX_OPERATIONS
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 

@@ -22,7 +22,7 @@ from ringkernel import (
     QueueFullError,
     RingKernelError,
 )
-from ringkernel.devices.event_loop.waiting_line import MAX_OPERATIONS
+from ringkernel.devices.event_loop.budget import MAX_OPERATIONS
 
 MakeQueue = Callable[[int], MessageQueue]
 

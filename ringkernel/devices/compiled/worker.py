@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.devices.event_loop.budget import WORKER
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import Slab
 from ringkernel.memory.layout import COMMIT, FREE, GONE, PARKER, PARKER_DTYPE, RUN_ENTRY, RUNG
@@ -153,7 +154,7 @@ class Worker:
             self.thread = threading.Thread(
                 target=_run,
                 args=(loop, is_begun, self.address, int(self._scratch.ctypes.data), self.waker, keepalive),
-                name=f"ringkernel-worker-{number}",
+                name=f"{WORKER}-{number}",
                 daemon=True,
             )
             self.thread.start()

@@ -11,7 +11,7 @@ from ringkernel.errors import ConfigurationError, QueueEmptyError
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
 from .spinning import Spin
-from .waiting_line import Budget, Hold, Line, check_timeout
+from .waiting_line import Hold, Line, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.kinds import Edge
     from ringkernel.ring.record_edge import RecordEdge
 
+    from .budget import Budget
     from .loop_parker import Doorbell
     from .services import Services
 

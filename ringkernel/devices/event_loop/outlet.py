@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.errors import BatchTimeoutError, QueueFullError, RingKernelError
 from ringkernel.ring.waiting import NOTHING
 
-from .waiting_line import Budget, Hold, Line, check_timeout
+from .waiting_line import Hold, Line, check_timeout
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ringkernel.ring.kinds import Ring
 
+    from .budget import Budget
     from .loop_parker import Doorbell
     from .services import Services
 

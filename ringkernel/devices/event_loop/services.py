@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from .budget import Budget
     from .loop_parker import LoopParker
-    from .waiting_line import Budget
 
 _FORSAKEN_STOP_S = 0.1
 """How long the threads of a runtime that nobody has closed are waited for, in the middle of something else."""

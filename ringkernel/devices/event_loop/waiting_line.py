@@ -1,4 +1,4 @@
-"""Waiting fairly in one event loop: a budget for operations that never wait, a line for those that do."""
+"""Waiting fairly in one event loop: a line, first in, first out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import types
 from collections import deque
 from contextlib import suppress
 from numbers import Real
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.errors import ConfigurationError
@@ -16,55 +15,6 @@ from ringkernel.ring.waiting import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-MAX_OPERATIONS = 512
-MAX_NS = 1_000_000
-_MOST = 32  # before the clock is read: operations may suddenly take longer
-
-
-class Budget:
-    """A cooperative budget: a caller that never waits lets other tasks run after every 512 operations or 1 ms.
-
-    Callers count `left` down and ask `due()` at zero. The clock is read every 32 quick operations, the more often
-    the longer they take.
-    """
-
-    __slots__ = ("_checked_ns", "_deadline_ns", "_granted", "_operations", "left")
-
-    def __init__(self) -> None:
-        self._checked_ns = monotonic_ns()
-        self._deadline_ns = self._checked_ns + MAX_NS
-        self._operations = 0
-        self._granted = self.left = 1
-
-    def spend(self) -> bool:
-        """Count an operation. Whether to yield before it."""
-        self.left = left = self.left - 1
-        return left <= 0 and self.due()
-
-    def due(self) -> bool:
-        """Whether to yield now."""
-        now = monotonic_ns()
-        granted = self._granted
-        elapsed = now - self._checked_ns
-        operations = self._operations + granted
-        left_ns = self._deadline_ns - now
-        if granted == _MOST and operations <= MAX_OPERATIONS - _MOST and 2 * elapsed < left_ns:
-            self._operations = operations  # what follows would come to the same, in three times the time
-            self._checked_ns = now
-            self.left = _MOST
-            return False
-        elapsed = elapsed or 1
-        is_due = operations >= MAX_OPERATIONS or left_ns <= 0
-        if is_due:
-            operations = 0
-            left_ns = MAX_NS
-            self._deadline_ns = now + MAX_NS
-        more = min(2 * granted, _MOST, MAX_OPERATIONS - operations, left_ns * granted // (2 * elapsed))
-        self._granted = self.left = more if more > 0 else 1
-        self._operations = operations
-        self._checked_ns = now
-        return is_due
 
 
 class Waiter(Protocol):

@@ -6,7 +6,7 @@ what comes of them does not depend on where they lie.
 
 from __future__ import annotations
 
-from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY
+from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY, UNUSED
 
 from .operations import copy_bytes, peek, peek_fixed, poke
 
@@ -82,6 +82,14 @@ def take_slot(table: int, slot: int, tag: int, key: int, key_words: int, state_a
     copy_bytes(slot + 8, key, 8 * key_words)
     copy_bytes(slot + state_at, table + INITIAL, state_nbytes)
     return 1
+
+
+def take_last_back(table: int) -> None:
+    """Make the slot empty that was taken last: no key lies where it does because of that one."""
+    count = peek(table + KEYS.count) - 1
+    offset = peek(peek(table + KEYS.order_address) + 8 * count)
+    poke(peek(table + KEYS.slots_address) + offset, UNUSED if offset == 0 else 0)
+    poke(table + KEYS.count, count)
 
 
 def nth_state(table: int, number: int, state_at: int) -> int:

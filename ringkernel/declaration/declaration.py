@@ -52,7 +52,7 @@ class Declaration:
     @property
     def is_sequential(self) -> bool:
         """Whether a message has to see what the one before has left."""
-        return kept_between(self.state, self.rng) is not None
+        return kept_between(self.state, self.rng, self.keys) is not None
 
     @property
     def is_coroutine(self) -> bool:
@@ -111,7 +111,8 @@ class Declaration:
         self, *, kernel_id: str, device: str | None, queue_size: int | None, parallel: int | None = None
     ) -> Declaration:
         """The same kernel under the id and options of one launch."""
-        check_parallel(kernel_id, parallel, kept_between(self.state, self.rng), is_coroutine=self.is_coroutine)
+        kept = kept_between(self.state, self.rng, self.keys)
+        check_parallel(kernel_id, parallel, kept, is_coroutine=self.is_coroutine)
         size = self.queue_size if queue_size is None else check_queue_size(queue_size)
         check_outputs_fit(kernel_id, self.max_outputs, size)
         return replace(

@@ -65,6 +65,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     params: Any = None,
     key: str | None = None,
     keys: int | None = None,
+    ordered: bool = True,
     rng: int | None = None,
 ) -> Callable[[F], F]:
     """Declare a kernel. The function itself is returned unchanged and stays callable.
@@ -99,9 +100,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             to 1024.
         fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, but the
             last bits differ from the CPU's, where the two are always rounded one after the other.
-        parallel: on the CPU, how many threads may share the messages of a handler without state, when many wait. None:
-            as many as there are cores, where that pays by the time that messages have taken so far. False, or 1: only
-            the kernel's own. The outputs are the same, in the same order.
+        parallel: on the CPU, how many threads may share the messages of a handler without state, or with one for each
+            key, when many wait. None: as many as there are cores, where that pays by the time that messages have taken
+            so far. False, or 1: only the kernel's own. The outputs are the same, in the same order.
         order_by: the field with the time of a message, in every input: an integer, a float or a datetime64, of one
             type. The next message is then the one with the smallest time over all inputs, and at equal times that of
             the input declared first. An input in which nothing waits holds up the others until its time is known to
@@ -122,6 +123,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             nearly full, when the kernel goes on after a pause; one that is full when a new key comes fails the kernel.
             There are 4/3 to 8/3 slots for a key, each of 8 bytes and those of the state, rounded up to 16, 32, 64, 80,
             96, ..., and 8 more for their order: 10 million keys with a float each take 370 MB.
+        ordered: with False, outputs of messages with different keys may come in any order: several threads need not put
+            them in that of the messages then. Those of one key are in order, always.
         rng: the seed of the handler's random numbers, from 0 to 2**64 - 1; by default the default of a last parameter
             called `rng`. The handler gets them as in `Rng`: `rng.random()`, `rng.normal()`, `rng.integers(low, high)`.
             They are the same at every launch, and in Python; like a state, they have its messages handled in order.
@@ -158,7 +161,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         parallel,
         order_of(kernel_id, order_by, late, patience),
         params,
-        keys_of(kernel_id, key, keys),
+        keys_of(kernel_id, key, keys, check_flag(kernel_id, "ordered", ordered)),
         rng,
     )
 
@@ -232,7 +235,8 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: Options) -> Decl
             f"drop them"
         )
     check_keys(kernel_id, options.keys, initial, state_type, options.batch)
-    check_parallel(kernel_id, options.parallel, kept_between(options.state, options.rng), is_coroutine=coroutine)
+    kept = kept_between(options.state, options.rng, options.keys)
+    check_parallel(kernel_id, options.parallel, kept, is_coroutine=coroutine)
     _check_parameters(kernel_id, func, coroutine, outputs, options)
     check_key_fields(options.keys, kernel_id, {} if inputs is None else {"": inputs}, initial)
     return Declaration(

@@ -88,9 +88,11 @@ def check_block_size(size: Any) -> int:
     raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
 
 
-def kept_between(state: Any, rng: Any) -> str | None:
-    """What a message sees of the one before, if anything."""
-    return "a state" if state is not None else "random numbers" if rng is not None else None
+def kept_between(state: Any, rng: Any, keys: Any) -> str | None:
+    """What a message sees of the one before, whatever its key, if anything."""
+    if state is not None and keys is None:
+        return "a state"
+    return "random numbers" if rng is not None else None
 
 
 def check_parallel(kernel_id: str, parallel: Any, kept: str | None, *, is_coroutine: bool) -> None:

@@ -24,10 +24,15 @@ KEYS_DTYPE, KEYS = record(
     # is not the number of a slot; `capacity`: how many may be in use; `order_address`: a word for each that is, how far
     # it is from the first, in the order in which keys came
     ("slots_address", "mask", "shift", "capacity", "order_address"),
+    # host: the same as in `SlotLayout`, in bytes; `key_nbytes`: of the key in a message, `key_kind`: see `NUMBER`
+    # and `key_at`, where in a message of the first input it is
+    ("nbytes", "state_at", "state_nbytes", "own_at", "key_words", "key_nbytes", "key_kind", "key_at"),
     # poller, and the host while it has the token: how many are in use
     ("count",),
 )
 
+# header.key_kind
+NUMBER, UNSIGNED, TEXT = 0, 1, 2
 INITIAL = KEYS_DTYPE.itemsize
 """Where the state of a new key is, from the header on."""
 NO_KEY = -0x2D358DCCAA6C78A5

@@ -24,7 +24,7 @@ NO_TIME, ENDED = -(2**63), 2**63 - 1
 """Times that none is: nothing is known yet; nothing more comes at all."""
 
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 HISTOGRAM_BUCKETS = 64
 
 
@@ -77,15 +77,16 @@ EDGE_DTYPE, EDGE = record(
     # gets there
     ("limit", "closed", "watch", "watch_doorbell_address"),
     # host, while the consumer does not run; `device_cursor_address`: likewise, of `head`; `span_address`: what handles
-    # these messages, or 0 for the block's
-    ("ring", "doorbell_address", "device_cursor_address", "span_address"),
+    # these messages, or 0 for the block's, and then `key_at`: where in
+    # them the key is
+    ("ring", "doorbell_address", "device_cursor_address", "span_address", "key_at"),
 )
 
 BLOCK_DTYPE, BLOCK = record(
     "Block",
     # host, while it holds the token: what the kernel is. `chain`: the fused chain that it is the first stage of, as an
     # offset from here, or 0; its poller ends it when a stage fails. `merge`: likewise, what a kernel that goes by time
-    # keeps of its inputs
+    # keeps of its inputs; `keyed`: whether its state is a table of keys, see `KEYS_IN_ORDER`
     (
         "magic",
         "version",
@@ -102,6 +103,7 @@ BLOCK_DTYPE, BLOCK = record(
         "max_threads",
         "end_span_address",
         "merge",
+        "keyed",
     ),
     # host, at any time; `closing`: once all inputs are at their end, and consumed, the kernel ends
     ("command", "epoch", "closing"),
@@ -240,7 +242,7 @@ PATH_DTYPE, PATH = record(
     (f"doorbell_addresses:{MAX_TURNS}",),
 )
 
-MAX_CHUNKS = 1024
+MAX_CHUNKS, MAX_SHARDS = 1024, 64
 CHUNK_WORDS = 8
 """A chunk's fault line, as in a block, then what it has come to: its messages, its outputs, its time."""
 
@@ -264,6 +266,24 @@ SPLIT_JOB_DTYPE, SPLIT_JOB = record(
         "block_address",
         "leader_cpu",
     ),
+    # leader, likewise: what `shards.py` lays out of a span with keys; `table`: their table, 0 for another span;
+    # `n_keys`: how many there were before; `n_kept`: how many messages keep theirs
+    (
+        "table",
+        "places",
+        "in_shards",
+        "log",
+        "outputs",
+        "log_nbytes",
+        "key_at",
+        "n_keys",
+        "n_kept",
+    ),
+    (f"first_of:{MAX_SHARDS + 1}",),
+    (f"next_of:{MAX_SHARDS}",),
+    (f"next_output_of:{MAX_SHARDS}",),
+    # host: where there is room for what is laid out
+    ("space_address", "space_nbytes"),
     # shared: 1 from when somebody leads until it has been gathered
     ("is_led",),
     # shared: how many helpers are inside; below 0 nobody may come in
@@ -280,8 +300,9 @@ MAX_TEAM = 255
 
 TEAM_DTYPE, TEAM = record(
     "Team",
-    # host: the workers of a pool that may help each other; `n_cores`: how many threads may be busy
-    ("n_cores", "n_workers"),
+    # host: the workers of a pool that may help each other; `n_cores`: how many threads may be busy; and functions of
+    # `shard_keys.py`
+    ("n_cores", "n_workers", "find_records_address", "take_keys_back_address"),
     (f"workers:{MAX_TEAM + 1}",),
     # leaders: how many helpers would have been of use and were not there
     ("missing",),
@@ -300,6 +321,8 @@ STATUS_IDLE, STATUS_ACTIVE, STATUS_DEACTIVATED, STATUS_TERMINATING, STATUS_TERMI
 STATUS_DESERTED = 6  # a grid has ended by itself, since its host gave no sign of life
 LAST_WORDS = (STATUS_DEACTIVATED, STATUS_TERMINATED, STATUS_FAILED, STATUS_DESERTED)
 """What a poller says when it gives the token back."""
+# block.keyed
+NO_KEYS, KEYS_IN_ORDER, KEYS_UNORDERED = 0, 1, 2
 # block.end_phase
 NOT_BEGUN, BEGUN, OVER = range(3)
 # block.command

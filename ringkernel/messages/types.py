@@ -120,6 +120,12 @@ class MessageType:
         """The name, with the fields where there are any."""
         return self.name if self.is_scalar else f"{self.name} ({fields_of(self.dtype)})"
 
+    def field(self, name: str) -> tuple[np.dtype[Any], int]:
+        """The type of a field, and where in a record it is, in bytes."""
+        fields = self.dtype.fields
+        assert fields is not None
+        return fields[name][:2]
+
     def is_batch(self, values: Any) -> bool:
         """Whether this is an array of messages that can be copied as it is: asked once per batch."""
         return (

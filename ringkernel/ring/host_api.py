@@ -28,7 +28,7 @@ from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .map_here import map_here
 from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound, waiting_of
 from .run_merge import lay_out_merge, publish_end, publish_progress
-from .split_span import stop_job
+from .split_job import stop_job
 from .token import revoke
 
 if TYPE_CHECKING:

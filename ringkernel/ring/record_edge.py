@@ -171,6 +171,10 @@ class RecordEdge:
         """What handles the messages, or 0 for the kernel's own handler. The consumer does not run."""
         self._api.write_word(self.address + EDGE.span_address, address)
 
+    def set_key(self, field: str) -> None:
+        """The field by whose value the consumer has a state for each. The consumer does not run."""
+        self._api.write_word(self.address + EDGE.key_at, self.ring.message_type.field(field)[1])
+
     def watch(self, sequence: int, doorbell_address: int) -> None:
         """Ring the doorbell at `doorbell_address` once the consumer has taken everything below `sequence`."""
         self._api.write_word(self.address + EDGE.watch_doorbell_address, doorbell_address)

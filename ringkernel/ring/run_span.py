@@ -20,10 +20,11 @@ from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, RING, RUN_ENTRY, STATUS_FAILED
 
+from .chunks import PIECE
 from .fused_commit import change_states, end_chain, keep_failed, keep_ledgers, move_tails, notify_watchers
 from .ledger import keep_ledger, note_peak
 from .protocol import bound_of, notify_consumers, notify_producer, room_of, set_tail, slot_address
-from .split_span import PIECE, lead, run_alone, span_length, unless_split
+from .split_span import lead, run_alone, span_length, unless_split
 from .stages import chain_of, fault_words, last_stage, longest_span, span_of
 from .token import IDLE, LEFT, WORKED, give_back
 from .waits import go_on, hold_up

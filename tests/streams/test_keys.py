@@ -607,7 +607,8 @@ async def test_an_edit_with_another_key_is_refused(runtime: RingKernelRuntime) -
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"key": "symbol", "state": None}, ConfigurationError, "key='symbol' needs a state"),
     ({"key": "symbol", "batch": True}, ConfigurationError, "key='symbol' does not go with batch=True"),
-    ({"key": "symbol", "parallel": 2}, ConfigurationError, "parallel=2, but its handler has a state"),
+    ({"ordered": False}, ConfigurationError, "ordered=False needs key"),
+    ({"key": "symbol", "ordered": 1}, ConfigurationError, "ordered is 1; it must be True or False"),
     ({"keys": 10}, ConfigurationError, "keys=10 needs key, the field"),
     ({"key": 3}, ConfigurationError, "key is 3; it must be the name of a field"),
     ({"key": "symbol", "keys": 0}, ConfigurationError, "keys is 0; it must be a number of keys from 1 to"),

@@ -143,13 +143,16 @@ class ChainRecord:
 
 def threads_for(stages: Sequence[Stage]) -> int:
     """How many threads may share a span: one, unless what comes out is the same whoever runs which messages, and lies
-    where one thread would have put it."""
+    where one thread would have put it. Only a kernel by itself is run in shards."""
     *before, last = stages
     is_told_apart = last.output is not None and all(stage.executor.never_drops for stage in stages)
     are_small = all(
         stage.output is not None and stage.output.message_type.dtype.itemsize <= SMALL_NBYTES for stage in before
     )
-    return min(stage.executor.max_threads for stage in stages) if is_told_apart and are_small else 1
+    has_keys = any(stage.block.keys is not None for stage in stages)
+    if has_keys or not (is_told_apart and are_small):
+        return 1
+    return min(stage.executor.max_threads for stage in stages)
 
 
 def parts_of(stages: Sequence[Stage]) -> list[int]:

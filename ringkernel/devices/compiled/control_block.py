@@ -11,7 +11,17 @@ from ringkernel.declaration.rng import seeded
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.context_layout import context_layout
 from ringkernel.memory.keys_layout import INITIAL
-from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, LAYOUT_VERSION, LINE, MAGIC, OVER
+from ringkernel.memory.layout import (
+    BLOCK,
+    BLOCK_DTYPE,
+    KEYS_IN_ORDER,
+    KEYS_UNORDERED,
+    LAYOUT_VERSION,
+    LINE,
+    MAGIC,
+    NO_KEYS,
+    OVER,
+)
 
 from .key_table import KeyTable
 
@@ -71,7 +81,7 @@ class ControlBlock:
         words = None if declaration.rng is None else np.array(2 * seeded(declaration.rng), np.uint64)
         self.rng = self._copied(words, state_at + context.rng_at)
         self.keys = None if declaration.keys is None else KeyTable(declaration, self.address + state_at, arena, api)
-        self.run(code)
+        self.run(declaration, code)
 
     def _copied(self, declared: npt.NDArray[Any] | None, offset: int) -> npt.NDArray[Any] | None:
         """What was declared, at its place."""
@@ -81,8 +91,12 @@ class ControlBlock:
         view[...] = declared
         return view
 
-    def run(self, code: Code) -> None:
-        """Let the kernel's turns run this."""
+    def run(self, declaration: Declaration, code: Code) -> None:
+        """Let the kernel's turns run this, which it was declared with."""
+        keys, keyed = declaration.keys, NO_KEYS
+        if keys is not None:
+            keyed = KEYS_IN_ORDER if keys.ordered else KEYS_UNORDERED
+        self._api.write_word(self.address + BLOCK.keyed, keyed)
         self._api.write_word(self.address + BLOCK.span_address, code.span_address)
         self._api.write_word(self.address + BLOCK.end_span_address, code.end_span_address)
         self._api.write_word(self.address + BLOCK.max_threads, code.max_threads)
@@ -134,6 +148,8 @@ class ControlBlock:
             self._tables += (self._arena.allocate(16 * room),)
         table = self._tables[-1].address if self._tables else self.address + _TABLE_AT
         for i, edge in enumerate(edges):
+            if self.keys is not None:
+                edge.set_key(self.keys.field)
             self._api.write_word(table + 8 * i, edge.address - self.address)
         self._api.write_word(self.address + BLOCK.inputs, table - self.address)
         self._api.write_word(self.address + BLOCK.n_inputs, len(edges))

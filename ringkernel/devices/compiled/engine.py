@@ -308,7 +308,7 @@ class CompiledEngine(LendingEngine):
         if declaration.keys is not None:
             assert self.block.state is not None
             self.block.state[...] = declaration.state  # that of new keys
-        self.block.run(self.executor)
+        self.block.run(declaration, self.executor)
         self.rings.run(self.executor.span_of)
 
     def _leave_chain(self) -> None:

@@ -1,6 +1,6 @@
 """What a worker does that has nothing of its own to do: it helps with the spans of others. Compiled.
 
-A leader offers its job in a word of the worker (`recruit` of `ring/split_span.py`), and wakes it if it sleeps. Between
+A leader offers its job in a word of the worker (`recruit` of `ring/split_job.py`), and wakes it if it sleeps. Between
 two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment; but not where the
 event loop's thread waits for its core, as it does when the last span of a map has woken it.
 """
@@ -20,7 +20,8 @@ from ringkernel.codegen.operations import (
     waits_for_cpu,
 )
 from ringkernel.memory.layout import PARKER, SPLIT_JOB
-from ringkernel.ring.split_span import enter, leave, take_chunk
+from ringkernel.ring.split_job import enter, leave
+from ringkernel.ring.split_span import take_chunk
 
 LINGER = 12
 """How long, in minimal patiences: about 100 us."""

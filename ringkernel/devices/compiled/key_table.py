@@ -11,7 +11,17 @@ import numpy.typing as npt
 from ringkernel.codegen.key_table import LOWER
 from ringkernel.declaration.keys import MAX_KEYS, STATE_COLUMN
 from ringkernel.errors import ConfigurationError, MessageTypeError
-from ringkernel.memory.keys_layout import KEYS, NO_KEY, UNUSED, capacity_of, n_slots_for, slot_layout
+from ringkernel.memory.keys_layout import (
+    KEYS,
+    NO_KEY,
+    NUMBER,
+    TEXT,
+    UNSIGNED,
+    UNUSED,
+    capacity_of,
+    n_slots_for,
+    slot_layout,
+)
 
 if TYPE_CHECKING:
     from ringkernel.declaration.declaration import Declaration
@@ -55,10 +65,23 @@ class KeyTable:
         self._api, self._arena, self._kernel_id = api, arena, declaration.kernel_id
         self._field, self._state = declaration.keys.field, declaration.state
         shape = None if declaration.state_type is not None else declaration.state.shape
-        key = declaration.input_type.dtype[self._field]
+        key, key_at = declaration.input_type.field(self._field)
         self._layout = slot_layout(self._field, key, (declaration.state.dtype, shape))
+        self._describe(key_at)
         self._asked_for = declaration.keys.capacity
         self._use(*self._new_slots(n_slots_for(self._asked_for)))
+
+    def _describe(self, key_at: int) -> None:
+        """Write down where things are, for who finds keys without having been compiled for them."""
+        layout, write = self._layout, self._api.write_word
+        write(self.address + KEYS.nbytes, layout.nbytes)
+        write(self.address + KEYS.state_at, layout.state_at)
+        write(self.address + KEYS.state_nbytes, layout.state_nbytes)
+        write(self.address + KEYS.own_at, layout.own_at)
+        write(self.address + KEYS.key_words, layout.key_words)
+        write(self.address + KEYS.key_nbytes, layout.key.itemsize)
+        write(self.address + KEYS.key_at, key_at)
+        write(self.address + KEYS.key_kind, {"i": NUMBER, "u": UNSIGNED, "S": TEXT}[layout.key.kind])
 
     # --- how many ----------------------------------------------------------------------------------------------------
 

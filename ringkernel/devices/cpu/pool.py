@@ -20,6 +20,7 @@ from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, po
 from ringkernel.devices.compiled.worker_loop import run_worker
 from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, PARKER, REVOKED
 from ringkernel.ring.loop_turns import take_turns
+from ringkernel.ring.shard_keys import find_records, take_keys_back
 
 from .balancing import Balancing
 from .cores import allowed_cores
@@ -41,17 +42,27 @@ SPAN_NS = 50_000
 
 
 class Loops(NamedTuple):
-    """Who takes turns: a worker, and the event loop's thread; see the functions of the same names."""
+    """Who takes turns: a worker, and the event loop's thread; and what a worker calls by its address. See the functions
+    of the same names."""
 
     run_worker: Entry
     take_turns_address: int
+    find_records_address: int
+    take_keys_back_address: int
 
 
 @functools.cache
 def compiled_loops() -> Loops:
     """The loops, compiled once per process."""
     return Loops(
-        **entries({"run_worker": EntryPoint(run_worker, nogil=True), "take_turns_address": ByAddress(take_turns)})
+        **entries(
+            {
+                "run_worker": EntryPoint(run_worker, nogil=True),
+                "take_turns_address": ByAddress(take_turns),
+                "find_records_address": ByAddress(find_records),
+                "take_keys_back_address": ByAddress(take_keys_back),
+            }
+        )
     )
 
 
@@ -67,7 +78,7 @@ class WorkerPool:
         self.size = size
         self._woke = services.woke
         services.on_woke = self.watch
-        self.team = Team(parker, allowed_cores())
+        self.team = Team(parker, allowed_cores(), compiled_loops())
         self.threads = Workers(parker, _compiled_worker, team=self.team)
         self._parker = parker
         self._api = parker.api

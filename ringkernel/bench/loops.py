@@ -119,6 +119,18 @@ def by_key(readings: Any, alpha: float, means: Any, results: Any) -> None:
 
 
 @njit(cache=True)
+def long_by_key(readings: Any, steps: int, levels: Any, results: Any) -> None:
+    """A long computation for each reading, and a level for each key that goes into it."""
+    for i in range(readings.shape[0]):
+        key = readings[i].key
+        levels[key] = x = 0.5 * levels[key] + 0.5 * readings[i].value
+        for _ in range(steps):
+            x = 3.7 * x * (1.0 - x)
+        results[i].key = key
+        results[i].value = x
+
+
+@njit(cache=True)
 def in_dict(readings: Any, alpha: float, means: Any, results: Any) -> None:
     """The same in numba's dict."""
     for i in range(readings.shape[0]):

@@ -49,7 +49,7 @@ _MODULES = {
     "loops": ("map_sizes", "cores", "fused", "placement"),
     "streams": ("ewma", "ewma_stream"),
     "ordered": ("merge", "replay"),
-    "keyed": ("keys",),
+    "keyed": ("keys", "shards"),
     "feeding": ("foreign",),
     "many": ("many",),
     "saxpy": ("saxpy",),

@@ -10,8 +10,8 @@ from numba import typed, types
 
 import ringkernel as rk
 from ringkernel.bench.kernels import Array, running, start
-from ringkernel.bench.loops import by_key, in_dict, put_all_in_dict
-from ringkernel.bench.method import per_call
+from ringkernel.bench.loops import by_key, in_dict, long_by_key, put_all_in_dict
+from ringkernel.bench.method import per_call, timed
 from ringkernel.bench.model import Row, at_most
 from ringkernel.bench.rivals.smoothing import ALPHA
 
@@ -25,6 +25,8 @@ READING = np.dtype([("key", np.int64), ("value", np.float64)])
 MEAN = np.zeros((), [("mean", np.float64)])
 KEYS = (1, 1000, 1_000_000)
 READINGS = 4_000_000
+STEPS, LONG_READINGS = 85, 400_000
+LEVEL = np.zeros((), [("level", np.float64)])
 TARGETS = {("array", 1000): at_most(2.0)}
 
 
@@ -132,4 +134,70 @@ async def keys(bench: Bench) -> list[Row]:
         )
         for n in KEYS
         for name in ("array", "dict")
+    ]
+
+
+WAYS: dict[str, dict[str, Any]] = {"all": {}, "unordered": {"ordered": False}, "one": {"parallel": False}}
+
+
+def long(way: str) -> Any:
+    """A kernel that computes for some 100 ns on each reading, with a level for each key."""
+
+    @rk.ring_kernel(f"bench.shards-{way}", input_type=READING, output_type=READING, state=LEVEL, key="key", **WAYS[way])
+    def compute(msg: Any, out: Any, state: Any) -> None:
+        x = 0.5 * state.level + 0.5 * msg.value
+        state.level = x
+        for _ in range(STEPS):
+            x = 3.7 * x * (1.0 - x)
+        out.key = msg.key
+        out.value = x
+
+    return compute
+
+
+class Levels:
+    """Readings of 1,000 keys, and what has to come of them in a round that begins with the levels of the one before."""
+
+    def __init__(self, count: int) -> None:
+        random = np.random.default_rng(2)
+        self.readings, self.results = np.zeros(count, READING), np.zeros(count, READING)
+        self.readings["key"], self.readings["value"] = random.integers(0, 1000, count), random.random(count)
+        self.levels, self.expected = np.zeros(1000), np.zeros(count, READING)
+        self.by_key = np.argsort(self.readings["key"], kind="stable")
+
+    def is_right(self, _: object) -> bool:
+        """Whether the results are there, each key's in order; and now they are not any more."""
+        long_by_key(self.readings, STEPS, self.levels, self.expected)
+        found = self.results[np.argsort(self.results["key"], kind="stable")]
+        self.results[...] = 0
+        return np.array_equal(found, self.expected[self.by_key])
+
+
+async def shards(bench: Bench) -> list[Row]:
+    """A handler of 100 ns with a state for each of 1,000 keys, by all cores, beside one thread and a compiled loop.
+
+        map         array =(lent)=> kernel with key= and a state for each key =(lent)=> result array, reused (`out=`)
+        unordered   the same with ordered=False
+        one         the same with parallel=False
+        njit        for each reading: levels[key] = ..., and the computation
+
+    Millions of messages/s. Without a core that is free there is nothing to gain.
+    """
+    count = bench.count(LONG_READINGS, least=1000)
+    contenders: dict[str, Measure[float]] = {}
+    async with running() as runtime:
+        for way in WAYS:
+            await start(runtime, f"bench.shards-{way}", long(way))
+            levels = Levels(count)
+            work = partial(runtime.map, f"bench.shards-{way}", levels.readings, out=levels.results)
+            contenders[way] = timed(count / 1e6, work, levels.is_right, way)
+        beside = Levels(count)
+        loop = partial(long_by_key, beside.readings, STEPS, np.zeros(1000), beside.results)
+        contenders["njit"] = timed(count / 1e6, loop, beside.is_right, "njit")
+        found = await bench.race_numbers("M/s", contenders)
+    figures = {"all": "by all cores", "unordered": "by all cores, in any order"}
+    return [
+        Row.of(f"{way}-{other}", f"100 ns for each message, 1,000 keys, {figure}", found[way], found[other])
+        for way, figure in figures.items()
+        for other in ("one", "njit")
     ]

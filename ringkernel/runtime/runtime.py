@@ -24,7 +24,7 @@ from .running import RunningPipeline, finish, running
 from .statistics import KernelStatistics, statistics_of
 from .stats_server import StatsServer
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
-from .timeouts import says_what_was_stopped
+from .timeouts import as_command
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class RingKernelRuntime(Messaging):
 
     # --- lifecycle -------------------------------------------------------------------------------------------
 
-    @says_what_was_stopped
+    @as_command
     async def launch(
         self,
         kernel_id: KernelId,
@@ -138,7 +138,7 @@ class RingKernelRuntime(Messaging):
         """
         return await self._supervisor.launch(kernel_id, kernel_func, device, queue_size, parallel)
 
-    @says_what_was_stopped
+    @as_command
     async def activate(self, kernel_id: KernelId) -> None:
         """LAUNCHED to ACTIVE: the kernel takes messages from now on. Raises `KernelStateError` in other states.
 
@@ -153,7 +153,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.start(kernel_id, Command.ACTIVATE)
 
-    @says_what_was_stopped
+    @as_command
     async def reactivate(self, kernel_id: KernelId) -> None:
         """DEACTIVATED to ACTIVE: go on with what has queued up. Raises `KernelStateError` in other states.
 
@@ -170,7 +170,7 @@ class RingKernelRuntime(Messaging):
         """
         await self._supervisor.start(kernel_id, Command.REACTIVATE)
 
-    @says_what_was_stopped
+    @as_command
     async def deactivate(self, kernel_id: KernelId) -> None:
         """ACTIVE to DEACTIVATED: when this returns, no further message is taken. They queue up, and wait.
 
@@ -209,7 +209,7 @@ class RingKernelRuntime(Messaging):
         """
         self._supervisor.close_input(kernel_id, input)
 
-    @says_what_was_stopped
+    @as_command
     async def terminate(self, kernel_id: KernelId | Pipeline, timeout: float = TERMINATE_TIMEOUT_S) -> None:
         """End a kernel gracefully; when this returns it is TERMINATED, at the latest 0.1 s after `timeout` seconds.
 
@@ -234,7 +234,7 @@ class RingKernelRuntime(Messaging):
         else:
             await self._supervisor.terminate(kernel_id, seconds)
 
-    @says_what_was_stopped
+    @as_command
     async def wait(self, kernel_id: KernelId, *, timeout: float | None = None) -> KernelState:
         """Wait until the kernel has ended, by itself or by `terminate`; its final state. Does not raise its error.
 
@@ -283,7 +283,7 @@ class RingKernelRuntime(Messaging):
         connect(self._supervisor.kernel(source_id), self._supervisor.kernel(target_id), input)
         self._supervisor.forget_paths()
 
-    @says_what_was_stopped
+    @as_command
     async def replace(self, kernel_id: KernelId, kernel_func: Callable[..., Any] | None = None) -> None:
         """Let a compiled kernel on the CPU go on with another handler, of the same types and state.
 
@@ -460,7 +460,7 @@ class RingKernelRuntime(Messaging):
             )
         return state_access.leftovers_of(kernel, input)
 
-    @says_what_was_stopped
+    @as_command
     async def read_state(self, kernel_id: KernelId, *, key: Any = None) -> Any:
         """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
@@ -485,7 +485,7 @@ class RingKernelRuntime(Messaging):
         """
         return await state_access.read_state(self._supervisor.kernel(kernel_id), key)
 
-    @says_what_was_stopped
+    @as_command
     async def write_state(self, kernel_id: KernelId, value: Any, *, key: Any = None) -> None:
         """Replace the state of a compiled kernel that is LAUNCHED or DEACTIVATED.
 
@@ -504,7 +504,7 @@ class RingKernelRuntime(Messaging):
         """
         await state_access.write_state(self._supervisor.kernel(kernel_id), value, key)
 
-    @says_what_was_stopped
+    @as_command
     async def read_params(self, kernel_id: KernelId) -> Any:
         """A copy of a compiled kernel's parameters, as they are now: a message instance or a record, as declared.
 
@@ -517,7 +517,7 @@ class RingKernelRuntime(Messaging):
         """
         return state_access.read_params(self._supervisor.kernel(kernel_id))
 
-    @says_what_was_stopped
+    @as_command
     async def write_params(self, kernel_id: KernelId, value: Any) -> None:
         """Replace the parameters of a compiled kernel between two messages, all of them at once; also while it runs.
 

@@ -55,11 +55,13 @@ def stopped_sending(kernel: RingKernel, stopped: BaseException) -> None:
     shorten(stopped, f"was waiting for room in the input of kernel {kernel.kernel_id!r}{_idle(kernel)}")
 
 
-def says_what_was_stopped(command: F) -> F:
-    """A command of a runtime that says in a cancellation that it was not done."""
+def as_command(command: F) -> F:
+    """What all commands of a runtime do: say in a cancellation that they were not done, and let other threads have
+    their turn, however quickly commands follow each other."""
 
     @functools.wraps(command)
     async def done(self: Any, kernel_id: Any, *arguments: Any, **options: Any) -> Any:
+        self._supervisor.budget.let_threads_run()
         try:
             return await command(self, kernel_id, *arguments, **options)
         except asyncio.CancelledError as error:

@@ -38,7 +38,7 @@ FIRST_MESSAGES = 12
 SHORT_S, SHORT_MESSAGES = 0.001, 50
 
 TIMES = 20  # pauses, resumes and launches of a round
-MISSES = 20  # pauses of a round that may come too late: this thread may be kept waiting for longer than the work takes
+MISSES = 300  # pauses of a round that may come too late: this thread may be kept waiting for longer than the work takes
 BACKLOG = 4096  # messages of some microseconds each, of which most are left when the pause comes
 WAITING = 256  # messages that wait for a resumption
 PAUSED_S = 0.001  # in which a kernel at work would have taken many of them

@@ -61,6 +61,10 @@ class Budget:
         self.left = left = self.left - 1
         return left <= 0 and self.due()
 
+    def let_threads_run(self) -> None:
+        """For calls that are no operations: polls that have found nothing, commands."""
+        self._threads.let_run(monotonic_ns())
+
     def due(self) -> bool:
         """Whether to yield now."""
         now = monotonic_ns()

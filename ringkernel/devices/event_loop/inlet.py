@@ -278,6 +278,7 @@ class Inlet:
             edge = self._ready_edge()
             message = self._nothing() if edge is None else edge.take()
         if message is NOTHING:
+            self.budget.let_threads_run()  # it may be asked again and again until one of them has sent something
             holder = self.line.holder
             why = f"{holder} has the queue to itself" if holder else "no message is waiting"
             raise QueueEmptyError(f"{why}; await get() or receive() to wait for one")

@@ -148,6 +148,7 @@ class Outlet:
     def put_nowait(self, message: Any) -> None:
         """Publish a message or raise `QueueFullError`."""
         if self.line.waiters or not self._attempt(message):
+            self.budget.let_threads_run()
             holder = self.line.holder
             why = f"{holder} has the queue to itself" if holder else f"all {self.ring.capacity} slots are taken"
             raise QueueFullError(f"{why}; await put() or send() to wait")

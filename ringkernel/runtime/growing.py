@@ -37,20 +37,24 @@ class Growing:
             if self._type is None:
                 self._objects += await inlet.get_many(hold=hold)
                 continue
-            room = self._room()
+            room = self._records[self.filled :]
+            is_full = not len(room)
+            if is_full:  # as it is, too, when all has come that does
+                room = np.empty(_LEAST, self._records.dtype)
             yielding = inlet.budget.spend()
             count: Any = NOTHING if yielding else inlet.try_get_many(len(room), room)
             if count is NOTHING:
                 count = await inlet.wait_get_many(len(room), None, hold, target=room, yielding=yielding)
+            if is_full:
+                self._grow(room[:count])
             self.filled += count
 
-    def _room(self) -> Any:
-        """What is not filled yet; some."""
-        if self.filled == len(self._records):
-            grown = np.empty(2 * self.filled, self._records.dtype)
-            grown[: self.filled] = self._records
-            self._records = grown
-        return self._records[self.filled :]
+    def _grow(self, more: Any) -> None:
+        """Make room behind what is there, and put these first."""
+        grown = np.empty(2 * (self.filled + len(more)), self._records.dtype)
+        grown[: self.filled] = self._records
+        grown[self.filled : self.filled + len(more)] = more
+        self._records = grown
 
     def result(self) -> Any:
         """All of it; nothing may be taken after that."""

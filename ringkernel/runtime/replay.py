@@ -18,7 +18,7 @@ from .growing import Growing
 from .lease import Lease
 from .progress import follow
 from .replay_feed import feed
-from .replay_lend import LentInputs, LentResult, can_be_lent
+from .replay_lend import LentInputs, LentResult, can_be_lent, lend
 from .replay_plan import check_replay, kernels_of
 
 if TYPE_CHECKING:
@@ -103,17 +103,19 @@ class _Replay:
     async def lend(self, reach: Callable[[list[RingKernel]], Awaitable[None]]) -> None:
         """Let kernels read the arrays that they can read where they lie, and the last one write to one."""
         await reach(self._kernels)
+        lent: dict[RingKernel, list[LentInputs | LentResult]] = {}
         if self._results is not None and self._pace is None:
             room = sum(one.count or 0 for one in self._given)
             self._result = LentResult.of(self._last, room)
             if self._result is not None:
                 self._results = Growing(self._last.engine.declaration.output_type, self._result.records)
-                await self._result.begin()
+                lent[self._last] = [self._result]
         lendable = [one for one in self._given if self._pace is None and can_be_lent(one)]
         for kernel in {one.kernel: None for one in lendable}:
-            lent = LentInputs(kernel, [one for one in lendable if one.kernel is kernel])
-            self._lent[kernel] = lent
-            await lent.begin()
+            self._lent[kernel] = LentInputs(kernel, [one for one in lendable if one.kernel is kernel])
+            lent.setdefault(kernel, []).append(self._lent[kernel])
+        for kernel, arrays in lent.items():
+            await lend(kernel, arrays)
 
     async def through(self) -> None:
         """Feed all inputs, and take all outputs. Raises when one of the kernels ends before its inputs have."""

@@ -32,6 +32,15 @@ def can_be_lent(one: GivenInput) -> bool:
     return edge.published() == edge.position()
 
 
+async def lend(kernel: RingKernel, arrays: Iterable[LentInputs | LentResult]) -> None:
+    """Let a kernel have these arrays. Cancelled or failed, it has none of them."""
+    async with AsyncExitStack() as stack:
+        await hold(stack, kernel)
+        if not kernel.engine.has_ended:
+            for one in arrays:
+                one.begin()
+
+
 class LentInputs:
     """Arrays that one kernel reads in place of its own queues, whose `edges` these are."""
 
@@ -51,13 +60,10 @@ class LentInputs:
         self._taken: dict[GivenInput, int] = {}  # in the end
         self._is_lent = False
 
-    async def begin(self) -> None:
-        """Let the kernel have them. Cancelled or failed, it has none of them."""
-        async with AsyncExitStack() as stack:
-            await hold(stack, self._kernel)
-            if not self._engine.has_ended:
-                self._engine.lend_inputs(self._rings)
-                self._is_lent = True
+    def begin(self) -> None:
+        """Let the kernel, which is held, have them."""
+        self._engine.lend_inputs(self._rings)
+        self._is_lent = True
 
     async def end(self) -> None:
         """Let it go on with its own queues; it takes no more of these. As long as it takes."""
@@ -101,13 +107,11 @@ class LentResult:
         can_be = isinstance(engine, LendingEngine) and not engine.arena_only and not engine.inlet.available()
         return cls(kernel, room) if can_be and room else None
 
-    async def begin(self) -> None:
-        """Let the kernel write there. Cancelled or failed, it does not."""
-        async with AsyncExitStack() as stack:
-            await hold(stack, self._kernel)
-            if not self._engine.has_ended and not self._engine.inlet.available():
-                self._engine.lend(None, self._ring)
-                self._is_lent = True
+    def begin(self) -> None:
+        """Let the kernel, which is held, write there, unless it has emitted something meanwhile."""
+        if not self._engine.inlet.available():
+            self._engine.lend(None, self._ring)
+            self._is_lent = True
 
     async def full(self) -> None:
         """Wait until there is no room for what one message may emit."""

@@ -188,8 +188,11 @@ class Inlet:
     def _nothing(self) -> Any:
         if self.over:
             reason = self.ended()
-            if reason is not None:
-                raise reason
+            try:
+                if reason is not None:
+                    raise reason
+            finally:
+                del reason  # or it and this frame keep each other alive, and what those hold who wait
         return NOTHING
 
     def _ready_edge(self) -> Edge | None:

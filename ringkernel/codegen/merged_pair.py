@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ringkernel.memory.layout import LINE, NO_TIME
+from ringkernel.memory.layout import ENDED, LINE, NO_TIME
 from ringkernel.memory.merge_layout import LANE, MERGE
 
 from .merged_calls import EXCEPTION, fail
@@ -29,50 +29,72 @@ def no_pair(merge: int, steps: int, until: int, emitted: int, target: int, conte
     return emitted
 
 
-def pair(first: Handled, second: Handled) -> Function:
+def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (one loop, and what it reads)
     """What handles the messages of two lanes up to a time, at most so many. How many outputs there are now."""
     call_first, reads_first, (start_first, length_first) = first.call, first.reads, first.unwritten
     call_second, reads_second, (start_second, length_second) = second.call, second.reads, second.unwritten
     nbytes, is_sink, checked = first.out_nbytes, first.out_nbytes == 0, first.checked
 
-    def run(merge: int, steps: int, until: int, emitted: int, target: int, context: int) -> int:
-        source, i, n, horizon, last = _open(merge + FIRST)
-        other_source, j, m, other_horizon, other_last = _open(merge + SECOND)
-        passed, room, fault = peek(merge + MERGE.passed), peek(merge + MERGE.room), peek(merge + MERGE.fault)
-        left, failed = steps, -1
-        key = reads_first(source, i) if i < n else max(horizon, last)
-        other = reads_second(other_source, j) if j < m else max(other_horizon, other_last)
-        while left > 0 and failed < 0 and (is_sink or emitted < room):
+    def run(  # noqa: C901, PLR0912, PLR0915 (two lanes, each in registers)
+        merge: int, steps: int, until: int, emitted: int, target: int, context: int
+    ) -> int:
+        source, start, n, horizon, last = _open(merge + FIRST)
+        other_source, other_start, m, other_horizon, other_last = _open(merge + SECOND)
+        passed, fault = peek(merge + MERGE.passed), peek(merge + MERGE.fault)
+        left = steps if is_sink else min(steps, peek(merge + MERGE.room) - emitted)
+        # up to what time each lane may go on: no further than what is to be expected in one that is through
+        bound, other_bound, failed = until, until, -1
+        i, j, key, other = start, other_start, ENDED, ENDED
+        if i < n:
+            key = reads_first(source, i)
+        else:
+            bound, other_bound = NO_TIME, min(other_bound, _just_before(max(horizon, last)))
+        if j < m:
+            other = reads_second(other_source, j)
+        else:
+            bound, other_bound = min(bound, max(other_horizon, other_last)), NO_TIME
+        while left > 0:
+            left -= 1
             if key <= other:
-                if i >= n or key > until or key < passed or (checked and key == NO_TIME):
+                if key > bound or key < passed or (checked and key == NO_TIME):
                     break
                 passed = key
                 zero_bytes(target + emitted * nbytes + start_first, length_first)
                 verdict = call_first(source, i, target, emitted, context, fault)
                 if verdict == FAILED:
                     failed = 0
+                    break
+                emitted += 0 if is_sink else 1 - verdict
+                i += 1
+                if i < n:
+                    key = reads_first(source, i)
                 else:
-                    emitted += 0 if is_sink else 1 - verdict
-                    i += 1
-                    left -= 1
-                    key = reads_first(source, i) if i < n else max(horizon, passed)
+                    key, bound, other_bound = ENDED, NO_TIME, min(other_bound, _just_before(max(horizon, passed)))
             else:
-                if j >= m or other > until or other < passed or (checked and other == NO_TIME):
+                if other > other_bound or other < passed or (checked and other == NO_TIME):
                     break
                 passed = other
                 zero_bytes(target + emitted * nbytes + start_second, length_second)
                 verdict = call_second(other_source, j, target, emitted, context, fault)
                 if verdict == FAILED:
                     failed = 1
+                    break
+                emitted += 0 if is_sink else 1 - verdict
+                j += 1
+                if j < m:
+                    other = reads_second(other_source, j)
                 else:
-                    emitted += 0 if is_sink else 1 - verdict
-                    j += 1
-                    left -= 1
-                    other = reads_second(other_source, j) if j < m else max(other_horizon, passed)
-        _close(merge + FIRST, i, reads_first(source, i - 1) if i > 0 else last, key)
-        _close(merge + SECOND, j, reads_second(other_source, j - 1) if j > 0 else other_last, other)
+                    other, bound, other_bound = ENDED, min(bound, max(other_horizon, passed)), NO_TIME
+        if i > 0:
+            last = reads_first(source, i - 1)
+        if j > 0:
+            other_last = reads_second(other_source, j - 1)
+        _close(merge + FIRST, i, last, reads_first(source, i) if i < n else max(horizon, last))
+        _close(
+            merge + SECOND, j, other_last, reads_second(other_source, j) if j < m else max(other_horizon, other_last)
+        )
         poke(merge + MERGE.passed, passed)
-        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + steps - left)
+        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + i - start + j - other_start)
         if failed >= 0:
             fail(merge, failed, EXCEPTION)
         return emitted
@@ -88,6 +110,11 @@ def _open(lane: int) -> tuple[int, int, int, int, int]:
         peek(lane + LANE.horizon),
         peek(lane + LANE.last),
     )
+
+
+def _just_before(time: int) -> int:
+    """The last time at which a lane goes on that comes behind another one at equal times."""
+    return time - 1 if time > NO_TIME else NO_TIME
 
 
 def _close(lane: int, taken: int, last: int, key: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,11 @@ def even(msg, out):  # type: ignore[no-untyped-def]
         raise StopIteration
     out.time, out.x = msg.time, msg.x
     return msg.time % 2 == 0
+
+
+@rk.ring_kernel("copied", input_type=TICK, output_type=TICK, order_by="time")
+def copied(msg, out):  # type: ignore[no-untyped-def]
+    out.time, out.x = msg.time, msg.x
 
 
 @rk.ring_kernel("sums", input_type=TICK, output_type=TICK, state=np.zeros(1), order_by="time")
@@ -456,3 +462,21 @@ async def test_others_wait_in_line_meanwhile() -> None:
             with pytest.raises(KernelStateError):
                 await within(waiting)
         assert drain(runtime, "even") == []
+
+
+@pytest.mark.parametrize(("kernel_id", "part"), [("even", 2), ("copied", 1)])
+async def test_the_memory_of_a_result_serves_again_at_once(kernel_id: str, part: int) -> None:
+    """Nobody but the caller keeps it, and it is not enlarged for outputs that never come."""
+    messages = ticks(np.arange(200_000), 1.0)
+    async with started(kernel_id) as runtime:
+        pool: Any = runtime.kernels[kernel_id].engine.results  # type: ignore[attr-defined]
+        gc.collect()
+        gc.disable()
+        try:
+            result = await within(runtime.replay({kernel_id: messages}, until=kernel_id))
+            assert len(result) == len(messages) // part
+            assert pool._spares == []
+            del result
+            assert [one.nbytes for one in pool._spares] == [messages.nbytes]
+        finally:
+            gc.enable()

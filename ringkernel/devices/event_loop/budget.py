@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from threading import get_ident
 from time import monotonic_ns, sleep
 
 MAX_OPERATIONS = 512
@@ -11,37 +13,64 @@ _MOST = 32  # before the clock is read: operations may suddenly take longer
 
 WORKER = "ringkernel-worker"
 """How threads are called that are in compiled code, and need no GIL."""
-THREADS_TURN_NS = 10_000_000
+SOONEST_NS, LATEST_NS = 10_000_000, 320_000_000
+SWITCH_NS = 5_000_000
+"""What `sys.getswitchinterval()` is by default."""
 _WAKE_UP_S = 20e-6  # or what the system makes of it: some 60 us on Linux
 
 
 class _Threads:
-    """Other Python threads, which get the GIL every 10 ms from a loop that never sleeps.
+    """Other Python threads, which get the GIL every 10 ms from a loop that never sleeps, if they want it.
 
     Such a loop lets go of the GIL in each `select`, but takes it back long before the thread that this has woken runs;
     and as that thread is woken again and again, it never waits for `sys.getswitchinterval()`, after which it would ask
-    for the GIL and be given it. With tasks of 0.1 to 3 ms it gets nowhere for seconds, in plain asyncio, too.
+    for the GIL and be given it. With tasks of 0.1 to 3 ms it gets nowhere for seconds, in plain asyncio, too. Being
+    woken takes CPU time, by which it is known: as long as none of them has taken any, they are looked at ever more
+    seldom, down to every 320 ms. A loop that was not seen for 5 ms begins anew: threads had their chance.
     """
 
-    __slots__ = ("_turn_ns",)
+    __slots__ = ("_cpu_ns", "_interval_ns", "_seen_ns", "_turn_ns")
 
     def __init__(self, now: int) -> None:
-        self._turn_ns = now + THREADS_TURN_NS
+        self._seen_ns, self._turn_ns, self._interval_ns = now, now + SOONEST_NS, SOONEST_NS
+        self._cpu_ns = 0
 
     def let_run(self, now: int) -> int:
         """If it is their turn. Returns what the clock says then."""
-        if now < self._turn_ns:
-            return now
-        if sum(not thread.name.startswith(WORKER) for thread in threading.enumerate()) > 1:
-            sleep(_WAKE_UP_S)
+        if now - self._seen_ns >= SWITCH_NS:
+            self._turn_ns = now + self._interval_ns
+        elif now >= self._turn_ns:
+            if self._have_run():
+                sleep(_WAKE_UP_S)
+                self._interval_ns = SOONEST_NS
+            else:
+                self._interval_ns = min(2 * self._interval_ns, LATEST_NS)
             now = monotonic_ns()
-        self._turn_ns = now + THREADS_TURN_NS
+            self._turn_ns = now + self._interval_ns
+        self._seen_ns = now
         return now
+
+    def _have_run(self) -> bool:
+        """Whether one of them has, since this was last asked; where that cannot be told, whether there is one."""
+        own = get_ident()
+        others = [one for one in threading.enumerate() if one.ident != own and not one.name.startswith(WORKER)]
+        try:
+            cpu_ns = sum(_cpu_ns_of(one.native_id) for one in others)
+        except OSError:
+            return bool(others)
+        before, self._cpu_ns = self._cpu_ns, cpu_ns
+        return cpu_ns != before
+
+
+def _cpu_ns_of(thread_id: int | None) -> int:
+    """What a thread has taken so far. Raises `OSError` where the system does not say."""
+    with Path(f"/proc/self/task/{thread_id}/schedstat").open("rb", buffering=0) as file:
+        return int(file.read(64).split()[0])
 
 
 class Budget:
-    """A cooperative budget: a caller that never waits lets other tasks run after every 512 operations or 1 ms, and
-    every 10 ms other threads.
+    """A cooperative budget: a caller that never waits lets other tasks run after every 512 operations or 1 ms, and now
+    and then other threads.
 
     Callers count `left` down and ask `due()` at zero. The clock is read every 32 quick operations, the more often
     the longer they take.

@@ -53,6 +53,7 @@ LINES = {
     ("replay", "polars.join_asof"): "the same",
     ("keys", "array-1000"): "a running average for each of 1,000 keys; beside it a loop over an array of averages",
     ("keys", "array-1000000"): "the same for a million keys",
+    ("shards", "all-one"): "a handler of 100 ns with a state for each key, on every core; beside it on one",
     ("foreign", "push-256"): "`push_batch` of 256 from a thread that is not asyncio's",
     ("batch", "rate"): "`send_batch` and `receive_batch` of 16-byte records at the same time",
     ("chain", "hops-8"): "`map` through 8 connected kernels on one worker, per hop",

@@ -274,7 +274,6 @@ SPLIT_JOB_DTYPE, SPLIT_JOB = record(
         "in_shards",
         "log",
         "outputs",
-        "log_nbytes",
         "key_at",
         "n_keys",
         "n_kept",

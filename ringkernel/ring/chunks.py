@@ -9,10 +9,9 @@ tell.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_span, load, move_bytes, store, ticks
-from ringkernel.codegen.span_body import FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, PARKER, RUN_ENTRY, SPLIT_JOB
 
-from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads
+from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads, note_chunk, note_fault
 from .stages import chain_of
 
 PIECE = 1024
@@ -31,6 +30,11 @@ def full_chunk(run_entry: int) -> int:
     return max(1, min(messages, MAX_CHUNK))
 
 
+def chunks_each(parker: int) -> int:
+    """How many chunks a thread may take in a span that this worker leads."""
+    return CHUNKS_EACH if load(parker + PARKER.n_queued) == 1 else CHUNKS_AMONG_OTHERS
+
+
 def lay_out_chunks(job: int, block: int, run_entry: int, parker: int) -> None:
     """Cut the messages of a job into chunks."""
     count, span_ticks, most = (
@@ -43,8 +47,7 @@ def lay_out_chunks(job: int, block: int, run_entry: int, parker: int) -> None:
     store(job + SPLIT_JOB.chunk, chunk)
     store(job + SPLIT_JOB.n_chunks, (count + chunk - 1) // chunk)
     store(job + SPLIT_JOB.chunk_ticks, span_ticks)
-    each = CHUNKS_EACH if load(parker + PARKER.n_queued) == 1 else CHUNKS_AMONG_OTHERS
-    store(job + SPLIT_JOB.deadline, ticks() + 2 * each * span_ticks)
+    store(job + SPLIT_JOB.deadline, ticks() + 2 * chunks_each(parker) * span_ticks)
     store(job + SPLIT_JOB.room_nbytes, load(job + SPLIT_JOB.slot_nbytes) * load(block + BLOCK.max_outputs))
 
 
@@ -69,9 +72,7 @@ def run_chunk(job: int, index: int) -> None:
         done += piece
         if done < count and ticks() > late and must_stop(job) == 1:
             break
-    store(words + DONE, done)
-    store(words + EMITTED, emitted)
-    store(words + BUSY, ticks() - start)
+    note_chunk(words, done, emitted, start)
 
 
 def must_stop(job: int) -> int:
@@ -104,9 +105,7 @@ def gather_chunks(job: int, block: int, run_entry: int) -> int:
         if load(words + DONE) < min(chunk, count - i * chunk):
             counts = 0  # it is the last that does
             if load(words) >= 0 and chain_of(block) == 0:  # what a chain fails on is to be the first message of a span
-                store(block + BLOCK.fault_index, done)
-                store(block + BLOCK.fault_info_address, load(words + FAULT_INFO))
-                store(block + BLOCK.fault_count, load(words + FAULT_COUNT))
+                note_fault(block, done, words)
     store(run_entry + RUN_ENTRY.done, done)
     store(run_entry + RUN_ENTRY.busy_ticks, busy)
     return emitted

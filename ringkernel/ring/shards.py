@@ -15,13 +15,12 @@ Outputs lie shard by shard. Then they are put in the order of the messages, unle
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_function, call_span, copy_bytes, load, move_bytes, store, ticks
-from ringkernel.codegen.span_body import FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED, MAX_SHARDS, PARKER, RING, RUN_ENTRY, SPLIT_JOB, TEAM
 
 from .chunks import full_chunk
 from .shard_keys import OFFSET, SHARD_BITS, key_room
-from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads
+from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads, note_chunk, note_fault
 
 EACH, AMONG_OTHERS = 16, 4
 """How many times as many messages as one thread handles in a span: if the leader has nothing else to do, and if it
@@ -81,7 +80,6 @@ def lay_out_shards(job: int, block: int, run_entry: int, parker: int) -> int:
     store(block + BLOCK.in_flight, count)
     store(job + SPLIT_JOB.in_shards, load(job + SPLIT_JOB.places) + 8 * count)
     store(job + SPLIT_JOB.log, load(job + SPLIT_JOB.in_shards) + 8 * count)
-    store(job + SPLIT_JOB.log_nbytes, log_room(table))
     store(job + SPLIT_JOB.outputs, load(job + SPLIT_JOB.log) + log_room(table) * count)
     if load(block + BLOCK.keyed) == KEYS_UNORDERED:
         store(job + SPLIT_JOB.outputs, load(job + SPLIT_JOB.target))
@@ -138,7 +136,7 @@ def run_shard(job: int, index: int) -> None:
     state_nbytes, log, log_nbytes = (
         load(table + KEYS.state_nbytes),
         load(job + SPLIT_JOB.log),
-        load(job + SPLIT_JOB.log_nbytes),
+        log_room(table),
     )
     at, emitted, start = first, 0, ticks()
     while at < end and is_let_in(job) == 1:
@@ -154,9 +152,7 @@ def run_shard(job: int, index: int) -> None:
         store(in_shards + 8 * at, 2 * number + here)
         emitted += here
         at += 1
-    store(words + DONE, at - first)
-    store(words + EMITTED, emitted)
-    store(words + BUSY, ticks() - start)
+    note_chunk(words, at - first, emitted, start)
 
 
 def state_of(job: int, table: int, number: int) -> int:
@@ -185,9 +181,7 @@ def gather_shards(job: int, block: int, run_entry: int) -> int:
         team = load(load(run_entry + RUN_ENTRY.parker_address) + PARKER.team_address)
         call_function(load(team + TEAM.take_keys_back_address), job)
     if failed != 0:
-        store(block + BLOCK.fault_index, done)
-        store(block + BLOCK.fault_info_address, load(failed + FAULT_INFO))
-        store(block + BLOCK.fault_count, load(failed + FAULT_COUNT))
+        note_fault(block, done, failed)
     store(run_entry + RUN_ENTRY.done, done)
     store(run_entry + RUN_ENTRY.busy_ticks, busy)
     if load(job + SPLIT_JOB.outputs) == load(job + SPLIT_JOB.target) or load(job + SPLIT_JOB.slot_nbytes) == 0:
@@ -197,7 +191,8 @@ def gather_shards(job: int, block: int, run_entry: int) -> int:
 
 def undo_after(job: int, done: int) -> None:
     """Undo what messages have done to their states that come after the first that does not count, the last first."""
-    table, log, log_nbytes = load(job + SPLIT_JOB.table), load(job + SPLIT_JOB.log), load(job + SPLIT_JOB.log_nbytes)
+    table, log = load(job + SPLIT_JOB.table), load(job + SPLIT_JOB.log)
+    log_nbytes = log_room(table)
     for shard in range(load(job + SPLIT_JOB.n_chunks)):
         words, first = chunk_words(job, shard), load(job + SPLIT_JOB.first_of + 8 * shard)
         at = first + load(words + DONE) - (0 if load(words) >= 0 else 1)

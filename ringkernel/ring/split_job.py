@@ -17,8 +17,10 @@ from ringkernel.codegen.operations import (
     spin_hint,
     store,
     store_release,
+    ticks,
 )
-from ringkernel.memory.layout import CHUNK_WORDS, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.codegen.span_body import FAULT_COUNT, FAULT_INFO
+from ringkernel.memory.layout import BLOCK, CHUNK_WORDS, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
 
 from .doorbell import unpark
 from .stages import max_threads
@@ -38,6 +40,20 @@ def n_threads(block: int, parker: int) -> int:
 def chunk_words(job: int, index: int) -> int:
     """Where it is written what a chunk has come to."""
     return int(job + SPLIT_JOB.chunks + 8 * CHUNK_WORDS * index)
+
+
+def note_chunk(words: int, done: int, emitted: int, start: int) -> None:
+    """Write down what has come of a chunk or a shard, which was begun at `start`."""
+    store(words + DONE, done)
+    store(words + EMITTED, emitted)
+    store(words + BUSY, ticks() - start)
+
+
+def note_fault(block: int, done: int, words: int) -> None:
+    """The kernel has failed after so many messages, on what it has failed on in a chunk or a shard."""
+    store(block + BLOCK.fault_index, done)
+    store(block + BLOCK.fault_info_address, load(words + FAULT_INFO))
+    store(block + BLOCK.fault_count, load(words + FAULT_COUNT))
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from ringkernel.codegen.operations import (
 )
 from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, NO_KEYS, PARKER, RUN_ENTRY, SPLIT_JOB
 
-from .chunks import CHUNKS_AMONG_OTHERS, CHUNKS_EACH, full_chunk, gather_chunks, lay_out_chunks, must_stop, run_chunk
+from .chunks import chunks_each, full_chunk, gather_chunks, lay_out_chunks, must_stop, run_chunk
 from .shards import gather_shards, is_let_in, lay_out_shards, longest_in_shards, run_shard
 from .split_job import close_gate, n_threads, recruit, wait_for_helpers
 from .stages import chain_of, fault_words, max_threads, span_and_state
@@ -46,8 +46,7 @@ def span_length(block: int, run_entry: int, waiting: int) -> int:
         return limit
     if load(block + BLOCK.keyed) != NO_KEYS:
         return max(limit, longest_in_shards(block, run_entry, parker))
-    each = CHUNKS_EACH if load(parker + PARKER.n_queued) == 1 else CHUNKS_AMONG_OTHERS
-    return full_chunk(run_entry) * min(MAX_CHUNKS, each * n_threads(block, parker))
+    return full_chunk(run_entry) * min(MAX_CHUNKS, chunks_each(parker) * n_threads(block, parker))
 
 
 def unless_split(run_entry: int, count: int) -> int:

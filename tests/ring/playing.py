@@ -8,10 +8,12 @@ import inspect
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ringkernel.codegen import operations
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from types import ModuleType
 
     Steps = Generator[None, None, Any]
@@ -58,6 +60,14 @@ def generators(
     module = ast.fix_missing_locations(ast.Module(list(functions), []))
     exec(compile(module, "<played>", "exec"), namespace)  # a name in brackets has no source, so coverage lets it be
     return namespace
+
+
+def caught(mutations: Mapping[str, tuple[str, str]], mutation: str, sources: str, play: Callable[[str], None]) -> None:
+    """What is played does not hold any more if the code is changed so: a text, and what is there instead."""
+    before, after = mutations[mutation]
+    assert before in sources
+    with pytest.raises(AssertionError):
+        play(sources.replace(before, after))
 
 
 class Memory:

@@ -154,7 +154,7 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("source", "count", "target", "state", "span_address", "message_nbytes"), "leader"),
         **dict.fromkeys(("slot_nbytes", "room_nbytes", "chunk", "n_chunks", "chunk_ticks", "deadline"), "leader"),
         **dict.fromkeys(("block_address", "leader_cpu"), "leader"),
-        **dict.fromkeys(("table", "places", "in_shards", "log", "outputs", "log_nbytes"), "leader"),
+        **dict.fromkeys(("table", "places", "in_shards", "log", "outputs"), "leader"),
         **dict.fromkeys(("key_at", "n_keys", "n_kept"), "leader"),
         **dict.fromkeys(("first_of", "next_of", "next_output_of"), "leader"),
         **dict.fromkeys(("space_address", "space_nbytes"), "host"),

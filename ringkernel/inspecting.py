@@ -140,18 +140,11 @@ def _grid(declaration: Declaration, span: Any, cc: tuple[int, int]) -> GridCode:
         raise ConfigurationError(f"compute capability {_dotted(cc)} is below {_dotted(least)}, which kernels need")
     selection.check_fits(declaration, "cuda")
     from .devices.grid.cuda_program import compile_grid
+    from .devices.grid.handlers import Handlers
     from .devices.grid.loop import run_grid
 
-    code = compile_grid(
-        run_grid,
-        declaration.func,
-        compiling.spec_of(declaration),
-        never_drops=span.never_drops,
-        unwritten=span.unwritten,
-        is_cooperative=declaration.state is None,
-        cc=cc,
-        fma=declaration.fma,
-    )
+    handlers = Handlers.of(declaration, span)
+    code = compile_grid(run_grid, handlers, is_cooperative=handlers.is_cooperative, cc=cc, fma=declaration.fma)
     made_for = re.search(r"^\.target sm_(\d+)(\d)", code.ptx, re.MULTILINE)
     if made_for is None or (int(made_for[1]), int(made_for[2])) != cc:  # the compiler takes the nearest, without a word
         nearest = "" if made_for is None else f"; the nearest that it knows is {made_for[1]}.{made_for[2]}"

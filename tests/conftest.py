@@ -38,13 +38,14 @@ KIND_FIXTURES = ["kind", "typed_kind", "compiled_kind"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--guarded", action="store_true", help="shared memory lies between inaccessible pages")
     parser.addoption("--fused", action="store_true", help="connected kernels run as one wherever they can")
+    parser.addoption("--grids", action="store_true", help="compiled kernels run as grids, as threads of this CPU")
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
     parser.addoption("--script", metavar="FILE", help="a script of the graph machine to play again")
     parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--cuda"):
+    if config.getoption("--cuda") or config.getoption("--grids"):
         items[:] = [
             item for item in items if item.get_closest_marker("workers") is None and kinds_of(item) in (set(), {"grid"})
         ]
@@ -67,7 +68,8 @@ def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """Kernels of the kind "grid" run as threads of this CPU; with `--cuda` all compiled kernels run on the GPU."""
     from ringkernel.devices import selection
 
-    on_gpu, on_threads = request.config.getoption("--cuda"), "grid" in kinds_of(request.node)
+    on_gpu = request.config.getoption("--cuda")
+    on_threads = request.config.getoption("--grids") or "grid" in kinds_of(request.node)
     if on_gpu or on_threads:
         monkeypatch.setattr(selection, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
     if on_gpu or not on_threads:

@@ -27,7 +27,7 @@ from ringkernel.devices.event_loop.loop_parker import LoopParker
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.devices.grid.device import GridDevice
 from ringkernel.devices.grid.device_rings import DeviceStorage
-from ringkernel.memory.layout import BLOCK_DTYPE, LINE, PARKER
+from ringkernel.memory.layout import ARMED, BLOCK_DTYPE, LINE, PARKER, RUN_ENTRY
 from ringkernel.memory.mailbox_layout import HEART
 from ringkernel.runtime import quiesce, session
 from ringkernel.runtime.kernel import RingKernel
@@ -239,6 +239,11 @@ def grid_of(kernel: Any) -> ThreadGrid:
     """The grid that runs a kernel now."""
     grid: ThreadGrid = kernel.engine.executor.run_entry.grid
     return grid
+
+
+def is_let_be(kernel: Any) -> bool:
+    """Whether nobody watches the kernel's grid, until somebody rings."""
+    return int(kernel.engine._api.read_word(poller_of(kernel).address + RUN_ENTRY.state)) == ARMED
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ from ringkernel.codegen.handler_call import handler_call
 from ringkernel.codegen.span import CPU_CALL
 from ringkernel.codegen.targets import cpu_memory, cpu_threads
 from ringkernel.devices.compiled import failure
+from ringkernel.devices.grid.handlers import END, FIRST, Handlers
 from ringkernel.devices.grid.loop import run_grid
-from ringkernel.devices.grid.program import INDIRECT, GridSpan, GridTarget, Program, build_grid_program, build_grid_span
+from ringkernel.devices.grid.program import INDIRECT, GridTarget, Program, build_grid_program, build_grid_span
 from ringkernel.memory.arenas import Arena
 from ringkernel.ring.clock import tick_clock
 
 if TYPE_CHECKING:
-    from ringkernel.codegen.span_types import Span, SpanTypes
+    from ringkernel.codegen.span_types import Span
 
 
 def jit(function: Any) -> Any:
@@ -40,6 +41,7 @@ def operations() -> dict[Any, Any]:
         ops.store_device: cpu_memory.store_of("monotonic"),
         ops.fence_device: cpu_memory.fence_of("acq_rel"),
         ops.peek: cpu_memory.peek,
+        ops.peek_fixed: cpu_memory.peek,
         ops.poke: cpu_memory.poke,
         ops.spin_hint: cpu_memory.spin_hint,
         ops.ticks: cpu_memory.cycle_counter if cpu_memory.IS_X86 else jit(cpu_threads.monotonic_ns),
@@ -53,7 +55,7 @@ def operations() -> dict[Any, Any]:
     }
 
 
-def _identity(value: int) -> int:
+def _identity(value: Any) -> Any:
     return value
 
 
@@ -72,6 +74,7 @@ def cpu_target() -> GridTarget:
         jit_handler=lambda check: njit(error_model="numpy", boundscheck=check),
         handler_call=lambda dispatcher, spec: handler_call(dispatcher, spec, CPU_CALL),
         operations=operations(),
+        operation=_identity,
     )
 
 
@@ -87,12 +90,10 @@ def any_grid() -> Any:
     return compiled(build_grid_program(cpu_target(), run_grid, INDIRECT))
 
 
-def grid_of(handler: Any, spec: SpanTypes, span: Span) -> Any:
-    """A compiled loop for one handler, with the span built in."""
-    cooperative: GridSpan = build_grid_span(
-        cpu_target(), handler, spec, never_drops=span.never_drops, is_cooperative=True, unwritten=span.unwritten
-    )
-    return compiled(build_grid_program(cpu_target(), run_grid, cooperative))
+def grid_of(handlers: Handlers) -> Any:
+    """A compiled loop for one kernel, with the spans built in."""
+    span = build_grid_span(cpu_target(), handlers, is_cooperative=handlers.is_cooperative)
+    return compiled(build_grid_program(cpu_target(), run_grid, span))
 
 
 class ThreadGrid:
@@ -112,13 +113,25 @@ class ThreadGrid:
 
 
 class ThreadCode:
+    """Calls spans by their addresses, or, where they are built in, by numbers."""
+
     n_threads = 1
 
-    def __init__(self, span: Span, entry: Any) -> None:
+    def __init__(self, span: Span, entry: Any, *, is_built_in: bool = False) -> None:
         self.span, self.entry = span, entry
+        self.is_built_in = is_built_in
+        at_end = 0 if span.end is None else span.end.address
+        self.end_span = END if is_built_in and at_end else at_end
+
+    def span_of(self, number: int) -> int:
+        spans = self.span, *self.span.further
+        return FIRST + number if self.is_built_in else spans[number].address
 
     def raised(self, number: int) -> Any:
         return failure.described(number)
+
+    def is_stop(self, number: int) -> bool:
+        return failure.is_stop(number)
 
 
 POISON = 0xA5
@@ -147,16 +160,16 @@ class ThreadMemory:
 
 
 class ThreadDevice:
-    """See `devices/grid/device.py`. `is_cooperative`: have the cooperative span built in."""
+    """See `devices/grid/hardware.py`. `is_built_in`: have the spans in the grid's own code, as for a GPU."""
 
     max_mailbox_nbytes = 48 * 1024
     span_ns = 50_000
     patience_ns = 20_000
     max_nap_ns = 1_000_000
 
-    def __init__(self, name: str = "cuda:0", *, is_cooperative: bool = False) -> None:
+    def __init__(self, name: str = "cuda:0", *, is_built_in: bool = False) -> None:
         self.name = name
-        self.is_cooperative = is_cooperative
+        self.is_built_in = is_built_in
         self.ticks_per_ns = tick_clock().ticks_per_ns()
         self.grids: list[ThreadGrid] = []
         self.is_lost = False
@@ -165,13 +178,9 @@ class ThreadDevice:
         self._reached: dict[Any, int] = {}
 
     def compile(self, declaration: Any, span: Span) -> Any:
-        if not self.is_cooperative or declaration.state is not None:
+        if not self.is_built_in:
             return ThreadCode(span, any_grid())
-        from ringkernel.devices.compiled.compiling import spec_of
-
-        spec = spec_of(declaration)
-        entry = grid_of(declaration.func, spec, span)
-        return ThreadCode(span, entry)
+        return ThreadCode(span, grid_of(Handlers.of(declaration, span)), is_built_in=True)
 
     def load(self, compiled: ThreadCode) -> ThreadCode:
         return compiled

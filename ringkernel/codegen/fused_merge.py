@@ -20,6 +20,7 @@ from .merged_calls import Handled, merged_call
 from .merged_span import DROP_LATE, merged_loop
 from .merged_timer import Around
 from .operations import peek, poke, zero_bytes
+from .span import call_on_cpu
 from .span_body import DROP, EMIT, FAILED
 from .unwritten import unwritten
 
@@ -37,7 +38,9 @@ def fused_merge(spec: MergeTypes, compiled: Mapping[Any, Any], further: Any, out
     calls = []
     for handler in spec.handlers:
         dispatcher, each = compiled[handler], handler[1]
-        step = step_before(0, merged_call(dispatcher, each), each, unwritten(dispatcher, each), further)
+        step = step_before(
+            0, merged_call(call_on_cpu(dispatcher, each), each), each, unwritten(dispatcher, each), further
+        )
         call = _of_timer(step) if each.input is None else _of_message(step)
         calls.append(Handled(call, (0, 0), replace(each, output=output)))
     merged = merged_loop(spec, calls, Around(_first_context, _was_further))

@@ -25,7 +25,7 @@ from .handler_call import argument_types
 from .operations import peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
-from .span import compile_handler, message_call
+from .span import call_on_cpu, compile_handler, message_call
 from .span_body import EMIT, FAULT_COUNT
 from .span_types import FusedSpan, MergeTypes, SpanTypes
 from .targets.cpu import compile_loop
@@ -65,7 +65,7 @@ def _body(stages: Sequence[Stage], dispatchers: dict[Any, Any]) -> tuple[Functio
         dispatcher = dispatchers[handler, spec]
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops &= isinstance(returned, types.NoneType) or spec.output is None
-        call, zeroed = message_call(dispatcher, spec), unwritten(dispatcher, spec)
+        call, zeroed = message_call(call_on_cpu(dispatcher, spec), spec), unwritten(dispatcher, spec)
         step = last_step(number, call, spec, zeroed) if step is None else step_before(number, call, spec, zeroed, step)
         if number > 0:
             assert spec.input is not None

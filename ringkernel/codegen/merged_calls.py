@@ -49,10 +49,10 @@ class Handled:
         return replace(self, reads=reads, checked=dtype.kind in "fM")
 
 
-def merged_call(dispatcher: Any, spec: SpanTypes) -> Function:
-    """What the loop calls for a message; or for a multiple, with the time, and the number of the key if there are
-    keys."""
-    call, state_at = message_call(dispatcher, spec), spec.state_at
+def merged_call(handler: Any, spec: SpanTypes) -> Function:
+    """What the loop calls for a message, in the place of the call of its `handler`; or for a multiple, with the time,
+    and the number of the key if there are keys."""
+    call, state_at = message_call(handler, spec), spec.state_at
     if spec.input is not None or spec.key is None:
         return call
 

@@ -28,7 +28,7 @@ from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, ru
 from .operations import peek, poke, zero_bytes
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
-from .span import compile_handler
+from .span import call_on_cpu, compile_handler
 from .span_body import FAILED
 from .span_types import MergeTypes, Span
 from .targets.cpu import compile_loop
@@ -45,7 +45,7 @@ def compile_merged_span(spec: MergeTypes) -> Span:
     with arithmetic_like_numpy(), shapes_in_fixed_words():
         compiled = [compile_handler(*one)[0] for one in spec.handlers]
         calls = [
-            Handled(merged_call(dispatcher, each), unwritten(dispatcher, each), each)
+            Handled(merged_call(call_on_cpu(dispatcher, each), each), unwritten(dispatcher, each), each)
             for dispatcher, (_, each) in zip(compiled, spec.handlers, strict=True)
         ]
         loop = compile_loop(merged_loop(spec, calls))

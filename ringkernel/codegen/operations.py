@@ -184,8 +184,9 @@ def mailbox_memory(proposed: int) -> int:
     raise _unbound("mailbox_memory")
 
 
-def grid_span(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-    """The span of the grid's kernel, called directly; by one thread or by all, see `cooperative_span.py`."""
+def grid_span(mailbox: int, span: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+    """A span of the grid's kernel, by what stands for it, called directly; by one thread or by all, see
+    `cooperative_span.py`."""
     raise _unbound("grid_span")
 
 

@@ -39,16 +39,16 @@ def compile_span(
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)
         zeroed = unwritten(dispatcher, spec)
-        body = span_body(message_call(dispatcher, spec), spec, zeroed, never_drops=never_drops)
+        call = message_call(call_on_cpu(dispatcher, spec), spec)
+        body = span_body(call, spec, zeroed, never_drops=never_drops)
         loop = compile_loop(body, finish)
     keepalive = (loop, dispatcher, compile_function)
     bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
     return Span(loop.address, keepalive, never_drops, bounded, zeroed, loop.library, loop.symbol, in_order=ordered)
 
 
-def message_call(dispatcher: Any, spec: SpanTypes) -> Any:
-    """What loops call for each message, on this CPU."""
-    call = handler_call(dispatcher, spec, CPU_CALL)
+def message_call(call: Any, spec: SpanTypes) -> Any:
+    """What loops call for each message, in the place of the `call` of its handler."""
     return call if spec.key is None or spec.input is None else KeyedCalls(spec).around(call)
 
 
@@ -107,16 +107,21 @@ def _compiles(
 
 
 def span_body(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:
+    """The loop around a handler's `call`, not compiled yet, which sees to what lies far in memory."""
+    loop = handler_loop(call, spec, unwritten, never_drops=never_drops)
+    return loop if spec.key is None or spec.is_end else KeyedCalls(spec).in_pieces(loop)
+
+
+def handler_loop(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:
     """The loop around a handler's `call`, not compiled yet. `unwritten`: of an output, see `unwritten.py`."""
     itemsize = spec.output.itemsize if spec.output is not None else 0
+    if spec.is_end and spec.key is not None:
+        return keyed_end_span(call, itemsize, unwritten, spec.state_at)
     if spec.is_end:
-        if spec.key is not None:
-            return keyed_end_span(call, itemsize, unwritten, spec.state_at)
         return end_span(call, itemsize, unwritten)
     if spec.batch:
         return batch_span(call, itemsize, spec.max_outputs, unwritten)
-    loop = scalar_span(call, itemsize, unwritten, never_drops=never_drops)
-    return loop if spec.key is None else KeyedCalls(spec).in_pieces(loop)
+    return scalar_span(call, itemsize, unwritten, never_drops=never_drops)
 
 
 def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
@@ -130,6 +135,11 @@ def _describe(builder: Any, status: Any) -> Any:
 
 
 CPU_CALL = CallTarget(called_from_words, _overload, _describe, read_only)
+
+
+def call_on_cpu(dispatcher: Any, spec: SpanTypes) -> Any:
+    """What calls a compiled handler on addresses, on this CPU."""
+    return handler_call(dispatcher, spec, CPU_CALL)
 
 
 def with_all_parameters(dispatcher: Any, handler: Callable[..., Any], count: int, jit: Callable[..., Any]) -> Any:

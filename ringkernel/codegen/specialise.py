@@ -19,8 +19,9 @@ class Specializer:
     """Rebinds and compiles functions; each function once.
 
     `jit` compiles one function whose names are already bound; `replacements` maps functions to what stands in for
-    them on this target. With a `parent`, what does not depend on one of `differing` is compiled there, once for all
-    that have the same parent.
+    them on this target; `operation` makes an intrinsic of the target of one that is written as LLVM instructions (see
+    `targets/cpu_memory.py`), if numba's own will not do. With a `parent`, what does not depend on one of `differing` is
+    compiled there, once for all that have the same parent.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class Specializer:
         *,
         parent: Specializer | None = None,
         differing: Collection[Any] = (),
+        operation: Callable[[Any], Any] | None = None,
     ) -> None:
         self._jit = jit
         self._done: dict[Any, Any] = dict(replacements or {})
         self._parent = parent
         self._differing = frozenset(differing)
+        self._operation = operation
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         """The compiled form of `function`; it is compiled when it is first used."""
@@ -98,6 +101,8 @@ class Specializer:
         """What stands for a value that a function reads; `names` are all that it names, attributes, too."""
         if isinstance(value, types.FunctionType):
             return self(value)
+        if self._operation is not None and hasattr(value, "emit"):
+            return self._operation(value)
         if isinstance(value, tuple) and hasattr(value, "_asdict"):
             return _as_module(type(value), value)
         return value

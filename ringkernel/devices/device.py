@@ -21,9 +21,6 @@ class Device(ABC):
     changes_at_rest = False
     """Whether loading code, allocating and mapping memory need its kernels to be at rest."""
 
-    ends_by_itself = False
-    """Whether its kernels end once their inputs are closed and consumed."""
-
     @abstractmethod
     async def compile(self, declaration: Declaration) -> Any:
         """What `new_engine` makes an engine of; compiled in another thread, once per process.

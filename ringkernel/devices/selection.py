@@ -84,12 +84,6 @@ def check_fits(declaration: Declaration, device: str) -> None:
             f"block take one message each. Write the handler for one message, f(msg, out), returning False to drop "
             f"it, without batch=True; a handler that has to see neighbours keeps them in its state"
         )
-    option = _cpu_only(declaration)
-    if option is not None:
-        raise ConfigurationError(
-            f'kernel {declaration.kernel_id!r}: {option} does not go with device="{device}" yet; device="cpu" or '
-            f'"auto" runs it on the CPU'
-        )
     text = _with_bytes(declaration)
     if text is not None:
         raise MessageTypeError(
@@ -110,26 +104,9 @@ def _why_cpu(declaration: Declaration) -> str | None:
         return "its handler takes batches"
     if (text := _with_bytes(declaration)) is not None:
         return text
-    option = _cpu_only(declaration)
-    if option is not None:
-        return f"{option} is for kernels on the CPU so far"
     if declaration.state is not None and _misaligned(declaration) is None:
         return "its handler has a state, so it runs in order, and one thread of a CPU is faster at that"
     return _misaligned(declaration)
-
-
-def _cpu_only(declaration: Declaration) -> str | None:
-    """An option of a kernel that only the CPU knows, if there is one."""
-    options = {
-        "params=": declaration.params,
-        "rng=": declaration.rng,
-        "key=": declaration.keys,
-        "order_by=": declaration.order,
-        "on_input()": declaration.inputs or None,
-        "on_end()": declaration.end,
-        "a source": declaration.is_source or None,
-    }
-    return next((name for name, given in options.items() if given is not None), None)
 
 
 def _misaligned(declaration: Declaration) -> str | None:
@@ -152,7 +129,9 @@ def _with_bytes(declaration: Declaration) -> str | None:
 
 def _records(declaration: Declaration) -> dict[str, np.dtype[Any]]:
     """The dtypes that a kernel's handler sees."""
-    types = {"input_type": declaration.input_type, "output_type": declaration.output_type, "state": declaration.state}
+    types: dict[str, Any] = {"output_type": declaration.output_type, "state": declaration.state}
+    types |= {f"input {one.name!r}": one.message_type for one in declaration.inputs}
+    types |= {"input_type": declaration.input_type, "params": declaration.params}
     return {what: one.dtype for what, one in types.items() if one is not None}
 
 

@@ -31,13 +31,18 @@ class ThreadFeeds:
         state, until the kernel has ended. Raises `ConfigurationError` where there are none, `DeviceUnavailableError`
         when there is nothing to sleep on."""
         raise ConfigurationError(
-            f"open_input() is for compiled kernels on the CPU, and kernel {self._kernel.kernel_id!r} is on "
-            f"{self._kernel.device}; port() is for every kernel"
+            f"open_input() is for compiled kernels, and kernel {self._kernel.kernel_id!r} is on {self._kernel.device}; "
+            f"port() is for every kernel"
         )
 
     def close(self, feeder: Feeder) -> None:
         """Nobody pushes with it any more; what was pushed is the kernel's. In any thread."""
         raise NotImplementedError
+
+    @property
+    def open_at_rest(self) -> bool:
+        """Whether none can be opened while the kernel is ACTIVE."""
+        return False
 
     @property
     def are_crowded(self) -> bool:

@@ -10,15 +10,17 @@ ring and edge records that it is connected to. The turn runs on the mailbox, unc
 from __future__ import annotations
 
 from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, LINE, RING_DTYPE, RUN_ENTRY_DTYPE, record
+from .merge_layout import MERGE_DTYPE
 
 CONTROL_DTYPE, CONTROL = record(
     "Control",
     # host, before the grid starts: where it works, and how. A block with memory of its own does not use
-    # `mailbox_address`
+    # `mailbox_address`; `context_address`: where the kernel's context goes, of so many bytes
     (
         "block_address",
         "mailbox_address",
-        "state_address",
+        "context_address",
+        "context_nbytes",
         "staging_address",
         "n_threads",
         "span_ticks",
@@ -28,7 +30,7 @@ CONTROL_DTYPE, CONTROL = record(
         "max_nap_ns",
     ),
     # watcher: what it has told the host; a word per input, its cursor, follows the record
-    ("told_answers", "told_echo", "told_tail", "is_over"),
+    ("told_answers", "told_echo", "told_tail", "told_progress", "is_over"),
 )
 
 HEART_DTYPE, HEART = record(
@@ -41,8 +43,9 @@ HEART_DTYPE, HEART = record(
 
 MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
-    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches` and `device_cursors`:
-    # tables of pairs of addresses, of a word in host or in device memory and of its copy here
+    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `progresses`, `ends`,
+    # `device_cursors`: tables of pairs of addresses, of a word in host or in device memory and of its copy here;
+    # `merge` and `merge_on_host`: what a kernel that goes by time keeps of its inputs, or 0
     (
         "host_block",
         "n_inputs",
@@ -53,16 +56,25 @@ MAILBOX_DTYPE, MAILBOX = record(
         "output_on_host",
         "fetches",
         "n_fetches",
+        "progresses",
+        "n_progresses",
+        "ends",
+        "n_ends",
         "device_cursors",
         "n_device_cursors",
-        "state_on_host",
-        "span_address",
+        "context_on_host",
+        "context_nbytes",
+        "merge",
+        "merge_on_host",
     ),
+    # what stands for the addresses of the span and of that at the end, in the block that is here: see `SPAN`
+    ("span_mailbox", "span", "end_span_mailbox", "end_span"),
     # what was told to the host last; how long there has been nothing to do; the host's heartbeat, and when it was new
     (
         "told_status",
         "told_echo",
         "told_blocked",
+        "told_in_flight",
         "idle_since",
         "beat",
         "leave",
@@ -78,8 +90,25 @@ MAILBOX_DTYPE, MAILBOX = record(
 JOB_DTYPE, JOB = record(
     "Job",
     # what the first thread asks of the others, between two barriers, and what comes of it
-    ("source", "count", "target", "is_over", "failed", "emitted", "n_threads", "staging", "marks", "scan"),
+    (
+        "span",
+        "source",
+        "count",
+        "target",
+        "context",
+        "is_over",
+        "failed",
+        "emitted",
+        "n_threads",
+        "staging",
+        "marks",
+        "scan",
+    ),
 )
+
+SPAN = 8
+"""A span is called by the address of two words: that of the mailbox, and, so far behind, what stands for the span in
+the block in host memory."""
 
 MARK = 32
 """Bytes per thread for what it failed on: the fault line of a block, see `span_body.py`."""
@@ -93,8 +122,9 @@ MAILBOX_REST = MAILBOX_JOB + JOB_DTYPE.itemsize
 
 INPUT_RING = EDGE_DTYPE.itemsize
 INPUT_ON_HOST = INPUT_RING + RING_DTYPE.itemsize
+INPUT_SPAN = INPUT_ON_HOST + 8
 INPUT_NBYTES = INPUT_ON_HOST + LINE
-"""An input in the mailbox: its edge, its ring, and the address of the edge in host memory."""
+"""An input in the mailbox: its edge, its ring, the address of the edge in host memory, and its span, see `SPAN`."""
 
 CONSUMER_NBYTES = EDGE_DTYPE.itemsize
 
@@ -113,9 +143,10 @@ def max_device_cursors(n_inputs: int, n_consumers: int) -> int:
     return n_inputs + n_consumers
 
 
-def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int) -> int:
+def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int, *, by_time: bool) -> int:
     """Bytes of a mailbox."""
-    pairs = max_fetches(n_inputs, n_consumers) + max_device_cursors(n_inputs, n_consumers)
+    pairs = max_fetches(n_inputs, n_consumers) + 2 * n_inputs + max_device_cursors(n_inputs, n_consumers)
     tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
     rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
-    return MAILBOX_REST + tables + rings + n_threads * (MARK + 16)
+    merge = MERGE_DTYPE.itemsize if by_time else 0
+    return MAILBOX_REST + tables + rings + merge + n_threads * (MARK + 16)

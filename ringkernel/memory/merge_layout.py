@@ -44,8 +44,12 @@ _, LANE = record(
     "Lane",
     # where the messages that may be taken are, how many, and how many were; the time of the last one that was; the
     # time below which nothing comes when these are through, and what the ring's `progress` said of it; the time of the
-    # next, or what stands for it; what was there when there last was news, and when that was
-    ("source", "count", "taken", "last", "horizon", "reached", "key", "seen_tail", "seen_progress", "news_at"),
+    # next, or what stands for it; what was there when there last was news, and when that was. Of a grid: what it knew
+    # of the ring when it had nothing to do, and which count the host was told
+    (
+        *("source", "count", "taken", "last", "horizon", "reached", "key", "seen_tail", "seen_progress", "news_at"),
+        *("known_tail", "known_progress", "known_ended", "told_count"),
+    ),
 )
 
 

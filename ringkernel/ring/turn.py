@@ -127,10 +127,21 @@ def can_work(block: int) -> int:
         merge = merge_of(block)
         if merge != 0 and has_news(block, merge) == 1:
             return 1
-        if waiting_of(block) != 0 or is_over(block) == 0:
+        if waiting_of(block) != 0:
             return 0
-        if load(block + BLOCK.end_span_address) == 0:
-            return 1
+        return can_end(block)
+    return has_room(block)
+
+
+def can_end(block: int) -> int:
+    """Whether a kernel in whose inputs nothing waits is at its end, with room for what it emits then."""
+    if is_over(block) == 0:
+        return 0
+    return 1 if load(block + BLOCK.end_span_address) == 0 else has_room(block)
+
+
+def has_room(block: int) -> int:
+    """1 if there is room for what comes of a message."""
     last = last_stage(block)
     if load(last + BLOCK.output) == 0:
         return 1

@@ -20,13 +20,7 @@ _CONNECTABLE = (KernelState.LAUNCHED, KernelState.DEACTIVATED)
 def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
     """Make the source's output feed the target's input of this name. Raises, and then has changed nothing."""
     for kernel in (source, target):
-        which = f"connect: kernel {kernel.kernel_id!r}"
-        if kernel.state not in _CONNECTABLE:
-            raise KernelStateError(f"{which} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
-        if kernel.leasing.locked():
-            raise KernelStateError(f"{which} is in a map; await that first")
-    if target in source.targets:
-        raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {target.kernel_id!r}")
+        _check_at_rest(kernel)
     if source.engine.inlet.line.holder:
         raise KernelStateError(f"connect: {source.engine.inlet.line.holder} looks at outputs of {source.kernel_id!r}")
     if source.engine.inlet.kept:
@@ -34,6 +28,10 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
             f"connect: outputs of a map over {source.kernel_id!r} that was cancelled wait; receive them first"
         )
     target.engine.outlet_of(name)
+    number = target.engine.declaration.input_names.index(name)
+    if target in source.targets and number in _inputs_fed(source, target):
+        which = f"input {name!r} of {target.kernel_id!r}" if name else repr(target.kernel_id)
+        raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {which}")
     _fit_types(source.engine, target.engine, name, [reader.engine for reader in source.targets])
     by_time = target.engine.declaration.order is not None
     if by_time:
@@ -49,13 +47,28 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
         edge.start = edge.head
     else:
         edge = ring.add_edge()
-    target.engine.add_input(edge, target.engine.declaration.input_names.index(name))
+    target.engine.add_input(edge, number)
     if by_time:
         take_hosts_place(target, name)
-    source.targets += (target,)
-    target.sources += (source,)
+    if target not in source.targets:  # it may feed another input already
+        source.targets += (target,)
+        target.sources += (source,)
     inlet.ended = lambda: _goes_elsewhere(source)
     inlet.finish()
+
+
+def _check_at_rest(kernel: RingKernel) -> None:
+    which = f"connect: kernel {kernel.kernel_id!r}"
+    if kernel.state not in _CONNECTABLE:
+        raise KernelStateError(f"{which} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
+    if kernel.leasing.locked():
+        raise KernelStateError(f"{which} is in a map; await that first")
+
+
+def _inputs_fed(source: RingKernel, target: RingKernel) -> set[int]:
+    """The inputs of a kernel that another one feeds, by their numbers."""
+    edges: list[Any] = target.engine.edges
+    return {edge.input for edge in edges if edge.ring is source.engine.output}
 
 
 def _goes_elsewhere(source: RingKernel) -> KernelStateError:

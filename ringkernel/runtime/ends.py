@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ringkernel.errors import ConfigurationError, KernelStateError
+from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import OPEN
 
 if TYPE_CHECKING:
@@ -22,11 +22,6 @@ def close_input(kernel: RingKernel, name: str) -> None:
             else KernelStateError(
                 f"cannot close an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}"
             )
-        )
-    if not kernel.runs_on.ends_by_itself:
-        raise ConfigurationError(
-            f"kernel {kernel.kernel_id!r}: close_input() is for kernels of the CPU and for coroutine kernels; this one "
-            f"runs on {kernel.device}; terminate() it"
         )
     if engine.closing is None and outlet.ring.shut:
         raise outlet.refuse()
@@ -59,7 +54,7 @@ def note_end(kernel: RingKernel) -> None:
 def _is_left(kernel: RingKernel) -> bool:
     """Whether all that feed a kernel have ended by themselves, each of its inputs has had such a feed, and nobody else
     has ever sent to it."""
-    if was_used(kernel) or only_from_host(kernel) or not kernel.runs_on.ends_by_itself:
+    if was_used(kernel) or only_from_host(kernel):
         return False
     return all(map(has_ended_by_itself, kernel.sources))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ringkernel import lifecycle
 from ringkernel.devices.event_loop.outlet import LOOK_S
 from ringkernel.errors import ConfigurationError, KernelStateError, QueueFullError, RingKernelError
+from ringkernel.lifecycle import KernelState
 from ringkernel.memory.layout import CLOSED, DROP, FORKED, OPEN, RAISE, WAIT
 from ringkernel.messages.arrays import as_array
 from ringkernel.ring.feeding import BUSY, FULL
@@ -45,6 +46,11 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
         allowed = " or ".join(state.name for state in lifecycle.OPEN)
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; allowed is {allowed}"
+        )
+    if kernel.state is KernelState.ACTIVE and kernel.engine.thread_feeds.open_at_rest:
+        raise KernelStateError(
+            f"cannot open an input of kernel {kernel.kernel_id!r} while it is ACTIVE: on {kernel.device} a kernel "
+            f"finds its inputs when it starts; open it before, or deactivate() the kernel for it"
         )
     if kernel.leasing.locked():
         raise KernelStateError(

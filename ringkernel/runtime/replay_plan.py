@@ -118,11 +118,6 @@ def check_replay(given: list[GivenInput], kernels: list[RingKernel], last: RingK
 def _check_free(one: GivenInput) -> None:
     """The host alone feeds it."""
     engine = one.kernel.engine
-    if not one.kernel.runs_on.ends_by_itself:
-        raise ConfigurationError(
-            f"replay: kernel {one.kernel.kernel_id!r} runs on {one.kernel.device}, where no input can be closed; "
-            f'replay is for kernels of the CPU and for coroutine kernels, see device="cpu"'
-        )
     feeding: list[Any] = [edge for edge in engine.edges if edge.input == one.number and not edge.closed][1:]
     sources = [edge.ring.engine for edge in feeding if edge.ring.engine is not None]
     if sources:

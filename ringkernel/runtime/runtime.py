@@ -198,7 +198,7 @@ class RingKernelRuntime(Messaging):
 
         Returns at once. `send` raises `KernelStateError` from now on, also where it waits for room. Allowed in
         LAUNCHED, ACTIVE and DEACTIVATED; raises `KernelStateError` in other states, and `ConfigurationError` for a name
-        that is none of an input, and for a kernel on a GPU.
+        that is none of an input.
 
         Example:
             >>> async with rk.managed_kernel(runtime, double):

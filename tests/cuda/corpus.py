@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+import ringkernel as rk
 from ringkernel.codegen.span_types import SpanTypes
+from ringkernel.devices.compiled import compiling
+from ringkernel.devices.grid.handlers import Handler, Handlers
 
 WIDTHS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "b1"]
 ALL = np.dtype([(width, width) for width in WIDTHS], align=True)
@@ -32,8 +35,8 @@ class Case:
     mathematics: bool = False
 
     @property
-    def is_cooperative(self) -> bool:
-        return self.spec.state is None
+    def handlers(self) -> Handlers:
+        return Handlers((Handler(self.handler, self.spec, self.never_drops),))
 
 
 def copy(msg: Any, out: Any) -> None:
@@ -160,3 +163,92 @@ CASES = [
     Case("calls a helper", calls, SpanTypes(VALUE, VALUE, None)),
     Case("unchecked", picks, SpanTypes(GRID, VALUE, None, check=False)),
 ]
+
+
+# --- streams: handlers that belong together -----------------------------------------------------------------------
+
+TIMED = np.dtype([("time", "M8[ns]"), ("key", "i4"), ("x", "f8")], align=True)
+FLOATS = np.dtype([("time", "f8"), ("x", "f8")], align=True)
+EACH = np.zeros((), [("n", "i8"), ("sum", "f8")])
+GAIN = np.array((2.0,), [("factor", "f8")])
+
+
+@rk.ring_kernel("cu_joined", input_type=TIMED, output_type=TIMED, state=np.zeros(1), order_by="time")
+def joined(msg: Any, out: Any, state: Any) -> None:
+    out.time, out.x = msg.time, state[0]
+
+
+@rk.on_input("cu_joined", "quotes", TIMED)
+def joined_quotes(msg: Any, out: Any, state: Any) -> Any:
+    state[0] = msg.x
+    return False
+
+
+@rk.ring_kernel("cu_window", input_type=FLOATS, output_type=FLOATS, state=np.zeros(1), order_by="time", late="drop")
+def window(msg: Any, out: Any, state: Any) -> Any:
+    state[0] += msg.x
+    return False
+
+
+@rk.on_timer("cu_window", every=1.5)
+def window_timer(time: Any, out: Any, state: Any) -> None:
+    out.time, out.x = time, state[0]
+
+
+@rk.on_end("cu_window")
+def window_end(out: Any, state: Any) -> None:
+    out.x = state[0]
+
+
+@rk.ring_kernel("cu_each", input_type=TIMED, output_type=FLOATS, state=EACH, key="key", order_by="time")
+def each(msg: Any, out: Any, state: Any) -> None:
+    state.n, state.sum = state.n + 1, state.sum + msg.x
+    out.x = state.sum
+
+
+@rk.on_timer("cu_each", every="1s")
+def each_timer(time: Any, out: Any, state: Any) -> Any:
+    out.x = state.sum
+    return state.n > 0
+
+
+@rk.on_end("cu_each")
+def each_end(out: Any, state: Any) -> None:
+    out.x = state.n
+
+
+@rk.ring_kernel("cu_keyed", input_type=TIMED, output_type=FLOATS, state=EACH, key="key")
+def keyed(msg: Any, out: Any, state: Any) -> None:
+    state.n, state.sum = state.n + 1, state.sum + msg.x
+    out.x = state.sum
+
+
+@rk.ring_kernel("cu_scaled", input_type=FLOATS, output_type=FLOATS, params=GAIN)
+def scaled(msg: Any, out: Any, params: Any) -> None:
+    out.x = msg.x * params.factor
+
+
+@rk.on_input("cu_scaled", "more", TIMED)
+def scaled_more(msg: Any, out: Any, params: Any) -> Any:
+    out.x = msg.x + params.factor
+    return msg.key > 0
+
+
+@rk.ring_kernel("cu_draws", output_type=FLOATS, rng=7, state=np.zeros(1))
+def draws(out: Any, state: Any, rng: Any) -> None:
+    state[0] += 1
+    if state[0] > 100:
+        raise StopIteration
+    out.x = rng.normal() + rng.random() + rng.integers(0, 10)
+
+
+STREAMS = {
+    declaration.kernel_id: declaration
+    for declaration in (vars(one)["__ring_kernel__"] for one in (joined, window, each, keyed, scaled, draws))
+}
+
+
+def handlers_of(declaration: Any) -> Handlers:
+    """All that a kernel's grid runs, compiled for the CPU before."""
+    span = compiling.find_now(declaration)
+    return Handlers.of(declaration, replace(span, end=span if declaration.end is not None else None))

@@ -118,7 +118,7 @@ def compiled(blocks: int = 4, n_threads: int = 128) -> Any:
     return SimpleNamespace(
         n_threads=n_threads,
         cubin=SimpleNamespace(get_kernel=lambda entry: kernel),
-        code=SimpleNamespace(entry="grid", raised={3: (ValueError, ("no",))}),
+        code=SimpleNamespace(entry="grid", raised={3: (ValueError, ("no",))}, stops=frozenset(), has_end=False),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from corpus import CASES, VALUE, Case
+from corpus import CASES, STREAMS, VALUE, Case, handlers_of
 from llvmlite import ir
 from numba import cuda, types
 from ptx import ARCHITECTURES, Ptx, assemble, order_of
@@ -20,12 +20,14 @@ from ptx import ARCHITECTURES, Ptx, assemble, order_of
 from ringkernel import inspecting
 from ringkernel.codegen import handler_call, span_body
 from ringkernel.codegen import operations as ops
+from ringkernel.codegen.faults import LARGEST
 from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cuda as cuda_target
 from ringkernel.codegen.targets.cuda import instruction, operations
 from ringkernel.devices.grid import cuda_program, mailbox_fetch, mailbox_post
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
+from ringkernel.devices.grid.handlers import Handler, Handlers
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox_fetch import lay_out
 from ringkernel.ring import fused_commit, ledger, protocol, run_span, split_span, token, turn
@@ -42,15 +44,7 @@ DROPS, RAISES = (next(case for case in CASES if case.name == name) for name in (
 
 @functools.cache
 def grid(case: Case, *, cc: tuple[int, int] = CC, target: GridTarget | None = None) -> GridCode:
-    return compile_grid(
-        run_grid,
-        case.handler,
-        case.spec,
-        never_drops=case.never_drops,
-        is_cooperative=case.is_cooperative,
-        cc=cc,
-        target=target,
-    )
+    return compile_grid(run_grid, case.handlers, is_cooperative=case.handlers.is_cooperative, cc=cc, target=target)
 
 
 def check_polls(code: Ptx) -> None:
@@ -89,7 +83,8 @@ def check_faults(code: GridCode, case: Case) -> None:
     numbers = [number for number, (kind, _) in code.raised.items() if kind is OverflowError]
     assert numbers or case is not RAISES
     for number in numbers:
-        assert re.search(rf"\b(?:mov|st|selp)[.\w]*\s[^;]*\b{number};", code.ptx), (number, code.raised)
+        assert re.search(rf"\b(?:mov|st|selp)[.\w]*\s[^;]*\b{number - LARGEST};", code.ptx), (number, code.raised)
+    assert f", {LARGEST};" in code.ptx or not numbers
 
 
 def check_loads(code: Ptx, case: Case) -> None:
@@ -116,6 +111,25 @@ def test_every_handler_compiles_and_assembles(case: Any, tmp_path: Path) -> None
     for registers, stack in assemble(code.ptx, ARCHITECTURES, tmp_path):
         assert registers <= MAX_REGISTERS
         assert stack == 0 or case.mathematics
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_compile_and_assemble(name: str, tmp_path: Path) -> None:
+    """In the grid's own code, and in registers: merges, timers, tables of keys, parameters, random numbers, ends."""
+    handlers = handlers_of(STREAMS[name])
+    code = compile_grid(run_grid, handlers, is_cooperative=handlers.is_cooperative, cc=CC)
+    ptx = Ptx(code.ptx)
+    check_polls(ptx)
+    check_scopes(ptx)
+    check_order(ptx)
+    assert not JOINED.findall(code.ptx)
+    assert not re.findall(r"^\s*call\b|\.local\b|ld\.(?:global\.)?nc\b", code.ptx, re.MULTILINE)
+    assert [kind for number, (kind, _) in code.raised.items() if number in code.stops] == (
+        [StopIteration] if name == "cu_draws" else []
+    )
+    for registers, stack in assemble(code.ptx, ARCHITECTURES, tmp_path):
+        assert registers <= 2 * MAX_REGISTERS  # one thread has them all
+        assert stack == 0
 
 
 @pytest.mark.parametrize("cc", [(9, 0), (10, 0)])
@@ -150,7 +164,8 @@ def test_products_and_sums_are_joined_only_where_that_was_asked_for(dtype: Any, 
     spec = SpanTypes(dtype, dtype, (dtype["value"], (1,)) if state else None)
     text, machine = {}, {}
     for fma in (False, True):
-        code = compile_grid(run_grid, handler, spec, never_drops=True, is_cooperative=not state, cc=CC, fma=fma)
+        handlers = Handlers((Handler(handler, spec, never_drops=True),))
+        code = compile_grid(run_grid, handlers, is_cooperative=not state, cc=CC, fma=fma)
         text[fma], machine[fma] = code.ptx, inspecting._disassemble(code)
     assert not JOINED.findall(text[False])
     assert JOINED.findall(text[True])
@@ -181,7 +196,7 @@ def test_a_fetch_polls_relaxed_and_fences_once() -> None:
     assert piece(mailbox_fetch.fetch_from_host).count("fence") == 1
     assert order_of(piece(mailbox_fetch.fetch_from_device)) == "LF"
     assert piece(mailbox_fetch.fetch_from_device).count("fence") == 1
-    assert order_of(piece(mailbox_fetch.fetch)) == "LFlfl"
+    assert order_of(piece(mailbox_fetch.fetch)) == "lflfLFlfl"  # ends, times, and then the cursors
 
 
 def test_a_post_publishes_outputs_before_the_input_cursor() -> None:
@@ -276,8 +291,8 @@ def test_device_memory_without_order_is_caught(marked: Marked, changes: Any) -> 
         with pytest.raises(AssertionError):
             check(code)
     functions = (mailbox_fetch.fetch, mailbox_post.post)
-    assert marked.orders({}, *functions) == ["LFlfl", "FSsfsfs"]
-    assert marked.orders(changes, *functions) != ["LFlfl", "FSsfsfs"]
+    assert marked.orders({}, *functions) == ["lflfLFlfl", "FSsfsfs"]
+    assert marked.orders(changes, *functions) != ["lflfLFlfl", "FSsfsfs"]
 
 
 @pytest.mark.parametrize(

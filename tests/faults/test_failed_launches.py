@@ -58,7 +58,7 @@ async def coroutine_half(ctx: Any) -> None:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    made = ThreadDevice(is_cooperative=True)
+    made = ThreadDevice(is_built_in=True)
     use_devices(monkeypatch, made)
     yield made
     made.join()

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from thread_device import ThreadDevice
 
 
-@pytest.mark.parametrize("is_cooperative", [False, True])
+@pytest.mark.parametrize("is_built_in", [False, True])
 async def test_a_grid_and_a_worker_give_the_same(
-    runtime: RingKernelRuntime, device: ThreadDevice, is_cooperative: Any
+    runtime: RingKernelRuntime, device: ThreadDevice, is_built_in: Any
 ) -> None:
-    device.is_cooperative = is_cooperative
+    device.is_built_in = is_built_in
     values = np.random.default_rng(1).integers(-50, 900, 5_000)
     values[4_000] = 1_000
     got = {}

@@ -167,9 +167,10 @@ WRITERS: dict[str, dict[str, str]] = {
         "missing": "leaders",
     },
     "Control": {
-        **dict.fromkeys(("block_address", "mailbox_address", "state_address", "staging_address", "n_threads"), "host"),
+        **dict.fromkeys(("block_address", "mailbox_address", "staging_address", "n_threads"), "host"),
+        **dict.fromkeys(("context_address", "context_nbytes"), "host"),
         **dict.fromkeys(("span_ticks", "heart_address", "beat_timeout_ticks", "patience_ticks", "max_nap_ns"), "host"),
-        **dict.fromkeys(("told_answers", "told_echo", "told_tail", "is_over"), "watcher"),
+        **dict.fromkeys(("told_answers", "told_echo", "told_tail", "told_progress", "is_over"), "watcher"),
     },
     "Heart": {"beat": "watcher", "leave": "host"},
     "Mailbox": dict.fromkeys(mailbox_layout.MAILBOX._fields, "grid"),

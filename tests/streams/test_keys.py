@@ -27,7 +27,6 @@ from ringkernel import (
     testing,
 )
 from ringkernel.declaration.decorator import find_declaration
-from ringkernel.devices import selection
 from ringkernel.memory.keys_layout import NO_KEY
 
 if TYPE_CHECKING:
@@ -658,13 +657,6 @@ async def test_all_inputs_have_the_key_in_one_type(runtime: RingKernelRuntime) -
     rk.on_input("ke_two", "other", TICK, batch=True)(lambda msgs, state: None)
     with pytest.raises(ConfigurationError, match="key='symbol' does not go with batch=True, in no input"):
         await runtime.launch("ke_two")
-
-
-async def test_on_a_gpu_they_are_refused(device: Any, runtime: RingKernelRuntime) -> None:
-    with pytest.raises(ConfigurationError, match=r'key= does not go with device="cuda" yet; device="cpu" or "auto"'):
-        await runtime.launch("k", mean, device="cuda")
-    assert device.grids == []
-    assert selection.automatic(find_declaration("k", mean)) == ("cpu", "key= is for kernels on the CPU so far")
 
 
 # --- any messages, in any pieces -----------------------------------------------------------------------------

@@ -359,16 +359,6 @@ async def test_an_edited_one_takes_over(runtime: RingKernelRuntime) -> None:
     assert drain(runtime, "edited") == [-1]
 
 
-@pytest.mark.unguarded
-@pytest.mark.usefixtures("device")
-async def test_a_gpu_refuses_it(runtime: RingKernelRuntime) -> None:
-    with pytest.raises(ConfigurationError, match=r"on_end\(\) does not go with device=\"cuda\""):
-        await runtime.launch("k", declare("totals", the_total), device="cuda")
-    await start(runtime, "k", same.handler, device="cuda")
-    with pytest.raises(ConfigurationError, match=r"close_input\(\) is for kernels of the CPU"):
-        await runtime.close_input("k")
-
-
 async def test_the_end_of_a_keyed_kernel_is_handled_for_each_key() -> None:
     trade = np.dtype([("symbol", "S4"), ("n", "i8")], align=True)
 

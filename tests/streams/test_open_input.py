@@ -385,12 +385,6 @@ async def test_other_kernels_and_other_words_are_refused(runtime: RingKernelRunt
     assert n_inputs(runtime) == 1
 
 
-async def test_a_grid_has_none(runtime: RingKernelRuntime, device: Any) -> None:
-    await runtime.launch("k", echo, device="cuda")
-    with pytest.raises(ConfigurationError, match="kernel 'k' is on cuda:0; port"):
-        runtime.open_input("k")
-
-
 async def test_two_threads_at_once_are_told_and_nothing_is_lost(runtime: RingKernelRuntime) -> None:
     handle, thread = await waiting(runtime)
     with pytest.raises(KernelStateError, match="another thread pushes to input '' of kernel 'k' by this handle"):

@@ -24,7 +24,6 @@ from ringkernel import (
     testing,
 )
 from ringkernel.declaration.decorator import find_declaration
-from ringkernel.devices import selection
 
 PAIR = np.dtype([("low", "i8"), ("high", "i8")])
 FILTER = np.dtype([("limit", "i4"), ("taps", "f8", (3,))])
@@ -373,14 +372,6 @@ async def test_an_edit_with_other_parameters_is_refused(runtime: RingKernelRunti
     with pytest.raises(KernelStateError, match=r"its params was Gain \(factor: float64, offset: float64\), and is"):
         await runtime.replace("pa_edited")
     assert await call(runtime, "pa_edited", 1) == 2
-
-
-async def test_on_a_gpu_they_are_refused(device: Any, runtime: RingKernelRuntime) -> None:
-    with pytest.raises(ConfigurationError, match=r'params= does not go with device="cuda" yet; device="cpu" or "auto"'):
-        await runtime.launch("k", scaled, device="cuda")
-    assert device.grids == []
-    assert selection.automatic(find_declaration("k", scaled)) == ("cpu", "params= is for kernels on the CPU so far")
-    assert (await runtime.launch("k", scaled)).device == "cpu"
 
 
 @pytest.mark.parametrize("wrong", [1.0, np.zeros(3), np.zeros(1, PAIR), [Gain(1.0)], Gain, {"factor": 1.0}])

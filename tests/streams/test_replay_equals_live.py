@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from helpers import within
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inside import use_devices
+from thread_device import ThreadDevice
 
 import ringkernel as rk
 from ringkernel import RingKernelRuntime
@@ -119,16 +122,23 @@ def passed_by(node: Node | int, inputs: list[Ticks]) -> tuple[Ticks, float]:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[Node, int]:
-    """A tree of one to four kernels, and how many inputs it has."""
+    """One to four kernels, and how many inputs they have. A kernel may feed several others, or one of them twice."""
     numbers, left = itertools.count(), [draw(st.integers(1, 4))]
+    made: list[Node] = []
 
     def node() -> Node:
         left[0] -= 1
         kind = draw(st.sampled_from([join, join, only_some, running, window]))
-        return Node(kind, [feed() for _ in range(2 if kind is join else 1)])
+        made.append(Node(kind, [feed() for _ in range(2 if kind is join else 1)]))
+        return made[-1]
 
     def feed() -> Node | int:
-        return node() if left[0] > 0 and draw(st.booleans()) else next(numbers)
+        if left[0] > 0 and draw(st.booleans()):
+            return node()
+        if bool(made) and draw(st.booleans()):
+            already: st.SearchStrategy[Node] = st.sampled_from(made)
+            return draw(already)
+        return next(numbers)
 
     return node(), next(numbers)
 
@@ -137,18 +147,32 @@ TIMES = st.lists(st.integers(-12, 40), max_size=25).map(sorted)
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Node, list[Ticks]]:
+def cases(draw: st.DrawFn) -> tuple[Node, list[Ticks], int]:
+    """A graph, what goes in, and a size of queues. Where paths meet again they hold as much as one may be ahead."""
     top, count = draw(graphs())
-    return top, [[(t, draw(st.integers(0, 99))) for t in draw(TIMES)] for _ in range(count)]
+    queue_size = 1024 if _meets_again(top, []) else draw(st.sampled_from([1, 2, 64]))
+    return top, [[(t, draw(st.integers(0, 99))) for t in draw(TIMES)] for _ in range(count)], queue_size
+
+
+def _meets_again(node: Node | int, seen: list[Node]) -> bool:
+    """Whether a kernel feeds more than one input."""
+    if isinstance(node, int):
+        return False
+    if any(node is one for one in seen):
+        return True
+    seen.append(node)
+    return any(_meets_again(feed, seen) for feed in node.feeds)
 
 
 class Running:
-    """A graph that is launched, connected and activated; `inputs` are the kernel and the input's name for each."""
+    """A graph that is launched, connected and activated; `inputs` are the kernel and the input's name for each. Kernels
+    whose number is in `on_grids` run as grids."""
 
-    def __init__(self, runtime: RingKernelRuntime, top: Node, queue_size: int) -> None:
-        self.runtime, self.top, self.queue_size = runtime, top, queue_size
+    def __init__(self, runtime: RingKernelRuntime, top: Node, queue_size: int, on_grids: set[int]) -> None:
+        self.runtime, self.top, self.queue_size, self.on_grids = runtime, top, queue_size, on_grids
         self.inputs: dict[int, tuple[str, str]] = {}
         self.ids: list[str] = []
+        self._launched: dict[int, str] = {}
 
     async def start(self) -> None:
         self.last = await self._launch(self.top)
@@ -156,9 +180,12 @@ class Running:
             await self.runtime.activate(kernel_id)
 
     async def _launch(self, node: Node) -> str:
-        kernel_id = f"live {len(self.ids)}"
+        if id(node) in self._launched:
+            return self._launched[id(node)]
+        device = "cuda" if len(self.ids) in self.on_grids else "cpu"
+        kernel_id = self._launched[id(node)] = f"live {len(self.ids)}"
         self.ids.append(kernel_id)
-        await self.runtime.launch(kernel_id, node.kind, queue_size=self.queue_size)
+        await self.runtime.launch(kernel_id, node.kind, device=device, queue_size=self.queue_size)
         for name, feed in zip(("", "other"), node.feeds, strict=False):
             if isinstance(feed, int):
                 self.inputs[feed] = kernel_id, name
@@ -207,12 +234,17 @@ async def sent(graph: Running, inputs: list[Ticks], cut: int, pauses: list[int])
     pauses=st.lists(st.integers(0, 5), min_size=1, max_size=5),
     workers=st.integers(1, 2),
     fuse=st.booleans(),
-    queue_size=st.sampled_from([1, 2, 64]),
+    on_grids=st.sampled_from([set(), set(range(4)), {0, 2}, {1, 3}, {0, 1}]),
 )
 def test_what_comes_out_depends_on_what_goes_in_only(
-    case: tuple[Node, list[Ticks]], cut: int, pauses: list[int], workers: int, fuse: bool, queue_size: int
+    case: tuple[Node, list[Ticks], int],
+    cut: int,
+    pauses: list[int],
+    workers: int,
+    fuse: bool,
+    on_grids: set[int],
 ) -> None:
-    top, inputs = case
+    top, inputs, queue_size = case
     expected, _ = passed_by(top, inputs)
 
     async def check() -> None:
@@ -224,10 +256,14 @@ def test_what_comes_out_depends_on_what_goes_in_only(
                 lambda graph: sent(graph, inputs, 1, pauses),
             ]
             for way in ways:
-                graph = Running(runtime, top, queue_size)
+                graph = Running(runtime, top, queue_size, on_grids)
                 await graph.start()
                 assert await within(way(graph), 10) == expected
                 for kernel_id in graph.ids:
                     runtime.remove(kernel_id)
 
-    asyncio.run(check())
+    with pytest.MonkeyPatch.context() as patch:
+        device = ThreadDevice()
+        use_devices(patch, device)
+        asyncio.run(check())
+        device.join()

@@ -383,12 +383,6 @@ def test_a_coroutine_has_none() -> None:
         ring_kernel("rg_coroutine", rng=1)(forever)
 
 
-async def test_on_a_gpu_they_are_refused(device: Any, runtime: RingKernelRuntime) -> None:
-    declared = ring_kernel("rg_cuda", input_type=float, output_type=float, rng=1)(lambda msg, out, rng: None)
-    with pytest.raises(ConfigurationError, match=r'rng= does not go with device="cuda" yet; device="cpu" or "auto"'):
-        await runtime.launch("k", declared, device="cuda")
-
-
 async def test_an_edit_goes_on_with_the_numbers(runtime: RingKernelRuntime) -> None:
     def cell(expression: str, signature: str = "msg: float, out: float, rng=3") -> Any:
         scope: dict[str, Any] = {"rk": rk, "__name__": "__main__"}

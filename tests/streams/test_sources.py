@@ -242,10 +242,3 @@ async def test_the_annotation_of_out_is_its_type(runtime: RingKernelRuntime) -> 
 
     await start(runtime, "ones", ones, queue_size=4)
     assert await receive_all(runtime, "ones", 4) == [1.0] * 4
-
-
-@pytest.mark.unguarded
-@pytest.mark.usefixtures("device")
-async def test_a_gpu_refuses_it(runtime: RingKernelRuntime) -> None:
-    with pytest.raises(ConfigurationError, match="a source does not go with"):
-        await runtime.launch("k", source("counts", counts), device="cuda")

@@ -10,6 +10,7 @@ stores, so that a whole batch costs one.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import types as python_types
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from numba.cuda.target import CUDATargetContext
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.arithmetic import without_overflow_flags
+from ringkernel.codegen.faults import LARGEST
 from ringkernel.codegen.handler_call import CallTarget
 
 if TYPE_CHECKING:
@@ -94,6 +96,25 @@ def _plain(bits: int) -> tuple[Any, Any]:
         return types.void(types.int64, types.int64), codegen
 
     return peek, poke
+
+
+@functools.cache
+def operation(made: Any) -> Any:
+    """An operation of `cpu_memory.py`, which is written as LLVM instructions that any target has, for this one."""
+    signature = inspect.signature(made.emit)
+    n_words = len(signature.parameters) - 1
+
+    def typed(typingctx: Any, *given: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            written = made.emit(builder, *args)
+            return context.get_constant(types.int64, 0) if written is None else written
+
+        return types.int64(*[types.int64] * n_words), codegen
+
+    typed.__name__ = typed.__qualname__ = made.emit.__name__
+    parameters = list(signature.parameters.values())
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # numba asks for it
+    return intrinsic(typed)
 
 
 _peek, _poke = _plain(64)
@@ -160,6 +181,7 @@ def operations() -> Mapping[Any, Any]:
         ops.thread_index: instruction("cvt.u64.u32 $0, %tid.x;", "=l", 0, result=True, pure=True),
         ops.mailbox_memory: _shared_memory,
         ops.peek: _peek,
+        ops.peek_fixed: _peek,
         ops.poke: _poke,
         ops.spin_hint: jit(_nothing),
         ops.zero_bytes: jit(_zero_bytes),
@@ -172,8 +194,8 @@ def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _describe(builder: Any, status: Any) -> Any:
-    """The number of the exception, see `GridCode.raised`."""
-    return builder.sext(status.code, _I64)
+    """The number of the exception, see `GridCode.raised`, above those of `faults.py`."""
+    return builder.add(builder.sext(status.code, _I64), ir.Constant(_I64, LARGEST))
 
 
 CUDA_CALL = CallTarget(intrinsic, _overload, _describe)

@@ -58,8 +58,6 @@ class AppendedFeeds(ThreadFeeds):
 
     def open(self, number: int, when_full: int) -> Feeder:
         kernel = self._kernel
-        if not kernel.executor.takes_feeds:
-            return super().open(number, when_full)
         if number not in self._feeds:
             declaration = kernel.declaration
             message_type = declaration.handlers[number].input_type
@@ -81,6 +79,10 @@ class AppendedFeeds(ThreadFeeds):
             self._feeds[feeder.feed.edge.input].closed(feeder)
             if self._kernel.closing is not None:  # it may be over with this
                 self._services.parker.api.ring_doorbell_at(self._kernel.doorbell_address)
+
+    @property
+    def open_at_rest(self) -> bool:
+        return not self._kernel.executor.appends_inputs
 
     @property
     def are_crowded(self) -> bool:

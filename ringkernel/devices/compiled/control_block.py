@@ -54,7 +54,7 @@ class ControlBlock:
     that of a new key, and `keys` has the others. What changes them, or the rings, is for who holds the token.
     """
 
-    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "keys", "params", "rng", "state")
+    __slots__ = ("_api", "_arena", "_region", "_tables", "address", "context_nbytes", "keys", "params", "rng", "state")
 
     def __init__(self, declaration: Declaration, code: Code, status_doorbell: int, arena: Arena, api: HostApi) -> None:
         self._api = api
@@ -66,6 +66,7 @@ class ControlBlock:
         initial_at = 0 if declaration.keys is None else INITIAL
         params_nbytes = 0 if params is None else params.nbytes
         context = context_layout(initial_at + state_nbytes, params_nbytes, has_rng=declaration.rng is not None)
+        self.context_nbytes = context.nbytes
         self._region: Region = arena.allocate(state_at + context.nbytes)
         self.address = self._region.address
         self._tables: tuple[Region, ...] = ()

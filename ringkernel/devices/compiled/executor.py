@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ringkernel.ring.clock import tick_clock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,8 +66,8 @@ class Executor(ABC):
     """What the kernel does at its end, or 0."""
     never_drops: bool
     """Whether the handler emits for every message."""
-    takes_feeds = False
-    """Whether any thread may feed the kernel, see `feeds.py`."""
+    appends_inputs = False
+    """Whether the kernel finds an input that is appended while it runs."""
     max_threads = 1
     """How many threads may share a span of messages, see `ring/split_span.py`."""
     kernel: Executed
@@ -151,6 +153,10 @@ class Executor(ABC):
     @abstractmethod
     def ns_of(self, ticks: int) -> int:
         """Nanoseconds of a duration in its ticks."""
+
+    def ticks_of(self, ns: int) -> int:
+        """The same duration in its ticks."""
+        return tick_clock().ticks_of(ns)
 
     def is_stop(self, number: int) -> bool:
         """Whether a fault's `info` means that the handler has said, by `raise StopIteration`, that it has ended."""

@@ -49,13 +49,13 @@ class Feeds:
             feed = Feed(self._arena, self._message_type, self._capacity)
         try:
             feeder = Feeder(feed, when_full, woken_doorbell)
+            if is_new:
+                self._add_input(feed.edge)
         except BaseException:
             if not is_new:
                 self._closed.append((feed, None))
             raise
         self._open.add(feeder)
-        if is_new:
-            self._add_input(feed.edge)
         return feeder
 
     def _used(self) -> Feed | None:

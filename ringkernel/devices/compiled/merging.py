@@ -8,7 +8,6 @@ from ringkernel.codegen.faults import BACK, LATE, NO_TIME_VALUE
 from ringkernel.memory.layout import NEVER, NO_TIME, RING
 from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE, lane_at
 from ringkernel.messages.time_words import time_of
-from ringkernel.ring.clock import tick_clock
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.host_api import HostApi
 
+    from .executor import Executor
     from .kernel_rings import KernelRings
 
 SHORTEST_LOOK_S = 0.001
@@ -28,6 +28,7 @@ class GoesByTime(Protocol):
 
     kernel_id: str
     declaration: Declaration
+    executor: Executor
     rings: KernelRings
     has_ended: bool
     doorbell_address: int
@@ -50,7 +51,7 @@ class Merging:
         self._region: Region = arena.allocate(MERGE_DTYPE.itemsize)
         self.address = self._region.address
         self.patience_s = order.patience_s
-        ticks = NEVER if order.patience_s is None else tick_clock().ticks_of(int(1e9 * order.patience_s))
+        ticks = NEVER if order.patience_s is None else kernel.executor.ticks_of(int(1e9 * order.patience_s))
         api.lay_out_merge(self.address, ticks, len(kernel.declaration.input_names))
         self._timer: asyncio.TimerHandle | None = None
         self._look_later()

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 class CoroutineDevice(Device):
     """Runs coroutine kernels. Nothing is compiled, but for what record rings need."""
 
-    ends_by_itself = True
-
     def __init__(self, services: Services) -> None:
         self._services = services
 

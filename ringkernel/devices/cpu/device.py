@@ -24,8 +24,6 @@ class CpuDevice(Device):
     """Runs compiled kernels on up to `workers` threads, which start when there is a kernel for them. `fuse`: connected
     ones may run as one."""
 
-    ends_by_itself = True
-
     def __init__(self, services: Services, workers: int, *, fuse: bool) -> None:
         self._services, self._workers, self._fuse = services, workers, fuse
         self._pool: WorkerPool | None = None

@@ -28,7 +28,7 @@ class WorkerExecutor(Executor):
 
     device = "cpu"
     cost = "its thread is lost"
-    can_rest = takes_feeds = True
+    can_rest = appends_inputs = True
     __slots__ = (
         "_inputs",
         "_last",

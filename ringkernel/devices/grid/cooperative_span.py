@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index, zero_bytes
 from ringkernel.codegen.span_body import DROP, FAILED, FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.layout import NEVER
-from ringkernel.memory.mailbox_layout import JOB, MAILBOX, MAILBOX_JOB, MARK
+from ringkernel.memory.mailbox_layout import JOB, MAILBOX_JOB, MARK
+
+from .handlers import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +36,7 @@ def marking(call: Any, start: int, length: int) -> Callable[[int, int, int], int
         """Run the handler on one message; what it returned. A failure is marked."""
         mark = peek(job + JOB.marks) + MARK * thread_index()
         zero_bytes(slot + start, length)
-        verdict = call(peek(job + JOB.source), index, slot, 0, 0, mark)
+        verdict = call(peek(job + JOB.source), index, slot, 0, peek(job + JOB.context), mark)
         if verdict == FAILED:
             poke(mark, index)
             poke(job + JOB.failed, 1)
@@ -144,14 +146,31 @@ def copy_record(target: int, source: int, itemsize: int) -> None:
         copy_bytes(target, source, itemsize)
 
 
-def cooperative_span(part: Callable[[int], None]) -> Callable[..., int]:
-    """A grid's span for the first thread: hand out the work, take part in it, gather what came of it."""
+def part_at(number: int, this: Callable[[int], None], others: Callable[[int], None]) -> Callable[[int], None]:
+    """One of several parts, by what stands for the span."""
 
-    def lead(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
+    def part(mailbox: int) -> None:
+        if peek(mailbox + MAILBOX_JOB + JOB.span) == number:
+            this(mailbox)
+        else:
+            others(mailbox)
+
+    return part
+
+
+def cooperative_span(part: Callable[[int], None], at_end: Callable[..., int]) -> Callable[..., int]:
+    """A grid's span for the first thread: hand out the work, take part in it, gather what came of it. What is
+    `at_end` it does alone."""
+
+    def lead(mailbox: int, span: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+        if span == END:
+            return at_end(span, source, count, target, context, fault)
         job = mailbox + MAILBOX_JOB
+        poke(job + JOB.span, span)
         poke(job + JOB.source, source)
         poke(job + JOB.count, count)
         poke(job + JOB.target, target)
+        poke(job + JOB.context, context)
         poke(job + JOB.failed, 0)
         barrier()  # the others begin
         part(mailbox)
@@ -190,15 +209,26 @@ def cooperative_helper(part: Callable[[int], None]) -> Callable[[int], None]:
 def alone(span: Callable[..., int]) -> Callable[..., int]:
     """A grid's span for a block of one thread: the same as on the CPU."""
 
-    def lead(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-        return span(source, count, target, state, fault)
+    def lead(mailbox: int, which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+        return span(which, source, count, target, context, fault)
 
     return lead
 
 
-def by_address(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-    """A grid's span where compiled functions can be called by their address."""
-    return call_span(peek(mailbox + MAILBOX.span_address), source, count, target, state, fault)
+def alone_at(number: int, this: Callable[..., int], others: Callable[..., int]) -> Callable[..., int]:
+    """One of several spans, by what stands for it."""
+
+    def span(which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+        if which == number:
+            return this(source, count, target, context, fault)
+        return others(which, source, count, target, context, fault)
+
+    return span
+
+
+def by_address(mailbox: int, which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+    """A grid's span where compiled functions can be called by their address, which then stands for them."""
+    return call_span(which, source, count, target, context, fault)
 
 
 def nobody(mailbox: int) -> None:

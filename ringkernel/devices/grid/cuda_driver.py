@@ -19,12 +19,12 @@ import numpy as np
 from cuda.bindings import driver
 from cuda.core import Device, EventOptions, LaunchConfig, Linker, LinkerOptions, ObjectCode, StreamOptions, launch
 
-from ringkernel.devices.compiled.compiling import spec_of
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 
 from .cuda_probe import max_connections
 from .cuda_program import GridCode, compile_grid
+from .handlers import END, FIRST, Handlers
 from .loop import run_grid
 
 if TYPE_CHECKING:
@@ -81,11 +81,20 @@ class CudaCode:
         self.kernel = compiled.cubin.get_kernel(compiled.code.entry)
         self.stream = device.create_stream(options=StreamOptions(nonblocking=True))
         self.event = device.create_event(options=EventOptions(timing_enabled=False))
-        self._raised = compiled.code.raised
+        self._code = compiled.code
+        self.end_span = END if compiled.code.has_end else 0
+
+    def span_of(self, number: int) -> int:
+        """See `hardware.py`."""
+        return FIRST + number
 
     def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """See `device.py`."""
-        return self._raised.get(number, (RuntimeError, ()))
+        """See `hardware.py`."""
+        return self._code.raised.get(number, (RuntimeError, ()))
+
+    def is_stop(self, number: int) -> bool:
+        """See `hardware.py`."""
+        return number in self._code.stops
 
 
 class CudaGrid:
@@ -210,19 +219,11 @@ class CudaDevice:
         return self._copies
 
     def compile(self, declaration: Declaration, span: Span) -> CompiledGrid:
-        """See `device.py`. A handler with a state runs on one thread, others in a cooperative span."""
-        is_cooperative = declaration.state is None
-        spec = spec_of(declaration)
-        code = compile_grid(
-            run_grid,
-            declaration.func,
-            spec,
-            never_drops=span.never_drops,
-            unwritten=span.unwritten,
-            is_cooperative=is_cooperative,
-            cc=self.cc,
-            fma=declaration.fma,
-        )
+        """See `hardware.py`. Handlers that keep something from one message to the next run on one thread, others in a
+        cooperative span."""
+        handlers = Handlers.of(declaration, span)
+        is_cooperative = handlers.is_cooperative
+        code = compile_grid(run_grid, handlers, is_cooperative=is_cooperative, cc=self.cc, fma=declaration.fma)
         return CompiledGrid(code, assemble(code, self.arch), declaration.block_size if is_cooperative else 1)
 
     def load(self, compiled: CompiledGrid) -> CudaCode:

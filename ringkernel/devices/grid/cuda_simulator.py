@@ -7,19 +7,24 @@ said about memory order. The operations of `operations.py` are done by ctypes.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, njit
 
 from ringkernel.codegen import operations as ops
-from ringkernel.codegen.span_body import DROP, EMIT, FAILED, FAULT_INFO
-from ringkernel.devices.compiled.compiling import spec_of
+from ringkernel.codegen.faults import LARGEST
+from ringkernel.codegen.span_body import ALL, DROP, EMIT, FAILED, FAULT_INFO
+from ringkernel.declaration.rng import rng_of
 from ringkernel.devices.compiled.handler_views import given
 from ringkernel.errors import DeviceUnavailableError
+from ringkernel.memory.context_layout import RNG_WORDS
+from ringkernel.messages.time_words import time_of
 
+from .handlers import END, FIRST, Handlers
 from .loop import run_grid
 from .program import GridTarget, build_grid_program, build_grid_span
 
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, Region
 
+_WORD = np.dtype(np.uint64)
 MAX_THREADS = 8
 """A block has no more: each is a Python thread."""
 
@@ -85,6 +91,7 @@ OPERATIONS: dict[Any, Any] = {
     ops.store_device: _store,
     ops.fence_device: _nothing,
     ops.peek: _load,
+    ops.peek_fixed: _load,
     ops.poke: _store,
     ops.spin_hint: _spin,
     ops.nap: _nap,
@@ -101,6 +108,12 @@ def _as_it_is(function: Callable[..., Any]) -> Any:
     return function
 
 
+def _operation(made: Any) -> Any:
+    """An operation that is written as LLVM instructions, for functions in Python: compiled by itself."""
+    words = ", ".join(list(inspect.signature(made.emit).parameters)[1:])
+    return njit(eval(f"lambda {words}: made({words})", {"made": made}))  # noqa: S307 (our own names)
+
+
 class _Calls:
     """Calls handlers on addresses, and numbers what they raise."""
 
@@ -110,26 +123,44 @@ class _Calls:
     def of(self, handler: Callable[..., Any], spec: SpanTypes) -> Callable[..., int]:
         """As `handler_call.handler_call`."""
 
-        def call(source: int, index: int, out: int, out_index: int, state: int, fault: int) -> int:
-            assert spec.input is not None
-            arguments = [given(_records(source, index, spec.input), one=True)]
-            if spec.output is not None:
-                arguments.append(given(_records(out, out_index, spec.output), one=True))
-            if spec.state is not None:
-                dtype, shape = spec.state
-                count = 1 if shape is None else int(np.prod(shape))
-                records = _records(state, 0, dtype, count)
-                arguments.append(given(records if shape is None else records.reshape(shape), one=shape is None))
+        def call(source: int, index: int, out: int, out_index: int, held: int, fault: int, state: int = 0) -> int:
+            words = _records(held + spec.context.rng_at, 0, _WORD, 2 * RNG_WORDS) if spec.rng else None
+            rng = [] if words is None else [rng_of(words[:RNG_WORDS])]
+            arguments = _arguments(spec, (source, index), (out, out_index), held, state or held)
             try:
                 with np.errstate(all="ignore"):
-                    returned = handler(*arguments)
+                    returned = handler(*arguments, *rng)
             except Exception as error:  # noqa: BLE001 (whatever the handler raises)
                 self.raised.append(error)
-                _store(fault + FAULT_INFO, len(self.raised))
+                _store(fault + FAULT_INFO, LARGEST + len(self.raised))
+                if words is not None:
+                    words[RNG_WORDS:] = words[:RNG_WORDS]
                 return FAILED
-            return DROP if returned is not None and not returned else EMIT
+            if words is not None:
+                words[:RNG_WORDS] = rng[0].__getstate__()
+            if returned is None:
+                return ALL if spec.is_end else EMIT
+            return EMIT if returned else DROP
 
         return call
+
+
+def _arguments(spec: SpanTypes, message: tuple[int, int], out: tuple[int, int], held: int, state: int) -> list[Any]:
+    """What a handler is called with, besides random numbers; `message` and `out` are arrays and indices."""
+    arguments: list[Any] = []
+    if spec.input is not None:
+        arguments.append(given(_records(*message, spec.input), one=True))
+    if spec.time is not None:
+        arguments.append(time_of(spec.time, message[0]))
+    if spec.output is not None:
+        arguments.append(given(_records(*out, spec.output), one=True))
+    if spec.state is not None:
+        dtype, shape = spec.state
+        records = _records(state, 0, dtype, 1 if shape is None else int(np.prod(shape)))
+        arguments.append(given(records if shape is None else records.reshape(shape), one=shape is None))
+    if spec.params is not None:
+        arguments.append(given(_records(held + spec.context.params_at, 0, spec.params), one=True))
+    return arguments
 
 
 def _records(address: int, index: int, dtype: np.dtype[Any], count: int = 1) -> Any:
@@ -140,14 +171,23 @@ def _records(address: int, index: int, dtype: np.dtype[Any], count: int = 1) -> 
 class SimulatedCode:
     """A kernel's grid as a simulated kernel."""
 
-    def __init__(self, kernel: Any, calls: _Calls, n_threads: int) -> None:
+    def __init__(self, kernel: Any, calls: _Calls, n_threads: int, *, has_end: bool) -> None:
         self.kernel, self.n_threads = kernel, n_threads
+        self.end_span = END if has_end else 0
         self._calls = calls
 
+    def span_of(self, number: int) -> int:
+        """See `hardware.py`."""
+        return FIRST + number
+
     def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """See `device.py`."""
-        error = self._calls.raised[number - 1]
+        """See `hardware.py`."""
+        error = self._calls.raised[number - LARGEST - 1]
         return type(error), error.args
+
+    def is_stop(self, number: int) -> bool:
+        """See `hardware.py`."""
+        return issubclass(self.raised(number)[0] or Exception, StopIteration)
 
 
 class SimulatedGrid:
@@ -211,18 +251,13 @@ class SimulatedDevice:
 
     def compile(self, declaration: Declaration, span: Span) -> SimulatedCode:
         """See `device.py`."""
-        calls, is_cooperative = _Calls(), declaration.state is None
-        target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS)
-        body = build_grid_span(
-            target,
-            declaration.func,
-            spec_of(declaration),
-            never_drops=span.never_drops,
-            is_cooperative=is_cooperative,
-            unwritten=span.unwritten,
-        )
+        calls, handlers = _Calls(), Handlers.of(declaration, span)
+        is_cooperative = handlers.is_cooperative
+        target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS, _operation)
+        body = build_grid_span(target, handlers, is_cooperative=is_cooperative)
         kernel = cuda.jit(build_grid_program(target, run_grid, body).entry)
-        return SimulatedCode(kernel, calls, min(declaration.block_size, MAX_THREADS) if is_cooperative else 1)
+        n_threads = min(declaration.block_size, MAX_THREADS) if is_cooperative else 1
+        return SimulatedCode(kernel, calls, n_threads, has_end=handlers.end is not None)
 
     def load(self, compiled: SimulatedCode) -> SimulatedCode:
         """See `device.py`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.compiled import compiling
@@ -15,6 +16,7 @@ from ringkernel.tracebacks import without_frames
 
 from . import device_rings
 from .executor import GridExecutor
+from .handlers import Handlers
 from .pool import GridPool, compiled_watcher
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class GridDevice(Device):
     async def compile(self, declaration: Declaration) -> Any:
         await self._services.prepare()
         span = await compiling.compiled_span(declaration)
+        end = await compiling.compiled_end(declaration)
         await self._services.prepare(compiled_watcher)
+        span = replace(span, end=end)
         grid = await self._compiled_grid(declaration, span)
         self._claim()
         return span, grid
@@ -51,8 +55,7 @@ class GridDevice(Device):
     async def _compiled_grid(self, declaration: Declaration, span: Any) -> Any:
         """What the hardware makes of a declaration: compiled once per device, function, types and options in this
         process."""
-        options = declaration.block_size, declaration.fma
-        key = (self._hardware.name, declaration.func, compiling.spec_of(declaration), *options)
+        key = self._hardware.name, Handlers.of(declaration, span), declaration.block_size, declaration.fma
         if key not in _compiled:
             _compiled[key] = await background.in_thread(lambda: self._compile_grid(declaration, span))
         return _compiled[key]

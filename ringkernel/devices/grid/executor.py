@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.codegen.faults import LARGEST
 from ringkernel.devices.compiled.executor import Eviction, Executor
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError
 from ringkernel.memory.layout import BLOCK, LAST_WORDS
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class GridExecutor(Executor):
-    """Runs a kernel as a grid. Its state is in device memory while the grid runs, and in host memory otherwise."""
+    """Runs a kernel as a grid. Its state, its parameters and its random numbers are in device memory while the grid
+    runs, and in host memory otherwise; a table of keys is in host memory, which the grid reaches."""
 
     arena_only = True
     outlives_end = True
@@ -30,7 +32,8 @@ class GridExecutor(Executor):
 
     def __init__(self, span: Span, code: Code, arena: Arena, pool: GridPool) -> None:
         self.code, self.hardware, self.device = code, pool.hardware, pool.hardware.name
-        self.span_address, self.never_drops = span.address, span.never_drops
+        self.span_address, self.end_span_address = code.span_of(0), code.end_span
+        self.never_drops, self._n_spans = span.never_drops, 1 + len(span.further)
         self._arena, self._pool = arena, pool
         self.run_entry: GridRunEntry | None = None
         self._is_given_up = False
@@ -40,10 +43,10 @@ class GridExecutor(Executor):
 
     def build(self) -> None:
         declaration, output = self.kernel.declaration, self.kernel.rings.output
-        self.state_address = self._allocate(0 if declaration.state is None else declaration.state.nbytes)
-        is_cooperative = declaration.output_type is not None and declaration.state is None
+        self.context_nbytes = self.kernel.block.context_nbytes
+        self.context_address = self._allocate(self.context_nbytes)
         itemsize = declaration.output_type.dtype.itemsize if declaration.output_type is not None else 0
-        self.staging_address = self._allocate(self.code.n_threads * itemsize if is_cooperative else 0)
+        self.staging_address = self._allocate(self.code.n_threads * itemsize if self.code.n_threads > 1 else 0)
         if output is not None:
             output.want(0)  # the grid never sleeps for room, but its watcher does
 
@@ -62,11 +65,15 @@ class GridExecutor(Executor):
     def check_inputs(self, n_inputs: int) -> None:
         limit, output = self.hardware.max_mailbox_nbytes, self.kernel.rings.output
         n_consumers = 0 if output is None else len(output.edges)
-        if mailbox_nbytes(n_inputs, n_consumers, self.code.n_threads) > limit:
+        by_time = self.kernel.declaration.order is not None
+        if mailbox_nbytes(n_inputs, n_consumers, self.code.n_threads, by_time=by_time) > limit:
             raise ConfigurationError(
                 f"kernel {self.kernel.kernel_id!r} on {self.device} cannot have {n_inputs} inputs: what a block keeps "
                 f"of them must fit in {limit} bytes; connect some of them through a kernel between"
             )
+
+    def span_of(self, number: int) -> int:
+        return self.code.span_of(number) if 0 < number < self._n_spans else 0
 
     def keep(self, reachable: Any) -> None:
         self._pool.keepalive.append((self.code, reachable, self._memory))
@@ -135,6 +142,12 @@ class GridExecutor(Executor):
 
     def ns_of(self, ticks: int) -> int:
         return int(ticks / self.hardware.ticks_per_ns)
+
+    def ticks_of(self, ns: int) -> int:
+        return int(ns * self.hardware.ticks_per_ns)
+
+    def is_stop(self, number: int) -> bool:
+        return number > LARGEST and self.code.is_stop(number)
 
     def exception_of(self, number: int) -> Raised:
         return (None, ()) if number == 0 else self.code.raised(number)

@@ -28,9 +28,17 @@ class Code(Protocol):
     """A kernel's grid as the device has loaded it."""
 
     n_threads: int
+    end_span: int
+    """What stands in a block for what a kernel does at its end; 0 if there is nothing."""
+
+    def span_of(self, number: int) -> int:
+        """What stands there for the span of the input of this number, from 0 on."""
 
     def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
         """The class and arguments of the exception that a fault's number means."""
+
+    def is_stop(self, number: int) -> bool:
+        """Whether it means that the handler itself has raised `StopIteration`."""
 
 
 class Memory(Protocol):
@@ -81,7 +89,7 @@ class Hardware(Protocol):
         """No grid will reach the arena's memory again."""
 
     def allocate(self, nbytes: int, arena: Arena) -> Memory:
-        """Device memory for a kernel's state, the threads' own outputs, or a ring. No grid may run meanwhile."""
+        """Device memory for a kernel's context, the threads' own outputs, or a ring. No grid may run meanwhile."""
 
     def start(self, code: Any, control: int, mailbox_nbytes: int) -> Grid:
         """Start a grid on its control lines. Returns at once."""

@@ -17,16 +17,27 @@ from ringkernel.codegen.operations import (
     thread_index,
     ticks,
 )
-from ringkernel.memory.layout import BLOCK, STATUS_DESERTED
+from ringkernel.memory.layout import BLOCK, RUN_ENTRY, STATUS_DESERTED
 from ringkernel.memory.mailbox_layout import CONTROL, MAILBOX, MAILBOX_BLOCK, MAILBOX_RUN_ENTRY
 from ringkernel.ring.token import IDLE, LEFT
 from ringkernel.ring.turn import obey, turn
 
 from .cooperative_span import dismiss_helpers
-from .mailbox_fetch import fetch, lay_out
-from .mailbox_post import answer, post, post_fault, post_histogram, return_state
+from .mailbox_fetch import fetch, fetch_closing, lay_out
+from .mailbox_post import (
+    answer,
+    post,
+    post_end,
+    post_fault,
+    post_histogram,
+    post_known,
+    return_context,
+    say_in_flight,
+)
 
-FIRST_NAP_NS = 64
+FIRST_NAP_NS, MOST_NAP_NS = 64, 100_000
+FEW_FRUITLESS = 64
+"""A source may emit nothing for so many spans before its grid takes naps."""
 
 
 def run_grid(control: int) -> None:
@@ -50,14 +61,18 @@ def lead(mailbox: int) -> None:
         if result == IDLE:
             result = turn(run_entry, 0)
         if result == IDLE:
+            say_in_flight(mailbox, 0)
             post_histogram(mailbox)
             answer(mailbox)
-            wait_a_little(mailbox)
+            post_known(mailbox)
+            if fetch_closing(mailbox) == 0:
+                wait_a_little(mailbox)
         else:
             poke(mailbox + MAILBOX.idle_since, 0)
             post(mailbox)
             if result != LEFT:
                 answer(mailbox)
+                back_off(run_entry)
     leave(mailbox, result)
 
 
@@ -73,10 +88,18 @@ def leave(mailbox: int, result: int) -> None:
     """Give the token back, with everything that the host may look at from then on."""
     if result != LEFT:
         poke(mailbox + MAILBOX_BLOCK + BLOCK.status, STATUS_DESERTED)
-    return_state(mailbox)
+    return_context(mailbox)
     post_histogram(mailbox)
     post_fault(mailbox)
+    post_end(mailbox)
     answer(mailbox)
+
+
+def back_off(run_entry: int) -> None:
+    """Nap after a source's span that has emitted nothing, as so many before it: the longer the more these are."""
+    fruitless = peek(run_entry + RUN_ENTRY.fruitless)
+    if fruitless > FEW_FRUITLESS:
+        nap(min(FIRST_NAP_NS * (fruitless // FEW_FRUITLESS), MOST_NAP_NS))
 
 
 def is_deserted(mailbox: int) -> bool:

@@ -6,6 +6,10 @@ a grid cannot be revoked, it is told to stop and answers.
 
 Between grids of one device a ring's cursors can lie in device memory (`device_rings.py`): then neighbours look at
 those, and not at the ones in host memory.
+
+Three looks come one after the other, with a fence wherever something was new: whether inputs have ended, how far they
+have come, and then the cursors. So whatever an end, or a time, stands for is seen with it. Only a kernel that goes by
+time takes all of them; another one looks at ends once it may end by them.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from ringkernel.memory.mailbox_layout import (
     INPUT_NBYTES,
     INPUT_ON_HOST,
     INPUT_RING,
+    INPUT_SPAN,
     JOB,
     MAILBOX,
     MAILBOX_BLOCK,
@@ -44,12 +49,15 @@ from ringkernel.memory.mailbox_layout import (
     MAILBOX_REST,
     MAILBOX_RUN_ENTRY,
     MARK,
+    SPAN,
     max_device_cursors,
     max_fetches,
 )
+from ringkernel.memory.merge_layout import LANE, MERGE_DTYPE
+from ringkernel.ring.run_merge import lane_of
 
 MAILBOX_NBYTES, RUN_ENTRY_NBYTES, BLOCK_NBYTES = MAILBOX_DTYPE.itemsize, RUN_ENTRY_DTYPE.itemsize, BLOCK_DTYPE.itemsize
-EDGE_NBYTES, RING_NBYTES = EDGE_DTYPE.itemsize, RING_DTYPE.itemsize
+EDGE_NBYTES, RING_NBYTES, MERGE_NBYTES = EDGE_DTYPE.itemsize, RING_DTYPE.itemsize, MERGE_DTYPE.itemsize
 
 
 def copy_from_host(target: int, source: int, n_words: int) -> None:
@@ -75,8 +83,10 @@ def lay_out(mailbox: int, control: int) -> None:
     poke(run_entry + RUN_ENTRY.span_ticks, load(control + CONTROL.span_ticks))
     poke(mailbox + MAILBOX_DOORBELL + DOORBELL.state, QUIET)  # within the mailbox nobody is rung
     poke(block + BLOCK.status_doorbell_address, mailbox + MAILBOX_DOORBELL)
-    poke(mailbox + MAILBOX.span_address, peek(block + BLOCK.span_address))
-    poke(block + BLOCK.span_address, mailbox)
+    refer_to_span(mailbox, mailbox + MAILBOX.span_mailbox, block + BLOCK.span_address)
+    if peek(block + BLOCK.end_span_address) != 0:
+        refer_to_span(mailbox, mailbox + MAILBOX.end_span_mailbox, block + BLOCK.end_span_address)
+    poke(block + BLOCK.fault_edge, 0)  # an edge in host memory
     poke(mailbox + MAILBOX.told_status, peek(block + BLOCK.status))
     poke(mailbox + MAILBOX.told_echo, peek(block + BLOCK.echo))
     poke(mailbox + MAILBOX.told_blocked, peek(block + BLOCK.blocked))
@@ -87,20 +97,50 @@ def lay_out(mailbox: int, control: int) -> None:
     poke(mailbox + MAILBOX.beat_timeout, load(control + CONTROL.beat_timeout_ticks))
     poke(mailbox + MAILBOX.max_nap, load(control + CONTROL.max_nap_ns))
     poke(mailbox + MAILBOX.seen_at, ticks())
-    bring_state(mailbox, load(control + CONTROL.state_address))
-    at = lay_out_rings(mailbox, mailbox + MAILBOX_REST, load(control + CONTROL.heart_address))
+    bring_context(mailbox, control)
+    at = lay_out_merge(mailbox, mailbox + MAILBOX_REST)
+    at = lay_out_rings(mailbox, at, load(control + CONTROL.heart_address))
     lay_out_job(mailbox + MAILBOX_JOB, at, control)
     fence_acquire()  # acquire: the slots below the cursors are written, also those that the first fetch finds unchanged
 
 
-def bring_state(mailbox: int, state: int) -> None:
-    """Copy the state to where the grid works on it."""
-    block = mailbox + MAILBOX_BLOCK
+def refer_to_span(mailbox: int, words: int, address: int) -> None:
+    """Let the word at `address`, in the mailbox, lead to the span that it names in host memory: see `SPAN`."""
+    poke(words, mailbox)
+    poke(words + SPAN, peek(address))
+    poke(address, words)
+
+
+def bring_context(mailbox: int, control: int) -> None:
+    """Copy state, parameters and random numbers to where the grid works on them."""
+    block, context = mailbox + MAILBOX_BLOCK, load(control + CONTROL.context_address)
     on_host = peek(mailbox + MAILBOX.host_block) + peek(block + BLOCK.state)
-    n_words = (peek(block + BLOCK.state_nbytes) + 7) // 8
-    copy_from_host(state, on_host, n_words)
-    poke(mailbox + MAILBOX.state_on_host, on_host)
-    poke(block + BLOCK.state, state - block)
+    nbytes = load(control + CONTROL.context_nbytes)
+    copy_from_host(context, on_host, (nbytes + 7) // 8)
+    poke(mailbox + MAILBOX.context_on_host, on_host)
+    poke(mailbox + MAILBOX.context_nbytes, nbytes)
+    poke(block + BLOCK.state, context - block)
+
+
+def merge_in(mailbox: int) -> int:
+    """What a kernel that goes by time keeps of its inputs; 0 for another one."""
+    return peek(mailbox + MAILBOX.merge)
+
+
+def lay_out_merge(mailbox: int, at: int) -> int:
+    """What a kernel that goes by time keeps of its inputs, from `at` on. Where the rest of the mailbox begins."""
+    block = mailbox + MAILBOX_BLOCK
+    if peek(block + BLOCK.merge) == 0:
+        return at
+    on_host = peek(mailbox + MAILBOX.host_block) + peek(block + BLOCK.merge)
+    copy_from_host(at, on_host, MERGE_NBYTES // 8)
+    poke(mailbox + MAILBOX.merge, at)
+    poke(mailbox + MAILBOX.merge_on_host, on_host)
+    poke(block + BLOCK.merge, at - block)
+    for number in range(peek(block + BLOCK.n_inputs)):
+        poke(lane_of(at, number) + LANE.news_at, ticks())  # patience begins anew
+        poke(lane_of(at, number) + LANE.told_count, 0)
+    return at + MERGE_NBYTES
 
 
 def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
@@ -117,6 +157,10 @@ def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
     poke(mailbox + MAILBOX.output_on_host, output_on_host)
     poke(mailbox + MAILBOX.fetches, at)
     at += 16 * max_fetches(n_inputs, n_consumers)
+    poke(mailbox + MAILBOX.ends, at)
+    at += 16 * n_inputs
+    poke(mailbox + MAILBOX.progresses, at)
+    at += 16 * n_inputs
     poke(mailbox + MAILBOX.device_cursors, at)
     at += 16 * max_device_cursors(n_inputs, n_consumers)
     fetch_from(mailbox, host_block + BLOCK.epoch, block + BLOCK.epoch)
@@ -167,11 +211,15 @@ def lay_out_input(mailbox: int, at: int, edge_on_host: int) -> None:
     copy_from_host(at, edge_on_host, EDGE_NBYTES // 8)
     copy_from_host(ring, ring_on_host, RING_NBYTES // 8)
     poke(at + INPUT_ON_HOST, edge_on_host)
-    poke(at + EDGE.closed, 0)
+    if peek(at + EDGE.span_address) != 0:
+        refer_to_span(mailbox, at + INPUT_SPAN, at + EDGE.span_address)
     poke(at + EDGE.watch, NEVER)  # whoever waits for this cursor is told by the watcher
     poke(at + EDGE.ring, INPUT_RING)
     poke(ring + RING.wanted, NEVER)
     poke(ring + RING.slots, ring_on_host + peek(ring + RING.slots) - ring)
+    ended, progress = ring_on_host + RING.ended, ring_on_host + RING.progress
+    append_pair(peek(mailbox + MAILBOX.ends), mailbox + MAILBOX.n_ends, ended, ring + RING.ended)
+    append_pair(peek(mailbox + MAILBOX.progresses), mailbox + MAILBOX.n_progresses, progress, ring + RING.progress)
     fetch_cursor(mailbox, peek(ring + RING.device_cursor_address), ring_on_host + RING.tail, ring + RING.tail)
     fetch_from(mailbox, edge_on_host + EDGE.limit, at + EDGE.limit)
 
@@ -212,7 +260,35 @@ def lay_out_job(job: int, at: int, control: int) -> None:
 
 def fetch(mailbox: int) -> int:
     """Look at what others write. 1 if anything is new."""
-    return fetch_from_device(mailbox) | fetch_from_host(mailbox)
+    return fetch_times(mailbox) | fetch_from_device(mailbox) | fetch_from_host(mailbox)
+
+
+def fetch_times(mailbox: int) -> int:
+    """Look whether inputs have ended, and how far they have come, if the kernel asks for that. 1 if anything is new."""
+    by_time = merge_in(mailbox)
+    if by_time == 0 and peek(mailbox + MAILBOX_BLOCK + BLOCK.closing) == 0:
+        return 0
+    news = fetch_words(peek(mailbox + MAILBOX.ends), peek(mailbox + MAILBOX.n_ends))
+    if by_time != 0:
+        news |= fetch_words(peek(mailbox + MAILBOX.progresses), peek(mailbox + MAILBOX.n_progresses))
+    return news
+
+
+def fetch_words(pairs: int, count: int) -> int:
+    """Look at so many words in host memory. 1 if anything is new; then what they stand for is seen from here on."""
+    pair, news = pairs, 0
+    for _ in range(count):
+        news |= note(peek(pair + 8), load(peek(pair)))
+        pair += 16
+    if news == 1:
+        fence_acquire()
+    return news
+
+
+def fetch_closing(mailbox: int) -> int:
+    """With nothing to do, look whether the kernel is to end once its inputs have. 1 if that is new."""
+    closing = mailbox + MAILBOX_BLOCK + BLOCK.closing
+    return note(closing, load(peek(mailbox + MAILBOX.host_block) + BLOCK.closing))
 
 
 def fetch_from_device(mailbox: int) -> int:

@@ -8,10 +8,16 @@ posted there first, for the neighbours; those in host memory are then mirrors fo
 from __future__ import annotations
 
 from ringkernel.codegen.operations import fence_device, fence_release, peek, poke, store, store_device, store_release
-from ringkernel.memory.layout import BLOCK, EDGE, HISTOGRAM_BUCKETS, RING
-from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.keys_layout import KEYS
+from ringkernel.memory.layout import BLOCK, EDGE, HISTOGRAM_BUCKETS, NO_KEYS, RING
+from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_ON_HOST, INPUT_RING, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE
+from ringkernel.ring.run_merge import lane_of
+
+from .mailbox_fetch import merge_in
 
 LEDGER_WORDS = (BLOCK.started_ticks - BLOCK.ledger_version) // 8
+MERGE_NBYTES = MERGE_DTYPE.itemsize
 
 
 def post(mailbox: int) -> None:
@@ -57,8 +63,61 @@ def post_to_host(mailbox: int) -> None:
     for _ in range(peek(mailbox + MAILBOX.n_inputs)):
         store(peek(at + INPUT_ON_HOST) + EDGE.head, peek(at + EDGE.head))
         at += INPUT_NBYTES
+    if peek(block + BLOCK.keyed) != NO_KEYS:
+        keys = block + peek(block + BLOCK.state)
+        store(peek(mailbox + MAILBOX.context_on_host) + KEYS.count, peek(keys + KEYS.count))
+    if merge_in(mailbox) != 0:
+        post_times(mailbox)
     store(host_block + BLOCK.ledger_version, version)
     poke(mailbox + MAILBOX.histogram_is_posted, 0)
+    poke(mailbox + MAILBOX.told_in_flight, 0)  # it is a word of the ledger
+
+
+def post_times(mailbox: int) -> None:
+    """How far a kernel that goes by time has come, after the outputs before that; and how many messages were late."""
+    output, merge = peek(mailbox + MAILBOX.output_on_host), merge_in(mailbox)
+    if output != 0:
+        store(output + RING.progress, peek(peek(mailbox + MAILBOX.output) + RING.progress))
+    store(peek(mailbox + MAILBOX.merge_on_host) + MERGE.late, peek(merge + MERGE.late))
+
+
+def say_in_flight(mailbox: int, count: int) -> None:
+    """Let the host know how much a span has in hand: of one that never ends it learns nothing more."""
+    if count == peek(mailbox + MAILBOX.told_in_flight):
+        return
+    poke(mailbox + MAILBOX.told_in_flight, count)
+    block, merge = mailbox + MAILBOX_BLOCK, merge_in(mailbox)
+    if merge != 0:
+        on_host = peek(mailbox + MAILBOX.merge_on_host)
+        for number in range(peek(block + BLOCK.n_inputs)):
+            lane = lane_of(merge, number)
+            if peek(lane + LANE.count) != peek(lane + LANE.told_count):
+                poke(lane + LANE.told_count, peek(lane + LANE.count))
+                store(lane_of(on_host, number) + LANE.count, peek(lane + LANE.count))
+    store(peek(mailbox + MAILBOX.host_block) + BLOCK.in_flight, count)
+
+
+def post_known(mailbox: int) -> None:
+    """A kernel that goes by time has nothing to do: what it knows of its inputs, for who watches it."""
+    merge = merge_in(mailbox)
+    if merge == 0:
+        return
+    on_host, at, is_fenced = peek(mailbox + MAILBOX.merge_on_host), peek(mailbox + MAILBOX.inputs), 0
+    for number in range(peek(mailbox + MAILBOX.n_inputs)):
+        ring, lane, told = at + INPUT_RING, lane_of(merge, number), lane_of(on_host, number)
+        tail, progress, ended = peek(ring + RING.tail), peek(ring + RING.progress), peek(ring + RING.ended)
+        is_known = tail == peek(lane + LANE.known_tail) and progress == peek(lane + LANE.known_progress)
+        if not is_known or ended != peek(lane + LANE.known_ended):
+            poke(lane + LANE.known_tail, tail)
+            poke(lane + LANE.known_progress, progress)
+            poke(lane + LANE.known_ended, ended)
+            if is_fenced == 0:
+                fence_release()  # release: all that came of it
+                is_fenced = 1
+            store(told + LANE.known_tail, tail)
+            store(told + LANE.known_progress, progress)
+            store(told + LANE.known_ended, ended)
+        at += INPUT_NBYTES
 
 
 def post_histogram(mailbox: int) -> None:
@@ -96,17 +155,40 @@ def answer(mailbox: int) -> None:
 
 
 def post_fault(mailbox: int) -> None:
-    """What went wrong; on which edge, `call_span` has said."""
+    """What went wrong, and on which edge."""
     block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    store(host_block + BLOCK.fault_edge, edge_on_host(mailbox, peek(block + BLOCK.fault_edge)))
     store(host_block + BLOCK.fault_index, peek(block + BLOCK.fault_index))
     store(host_block + BLOCK.fault_info_address, peek(block + BLOCK.fault_info_address))
     store(host_block + BLOCK.fault_count, peek(block + BLOCK.fault_count))
 
 
-def return_state(mailbox: int) -> None:
-    """Copy the state back, before the token goes back."""
+def edge_on_host(mailbox: int, offset: int) -> int:
+    """The offset from the block in host memory, for one from the block here, of an edge; 0 is none."""
+    if offset == 0:
+        return 0
+    return int(peek(mailbox + MAILBOX_BLOCK + offset + INPUT_ON_HOST) - peek(mailbox + MAILBOX.host_block))
+
+
+def post_end(mailbox: int) -> None:
+    """How far the kernel is with what it does at its end."""
+    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
+    store(host_block + BLOCK.end_phase, peek(block + BLOCK.end_phase))
+    store(host_block + BLOCK.end_record, peek(block + BLOCK.end_record))
+
+
+def return_context(mailbox: int) -> None:
+    """Copy state, parameters and random numbers back, and what is known of times, before the token goes back."""
     block = mailbox + MAILBOX_BLOCK
-    on_host = peek(mailbox + MAILBOX.state_on_host)
-    state = block + peek(block + BLOCK.state)
-    for i in range((peek(block + BLOCK.state_nbytes) + 7) // 8):
-        store(on_host + 8 * i, peek(state + 8 * i))
+    on_host = peek(mailbox + MAILBOX.context_on_host)
+    copy_to_host(on_host, block + peek(block + BLOCK.state), (peek(mailbox + MAILBOX.context_nbytes) + 7) // 8)
+    merge = merge_in(mailbox)
+    if merge != 0:
+        on_host = peek(mailbox + MAILBOX.merge_on_host)
+        copy_to_host(on_host + MERGE.passed, merge + MERGE.passed, (MERGE_NBYTES - MERGE.passed) // 8)
+
+
+def copy_to_host(target: int, source: int, n_words: int) -> None:
+    """Copy words to a record in host memory that nobody else looks at at the moment."""
+    for i in range(n_words):
+        store(target + 8 * i, peek(source + 8 * i))

@@ -47,7 +47,8 @@ class RunsAsGrid(Protocol):
 
     kernel: Executed
     code: Code
-    state_address: int
+    context_address: int
+    context_nbytes: int
     staging_address: int
 
     def take_answer(self, before: int) -> bool:
@@ -158,7 +159,8 @@ class GridPool:
         record = control.view(CONTROL_DTYPE)[0]
         record["block_address"] = block.address
         record["mailbox_address"] = control.address + mailbox_at
-        record["state_address"], record["staging_address"] = executor.state_address, executor.staging_address
+        record["context_address"], record["context_nbytes"] = executor.context_address, executor.context_nbytes
+        record["staging_address"] = executor.staging_address
         record["n_threads"] = executor.code.n_threads
         record["span_ticks"] = int(device.span_ns * device.ticks_per_ns)
         record["heart_address"] = self._heart.address
@@ -169,6 +171,7 @@ class GridPool:
         record["told_echo"] = block.read(BLOCK.echo)
         if output is not None:
             record["told_tail"] = read(output.address + RING.tail)
+            record["told_progress"] = read(output.address + RING.progress)
         told = control.view(_I8, len(edges), told_at)
         for i, edge in enumerate(edges):
             told[i] = read(edge.address + EDGE.head)
@@ -246,7 +249,8 @@ def _look_after(run_entry: GridRunEntry) -> None:
 def _mailbox_nbytes(executor: RunsAsGrid) -> int:
     rings = executor.kernel.rings
     n_consumers = 0 if rings.writing is None else len(rings.writing.edges)
-    return mailbox_nbytes(len(rings.reading), n_consumers, executor.code.n_threads)
+    by_time = executor.kernel.declaration.order is not None
+    return mailbox_nbytes(len(rings.reading), n_consumers, executor.code.n_threads, by_time=by_time)
 
 
 @functools.cache

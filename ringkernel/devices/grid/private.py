@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
-from ringkernel.memory.mailbox_layout import INPUT_ON_HOST, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.mailbox_layout import MAILBOX, MAILBOX_BLOCK, SPAN
+from ringkernel.memory.merge_layout import MERGE
 from ringkernel.ring import fused_commit, waits
 from ringkernel.ring.ends import run_end
 from ringkernel.ring.run_merge import has_news, is_ready, merge_of, run_merge
 from ringkernel.ring.stages import chain_of
+
+from .mailbox_fetch import lay_out_merge, merge_in
+from .mailbox_post import edge_on_host, say_in_flight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,35 +60,70 @@ def nowhere() -> int:
     return -1
 
 
-def call_span(mailbox: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-    """Run the grid's span, and let the host know how much it is: of a span that never ends it learns nothing more."""
-    block, host_block = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.host_block)
-    edge = block + peek(block + BLOCK.fault_edge)
-    store(host_block + BLOCK.fault_edge, peek(edge + INPUT_ON_HOST) - host_block)
-    store(host_block + BLOCK.in_flight, count)
-    return grid_span(mailbox, source, count, target, state, fault)
+def call_span(words: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+    """Run one of the grid's spans, see `SPAN`. Before that the host learns how much it is: of a span that never ends it
+    learns nothing more."""
+    mailbox, span = peek(words), peek(words + SPAN)
+    merge = merge_in(mailbox)
+    if words == mailbox + MAILBOX.end_span_mailbox:
+        tell_of_end(mailbox)
+    elif merge != 0 and count > 0:
+        grid_span(mailbox, span, source, 0, target, context, fault)  # a look: polls are many, and nothing comes of most
+        say_in_flight(mailbox, peek(merge + MERGE.is_ready) * peek(mailbox + MAILBOX_BLOCK + BLOCK.in_flight))
+        if peek(merge + MERGE.is_ready) == 0:
+            return 0
+    elif merge == 0:
+        tell_of_edge(mailbox)
+        say_in_flight(mailbox, count)
+    return grid_span(mailbox, span, source, count, target, context, fault)
 
 
-def no_chain(block: int) -> int:
-    """Grids run no fused chains."""
+def tell_of_edge(mailbox: int) -> None:
+    """Tell the host whose messages are handled."""
+    edge = edge_on_host(mailbox, peek(mailbox + MAILBOX_BLOCK + BLOCK.fault_edge))
+    store(peek(mailbox + MAILBOX.host_block) + BLOCK.fault_edge, edge)
+
+
+def tell_of_end(mailbox: int) -> None:
+    """Tell the host that what the kernel does at its end has begun."""
+    phase = peek(mailbox + MAILBOX_BLOCK + BLOCK.end_phase)
+    store(peek(mailbox + MAILBOX.host_block) + BLOCK.end_phase, phase)
+
+
+def none_there(block: int) -> int:
+    """In the place of what a kernel has not."""
     return 0
 
 
-def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the functions that see to the stages of a chain, to what goes by time, or to what a kernel does
-    at its end, which are never called."""
+def no_end(jit: Callable[..., Any]) -> dict[Any, Any]:
+    """What stands for the function that a kernel which does nothing at its end never calls."""
+    return {run_end: jit(lambda _block, _run_entry, _here: 0)}
+
+
+def outside_times(jit: Callable[..., Any]) -> dict[Any, Any]:
+    """What stands for the functions that look outside for times, where a kernel does not go by them."""
+    return {merge_in: jit(none_there), lay_out_merge: jit(lambda _mailbox, at: at)}
+
+
+def _no_times(jit: Callable[..., Any]) -> dict[Any, Any]:
+    """What stands for the functions that such a kernel's turn never calls."""
     return {
-        chain_of: jit(no_chain),
+        merge_of: jit(none_there),
+        has_news: jit(lambda _block, _merge: 0),
+        is_ready: jit(lambda _block, _merge: 0),
+        run_merge: jit(lambda _block, _run_entry, _merge, _here: 0),
+    }
+
+
+def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
+    """What stands for the functions that see to the stages of a chain, which are never called."""
+    return {
+        chain_of: jit(none_there),
         fused_commit.keep_failed: jit(lambda _chain: 0),
         fused_commit.move_tails: jit(lambda _chain, _taken, _failing: None),
         fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed, _waiting: None),
         fused_commit.notify_watchers: jit(lambda _chain, _here: None),
         fused_commit.end_chain: jit(lambda _block, _chain, _failing, _here: 0),
-        merge_of: jit(no_chain),
-        has_news: jit(lambda _block, _merge: 0),
-        is_ready: jit(lambda _block, _merge: 0),
-        run_merge: jit(lambda _block, _run_entry, _merge, _here: 0),
-        run_end: jit(lambda _block, _run_entry, _here: 0),
     }
 
 
@@ -99,7 +138,11 @@ def _nothing_measured(jit: Callable[..., Any]) -> dict[Any, Any]:
 
 
 def private_operations(
-    operations: Mapping[Any, Any], compile_shared: Callable[[Callable[..., Any]], Any], jit: Callable[..., Any]
+    operations: Mapping[Any, Any],
+    compile_shared: Callable[[Callable[..., Any]], Any],
+    jit: Callable[..., Any],
+    *,
+    by_time: bool,
 ) -> dict[Any, Any]:
     """What replaces `operations.py` in a turn on a mailbox. `compile_shared` compiles what does look outside."""
     load, save = operations[ops.peek], operations[ops.poke]
@@ -119,5 +162,6 @@ def private_operations(
         ops.wake: jit(wake_nobody),
         ops.this_cpu: jit(nowhere),
         **_no_chains(jit),
+        **({} if by_time else _no_times(jit)),
         **_nothing_measured(jit),
     }

@@ -1,4 +1,4 @@
-"""A grid's program: one handler, the turn and the loop around it, specialised for a target that has grids.
+"""A grid's program: a kernel's handlers, the turn and the loop around them, specialised for a target that has grids.
 
 Two tables of operations from one: what looks outside (fetch, post, the handler's messages) has the target's ordered
 operations, and the turn, which runs on the mailbox, has private ones.
@@ -13,16 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
-from ringkernel.codegen.span import span_body, with_all_parameters
+from ringkernel.codegen.merged_calls import Handled, merged_call
+from ringkernel.codegen.merged_span import merged_loop
+from ringkernel.codegen.span import handler_loop, message_call, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
+from ringkernel.ring.ends import run_end
 from ringkernel.ring.split_span import lead
 from ringkernel.ring.turn import obey, turn
 
-from .cooperative_span import alone, by_address, cooperative_helper, cooperative_part, cooperative_span, nobody
-from .private import call_span, never_split, private_operations
+from .cooperative_span import (
+    alone,
+    alone_at,
+    by_address,
+    cooperative_helper,
+    cooperative_part,
+    cooperative_span,
+    nobody,
+    part_at,
+)
+from .handlers import END, FIRST, Handlers
+from .private import call_span, never_split, no_end, outside_times, private_operations
 
 if TYPE_CHECKING:
-    from ringkernel.codegen.span_types import SpanTypes
+    from .handlers import Handler
 
 Function = Callable[..., Any]
 
@@ -33,47 +46,86 @@ class GridTarget:
 
     `jit` compiles the protocol's functions, `jit_handler(check)` is what compiles a handler, and
     `handler_call(compiled, spec)` what calls it on addresses, see `handler_call.py`; `operations` is the
-    table for `operations.py`, with the order that the host and other devices see.
+    table for `operations.py`, with the order that the host and other devices see; `operation` makes one of this target
+    of an operation that is written as LLVM instructions, see `targets/cpu_memory.py`.
     """
 
     jit: Callable[[Function], Any]
     jit_handler: Callable[[bool], Callable[[Function], Any]]
-    handler_call: Callable[[Any, SpanTypes], Any]
+    handler_call: Callable[[Any, Any], Any]
     operations: Mapping[Any, Any]
+    operation: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class GridSpan:
-    """What a grid does with a stretch of messages: `lead` by its first thread, `help` by the others."""
+    """What a grid does with a stretch of messages: `lead` by its first thread, `help` by the others. `goes_by_time`,
+    `has_end`: what else its turn has to do."""
 
     lead: Function
     help: Function
+    goes_by_time: bool
+    has_end: bool
 
 
-INDIRECT = GridSpan(by_address, nobody)
+INDIRECT = GridSpan(by_address, nobody, goes_by_time=True, has_end=True)
 """Any span that was compiled for the same target, called by its address: then one program serves all kernels."""
 
 
-def build_grid_span(
-    target: GridTarget,
-    handler: Function,
-    spec: SpanTypes,
-    *,
-    never_drops: bool,
-    is_cooperative: bool,
-    unwritten: tuple[int, int] | None = None,
-) -> GridSpan:
-    """The span of one handler. If it is cooperative, it takes one message per thread of a block. `unwritten`: what the
-    CPU's compiler has seen; None if that was not asked."""
+def build_grid_span(target: GridTarget, handlers: Handlers, *, is_cooperative: bool) -> GridSpan:
+    """The spans of a kernel. If it is cooperative, that of an input takes one message per thread of a block."""
+    end = None if handlers.end is None else _loop(target, handlers.end)
+    by_time, has_end = handlers.merge is not None, end is not None
+    if not is_cooperative or by_time:
+        loops = [_merge(target, handlers)] if by_time else [_loop(target, one) for one in handlers.inputs]
+        return GridSpan(alone(_at_all(loops, end)), nobody, by_time, has_end)
+    parts = [_part(target, one) for one in handlers.inputs]
+    part = parts[0]
+    for number, other in enumerate(parts[1:], FIRST + 1):
+        part = part_at(number, other, part)
+    at_end = alone_at(END, end, _nothing) if end is not None else _nothing
+    return GridSpan(cooperative_span(part, at_end), cooperative_helper(part), by_time, has_end)
+
+
+def _nothing(span: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+    return 0
+
+
+def _at_all(loops: list[Function], end: Function | None) -> Function:
+    """One of these, by what stands for it."""
+    chosen = _nothing
+    for number, loop in reversed(list(enumerate(loops, FIRST))):
+        chosen = alone_at(number, loop, chosen)
+    return chosen if end is None else alone_at(END, end, chosen)
+
+
+def _call(target: GridTarget, func: Function, spec: Any) -> Any:
+    """What calls a handler on addresses."""
     jit = target.jit_handler(spec.check)
-    dispatcher = with_all_parameters(Specializer(jit)(handler), handler, len(argument_types(spec)), jit)
-    call = target.handler_call(dispatcher, spec)
+    dispatcher = with_all_parameters(Specializer(jit)(func), func, len(argument_types(spec)), jit)
+    return target.handler_call(dispatcher, spec)
+
+
+def _loop(target: GridTarget, handler: Handler) -> Function:
+    call = message_call(_call(target, handler.func, handler.spec), handler.spec)
+    return handler_loop(call, handler.spec, handler.zeroed, never_drops=handler.never_drops)
+
+
+def _part(target: GridTarget, handler: Handler) -> Function:
+    spec = handler.spec
     itemsize = spec.output.itemsize if spec.output is not None else 0
-    zeroed = unwritten if unwritten is not None else (0, itemsize if spec.zeroed else 0)
-    if not is_cooperative:
-        return GridSpan(alone(span_body(call, spec, zeroed, never_drops=never_drops)), nobody)
-    part = cooperative_part(call, itemsize, zeroed, never_drops=never_drops)
-    return GridSpan(cooperative_span(part), cooperative_helper(part))
+    call = _call(target, handler.func, spec)
+    return cooperative_part(call, itemsize, handler.zeroed, never_drops=handler.never_drops)
+
+
+def _merge(target: GridTarget, handlers: Handlers) -> Function:
+    assert handlers.merge is not None
+    calls = []
+    for func, spec in handlers.merge.handlers:
+        zeroed = 0, spec.output.itemsize if spec.output is not None and spec.zeroed else 0
+        calls.append(Handled(merged_call(_call(target, func, spec), spec), zeroed, spec))
+    loop: Function = merged_loop(handlers.merge, calls)
+    return loop
 
 
 @dataclass(frozen=True)
@@ -87,20 +139,23 @@ class Program:
 
 def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Program:
     """Bind `loop` and all that it calls to a target. What does not depend on the span is compiled once per target."""
-    all_shared, all_private = _common(target)
+    all_shared, all_private = _common(target, by_time=span.goes_by_time)
     differing = (ops.grid_span, ops.grid_helper, turn, obey)
-    shared = Specializer(target.jit, parent=all_shared, differing=differing)
+    shared = Specializer(target.jit, parent=all_shared, differing=differing, operation=target.operation)
     shared.stand_in(ops.grid_span, shared(span.lead))
     shared.stand_in(ops.grid_helper, shared(span.help))
     own = {ops.call_span: shared(call_span), lead: shared(never_split)}
-    private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span,))
+    own |= {} if span.has_end else no_end(target.jit)
+    private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span, run_end))
     shared.stand_in(turn, private(turn))
     shared.stand_in(obey, private(obey))
     return Program(shared.rebind(loop), shared, private)
 
 
 @functools.cache
-def _common(target: GridTarget) -> tuple[Specializer, Specializer]:
-    """What all programs of a target have in common: functions that look outside, and those that stay on the mailbox."""
-    shared = Specializer(target.jit, target.operations)
-    return shared, Specializer(target.jit, private_operations(target.operations, shared, target.jit))
+def _common(target: GridTarget, *, by_time: bool) -> tuple[Specializer, Specializer]:
+    """What all programs of a target have in common, apart from times: functions that look outside, and those that stay
+    on the mailbox."""
+    outside = {**target.operations, **({} if by_time else outside_times(target.jit))}
+    shared = Specializer(target.jit, outside)
+    return shared, Specializer(target.jit, private_operations(target.operations, shared, target.jit, by_time=by_time))

@@ -8,12 +8,14 @@ something is outstanding, and rests otherwise: whoever then publishes to the gri
 from __future__ import annotations
 
 from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, nap, store
-from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, RING, RUN_ENTRY, RUNG
+from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, NEVER, RING, RUN_ENTRY, RUNG
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
+from ringkernel.memory.merge_layout import LANE, MERGE
 from ringkernel.ring.doorbell import ring_doorbell
-from ringkernel.ring.protocol import notify_consumers, notify_producer
+from ringkernel.ring.protocol import notify_consumers, notify_producer, waiting_of
+from ringkernel.ring.run_merge import edge_of, lane_of, merge_of
 from ringkernel.ring.token import IDLE, LEFT, WORKED, release
-from ringkernel.ring.turn import can_work, let_producers_in
+from ringkernel.ring.turn import can_end, can_work, has_room, let_producers_in
 
 TOLD_HEADS = CONTROL_DTYPE.itemsize
 NAP_NS = 20_000
@@ -67,10 +69,12 @@ def tell_output(control: int, block: int) -> int:
     if load(block + BLOCK.output) == 0:
         return 0
     ring = block + load(block + BLOCK.output)
+    progress = load_acquire(ring + RING.progress)
     tail = load_acquire(ring + RING.tail)
-    if tail == load(control + CONTROL.told_tail):
+    if tail == load(control + CONTROL.told_tail) and progress == load(control + CONTROL.told_progress):
         return 0
     store(control + CONTROL.told_tail, tail)
+    store(control + CONTROL.told_progress, progress)
     fence()  # the cursor, before the look at the doorbells; a sleeper arms its own before it looks at the cursor
     notify_consumers(ring, 0)
     return 1
@@ -92,6 +96,27 @@ def tell_inputs(control: int, block: int) -> int:
     return news
 
 
+def may_work(block: int) -> int:
+    """Whether the grid is about to do something. Of a kernel that goes by time only its grid can say what is
+    next: it is, as long as there is something in the inputs that it did not know of when it had nothing to do."""
+    merge = merge_of(block)
+    if merge == 0:
+        return can_work(block)
+    for number in range(load(block + BLOCK.n_inputs)):
+        edge, lane = edge_of(block, number), lane_of(merge, number)
+        ring = edge + load(edge + EDGE.ring)
+        known = load_acquire(lane + LANE.known_tail)  # acquire: what came of it is seen
+        if load_acquire(ring + RING.tail) != known or load(ring + RING.ended) != load(lane + LANE.known_ended):
+            return 1
+        if load(ring + RING.progress) != load(lane + LANE.known_progress):
+            return 1
+    if load(block + BLOCK.blocked) == 1:
+        return has_room(block)
+    if waiting_of(block) != 0:
+        return 1 if load(merge + MERGE.patience_ticks) != NEVER else 0  # it is a matter of time
+    return can_end(block)
+
+
 def rest_watch(run_entry: int, _here: int) -> int:
     """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on. In no event loop."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
@@ -104,7 +129,7 @@ def rest_watch(run_entry: int, _here: int) -> int:
     left = 1
     block = load(control + CONTROL.block_address)
     # in this order: a grid moves its input cursors after its output's, so with no input left all outputs are seen
-    outstanding = is_due(control, block) | can_work(block)
+    outstanding = is_due(control, block) | may_work(block)
     fence()
     outstanding |= tell(control) | load(control + CONTROL.is_over)
     if outstanding == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:

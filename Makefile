@@ -42,8 +42,9 @@ fused: $(STAMP)-test  ## Run tests of kernels with chains that run as one wherev
 soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS each (default 600), on new seeds
 	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py $(ARGS)
 
-grids: $(STAMP)-test  ## Run the tests of kernels with grids alone, as threads of this CPU
+grids: $(STAMP)-test  ## Run the tests of kernels and of streams with grids alone, as threads of this CPU
 	$(BIN)/python -m pytest -k grid tests/behaviour tests/grids tests/test_contract.py $(ARGS)
+	$(BIN)/python -m pytest --grids tests/streams $(ARGS)
 
 cuda:  ## Run the CUDA tests, which need no GPU: PTX, and the simulator
 	$(MAKE) VENV=$(CUDA_VENV) $(CUDA_VENV)/.stamp-cuda

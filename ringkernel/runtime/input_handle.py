@@ -47,11 +47,6 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; allowed is {allowed}"
         )
-    if kernel.state is KernelState.ACTIVE and kernel.engine.thread_feeds.open_at_rest:
-        raise KernelStateError(
-            f"cannot open an input of kernel {kernel.kernel_id!r} while it is ACTIVE: on {kernel.device} a kernel "
-            f"finds its inputs when it starts; open it before, or deactivate() the kernel for it"
-        )
     if kernel.leasing.locked():
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while it is in a map or a replay; await that first"
@@ -63,11 +58,20 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
     if outlet.ring.shut and kernel.engine.closing is not None:
         raise KernelStateError(f"cannot open input {name!r} of kernel {kernel.kernel_id!r}: {kernel.engine.closing}")
     if kernel.engine.declaration.order is None:
+        _check_rest(kernel)
         return InputHandle(kernel, name, _MODES[full], affinity)
     check_opening(kernel, name)
     handle = InputHandle(kernel, name, _MODES[full], affinity)
     take_hosts_place(kernel, name)
     return handle
+
+
+def _check_rest(kernel: RingKernel) -> None:
+    if kernel.state is KernelState.ACTIVE and kernel.engine.thread_feeds.open_at_rest:
+        raise KernelStateError(
+            f"cannot open an input of kernel {kernel.kernel_id!r} while it is ACTIVE: on {kernel.device} a kernel "
+            f"finds its inputs when it starts; open it before, or deactivate() the kernel for it"
+        )
 
 
 TIDY_S = 1.0

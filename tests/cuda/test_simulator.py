@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus import EACH, GAIN
 from helpers import check_books, within
 from inside import output_of
 
+import ringkernel as rk
 from ringkernel import DeviceUnavailableError, KernelFailedError, KernelState, RingKernelRuntime, ring_kernel
 from ringkernel.devices.grid.device_rings import DeviceStorage
 
@@ -113,3 +115,84 @@ async def test_a_ring_between_two_grids(loop_errors: list[dict[str, Any]]) -> No
         assert (await runtime.receive_batch("b")).tolist() == sums[sums % 2 == 0].tolist()
         check_books(runtime, "a")
         check_books(runtime, "b")
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+TICK = np.dtype([("time", "i8"), ("key", "i8"), ("x", "f8")], align=True)
+
+
+@ring_kernel(
+    "si_each", input_type=TICK, output_type=TICK, state=EACH, key="key", order_by="time", params=GAIN, rng=3, keys=40
+)
+def each(msg: Any, out: Any, state: Any, params: Any, rng: Any) -> None:
+    state.n += 1
+    state.sum += msg.x * params.factor
+    out.time, out.key, out.x = msg.time, state.n, state.sum + rng.normal() + rng.integers(0, 9)
+
+
+@rk.on_input("si_each", "quotes", TICK)
+def each_quote(msg: Any, out: Any, state: Any, params: Any, rng: Any) -> Any:
+    state.sum = msg.x
+    return False
+
+
+@rk.on_timer("si_each", every=7)
+def each_timer(time: Any, out: Any, state: Any, params: Any, rng: Any) -> Any:
+    out.time, out.x = time, state.sum * rng.random()
+    return state.n > 1
+
+
+@rk.on_end("si_each")
+def each_end(out: Any, state: Any, params: Any, rng: Any) -> None:
+    out.x = state.sum
+
+
+@ring_kernel("si_scaled", input_type=float, output_type=float, params=GAIN)
+def scaled(msg: Any, out: Any, params: Any) -> None:
+    out.value = msg.value * params.factor
+
+
+@rk.on_input("si_scaled", "ticks", TICK)
+def scaled_ticks(msg: Any, out: Any, params: Any) -> Any:
+    out.value = -msg.x * params.factor
+    return msg.key % 2 == 0
+
+
+async def test_streams_come_to_the_cpus_bits(loop_errors: list[dict[str, Any]]) -> None:
+    """A join with keys, a timer, random numbers and an end, on one thread."""
+    rng = np.random.default_rng(4)
+    inputs = []
+    for count in (60, 40):
+        messages = np.zeros(count, TICK)
+        messages["time"], messages["key"] = np.sort(rng.integers(-9, 40, count)), rng.integers(0, 9, count)
+        messages["x"] = rng.random(count)
+        inputs.append(messages)
+    results = {}
+    for device in ("cpu", "cuda"):
+        async with RingKernelRuntime(workers=1) as runtime:
+            await runtime.launch("k", each, device=device, queue_size=8)
+            await runtime.activate("k")
+            outputs = await within(runtime.replay({"k": inputs[0], ("k", "quotes"): inputs[1]}, until="k"), 60)
+            results[device] = outputs.tolist(), (await runtime.read_state("k")).tolist()
+            check_books(runtime, "k")
+    assert results["cuda"] == results["cpu"]
+    assert len(results["cpu"][0]) > 60
+
+
+async def test_each_input_is_shared_by_the_threads_of_a_block(loop_errors: list[dict[str, Any]]) -> None:
+    """Each with its own handler, with the parameters, and dropping; then the kernel ends with its inputs."""
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("k", scaled, device="cuda")
+        ticks = np.zeros(21, TICK)
+        ticks["key"], ticks["x"] = np.arange(21), np.arange(21)
+        await runtime.send_batch("k", np.arange(19.0))
+        await runtime.send_batch("k", ticks, input="ticks")
+        await runtime.close_input("k")
+        await runtime.close_input("k", input="ticks")
+        await runtime.activate("k")
+        await within(runtime.wait("k"), 30)
+        got = (await runtime.receive_batch("k")).tolist()
+        assert [one for one in got if one > 0] == [2.0 * i for i in range(1, 19)]
+        assert [one for one in got if one < 0] == [-2.0 * i for i in range(2, 21, 2)]
+        assert check_books(runtime, "k").dropped == 10

@@ -252,6 +252,7 @@ async def test_an_unknown_input_is_named(runtime: RingKernelRuntime) -> None:
 # --- fused chains ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("place", ["a", "b", "c"])
 async def test_a_stage_of_a_fused_chain_ends_well(runtime: RingKernelRuntime, place: str) -> None:
     """What it stopped on is processed, nothing is lost, and the stages behind it end, too."""
@@ -273,6 +274,7 @@ async def test_a_stage_of_a_fused_chain_ends_well(runtime: RingKernelRuntime, pl
     assert list(runtime.unprocessed(place)) == [2] or place != "a"
 
 
+@pytest.mark.workers
 async def test_a_fused_chain_ends_stage_by_stage_when_its_input_is_closed(runtime: RingKernelRuntime) -> None:
     await start_chain(runtime, a=add_one.handler, b=drops_thirds.handler, c=sink.handler)
     await runtime.send_batch("a", range(99, 200))

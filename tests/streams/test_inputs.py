@@ -38,6 +38,7 @@ def make_reset(msg, out):  # type: ignore[no-untyped-def]
     out.to, out.by = 10, msg.value
 
 
+@pytest.mark.workers
 async def test_each_input_has_its_handler_and_all_share_state_and_output() -> None:
     async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, level):
         await runtime.send(level, 1.0)
@@ -115,6 +116,7 @@ async def test_a_map_goes_over_the_first_input() -> None:
         assert result[-1] == 5_100.0
 
 
+@pytest.mark.workers
 async def test_an_edited_handler_of_a_further_input_takes_over() -> None:
     @rk.ring_kernel("edited input", input_type=float, output_type=float)
     def kernel(msg, out):  # type: ignore[no-untyped-def]

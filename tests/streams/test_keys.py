@@ -453,6 +453,7 @@ async def test_a_failure_is_that_of_its_key(runtime: RingKernelRuntime) -> None:
     assert (counts.processed, counts.failed, counts.unprocessed) == (3, 1, 1)
 
 
+@pytest.mark.workers
 async def test_a_handler_that_does_not_return_leaves_the_table_to_the_worker(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -584,6 +585,7 @@ def edited(body: str, **options: Any) -> Any:
     return scope["edited"]
 
 
+@pytest.mark.workers
 async def test_an_edit_keeps_the_states(runtime: RingKernelRuntime) -> None:
     options: dict[str, Any] = {"input_type": TICK, "output_type": float, "state": np.zeros(1), "key": "symbol"}
     await start(runtime, "ke_edited", edited("state[0] += msg.price; out.value = state[0]", **options))
@@ -592,6 +594,7 @@ async def test_an_edit_keeps_the_states(runtime: RingKernelRuntime) -> None:
     assert [await within(runtime.call("ke_edited", (key, 1.0))) for key in (1, 2)] == [-6, -101]
 
 
+@pytest.mark.workers
 async def test_an_edit_with_another_key_is_refused(runtime: RingKernelRuntime) -> None:
     two = np.dtype([("one", "i4"), ("two", "i4")])
     options: dict[str, Any] = {"input_type": two, "output_type": int, "state": np.zeros(1, "i8")}

@@ -170,6 +170,7 @@ async def test_its_outputs_go_to_what_the_kernel_feeds_before_the_end_does(runti
     assert drain(runtime, "b") == [sum(range(1000, 1100))]
 
 
+@pytest.mark.workers
 @EACH_END
 async def test_a_stage_of_a_fused_chain_has_its_end(runtime: RingKernelRuntime, end: Any) -> None:
     for name in "abc":
@@ -345,6 +346,7 @@ async def test_one_with_other_parameters_or_a_mistake_is_refused_at_launch(runti
         await runtime.launch("c", declare("assigns", assigns))
 
 
+@pytest.mark.workers
 async def test_an_edited_one_takes_over(runtime: RingKernelRuntime) -> None:
     await start(runtime, "edited", declare("edited", the_total))
     await runtime.send("edited", 1)

@@ -297,6 +297,7 @@ async def test_speeds_that_cannot_be(kernel: Any, options: dict[str, Any], reaso
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.workers
 async def test_what_cannot_be_replayed_changes_nothing() -> None:
     async with started(even, joined, sums, doubled, connect=[(even, joined, "quotes")]) as runtime:
 
@@ -331,6 +332,7 @@ async def test_what_cannot_be_replayed_changes_nothing() -> None:
         await refused(KernelStateError, "is TERMINATED; it must be ACTIVE", both)
 
 
+@pytest.mark.workers
 async def test_a_failure_midway_has_what_came_before_it() -> None:
     trades = TRADES.copy()
     trades["x"][3_000] = 13
@@ -344,6 +346,7 @@ async def test_a_failure_midway_has_what_came_before_it() -> None:
         check_books(runtime, "joined")
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("form", ["array", "iterator"])
 async def test_a_failure_before_the_last_kernel(form: str) -> None:
     quotes = QUOTES.copy()
@@ -437,6 +440,7 @@ async def is_cancelled_midway(form: str) -> bool:
         return True
 
 
+@pytest.mark.workers
 async def test_others_wait_in_line_meanwhile() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -464,6 +468,7 @@ async def test_others_wait_in_line_meanwhile() -> None:
         assert drain(runtime, "even") == []
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize(("kernel_id", "part"), [("even", 2), ("copied", 1)])
 async def test_the_memory_of_a_result_serves_again_at_once(kernel_id: str, part: int) -> None:
     """Nobody but the caller keeps it, and it is not enlarged for outputs that never come."""

@@ -31,6 +31,9 @@ KEYS = {
 }
 
 
+pytestmark = pytest.mark.workers
+
+
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     set_cores(monkeypatch, 3)

@@ -228,6 +228,11 @@ def _bad_index(found: re.Match[str], _: str) -> str:
     return f"{_a(kind_of(found['kind']))} is no index; convert it, as in int(...)"
 
 
+def _no_such_number(found: re.Match[str], _: str) -> str:
+    smaller = "complex128" if found["kind"].startswith("complex") else "float32 or float64"
+    return f"{found['kind']} has no compiled form: let its field, or the array, be of {smaller}"
+
+
 def _fixed(words: str) -> Callable[[re.Match[str], str], str]:
     return lambda _found, _line: words
 
@@ -257,6 +262,7 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"unsupported array index type (?P<kind>[^\n]+?) in", _bad_index),
     (r"use of yield in a closure|yield in a generator",
      _fixed("a generator has no compiled form: use a list, `[... for ...]`, or a loop")),
+    (r"\A(?P<kind>float16|float128|complex256)\Z", _no_such_number),
     (r"format spec in f-strings",
      _fixed("an f-string with a format has no compiled form: print the values themselves")),
     (r"with-context|context manager",

@@ -8,7 +8,7 @@ import numpy as np
 
 from ringkernel.errors import MessageTypeError
 from ringkernel.messages.arrays import MASKED, as_array
-from ringkernel.messages.records import empty_part
+from ringkernel.messages.records import empty_part, is_plain
 from ringkernel.messages.types import MessageType
 
 from .remedies import instead_of, other_dtype
@@ -28,7 +28,12 @@ def state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Messa
         empty = empty_part(state.dtype)
         if empty is not None:
             raise MessageTypeError(f"kernel {kernel_id!r}: state cannot be of {state.dtype}: {empty}")
-        return np.ascontiguousarray(state).copy(), None
+        if not is_plain(state.dtype):
+            raise MessageTypeError(
+                f"kernel {kernel_id!r}: state cannot be an array of {state.dtype}; it may be of numbers, booleans, "
+                f"times, bytes of a fixed size such as 'S8', or records of these"
+            )
+        return np.array(state, state.dtype.newbyteorder("="), order="C"), None
     found = _as_record(state)
     if found is None:
         raise MessageTypeError(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+MANY_KEYS = 50_000
+"""So many states are read, and written, in a thread: that takes a millisecond or more."""
+
 
 class StateAccess(ABC):
     """The state of a kernel that was declared with one, or those of a keyed one, and its parameters, if it has some."""
@@ -16,8 +19,9 @@ class StateAccess(ABC):
         """A copy of the state, consistent. Of a keyed kernel all keys with their states, in the order of the keys."""
 
     @abstractmethod
-    def write(self, value: Any) -> None:
-        """Replace the state, or all that of a keyed kernel. The token is the host's."""
+    async def write(self, value: Any) -> None:
+        """Replace the state, or all those of a keyed kernel. The token is the host's, and stays so. Cancelled, nothing
+        has changed."""
 
     @abstractmethod
     async def read_of(self, key: Any) -> Any:

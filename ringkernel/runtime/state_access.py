@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ringkernel.devices.event_loop.background import in_thread
+from ringkernel.devices.state_access import MANY_KEYS
 from ringkernel.errors import DeviceUnavailableError, KernelStateError, KeyNotFoundError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import MASKED, as_array, as_messages, from_array
@@ -75,7 +78,8 @@ async def write_state(kernel: RingKernel, value: Any, key: Any) -> None:
     assert state is not None
     wanted = None if key is None else _as_key(declaration, key)
     if declaration.keys is not None and wanted is None:
-        new = _as_states(value, kernel.engine.state_access.keyed_dtype, kernel.kernel_id)
+        convert = partial(_as_states, value, kernel.engine.state_access.keyed_dtype, kernel.kernel_id)
+        new = convert() if np.size(value) < MANY_KEYS else await in_thread(convert)
     elif declaration.state_type is not None:
         new = as_array(declaration.state_type, [value])
     else:
@@ -87,7 +91,7 @@ async def write_state(kernel: RingKernel, value: Any, key: Any) -> None:
                 f"deactivate() it"
             )
         if wanted is None:
-            kernel.engine.state_access.write(new)
+            await kernel.engine.state_access.write(new)
         else:
             kernel.engine.state_access.write_of(wanted, new)
 

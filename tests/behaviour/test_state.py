@@ -12,6 +12,7 @@ from helpers import check_books, eventually, receive_all, start, within
 from kinds import Kind, same
 
 from ringkernel import KernelStateError, MessageTypeError, RingKernelRuntime, message, ring_kernel
+from ringkernel.declaration.decorator import find_declaration
 
 PAIR = np.dtype([("a", "i8"), ("b", "i8")])
 
@@ -106,6 +107,16 @@ async def test_state_may_be_an_array_of_records(runtime: RingKernelRuntime, comp
     await runtime.send_batch("k", np.array([1, 3, 3]))
     await processed(runtime, "k", 3)
     assert (await runtime.read_state("k"))["a"].tolist() == [0, 1, 0, 2]
+
+
+def test_a_state_of_foreign_byte_order_is_turned_around() -> None:
+    @ring_kernel("st_foreign", input_type=int, state=np.array([1, 2], ">i8"))
+    def foreign(msg: Any, state: Any) -> None:
+        state[0] += msg.value
+
+    state = find_declaration("st_foreign", foreign).state
+    assert state is not None
+    assert (state.dtype.isnative, state.tolist()) == (True, [1, 2])
 
 
 @pytest.mark.parametrize("wrong", [5, "x", [1, 2], {"a": 1}, np.array(3.0), np.array([object()])])

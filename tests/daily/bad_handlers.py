@@ -298,3 +298,13 @@ def deletes(msg: Any, out: Any) -> None:
 def writes_to_a_message(msg: Any, out: Any) -> None:
     msg.price = 3.0  # <-
     out.value = msg.price
+
+
+@case(r"float16 has no compiled form: let its field, or the array, be of float32", input_type=np.dtype([("x", "f2")]))
+def reads_half_a_float(msg: Any, out: Any) -> None:  # <-
+    out.value = msg.x
+
+
+@case(r"float16 has no compiled form: let its field, or the array, be of float32", state=np.zeros(1, np.float16))
+def holds_half_a_float(msg: Any, out: Any, state: Any) -> None:  # <-
+    out.value = state[0]

@@ -87,6 +87,7 @@ class Account:
         (np.array([Decimal(1)]), "`array.astype(np.float64)`"),
         (np.array([date(2026, 1, 2)]), '`array.astype("M8[us]")`'),
         (np.array([], object), "`np.zeros(n)`"),
+        (np.array(["a", "b"]), "cannot be an array of <U1; it may be of numbers, booleans, times, bytes"),
         (np.array([True, False], object), "`array.astype(np.bool_)`"),
         (np.zeros(2, [("a", "O"), ("b", "<f4")]), 'needs another dtype, as in `[("a", "f8"), ("b", "<f4")]`'),
         ([0.0, 1.0], "`np.array([0.0, 1.0])`"),

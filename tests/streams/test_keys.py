@@ -27,6 +27,7 @@ from ringkernel import (
     testing,
 )
 from ringkernel.declaration.decorator import find_declaration
+from ringkernel.devices.state_access import MANY_KEYS
 from ringkernel.memory.keys_layout import NO_KEY
 
 if TYPE_CHECKING:
@@ -373,6 +374,31 @@ async def test_all_states_are_written_as_they_are_read(runtime: RingKernelRuntim
     await runtime.activate("other")
     assert await within(runtime.call("other", (777, 9.0))) == 8
     assert runtime.statistics("other").keys == 1000
+
+
+async def test_many_states_are_written_beside_the_event_loop(runtime: RingKernelRuntime) -> None:
+    """In a thread; who is cancelled meanwhile has changed nothing."""
+    await runtime.launch("k", mean)
+    await runtime.write_state("k", (1.0, 1), key=1)
+    kept = await runtime.read_state("k")
+    more = np.resize(kept, 3 * MANY_KEYS)
+    more["symbol"] = np.arange(len(more))
+    writing = asyncio.create_task(runtime.write_state("k", more))
+    steps = 0
+    while not writing.done():
+        await asyncio.sleep(0)
+        steps += 1
+    await writing
+    assert steps > 10
+    assert (await runtime.read_state("k")).tolist() == more.tolist()
+    cancelled = asyncio.create_task(runtime.write_state("k", more[: 2 * MANY_KEYS]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    assert runtime.statistics("k").keys == len(more)
+    await runtime.write_state("k", kept)
+    assert (await runtime.read_state("k")).tolist() == kept.tolist()
 
 
 @pytest.mark.parametrize("kind", ["u8", "i8", "S8", "S20"])

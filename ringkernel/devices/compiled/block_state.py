@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ringkernel.declaration.rng import rng_of
 from ringkernel.devices.event_loop.background import in_thread
-from ringkernel.devices.state_access import StateAccess
+from ringkernel.devices.state_access import MANY_KEYS, StateAccess
 from ringkernel.memory.context_layout import RNG_WORDS
 
 from .chain_record import Stage
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from .control_block import ControlBlock
     from .key_table import KeyTable
-
-MANY_KEYS = 50_000
-"""So many states are read in a thread: a millisecond or more."""
 
 
 class Holds(Stage, Protocol):
@@ -73,12 +70,18 @@ class BlockState(StateAccess):
         async with self._kernel.token():
             return self._block.keys.read(key)
 
-    def write(self, value: npt.NDArray[Any]) -> None:
+    async def write(self, value: npt.NDArray[Any]) -> None:
         assert self._block.state is not None
-        if self._block.keys is None:
+        keys = self._block.keys
+        if keys is None:
             self._block.state[...] = value
+            return
+        new = keys.room_for(len(value))
+        if len(value) < MANY_KEYS:
+            keys.lay_out(new, value)
         else:
-            self._block.keys.write_records(value)
+            await in_thread(lambda: keys.lay_out(new, value))
+        keys.use(new)
 
     def write_of(self, key: Any, value: npt.NDArray[Any]) -> None:
         assert self._block.keys is not None

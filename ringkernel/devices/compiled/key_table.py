@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,18 @@ NEARLY_FULL = 0.75
 
 logger = logging.getLogger("ringkernel")
 _I8 = np.dtype(np.int64)
+
+
+class NewTable(NamedTuple):
+    """Room for so many keys: records as they are `given`, and their order; then the slots where they belong, and their
+    order there, and how many those are."""
+
+    n_keys: int
+    given: Region
+    given_order: Region
+    slots: Region
+    order: Region
+    n_slots: int
 
 
 class KeyTable:
@@ -143,15 +155,9 @@ class KeyTable:
 
     def _grow(self) -> None:
         larger, order, n_slots = self._new_slots(2 * (self._word(KEYS.mask) + 1))
-        self._move(self._slots, self._order, self.count, larger, order, n_slots)
-
-    def _move(
-        self, slots: Region, order: Region, count: int, larger: Region, larger_order: Region, n_slots: int
-    ) -> None:
-        """Let others be the table's slots, with what is in these."""
-        where = larger.address, larger_order.address, n_slots - 1
-        self._api.move_records(slots.address, order.address, count, *where, self._layout.nbytes)
-        self._use(larger, larger_order, n_slots)
+        where = larger.address, order.address, n_slots - 1
+        self._api.move_records(self._slots.address, self._order.address, self.count, *where, self._layout.nbytes)
+        self._use(larger, order, n_slots)
 
     def quarantine(self) -> None:
         """Never reuse this memory: a thread that does not return may still touch it."""
@@ -248,25 +254,34 @@ class KeyTable:
         ordered: Array = records[records[self._field].argsort()]
         return ordered
 
-    def write_records(self, records: Array) -> None:
-        """Replace all keys and their states by these, of `dtype`. Raises `MessageTypeError` for a key that is there
-        twice; then nothing has changed."""
-        keys, count = records[self._field], len(records)
-        first = np.unique(keys, return_index=True)[1]
-        if len(first) < count:
-            again = np.setdiff1d(np.arange(count), first)[0]
-            raise MessageTypeError(
-                f"kernel {self._kernel_id!r}: {self._field}={keys[again]!r} is there twice, the second time in row "
-                f"{again}; give each key one state"
-            )
+    def room_for(self, count: int) -> NewTable:
+        """Room for other keys and states in the place of all that there are. Raises `ConfigurationError`."""
         if count > MAX_KEYS:
             raise ConfigurationError(f"kernel {self._kernel_id!r}: {count} keys are more than {MAX_KEYS}")
         given = self._arena.allocate((count + 1) * self._layout.nbytes)
         order = self._arena.allocate(8 * count)
-        order.view(_I8, count)[:] = self._fill(given.view(self._layout.dtype, count + 1), records)
-        larger, larger_order, n_slots = self._new_slots(max(self._word(KEYS.mask) + 1, n_slots_for(count)))
-        self._move(given, order, count, larger, larger_order, n_slots)
-        self._api.write_word(self.address + KEYS.count, count)
+        return NewTable(count, given, order, *self._new_slots(max(self._word(KEYS.mask) + 1, n_slots_for(count))))
+
+    def lay_out(self, new: NewTable, records: Array) -> None:
+        """Write keys and states, of `dtype`, to where there is room for them; in any thread. Raises `MessageTypeError`
+        for a key that is there twice."""
+        keys = records[self._field]
+        first = np.unique(keys, return_index=True)[1]
+        if len(first) < new.n_keys:
+            again = np.setdiff1d(np.arange(new.n_keys), first)[0]
+            raise MessageTypeError(
+                f"kernel {self._kernel_id!r}: {self._field}={keys[again]!r} is there twice, the second time in row "
+                f"{again}; give each key one state"
+            )
+        slots = new.given.view(self._layout.dtype, new.n_keys + 1)
+        new.given_order.view(_I8, new.n_keys)[:] = self._fill(slots, records)
+        where = new.slots.address, new.order.address, new.n_slots - 1
+        self._api.move_records(new.given.address, new.given_order.address, new.n_keys, *where, self._layout.nbytes)
+
+    def use(self, new: NewTable) -> None:
+        """Let these be all keys and states."""
+        self._use(new.slots, new.order, new.n_slots)
+        self._api.write_word(self.address + KEYS.count, new.n_keys)
 
     def nth(self, number: int) -> Array:
         """A copy of the state of a key, by the number of keys that came before it."""

@@ -63,6 +63,18 @@ def kinds_of(item: pytest.Item) -> set[str]:
     return set() if parameters is None else {parameters.params.get(name) for name in KIND_FIXTURES} - {None}
 
 
+def where_grids_run(declared: Any) -> str:
+    """The GPU, for what a grid can run."""
+    from ringkernel import ConfigurationError, MessageTypeError
+    from ringkernel.devices import selection
+
+    try:
+        selection.check_fits(declared, "cuda:0")
+    except (ConfigurationError, MessageTypeError):
+        return "cpu"
+    return "cuda:0"
+
+
 @pytest.fixture(autouse=True)
 def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels of the kind "grid" run as threads of this CPU; with `--cuda` all compiled kernels run on the GPU."""
@@ -71,7 +83,7 @@ def grids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     on_gpu = request.config.getoption("--cuda")
     on_threads = request.config.getoption("--grids") or "grid" in kinds_of(request.node)
     if on_gpu or on_threads:
-        monkeypatch.setattr(selection, "automatic", lambda declared: ("cpu" if declared.batch else "cuda:0", "a test"))
+        monkeypatch.setattr(selection, "automatic", lambda declared: (where_grids_run(declared), "a test"))
     if on_gpu or not on_threads:
         yield
         return

@@ -44,7 +44,7 @@ soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS ea
 
 grids: $(STAMP)-test  ## Run the tests of kernels and of streams with grids alone, as threads of this CPU
 	$(BIN)/python -m pytest -k grid tests/behaviour tests/grids tests/test_contract.py $(ARGS)
-	$(BIN)/python -m pytest --grids tests/streams $(ARGS)
+	$(BIN)/python -m pytest --grids tests/streams tests/daily/test_replacing.py $(ARGS)
 
 cuda:  ## Run the CUDA tests, which need no GPU: PTX, and the simulator
 	$(MAKE) VENV=$(CUDA_VENV) $(CUDA_VENV)/.stamp-cuda

@@ -37,8 +37,8 @@ class Device(ABC):
         return f"kernels on {engine.device} cannot be given another handler"
 
     async def replace(self, engine: Engine, declaration: Declaration, code: Any) -> None:
-        """Let a kernel go on with other code, between two spans. Its queues and its state stay. Cancelled, it goes on
-        with the one or the other.
+        """Let a kernel go on with other code, between two spans; at rest, where that is asked for. Its queues and its
+        state stay. Cancelled, it goes on with the one or the other.
 
         Raises `KernelStateError` if its handler does not return, or it has ended; then nothing has changed.
         """

@@ -11,9 +11,10 @@ from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import KernelState
 
 from .lease import Lease
+from .quiesce import quiesced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ringkernel.declaration.declaration import Declaration
 
@@ -23,11 +24,16 @@ logger = logging.getLogger("ringkernel")
 
 
 class Replacements:
-    """The kernels of a runtime that are being given another handler. `finishing` holds the tasks; `changed` is called
-    after each."""
+    """The kernels of a runtime that are being given another handler; `kernels` are all of them. `finishing` holds the
+    tasks; `changed` is called after each."""
 
-    def __init__(self, finishing: set[asyncio.Task[None]], changed: Callable[[], None]) -> None:
-        self._finishing, self._changed = finishing, changed
+    def __init__(
+        self,
+        kernels: Mapping[str, RingKernel],
+        finishing: set[asyncio.Task[None]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._kernels, self._finishing, self._changed = kernels, finishing, changed
         self._earlier: WeakSet[Callable[..., Any]] = WeakSet()
         self._wanted: dict[RingKernel, Declaration] = {}
         self._tasks: dict[RingKernel, asyncio.Task[None]] = {}
@@ -85,7 +91,7 @@ class Replacements:
             code = await device.compile(wanted)
             if wanted is self._wanted[kernel]:  # it was not edited once more
                 break
-        async with kernel.lock:
+        async with quiesced(self._kernels, device) if device.changes_at_rest else kernel.lock:
             await device.replace(kernel.engine, wanted, code)
             if kernel.func.__code__ is not wanted.func.__code__:  # else they are two of one factory
                 self._earlier.add(kernel.func)

@@ -60,7 +60,7 @@ class Supervisor:
         self._devices: Devices | None = None
         self._closed = False
         self.calls, self.paths = CallTable(self.kernel), PathTable(self.kernel)
-        self.replacements = Replacements(self.finishing, self.forget_paths)
+        self.replacements = Replacements(self.kernels, self.finishing, self.forget_paths)
         registry.watch(self)
 
     def bind(self) -> tuple[Services, Devices]:

@@ -349,6 +349,35 @@ async def test_a_full_table_names_the_key(runtime: RingKernelRuntime, made: Thre
     check_books(runtime, "k")
 
 
+# --- edits ------------------------------------------------------------------------------------------------------------
+
+
+def edited(text: str, **options: Any) -> Any:
+    """A cell of a notebook that declares the kernel, again."""
+    scope: dict[str, Any] = {"rk": rk, "options": options, "__name__": "__main__"}
+    exec(f'@rk.ring_kernel("gs_edited", **options)\ndef edited(msg: float, out: float, state=START):\n    {text}', {
+        **scope, "START": np.zeros(1)
+    }, scope)  # fmt: skip
+    return scope["edited"]
+
+
+async def test_an_edited_handler_takes_over(
+    runtime: RingKernelRuntime, made: ThreadDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between two messages, with the state, beside a kernel that goes on."""
+    await start(runtime, "beside", two, device="cuda")
+    await start(runtime, "gs_edited", edited("state[0] += msg.value; out.value = state[0]"), device="cuda")
+    assert (await runtime.map("gs_edited", [1.0, 2.0])).tolist() == [1, 3]
+    edited("out.value = -state[0]")
+    assert await within(runtime.call("gs_edited", 5.0)) == -3
+    edited("out.value = msg.value", block_size=64)
+    assert "its block_size was 128, and is 64 now" in caplog.text
+    assert await within(runtime.call("gs_edited", 5.0)) == -3
+    await runtime.send("beside", 2.0)
+    assert await within(runtime.receive("beside")) == 4.0
+    check_books(runtime, "gs_edited")
+
+
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 

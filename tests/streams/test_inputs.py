@@ -116,7 +116,6 @@ async def test_a_map_goes_over_the_first_input() -> None:
         assert result[-1] == 5_100.0
 
 
-@pytest.mark.workers
 async def test_an_edited_handler_of_a_further_input_takes_over() -> None:
     @rk.ring_kernel("edited input", input_type=float, output_type=float)
     def kernel(msg, out):  # type: ignore[no-untyped-def]

@@ -611,7 +611,6 @@ def edited(body: str, **options: Any) -> Any:
     return scope["edited"]
 
 
-@pytest.mark.workers
 async def test_an_edit_keeps_the_states(runtime: RingKernelRuntime) -> None:
     options: dict[str, Any] = {"input_type": TICK, "output_type": float, "state": np.zeros(1), "key": "symbol"}
     await start(runtime, "ke_edited", edited("state[0] += msg.price; out.value = state[0]", **options))
@@ -620,7 +619,6 @@ async def test_an_edit_keeps_the_states(runtime: RingKernelRuntime) -> None:
     assert [await within(runtime.call("ke_edited", (key, 1.0))) for key in (1, 2)] == [-6, -101]
 
 
-@pytest.mark.workers
 async def test_an_edit_with_another_key_is_refused(runtime: RingKernelRuntime) -> None:
     two = np.dtype([("one", "i4"), ("two", "i4")])
     options: dict[str, Any] = {"input_type": two, "output_type": int, "state": np.zeros(1, "i8")}

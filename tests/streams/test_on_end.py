@@ -346,7 +346,6 @@ async def test_one_with_other_parameters_or_a_mistake_is_refused_at_launch(runti
         await runtime.launch("c", declare("assigns", assigns))
 
 
-@pytest.mark.workers
 async def test_an_edited_one_takes_over(runtime: RingKernelRuntime) -> None:
     await start(runtime, "edited", declare("edited", the_total))
     await runtime.send("edited", 1)

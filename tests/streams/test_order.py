@@ -423,7 +423,6 @@ async def test_a_map_over_one_input_by_time_is_a_map() -> None:
         check_books(runtime, "passing")
 
 
-@pytest.mark.workers
 async def test_an_edited_handler_of_a_kernel_by_time_takes_over() -> None:
     def declare(factor: float) -> Any:
         @rk.ring_kernel("edited by time", input_type=TICK, output_type=TICK, order_by="time")

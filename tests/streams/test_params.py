@@ -358,7 +358,6 @@ def edited(signature: str, expression: str) -> Any:
     return scope["edited"]
 
 
-@pytest.mark.workers
 async def test_an_edit_keeps_what_was_written(runtime: RingKernelRuntime) -> None:
     signature = "msg: float, out: float, params=Gain(2.0)"
     await start(runtime, "pa_edited", edited(signature, "msg.value * params.factor"))
@@ -367,7 +366,6 @@ async def test_an_edit_keeps_what_was_written(runtime: RingKernelRuntime) -> Non
     assert await call(runtime, "pa_edited", 1) == -5
 
 
-@pytest.mark.workers
 async def test_an_edit_with_other_parameters_is_refused(runtime: RingKernelRuntime) -> None:
     await start(runtime, "pa_edited", edited("msg: float, out: float, params=Gain(2.0)", "msg.value * params.factor"))
     edited("msg: float, out: float, params=np.zeros((), PAIR)", "msg.value * params.low")

@@ -383,7 +383,6 @@ def test_a_coroutine_has_none() -> None:
         ring_kernel("rg_coroutine", rng=1)(forever)
 
 
-@pytest.mark.workers
 async def test_an_edit_goes_on_with_the_numbers(runtime: RingKernelRuntime) -> None:
     def cell(expression: str, signature: str = "msg: float, out: float, rng=3") -> Any:
         scope: dict[str, Any] = {"rk": rk, "__name__": "__main__"}

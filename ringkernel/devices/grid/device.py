@@ -7,11 +7,12 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.declaration.difference import difference
 from ringkernel.devices.compiled import compiling
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.device import Device
 from ringkernel.devices.event_loop import background
-from ringkernel.errors import DeviceUnavailableError, KernelCompileError
+from ringkernel.errors import DeviceUnavailableError, KernelCompileError, KernelStateError
 from ringkernel.tracebacks import without_frames
 
 from . import device_rings
@@ -99,6 +100,23 @@ class GridDevice(Device):
         span, grid = code
         executor = GridExecutor(span, self._hardware.load(grid), self._services.parker.arena, self._pool)
         return CompiledEngine(declaration, self._services, executor)
+
+    def cannot_replace(self, engine: Engine, declaration: Declaration) -> str | None:
+        if declaration.batch:
+            return f"it takes batches now, and kernels on {engine.device} take one message at a time"
+        before, after = engine.declaration.block_size, declaration.block_size
+        if before != after:
+            return f"its block_size was {before}, and is {after} now"
+        return difference(engine.declaration, declaration)
+
+    async def replace(self, engine: Engine, declaration: Declaration, code: Any) -> None:
+        assert isinstance(engine, CompiledEngine)
+        assert isinstance(engine.executor, GridExecutor)
+        span, grid = code
+        if engine.has_ended or engine.is_ending:
+            raise engine.ended_reason() or KernelStateError(f"kernel {engine.kernel_id!r} is TERMINATING")
+        engine.executor.run(span, self._hardware.load(grid))
+        engine.run(declaration)
 
     # --- memory ----------------------------------------------------------------------------------------------
 

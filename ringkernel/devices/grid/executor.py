@@ -31,13 +31,18 @@ class GridExecutor(Executor):
     cost = "its memory stays allocated"
 
     def __init__(self, span: Span, code: Code, arena: Arena, pool: GridPool) -> None:
-        self.code, self.hardware, self.device = code, pool.hardware, pool.hardware.name
-        self.span_address, self.end_span_address = code.span_of(0), code.end_span
-        self.never_drops, self._n_spans = span.never_drops, 1 + len(span.further)
+        self.hardware, self.device = pool.hardware, pool.hardware.name
+        self.run(span, code)
         self._arena, self._pool = arena, pool
         self.run_entry: GridRunEntry | None = None
         self._is_given_up = False
         self._memory: list[Memory] = []
+
+    def run(self, span: Span, code: Code) -> None:
+        """Run this from now on, by as many threads as before. The token is the host's."""
+        self.code = code
+        self.span_address, self.end_span_address = code.span_of(0), code.end_span
+        self.never_drops, self._n_spans = span.never_drops, 1 + len(span.further)
 
     # --- memory ----------------------------------------------------------------------------------------------
 
@@ -46,7 +51,7 @@ class GridExecutor(Executor):
         self.context_nbytes = self.kernel.block.context_nbytes
         self.context_address = self._allocate(self.context_nbytes)
         itemsize = declaration.output_type.dtype.itemsize if declaration.output_type is not None else 0
-        self.staging_address = self._allocate(self.code.n_threads * itemsize if self.code.n_threads > 1 else 0)
+        self.staging_address = self._allocate(self.code.n_threads * itemsize)
         if output is not None:
             output.want(0)  # the grid never sleeps for room, but its watcher does
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .assembly import WIDE, beside, is_alike
 from .declaration.declaration import Declaration
 from .declaration.decorator import declared
+from .declaration.together import with_companions
 from .devices import selection
 from .devices.compiled import compiling
 from .devices.grid import cuda_probe
@@ -29,7 +30,8 @@ TARGETS = ("llvm", "asm", "ptx", "sass")
 
 
 def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
-    """The LLVM IR or assembly of a kernel's span on this CPU, or the PTX or SASS of its grid.
+    """The LLVM IR or assembly of a kernel's spans on this CPU, one for each input, or one if it goes by time; or
+    the PTX or SASS of its grid, which has them all.
 
     Args:
         kernel: `MODULE:KERNEL`, a module to import (or a path to a file), and a kernel's id or function in it.
@@ -41,19 +43,20 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
     declaration = find(kernel)
     if declaration.is_coroutine:
         raise ConfigurationError(f"kernel {declaration.kernel_id!r} is a coroutine kernel: it is not compiled")
-    span = compiling.compile_now(declaration)
+    handlers = [declaration] if declaration.order is not None else declaration.handlers
     if target == "asm":
-        return _assembly(declaration, span)
-    source = _source(declaration, ";" if target == "llvm" else "//")
+        return "\n".join(_assembly(one, compiling.compile_now(one)) for one in handlers)
     if target == "llvm":
-        return source + str(span.library.get_llvm_str())
-    code = _grid(declaration, span, cc)
-    return source + (code.ptx if target == "ptx" else _disassemble(code))
+        return "\n".join(_source(one, ";") + compiling.compile_now(one).library.get_llvm_str() for one in handlers)
+    code = _grid(declaration, compiling.find_now(declaration), cc)
+    return _source(declaration, "//") + (code.ptx if target == "ptx" else _disassemble(code))
 
 
 def _assembly(declaration: Declaration, span: Any) -> str:
     """With the source beside it, if the code with line numbers in it is that which runs; else below the source."""
     runs = str(span.library.get_asm_str())
+    if declaration.order is not None:
+        return _source(declaration, "#") + runs
     numbered = str(compiling.compile_numbered(declaration).library.get_asm_str())
     file = declaration.func.__code__.co_filename
     if not is_alike(runs, numbered):
@@ -67,14 +70,17 @@ def _assembly(declaration: Declaration, span: Any) -> str:
 
 
 def _source(declaration: Declaration, comment: str) -> str:
-    """The handler's lines as comments."""
+    """The lines of all its handlers as comments."""
+    return "".join(_lines(one.func, comment) for one in declaration.all_handlers)
+
+
+def _lines(func: Any, comment: str) -> str:
     try:
-        lines, first = inspecting.getsourcelines(declaration.func)
+        lines, first = inspecting.getsourcelines(func)
     except (OSError, TypeError):  # it was not defined in a file
         return ""
-    name = declaration.func.__code__.co_filename
     numbered = [f"{comment} {number:4}  {line.rstrip()}" for number, line in enumerate(lines, first)]
-    return "\n".join([f"{comment} {name}", *numbered, "", ""])
+    return "\n".join([f"{comment} {func.__code__.co_filename}", *numbered, "", ""])
 
 
 def find(kernel: str) -> Declaration:
@@ -90,7 +96,7 @@ def find(kernel: str) -> Declaration:
         there = [getattr(value, "__ring_kernel__", None) for value in vars(module).values()]
         known = ", ".join(repr(one.kernel_id) for one in there if isinstance(one, Declaration)) or "none"
         raise KernelNotFoundError(f"{source} declares no kernel {name!r}; declared are {known}")
-    return found
+    return with_companions(found)
 
 
 class ModuleError(RingKernelError):

@@ -14,6 +14,7 @@ from ringkernel import cli
 from ringkernel.devices.grid import cuda_probe
 
 SOURCE = """
+import numpy as np
 import ringkernel as rk
 
 @rk.ring_kernel("double", input_type=float, output_type=float)
@@ -27,6 +28,23 @@ def affine(msg, out):
 @rk.ring_kernel("joined", input_type=float, output_type=float, fma=True)
 def joined(msg, out):
     out.value = msg.value * msg.value + msg.value
+
+@rk.ring_kernel("timed", input_type=float, output_type=float, state=np.zeros(1), order_by="value")
+def timed(msg, out, state):
+    out.value = state[0]
+
+@rk.on_input("timed", "other", float)
+def timed_other(msg, out, state):
+    state[0] = 1234.5
+    return False
+
+@rk.ring_kernel("two", input_type=float, output_type=float)
+def two(msg, out):
+    out.value = msg.value
+
+@rk.on_input("two", "more", float)
+def more(msg, out):
+    out.value = msg.value + 1234.5
 
 @rk.ring_kernel("lines", input_type=float, batch=True)
 def lines(msgs):
@@ -49,6 +67,16 @@ def test_what_a_kernel_becomes(module: Any, capsys: pytest.CaptureFixture[str], 
     shown = capsys.readouterr()
     assert (code, shown.err) == (0, "")
     assert wanted in shown.out
+
+
+@pytest.mark.parametrize("target", ["llvm", "asm", "ptx", "sass"])
+def test_all_handlers_of_a_kernel_are_shown(module: Any, capsys: pytest.CaptureFixture[str], target: Any) -> None:
+    for kernel, second in (("timed", "state[0] = 1234.5"), ("two", "msg.value + 1234.5")):
+        assert cli.main(["inspect", f"{module}:{kernel}", "--target", target, "--cc", "8.0"]) == 0
+        shown = capsys.readouterr().out
+        assert second in shown
+        bits = 0x40934A0000000000  # 1234.5
+        assert target != "ptx" or f"{bits:X}" in shown or str(bits) in shown
 
 
 @pytest.mark.parametrize(("target", "instruction"), [("ptx", "fma.rn.f64"), ("sass", "DFMA")])

@@ -166,9 +166,13 @@ def _find_merged(declaration: Declaration, spec: Any) -> Any:
 
 
 def compile_now(declaration: Declaration) -> Any:
-    """The declaration's span, compiled here and now, whatever the cache holds. Raises `KernelCompileError`."""
+    """The declaration's span, compiled here and now, whatever the cache holds: of its first handler, or, if it goes by
+    time, of all. Raises `KernelCompileError`."""
+    from ringkernel.codegen.merged_span import compile_merged_span
     from ringkernel.codegen.span import compile_span
 
+    if declaration.order is not None:
+        return _compile(declaration, merge_spec_of(declaration), lambda _func, spec: compile_merged_span(spec))
     return _compile(declaration, spec_of(declaration), compile_span)
 
 

@@ -141,6 +141,12 @@ class Engine(ABC):
         """Whether it is running and goes on: not if its start is being taken back."""
         return self.is_running
 
+    def check_edges(self, inputs: int = 0, consumers: int = 0) -> None:  # noqa: B027 (most can have any number)
+        """Raises `ConfigurationError` for more further inputs, or consumers of its output, than it can have."""
+
+    def make_room(self) -> None:  # noqa: B027 (most keep nothing that grows)
+        """The kernel is about to start, whose token is the host's: let what it keeps grow, if that is nearly full."""
+
     @abstractmethod
     async def start(self) -> None:
         """Take messages, for the first time or again."""

@@ -43,7 +43,7 @@ HEART_DTYPE, HEART = record(
 
 MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
-    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `progresses`, `ends`,
+    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `times`,
     # `device_cursors`: tables of pairs of addresses, of a word in host or in device memory and of its copy here;
     # `merge` and `merge_on_host`: what a kernel that goes by time keeps of its inputs, or 0
     (
@@ -56,10 +56,8 @@ MAILBOX_DTYPE, MAILBOX = record(
         "output_on_host",
         "fetches",
         "n_fetches",
-        "progresses",
-        "n_progresses",
-        "ends",
-        "n_ends",
+        "times",
+        "n_times",
         "device_cursors",
         "n_device_cursors",
         "context_on_host",
@@ -138,6 +136,11 @@ def max_fetches(n_inputs: int, n_consumers: int) -> int:
     return -(-count // FETCH_UNROLL) * FETCH_UNROLL
 
 
+def max_times(n_inputs: int) -> int:
+    """Pairs in the table of ends and times: two words per input, filled up likewise."""
+    return -(-2 * n_inputs // FETCH_UNROLL) * FETCH_UNROLL
+
+
 def max_device_cursors(n_inputs: int, n_consumers: int) -> int:
     """Pairs in the table of cursors in device memory, at most: one per neighbour."""
     return n_inputs + n_consumers
@@ -145,7 +148,7 @@ def max_device_cursors(n_inputs: int, n_consumers: int) -> int:
 
 def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int, *, by_time: bool) -> int:
     """Bytes of a mailbox."""
-    pairs = max_fetches(n_inputs, n_consumers) + 2 * n_inputs + max_device_cursors(n_inputs, n_consumers)
+    pairs = max_fetches(n_inputs, n_consumers) + max_times(n_inputs) + max_device_cursors(n_inputs, n_consumers)
     tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
     rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
     merge = MERGE_DTYPE.itemsize if by_time else 0

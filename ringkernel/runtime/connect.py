@@ -32,6 +32,8 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
     if target in source.targets and number in _inputs_fed(source, target):
         which = f"input {name!r} of {target.kernel_id!r}" if name else repr(target.kernel_id)
         raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {which}")
+    target.engine.check_edges(inputs=1)
+    source.engine.check_edges(consumers=0 if source.engine.inlet.edges else 1)
     _fit_types(source.engine, target.engine, name, [reader.engine for reader in source.targets])
     by_time = target.engine.declaration.order is not None
     if by_time:

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from .kernel import RingKernel
 
 
+def edges_between(source: RingKernel, target: RingKernel) -> list[Edge]:
+    """The edges by which the target reads what the source emits: one for each input that it feeds."""
+    return [edge for edge in target.engine.edges if edge.ring is source.engine.output]
+
+
 def edge_between(source: RingKernel, target: RingKernel) -> Edge:
-    """The input of the target that the source feeds."""
-    return next(edge for edge in target.engine.edges if edge.ring is source.engine.output)
+    """The edge, if it feeds one input."""
+    return edges_between(source, target)[0]
 
 
 def dead_end(kernel: RingKernel) -> KernelStateError | None:
@@ -71,5 +76,6 @@ def _are_full(source: RingKernel, target: RingKernel) -> bool:
     """Whether the source has no room for its outputs, since the target has not taken them."""
     output = source.engine.output
     assert output is not None
-    free = output.capacity - (output.position() - edge_between(source, target).position())
+    slowest = min(edge.position() for edge in edges_between(source, target))
+    free = output.capacity - (output.position() - slowest)
     return free < source.engine.declaration.max_outputs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ringkernel.lifecycle import KernelState
 
-from .graph import edge_between
+from .graph import edges_between
 from .path import check_not_lent, foreign_sources
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Lease:
     async def hold_foreign_sources(self) -> None:
         """Let what other kernels feed to the path wait in its queues from now on; returns when what was there is
         processed. Until then receivers get what comes of it."""
-        edges = [(target, edge_between(source, target)) for source, target in foreign_sources(self._path)]
+        pairs = foreign_sources(self._path)
+        edges = [(target, edge) for source, target in pairs for edge in edges_between(source, target)]
         for target, edge in edges:
             edge.limit = edge.published()
             self._held.callback(_let_in, target, edge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.pipeline import Pipeline
@@ -9,7 +10,7 @@ from ringkernel.devices.engine import no_input_of
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
-from .graph import edge_between
+from .graph import edges_between
 
 if TYPE_CHECKING:
     from ringkernel.declaration.decorator import KernelId
@@ -112,6 +113,7 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
             )
         if not lend:
             raise KernelStateError(f"{name}, and coroutine kernels keep no messages apart; map its whole chain instead")
+    _check_one_edge(path)
     check_not_fed("map", path)
     check_not_lent(path[-1])
     check_empty(path, of_host_only=bool(foreign))  # theirs may be on their way all the time
@@ -121,6 +123,15 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
     if last.targets:
         targets = ", ".join(repr(target.kernel_id) for target in last.targets)
         raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
+
+
+def _check_one_edge(path: list[RingKernel]) -> None:
+    for source, kernel in pairwise(path):
+        if len(edges_between(source, kernel)) > 1:
+            raise KernelStateError(
+                f"map: kernel {kernel.kernel_id!r} is fed by {source.kernel_id!r} in several inputs, so its outputs "
+                f"would come in no order that is known; send_batch() and receive_batch() instead, or replay()"
+            )
 
 
 def most_outputs(path: list[RingKernel], count: int) -> int:
@@ -138,6 +149,7 @@ def feeds_nobody_else(path: list[RingKernel]) -> bool:
             kernel.engine.thread_feeds.are_in_use
             or kernel.sources != before
             or kernel.targets != (() if after is None else (after,))
+            or (after is not None and len(edges_between(kernel, after)) > 1)
         ):
             return False
         before = (kernel,)
@@ -163,7 +175,7 @@ def check_not_lent(last: RingKernel, what: str = "map") -> None:
 def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:
     """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources; with `of_host_only`, if
     messages wait that the host has sent there."""
-    foreign = [edge_between(source, target) for source, target in foreign_sources(path)]
+    foreign = {edge for source, target in foreign_sources(path) for edge in edges_between(source, target)}
     for kernel in path:
         engine = kernel.engine
         edges = [edge for edge in engine.edges if edge not in foreign]

@@ -10,7 +10,7 @@ from ringkernel.extras import installing
 from ringkernel.views.facts import facts_html
 from ringkernel.views.numbers import duration
 
-from .graph import edge_between
+from .graph import edges_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,9 +193,9 @@ def _by_source(kernel: RingKernel, starved_s: tuple[float, ...]) -> Iterator[tup
     if times and not kernel.sources:
         yield HOST, starved_s[0]
     for source in kernel.sources if times else ():
-        edge = edge_between(source, kernel)
-        if edge in times:  # otherwise it was connected just now
-            yield source.kernel_id, times[edge]
+        fed = [times[edge] for edge in edges_between(source, kernel) if edge in times]
+        if fed:  # otherwise it was connected just now
+            yield source.kernel_id, max(fed)
 
 
 def _by_target(kernel: RingKernel, blocked_on_s: tuple[float, ...]) -> Iterator[tuple[str, float]]:
@@ -205,6 +205,6 @@ def _by_target(kernel: RingKernel, blocked_on_s: tuple[float, ...]) -> Iterator[
     if times and not kernel.targets:
         yield HOST, sum(times[edge] for edge in kernel.engine.inlet.edges if edge in times)
     for target in kernel.targets if times else ():
-        edge = edge_between(kernel, target)
-        if edge in times:
-            yield target.kernel_id, times[edge]
+        read = [times[edge] for edge in edges_between(kernel, target) if edge in times]
+        if read:
+            yield target.kernel_id, sum(read)

@@ -161,6 +161,7 @@ class Supervisor:
         """Start a kernel, unless there is something to prepare first: then False, and nothing was done."""
         async with kernel.lock:
             kernel.check(command)
+            kernel.engine.make_room()
             if not quiesce.is_prepared(kernel):
                 return False
             before = kernel.state

@@ -95,6 +95,7 @@ class CompiledEngine(LendingEngine):
         self._parting: asyncio.Task[None] | None = None
         self.thread_feeds = AppendedFeeds(self, services)
         self.chain: FusedChain | None = None
+        self.output = None
         self.is_reached = self.stopped = False
         self.merging: Merging | None = None
         self.counts = Counts(self, self._parker.clock)
@@ -175,7 +176,7 @@ class CompiledEngine(LendingEngine):
 
     def add_input(self, edge: Edge, number: int = 0) -> None:
         assert isinstance(edge, RecordEdge)
-        self.executor.check_inputs(len(self.edges) + 1)
+        self.check_edges(inputs=1)
         edge.engine = self
         self.rings.add_input(edge, number, self.executor.span_of(number))
         if edge.ring.engine is not None:
@@ -262,6 +263,14 @@ class CompiledEngine(LendingEngine):
     def is_ending(self) -> bool:
         """Whether it has ended, or will without further commands."""
         return self.has_ended or self._terminating or self.is_failing
+
+    def check_edges(self, inputs: int = 0, consumers: int = 0) -> None:
+        n_consumers = 0 if self.output is None else len(self.output.edges)
+        self.executor.check_edges(len(self.edges) + inputs, n_consumers + consumers)
+
+    def make_room(self) -> None:
+        if not self.is_running:
+            self.block.make_room()
 
     async def start(self) -> None:
         await self._check_usable()

@@ -55,6 +55,8 @@ class Executor(ABC):
     """Whether it reaches no memory but the arena's."""
     outlives_end = False
     """Whether one that was abandoned may go on reading and writing all that it reaches, cursors too."""
+    finds_new_memory = True
+    """Whether it reaches memory that was allocated since it was last started by the supervisor."""
     shares_state = True
     """Whether the host can read the state while the kernel runs."""
     measures_waits = True
@@ -77,7 +79,7 @@ class Executor(ABC):
     def build(self) -> None:
         """Take what `kernel` needs, whose block and rings are there; how it goes back is noted in `kernel.taken`."""
 
-    def check_inputs(self, n_inputs: int) -> None:
+    def check_edges(self, n_inputs: int, n_consumers: int) -> None:
         """Raises `ConfigurationError` for more than it can have."""
 
     def note_source(self) -> None:

@@ -137,7 +137,8 @@ class Handshake:
         """Give the token to who will run the kernel. Raises `KernelStateError` for a block that is damaged, and
         `DeviceUnavailableError` when nobody can be had; then the token is the host's."""
         self._block.check(self._kernel.kernel_id)
-        self._block.make_room()
+        if self._executor.finds_new_memory:
+            self._block.make_room()
         self._started_at = self._epoch
         try:
             self._executor.hand_over()

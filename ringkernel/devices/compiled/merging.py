@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SHORTEST_LOOK_S = 0.001
 """A kernel with patience looks at the clock at least so seldom."""
+LOOKS = 4
+"""As often after the last news: twice its patience."""
 
 
 class GoesByTime(Protocol):
@@ -39,10 +41,11 @@ class GoesByTime(Protocol):
 
 
 class Merging:
-    """The record of one kernel's inputs, in the arena, and its patience: the event loop rings it now and then, if it
-    has some, and messages wait."""
+    """The record of one kernel's inputs, in the arena, and its patience: if it has some, the event loop rings it now
+    and then, as long as messages wait, and until it is over after the last news: it may let time pass for a timer, and
+    for kernels downstream."""
 
-    __slots__ = ("_api", "_kernel", "_loop", "_region", "_timer", "address", "patience_s")
+    __slots__ = ("_api", "_kernel", "_looks", "_loop", "_region", "_seen", "_timer", "address", "patience_s")
 
     def __init__(self, kernel: GoesByTime, arena: Arena, api: HostApi, loop: asyncio.AbstractEventLoop) -> None:
         order = kernel.declaration.order
@@ -54,6 +57,8 @@ class Merging:
         ticks = NEVER if order.patience_s is None else kernel.executor.ticks_of(int(1e9 * order.patience_s))
         api.lay_out_merge(self.address, ticks, len(kernel.declaration.input_names))
         self._timer: asyncio.TimerHandle | None = None
+        self._seen: list[tuple[int, int]] = []
+        self._looks = 0
         self._look_later()
 
     def _look_later(self) -> None:
@@ -64,7 +69,13 @@ class Merging:
         kernel = self._kernel
         if kernel.has_ended:
             return
-        if kernel.is_running and any(edge.published() > edge.position() for edge in kernel.rings.reading):
+        seen = [
+            (edge.published(), self._api.read_word(edge.ring.address + RING.progress)) for edge in kernel.rings.reading
+        ]
+        if seen != self._seen or any(edge.published() > edge.position() for edge in kernel.rings.reading):
+            self._seen, self._looks = seen, LOOKS
+        if kernel.is_running and self._looks > 0:
+            self._looks -= 1
             self._api.ring_doorbell_at(kernel.doorbell_address)
         self._look_later()
 

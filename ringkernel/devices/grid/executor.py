@@ -26,7 +26,7 @@ class GridExecutor(Executor):
 
     arena_only = True
     outlives_end = True
-    shares_state = False
+    finds_new_memory = shares_state = False
     measures_waits = False
     cost = "its memory stays allocated"
 
@@ -67,14 +67,14 @@ class GridExecutor(Executor):
         if not self._is_given_up:
             memory.release()
 
-    def check_inputs(self, n_inputs: int) -> None:
-        limit, output = self.hardware.max_mailbox_nbytes, self.kernel.rings.output
-        n_consumers = 0 if output is None else len(output.edges)
+    def check_edges(self, n_inputs: int, n_consumers: int) -> None:
+        limit = self.hardware.max_mailbox_nbytes
         by_time = self.kernel.declaration.order is not None
         if mailbox_nbytes(n_inputs, n_consumers, self.code.n_threads, by_time=by_time) > limit:
             raise ConfigurationError(
-                f"kernel {self.kernel.kernel_id!r} on {self.device} cannot have {n_inputs} inputs: what a block keeps "
-                f"of them must fit in {limit} bytes; connect some of them through a kernel between"
+                f"kernel {self.kernel.kernel_id!r} on {self.device} cannot have {n_inputs} inputs, and {n_consumers} "
+                f"consumers of its output: what a block keeps of them must fit in {limit} bytes; connect some of them "
+                f"through a kernel between"
             )
 
     def span_of(self, number: int) -> int:

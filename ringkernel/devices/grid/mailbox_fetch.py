@@ -7,9 +7,9 @@ a grid cannot be revoked, it is told to stop and answers.
 Between grids of one device a ring's cursors can lie in device memory (`device_rings.py`): then neighbours look at
 those, and not at the ones in host memory.
 
-Three looks come one after the other, with a fence wherever something was new: whether inputs have ended, how far they
+Two looks come one after the other, with a fence where something was new: whether inputs have ended, and how far they
 have come, and then the cursors. So whatever an end, or a time, stands for is seen with it. Only a kernel that goes by
-time takes all of them; another one looks at ends once it may end by them.
+time always takes both; another one looks at ends once it may end by them.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from ringkernel.memory.mailbox_layout import (
     SPAN,
     max_device_cursors,
     max_fetches,
+    max_times,
 )
 from ringkernel.memory.merge_layout import LANE, MERGE_DTYPE
 from ringkernel.ring.run_merge import lane_of
@@ -157,10 +158,8 @@ def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
     poke(mailbox + MAILBOX.output_on_host, output_on_host)
     poke(mailbox + MAILBOX.fetches, at)
     at += 16 * max_fetches(n_inputs, n_consumers)
-    poke(mailbox + MAILBOX.ends, at)
-    at += 16 * n_inputs
-    poke(mailbox + MAILBOX.progresses, at)
-    at += 16 * n_inputs
+    poke(mailbox + MAILBOX.times, at)
+    at += 16 * max_times(n_inputs)
     poke(mailbox + MAILBOX.device_cursors, at)
     at += 16 * max_device_cursors(n_inputs, n_consumers)
     fetch_from(mailbox, host_block + BLOCK.epoch, block + BLOCK.epoch)
@@ -179,6 +178,10 @@ def lay_out_rings(mailbox: int, at: int, heart: int) -> int:
         at = lay_out_output(mailbox, at, output_on_host, n_consumers)
     while peek(mailbox + MAILBOX.n_fetches) % FETCH_UNROLL != 0:
         fetch_from(mailbox, heart + HEART.beat, mailbox + MAILBOX.beat)
+    while peek(mailbox + MAILBOX.n_times) % FETCH_UNROLL != 0:
+        append_pair(
+            peek(mailbox + MAILBOX.times), mailbox + MAILBOX.n_times, heart + HEART.leave, mailbox + MAILBOX.leave
+        )
     return at
 
 
@@ -217,9 +220,9 @@ def lay_out_input(mailbox: int, at: int, edge_on_host: int) -> None:
     poke(at + EDGE.ring, INPUT_RING)
     poke(ring + RING.wanted, NEVER)
     poke(ring + RING.slots, ring_on_host + peek(ring + RING.slots) - ring)
-    ended, progress = ring_on_host + RING.ended, ring_on_host + RING.progress
-    append_pair(peek(mailbox + MAILBOX.ends), mailbox + MAILBOX.n_ends, ended, ring + RING.ended)
-    append_pair(peek(mailbox + MAILBOX.progresses), mailbox + MAILBOX.n_progresses, progress, ring + RING.progress)
+    times, count = peek(mailbox + MAILBOX.times), mailbox + MAILBOX.n_times
+    append_pair(times, count, ring_on_host + RING.ended, ring + RING.ended)
+    append_pair(times, count, ring_on_host + RING.progress, ring + RING.progress)
     fetch_cursor(mailbox, peek(ring + RING.device_cursor_address), ring_on_host + RING.tail, ring + RING.tail)
     fetch_from(mailbox, edge_on_host + EDGE.limit, at + EDGE.limit)
 
@@ -264,24 +267,31 @@ def fetch(mailbox: int) -> int:
 
 
 def fetch_times(mailbox: int) -> int:
-    """Look whether inputs have ended, and how far they have come, if the kernel asks for that. 1 if anything is new."""
-    by_time = merge_in(mailbox)
-    if by_time == 0 and peek(mailbox + MAILBOX_BLOCK + BLOCK.closing) == 0:
+    """Look whether inputs have ended, and how far they have come, if the kernel asks for that. 1 if anything is new;
+    then what they stand for is seen from here on."""
+    if merge_in(mailbox) == 0 and peek(mailbox + MAILBOX_BLOCK + BLOCK.closing) == 0:
         return 0
-    news = fetch_words(peek(mailbox + MAILBOX.ends), peek(mailbox + MAILBOX.n_ends))
-    if by_time != 0:
-        news |= fetch_words(peek(mailbox + MAILBOX.progresses), peek(mailbox + MAILBOX.n_progresses))
-    return news
+    times, count = peek(mailbox + MAILBOX.times), peek(mailbox + MAILBOX.n_times)
+    if fetch_words(times, count) == 0:
+        return 0
+    fence_acquire()
+    fetch_words(times, count)  # once more: an end may have been seen without the time that it stands for
+    fence_acquire()
+    return 1
 
 
 def fetch_words(pairs: int, count: int) -> int:
-    """Look at so many words in host memory. 1 if anything is new; then what they stand for is seen from here on."""
+    """Look at so many words in host memory. 1 if any is new.
+
+    Four loads at a time are on their way together: each takes a microsecond where host memory is far.
+    """
     pair, news = pairs, 0
-    for _ in range(count):
-        news |= note(peek(pair + 8), load(peek(pair)))
-        pair += 16
-    if news == 1:
-        fence_acquire()
+    for _ in range(count // FETCH_UNROLL):
+        first, second = load(peek(pair)), load(peek(pair + 16))
+        third, fourth = load(peek(pair + 32)), load(peek(pair + 48))
+        news |= note(peek(pair + 8), first) | note(peek(pair + 24), second)
+        news |= note(peek(pair + 40), third) | note(peek(pair + 56), fourth)
+        pair += 16 * FETCH_UNROLL
     return news
 
 
@@ -304,18 +314,8 @@ def fetch_from_device(mailbox: int) -> int:
 
 
 def fetch_from_host(mailbox: int) -> int:
-    """Look in host memory: commands, cursors, limits, the heartbeat. 1 if anything is new.
-
-    Four loads at a time are on their way together: each takes a microsecond where host memory is far.
-    """
-    pair = peek(mailbox + MAILBOX.fetches)
-    news = 0
-    for _ in range(peek(mailbox + MAILBOX.n_fetches) // 4):
-        first, second = load(peek(pair)), load(peek(pair + 16))
-        third, fourth = load(peek(pair + 32)), load(peek(pair + 48))
-        news |= note(peek(pair + 8), first) | note(peek(pair + 24), second)
-        news |= note(peek(pair + 40), third) | note(peek(pair + 56), fourth)
-        pair += 64
+    """Look in host memory: commands, cursors, limits, the heartbeat. 1 if anything is new."""
+    news = fetch_words(peek(mailbox + MAILBOX.fetches), peek(mailbox + MAILBOX.n_fetches))
     if news == 1:
         fence_acquire()  # acquire: the slots below the cursors are written, the command belongs to its epoch
         poke(mailbox + MAILBOX_BLOCK + BLOCK.command, load(peek(mailbox + MAILBOX.host_block) + BLOCK.command))

@@ -16,12 +16,15 @@ from ringkernel.ring.run_merge import lane_of
 
 from .mailbox_fetch import merge_in
 
+UNKNOWN = -1
+"""A tail that no ring has."""
 LEDGER_WORDS = (BLOCK.started_ticks - BLOCK.ledger_version) // 8
 MERGE_NBYTES = MERGE_DTYPE.itemsize
 
 
 def post(mailbox: int) -> None:
     """Publish what a turn has done."""
+    unpost_known(mailbox)
     post_to_device(mailbox)  # first: neighbours wait for it, and it takes less time
     post_to_host(mailbox)
 
@@ -55,7 +58,9 @@ def post_to_host(mailbox: int) -> None:
     fence_release()  # release: the slots before the output's cursor, the odd version before the counts
     output_on_host = peek(mailbox + MAILBOX.output_on_host)
     if output_on_host != 0:
-        store(output_on_host + RING.tail, peek(peek(mailbox + MAILBOX.output) + RING.tail))
+        tail = peek(peek(mailbox + MAILBOX.output) + RING.tail)
+        store(output_on_host + RING.next, tail)
+        store(output_on_host + RING.tail, tail)
     for i in range(1, LEDGER_WORDS):
         store(host_block + BLOCK.ledger_version + 8 * i, peek(block + BLOCK.ledger_version + 8 * i))
     fence_release()  # release: after the output's cursor, so that `head` implies it; the counts before the even version
@@ -71,6 +76,19 @@ def post_to_host(mailbox: int) -> None:
     store(host_block + BLOCK.ledger_version, version)
     poke(mailbox + MAILBOX.histogram_is_posted, 0)
     poke(mailbox + MAILBOX.told_in_flight, 0)  # it is a word of the ledger
+
+
+def unpost_known(mailbox: int) -> None:
+    """A kernel that goes by time does something: what it knew of its inputs says no more that it does nothing. Told
+    before all that comes of it."""
+    merge = merge_in(mailbox)
+    if merge == 0:
+        return
+    lane = lane_of(merge, 0)
+    if peek(lane + LANE.known_tail) != UNKNOWN:
+        poke(lane + LANE.known_tail, UNKNOWN)
+        store(lane_of(peek(mailbox + MAILBOX.merge_on_host), 0) + LANE.known_tail, UNKNOWN)
+        fence_release()  # release: whoever sees what comes of it sees this
 
 
 def post_times(mailbox: int) -> None:

@@ -8,9 +8,9 @@ something is outstanding, and rests otherwise: whoever then publishes to the gri
 from __future__ import annotations
 
 from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, nap, store
-from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, NEVER, RING, RUN_ENTRY, RUNG
+from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, RING, RUN_ENTRY, RUNG
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
-from ringkernel.memory.merge_layout import LANE, MERGE
+from ringkernel.memory.merge_layout import LANE
 from ringkernel.ring.doorbell import ring_doorbell
 from ringkernel.ring.protocol import notify_consumers, notify_producer, waiting_of
 from ringkernel.ring.run_merge import edge_of, lane_of, merge_of
@@ -102,6 +102,7 @@ def may_work(block: int) -> int:
     merge = merge_of(block)
     if merge == 0:
         return can_work(block)
+    blocked = load_acquire(block + BLOCK.blocked)  # acquire, and first: if it goes on, what it knew is told no more
     for number in range(load(block + BLOCK.n_inputs)):
         edge, lane = edge_of(block, number), lane_of(merge, number)
         ring = edge + load(edge + EDGE.ring)
@@ -110,11 +111,9 @@ def may_work(block: int) -> int:
             return 1
         if load(ring + RING.progress) != load(lane + LANE.known_progress):
             return 1
-    if load(block + BLOCK.blocked) == 1:
+    if blocked == 1:
         return has_room(block)
-    if waiting_of(block) != 0:
-        return 1 if load(merge + MERGE.patience_ticks) != NEVER else 0  # it is a matter of time
-    return can_end(block)
+    return 0 if waiting_of(block) != 0 else can_end(block)
 
 
 def rest_watch(run_entry: int, _here: int) -> int:

@@ -241,6 +241,11 @@ def grid_of(kernel: Any) -> ThreadGrid:
     return grid
 
 
+def table_of(kernel: Any) -> Any:
+    """The table of a kernel with keys."""
+    return kernel.engine.block.keys
+
+
 def is_let_be(kernel: Any) -> bool:
     """Whether nobody watches the kernel's grid, until somebody rings."""
     return int(kernel.engine._api.read_word(poller_of(kernel).address + RUN_ENTRY.state)) == ARMED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from helpers import check_books, eventually, start, within
-from inside import arena_of, fill, is_let_be
+from inside import arena_of, fill, is_let_be, table_of
 from kinds import usleep
 
 import ringkernel as rk
@@ -299,6 +299,74 @@ async def test_patience(runtime: RingKernelRuntime, device: ThreadDevice) -> Non
     await within(runtime.receive("gs_patient"))
 
 
+def takes_its_time(msg: Any, out: Any) -> None:
+    usleep(30_000)
+    out.time = msg.time
+
+
+async def started_slow(runtime: RingKernelRuntime) -> Any:
+    """One that goes by time, with three inputs and room for four outputs."""
+    declared = rk.ring_kernel("gs_takes", input_type=TICK, output_type=TICK, order_by="time")(takes_its_time)
+    for name in ("b", "c"):
+        rk.on_input("gs_takes", name, TICK)(takes_its_time)
+    return await start(runtime, "gs_takes", declared, device="cuda", queue_size=4)
+
+
+@pytest.mark.parametrize("then", ["receive", "pause"])
+async def test_who_waits_for_a_grid_that_goes_on_is_told(
+    runtime: RingKernelRuntime, device: ThreadDevice, then: str
+) -> None:
+    """It was held up for room, and knew of all that it takes then."""
+    kernel = await started_slow(runtime)
+    await runtime.close_input(kernel.kernel_id, input="b")
+    await runtime.close_input(kernel.kernel_id, input="c")
+    await runtime.send_batch(kernel.kernel_id, trades_at(*range(4)))
+    await eventually(lambda: runtime.statistics(kernel.kernel_id).emitted == 4)
+    await runtime.send_batch(kernel.kernel_id, trades_at(*range(4, 8)))
+    await eventually(lambda: is_let_be(kernel))
+    if then == "pause":
+        await runtime.deactivate(kernel.kernel_id)
+    got = (await runtime.receive_batch(kernel.kernel_id))["time"].tolist()
+    if then == "pause":
+        await runtime.reactivate(kernel.kernel_id)
+    while len(got) < 8:
+        got.append((await within(runtime.receive(kernel.kernel_id), 3)).time)
+    assert got == list(range(8))
+
+
+async def test_a_drain_brings_out_all_that_was_held(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
+    kernel = await started_slow(runtime)
+    await runtime.send_batch(kernel.kernel_id, trades_at(*range(4)))
+    await runtime.send_batch(kernel.kernel_id, trades_at(*range(4)), input="b")
+    await eventually(lambda: is_let_be(kernel))
+    ending = asyncio.create_task(runtime.terminate(kernel.kernel_id, 5))
+    got = [(await within(runtime.receive(kernel.kernel_id), 3)).time for _ in range(8)]
+    await within(ending)
+    assert got == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert check_books(runtime, kernel.kernel_id).processed == 8
+
+
+async def test_a_map_after_as_many_messages_as_it_has(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
+    """What the grid knew of its own queue is no knowledge of the map's array."""
+    declared = rk.ring_kernel("gs_mapped", input_type=TICK, output_type=TICK, order_by="time")(of_time)
+    kernel = await start(runtime, "gs_mapped", declared, device="cuda")
+    await runtime.send_batch(kernel.kernel_id, trades_at(*range(30)))
+    assert [(await within(runtime.receive(kernel.kernel_id))).time for _ in range(30)] == list(range(30))
+    await eventually(lambda: is_let_be(kernel))
+    mapped = await within(runtime.map(kernel.kernel_id, trades_at(*range(30, 60))))
+    assert mapped["time"].tolist() == list(range(30, 60))
+
+
+async def test_nobody_looks_at_a_grid_that_has_no_room(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
+    kernel = await start(runtime, "k", two, device="cuda", queue_size=2)
+    await runtime.send_batch("k", [1.0, 2.0])
+    await eventually(lambda: runtime.statistics("k").emitted == 2)
+    await runtime.send_batch("k", [3.0, 4.0])
+    await eventually(lambda: is_let_be(kernel))
+    got = [await within(runtime.receive("k")) for _ in range(4)]
+    assert got == [2.0, 4.0, 6.0, 8.0]
+
+
 async def test_a_grid_that_is_lost_in_a_merge_leaves_the_rest_unprocessed(
     runtime: RingKernelRuntime, device: ThreadDevice
 ) -> None:
@@ -338,6 +406,29 @@ async def test_a_table_of_keys(runtime: RingKernelRuntime, made: ThreadDevice) -
     await runtime.reactivate("k")
     assert (await runtime.map("k", messages[:6])).tolist() == [1, 1, 1, 1, 101, 101]
     assert runtime.statistics("k").keys == 500
+
+
+def counted(msg: Any, out: Any, state: Any) -> None:
+    state.n += 1
+    out.value = state.n
+
+
+async def test_a_table_grows_where_the_device_reaches_it(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
+    """When the supervisor starts the kernel, and not when it was paused for a moment."""
+    declared = rk.ring_kernel("gs_grows", input_type=TICK, output_type=float, state=STATE, key="key", keys=100_000)
+    table = table_of(await start(runtime, "k", declared(counted), device="cuda"))
+    capacity = table.capacity
+    messages = np.zeros(int(0.9 * capacity), TICK)
+    messages["key"] = np.arange(len(messages))
+    await runtime.map("k", messages)
+    await runtime.read_state("k", key=5)
+    assert table.capacity == capacity
+    await runtime.deactivate("k")
+    await runtime.reactivate("k")
+    assert table.capacity == 2 * capacity
+    assert device._is_reached(table._slots.address)
+    assert device._is_reached(table._order.address)
+    assert (await runtime.map("k", messages[:3])).tolist() == [2, 2, 2]
 
 
 async def test_a_full_table_names_the_key(runtime: RingKernelRuntime, made: ThreadDevice) -> None:
@@ -418,6 +509,12 @@ async def test_more_opened_inputs_than_a_block_holds_are_refused(
     with pytest.raises(ConfigurationError, match="what a block keeps of them must fit"):
         for _ in range(1_000):
             handles.append(runtime.open_input("k"))
+    await runtime.launch("s", keyed, device="cuda")  # a connection that is refused has changed nothing
+    with pytest.raises(ConfigurationError, match="cannot have [0-9]+ inputs"):
+        runtime.connect("s", "k")
+    await runtime.activate("s")
+    await runtime.send("s", (0, 0, 0.0))
+    assert await within(runtime.receive("s")) == 1.0
     await runtime.activate("k")
     handles[-1].push(4.0)
     assert await within(runtime.receive("k")) == 8.0

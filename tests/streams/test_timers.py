@@ -310,3 +310,23 @@ async def test_multiples_at_the_end_wait_for_room() -> None:
         assert len(await received(runtime, bars, 100)) == 100
         assert await within(runtime.wait(bars)) is KernelState.TERMINATED
         assert runtime.statistics(bars).emitted == 100
+
+
+async def test_patience_lets_time_pass_where_nothing_waits() -> None:
+    """The silent input is taken to have come as far as the other one."""
+
+    @rk.ring_kernel("impatient", input_type=TICK, output_type=TICK, order_by="time", patience=0.02)
+    def impatient(msg, out):  # type: ignore[no-untyped-def]
+        return False
+
+    rk.on_input("impatient", "other", TICK)(lambda msg, out: False)
+
+    @rk.on_timer("impatient", every=10)
+    def impatient_timer(time, out):  # type: ignore[no-untyped-def]
+        out.time = time
+
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, impatient):
+        await runtime.send(impatient, (1, 0.0))
+        await runtime.advance(impatient, 95)
+        await runtime.send(impatient, (1, 0.0), input="other")
+        assert [(await within(runtime.receive(impatient))).time for _ in range(9)] == list(range(10, 100, 10))

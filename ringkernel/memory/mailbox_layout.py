@@ -3,8 +3,8 @@
 A grid is one block of threads that runs one kernel, on a device that may reach host memory only slowly and may not
 change it by read-modify-write. So it copies what it needs to a **mailbox** of its own: the block, a run entry, and the
 ring and edge records that it is connected to. The turn runs on the mailbox, unchanged, and nobody else sees it;
-`mailbox_fetch.py` fetches what others have written before a turn, `mailbox_post.py` posts what the turn has done. The
-**control lines** say where everything is. As in `layout.py`, all words are int64.
+`mailbox_lay_out.py` lays it out, `mailbox_fetch.py` fetches what others have written before a turn, `mailbox_post.py`
+posts what the turn has done. The **control lines** say where everything is. As in `layout.py`, all words are int64.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ringkernel.devices.grid import cuda_program, mailbox_fetch, mailbox_post
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.handlers import Handler, Handlers
 from ringkernel.devices.grid.loop import run_grid
-from ringkernel.devices.grid.mailbox_fetch import lay_out
+from ringkernel.devices.grid.mailbox_lay_out import lay_out
 from ringkernel.ring import fused_commit, ledger, protocol, run_span, split_span, token, turn
 
 if TYPE_CHECKING:

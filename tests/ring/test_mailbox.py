@@ -13,7 +13,8 @@ from inside import write_control
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.devices.grid.mailbox_fetch import fetch, lay_out
+from ringkernel.devices.grid.mailbox_fetch import fetch
+from ringkernel.devices.grid.mailbox_lay_out import lay_out
 from ringkernel.devices.grid.mailbox_post import post
 from ringkernel.memory.layout import BLOCK, EDGE, RING
 from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK

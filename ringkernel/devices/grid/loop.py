@@ -23,7 +23,8 @@ from ringkernel.ring.token import IDLE, LEFT
 from ringkernel.ring.turn import obey, turn
 
 from .cooperative_span import dismiss_helpers
-from .mailbox_fetch import fetch, fetch_closing, lay_out
+from .mailbox_fetch import fetch, fetch_closing
+from .mailbox_lay_out import lay_out
 from .mailbox_post import (
     answer,
     post,

@@ -17,7 +17,8 @@ from ringkernel.ring.ends import run_end
 from ringkernel.ring.run_merge import has_news, is_ready, merge_of, run_merge
 from ringkernel.ring.stages import chain_of
 
-from .mailbox_fetch import lay_out_merge, merge_in
+from .mailbox_fetch import merge_in
+from .mailbox_lay_out import lay_out_merge
 from .mailbox_post import edge_on_host, say_in_flight
 
 if TYPE_CHECKING:

@@ -267,7 +267,8 @@ class RingKernelRuntime(Messaging):
         """Make the source's output feed the target, its first input or the one of that name: no Python in between.
 
         Both are LAUNCHED or DEACTIVATED. The first target takes the host's place as consumer, with what already
-        waits; each further one sees every message from now on. Several sources may feed one target.
+        waits; each further one sees every message from now on. Several sources may feed one target, and one source
+        several of its inputs.
 
         Raises `KernelStateError`, or `MessageTypeError` if the types do not match; then nothing has changed.
 
@@ -285,7 +286,7 @@ class RingKernelRuntime(Messaging):
 
     @as_command
     async def replace(self, kernel_id: KernelId, kernel_func: Callable[..., Any] | None = None) -> None:
-        """Let a compiled kernel on the CPU go on with another handler, of the same types and state.
+        """Let a compiled kernel go on with another handler, of the same types and state.
 
         It is compiled first, and takes over between two spans: what is sent from now on is for the new handler, and
         waits for it; what waited before is handled by the one or the other. Queues, state, connections and counts stay.
@@ -297,8 +298,8 @@ class RingKernelRuntime(Messaging):
             kernel_func: its new handler, decorated or annotated; by default what the id was last declared as.
 
         Raises:
-            KernelStateError: input_type, output_type, state or max_outputs are others, the kernel is a coroutine or on
-                a GPU, or has ended; or its handler does not return.
+            KernelStateError: input_type, output_type, state or max_outputs are others, the kernel is a coroutine or has
+                ended; or its handler does not return.
             KernelCompileError: the new handler cannot be compiled.
 
         Whatever it raises, the kernel goes on with the handler that it had. Cancelled, it is replaced all the same.

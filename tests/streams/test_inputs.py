@@ -7,8 +7,9 @@ import pytest
 from helpers import check_books, within
 
 import ringkernel as rk
-from ringkernel import ConfigurationError, KernelState, MessageTypeError, RingKernelRuntime
+from ringkernel import ConfigurationError, KernelState, KernelStateError, MessageTypeError, RingKernelRuntime
 
+PRICED = np.dtype([("tick", "i8"), ("factor", "f8")])
 RESET = np.dtype([("to", "i4"), ("by", "f8")], align=True)
 
 
@@ -162,3 +163,40 @@ async def test_a_handler_that_does_not_fit_the_kernel_is_refused_at_launch() -> 
     async with RingKernelRuntime() as runtime:
         with pytest.raises(ConfigurationError, match=r"other\(msg\) should take \(msg, out\)"):
             await runtime.launch(kernel)
+
+
+async def test_one_kernel_feeds_several_inputs_of_another() -> None:
+    """Each of them once; both see all that comes, so what comes out is in no order that a map could promise."""
+
+    @rk.ring_kernel("lagged", input_type=PRICED, output_type=float, state=np.zeros(1), order_by="tick")
+    def lagged(msg, out, state):  # type: ignore[no-untyped-def]
+        out.value = msg.factor - state[0]
+
+    @rk.on_input("lagged", "earlier", PRICED)
+    def lagged_earlier(msg, out, state):  # type: ignore[no-untyped-def]
+        state[0] = msg.factor
+        return False
+
+    @rk.ring_kernel("lag source", input_type=PRICED, output_type=PRICED, order_by="tick")
+    def source(msg, out):  # type: ignore[no-untyped-def]
+        out.tick, out.factor = msg.tick, msg.factor
+
+    async with RingKernelRuntime() as runtime:
+        for kernel in (source, lagged):
+            await runtime.launch(kernel)
+        runtime.connect(source, lagged)
+        with pytest.raises(KernelStateError, match="already feeds 'lagged'"):
+            runtime.connect(source, lagged)
+        runtime.connect(source, lagged, input="earlier")
+        with pytest.raises(KernelStateError, match="already feeds input 'earlier' of 'lagged'"):
+            runtime.connect(source, lagged, input="earlier")
+        for kernel in (source, lagged):
+            await runtime.activate(kernel)
+        assert runtime.kernels["lag source"].targets == (runtime.kernels["lagged"],)
+        with pytest.raises((KernelStateError, ConfigurationError)):
+            await runtime.map((source, lagged), np.zeros(2, PRICED))
+        prices = np.array([(1, 10.0), (2, 13.0), (5, 9.0)], PRICED)
+        assert (await within(runtime.replay({source: prices}, until=lagged))).tolist() == [10.0, 3.0, -4.0]
+        assert check_books(runtime, "lagged").processed == 6
+        assert [name for name, _ in runtime.statistics(lagged).starved_by] == ["lag source"]
+        assert [name for name, _ in runtime.statistics(source).blocked_by] == ["lagged"]

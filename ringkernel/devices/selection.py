@@ -129,9 +129,9 @@ def _with_bytes(declaration: Declaration) -> str | None:
 
 def _records(declaration: Declaration) -> dict[str, np.dtype[Any]]:
     """The dtypes that a kernel's handler sees."""
-    types: dict[str, Any] = {"output_type": declaration.output_type, "state": declaration.state}
+    types: dict[str, Any] = {"input_type": declaration.input_type}
     types |= {f"input {one.name!r}": one.message_type for one in declaration.inputs}
-    types |= {"input_type": declaration.input_type, "params": declaration.params}
+    types |= {"output_type": declaration.output_type, "state": declaration.state, "params": declaration.params}
     return {what: one.dtype for what, one in types.items() if one is not None}
 
 

@@ -87,7 +87,7 @@ async def test_a_declaration_is_replaced_by_a_later_one(runtime: RingKernelRunti
 
 async def test_a_redeclaration_takes_over_where_it_is_compiled(runtime: RingKernelRuntime, kind: Kind) -> None:
     kind.declare("again", same)
-    kernel = await runtime.launch("again")
+    await runtime.launch("again")
     kind.declare("again", add_one)
     await runtime.activate("again")
     await runtime.send("again", 10)

@@ -22,6 +22,8 @@ from ringkernel import TRANSITIONS, Command, KernelState, KernelStateError, Ring
 from ringkernel.cache import settings
 from ringkernel.cli import build_parser
 
+pytestmark = pytest.mark.compiles
+
 README = TEXTS["README.md"]
 EXAMPLES = blocks("python")
 

@@ -23,6 +23,8 @@ from ringkernel.declaration.signature import warn_of_unwritten_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.compiles
+
 NUMBAS_WORDS = re.compile(
     r"numba|nopython|lowering|unify|[Uu]ntyped|No implementation|signature|overload|candidate|Literal\[|reflected"
     r"|KeyError|<function|<class|<built-in|0x[0-9a-f]{5}|\$\d|Record\(|array\(",

@@ -23,7 +23,7 @@ from ringkernel.devices.compiled.compiling import stage_of
 from ringkernel.devices.cpu.executor import WorkerExecutor
 from ringkernel.ring.loop_turns import FEW
 
-pytestmark = [pytest.mark.workers, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.workers, pytest.mark.compiles, pytest.mark.timeout(120)]
 
 Late = Literal["fail", "drop", "take"]
 ITEM = np.dtype([("time", "i8"), ("key", "S4"), ("input", "i4"), ("value", "i8")], align=True)

@@ -106,7 +106,7 @@ async def test_terminate_stops_it_and_runs_its_end(runtime: RingKernelRuntime) -
         out.value = -state.next
 
     await start(runtime, "k", declared, queue_size=64)
-    assert await receive_all(runtime, "k", 64) or True
+    assert len(await within(runtime.receive_batch("k"))) > 0
     ending = asyncio.create_task(runtime.terminate("k"))
     received: list[int] = []
     async for batch in runtime.stream("k"):

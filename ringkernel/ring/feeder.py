@@ -30,6 +30,7 @@ from ringkernel.memory.layout import (
 from ringkernel.memory.wait_handle import new_waker
 from ringkernel.messages.codecs import encoder
 
+from .clock import tick_clock
 from .feeding import FeedingApi, feeding_api
 from .record_ring import RecordRing
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 _SCRATCH_AT = PARKER_DTYPE.itemsize
 _DOORBELL_AT = _SCRATCH_AT + LINE
+
+
+PATIENCE_NS = 20_000
+"""So long a thread waits for room before it sleeps: what falling asleep and waking up would take."""
 
 
 class Feed:
@@ -56,6 +61,7 @@ class Feed:
         self.doorbell_address = doorbell = parker + _DOORBELL_AT
         write = ring.api.write_word
         write(parker + PARKER.scratch_address, parker + _SCRATCH_AT)
+        write(parker + PARKER.max_patience, tick_clock().ticks_of(PATIENCE_NS))
         write(doorbell + DOORBELL.parker_address, parker)
         write(doorbell + DOORBELL.target_address, doorbell)
         write(doorbell + DOORBELL.state, QUIET)

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from ringkernel.codegen.builtin import ByAddress, Entry, EntryPoint
 from ringkernel.codegen.entry_points import entries
-from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, sleep_on, store, store_release
+from ringkernel.codegen.operations import (
+    compare_exchange,
+    fence,
+    load,
+    load_acquire,
+    sleep_on,
+    spin_hint,
+    store,
+    store_release,
+    ticks,
+)
 from ringkernel.memory.layout import CLOSED, DOORBELL, DROP, FEEDER, OPEN, PARKER, QUIET, RAISE, RING
 
 from .doorbell import arm_doorbell, quiet_doorbell, ring_doorbell, take_inbox
@@ -132,12 +142,19 @@ def wait(feeder: int) -> int:
     """Sleep until there may be room, at once or later: what `look` then says. The caller has entered. A signal ends the
     sleep, too.
 
-    Woken when half the ring is free: once per half ring, not once per slot.
+    Woken when half the ring is free: once per half ring, not once per slot. A kernel at work mostly comes to that
+    sooner than a thread falls asleep and wakes up, so it is waited for awake at first.
     """
     ring = feeder + load(feeder + FEEDER.ring)
     doorbell, parker = load(feeder + FEEDER.doorbell_address), load(feeder + FEEDER.parker_address)
     capacity = load(ring + RING.capacity)
-    store(ring + RING.wanted, load(ring + RING.next) - capacity + max(1, capacity // 2))
+    half = max(1, capacity // 2)
+    start, patience = ticks(), load(parker + PARKER.max_patience)
+    while ticks() - start < patience:
+        if room_of(ring, half) >= half or load_acquire(feeder + FEEDER.state) != OPEN:
+            return look(feeder)
+        spin_hint()
+    store(ring + RING.wanted, load(ring + RING.next) - capacity + half)
     arm_doorbell(doorbell)
     if look(feeder) == 0:
         store(parker + PARKER.parked, 1)

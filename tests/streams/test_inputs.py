@@ -198,5 +198,6 @@ async def test_one_kernel_feeds_several_inputs_of_another() -> None:
         prices = np.array([(1, 10.0), (2, 13.0), (5, 9.0)], PRICED)
         assert (await within(runtime.replay({source: prices}, until=lagged))).tolist() == [10.0, 3.0, -4.0]
         assert check_books(runtime, "lagged").processed == 6
-        assert [name for name, _ in runtime.statistics(lagged).starved_by] == ["lag source"]
-        assert [name for name, _ in runtime.statistics(source).blocked_by] == ["lagged"]
+        if runtime.kernels["lagged"].device == "cpu":  # grids do not measure what they wait for
+            assert [name for name, _ in runtime.statistics(lagged).starved_by] == ["lag source"]
+            assert [name for name, _ in runtime.statistics(source).blocked_by] == ["lagged"]

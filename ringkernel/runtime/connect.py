@@ -8,6 +8,7 @@ from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 
 from .by_time import check_circle, check_feed, take_hosts_place
+from .graph import edges_between
 
 if TYPE_CHECKING:
     from ringkernel.devices.engine import Engine
@@ -29,7 +30,7 @@ def connect(source: RingKernel, target: RingKernel, name: str = "") -> None:
         )
     target.engine.outlet_of(name)
     number = target.engine.declaration.input_names.index(name)
-    if target in source.targets and number in _inputs_fed(source, target):
+    if any(edge.input == number for edge in edges_between(source, target)):
         which = f"input {name!r} of {target.kernel_id!r}" if name else repr(target.kernel_id)
         raise KernelStateError(f"connect: {source.kernel_id!r} already feeds {which}")
     target.engine.check_edges(inputs=1)
@@ -65,12 +66,6 @@ def _check_at_rest(kernel: RingKernel) -> None:
         raise KernelStateError(f"{which} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
     if kernel.leasing.locked():
         raise KernelStateError(f"{which} is in a map; await that first")
-
-
-def _inputs_fed(source: RingKernel, target: RingKernel) -> set[int]:
-    """The inputs of a kernel that another one feeds, by their numbers."""
-    edges: list[Any] = target.engine.edges
-    return {edge.input for edge in edges if edge.ring is source.engine.output}
 
 
 def _goes_elsewhere(source: RingKernel) -> KernelStateError:

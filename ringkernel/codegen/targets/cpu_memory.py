@@ -28,21 +28,26 @@ IS_ARM = _MACHINE in ("aarch64", "arm64")
 
 def operation(emit: Callable[..., Any]) -> Any:
     """An operation from what writes its instructions: `emit(builder, *words)`, which returns a word or None."""
-    parameters = list(inspect.signature(emit).parameters.values())
+    made = intrinsic(typed(emit))
+    made.emit = emit
+    return made
 
-    def typed(typingctx: Any, *given: Any) -> Any:
+
+def typed(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """The same as numba wants it of an intrinsic, of whichever target."""
+
+    def of_words(typingctx: Any, *given: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             written = emit(builder, *args)
             return context.get_constant(types.int64, 0) if written is None else written
 
         return types.int64(*[types.int64] * len(given)), codegen
 
-    typed.__name__ = typed.__qualname__ = emit.__name__
-    typed.__doc__ = emit.__doc__
-    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # numba asks for it
-    made = intrinsic(typed)
-    made.emit = emit
-    return made
+    of_words.__name__ = of_words.__qualname__ = emit.__name__
+    of_words.__doc__ = emit.__doc__
+    parameters = list(inspect.signature(emit).parameters.values())
+    of_words.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # numba asks for it
+    return of_words
 
 
 def _pointer(builder: Any, address: Any) -> Any:

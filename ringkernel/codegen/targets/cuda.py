@@ -10,7 +10,6 @@ stores, so that a whole batch costs one.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import types as python_types
 from contextlib import contextmanager
@@ -34,6 +33,8 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.arithmetic import without_overflow_flags
 from ringkernel.codegen.faults import LARGEST
 from ringkernel.codegen.handler_call import CallTarget
+
+from .cpu_memory import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,20 +102,7 @@ def _plain(bits: int) -> tuple[Any, Any]:
 @functools.cache
 def operation(made: Any) -> Any:
     """An operation of `cpu_memory.py`, which is written as LLVM instructions that any target has, for this one."""
-    signature = inspect.signature(made.emit)
-    n_words = len(signature.parameters) - 1
-
-    def typed(typingctx: Any, *given: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            written = made.emit(builder, *args)
-            return context.get_constant(types.int64, 0) if written is None else written
-
-        return types.int64(*[types.int64] * n_words), codegen
-
-    typed.__name__ = typed.__qualname__ = made.emit.__name__
-    parameters = list(signature.parameters.values())
-    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # numba asks for it
-    return intrinsic(typed)
+    return intrinsic(typed(made.emit))
 
 
 _peek, _poke = _plain(64)

@@ -113,7 +113,7 @@ class GridDevice(Device):
         assert isinstance(engine, CompiledEngine)
         assert isinstance(engine.executor, GridExecutor)
         span, grid = code
-        if engine.has_ended or engine.is_ending:
+        if engine.is_ending:
             raise engine.ended_reason() or KernelStateError(f"kernel {engine.kernel_id!r} is TERMINATING")
         engine.executor.run(span, self._hardware.load(grid))
         engine.run(declaration)

@@ -19,7 +19,7 @@ from ringkernel.ring.stages import chain_of
 
 from .mailbox_fetch import merge_in
 from .mailbox_lay_out import lay_out_merge
-from .mailbox_post import edge_on_host, say_in_flight
+from .mailbox_post import edge_on_host, post_end, say_in_flight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,7 +69,7 @@ def call_span(words: int, source: int, count: int, target: int, context: int, fa
     is_end = words == mailbox + MAILBOX.end_span_mailbox
     looks = 1 if merge != 0 and count > 0 and not is_end else 0
     if is_end:
-        tell_of_end(mailbox)
+        post_end(mailbox)
     elif merge == 0:
         tell_of_edge(mailbox)
         say_in_flight(mailbox, count)
@@ -88,12 +88,6 @@ def tell_of_edge(mailbox: int) -> None:
     """Tell the host whose messages are handled."""
     edge = edge_on_host(mailbox, peek(mailbox + MAILBOX_BLOCK + BLOCK.fault_edge))
     store(peek(mailbox + MAILBOX.host_block) + BLOCK.fault_edge, edge)
-
-
-def tell_of_end(mailbox: int) -> None:
-    """Tell the host that what the kernel does at its end has begun."""
-    phase = peek(mailbox + MAILBOX_BLOCK + BLOCK.end_phase)
-    store(peek(mailbox + MAILBOX.host_block) + BLOCK.end_phase, phase)
 
 
 def none_there(block: int) -> int:

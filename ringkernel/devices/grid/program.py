@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
@@ -31,11 +31,8 @@ from .cooperative_span import (
     nobody,
     part_at,
 )
-from .handlers import END, FIRST, Handlers
+from .handlers import END, FIRST, Handler, Handlers
 from .private import call_span, never_split, no_end, outside_times, private_operations
-
-if TYPE_CHECKING:
-    from .handlers import Handler
 
 Function = Callable[..., Any]
 
@@ -120,10 +117,10 @@ def _part(target: GridTarget, handler: Handler) -> Function:
 
 def _merge(target: GridTarget, handlers: Handlers) -> Function:
     assert handlers.merge is not None
-    calls = []
-    for func, spec in handlers.merge.handlers:
-        zeroed = 0, spec.output.itemsize if spec.output is not None and spec.zeroed else 0
-        calls.append(Handled(merged_call(_call(target, func, spec), spec), zeroed, spec))
+    calls = [
+        Handled(merged_call(_call(target, func, spec), spec), Handler(func, spec).zeroed, spec)
+        for func, spec in handlers.merge.handlers
+    ]
     loop: Function = merged_loop(handlers.merge, calls)
     return loop
 

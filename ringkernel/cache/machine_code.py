@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -160,12 +161,24 @@ def _register_rarer_symbols() -> None:
 
 
 @functools.cache
+def register_division() -> None:
+    """Let LLVM find the division of 128 bits that it calls on its own, where it works out how often a loop like
+    `while t >= end: end += 1_000` runs. No module declares `__udivti3`, numba does not register it, and without it LLVM
+    ends the process, or calls address 0. On other systems than Linux the C library has it."""
+    from llvmlite import binding as llvm
+
+    if sys.platform == "linux":
+        llvm.load_library_permanently("libgcc_s.so.1")  # llvmlite itself needs it, so it is there
+
+
+@functools.cache
 def _register_symbols() -> None:
     """What numba registers with LLVM before it compiles for the first time, without what it compiles then."""
     from llvmlite import binding as llvm
     from numba.core.registry import cpu_target
     from numba.core.runtime import _nrt_python
 
+    register_division()
     assert cpu_target.target_context is not None  # making it registers numba's own helpers and the C math functions
     for name, address in _nrt_python.c_helpers.items():
         llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)

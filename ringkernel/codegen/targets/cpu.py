@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 TIMED_SLEEP = WAKE_MECHANISM == "timed"
 IS_LINUX = sys.platform == "linux"
 _numbers = itertools.count()
+machine_code.register_division()
 
 
 def operations(timed: bool) -> dict[Any, Any]:

@@ -10,7 +10,17 @@ import numpy as np
 from numba import types
 from numba.core import ir
 
-from .allowed import ARRAY_ATTRIBUTES, EXPRESSIONS, INDEXED, INSTEAD, LOOP, MOST_ARGUMENTS, functions
+from .allowed import (
+    ARRAY_ATTRIBUTES,
+    EXPRESSIONS,
+    INDEXED,
+    INSTEAD,
+    LOOP,
+    METHODS,
+    OPERATORS,
+    Arguments,
+    functions,
+)
 from .places import place_in
 from .readonly import ReadOnlyArray
 from .span_types import RefusedHandlerError
@@ -79,12 +89,12 @@ def _check_expression(statement: Statement, expression: Any) -> None:
     elif expression.op in ("getitem", "static_getitem", "typed_getitem"):
         _check_indexed(statement, expression.value)
     elif expression.op == "getattr":
-        _check_attribute(statement, expression)
+        _check_attribute_of(statement, expression.value, expression.attr)
     elif expression.op in ("binop", "inplace_binop") and expression.fn in (operator.mul, operator.imul):
         _check_product(statement, expression)
     elif expression.op == "arrayexpr":
         for ufunc in _array_functions(expression.expr):
-            if not isinstance(ufunc, np.ufunc) and ufunc not in functions():
+            if not isinstance(ufunc, np.ufunc) and ufunc not in OPERATORS:
                 raise _not_allowed(statement, ufunc)
 
 
@@ -99,39 +109,51 @@ def _array_functions(tree: Any) -> Iterator[Any]:
 def _check_call(statement: Statement, expression: Any) -> None:
     function = statement.type_of(expression.func)
     signature = statement.annotation.calltypes.get(expression)
-    if isinstance(function, types.BoundFunction):  # its name was read as an attribute
+    if isinstance(function, types.BoundFunction):
         _check_method(statement, expression, function, signature)
     elif isinstance(function, types.ExternalFunctionPointer | types.ExternalFunction):
         if not all(map(_is_number, (signature.return_type, *signature.args))):
             raise statement.refuse("a C function may be given numbers only: nothing says what it does with an address")
     elif isinstance(function, types.Function):
-        if function.typing_key not in functions():
+        if (arguments := functions().get(function.typing_key)) is None:
             raise _not_allowed(statement, function.typing_key)
-        _check_arguments(statement, expression, getattr(function.typing_key, "__name__", ""), expression.args[1:])
+        _check_arguments(statement, expression, function.typing_key, arguments)
+        if function.typing_key in (getattr, hasattr):
+            _check_attribute_of(statement, expression.args[0], getattr(signature.args[1], "literal_value", None))
+        if function.typing_key is np.reshape:
+            _check_shape(statement, expression.args[1:])
     elif not isinstance(function, _CALLED_ANYWAY):
         raise _not_allowed(statement, function)
 
 
 def _check_method(statement: Statement, expression: Any, method: Any, signature: Any) -> None:
+    if isinstance(method.this, types.Callable):  # as `np.add.at`
+        raise _not_allowed(statement, method)
     if not isinstance(method.this, types.Array):
         return
     key = method.typing_key
     name = key.removeprefix("array.") if isinstance(key, str) else key[1]
     viewed = getattr(signature.return_type, "dtype", None)
-    if name == "view" and isinstance(viewed, types.Record):  # which would be writable
-        raise _not_allowed(statement, "view")
+    if name not in METHODS or (name == "view" and isinstance(viewed, types.Record)):  # which would be writable
+        raise _not_allowed(statement, name)
+    _check_arguments(statement, expression, name, METHODS[name])
     if name == "fill" and isinstance(method.this.dtype, types.Integer):
         _check_number(statement, method.this.dtype, expression.args[0])
-    _check_arguments(statement, expression, f"array.{name}", expression.args)
+    if name == "reshape":
+        _check_shape(statement, expression.args)
 
 
-def _check_arguments(statement: Statement, expression: Any, name: str, shape: Any) -> None:
-    """Refuse arguments with which numba itself would reach outside."""
-    given = len(expression.args) + len(expression.kws)
-    if expression.vararg is not None or given > MOST_ARGUMENTS.get(name, given):
-        raise _not_allowed(statement, name.removeprefix("array."), used=True)
-    if name.removeprefix("array.") == "reshape" and not _is_safe_shape(statement, shape):
-        raise _not_allowed(statement, "reshape", used=True)
+def _check_arguments(statement: Statement, expression: Any, function: Any, arguments: Arguments) -> None:
+    """Refuse arguments that are not listed: with them it might write to others, or reach outside."""
+    names = [name for name, _ in expression.kws]
+    refused = "`*`" if expression.vararg is not None else arguments.refused(len(expression.args), names)
+    if refused is not None:
+        raise _not_allowed(statement, function, f" with {refused}")
+
+
+def _check_shape(statement: Statement, shape: Any) -> None:
+    if not _is_safe_shape(statement, shape):
+        raise _not_allowed(statement, "reshape", " so")
 
 
 def _is_safe_shape(statement: Statement, shape: Any) -> bool:
@@ -172,13 +194,13 @@ def _check_indexed(statement: Statement, variable: Any) -> None:
         raise statement.refuse(f"a handler may not index {kind_of(str(container))}; its index is not checked")
 
 
-def _check_attribute(statement: Statement, expression: Any) -> None:
-    kind = statement.type_of(expression.value)
+def _check_attribute_of(statement: Statement, variable: Any, name: Any) -> None:
+    kind = statement.type_of(variable)
     if not isinstance(kind, types.Array):
         return
     fields = kind.dtype.fields if isinstance(kind.dtype, types.Record) else ()
-    if expression.attr not in ARRAY_ATTRIBUTES and expression.attr not in fields:
-        raise _not_allowed(statement, expression.attr)
+    if name not in ARRAY_ATTRIBUTES and name not in fields:
+        raise _not_allowed(statement, str(name))
 
 
 def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
@@ -190,14 +212,13 @@ def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
         )
 
 
-def _not_allowed(statement: Statement, function: Any, *, used: bool = False) -> RefusedHandlerError:
+def _not_allowed(statement: Statement, function: Any, how: str = "") -> RefusedHandlerError:
     name = function if isinstance(function, str) else getattr(function, "__name__", str(function))
     module = getattr(function, "__module__", None)
-    how = " so" if used else ""
     full = f"{module}.{name}" if module and not isinstance(function, str) else name
     return statement.refuse(
         f"{full} is not among the functions that a handler may use{how}: nothing shows that it keeps within its "
-        f"arguments; {INSTEAD.get(name, LOOP)}"
+        f"arguments and writes to none; {INSTEAD.get(name, LOOP)}"
     )
 
 

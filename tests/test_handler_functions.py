@@ -4,6 +4,7 @@ or raises. The rest is refused by name."""
 from __future__ import annotations
 
 import math  # noqa: F401 (handlers made from text use it)
+import operator  # noqa: F401
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -68,6 +69,8 @@ def compared(compiled: Callable[..., int], python: Callable[..., Any], given: tu
     compiled(message.ctypes.data, 1, out.ctypes.data, memory[16:].ctypes.data, fault.ctypes.data)
     if not np.array_equal(np.delete(memory, slice(16, 32)), surroundings):
         return "wrote outside"
+    if not np.array_equal(memory[16:32], INITIAL):
+        return "wrote to its argument"
     if fault[0] != -1:
         return None
     want = np.zeros(1, VALUE).view(np.recarray)[0]

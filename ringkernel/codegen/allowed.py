@@ -5,8 +5,8 @@ Each was fed hostile indices and values with index checks on, see `tests/test_ha
 gives, or raises, and changes nothing. Numba has more; what is not here has not been shown to be safe, or is not.
 
 Functions are written as they may be called: in the parentheses are the arguments that may be given, by position or by
-name; those after a `*` by name only; `*any` stands for any number of them. An argument that is not here, as a new version
-of numba may bring, is refused.
+name; those after a `*` by name only; `*any` stands for any number of them. An argument that is not here is refused, as
+one that a new version of numba brings.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from numba import types
 _BUILTINS = """
     abs(x) bool(x) complex(real, imag) divmod(x, y) enumerate(xs, start) filter(function, xs) float(x) hash(x) int(x)
     isinstance(x, types) iter(xs) len(xs) list(xs) map(function, *any) max(*any) min(*any) next(xs) pow(x, y)
-    print(*any) range(*any) reversed(xs) round(x, ndigits) set(xs) slice(*any) sorted(xs, key, reverse) str(x) sum(xs, start)
-    tuple(xs) type(x) zip(*any) getattr(x, name, default) hasattr(x, name)
+    print(*any) range(*any) reversed(xs) round(x, ndigits) set(xs) slice(*any) sorted(xs, key, reverse) str(x)
+    sum(xs, start) tuple(xs) type(x) zip(*any) getattr(x, name, default) hasattr(x, name)
 """
 _NUMPY = """
     all(a) allclose(a, b, rtol, atol, equal_nan) amax(a) amin(a) angle(z, deg) any(a) append(arr, values, axis)

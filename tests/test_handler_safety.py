@@ -275,6 +275,7 @@ READS = {
     "columns": ("msgs, outs", "outs.x[:] = np.sqrt(msgs.x * 2.0) + msgs.v[:, 0]", True),
     "either of two": ("msg, out", "a = msg if msg.i > 3 else out\n    out.x = a.x", False),
     "views": ("msg, out", "out.x = np.ravel(msg.m)[1] + msg.m.reshape(4)[2] + np.asarray(msg.v)[0]", False),
+    "a column without its gaps": ("msgs, outs", "outs.x[:] = np.nan_to_num(msgs.x, nan=5.0)", True),
     "a helper of its author's": ("msg, out", "out.x = first(msg, 1).v[0]", False),
     "iteration": ("msgs, outs", "for m, o in zip(msgs, outs):\n        o.x = m.x", True),
 }

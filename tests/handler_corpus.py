@@ -189,7 +189,6 @@ vectorized(msg.f)
 np.nan_to_num(state * msg.f, copy=False)
 np.dot(state.reshape(4, 4), state.reshape(4, 4), state.reshape(4, 4))
 operator.getitem(state.flat, msg.i)
-operator.setitem(state, msg.i, msg.f)
 len(operator.mul([1.0, 2.0], msg.i))
 sorted([3.0, 1.0], key=lambda x: -x)[0]
 """.strip().splitlines()

@@ -43,7 +43,7 @@ def _cores() -> Finding:
 def _cache() -> Finding:
     try:
         place = Path(str(cache_usage()["cache_directory"]))
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             return Finding("compile cache", True, str(place))
     except (CacheAccessError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -20,18 +21,31 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 def directory() -> Path:
     """The cache's directory, which need not exist: the variable's, or the user's cache directory on this platform.
 
-    Raises `ConfigurationError` if the variable holds no absolute path, and `OSError` without it and without a home.
+    Where that is another user's, each user has a directory in it: files are believed by their owner only, and users
+    would replace each other's. Raises `ConfigurationError` if the variable holds no absolute path, and `OSError`
+    without a home where one is needed.
     """
     asked = os.environ.get(DIRECTORY_VARIABLE, "")
-    if asked:
-        path = Path(os.path.expanduser(asked))  # noqa: PTH111 (Path's raises where a home is unknown)
-        if not path.is_absolute() or "\0" in asked:
-            raise ConfigurationError(
-                f"{DIRECTORY_VARIABLE} is {asked!r}; it must be an absolute path (or begin with ~), since a relative "
-                f"one would be another cache in every working directory"
-            )
+    if not asked:
+        return _own(_user_cache() / "ringkernel" / ("Cache" if sys.platform == "win32" else ""))
+    path = Path(os.path.expanduser(asked))  # noqa: PTH111 (Path's raises where a home is unknown)
+    if asked.startswith("~") and str(path).startswith("~"):
+        raise OSError(f"no home directory for {DIRECTORY_VARIABLE}={asked!r}")
+    if not path.is_absolute() or "\0" in asked:
+        raise ConfigurationError(
+            f"{DIRECTORY_VARIABLE} is {asked!r}; it must be an absolute path (or begin with ~), since a relative "
+            f"one would be another cache in every working directory"
+        )
+    return _own(path)
+
+
+def _own(path: Path) -> Path:
+    if not hasattr(os, "geteuid"):
         return path
-    return _user_cache() / "ringkernel" / ("Cache" if sys.platform == "win32" else "")
+    with contextlib.suppress(OSError):  # it is not there yet, or whoever uses it will hear why it cannot be used
+        if path.stat().st_uid != os.geteuid():
+            return path / f"user-{os.geteuid()}"
+    return path
 
 
 def _user_cache() -> Path:

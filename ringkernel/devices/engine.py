@@ -416,4 +416,8 @@ def no_input_of(kernel_id: str) -> MessageTypeError:
 
 def brief(error: BaseException) -> str:
     """An exception in a line: its class, and what it says, if it says something."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 (the user's class; whoever is told of the failure must not hang on it)
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -124,7 +124,7 @@ class RecordEdge:
         self.closed = False
         self.engine: Any = None
         self.input = 0
-        self.lost: tuple[int, DeviceUnavailableError] | None = None
+        self.lost: tuple[int, Exception] | None = None
         self._getting: Waiting = NOBODY
 
     @property
@@ -288,10 +288,10 @@ class RecordEdge:
         return list(self._left)
 
     def _leave(self, start: int, end: int) -> None:
-        """Keep what was not taken, as far as it can be read."""
+        """Keep what was not taken, as far as it can be read, and there is memory for it."""
         try:
             self._left += (self.ring.copy_out(start, end - start),)
-        except DeviceUnavailableError as error:
+        except (DeviceUnavailableError, MemoryError) as error:
             self.lost = (self.lost[0] if self.lost else 0) + end - start, error
 
     def take_failed(self, count: int) -> Array:

@@ -48,14 +48,21 @@ class Peek:
         except CancelledError as error:
             timeouts.stopped_receiving(self._kernel, error)
             raise
+        try:
+            records = self._records(lending)
+        except BaseException:
+            lending.give_back(0)
+            raise
+        self._lending = lending
+        return records
+
+    def _records(self, lending: Lending) -> npt.NDArray[Any]:
         ring = lending.edge.ring
         if not ring.is_on_host:
-            lending.give_back(0)
             raise DeviceUnavailableError(
                 f"the outputs of kernel {self._kernel.kernel_id!r} lie in the memory of a device; "
                 f"receive_batch() copies them"
             )
-        self._lending = lending
         records = from_array(ring.message_type, lending.records).view()
         records.flags.writeable = False
         return records

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ringkernel.views.socket_place import directory
+from ringkernel.views.socket_place import cannot_be_asked, directory
 
 from .observing import Observer
 
@@ -34,7 +34,10 @@ class StatsServer:
     async def open(self) -> Path:
         """Listen. Raises `ConfigurationError` where that cannot be, or is not safe."""
         path = directory() / f"{os.getpid()}-{next(_numbers)}.sock"
-        self._server = await asyncio.start_unix_server(self._tell, path)
+        try:
+            self._server = await asyncio.start_unix_server(self._tell, path)
+        except OSError as error:
+            raise cannot_be_asked(error) from error
         self.path = path
         return path
 

@@ -16,11 +16,21 @@ def directory() -> Path:
         raise ConfigurationError("runtimes are asked through Unix sockets, which this system does not have")
     parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     place = Path(parent) / f"ringkernel-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    status = place.lstat()
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        status = place.lstat()
+    except OSError as error:
+        raise cannot_be_asked(error) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise ConfigurationError(f"{place} is not a directory that only you may enter; remove it, or chmod 700 it")
     return place
+
+
+def cannot_be_asked(error: OSError) -> ConfigurationError:
+    """What to raise where the system refuses the directory, or a socket in it."""
+    return ConfigurationError(
+        f"runtimes cannot be asked here: {error}; set XDG_RUNTIME_DIR to a directory of yours with a short name"
+    )
 
 
 def sockets() -> list[Path]:

@@ -7,10 +7,10 @@ import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine
+from ringkernel.devices.engine import GRACE_S, Ledger, LendingEngine, brief
 from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
-from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError
+from ringkernel.errors import DeviceUnavailableError, KernelStateError, MessageTypeError, RingKernelError
 from ringkernel.memory.layout import (
     BEGUN,
     BLOCK,
@@ -394,6 +394,9 @@ class CompiledEngine(LendingEngine):
             error: BaseException = await failure_of(self)
         except DeviceUnavailableError as unreadable:  # what it failed on
             error = unreadable
+        except Exception as wrong:  # noqa: BLE001 (whatever it is: the kernel has ended, and others wait to hear so)
+            error = RingKernelError(f"kernel {self.kernel_id!r} has failed; why cannot be said: {brief(wrong)}")
+            error.__cause__ = wrong
         self.finished(error)
 
     def _stop(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ringkernel.codegen.faults import KEYS_FULL, LARGEST
+from ringkernel.devices.engine import brief
 from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import as_messages
@@ -70,7 +71,10 @@ def _on(declaration: Declaration, messages: Any) -> str:
     if declaration.input_type is None:
         return "when its handler, that of a source, was called"
     shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]
-    return f"on message {shown!r:.300}"
+    try:
+        return f"on message {shown!r:.300}"
+    except Exception:  # noqa: BLE001 (the user's `__repr__`)
+        return f"on message {messages!r:.300}"
 
 
 async def _raised(
@@ -171,4 +175,6 @@ async def _replay(func: Callable[..., Any], arguments: Sequence[Any]) -> BaseExc
         if thread_ids:  # make a loop that does not end, end
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_ids[0]), ctypes.py_object(SystemExit))
         return f"did not end within {REPLAY_TIMEOUT_S:g} s"
+    except Exception as error:  # noqa: BLE001 (there is no thread, or no memory, for it)
+        return f"did not run: {brief(error)}"
     return outcome[0] if outcome and outcome[0] is not None else "did not fail"

@@ -44,7 +44,11 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, name="ringkernel-compile", daemon=True)
     _threads.add(thread)
-    thread.start()
+    try:
+        thread.start()
+    except BaseException:  # the system refuses it
+        _threads.discard(thread)
+        raise
     return await future
 
 

@@ -40,17 +40,20 @@ class Lending:
 
     __slots__ = ("_hold", "_inlet", "count", "edge", "records")
 
-    def __init__(self, inlet: Inlet, edge: RecordEdge, count: int, hold: Hold) -> None:
-        self._inlet, self.edge, self._hold = inlet, edge, hold
+    def __init__(self, inlet: Inlet, edge: RecordEdge, count: int, holder: str) -> None:
+        self._inlet, self.edge = inlet, edge
         self.records = edge.in_one_piece(count)
         self.count = len(self.records)
+        self._hold = inlet.line.hold(holder)  # last: nothing can fail with the line held
 
     def give_back(self, count: int) -> None:
         """The first `count` have been taken, and others may go on. Where somebody else has become the consumer
         meanwhile, or the kernel was removed, that is nothing."""
-        if count and self._inlet.consumes(self.edge):
-            self.edge.give_back(count)
-        self._hold.release()
+        try:
+            if count and self._inlet.consumes(self.edge):
+                self.edge.give_back(count)
+        finally:
+            self._hold.release()
 
 
 class Inlet:
@@ -266,7 +269,7 @@ class Inlet:
             if edge is None:
                 return self._nothing()
             count = edge.look()
-            return Lending(self, edge, count if most is None else min(most, count), self.line.hold(holder))
+            return Lending(self, edge, count if most is None else min(most, count), holder)
 
         yielding = self.budget.spend()
         found: Any = NOTHING if yielding or self.line.waiters else attempt()

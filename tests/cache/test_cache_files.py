@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cache_tools import SPEC, built, files, is_cached
 
+from ringkernel.cache import settings
 from ringkernel.cache.store import SUFFIX, Store
 from ringkernel.codegen.span_cache import find_span
 
@@ -146,6 +147,20 @@ def test_files_of_others_are_not_read(cache: Path, monkeypatch: pytest.MonkeyPat
     assert store.read("aa") == b"payload"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert store.read("aa") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner there")
+def test_users_of_one_directory_have_one_each_in_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or they would replace each other's files, and evict their own for those of others."""
+    cache.mkdir()
+    ours = settings.directory()
+    Store(ours, 100).write("aa", bytes(50))
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    theirs = settings.directory()
+    assert (ours, theirs) == (cache, cache / f"user-{other}")
+    Store(theirs, 100).write("aa", bytes(49))
+    assert [path.stat().st_size for path in (*files(ours), *files(theirs))] == [100, 99]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has other permissions")

@@ -49,6 +49,14 @@ def test_a_home_that_is_not_known_is_a_warning(
         settings.directory()
 
 
+def test_a_home_of_somebody_unknown_is_a_warning(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(settings.DIRECTORY_VARIABLE, "~nobody of this name/cache")
+    assert code_cache.look_up("ab") is None
+    assert "no home directory for RINGKERNEL_CACHE_DIR='~nobody of this name/cache'" in caplog.text
+
+
 LIMITED = """
 import logging, resource, signal, sys
 from pathlib import Path

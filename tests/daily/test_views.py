@@ -345,6 +345,16 @@ async def test_a_directory_that_others_may_enter_is_refused(
         await runtime.serve_stats()
 
 
+@pytest.mark.parametrize("place", ["not there", "x" * 120])
+async def test_a_directory_that_takes_no_socket_is_refused(
+    runtime: RingKernelRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / ("x" * 120)).mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / place))
+    with pytest.raises(ConfigurationError, match="cannot be asked here: .*; set XDG_RUNTIME_DIR"):
+        await runtime.serve_stats()
+
+
 async def test_what_a_killed_process_left_behind_is_cleared_away(served: Path) -> None:
     left = served.parent / "999999-1.sock"
     with socket.socket(socket.AF_UNIX) as bound:

@@ -66,9 +66,7 @@ async def test_an_exception_that_says_nothing(runtime: RingKernelRuntime, functi
     assert isinstance(await check_fails(runtime, -1.0), SilentError)
 
 
-async def test_no_thread_to_run_the_handler_again(
-    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_thread_to_run_the_handler_again(runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     await start(runtime, "k", positive)
 
     def refuse(_: Any) -> None:

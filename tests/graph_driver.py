@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from graph_books import Audit, Link, Sending, Stage, check_counts, expected_of, instances_of, path_between
+from graph_disturbances import cancel_by_signal, check_refused, fork, handling_signals, signal_all_threads
 from graph_kernels import KINDS, MESSAGE, STATELESS, row_of, rows_of
 from graph_script import MAPPING, Op, Script
 
@@ -175,7 +176,9 @@ class World:
         if op.name == "map_at_rest":
             await self.come_to_rest()
         task = asyncio.ensure_future(self.do(op))
-        if op.cancel is not None:
+        if op.by_signal:
+            await cancel_by_signal(task, op.cancel or 0)
+        elif op.cancel is not None:
             await moment(op.cancel)
             task.cancel()
         await asyncio.wait([task])
@@ -303,6 +306,41 @@ class World:
         rows = rows_of(result)
         path[-1].mapped.extend(rows)
         assert instances_of(rows) == expected_of(path, sending.numbers), f"{op}: missing, or foreign: {rows}"
+
+    async def do_replay(self, op: Op) -> None:
+        """To the end of one of its kernels, and so of all that feed it."""
+        first, last = self.stage(op.at), self.stage(op.to)
+        sending, array = self.sending(op)
+        inputs: dict[str, Any] = {} if last is None else {source: [] for source in self.open_inputs(last)}
+        inputs[self.name(op.at)] = array if first is None or first.kind.typed else rows_of(array)
+        try:
+            result = await self.runtime.replay(inputs, until=self.name(op.to))
+        except BaseException as error:
+            sent = getattr(error, "sent", {}).get(self.name(op.at), 0)
+            sending.least = sending.most = sent
+            self.note_replayed(last, getattr(error, "partial", None))
+            raise
+        sending.least = op.count
+        self.note_replayed(last, result)
+
+    def open_inputs(self, last: Stage) -> list[str]:
+        """The kernels that feed one, it among them, and have an input that nothing but a replay ends."""
+        ids = [kernel.kernel_id for kernel in last.kernel.upstream()]
+        fed = {stage.kernel_id: stage for stage in self.live.values() if stage.kernel_id in ids}
+        return [one for one, stage in fed.items() if not stage.kernel.sources and stage.kernel.state in ALIVE]
+
+    def note_replayed(self, last: Stage | None, result: Any) -> None:
+        if result is not None and last is not None:
+            self.keep(result)
+            last.received.extend(rows_of(result))
+
+    async def do_signals(self, op: Op) -> None:
+        for _ in range(op.count):
+            signal_all_threads()
+            await moment(op.to * 20)
+
+    async def do_fork(self, _: Op) -> None:
+        await fork(lambda: check_refused(self.runtime, list(self.live)))
 
     def keep(self, result: Any) -> None:
         if isinstance(result, np.ndarray):
@@ -477,4 +515,5 @@ async def moment(when: int) -> None:
 
 def play(script: Script, hold: Callable[[Array], Array] = lambda array: array) -> None:
     """Run a script; raises `AssertionError` where a promise is not kept."""
-    asyncio.run(World(script, hold).play())
+    with handling_signals():
+        asyncio.run(World(script, hold).play())

@@ -30,6 +30,8 @@ class Op:
     """Which message of the batch takes `spin_us`."""
     after: int = 0
     cancel: int | None = None
+    by_signal: bool = False
+    """Cancelled by Ctrl-C, wherever the event loop's thread is then."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Script:
 SENDING = ("send", "send_nowait", "send_batch")
 RECEIVING = ("receive", "receive_nowait", "receive_batch")
 COMMANDS = ("activate", "deactivate", "reactivate", "bounce", "bounce", "terminate", "remove", "relaunch", "connect")
-MAPPING = ("map", "map", "map_at_rest")
+MAPPING = ("map", "map", "map_at_rest", "replay")
+DISTURBANCES = ("signals", "signals", "signals", "fork")
 NAMES = st.one_of(*map(st.sampled_from, (SENDING, SENDING, RECEIVING, COMMANDS, MAPPING, MAPPING)))
 HEAVY_US = 500_000
 """Longer than a kernel that is asked to pause is waited for, as the machine sets that."""
@@ -63,7 +66,7 @@ def ways(size: int, edges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @st.composite
 def operations(draw: st.DrawFn, size: int, edges: list[tuple[int, int]], *, heavy: bool) -> Op:
-    name = draw(NAMES)
+    name = draw(NAMES) if draw(st.integers(0, 24)) else draw(st.sampled_from(DISTURBANCES))
     good = draw(st.integers(0, 7)) > 0
     start, end = draw(st.sampled_from(ways(size, edges)))
     at = draw(st.integers(0, size - 1))
@@ -73,14 +76,15 @@ def operations(draw: st.DrawFn, size: int, edges: list[tuple[int, int]], *, heav
     elif good and name in RECEIVING:
         at = end
     after, cancel = draw(moments), draw(st.none() | moments)
+    by_signal = cancel is not None and cancel > 0 and draw(st.integers(0, 3)) == 3
     if name not in (*SENDING, *MAPPING):
-        return Op(name, at, to, draw(st.integers(1, 40)), after=after, cancel=cancel)
-    most = {"map": 300, "map_at_rest": 300, "send_batch": 40}.get(name, 1)
+        return Op(name, at, to, draw(st.integers(1, 40)), after=after, cancel=cancel, by_signal=by_signal)
+    most = {"map": 300, "map_at_rest": 300, "replay": 300, "send_batch": 40}.get(name, 1)
     count = draw(st.integers(1, most))
     poison = draw(st.integers(0, count - 1)) if draw(st.integers(0, 9)) == 9 else None
     spin_us = draw(st.sampled_from([0, 0, 20, 200, 2_000] + [HEAVY_US] * heavy))
     slow = draw(st.integers(0, count - 1)) if spin_us else 0
-    return Op(name, at, to, count, poison, spin_us, slow, after, cancel)
+    return Op(name, at, to, count, poison, spin_us, slow, after, cancel, by_signal)
 
 
 @st.composite

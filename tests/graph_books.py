@@ -47,6 +47,7 @@ class Stage:
     links: list[Link] = field(default_factory=list)
     received: list[Row] = field(default_factory=list)
     mapped: list[Row] = field(default_factory=list)
+    """By maps and replays."""
     unprocessed: list[Row] = field(default_factory=list)
     counts: KernelStatistics | None = None
     """Once it has ended."""

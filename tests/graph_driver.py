@@ -330,9 +330,13 @@ class World:
         return [one for one, stage in fed.items() if not stage.kernel.sources and stage.kernel.state in ALIVE]
 
     def note_replayed(self, last: Stage | None, result: Any) -> None:
-        if result is not None and last is not None:
-            self.keep(result)
-            last.received.extend(rows_of(result))
+        """Others may have received by now what came after these."""
+        if result is None or last is None:
+            return
+        self.keep(result)
+        rows = rows_of(result)
+        assert last.tag == STATELESS or rows == sorted(rows, key=lambda row: row[2]), f"{last}: out of order"
+        last.mapped.extend(rows)
 
     async def do_signals(self, op: Op) -> None:
         for _ in range(op.count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 from daily_kernels import double, negate, picky, plus, relay
-from helpers import eventually, within
+from helpers import eventually, turns, within
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -285,6 +286,22 @@ async def test_watch_draws_until_it_is_stopped(runtime: RingKernelRuntime, capsy
 
 
 # --- other processes -----------------------------------------------------------------------------------------
+
+
+async def test_a_drawing_that_goes_on_for_long_leaves_nothing(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    await runtime.map(double, np.ones(10))
+    before = asyncio.all_tasks()
+    watch = runtime.watch(0.0)
+    (drawing,) = asyncio.all_tasks() - before
+    await turns(300)
+    assert len(asyncio.all_tasks()) == len(before) + 1
+    watch.stop()
+    await within(asyncio.wait([drawing]))
+    assert drawing.cancelled()
+    assert asyncio.all_tasks() == before
 
 
 @pytest.fixture

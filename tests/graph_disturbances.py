@@ -97,7 +97,7 @@ def _live(check: Callable[[], None]) -> None:
     """The child's life."""
     try:
         check()
-        asyncio._set_running_loop(None)  # type: ignore[attr-defined]  # the parent's
+        asyncio._set_running_loop(None)  # the parent's
         asyncio.run(_have_a_runtime())
         os._exit(0)
     except BaseException:  # noqa: BLE001 (nothing may get out of here)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .declaration.decorator import find_declaration, id_of
 from .devices.compiled.handler_views import Held, arguments_of
+from .devices.compiled.python_form import PythonForm
 from .errors import ConfigurationError, KernelFailedError, RingKernelError
 from .memory.keys_layout import capacity_of, n_slots_for
 from .messages.arrays import from_array
@@ -53,6 +54,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
     records = np.asarray(as_batch(declaration.input_type, messages)).view(declaration.input_type.dtype)
     rng = Held.declared(declaration).rng  # one for all keys
     held: defaultdict[Any, Held] = defaultdict(lambda: Held.declared(declaration)._replace(rng=rng))
+    func = PythonForm()(declaration.func)
     found: list[npt.NDArray[Any]] = []
     failure = None
     step = max(1, len(records)) if declaration.batch else 1
@@ -60,7 +62,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
         part = records[start : start + step]
         try:
             with np.errstate(all="ignore"):
-                outs = _call(declaration, part.copy(), _held_for(declaration, part, held))
+                outs = _call(func, declaration, part.copy(), _held_for(declaration, part, held))
         except Exception as error:  # noqa: BLE001 (whatever the handler raises)
             failure = type(error)
             break
@@ -86,10 +88,10 @@ def _held_for(declaration: Declaration, part: npt.NDArray[Any], held: defaultdic
     return held[key]
 
 
-def _call(declaration: Declaration, part: npt.NDArray[Any], held: Held) -> Any:
-    """One call of the function; its outputs, or None."""
+def _call(func: Callable[..., Any], declaration: Declaration, part: npt.NDArray[Any], held: Held) -> Any:
+    """One call of a handler's function; its outputs, or None."""
     arguments, outs = arguments_of(declaration, part, held)
-    said = declaration.func(*arguments)
+    said = func(*arguments)
     if outs is None or said is None or said is True:
         return outs
     return outs[: int(said)]

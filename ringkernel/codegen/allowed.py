@@ -171,3 +171,10 @@ def functions() -> dict[Any, Arguments]:
     for module, page in _MODULES:
         found |= {getattr(module, name): arguments for name, arguments in _read(page).items() if hasattr(module, name)}
     return found
+
+
+@functools.cache
+def drawing() -> frozenset[Any]:
+    """Those of them that draw random numbers, or seed their generator. In Python the whole process shares that."""
+    pages = ((np.random, _RANDOM), (random, _PLAIN_RANDOM))
+    return frozenset(getattr(module, name, None) for module, page in pages for name in _read(page))

@@ -14,7 +14,6 @@ from fault_kernels import (
     echo,
     failure,
     shown,
-    usleep,
 )
 from helpers import check_books, drain, eventually, start, within
 from inside import has_poller
@@ -55,9 +54,8 @@ SPIN = False
 @ring_kernel(kernel_id="ft_limit", input_type=int, output_type=int)
 def frozen_limit(msg: Any, out: Any) -> None:
     """Globals are constants once compiled: the test changes this one afterwards, so Python sees another."""
-    if SPIN:
-        while True:
-            usleep(100)
+    while SPIN:
+        pass
     if msg.value == LIMIT:
         raise OwnError("only when compiled")
     out.value = msg.value

@@ -1,27 +1,21 @@
 """What a compiled handler failed on: the exception's class from the machine code, the traceback from Python.
 
-Compiled code reports a failure as a code and a pointer to numba's description of the exception. The traceback is
-made by running the undecorated function, on copies of the message and what the kernel holds, in a thread with a
-deadline.
+Compiled code reports a failure as a code and a pointer to numba's description of the exception. The traceback is made
+by running the undecorated function again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import pickle
-import threading
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ringkernel.codegen.faults import KEYS_FULL, LARGEST
-from ringkernel.devices.engine import brief
-from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.errors import RingKernelError
 from ringkernel.messages.arrays import as_messages
 
 from .failed_call import FailedCall
+from .running_again import run_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +24,6 @@ if TYPE_CHECKING:
 
     from .failed_call import HasFailed
 
-REPLAY_TIMEOUT_S = 0.5
 COMPUTED = "(computed)"
 """Shown for an argument of an exception that only the compiled code has known."""
 
@@ -86,7 +79,7 @@ async def _raised(
     """The exception that machine code describes so, with the traceback of the Python function if that raises, too."""
     kind, arguments = described
     assert kind is not None
-    replayed = await _replay(func, given)
+    replayed = await run_again(func, given)
     error: BaseException
     if isinstance(replayed, BaseException):
         error = replayed
@@ -98,7 +91,9 @@ async def _raised(
         error = _made(kind, arguments)
     error.add_note(where)
     if not isinstance(replayed, BaseException):
-        error.add_note(f"no Python traceback: the undecorated function, run again on a copy, {replayed}")
+        code = func.__code__
+        place = f"File \"{code.co_filename}\", line {code.co_firstlineno}"
+        error.add_note(f"no Python traceback: {func.__name__} ({place}) {replayed}")
     return error
 
 
@@ -151,30 +146,3 @@ def _unpickled(address: int) -> tuple[type[BaseException], Any, Any]:
 def _known(argument: Any) -> Any:
     """An argument of an exception; numba has an object of LLVM's in the place of one that the handler has computed."""
     return COMPUTED if type(argument).__module__.partition(".")[0] == "llvmlite" else argument
-
-
-async def _replay(func: Callable[..., Any], arguments: Sequence[Any]) -> BaseException | str:
-    """Run the Python function on copies. Its exception, or what happened instead."""
-    outcome: list[BaseException | None] = []
-    thread_ids: list[int] = []
-
-    def run() -> None:
-        thread_ids.append(threading.get_ident())
-        try:
-            with np.errstate(all="ignore"):
-                func(*arguments)
-            outcome.append(None)
-        except Exception as error:  # noqa: BLE001 (whatever the handler raises)
-            inside = error.__traceback__
-            outcome.append(error.with_traceback(inside.tb_next if inside is not None else None))  # the user's frames
-
-    try:
-        async with asyncio.timeout(REPLAY_TIMEOUT_S):
-            await in_thread(run)
-    except TimeoutError:
-        if thread_ids:  # make a loop that does not end, end
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_ids[0]), ctypes.py_object(SystemExit))
-        return f"did not end within {REPLAY_TIMEOUT_S:g} s"
-    except Exception as error:  # noqa: BLE001 (there is no thread, or no memory, for it)
-        return f"did not run: {brief(error)}"
-    return outcome[0] if outcome and outcome[0] is not None else "did not fail"

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_threads: set[threading.Thread] = set()
+_threads: dict[threading.Thread, float] = {}
+"""How long the end of the interpreter waits for each, in seconds."""
 _ending = threading.Event()
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T], *, exit_wait_s: float = 10.0) -> T:
     """Run `work` in a thread of its own: not in the loop's executor, which `asyncio.run` would wait for."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -40,14 +41,14 @@ async def in_thread(work: Callable[[], T]) -> T:
         except RuntimeError:
             pass  # the loop was closed meanwhile
         finally:
-            _threads.discard(threading.current_thread())
+            _threads.pop(threading.current_thread(), None)
 
     thread = threading.Thread(target=run, name="ringkernel-compile", daemon=True)
-    _threads.add(thread)
+    _threads[thread] = exit_wait_s
     try:
         thread.start()
-    except BaseException:  # the system refuses it
-        _threads.discard(thread)
+    except BaseException:
+        _threads.pop(thread, None)
         raise
     return await future
 
@@ -55,8 +56,8 @@ async def in_thread(work: Callable[[], T]) -> T:
 @atexit.register
 def _wait_for_compilers() -> None:
     _ending.set()
-    for thread in list(_threads):  # LLVM must not be taken apart under a thread that is inside it
-        thread.join(10.0)
+    for thread, wait_s in list(_threads.items()):  # LLVM must not be taken apart under a thread that is inside it
+        thread.join(wait_s)
 
 
 def is_exiting() -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from fault_kernels import (
@@ -14,6 +18,7 @@ from fault_kernels import (
     echo,
     failure,
     shown,
+    usleep,
 )
 from helpers import check_books, drain, eventually, start, within
 from inside import has_poller
@@ -25,6 +30,7 @@ from ringkernel import (
     message,
     ring_kernel,
 )
+from ringkernel.devices.compiled.running_again import run_again
 
 
 class PickyError(Exception):
@@ -51,11 +57,16 @@ LIMIT = 5
 SPIN = False
 
 
+@numba.njit
+def hold() -> None:
+    while SPIN:
+        pass
+
+
 @ring_kernel(kernel_id="ft_limit", input_type=int, output_type=int)
 def frozen_limit(msg: Any, out: Any) -> None:
     """Globals are constants once compiled: the test changes this one afterwards, so Python sees another."""
-    while SPIN:
-        pass
+    hold()
     if msg.value == LIMIT:
         raise OwnError("only when compiled")
     out.value = msg.value
@@ -200,3 +211,157 @@ async def test_commands_to_a_kernel_that_has_failed_and_is_being_looked_into(
     counts = check_books(runtime, "k")
     assert (counts.processed, counts.failed, counts.unprocessed) == (5, 1, 4)
     assert runtime.unprocessed("k").tolist() == [6, 7, 8, 9]
+
+
+# --- Python all the way down -----------------------------------------------------------------------------------------
+
+
+WRITES_ANYWHERE = """
+import types
+import numba, numpy as np, ringkernel as rk
+from ringkernel import testing
+
+@numba.njit
+def put(array, i):
+    array[i] = 1.0
+
+module = types.ModuleType("module")
+module.put = put
+
+@numba.njit
+def put_through_a_module(array, i):
+    module.put(array, i)
+
+def handler_of(helper):
+    @rk.ring_kernel("k", input_type=int, output_type=float, state=np.zeros(16))
+    def k(msg, out, state):
+        helper(state, msg.value)
+        out.value = 0.0
+    return k
+
+k = handler_of(put_through_a_module)
+around = [np.zeros(16) for _ in range(10_000)]
+for i in (1_000, 2**31, 2**40):
+    assert testing.in_python(k, [i]).failure is IndexError
+    try:
+        rk.map(k, [i])
+    except rk.KernelFailedError as error:
+        assert str(error.__cause__) == f"index {i} is out of bounds for axis 0 with size 16", error.__cause__
+assert not any(array.any() for array in around)
+print("alive")
+"""
+
+
+def test_a_helper_under_njit_is_run_again_with_index_checks() -> None:
+    """Its machine code has none: the process would not live, or other memory be written to."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES_ANYWHERE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+# --- nobody notices --------------------------------------------------------------------------------------------------
+
+
+RECORDS = np.zeros(3, [("x", "f8")])
+SEEN: list[Any] = []
+NOTES = False
+
+
+@ring_kernel(kernel_id="ft_draws", input_type=float, output_type=float)
+def draws(msg: Any, out: Any) -> None:
+    out.value = np.random.normal() + random.random()
+    if msg.value < 0:
+        raise OwnError("negative")
+
+
+@ring_kernel(kernel_id="ft_calls_c", input_type=float, output_type=float)
+def calls_c(msg: Any, out: Any) -> None:
+    usleep(1)
+    out.value = msg.value
+    if msg.value < 0:
+        raise OwnError("negative")
+
+
+@pytest.mark.parametrize(("func", "used"), [(draws, "numpy.random.normal"), (calls_c, "usleep")])
+async def test_what_others_might_notice_is_not_run_again(runtime: RingKernelRuntime, func: Any, used: str) -> None:
+    before = random.getstate(), np.random.get_state(legacy=False)
+    error = await failure(runtime, func, [1.0, -2.0])
+    assert (random.getstate(), np.random.get_state(legacy=False)["state"]["pos"]) == (
+        before[0],
+        before[1]["state"]["pos"],  # type: ignore[call-overload]
+    )
+    assert (type(error), error.args) == (OwnError, ("negative",))
+    assert f"others might notice that it uses {used}" in shown(error)
+    assert "failed on message -2.0" in shown(error)
+    assert f'test_running_again.py", line {func.__code__.co_firstlineno}' in shown(error)
+
+
+@ring_kernel(kernel_id="ft_prints", input_type=int, output_type=float)
+def prints(msg: Any, out: Any) -> None:
+    print("message", msg.value)
+    out.value = RECORDS[0].x
+    if NOTES:
+        RECORDS.x[:] = 1.0  # type: ignore[attr-defined]
+    if msg.value < 0:
+        raise OwnError("negative")
+
+
+async def test_what_is_run_again_prints_nothing_and_reads_records_from_outside(
+    runtime: RingKernelRuntime, capfd: pytest.CaptureFixture[str]
+) -> None:
+    error = await failure(runtime, prints, [1, -2])
+    assert type(error) is OwnError
+    assert "in prints" in shown(error)
+    assert capfd.readouterr().out.split() == ["message", "1", "message", "-2"]
+
+
+async def test_what_is_run_again_writes_to_no_array_from_outside(
+    runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch that would was left out when the handler was compiled."""
+    await runtime.launch("k", prints)
+    monkeypatch.setattr(sys.modules[__name__], "NOTES", True)
+    await runtime.send("k", -2)
+    await runtime.activate("k")
+    await within(runtime.wait("k"))
+    error = runtime.kernels["k"].error
+    assert error is not None
+    assert "read-only" in shown(error)
+    assert "the compiled handler raised OwnError" in shown(error)
+    assert not RECORDS["x"].any()
+
+
+def notes(value: Any) -> None:
+    SEEN.append(value)
+
+
+async def test_objects_from_outside_are_not_touched() -> None:
+    assert await run_again(notes, [1]) == "was not run again: others might notice that it uses SEEN"
+    assert SEEN == []
+
+
+class Witness:
+    """Takes longer to go than a run again may."""
+
+    def __init__(self) -> None:
+        self.has_gone = threading.Event()
+
+    def __del__(self) -> None:
+        time.sleep(0.6)
+        self.has_gone.set()
+
+
+def drops(held: Any) -> None:
+    while True:
+        held.clear()
+
+
+async def test_the_deadline_ends_a_handler_but_no_destructor_that_runs_meanwhile() -> None:
+    witness = Witness()
+    has_gone, held = witness.has_gone, [witness]
+    del witness
+    threads = threading.active_count()
+    assert "did not end within" in str(await within(run_again(drops, [held])))
+    await eventually(lambda: threading.active_count() <= threads)
+    assert has_gone.is_set()

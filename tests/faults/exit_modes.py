@@ -34,6 +34,16 @@ def slow(msg, out):
         x = np.sin(x) + 1.0
     out.value = np.int64(x)
 
+HANG = False
+
+@rk.ring_kernel("fails", input_type=np.int64, output_type=np.int64)
+def fails(msg, out):
+    while HANG:  # when it is run again, in Python, to see why
+        pass
+    if msg.value == 0:
+        raise ValueError("zero")
+    out.value = msg.value
+
 @rk.ring_kernel("echo")
 async def echo(ctx):
     async for message in ctx:
@@ -234,6 +244,39 @@ MODES = {
             ready()
         asyncio.run(main())
     """),
+    "a handler that is run again": Mode(
+        """
+        async def main():
+            global HANG
+            runtime = rk.RingKernelRuntime()
+            await start(runtime, "fails")
+            HANG = True
+            await runtime.send("fails", 0)
+            while not any(thread.name == "ringkernel-compile" for thread in threading.enumerate()):
+                await asyncio.sleep(0.001)
+            ready()
+        asyncio.run(main())
+    """
+    ),
+    "a forked child while a handler is run again": Mode(
+        """
+        async def main():
+            global HANG
+            runtime = rk.RingKernelRuntime()
+            await start(runtime, "fails")
+            HANG = True
+            await runtime.send("fails", 0)
+            while not any(thread.name == "ringkernel-compile" for thread in threading.enumerate()):
+                await asyncio.sleep(0.001)
+            child = os.fork()
+            if child == 0:
+                sys.exit(9)
+            ready()
+            print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        asyncio.run(main())
+    """,
+        output="child 9",
+    ),
     "sys.exit while the first handler is compiled": Mode(
         """
         async def main():

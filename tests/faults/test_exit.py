@@ -40,7 +40,7 @@ def ready():
 TEMPLATE = """
 async def warm_up():
     async with rk.RingKernelRuntime() as runtime:
-        for kernel_id in ("busy", "parked", "stuck", "slow", "echo"):
+        for kernel_id in ("busy", "parked", "stuck", "slow", "fails", "echo"):
             await runtime.launch(kernel_id)
         await runtime.activate("busy")
 

@@ -92,7 +92,7 @@ async def _raised(
     error.add_note(where)
     if not isinstance(replayed, BaseException):
         code = func.__code__
-        place = f"File \"{code.co_filename}\", line {code.co_firstlineno}"
+        place = f'File "{code.co_filename}", line {code.co_firstlineno}'
         error.add_note(f"no Python traceback: {func.__name__} ({place}) {replayed}")
     return error
 

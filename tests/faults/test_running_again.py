@@ -57,7 +57,7 @@ LIMIT = 5
 SPIN = False
 
 
-@numba.njit
+@numba.njit  # type: ignore[untyped-decorator]  # numba has no types
 def hold() -> None:
     while SPIN:
         pass

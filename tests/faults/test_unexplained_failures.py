@@ -75,7 +75,7 @@ async def test_no_thread_to_run_the_handler_again(runtime: RingKernelRuntime, mo
     monkeypatch.setattr(threading.Thread, "start", refuse)
     error = await check_fails(runtime, Silent(-1.0))
     assert isinstance(error, ValueError)
-    assert "did not run: RuntimeError: can't start new thread" in error.__notes__[1]
+    assert "was not run again: RuntimeError: can't start new thread" in error.__notes__[1]
 
 
 async def test_no_memory_to_explain_it(runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,28 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
-
-from ringkernel.devices.event_loop.interrupts import SETTLE_S
-from ringkernel.tracebacks import shorten
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
-
-_CANCEL_S = 1.0
-"""How long an interrupted call waits for its own cancellation, so that the exception has what was computed."""
-
-
-def keep_partial(error: BaseException, future: Future[Any]) -> None:
-    """Wait until the work was cancelled, and hand over what it says, and what it had computed."""
-    left: Any = None
-    with suppress(BaseException):
-        left = future.exception(timeout=_CANCEL_S)
-        error.partial = left.partial  # type: ignore[attr-defined]
-    shorten(error, str(left or ""))
-
+    from collections.abc import Iterator
 
 @contextmanager
 def interruptible() -> Iterator[None]:
@@ -38,8 +21,8 @@ def interruptible() -> Iterator[None]:
     if before is None:
         yield
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
     finally:
         signal.signal(signal.SIGINT, before)
@@ -51,10 +34,3 @@ def _is_in_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def for_a_moment(work: Callable[[], None]) -> None:
-    """Do it, and wait for it for a moment: who has interrupted something does not want to wait."""
-    thread = threading.Thread(target=work, name="ringkernel-ending")
-    thread.start()
-    thread.join(SETTLE_S)

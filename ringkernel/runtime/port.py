@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,9 +12,11 @@ from ringkernel.errors import KernelStateError
 from ringkernel.ring.waiting import NOTHING
 
 from .path import ends_of
+from .waited_call import WaitedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    import asyncio
+    from collections.abc import Callable, Coroutine
 
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import KernelPath
@@ -68,18 +71,18 @@ class Port:
         if self._is_in_loop():
             self._runtime.send_nowait(self._ends[0], message)
         else:
-            self._run(self._runtime.send(self._ends[0], message, timeout=timeout))
+            self._run(self._runtime.send, self._ends[0], message, timeout=timeout)
 
     def get(self, *, timeout: float | None = None) -> Any:
         """Take the last kernel's next output, waiting for it for `timeout` seconds. Raises what `receive` does."""
         if self._is_in_loop():
             return self._runtime.receive_nowait(self._ends[1])
-        return self._run(self._runtime.receive(self._ends[1], timeout=timeout))
+        return self._run(self._runtime.receive, self._ends[1], timeout=timeout)
 
     def call(self, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message, and return its output. Raises what `RingKernelRuntime.call` does."""
         if not self._is_in_loop():
-            return self._run(self._runtime.call(self._ends, message, timeout=timeout))
+            return self._run(self._runtime.call, self._ends, message, timeout=timeout)
         if timeout is not None:
             check_timeout(timeout)
         answer = self._calls.of(self._ends).at_once(message)
@@ -95,15 +98,14 @@ class Port:
     def _is_in_loop(self) -> bool:
         return self._affinity.thread == get_ident()
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def _run(self, method: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **named: Any) -> Any:
         """Let the event loop do it, and wait for that."""
         loop = self._affinity.loop
         if loop is None or not self._affinity.is_running():
-            work.close()
             raise KernelStateError("the event loop of this runtime does not run: nobody could do this")
-        future = asyncio.run_coroutine_threadsafe(work, loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return WaitedCall(method, arguments, named).wait_for(partial(_hand_over, loop), loop)
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, call: WaitedCall[Any]) -> None:
+    with suppress(RuntimeError):  # the loop was closed, as who waits will see
+        loop.call_soon_threadsafe(lambda: call.begin(loop).add_done_callback(call.settle))

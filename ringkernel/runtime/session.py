@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import threading
 import weakref
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ringkernel.errors import KernelStateError, RingKernelError
-from ringkernel.lifecycle import KernelState
+from ringkernel.devices.event_loop.background import begin_to_exit, refuse_at_exit
+from ringkernel.devices.event_loop.interrupts import SETTLE_S
+from ringkernel.errors import KernelStateError
 
-from .interrupting import for_a_moment, interruptible, keep_partial
-from .path import check_no_branches
-from .running import RunningPipeline, as_pipeline
+from .blocks import Block, Blocks
+from .loop_thread import LoopThread
+from .running import RunningPipeline
 from .runtime import RingKernelRuntime, counted
 from .supervisor import TERMINATE_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from types import TracebackType
 
     import numpy.typing as npt
 
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import KernelPath, Pipeline
+    from ringkernel.lifecycle import KernelState
     from ringkernel.messages.frames.options import Extra, FrameForm
 
     from .input_handle import InputHandle, WhenFull
@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CLOSE_S = TERMINATE_TIMEOUT_S + 5.0
+"""How long a session's thread may take to end."""
+
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_inherited: list[_Shared] = []
 
 
 class Session:
@@ -65,16 +69,16 @@ class Session:
 
     def __init__(self, *, workers: int | None = None, device: str = "auto", fuse: bool = True) -> None:
         self._runtime = RingKernelRuntime(workers=workers, device=device, fuse=fuse)
-        self._loop = asyncio.new_event_loop()
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="ringkernel-session", daemon=True)
-        self._thread.start()
+        self._blocks = Blocks(self._runtime)
+        self._loop = LoopThread(self._blocks.close)  # which does not know the session, so that this can be dropped
+        self._do = self._loop.do
         _sessions.add(self)
-        try:
-            self._do(self._runtime.__aenter__())
-        except BaseException:
-            self._stop()
-            raise
+        self._do(self._runtime.__aenter__)
+
+    def __del__(self) -> None:
+        loop: LoopThread | None = getattr(self, "_loop", None)  # there is none where `__init__` was refused
+        if loop is not None and loop.is_open:
+            loop.close_soon()
 
     def __enter__(self) -> Self:
         return self
@@ -91,47 +95,27 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
-            for_a_moment(self.close)
+            self._loop.close(SETTLE_S)  # who has interrupted something does not want to wait
         else:
             self.close()
 
     def close(self) -> None:
-        """End all kernels, and the session's thread. Closing twice is fine.
+        """End all kernels, and the session's thread, and wait for that. Closing twice is fine.
+
+        Calls of other threads end, with their results or with `KernelStateError`. Interrupted, the session still ends.
+        Raises `KernelStateError` in the session's own thread, and if that does not come back from what it does.
 
         Example:
             >>> session.close()
             >>> session.is_open
             False
         """
-        if not self.is_open:
-            return
-        try:
-            self._do(self._runtime.close())
-        finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _do(self, work: Coroutine[Any, Any, T], stopped: Future[None] | None = None) -> T:
-        """Have the session's thread do it, and wait for that. `stopped` fails with what the work was cancelled by, if
-        the work itself takes longer to end."""
-        reason = self._refusal()
-        if reason is not None:
-            work.close()
-            raise KernelStateError(reason)
-        future: Future[T] = Future()
-        task: list[asyncio.Task[None]] = []
-        try:
-            with interruptible():
-                self._loop.call_soon_threadsafe(lambda: task.append(self._loop.create_task(_done(work, future))))
-                return future.result()
-        except BaseException as error:
-            if not future.done():  # the waiting was interrupted, not the work
-                self._loop.call_soon_threadsafe(lambda: task[0].cancel())  # noqa: PLW0108 (there may be no task yet)
-                keep_partial(error, future if stopped is None else stopped)
-            raise
+        if not self._loop.close(_CLOSE_S):
+            self._loop.give_up()
+            raise KernelStateError(
+                "the thread of this session does not come back from what a coroutine handler does there, without "
+                "awaiting; nobody waits for it any more"
+            )
 
     @property
     def runtime(self) -> RingKernelRuntime:
@@ -152,17 +136,7 @@ class Session:
             >>> session.is_open
             True
         """
-        return os.getpid() == self._pid and not self._loop.is_closed()
-
-    def _refusal(self) -> str | None:
-        """Why nothing can be done here, or None."""
-        if os.getpid() != self._pid:
-            return f"this session belongs to process {self._pid} and cannot be used in a fork of it; make a new one"
-        if self._loop.is_closed():
-            return "this session is closed; make a new one"
-        if threading.current_thread() is self._thread:
-            return "this is the session's own thread, which would wait for itself; await the runtime's method instead"
-        return None
+        return self._loop.is_open
 
     # --- lifecycle -------------------------------------------------------------------------------------------
 
@@ -182,7 +156,7 @@ class Session:
             'LAUNCHED'
         """
         options: dict[str, Any] = {"device": device, "queue_size": queue_size, "parallel": parallel}
-        return self._do(self._runtime.launch(kernel_id, kernel_func, **options))
+        return self._do(self._runtime.launch, kernel_id, kernel_func, **options)
 
     def activate(self, kernel_id: KernelId) -> None:
         """See `RingKernelRuntime.activate`.
@@ -193,7 +167,7 @@ class Session:
             >>> session.call(double, 3)
             6.0
         """
-        self._do(self._runtime.activate(kernel_id))
+        self._do(self._runtime.activate, kernel_id)
 
     def close_input(self, kernel_id: KernelId, *, input: str = "") -> None:
         """See `RingKernelRuntime.close_input`.
@@ -205,7 +179,7 @@ class Session:
             >>> session.wait(double).name
             'TERMINATED'
         """
-        self._do(self._runtime.close_input(kernel_id, input=input))
+        self._do(self._runtime.close_input, kernel_id, input=input)
 
     def deactivate(self, kernel_id: KernelId) -> None:
         """See `RingKernelRuntime.deactivate`.
@@ -217,7 +191,7 @@ class Session:
             >>> session.get_state(double).name
             'DEACTIVATED'
         """
-        self._do(self._runtime.deactivate(kernel_id))
+        self._do(self._runtime.deactivate, kernel_id)
 
     def reactivate(self, kernel_id: KernelId) -> None:
         """See `RingKernelRuntime.reactivate`.
@@ -230,7 +204,7 @@ class Session:
             >>> session.call(double, 3)
             6.0
         """
-        self._do(self._runtime.reactivate(kernel_id))
+        self._do(self._runtime.reactivate, kernel_id)
 
     def terminate(self, kernel_id: KernelId, timeout: float = TERMINATE_TIMEOUT_S) -> None:
         """See `RingKernelRuntime.terminate`.
@@ -242,7 +216,7 @@ class Session:
             >>> session.get_state(double).name
             'TERMINATED'
         """
-        self._do(self._runtime.terminate(kernel_id, timeout))
+        self._do(self._runtime.terminate, kernel_id, timeout)
 
     def wait(self, kernel_id: KernelId, *, timeout: float | None = None) -> KernelState:
         """See `RingKernelRuntime.wait`.
@@ -254,7 +228,7 @@ class Session:
             Traceback (most recent call last):
             TimeoutError: ...
         """
-        return self._do(self._runtime.wait(kernel_id, timeout=timeout))
+        return self._do(self._runtime.wait, kernel_id, timeout=timeout)
 
     @contextmanager
     def run(self, kernels: Pipeline | KernelId) -> Iterator[RunningPipeline]:
@@ -265,21 +239,20 @@ class Session:
             ...     running.call(1), running.call(2)
             (2.0, 6.0)
         """
-        context = self._runtime.run(kernels)
-        running = self._do(context.__aenter__())
-
-        def end() -> None:
-            self._do(context.__aexit__(None, None, None))
-
+        block = Block(self._blocks, kernels)
         try:
-            yield RunningPipeline(self, running.pipeline)
-        except KeyboardInterrupt:
-            for_a_moment(end)
+            try:
+                running = self._do(block.enter)
+                yield RunningPipeline(self, running.pipeline)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                self._do(block.leave)
+                raise
+            self._do(block.leave)
+        except (KeyboardInterrupt, GeneratorExit):
+            self._loop.post(block.leave)
             raise
-        except BaseException:
-            end()
-            raise
-        end()
 
     def remove(self, kernel_id: KernelId) -> None:
         """See `RingKernelRuntime.remove`.
@@ -292,7 +265,7 @@ class Session:
             >>> list(session.kernels)
             []
         """
-        self._do(_call(self._runtime.remove, kernel_id))
+        self._do(self._runtime.remove, kernel_id)
 
     def connect(self, source_id: KernelId, target_id: KernelId, *, input: str = "") -> None:
         """See `RingKernelRuntime.connect`.
@@ -303,7 +276,7 @@ class Session:
             >>> session.kernels["double"].targets == (kernels[1],)
             True
         """
-        self._do(_call(self._runtime.connect, source_id, target_id, input=input))
+        self._do(self._runtime.connect, source_id, target_id, input=input)
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -350,7 +323,7 @@ class Session:
             array([2., 4.])
             >>> watch.stop()
         """
-        return self._do(_call(self._runtime.watch, interval))
+        return self._do(self._runtime.watch, interval)
 
     def unprocessed(self, kernel_id: KernelId, *, input: str = "") -> Any:
         """See `RingKernelRuntime.unprocessed`.
@@ -362,7 +335,7 @@ class Session:
             >>> session.unprocessed(double)
             array([3.])
         """
-        return self._do(_call(self._runtime.unprocessed, kernel_id, input=input))
+        return self._do(self._runtime.unprocessed, kernel_id, input=input)
 
     def read_state(self, kernel_id: KernelId, *, key: Any = None) -> Any:
         """See `RingKernelRuntime.read_state`.
@@ -373,7 +346,7 @@ class Session:
             >>> session.read_state(total)
             array([3.])
         """
-        return self._do(self._runtime.read_state(kernel_id, key=key))
+        return self._do(self._runtime.read_state, kernel_id, key=key)
 
     def write_state(self, kernel_id: KernelId, value: Any, *, key: Any = None) -> None:
         """See `RingKernelRuntime.write_state`.
@@ -384,7 +357,7 @@ class Session:
             >>> session.read_state(total)
             array([100.])
         """
-        self._do(self._runtime.write_state(kernel_id, value, key=key))
+        self._do(self._runtime.write_state, kernel_id, value, key=key)
 
     def read_params(self, kernel_id: KernelId) -> Any:
         """See `RingKernelRuntime.read_params`.
@@ -394,7 +367,7 @@ class Session:
             >>> session.read_params(scaled)
             Gain(factor=2.0)
         """
-        return self._do(self._runtime.read_params(kernel_id))
+        return self._do(self._runtime.read_params, kernel_id)
 
     def write_params(self, kernel_id: KernelId, value: Any) -> None:
         """See `RingKernelRuntime.write_params`.
@@ -406,7 +379,7 @@ class Session:
             >>> session.map(scaled, [1.0, 2.0])
             array([10., 20.])
         """
-        self._do(self._runtime.write_params(kernel_id, value))
+        self._do(self._runtime.write_params, kernel_id, value)
 
     # --- messages --------------------------------------------------------------------------------------------
 
@@ -426,7 +399,7 @@ class Session:
             ...     session.receive(double)
             6.0
         """
-        self._do(self._runtime.send(kernel_id, message, input=input, timeout=timeout))
+        self._do(self._runtime.send, kernel_id, message, input=input, timeout=timeout)
 
     def send_batch(
         self,
@@ -445,7 +418,7 @@ class Session:
             ...     session.receive(double), session.receive(double)
             (2.0, 4.0)
         """
-        self._do(self._runtime.send_batch(kernel_id, messages, input=input, timeout=timeout, extra=extra))
+        self._do(self._runtime.send_batch, kernel_id, messages, input=input, timeout=timeout, extra=extra)
 
     def open_input(self, kernel_id: KernelId, input: str = "", full: WhenFull = "wait") -> InputHandle:
         """See `RingKernelRuntime.open_input`.
@@ -457,7 +430,7 @@ class Session:
             ...     running.receive()
             6.0
         """
-        return self._do(_call(self._runtime.open_input, kernel_id, input, full))
+        return self._do(self._runtime.open_input, kernel_id, input, full)
 
     def advance(self, kernel_id: KernelId, time: Any, *, input: str = "") -> None:
         """See `RingKernelRuntime.advance`.
@@ -473,7 +446,7 @@ class Session:
             ...     session.receive(later)
             1.0
         """
-        self._do(self._runtime.advance(kernel_id, time, input=input))
+        self._do(self._runtime.advance, kernel_id, time, input=input)
 
     def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.receive`.
@@ -484,7 +457,7 @@ class Session:
             ...     session.receive(double, timeout=10)
             6.0
         """
-        return self._do(self._runtime.receive(kernel_id, timeout=timeout))
+        return self._do(self._runtime.receive, kernel_id, timeout=timeout)
 
     def receive_batch(
         self,
@@ -503,7 +476,7 @@ class Session:
             >>> session.receive_batch(double)
             array([2., 4.])
         """
-        return self._do(self._runtime.receive_batch(kernel_id, max_messages, out=out, timeout=timeout, to=to))
+        return self._do(self._runtime.receive_batch, kernel_id, max_messages, out=out, timeout=timeout, to=to)
 
     def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
         """See `RingKernelRuntime.call`.
@@ -513,7 +486,7 @@ class Session:
             ...     session.call((double, total), 3)
             6.0
         """
-        return self._do(self._runtime.call(kernel_id, message, timeout=timeout))
+        return self._do(self._runtime.call, kernel_id, message, timeout=timeout)
 
     def stream(
         self,
@@ -535,7 +508,7 @@ class Session:
         batches = self._runtime.stream(kernel_id, max_messages=max_messages, progress=progress, to=to)
         with suppress(StopAsyncIteration):
             while True:
-                yield self._do(_next(batches))
+                yield self._do(_next, batches)
 
     def map(
         self,
@@ -553,7 +526,7 @@ class Session:
             >>> session.map(rk.pipeline(double, total), [1.0, 2.0, 3.0])
             array([ 2.,  6., 12.])
         """
-        return self._do(self._runtime.map(kernel_id, messages, out=out, progress=progress, extra=extra, to=to))
+        return self._do(self._runtime.map, kernel_id, messages, out=out, progress=progress, extra=extra, to=to)
 
     def map_once(
         self,
@@ -573,33 +546,8 @@ class Session:
             >>> session.map_once(total, [1.0, 2.0])  # the state is new
             array([1., 3.])
         """
-        stopped: Future[None] = Future()
-
-        async def once() -> Any:
-            line = as_pipeline(kernels)
-            check_no_branches(line)
-            known = self._runtime.kernels
-            try:
-                for kernel_id in line.kernel_ids:
-                    if kernel_id in known and known[kernel_id].state is KernelState.TERMINATING:
-                        await self._runtime.wait(kernel_id)  # of a map that was interrupted
-                async with self._runtime.run(line) as running:
-                    try:
-                        return await running.map(messages, out=out, progress=progress, extra=extra, to=to)
-                    except asyncio.CancelledError as error:
-                        stopped.set_exception(error)
-                        await self._end_coroutines(line)
-                        raise
-            except asyncio.CancelledError as error:
-                if not stopped.done():
-                    stopped.set_exception(error)
-                raise
-            finally:
-                for kernel_id in line.kernel_ids:
-                    if kernel_id in known and known[kernel_id].state is KernelState.TERMINATED:
-                        self._runtime.remove(kernel_id)
-
-        return self._do(once(), stopped)
+        options: dict[str, Any] = {"out": out, "progress": progress, "extra": extra, "to": to}
+        return self._do(self._blocks.map_once, kernels, messages, options)
 
     def replay(
         self,
@@ -620,43 +568,16 @@ class Session:
             array([ 2.,  6., 12.])
         """
         options: dict[str, Any] = {"progress": progress, "extra": extra, "to": to}
-        return self._do(self._runtime.replay(inputs, until=until, speed=speed, unit=unit, **options))
-
-    async def _end_coroutines(self, line: Pipeline) -> None:
-        """At once: nobody will have what they would make of what they were sent."""
-        for kernel_id in line.kernel_ids:
-            kernel = self._runtime.kernels[kernel_id]
-            if kernel.engine.declaration.is_coroutine:
-                with suppress(RingKernelError):
-                    await self._runtime.terminate(kernel_id, 0)
+        return self._do(self._runtime.replay, inputs, until=until, speed=speed, unit=unit, **options)
 
 
 @atexit.register
 def _close_all() -> None:
     """At the exit: the threads are daemons, which would be stopped anywhere."""
+    begin_to_exit()
     for session in list(_sessions):
         with suppress(Exception):
             session.close()
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
-
-
-async def _done(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
-    """Do it, and tell who waits."""
-    try:
-        future.set_result(await work)
-    except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
-        future.set_exception(error)
-
-
-async def _call(method: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    return method(*arguments, **named)
 
 
 async def _next(batches: AsyncIterator[T]) -> T:
@@ -667,16 +588,20 @@ class _Shared:
     """The session of `map`, made at its first use, in each process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may come in once more
         self._session: Session | None = None
 
     def map(self, func: Any, messages: Any, **options: Any) -> Any:
-        """One map at a time. The session is made anew in a fork, and after it was closed."""
+        """In the session, which is made anew in a fork, and after it was closed."""
+        refuse_at_exit()  # before the lock, which a thread may hold that no longer runs
+        return self._opened().map_once(func, messages, **options)
+
+    def _opened(self) -> Session:
         with self._lock:
             session = self._session
             if session is None or not session.is_open:
                 session = self._session = Session()
-            return session.map_once(func, messages, **options)
+            return session
 
     def close(self) -> None:
         """End the session; the next map makes another one."""
@@ -685,6 +610,18 @@ class _Shared:
 
 
 _shared = _Shared()
+
+
+def _forget() -> None:
+    """A forked child makes a session of its own. The one that it has inherited stays as it is: its thread is not here,
+    and its descriptors are the parent's."""
+    global _shared  # noqa: PLW0603
+    _inherited.append(_shared)
+    _shared = _Shared()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def map(  # noqa: A001 (as in `rk.map`)

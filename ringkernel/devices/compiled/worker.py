@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ringkernel.devices.event_loop.background import begin_to_exit
 from ringkernel.devices.event_loop.budget import WORKER
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import Slab
@@ -335,5 +336,6 @@ pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 @atexit.register
 def _stop_all() -> None:
     """Before the interpreter takes its modules apart: no compiled thread may come back into Python later."""
+    begin_to_exit()
     for pool in list(pools):
         pool.stop(0.2)

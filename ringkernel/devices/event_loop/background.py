@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
+
+from ringkernel.errors import KernelStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +22,7 @@ _ending = threading.Event()
 
 async def in_thread(work: Callable[[], T], *, exit_wait_s: float = 10.0) -> T:
     """Run `work` in a thread of its own: not in the loop's executor, which `asyncio.run` would wait for."""
+    refuse_at_exit()
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -53,13 +57,24 @@ async def in_thread(work: Callable[[], T], *, exit_wait_s: float = 10.0) -> T:
     return await future
 
 
+def begin_to_exit() -> None:
+    """The interpreter ends: whoever ends something at its exit says so first."""
+    _ending.set()
+
+
 @atexit.register
 def _wait_for_compilers() -> None:
-    _ending.set()
+    begin_to_exit()
     for thread, wait_s in list(_threads.items()):  # LLVM must not be taken apart under a thread that is inside it
         thread.join(wait_s)
 
 
+def refuse_at_exit() -> None:
+    """Raises `KernelStateError` once the interpreter ends: a thread would be waited for that never comes."""
+    if is_exiting():
+        raise KernelStateError("the interpreter ends: nothing can be begun any more")
+
+
 def is_exiting() -> bool:
-    """Whether the interpreter ends, and waits for whoever compiles: nobody will use what comes of it."""
-    return _ending.is_set()
+    """Whether the interpreter ends: threads no longer run, or soon will not, and nobody will use what comes of them."""
+    return _ending.is_set() or sys.is_finalizing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from typing import TYPE_CHECKING
@@ -14,32 +15,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SILENCE_S = 10.0
+"""How long it may take until a runtime speaks: the first time at once, then as often as `serve_stats` was told."""
+MAX_BYTES = 1 << 24
+"""As long a line may be: some 20,000 kernels."""
+
+
+class _SilenceError(ConfigurationError):
+    """Somebody listens, and says nothing."""
+
 
 def show_top(pid: int | None, *, once: bool) -> int:
     """Draw the runtime of a process, or of the only one that can be asked, until it ends or Ctrl-C. With `once`, its
-    second view, which has rates, is printed, and no more."""
+    second view, which has rates, is printed, and no more; the first one if no other comes in time."""
     from rich.console import Console
     from rich.live import Live
 
     from .views.table import table_of
 
-    views = _views_of(_choose(pid))
+    path, connection = _choose(pid)
+    views = _views_of(path, connection)
     console = Console()
     if once:
-        next(views, None)
         view = next(views, None)
-        if view is not None:
-            console.print(table_of(view))
+        if view is None:
+            raise ConfigurationError(f"{path} was closed before it had said anything")
+        with contextlib.suppress(_SilenceError):
+            view = next(views, view)
+        console.print(table_of(view))
         return 0
     with Live(console=console, auto_refresh=False) as live:
         for view in views:
+            connection.settimeout(None)  # it lives, and may speak as seldom as it wants to
             live.update(table_of(view), refresh=True)
     console.print("the runtime was closed")
     return 0
 
 
-def _choose(pid: int | None) -> socket.socket:
-    """A connection to the runtime that is meant. Raises `ConfigurationError` if it is not clear which, or none is."""
+def _choose(pid: int | None) -> tuple[Path, socket.socket]:
+    """A socket, and a connection to the runtime that is meant. Raises `ConfigurationError` if it is not clear which, or none is."""
     found = {path: connection for path in sockets() if (connection := _connected(path)) is not None}
     chosen = [path for path in found if pid is None or pid_of(path) == pid]
     if len(chosen) != 1:
@@ -57,22 +71,43 @@ def _choose(pid: int | None) -> socket.socket:
     for path, connection in found.items():
         if path is not chosen[0]:
             connection.close()
-    return found[chosen[0]]
+    return chosen[0], found[chosen[0]]
 
 
 def _connected(path: Path) -> socket.socket | None:
-    """None, and the socket is removed, if nobody listens there any more."""
+    """None if nobody can be asked there. The socket of a process that has ended is removed."""
     connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(SILENCE_S)
     try:
         connection.connect(str(path))
-    except ConnectionRefusedError:
+    except OSError as error:
         connection.close()
-        path.unlink(missing_ok=True)
+        if isinstance(error, ConnectionRefusedError):
+            with contextlib.suppress(OSError):
+                path.unlink()
         return None
     return connection
 
 
-def _views_of(connection: socket.socket) -> Iterator[RuntimeView]:
-    with connection, connection.makefile(encoding="utf-8") as lines:
-        for line in lines:
-            yield RuntimeView.from_json(json.loads(line))
+def _views_of(path: Path, connection: socket.socket) -> Iterator[RuntimeView]:
+    """The views until the connection ends. Raises `ConfigurationError` if what listens is silent, or no runtime of
+    this version."""
+    with connection, connection.makefile("rb") as lines:
+        while True:
+            try:
+                line = lines.readline(MAX_BYTES)
+            except TimeoutError:
+                raise _SilenceError(f"{path} has said nothing for {SILENCE_S:g} s: its event loop is blocked") from None
+            except ConnectionError:
+                return
+            if not line:
+                return
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("a line without an end")  # noqa: TRY301
+                view = RuntimeView.from_json(json.loads(line))
+            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+                raise ConfigurationError(
+                    f"{path} does not say what a runtime of this version of ringkernel would say"
+                ) from None
+            yield view

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C, or the stop button, ends the waiting also where an event loop has taken over the signal: it could see to

@@ -35,7 +35,7 @@ def cannot_be_asked(error: OSError) -> ConfigurationError:
 
 def sockets() -> list[Path]:
     """The sockets that are there; a process that was killed leaves its own behind."""
-    return sorted(directory().glob("*.sock"))
+    return sorted(path for path in directory().glob("*.sock") if path.stem.partition("-")[0].isdecimal())
 
 
 def pid_of(socket: Path) -> int:

@@ -8,6 +8,14 @@ from typing import Any
 SOME = 0.05
 """The share of the time from which on a wait counts."""
 
+_PLAIN: dict[str, Any] = {
+    "str": str,
+    "str | None": str | None,
+    "int": int,
+    "float": float | int,
+    "float | None": float | int | None,
+}
+
 
 @dataclass(frozen=True)
 class QueueView:
@@ -124,9 +132,12 @@ class RuntimeView:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RuntimeView:
-        """What `as_json` has given."""
+        """What `as_json` has given. Raises `LookupError`, `TypeError` or `AttributeError` if it is anything else."""
         kernels = []
         for fields in data["kernels"]:
+            for name, annotation in KernelView.__annotations__.items():
+                if not isinstance(fields[name], _PLAIN.get(annotation, object)):
+                    raise TypeError(f"{name} is {fields[name]!r}, and not {annotation}")
             emitted = fields["emitted"]
             parts = {
                 "waiting": QueueView(**fields["waiting"]),

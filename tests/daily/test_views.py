@@ -391,3 +391,49 @@ async def test_prometheus_collects_the_same_numbers(runtime: RingKernelRuntime) 
     assert families["ringkernel_input_capacity"].samples[0].value == 4_096
     (state,) = families["ringkernel_kernel_state"].samples
     assert state.labels == {"kernel": "double", "state": "ACTIVE"}
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (b"\x00\xff garbage\n", "does not say what a runtime of this version"),
+        (b'{"kernels": [', "does not say what a runtime of this version"),
+        (b'{"kernels": [{"kernel_id": 3}]}\n', "does not say what a runtime of this version"),
+        (b"[" * 100_000 + b"\n", "does not say what a runtime of this version"),
+        (b"x" * (1 << 12), "does not say what a runtime of this version"),
+        (b"", "was closed before it had said anything"),
+        (None, "has said nothing for 0.2 s: its event loop is blocked"),
+    ],
+    ids=["garbage", "half", "other version", "deep", "huge", "closed", "silent"],
+)
+async def test_top_says_in_a_line_what_is_wrong_with_who_answers(
+    said: bytes | None,
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("no Unix sockets")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("ringkernel.top.SILENCE_S", 0.2)
+    monkeypatch.setattr("ringkernel.top.MAX_BYTES", 1 << 11 if said is not None and len(said) == 1 << 12 else 1 << 20)
+    path = directory() / "999998-1.sock"
+    (path.parent / "stray.sock").touch()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(said or b"")
+                if said is None:
+                    connection.recv(1)
+
+        answering = asyncio.create_task(asyncio.to_thread(answer))
+        status = await within(asyncio.to_thread(main, ["top", "--once"]), 20)
+        await within(answering)
+    error = capsys.readouterr().err
+    assert (status, error.count("\n")) == (2, 1)
+    assert complaint in error

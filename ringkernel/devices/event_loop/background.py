@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ringkernel.errors import KernelStateError
 
+from .forking import refuse_if_broken
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,6 +25,7 @@ _ending = threading.Event()
 async def in_thread(work: Callable[[], T], *, exit_wait_s: float = 10.0) -> T:
     """Run `work` in a thread of its own: not in the loop's executor, which `asyncio.run` would wait for."""
     refuse_at_exit()
+    refuse_if_broken()
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

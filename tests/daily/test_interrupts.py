@@ -1,0 +1,134 @@
+"""Ctrl-C between any two steps of the main thread: the next call gives the right result, and nothing waits for ever.
+
+An interrupt is raised at each opcode of this package that the main thread passes in a call, in turn; by default at a
+sample of them, at all with `RINGKERNEL_INTERRUPTS=all`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from daily_kernels import double, total
+
+import ringkernel as rk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+SAMPLE = 10**9 if os.environ.get("RINGKERNEL_INTERRUPTS") == "all" else 25
+_TRACED = ("runtime/session.py", "runtime/loop_thread.py", "runtime/waited_call.py", "runtime/interrupting.py")
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt at one opcode of a call, counted from 0; `passed` says how many there were."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.passed = at, 0
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.replace("\\", "/").endswith(_TRACED) or frame.f_code.co_name == "__del__":
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event == "opcode":
+            self.passed += 1
+            if self.passed - 1 == self.at:
+                raise KeyboardInterrupt
+        return self
+
+
+def interrupted(call: Callable[[], Any], at: int) -> int:
+    """Do a call, interrupted at an opcode. Return how many were passed."""
+    tracer, before = Interrupting(at), sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return tracer.passed
+
+
+def at_each(call: Callable[[], Any], then: Callable[[], None]) -> None:
+    """Interrupt a call at each opcode, or at a sample of them, and look each time whether `then` holds."""
+    count = interrupted(call, -1)
+    then()
+    step = max(1, count // SAMPLE)
+    assert count > 50
+    for at in itertools.chain(range(0, count, step), range(max(0, count - 5), count)):
+        interrupted(call, at)
+        then()
+
+
+def test_after_an_interrupt_anywhere_in_a_map_the_next_one_is_right() -> None:
+    def then() -> None:
+        assert rk.map(total, [1.0, 2.0]).tolist() == [1, 3]
+
+    then()
+    at_each(lambda: rk.map(total, [5.0] * 3), then)
+
+
+def test_after_an_interrupt_while_the_shared_session_is_made_the_next_map_is_right() -> None:
+    from inside import end_shared_session
+
+    def call() -> None:
+        rk.map(total, [5.0])
+
+    def then() -> None:
+        assert rk.map(total, [1.0, 2.0]).tolist() == [1, 3]
+        end_shared_session()
+
+    at_each(call, then)
+
+
+@pytest.fixture
+def session() -> Any:
+    with rk.Session(workers=1) as session:
+        session.launch(double)
+        session.activate(double)
+        yield session
+
+
+def test_after_an_interrupt_anywhere_in_a_call_the_session_goes_on(session: rk.Session) -> None:
+    def drained() -> None:
+        session.send(double, 7)
+        while session.receive(double, timeout=5) != 14:
+            pass
+
+    at_each(lambda: session.send(double, 1), drained)
+    at_each(lambda: session.map(double, [1.0]), drained)
+    at_each(lambda: session.replay({double: [1.0, 2.0]}, until=double), drained)
+    drained()
+    session.send_batch(double, [1.0] * 8)
+    at_each(lambda: session.receive_batch(double), drained)
+
+
+def test_after_an_interrupt_anywhere_in_a_block_the_next_one_runs() -> None:
+    with rk.Session(workers=1) as session:
+
+        def call() -> None:
+            with session.run(total) as running:
+                running.send(1)
+
+        def then() -> None:
+            assert session.map_once(total, [1.0, 2.0]).tolist() == [1, 3]
+
+        at_each(call, then)
+
+
+def test_an_interrupt_anywhere_around_a_session_leaves_the_next_one_alone() -> None:
+    def call() -> None:
+        with rk.Session(workers=1) as session:
+            session.launch(double)
+
+    def then() -> None:
+        with rk.Session(workers=1) as session:
+            assert session.map(double, [1.0]).tolist() == [2]
+
+    at_each(call, then)

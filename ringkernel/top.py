@@ -53,7 +53,8 @@ def show_top(pid: int | None, *, once: bool) -> int:
 
 
 def _choose(pid: int | None) -> tuple[Path, socket.socket]:
-    """A socket, and a connection to the runtime that is meant. Raises `ConfigurationError` if it is not clear which, or none is."""
+    """The socket of the runtime that is meant, and a connection. Raises `ConfigurationError` if it is not clear which
+    that is, or there is none."""
     found = {path: connection for path in sockets() if (connection := _connected(path)) is not None}
     chosen = [path for path in found if pid is None or pid_of(path) == pid]
     if len(chosen) != 1:

@@ -35,15 +35,25 @@ class LoopThread:
     def __init__(self, ending: Callable[[], Awaitable[None]]) -> None:
         refuse_at_exit()  # no thread begins any more, and nobody could wait for one
         self._ending = ending
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop
         self._pid = os.getpid()
         self._inbox: deque[WaitedCall[Any]] = deque()
         self._begun: dict[asyncio.Task[None], WaitedCall[Any]] = {}
         self._closing: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._is_closed = self._is_over = False
+        self._has_begun = threading.Lock()
+        self._has_begun.acquire()
         self._thread = threading.Thread(target=self._run, name="ringkernel-session", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+            self._has_begun.acquire()
+        except BaseException:
+            self._is_closed = True  # nobody will know the thread: it ends as soon as it has begun
+            self._wake()
+            raise
+        if self._error is not None:
+            raise self._error
 
     @property
     def is_ours(self) -> bool:
@@ -97,8 +107,11 @@ class LoopThread:
         """Take no more calls, and begin to end, if that has not begun. From any thread, in the middle of anything."""
         if self.is_ours:
             self._is_closed = True
-            with suppress(RuntimeError):  # it is over
-                self.loop.call_soon_threadsafe(self._begin_to_end)
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError, AttributeError):  # it is over, or has not begun
+            self.loop.call_soon_threadsafe(self._begin_to_end)
 
     def close(self, timeout: float) -> bool:
         """Take no more calls, and wait for the end of those that there are, and of the thread. Return whether all that
@@ -125,8 +138,17 @@ class LoopThread:
     # --- in the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self.loop = asyncio.new_event_loop()  # here, where no Ctrl-C leaves it half made
+        except BaseException as error:  # noqa: BLE001 (it is raised in the thread that waits)
+            self._error = error
+            self._has_begun.release()
+            return
         asyncio.set_event_loop(self.loop)
         try:
+            self._has_begun.release()
+            if self._is_closed:
+                self._begin_to_end()
             self.loop.run_forever()
         finally:
             self._is_closed = self._is_over = True

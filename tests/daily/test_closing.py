@@ -236,7 +236,7 @@ AT_EXIT = """
             maps()
 
     {what}
-    rk.map(double, [1.0])
+    rk.RingKernelError, rk.map(double, [1.0])
 """
 
 

@@ -103,7 +103,6 @@ def test_after_an_interrupt_anywhere_in_a_call_the_session_goes_on(session: rk.S
 
     at_each(lambda: session.send(double, 1), drained)
     at_each(lambda: session.map(double, [1.0]), drained)
-    at_each(lambda: session.replay({double: [1.0, 2.0]}, until=double), drained)
     drained()
     session.send_batch(double, [1.0] * 8)
     at_each(lambda: session.receive_batch(double), drained)

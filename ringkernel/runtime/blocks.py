@@ -106,13 +106,14 @@ class Block:
 
     async def leave(self) -> None:
         """End the kernels, if that has not been done. Once begun it goes on, also where nobody waits for it."""
-        ending = asyncio.ensure_future(self._leave())
+        held = await self._blocks.hold(self.names)  # in the task's first step: before who comes next
+        ending = asyncio.ensure_future(self._leave(held))
         await wait_out(ending)
         if ending.done():
             ending.result()
 
-    async def _leave(self) -> None:
-        async with await self._blocks.hold(self.names):
+    async def _leave(self, held: AsyncExitStack) -> None:
+        async with held:
             await self.leave_held()
 
     async def leave_held(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-SAMPLE = 10**9 if os.environ.get("RINGKERNEL_INTERRUPTS") == "all" else 25
+SAMPLE = 10**9 if os.environ.get("RINGKERNEL_INTERRUPTS") == "all" else 12
 _TRACED = ("runtime/session.py", "runtime/loop_thread.py", "runtime/waited_call.py", "runtime/interrupting.py")
 
 

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ringkernel.devices.event_loop.background import refuse_at_exit
 from ringkernel.errors import KernelStateError
@@ -78,14 +78,20 @@ class LoopThread:
     def _is_own_thread(self) -> bool:
         return threading.get_ident() == self._thread.ident
 
-    def do(self, method: Callable[..., Coroutine[Any, Any, T] | T], *arguments: Any, **named: Any) -> T:
+    @overload
+    def do(self, method: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **named: Any) -> T: ...
+
+    @overload
+    def do(self, method: Callable[..., T], *arguments: Any, **named: Any) -> T: ...
+
+    def do(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Have the loop call a method, and await what that returns if it is a coroutine; return the result, or raise
         what it raises. Raises `KernelStateError` where that cannot be, and if the thread ends before."""
         refuse_at_exit()
         reason = self._refusal()
         if reason is not None:
             raise KernelStateError(reason)
-        call: WaitedCall[T] = WaitedCall(method, arguments, named)
+        call: WaitedCall[Any] = WaitedCall(method, arguments, named)
         call.gone = "this session was closed meanwhile"
         return call.wait_for(self._hand_over, self.loop)
 

@@ -14,7 +14,7 @@ from ringkernel.tracebacks import shorten
 from .interrupting import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -34,9 +34,7 @@ class WaitedCall(Generic[T]):
 
     __slots__ = ("_context", "_has_ended", "_is_cancelled", "_outcomes", "_task", "_work", "gone")
 
-    def __init__(
-        self, method: Callable[..., Coroutine[Any, Any, T] | T], arguments: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
+    def __init__(self, method: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._work = method, arguments, named
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None

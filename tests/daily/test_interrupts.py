@@ -31,7 +31,9 @@ class Interrupting:
         self.at, self.passed = at, 0
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.replace("\\", "/").endswith(_TRACED) or frame.f_code.co_name == "__del__":
+        if not frame.f_code.co_filename.replace("\\", "/").endswith(_TRACED):
+            return None
+        if is_finalizer(frame):  # where Python itself ignores it
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -40,6 +42,10 @@ class Interrupting:
             if self.passed - 1 == self.at:
                 raise KeyboardInterrupt
         return self
+
+
+def is_finalizer(frame: FrameType | None) -> bool:
+    return frame is not None and (frame.f_code.co_name == "__del__" or is_finalizer(frame.f_back))
 
 
 def interrupted(call: Callable[[], Any], at: int) -> int:

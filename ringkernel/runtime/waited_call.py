@@ -100,12 +100,12 @@ class WaitedCall(Generic[T]):
             if not self.has_ended:
                 self._interrupt(loop, error)
             raise
-        result, error = self._outcomes[0]
-        if error is not None:
+        result, failure = self._outcomes[0]
+        if failure is not None:
             try:
-                raise error
+                raise failure
             finally:
-                del error  # no cycle through this frame
+                del failure  # no cycle through this frame
         return result  # type: ignore[no-any-return]
 
     def _interrupt(self, loop: asyncio.AbstractEventLoop, error: BaseException) -> None:

@@ -23,6 +23,7 @@ from .shapes import shapes_in_fixed_words
 from .span_body import batch_span, end_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import called_from_words, compile_loop
+from .unbound import check_bound
 from .unwritten import unwritten
 
 if TYPE_CHECKING:
@@ -80,7 +81,12 @@ def _dispatcher(
     jit = njit(error_model="numpy", boundscheck=spec.check, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     compile_function = HandlerSpecializer(jit, boundscheck=spec.check)
     dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
-    dispatcher.compile(arguments)
+    try:
+        dispatcher.compile(arguments)
+    except Exception:
+        check_bound(compile_function.compiled())  # which may be what numba says in words of its own
+        raise
+    check_bound(one for one in compile_function.compiled() if getattr(one, "overloads", None))
     return dispatcher, compile_function
 
 

@@ -122,6 +122,8 @@ def _check_call(statement: Statement, expression: Any) -> None:
             _check_attribute_of(statement, expression.args[0], getattr(signature.args[1], "literal_value", None))
         if function.typing_key is np.reshape:
             _check_shape(statement, expression.args[1:])
+        if function.typing_key is str:
+            _check_text(statement, expression)
     elif not isinstance(function, _CALLED_ANYWAY):
         raise _not_allowed(statement, function)
 
@@ -174,6 +176,17 @@ def _check_product(statement: Statement, expression: Any) -> None:
         times = [one for one in operands if isinstance(statement.type_of(one), types.Integer)]
         if times and any((statement.constant(one) or _LARGE) >= _LARGE for one in times):
             raise statement.refuse("a list is repeated a number of times that is no constant; append to it in a loop")
+
+
+def _check_text(statement: Statement, expression: Any) -> None:
+    """Numba takes the length of a number's text from a rounded logarithm, and has another text for other values."""
+    for argument in expression.args:
+        kind = types.unliteral(statement.type_of(argument))
+        if not isinstance(kind, types.UnicodeType | types.UnicodeCharSeq | types.Boolean):
+            raise statement.refuse(
+                f"{kind_of(str(kind))} has no text in a handler, neither by str() nor in an f-string; print the value "
+                f"itself, as in print('n =', n), and compare or count numbers as numbers"
+            )
 
 
 _CALLED_ANYWAY = (types.Dispatcher, types.NumberClass, types.NamedTupleClass, types.ExceptionClass)

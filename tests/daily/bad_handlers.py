@@ -67,6 +67,63 @@ def help_it(price: Any) -> Any:
     return price * no_such  # type: ignore[name-defined]  # noqa: F821  # <-
 
 
+# --- names without a value -------------------------------------------------------------------------------------------
+
+UNBOUND = r"`x` may have no value here: .*; give it a value before the branch or the loop, as in `x = \.\.\.`"
+
+
+@case(UNBOUND)
+def binds_on_one_way(msg: Any, out: Any) -> None:
+    if msg.price > 1:
+        x = {1: 2.0}
+    out.value = x[1]  # <-
+
+
+@case(UNBOUND)
+def binds_in_a_loop_that_may_not_run(msg: Any, out: Any) -> None:
+    for i in range(msg.volume):
+        x = i * 2.0
+    out.value = x  # <-
+
+
+@case(UNBOUND)
+def deletes_a_name(msg: Any, out: Any) -> None:
+    x = msg.price
+    if x > 1:
+        del x
+    out.value = x  # <-
+
+
+@case(UNBOUND)
+def adds_to_nothing(msg: Any, out: Any) -> None:
+    x += msg.price  # type: ignore[has-type]  # noqa: F821  # <-
+    out.value = x
+
+
+@case(UNBOUND)
+def binds_on_one_way_in_a_helper(msg: Any, out: Any) -> None:
+    out.value = sign_of(msg.price)
+
+
+def sign_of(price: Any) -> Any:
+    if price > 0:
+        x = 1.0
+    elif price < 0:
+        x = -1.0
+    return x  # <-
+
+
+@case(UNBOUND)
+def binds_on_one_way_for_a_closure(msg: Any, out: Any) -> None:
+    if msg.price > 1:
+        x = 2.0
+
+    def doubled() -> Any:  # <-
+        return x * 2
+
+    out.value = doubled()
+
+
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +315,17 @@ def add_up(a: Any, b: Any) -> Any:
 @case(r"an f-string with a format has no compiled form")
 def formats(msg: Any, out: Any) -> None:
     print(f"{msg.price:.2f}")  # noqa: T201  # <-
+    out.value = 1
+
+
+@case(r"int64 has no text in a handler, neither by str\(\) nor in an f-string; print the value itself")
+def makes_text_of_a_number(msg: Any, out: Any) -> None:
+    out.value = len(str(msg.volume))  # <-
+
+
+@case(r"float64 has no text in a handler")
+def makes_text_in_an_f_string(msg: Any, out: Any) -> None:
+    print(f"at {msg.price}")  # noqa: T201  # <-
     out.value = 1
 
 

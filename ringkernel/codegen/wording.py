@@ -257,6 +257,7 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Invalid use of (?P<kind>.+?) with parameters \((?P<arguments>[^\n]*)\)", _not_callable),
     (r"\*args in function call should be a tuple", _fixed("after `*` a call takes a tuple: write its arguments out")),
     (r"OverloadSelector object .*? = (?:global|freevar)\((?P<name>\w+): (?P<kind>\w+)", _value_from_outside),
+    (r"Illegal IR, del found", _fixed("`del` of a name has no compiled form here: leave it out, or use another name")),
     (r"Int value is too large",
      _fixed("an integer of more than 64 bits has no compiled form: write it as a float, or in parts")),
     (r"unsupported array index type (?P<kind>[^\n]+?) in", _bad_index),

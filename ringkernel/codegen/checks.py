@@ -56,6 +56,8 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
     compiled for it, with its checks."""
     ours = {id(one) for one in (dispatcher, *compiled)}
     program = list(statements(dispatcher))
+    for one in compiled:
+        _check_defaults(one)
     constants = _constant_records(program)
     for statement in program:
         if isinstance(statement.node, ir.Assign) and isinstance(statement.node.value, ir.Expr):
@@ -65,6 +67,19 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
             _check_assignment(statement, constants)
         elif isinstance(statement.node, ir.DelItem):
             _check_indexed(statement, statement.node.target)
+
+
+def _check_defaults(compiled: Any) -> None:
+    """Refuse an array as a default: Python has one for all calls, compiled code a constant."""
+    function = getattr(compiled, "py_func", None)
+    if function is None or not getattr(compiled, "overloads", None):
+        return
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        if isinstance(default, np.ndarray):
+            raise RefusedHandlerError(
+                f"an array is a default of {function.__name__}; pass it, or read it by a name from outside",
+                (function.__code__.co_filename, function.__code__.co_firstlineno),
+            )
 
 
 def in_order(dispatcher: Any) -> bool:
@@ -92,6 +107,8 @@ def _check_expression(statement: Statement, expression: Any) -> None:
         _check_attribute_of(statement, expression.value, expression.attr)
     elif expression.op in ("binop", "inplace_binop") and expression.fn in (operator.mul, operator.imul):
         _check_product(statement, expression)
+    elif expression.op == "binop" and expression.fn in (operator.is_, operator.is_not):
+        _check_identity(statement, expression)
     elif expression.op == "arrayexpr":
         for ufunc in _array_functions(expression.expr):
             if not isinstance(ufunc, np.ufunc) and ufunc not in OPERATORS:
@@ -124,6 +141,10 @@ def _check_call(statement: Statement, expression: Any) -> None:
             _check_shape(statement, expression.args[1:])
         if function.typing_key is str:
             _check_text(statement, expression)
+        elif function.typing_key is range and any(
+            isinstance(statement.type_of(one), types.Float) for one in expression.args
+        ):
+            raise statement.refuse("a float is no end or step of a range; convert it, as in int(...)")
     elif not isinstance(function, _CALLED_ANYWAY):
         raise _not_allowed(statement, function)
 
@@ -176,6 +197,13 @@ def _check_product(statement: Statement, expression: Any) -> None:
         times = [one for one in operands if isinstance(statement.type_of(one), types.Integer)]
         if times and any((statement.constant(one) or _LARGE) >= _LARGE for one in times):
             raise statement.refuse("a list is repeated a number of times that is no constant; append to it in a loop")
+
+
+def _check_identity(statement: Statement, expression: Any) -> None:
+    """Numba compares numbers and text by their values."""
+    kinds = [types.unliteral(statement.type_of(one)) for one in (expression.lhs, expression.rhs)]
+    if all(isinstance(kind, types.Number | types.UnicodeType | types.UnicodeCharSeq) for kind in kinds):
+        raise statement.refuse("whether numbers or texts are the same object says nothing here; compare them with `==`")
 
 
 def _check_text(statement: Statement, expression: Any) -> None:

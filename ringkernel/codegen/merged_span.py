@@ -26,6 +26,7 @@ from .merged_calls import EXCEPTION, NOBODY, Handled, fail, merged_call
 from .merged_pair import no_pair, pair
 from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, run_timer
 from .operations import peek, poke, zero_bytes
+from .output_shapes import outputs_that_fit
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
 from .span import call_on_cpu, compile_handler
@@ -42,7 +43,7 @@ SKIP, HANDLE = -1, 0
 
 def compile_merged_span(spec: MergeTypes) -> Span:
     """Compile it. Raises what `compile_span` raises."""
-    with arithmetic_like_numpy(), shapes_in_fixed_words():
+    with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
         compiled = [compile_handler(*one)[0] for one in spec.handlers]
         calls = [
             Handled(merged_call(call_on_cpu(dispatcher, each), each), unwritten(dispatcher, each), each)

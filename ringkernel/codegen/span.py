@@ -18,6 +18,7 @@ from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .keyed_call import KeyedCalls, keyed_end_span
 from .line_tables import line_numbers, number_loop
+from .output_shapes import outputs_that_fit
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
 from .span_body import batch_span, end_span, scalar_span
@@ -35,7 +36,7 @@ def compile_span(
 ) -> Span:
     """Compile a handler into a span; `finish` as of `compile_loop`. Raises `RefusedHandlerError` and whatever numba
     raises."""
-    with arithmetic_like_numpy(), shapes_in_fixed_words():
+    with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)

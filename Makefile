@@ -39,8 +39,8 @@ guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inacce
 fused: $(STAMP)-test  ## Run tests of kernels with chains that run as one wherever they can
 	$(BIN)/python -m pytest --fused -k "loop or graph" tests/behaviour tests/test_graph_machine.py $(ARGS)
 
-soak: $(STAMP)-test  ## Play random graphs, then random handlers, for SECONDS each (default 600), on new seeds
-	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py $(ARGS)
+soak: $(STAMP)-test  ## Play random graphs, random handlers and wrong ones, for SECONDS each (default 600), on new seeds
+	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py tests/test_wrong_handlers.py $(ARGS)
 
 grids: $(STAMP)-test  ## Run the tests of kernels and of streams with grids alone, as threads of this CPU
 	$(BIN)/python -m pytest -k grid tests/behaviour tests/grids tests/test_contract.py $(ARGS)

@@ -213,6 +213,23 @@ DIFFERENCES = (
         (Example("msg.c16 / (msg.c16 - msg.c16)", {}, "(inf+nanj)", "ZeroDivisionError"),),
     ),
     Difference(
+        "changed-while-iterated",
+        "A dict or a set that changes its size while it is iterated",
+        "Python raises a RuntimeError; compiled, the loop over a dict ends, and one over a set goes on with what it "
+        "finds. Iterate over a list of the keys.",
+    ),
+    Difference(
+        "bytes-index",
+        "A negative index into bytes is an `IndexError`",
+        "Write `msg.s[len(msg.s) - 1]` for the last one.",
+    ),
+    Difference(
+        "overlapping",
+        "An array that is changed in place by another part of itself",
+        "`a[1:] += a[:-1]` takes a copy in NumPy; compiled, it raises a ValueError. Take the copy yourself: "
+        "`a[:-1].copy()`. Parts that do not lie in one piece, as `a[::2]`, are not looked at.",
+    ),
+    Difference(
         "uint64-index",
         "An index of 2**63 and more is an `IndexError`",
         "Like any other index out of range; Python raises an `OverflowError`.",

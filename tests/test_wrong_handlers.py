@@ -1,5 +1,5 @@
-"""A handler that is wrong is refused, or fails as Python does, or gives Python's value: it never ends the process, hangs,
-or gives another value."""
+"""A handler that is wrong is refused, or fails as Python does, or gives Python's value: it never ends the process, never
+hangs, and gives no other value."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def outputs_that_fit() -> Iterator[None]:
 
 def _check(context: Any, builder: Any, output: Any, other: Any) -> None:
     """Raise unless `other` has the output's shape, or one that is stretched to it, and does not overlap it."""
-    (written, written_kind), (read, read_kind) = output, other
+    written_kind, read_kind = output[1], other[1]
     to, of = (context.make_array(kind)(context, builder, one) for one, kind in (output, other))
     lengths = [[builder.extract_value(one.shape, i) for i in range(kind.ndim)]
                for one, kind in ((to, written_kind), (of, read_kind))]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A handler that is wrong is refused, or fails as Python does, or gives Python's value: it never ends the process, never
+"""A handler that is wrong is refused, fails as Python does, or gives Python's value: it never ends the process, never
 hangs, and gives no other value."""
 
 from __future__ import annotations

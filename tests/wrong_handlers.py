@@ -19,7 +19,7 @@ LISTED = "l = [y for _ in range(2)]\nr = l[0]"
 BOUND = {
     "float": ("y = 1.5", ("r = y", "y += 1.0\nr = y", "r = 1.0 if y > 1 else 0.0", LISTED)),
     "int": ("y = 3", ("r = y * 1.0", "y -= 1\nr = y * 1.0", "r = msg.xs[y]")),
-    "dict": ("y = {1: 2.0}", ("r = y[1]", "y[3] = msg.x\nr = len(y) * 1.0", "r = 1.0 if 1 in y else 0.0", "r = y.get(1, 3.0)")),
+    "dict": ("y = {1: 2.0}", ("r = y[1]", "y[3] = 4.0\nr = y[3]", "r = 1.0 if 1 in y else 0.0", "r = y.get(1, 3.0)")),
     "list": ("y = [1.0, 2.0]", ("r = y[0]", "y[1] = 3.0\nr = y[1]", "y.append(9.0)\nr = y[0]", "r = y.pop()", SUMMED)),
     "set": ("y = {1, 2}", ("r = len(y) * 1.0", "y.add(7)\nr = len(y) * 1.0", "r = 1.0 if 1 in y else 0.0")),
     "array": ("y = np.zeros(3)", ("r = y.sum()", "y[0] = 1.0\nr = y[0]", "y += 1.0\nr = y[1]", "r = (y * 2 + 1)[0]")),

@@ -96,8 +96,8 @@ def deletes_a_name(msg: Any, out: Any) -> None:
 
 @case(UNBOUND)
 def adds_to_nothing(msg: Any, out: Any) -> None:
-    x += msg.price  # type: ignore[has-type]  # noqa: F821  # <-
-    out.value = x
+    x += msg.price  # type: ignore[name-defined]  # noqa: F821  # <-
+    out.value = x  # type: ignore[name-defined]  # noqa: F821
 
 
 @case(UNBOUND)

@@ -71,7 +71,7 @@ CONTEXTS = {
     "loop": "def handler(msg, out):\n    for again in range(2):\n        BODY\n    out.value = r\n",
     "filter": "def handler(msg, out):\n    if msg.n == 1:\n        return False\n    BODY\n    out.value = r\n"
     "    return True\n",
-    "end": "def handler(msg, out):\n    out.value = 0.0\ndef end(out, state):\n    msg = state\n    BODY\n"
+    "end": "def handler(msg, out, state):\n    out.value = 0.0\ndef end(out, state):\n    msg = state\n    BODY\n"
     "    out.value = r\n",
 }
 """Where it is done. `end` is the handler of the end, over a state that is like a message."""

@@ -97,7 +97,7 @@ def deletes_a_name(msg: Any, out: Any) -> None:
 @case(UNBOUND)
 def adds_to_nothing(msg: Any, out: Any) -> None:
     x += msg.price  # type: ignore[name-defined]  # noqa: F821  # <-
-    out.value = x  # type: ignore[name-defined]  # noqa: F821
+    out.value = x  # type: ignore[name-defined]
 
 
 @case(UNBOUND)

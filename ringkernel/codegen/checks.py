@@ -139,12 +139,7 @@ def _check_call(statement: Statement, expression: Any) -> None:
             _check_attribute_of(statement, expression.args[0], getattr(signature.args[1], "literal_value", None))
         if function.typing_key is np.reshape:
             _check_shape(statement, expression.args[1:])
-        if function.typing_key is str:
-            _check_text(statement, expression)
-        elif function.typing_key is range and any(
-            isinstance(statement.type_of(one), types.Float) for one in expression.args
-        ):
-            raise statement.refuse("a float is no end or step of a range; convert it, as in int(...)")
+        _check_values(statement, expression, function.typing_key)
     elif not isinstance(function, _CALLED_ANYWAY):
         raise _not_allowed(statement, function)
 
@@ -197,6 +192,14 @@ def _check_product(statement: Statement, expression: Any) -> None:
         times = [one for one in operands if isinstance(statement.type_of(one), types.Integer)]
         if times and any((statement.constant(one) or _LARGE) >= _LARGE for one in times):
             raise statement.refuse("a list is repeated a number of times that is no constant; append to it in a loop")
+
+
+def _check_values(statement: Statement, expression: Any, function: Any) -> None:
+    """Refuse arguments of which numba makes other values than Python."""
+    if function is str:
+        _check_text(statement, expression)
+    elif function is range and any(isinstance(statement.type_of(one), types.Float) for one in expression.args):
+        raise statement.refuse("a float is no end or step of a range; convert it, as in int(...)")
 
 
 def _check_identity(statement: Statement, expression: Any) -> None:

@@ -65,7 +65,7 @@ class _Flow:
         parameters = code.co_argcount + code.co_kwonlyargcount
         parameters += bool(code.co_flags & 4) + bool(code.co_flags & 8)  # CO_VARARGS, CO_VARKEYWORDS
         self._given = frozenset(code.co_varnames[:parameters])
-        self._handlers = dis.Bytecode(code).exception_entries
+        self._handlers = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]  # since Python 3.11
         self._ways: dict[tuple[int, int], Names] = {}
         self._to: dict[int, list[tuple[int, int]]] = {}
 

@@ -56,7 +56,7 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
     compiled for it, with its checks."""
     ours = {id(one) for one in (dispatcher, *compiled)}
     program = list(statements(dispatcher))
-    for one in compiled:
+    for one in list(compiled)[1:]:  # the first is the handler, whose defaults declare its state
         _check_defaults(one)
     constants = _constant_records(program)
     for statement in program:

@@ -26,9 +26,10 @@ from ringkernel import (
     ring_kernel,
     testing,
 )
+from ringkernel.codegen.key_table import MULTIPLIER
 from ringkernel.declaration.decorator import find_declaration
 from ringkernel.devices.state_access import MANY_KEYS
-from ringkernel.memory.keys_layout import NO_KEY
+from ringkernel.memory.keys_layout import NO_KEY, capacity_of, n_slots_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,6 +274,34 @@ async def test_a_key_too_many_fails_the_kernel_by_name(runtime: RingKernelRuntim
     counts = check_books(runtime, "k")
     assert (counts.processed, counts.failed, counts.keys) == (12, 1, 12)
     assert (await runtime.read_state("k"))["symbol"].tolist() == list(range(12))
+
+
+def colliding(count: int) -> list[int]:
+    """Keys that all lead to the last slot of a table of any size, so that a search for them goes round its end; the
+    first has a slot of its own."""
+    tags = [((0xFFFF << 48) + i) * pow(MULTIPLIER, -1, 2**64) for i in range(count - 1)]
+    return [NO_KEY, *(int(np.uint64((tag ^ NO_KEY) % 2**64).astype(np.int64)) for tag in tags)]
+
+
+@pytest.mark.parametrize("pattern", [range, colliding])
+async def test_a_full_table_of_any_size_is_searched_to_an_end(
+    runtime: RingKernelRuntime, pattern: Callable[[int], list[int]]
+) -> None:
+    for keys in range(1, 71):
+        room = capacity_of(n_slots_for(keys))
+        assert keys <= room < n_slots_for(keys) - 1  # one is for `NO_KEY`, and one must stay empty: or what follows hangs
+        name = f"k{keys}"
+        await start(runtime, name, keyed_by("i8", keys))
+        first, *known = pattern(room + 2)
+        assert [await within(runtime.call(name, (0, key, 1.0))) for key in known[:room]] == [1.0] * room
+        if keys % 2:
+            with pytest.raises(KeyNotFoundError):
+                await within(runtime.read_state(name, key=first))
+            assert (await within(runtime.read_state(name, key=known[0])))["n"] == 1
+        else:
+            await runtime.send(name, (0, known[room], 1.0))
+            with pytest.raises(KernelFailedError, match=f"room for {room} keys, and symbol={known[room]} .* keys="):
+                await within(runtime.receive(name))
 
 
 async def test_a_table_that_is_nearly_full_grows_in_every_pause(runtime: RingKernelRuntime) -> None:

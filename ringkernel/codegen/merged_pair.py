@@ -24,39 +24,39 @@ FIRST, SECOND = MERGE.lanes, MERGE.lanes + LINE
 Function = Callable[..., int]
 
 
-def no_pair(merge: int, steps: int, until: int, emitted: int, target: int, context: int) -> int:
+def no_pair(merge: int, steps: int, before: int, emitted: int, target: int, context: int) -> int:
     """In its place, where there are not two lanes."""
     return emitted
 
 
 def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (one loop, and what it reads)
-    """What handles the messages of two lanes up to a time, at most so many. How many outputs there are now."""
+    """What handles the messages of two lanes before a time, at most so many. How many outputs there are now."""
     call_first, reads_first, (start_first, length_first) = first.call, first.reads, first.unwritten
     call_second, reads_second, (start_second, length_second) = second.call, second.reads, second.unwritten
     nbytes, is_sink, checked = first.out_nbytes, first.out_nbytes == 0, first.checked
 
     def run(  # noqa: C901, PLR0912, PLR0915 (two lanes, each in registers)
-        merge: int, steps: int, until: int, emitted: int, target: int, context: int
+        merge: int, steps: int, before: int, emitted: int, target: int, context: int
     ) -> int:
         source, start, n, horizon, last = _open(merge + FIRST)
         other_source, other_start, m, other_horizon, other_last = _open(merge + SECOND)
         passed, fault = peek(merge + MERGE.passed), peek(merge + MERGE.fault)
         left = steps if is_sink else min(steps, peek(merge + MERGE.room) - emitted)
-        # up to what time each lane may go on: no further than what is to be expected in one that is through
-        bound, other_bound, failed = until, until, -1
+        # before what time each lane may go on: no further than what is to be expected in one that is through
+        bound, other_bound, failed = before, before, -1
         i, j, key, other = start, other_start, ENDED, ENDED
         if i < n:
             key = reads_first(source, i)
         else:
-            bound, other_bound = NO_TIME, min(other_bound, _just_before(max(horizon, last)))
+            bound, other_bound = NO_TIME, min(other_bound, max(horizon, last))
         if j < m:
             other = reads_second(other_source, j)
         else:
-            bound, other_bound = min(bound, max(other_horizon, other_last)), NO_TIME
+            bound, other_bound = min(bound, _just_after(max(other_horizon, other_last))), NO_TIME
         while left > 0:
             left -= 1
             if key <= other:
-                if key > bound or key < passed or (checked and key == NO_TIME):
+                if key >= bound or key < passed or (checked and key == NO_TIME):
                     break
                 passed = key
                 zero_bytes(target + emitted * nbytes + start_first, length_first)
@@ -69,9 +69,9 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
                 if i < n:
                     key = reads_first(source, i)
                 else:
-                    key, bound, other_bound = ENDED, NO_TIME, min(other_bound, _just_before(max(horizon, passed)))
+                    key, bound, other_bound = ENDED, NO_TIME, min(other_bound, max(horizon, passed))
             else:
-                if other > other_bound or other < passed or (checked and other == NO_TIME):
+                if other >= other_bound or other < passed or (checked and other == NO_TIME):
                     break
                 passed = other
                 zero_bytes(target + emitted * nbytes + start_second, length_second)
@@ -84,7 +84,7 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
                 if j < m:
                     other = reads_second(other_source, j)
                 else:
-                    other, bound, other_bound = ENDED, min(bound, max(other_horizon, passed)), NO_TIME
+                    other, bound, other_bound = ENDED, min(bound, _just_after(max(other_horizon, passed))), NO_TIME
         if i > 0:
             last = reads_first(source, i - 1)
         if j > 0:
@@ -112,9 +112,9 @@ def _open(lane: int) -> tuple[int, int, int, int, int]:
     )
 
 
-def _just_before(time: int) -> int:
-    """The last time at which a lane goes on that comes behind another one at equal times."""
-    return time - 1 if time > NO_TIME else NO_TIME
+def _just_after(time: int) -> int:
+    """Before this a lane goes on that comes first at equal times."""
+    return time + 1 if time < ENDED else ENDED
 
 
 def _close(lane: int, taken: int, last: int, key: int) -> None:

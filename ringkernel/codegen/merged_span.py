@@ -192,7 +192,7 @@ def _survey(n_lanes: int) -> Function:
             if number < best:
                 if key == NO_TIME:
                     best = -1  # nothing is known of an input that goes first at equal times
-                elif key != ENDED:
+                elif peek(lane + LANE.taken) < peek(lane + LANE.count) or peek(lane + LANE.ended) == 0:
                     bound = min(bound, key - 1)
             elif number > best:
                 bound = min(bound, key)
@@ -230,16 +230,16 @@ def _loop(  # noqa: C901
         emitted, before, is_ready, low = 0, -1, 1, NO_TIME
         while is_ready == 1 and peek(merge + MERGE.steps) > before:
             before = peek(merge + MERGE.steps)
-            at = peek(merge + MERGE.timer)
+            at, is_over = peek(merge + MERGE.timer), peek(merge + MERGE.timer_record) < 0
             if at != NO_TIME and before < steps:
-                emitted = two(merge, steps - before, at if at == ENDED else at - 1, emitted, target, context)
+                emitted = two(merge, steps - before, at, emitted, target, context)
                 if peek(merge + MERGE.failed_lane) != NOBODY:
                     break
             best, time, bound, low = survey(merge)
-            if low == ENDED:
+            if low == ENDED and best < 0:
                 low = furthest(merge)
             left = steps - peek(merge + MERGE.steps)
-            if NO_TIME < at <= low:
+            if NO_TIME < at <= low and not is_over:
                 if left > 0:
                     emitted += timer(merge, low, left, emitted, target, context)
             elif best < 0:
@@ -247,8 +247,10 @@ def _loop(  # noqa: C901
             elif left > 0:
                 if at == NO_TIME:
                     begin(merge, time)
-                    at = peek(merge + MERGE.timer)
-                if at != ENDED:
+                    at, is_over = peek(merge + MERGE.timer), peek(merge + MERGE.timer_record) < 0
+                if at == NO_TIME:
+                    bound = min(bound, time)  # the next message may begin it
+                elif not is_over:
                     bound = min(bound, at - 1)
                 emitted = run(best, merge, left, bound, emitted, target, context)
             if peek(merge + MERGE.failed_lane) != NOBODY:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .span_types import MergeTypes
 
 Function = Any
+NO_MORE = -1
+"""In the place of the number of a key."""
 
 
 def _itself(context: int) -> int:
@@ -62,7 +64,7 @@ def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
         room, fault, failed = peek(merge + MERGE.room), peek(merge + MERGE.fault), 0
         last = peek(own_context(context) + KEYS.count) - 1 if is_keyed else 0
         done = came = 0
-        while failed == 0 and at <= low and done < steps and (is_sink or emitted + came < room):
+        while failed == 0 and number >= 0 and at <= low and done < steps and (is_sink or emitted + came < room):
             zero_bytes(target + (emitted + came) * nbytes + start, length)
             verdict = call(at, number, target, emitted + came, context, fault)
             if verdict == FAILED:
@@ -74,9 +76,10 @@ def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
                 number += 1
                 done += 1
                 if number > last:
-                    number = 0
                     count += 1
-                    at = word(count)
+                    following = word(count)
+                    number = 0 if following > at else NO_MORE
+                    at = following if following > at else ENDED
         poke(merge + MERGE.timer, at)
         poke(merge + MERGE.timer_count, count)
         poke(merge + MERGE.timer_record, number)
@@ -96,18 +99,24 @@ def _times(spec: MergeTypes) -> Any:
 
 
 def begin_timer(spec: MergeTypes) -> Function:
-    """The first message has come: from which multiple on there is something to handle."""
+    """A message has come, and none before it that multiples could be counted from: from which one on there is something
+    to handle."""
     dtype = _times(spec)
     after, word = count_after(dtype, spec.every), multiple(dtype, spec.every)
 
     def begin(merge: int, first: int) -> None:
         count = after(first)
+        at = word(count)
         poke(merge + MERGE.timer_count, count)
-        poke(merge + MERGE.timer, word(count))
+        if at > first:
+            poke(merge + MERGE.timer, at)
+        elif first >= 0:  # in the second half of all times, so no later one has a multiple after it
+            no_beginning(merge, first)
 
     return begin
 
 
 def no_beginning(merge: int, first: int) -> None:
-    """In the place of `begin_timer`, where there is no timer."""
+    """There is no multiple to handle, nor will there be. Also in the place of `begin_timer`, where there is no timer."""
     poke(merge + MERGE.timer, ENDED)
+    poke(merge + MERGE.timer_record, NO_MORE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ def period_of(kernel_id: str, every: Any, times: np.dtype[Any]) -> int | float:
         raise ConfigurationError(f"{refusal}it must be a number above zero, in the unit of its times")
     if not (0 < every < float("inf")):
         raise ConfigurationError(f"{refusal}a period must be above zero, and finite")
+    greatest = sys.float_info.max if times.kind == "f" else np.iinfo(times).max
+    if every > greatest:
+        raise ConfigurationError(f"{refusal}its times are {times}, so a period is at most {greatest}")
     if times.kind == "f":
         return float(every)
     if every != int(every):
@@ -43,7 +47,10 @@ def _in_unit(refusal: str, every: Any, times: np.dtype[Any]) -> int:
         read = _DURATION.fullmatch(every.lower())
         if read is None or read[2] not in _UNITS:
             raise ConfigurationError(f'{refusal}a duration is a number and a unit, such as "1s", "250ms" or "5min"')
-        every = np.timedelta64(int(read[1]), _UNITS[read[2]])  # type: ignore[call-overload]  # any of the units
+        try:
+            every = np.timedelta64(int(read[1]), _UNITS[read[2]])  # type: ignore[call-overload]  # any of the units
+        except (OverflowError, ValueError):
+            raise ConfigurationError(f"{refusal}it is longer than times can be apart") from None
     if not isinstance(every, np.timedelta64) or np.isnat(every):
         raise ConfigurationError(
             f'{refusal}its times are {times}, so it must be a timedelta64, a timedelta, or a string such as "1s"'
@@ -56,5 +63,7 @@ def _in_unit(refusal: str, every: Any, times: np.dtype[Any]) -> int:
     except TypeError:
         is_exact = False
     if not is_exact or int(exact.astype(np.int64)) == 0:
-        raise ConfigurationError(f"{refusal}it is no whole number of the unit of its times, {times}")
+        raise ConfigurationError(
+            f"{refusal}it is no whole number of the unit of its times, {times}, or longer than these can be apart"
+        )
     return int(exact.astype(np.int64))

@@ -16,7 +16,8 @@ MERGE_DTYPE, MERGE = record(
     ("patience_ticks",),
     # poller. `passed`: no time below this is to come any more; `low`: what all inputs have come to, so far; `told`:
     # what kernels downstream were told; `timer`: the next multiple of the period, as a time and as a number of periods,
-    # `timer_record`: for whose key it is handled next; `late`: messages whose time had passed. Of the last span:
+    # `timer_record`: for whose key it is handled next, or -1: there is none any more; `late`: messages whose time had
+    # passed. Of the last span:
     # `room`: how many outputs it might have had; `fault`: the address of the fault words; `is_ready`: whether there was
     # something to do; `starved_by`: a bit for each input that kept it from that; `steps`: messages and multiples
     # handled; `failed_lane`: on whose message it has failed, or -1: in the timer's handler
@@ -43,11 +44,13 @@ MERGE_DTYPE, MERGE = record(
 _, LANE = record(
     "Lane",
     # where the messages that may be taken are, how many, and how many were; the time of the last one that was; the
-    # time below which nothing comes when these are through, and what the ring's `progress` said of it; the time of the
-    # next, or what stands for it; what was there when there last was news, and when that was. Of a grid: what it knew
-    # of the ring when it had nothing to do, and which count the host was told
+    # time below which nothing comes when these are through, whether nothing comes at all then (a message may have the
+    # time `ENDED`), and what the ring's `progress` said of it; the time of the next, or what stands for it; what was
+    # there when there last was news, and when that was. Of a grid: what it knew of the ring when it had nothing to do,
+    # and which count the host was told
     (
-        *("source", "count", "taken", "last", "horizon", "reached", "key", "seen_tail", "seen_progress", "news_at"),
+        *("source", "count", "taken", "last", "horizon", "ended", "reached", "key"),
+        *("seen_tail", "seen_progress", "news_at"),
         *("known_tail", "known_progress", "known_ended", "told_count"),
     ),
 )

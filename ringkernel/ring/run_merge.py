@@ -67,16 +67,16 @@ def look_at_inputs(block: int, merge: int, limit: int) -> int:
     for number in range(load(block + BLOCK.n_inputs)):
         edge, lane = edge_of(block, number), lane_of(merge, number)
         ring = edge + load(edge + EDGE.ring)
-        ended = load_acquire(ring + RING.ended)  # acquire, and in this order: what each stands for is there
+        is_closed = load_acquire(ring + RING.ended)  # acquire, and in this order: what each stands for is there
         progress = load_acquire(ring + RING.progress)
         head = load(edge + EDGE.head)
         bound = bound_of(edge, head)
         capacity = load(ring + RING.capacity)
         count = min(bound - head, capacity - (head & (capacity - 1)), limit)
-        horizon, reached = NO_TIME, NO_TIME
+        horizon, ended, reached = NO_TIME, 0, NO_TIME
         if count == bound - head:  # it is all that waits
             is_limited = bound == load_acquire(edge + EDGE.limit)
-            horizon = ENDED if ended == 1 or is_limited else progress
+            horizon, ended = progress, 1 if is_closed == 1 or is_limited else 0
             reached = NO_TIME if is_limited and load(ring + RING.tail) > bound else progress
         if patience != NEVER:
             if count > 0 or bound != load(lane + LANE.seen_tail) or progress != load(lane + LANE.seen_progress):
@@ -84,11 +84,12 @@ def look_at_inputs(block: int, merge: int, limit: int) -> int:
                 store(lane + LANE.seen_progress, progress)
                 store(lane + LANE.news_at, now)
             elif now - load(lane + LANE.news_at) >= patience:
-                horizon = ENDED
+                ended = 1
         store(lane + LANE.source, slot_address(ring, head))
         store(lane + LANE.count, count)
         store(lane + LANE.taken, 0)
-        store(lane + LANE.horizon, horizon)
+        store(lane + LANE.horizon, ENDED if ended == 1 else horizon)
+        store(lane + LANE.ended, ended)
         store(lane + LANE.reached, reached)
         waiting += bound - head
     return waiting
@@ -167,7 +168,7 @@ def wait_for_inputs(block: int, merge: int) -> None:
     empty = 0
     for number in range(load(block + BLOCK.n_inputs)):
         lane = lane_of(merge, number)
-        if load(lane + LANE.count) == 0 and load(lane + LANE.horizon) != ENDED:
+        if load(lane + LANE.count) == 0 and load(lane + LANE.ended) == 0:
             empty |= 1 << number
     store(merge + MERGE.starved_by, empty)
     starve(block)

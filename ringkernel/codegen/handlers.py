@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numba import njit
 from numba.core.registry import CPUDispatcher
 
@@ -29,6 +30,11 @@ class HandlerSpecializer(Specializer):
         super().__init__(jit)
         self._boundscheck = boundscheck
         self._entered: set[ModuleType] = set()  # modules may name each other
+
+    def _shell(self, function: Callable[..., Any]) -> tuple[FunctionType, Callable[[], None]]:
+        copy, bind = super()._shell(function)
+        copy.__defaults__ = _read_only(function.__defaults__)
+        return copy, bind
 
     def _value(self, value: Any, names: Collection[str]) -> Any:
         if isinstance(value, CPUDispatcher):
@@ -73,3 +79,15 @@ class HandlerSpecializer(Specializer):
                     ours.compile(signature)
                 ours.disable_compile()
         return self._done[theirs]
+
+
+def _read_only(default: Any) -> Any:
+    """What a parameter is by default, as numba is to take it: an array becomes a constant of the code, which nothing may
+    be written to."""
+    if isinstance(default, tuple):
+        return tuple(map(_read_only, default)) if type(default) is tuple else default
+    if not isinstance(default, np.ndarray):
+        return default
+    view = default.view()
+    view.flags.writeable = False
+    return view

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import math
 import operator
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +25,6 @@ from .allowed import (
     functions,
 )
 from .places import place_in
-from .readonly import ReadOnlyArray
 from .span_types import RefusedHandlerError
 from .typed_code import Statement, statements
 from .wording import kind_of
@@ -58,13 +60,12 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
     program = list(statements(dispatcher))
     for one in list(compiled)[1:]:  # the first is the handler, whose defaults declare its state
         _check_defaults(one)
-    constants = _constant_records(program)
     for statement in program:
         if isinstance(statement.node, ir.Assign) and isinstance(statement.node.value, ir.Expr):
             _check_expression(statement, statement.node.value)
         _check_named_function(statement, ours)
         if isinstance(statement.node, ir.SetAttr | ir.SetItem | ir.StaticSetItem):
-            _check_assignment(statement, constants)
+            _check_assignment(statement)
         elif isinstance(statement.node, ir.DelItem):
             _check_indexed(statement, statement.node.target)
 
@@ -269,16 +270,11 @@ def _not_allowed(statement: Statement, function: Any, how: str = "") -> RefusedH
 # --- what it may assign ----------------------------------------------------------------------------------------------
 
 
-def _check_assignment(statement: Statement, constants: Collection[Any]) -> None:
+def _check_assignment(statement: Statement) -> None:
     node = statement.node
     container, value = statement.type_of(node.target), statement.type_of(node.value)
     if not isinstance(container, types.Record):
         _check_indexed(statement, node.target)
-    elif container in constants:
-        raise statement.refuse(
-            "a record of an array from outside is read only, since compiled code holds it as a constant; keep what "
-            "changes in the state"
-        )
     where = _assigned_type(container, node)
     if isinstance(where, types.NestedArray) and isinstance(value, types.Array):
         _check_nested_array(statement, where, value)
@@ -316,15 +312,6 @@ def _assigned_type(container: Any, node: Any) -> Any:
     return getattr(container, "dtype", None)
 
 
-def _constant_records(program: list[Statement]) -> set[Any]:
-    """The types of records in arrays from outside, which numba makes constants."""
-    kinds = [statement.type_of(getattr(statement.node, "target", None)) for statement in program]
-    constant = [kind for kind in kinds if isinstance(kind, types.Array) and not kind.mutable]
-    return {
-        kind.dtype for kind in constant if not isinstance(kind, ReadOnlyArray) and isinstance(kind.dtype, types.Record)
-    }
-
-
 # --- writes to messages ----------------------------------------------------------------------------------------------
 
 
@@ -336,7 +323,25 @@ _READ_ONLY = {
 }
 
 
-def read_only_error(error: BaseException, written: str) -> RefusedHandlerError:
-    """What to tell the author of a handler that does not compile because it writes to what is read only: "message" or
-    "params"."""
-    return RefusedHandlerError(_READ_ONLY[written], place_in(error) or ("somewhere", 0))
+def read_only_error(error: BaseException, written: str, handler: Any) -> RefusedHandlerError:
+    """What to tell the author of a handler that does not compile because it writes to what is read only: "message",
+    "params" or "outside"."""
+    place = place_in(error) or ("somewhere", 0)
+    reason = _READ_ONLY[written] if written in _READ_ONLY else _outside(handler, linecache.getline(*place))
+    return RefusedHandlerError(reason, place)
+
+
+def _outside(handler: Any, line: str) -> str:
+    """Which array or record from outside is written to in a line, as far as it names one, and where it should be."""
+    parameters = inspect.signature(handler).parameters
+    around = inspect.getclosurevars(handler)
+    outside = {name: one.default for name, one in parameters.items()} | around.globals | around.nonlocals
+    kinds = np.ndarray | np.void | tuple
+    named = [name for name in re.findall(r"\w+", line) if isinstance(outside.get(name), kinds)]
+    what = f"`{named[0]}`" if named else "what is written to here"
+    remedy = "keep what changes in the `state`"
+    if named and named[0] in parameters and "state" not in parameters:
+        remedy += f": call the parameter `state` instead of `{named[0]}`"
+    return (
+        f"{what} is an array from outside, which compiled code holds as a constant: it cannot be written to; {remedy}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from numba.core.registry import CPUDispatcher
 
 from ringkernel.cache.libraries import is_library
 
+from .readonly import from_outside
 from .span_types import RefusedHandlerError
 from .specialise import Specializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+KEPT = "what it keeps between messages is its `state`"
 _KEPT = ("error_model", "fastmath")
 """What the author of an `@njit` function has chosen and still holds."""
 _REFUSED = ("parallel", "forceobj")
@@ -24,16 +27,20 @@ _REFUSED = ("parallel", "forceobj")
 
 class HandlerSpecializer(Specializer):
     """Compiles plain functions, and anew what its author has compiled with `@njit`: numba's own code of that has no
-    index checks."""
+    index checks. If `lenient`, arrays from outside may be written to: to see whether that is what keeps a handler from
+    being compiled."""
 
-    def __init__(self, jit: Callable[..., Any], *, boundscheck: bool) -> None:
+    def __init__(self, jit: Callable[..., Any], *, boundscheck: bool, lenient: bool = False) -> None:
         super().__init__(jit)
-        self._boundscheck = boundscheck
+        self._boundscheck, self._lenient = boundscheck, lenient
         self._entered: set[ModuleType] = set()  # modules may name each other
 
     def _shell(self, function: Callable[..., Any]) -> tuple[FunctionType, Callable[[], None]]:
+        for one in dis.get_instructions(function):
+            if one.opname == "STORE_DEREF" and one.argval in function.__code__.co_freevars:
+                raise RefusedHandlerError(f"a handler cannot assign to `{one.argval}`, which is not its own; {KEPT}")
         copy, bind = super()._shell(function)
-        copy.__defaults__ = _read_only(function.__defaults__)
+        copy.__defaults__ = self._outside(function.__defaults__)
         return copy, bind
 
     def _value(self, value: Any, names: Collection[str]) -> Any:
@@ -41,9 +48,16 @@ class HandlerSpecializer(Specializer):
             return self._anew(value)
         if isinstance(value, ModuleType):
             return self._module(value, names)
-        if isinstance(value, tuple):
-            return value
+        if isinstance(value, tuple | np.ndarray | np.void):
+            return self._outside(value)
         return super()._value(value, names)
+
+    def _outside(self, value: Any) -> Any:
+        """What compiled code holds as a constant, to which nothing may be written."""
+        if isinstance(value, tuple):
+            parts = map(self._outside, value)
+            return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+        return from_outside(value, writable=self._lenient)
 
     def _module(self, module: ModuleType, names: Collection[str]) -> ModuleType:
         """The module, or a copy of it where a function names an `@njit` function in there."""
@@ -51,7 +65,7 @@ class HandlerSpecializer(Specializer):
             return module
         self._entered.add(module)
         there = [(name, vars(module)[name]) for name in names if name in vars(module)]
-        kinds = (CPUDispatcher, ModuleType)
+        kinds = (CPUDispatcher, ModuleType, np.ndarray, np.void)
         changed = {
             name: new for name, old in there if isinstance(old, kinds) and (new := self._value(old, names)) is not old
         }
@@ -79,15 +93,3 @@ class HandlerSpecializer(Specializer):
                     ours.compile(signature)
                 ours.disable_compile()
         return self._done[theirs]
-
-
-def _read_only(default: Any) -> Any:
-    """What a parameter is by default, as numba is to take it: an array becomes a constant of the code, which nothing may
-    be written to."""
-    if isinstance(default, tuple):
-        return tuple(map(_read_only, default)) if type(default) is tuple else default
-    if not isinstance(default, np.ndarray):
-        return default
-    view = default.view()
-    view.flags.writeable = False
-    return view

@@ -117,6 +117,6 @@ def begin_timer(spec: MergeTypes) -> Function:
 
 
 def no_beginning(merge: int, first: int) -> None:
-    """There is no multiple to handle, nor will there be. Also in the place of `begin_timer`, where there is no timer."""
+    """Note that no multiple is to come. Also in the place of `begin_timer`, where there is no timer."""
     poke(merge + MERGE.timer, ENDED)
     poke(merge + MERGE.timer_record, NO_MORE)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from numba import types
+import numpy as np
+from numba import from_dtype, types
 from numba.core.datamodel import models, register_default
 from numba.core.errors import TypingError
 from numba.core.imputils import builtin_registry
 from numba.core.typeconv import Conversion
 from numba.core.typing.arraydecl import SetItemBuffer
 from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.core.typing.typeof import typeof_impl
 
 
 class ReadOnlyRecord(types.Record):
@@ -121,8 +123,55 @@ def writable(numba_type: Any) -> Any:
     return numba_type.writable if isinstance(numba_type, ReadOnlyRecord | ReadOnlyNestedArray) else numba_type
 
 
+class _ConstantArray(np.ndarray[Any, Any]):
+    """An array that compiled code holds as a constant."""
+
+
+class _ConstantRecord(np.void):
+    """A record that compiled code holds as a constant."""
+
+
+class _WritableConstant(np.ndarray[Any, Any]):
+    """An array that is typed as if it were none."""
+
+
+class _WritableArray(types.Array):
+    """Its type: numba would make that of a global read only."""
+
+    def copy(self, dtype: Any = None, ndim: Any = None, layout: Any = None, readonly: Any = None) -> types.Array:
+        """An ordinary type, whatever is asked for."""
+        return types.Array(dtype or self.dtype, self.ndim if ndim is None else ndim, layout or self.layout)
+
+
+def from_outside(value: Any, *, writable: bool) -> Any:
+    """An array or a record as numba is to make a constant of it: of the types above, or of ordinary ones. Anything else
+    as it is."""
+    if isinstance(value, np.ndarray):
+        return value.view(_WritableConstant if writable else _ConstantArray)
+    if isinstance(value, np.void) and value.dtype.fields is not None and not writable:
+        return np.array([value], value.dtype).view(np.dtype((_ConstantRecord, value.dtype)))[0]
+    return value
+
+
+@typeof_impl.register(_ConstantArray)
+def _constant_array(value: Any, c: Any) -> Any:
+    return read_only(typeof_impl(value.view(np.ndarray), c))
+
+
+@typeof_impl.register(_ConstantRecord)
+def _constant_record(value: Any, c: Any) -> Any:
+    return read_only(from_dtype(value.dtype))
+
+
+@typeof_impl.register(_WritableConstant)
+def _writable_array(value: Any, c: Any) -> Any:
+    found = typeof_impl(value.view(np.ndarray), c)
+    return _WritableArray(found.dtype, found.ndim, found.layout)
+
+
 register_default(ReadOnlyRecord)(models.RecordModel)
 register_default(ReadOnlyArray)(models.ArrayModel)
+register_default(_WritableArray)(models.ArrayModel)
 register_default(ReadOnlyNestedArray)(models.NestedArrayModel)
 
 
@@ -156,4 +205,4 @@ class _CopyIntoArray(AbstractTemplate):
 
 @builtin_registry.lower_setattr_generic(ReadOnlyRecord)
 def _assign_to_message(context: Any, builder: Any, sig: Any, args: Any, attr: str) -> Any:
-    raise TypingError(f"field {attr!r} of a message is assigned to")
+    raise TypingError(f"field {attr!r} of what is read only is assigned to")

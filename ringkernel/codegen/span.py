@@ -68,7 +68,7 @@ def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, 
         raise
     except Exception as error:
         if (written := _written_to(handler, spec)) is not None:
-            raise read_only_error(error, written) from error
+            raise read_only_error(error, written, handler) from error
         raise
     returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
     check_return(returned, spec.batch)
@@ -77,10 +77,10 @@ def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, 
 
 
 def _dispatcher(
-    handler: Callable[..., Any], spec: SpanTypes, arguments: tuple[Any, ...]
+    handler: Callable[..., Any], spec: SpanTypes, arguments: tuple[Any, ...], *, lenient: bool = False
 ) -> tuple[Any, HandlerSpecializer]:
     jit = njit(error_model="numpy", boundscheck=spec.check, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    compile_function = HandlerSpecializer(jit, boundscheck=spec.check)
+    compile_function = HandlerSpecializer(jit, boundscheck=spec.check, lenient=lenient)
     dispatcher = with_all_parameters(compile_function(handler), handler, len(arguments), jit)
     try:
         dispatcher.compile(arguments)
@@ -92,8 +92,10 @@ def _dispatcher(
 
 
 def _written_to(handler: Callable[..., Any], spec: SpanTypes) -> str | None:
-    """Of what is read only, what has to be writable for the handler to compile: "params" or "message"; None if it does
-    not even then. Numba says many things of a write, and not always what was written to."""
+    """Of what is read only, what has to be writable for the handler to compile: "outside", "params" or "message"; None
+    if it does not even then. Numba says many things of a write, and not always what was written to."""
+    if _compiles(handler, spec, read_only, read_only, lenient=True):
+        return "outside"
     if spec.params is not None and _compiles(handler, spec, read_only, _as_it_is):
         return "params"
     return "message" if spec.input is not None and _compiles(handler, spec, _as_it_is, _as_it_is) else None
@@ -104,10 +106,15 @@ def _as_it_is(numba_type: Any) -> Any:
 
 
 def _compiles(
-    handler: Callable[..., Any], spec: SpanTypes, message: Callable[[Any], Any], params: Callable[[Any], Any]
+    handler: Callable[..., Any],
+    spec: SpanTypes,
+    message: Callable[[Any], Any],
+    params: Callable[[Any], Any],
+    *,
+    lenient: bool = False,
 ) -> bool:
     try:
-        _dispatcher(handler, spec, argument_types(spec, message, params))
+        _dispatcher(handler, spec, argument_types(spec, message, params), lenient=lenient)
     except Exception:  # noqa: BLE001 (then that is what its author should hear of first)
         return False
     return True

@@ -33,8 +33,8 @@ def read_time(dtype: np.dtype[Any], itemsize: int, offset: int) -> Any:
 
 
 def multiple(dtype: np.dtype[Any], every: float) -> Any:
-    """An operation: the time after so many periods, `(count)`. Where that is no time of the type, or two that follow each
-    other might be the same float, it is none that is later than the one before."""
+    """An operation: the time after so many periods, `(count)`. Where that is no time of the type, or two that follow
+    each other might be the same float, it is none that is later than the one before."""
 
     @operation
     def word(builder: Any, count: Any) -> Any:

@@ -189,15 +189,6 @@ _OF_FUNCTIONS: dict[str, Callable[[list[str]], str]] = {
 }
 
 
-def _read_only_array(_found: re.Match[str], line: str) -> str:
-    name = re.match(r"\s*(\w+)", line)
-    which = f"`{name[1]}`" if name is not None else "an array from outside"
-    return (
-        f"{which} is an array from outside, which compiled code holds as a constant: it cannot be written to; keep "
-        f"what changes in the `state`"
-    )
-
-
 def _wrong_arguments(found: re.Match[str], line: str) -> str:
     called = re.findall(r"\b([A-Za-z_]\w*)\s*\(", line)
     name = called[-1] if called else "a function"
@@ -247,8 +238,6 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"use of a (?P<kind>.+?) type, assigned to variable '(?P<name>\w+)'", _list_from_outside),
     (r"Unknown attribute '(?P<name>\w+)' of type (?P<kind>[^\n]+)", _no_attribute),
     (r"unsupported NumPy function '(?P<name>[\w.]+)'", _unsupported),
-    (r">>> setitem\(readonly array", _read_only_array),
-    (r"Cannot (?:modify|assign to) read-?only", _read_only_array),
     (_CALL, _no_call),
     (r"Cannot bind 'args=.*?' to signature '(?P<wanted>[^']*)' due to \"TypeError: (?P<why>[^\"\n]*?)\.?\"",
      _wrong_arguments),

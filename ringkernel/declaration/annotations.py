@@ -38,6 +38,8 @@ def with_defaults(func: Callable[..., Any], given: dict[str, Any]) -> dict[str, 
     """What a handler gets behind its messages, by name and in order. What is None is what a last parameter of that name
     is by default, or else stays None."""
     rest = _parameters(func)[1:]
+    while rest and rest[-1].name not in given and rest[-1].default is not inspect.Parameter.empty:
+        rest = rest[:-1]  # a constant of the handler
     found = dict(given)
     for name in reversed(given):
         last = rest[-1] if rest else None

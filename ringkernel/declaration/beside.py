@@ -160,7 +160,7 @@ def _checked_id(kernel_id: Any) -> str:
 
 
 def _add(kernel_id: str, companion: Companion) -> None:
-    companions.add(kernel_id, companion)
     declaration = declared(kernel_id)
+    companions.add(kernel_id, companion, declaration)
     if declaration is not None:
         registry.tell(declaration)

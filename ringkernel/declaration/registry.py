@@ -63,7 +63,7 @@ def check_module(kernel_id: str, before: Callable[..., Any], after: Callable[...
     """Refuse a function of another module under the same id. Raises `ConfigurationError`."""
     if _module_of(before) != _module_of(after):
         raise ConfigurationError(
-            f"kernel {kernel_id!r} is declared in two modules, at {_place_of(before)} and at {_place_of(after)}; "
+            f"kernel {kernel_id!r} is declared in two modules, at {place_of(before)} and at {place_of(after)}; "
             f"give one of the two another id"
         )
 
@@ -75,5 +75,6 @@ def _module_of(func: Callable[..., Any]) -> str:
     return str(scope.get("__file__") or scope.get("__name__"))
 
 
-def _place_of(func: Callable[..., Any]) -> str:
+def place_of(func: Callable[..., Any]) -> str:
+    """File and line of a function."""
     return f"{func.__code__.co_filename}:{func.__code__.co_firstlineno}"

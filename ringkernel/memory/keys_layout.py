@@ -86,8 +86,8 @@ def slot_layout(field: str, key: np.dtype[Any], state: State) -> SlotLayout:
 
 
 def n_slots_for(count: int) -> int:
-    """How many slots, a power of two, are enough for so many keys. From 8 on one stays empty besides the first, which is
-    for one key alone: so a search for a key that is not there comes to an end."""
+    """How many slots, a power of two, are enough for so many keys. From 8 on one stays empty besides the first, which
+    is for one key alone: so a search for a key that is not there comes to an end."""
     used, of = SHARE
     return 1 << max(3, (-(-count * of // used) - 1).bit_length())
 

@@ -289,7 +289,7 @@ async def test_a_full_table_of_any_size_is_searched_to_an_end(
 ) -> None:
     for keys in range(1, 71):
         room = capacity_of(n_slots_for(keys))
-        assert keys <= room < n_slots_for(keys) - 1  # one is for `NO_KEY`, and one must stay empty: or what follows hangs
+        assert keys <= room < n_slots_for(keys) - 1  # one is for `NO_KEY`, one stays empty: or what follows hangs
         name = f"k{keys}"
         await start(runtime, name, keyed_by("i8", keys))
         first, *known = pattern(room + 2)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import operator  # noqa: F401 (handlers made from text use it)
 import random  # noqa: F401
 import re
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
 import numpy as np
@@ -20,6 +21,7 @@ from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.compiles
 
@@ -330,8 +332,63 @@ def test_a_record_of_an_array_from_outside_is_not_written_to() -> None:
         TABLE[0].a = msg.x
         out.x = TABLE[1].a
 
-    with pytest.raises(RefusedHandlerError, match=r"read only.*state"):
+    with pytest.raises(RefusedHandlerError, match=r"cannot be written to.*state"):
         call(handler, SpanTypes(MESSAGE, MESSAGE, None), messages())
+
+
+class Held(NamedTuple):
+    gains: Any
+
+
+HELD, MODULE, RECORD = Held(np.zeros(1)), ModuleType("held"), np.zeros(1, INNER)[0]
+MODULE.gains = np.zeros(1)  # type: ignore[attr-defined]
+
+WRITES = {
+    "a default": ("kept=np.zeros(1)", "kept[0] += msg.x", "`kept` is an array .* call the parameter `state`"),
+    "in place": ("kept=np.zeros(1)", "kept += msg.x", "`kept` is an array .* call the parameter `state`"),
+    "a method": ("kept=np.ones(2)", "kept.sort()", "`kept` is an array .* call the parameter `state`"),
+    "a record": ("kept=RECORD", "kept.a = msg.x", "`kept` is an array .* call the parameter `state`"),
+    "a part": ("kept=(np.zeros(1), 1)", "kept[0][0] = msg.x", "`kept` is an array .* call the parameter `state`"),
+    "a module": ("", "MODULE.gains[0] += msg.x", "is an array from outside.* keep what changes in the `state`"),
+    "a named tuple": ("", "HELD.gains[0] += msg.x", "`HELD` is an array from outside"),
+    "a global": ("", "RECORD.a = msg.x", "`RECORD` is an array from outside"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_held_as_a_constant_is_not_written_to(name: str, tmp_path: Path) -> None:
+    default, body, reason = WRITES[name]
+    handler = written_to(tmp_path, f"msg, out, {default}", body)
+    with pytest.raises(RefusedHandlerError, match=reason):
+        call(handler, SpanTypes(MESSAGE, MESSAGE, None), messages())
+
+
+def test_what_is_held_as_a_constant_may_be_read() -> None:
+    def handler(msg: Any, out: Any, gain: Any = np.full(2, 2.0), one: Any = RECORD) -> None:
+        out.x = msg.x * gain[0] + one.a + HELD.gains[0] + MODULE.gains.sum() + TABLE[1].a  # type: ignore[attr-defined]
+
+    given = messages()
+    assert call(handler, SpanTypes(MESSAGE, MESSAGE, None), given)["x"].tolist() == (2 * given["x"]).tolist()
+
+
+def test_a_variable_of_an_outer_function_is_not_assigned_to() -> None:
+    count = 0
+
+    def handler(msg: Any, out: Any) -> None:
+        nonlocal count
+        count += 1
+
+    with pytest.raises(RefusedHandlerError, match=r"cannot assign to `count`.*`state`"):
+        call(handler, SpanTypes(MESSAGE, MESSAGE, None), messages())
+
+
+def written_to(folder: Path, parameters: str, body: str) -> Any:
+    """A handler whose lines can be read."""
+    file = folder / "handler.py"
+    file.write_text(f"def handler({parameters}):\n    {body}\n")
+    scope: dict[str, Any] = {"np": np, "HELD": HELD, "MODULE": MODULE, "RECORD": RECORD}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    return scope["handler"]
 
 
 @pytest.mark.parametrize("value", ["msg.v[:2]", "msg.m[0]", "FOUR", "THREE", "np.ones(4)"])

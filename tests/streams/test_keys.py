@@ -703,14 +703,16 @@ async def test_all_inputs_have_the_key_in_one_type(runtime: RingKernelRuntime) -
     @ring_kernel("ke_two", input_type=TICK, state=np.zeros(1), key="symbol")
     def first(msg: Any, state: Any) -> None: ...
 
+    def other(msg: Any, state: Any) -> None: ...
+
     for dtype, reason in (
         ([("symbol", "i8")], "int32 in its first input and int64 in input 'other'; it must be of one type"),
         ([("name", "i4")], "input 'other' is of .*, which has no such field"),
     ):
-        rk.on_input("ke_two", "other", np.dtype(dtype))(lambda msg, state: None)
+        rk.on_input("ke_two", "other", np.dtype(dtype))(other)
         with pytest.raises(MessageTypeError, match=f"kernel 'ke_two': key='symbol'.*{reason}"):
             await runtime.launch("ke_two")
-    rk.on_input("ke_two", "other", TICK, batch=True)(lambda msgs, state: None)
+    rk.on_input("ke_two", "other", TICK, batch=True)(other)
     with pytest.raises(ConfigurationError, match="key='symbol' does not go with batch=True, in no input"):
         await runtime.launch("ke_two")
 

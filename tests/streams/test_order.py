@@ -206,12 +206,12 @@ async def test_what_is_no_time_fails_the_kernel(kind: str) -> None:
 TIMES: dict[str, list[Any]] = {
     "u1": [0, 1, 128, 255],
     "i1": [-128, -1, 0, 127],
-    "u8": [0, 1, 2**63, 2**64 - 2],
-    "i8": [-(2**63) + 1, -1, 0, 2**63 - 2],
+    "u8": [0, 0, 2**64 - 1, 2**64 - 1],
+    "i8": [-(2**63), -1, 2**63 - 1, 2**63 - 1],
     "i4": [-(2**31), -1, 0, 2**31 - 1],
     "f4": [-np.inf, -1.5, -0.0, 1e-30],
     "f8": [-np.inf, -1e-300, 0.0, np.inf],
-    "M8[ms]": [np.datetime64(-1, "ms"), np.datetime64(0, "ms"), np.datetime64(1, "ms"), np.datetime64(2**62, "ms")],
+    "M8[ms]": [np.datetime64(each, "ms") for each in (-(2**63) + 1, 0, 2**63 - 1, 2**63 - 1)],
 }
 
 
@@ -239,6 +239,37 @@ async def test_times_of_all_types_are_in_order(kind: str) -> None:
         got = np.array([tuple(await runtime.receive(kernel)) for _ in range(4)], dtype)
         assert (got["at"] == values).all()
         assert got["x"].tolist() == [1.0, 2.0, 1.0, 2.0]
+        await runtime.launch("again", kernel)
+        await runtime.activate("again")
+        again = await within(runtime.replay({"again": first, ("again", "other"): second}, until="again"))
+        assert (again == got).all()
+
+
+async def test_the_least_and_the_greatest_time_wait_for_an_input_that_may_have_them_too() -> None:
+    dtype = np.dtype([("at", "u8"), ("x", "f8")])
+
+    @rk.ring_kernel("limits", input_type=dtype, output_type=dtype, order_by="at")
+    def kernel(msg, out):  # type: ignore[no-untyped-def]
+        out.at, out.x = msg.at, 1.0
+
+    @rk.on_input("limits", "other", dtype)
+    def other(msg, out):  # type: ignore[no-untyped-def]
+        out.at, out.x = msg.at, 2.0
+
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, kernel):
+        for time in (0, 2**64 - 1):
+            await runtime.send(kernel, (time, 0.0), input="other")
+            await runtime.advance(kernel, time)
+            for _ in range(2):
+                await runtime.send(kernel, (time, 0.0))
+                one = await within(runtime.receive(kernel))
+                assert (one.at, one.x) == (time, 1.0)
+            if time == 0:
+                await runtime.advance(kernel, 1)
+            else:
+                await runtime.close_input(kernel)
+            one = await within(runtime.receive(kernel))
+            assert (one.at, one.x) == (time, 2.0)
 
 
 async def test_an_input_has_one_feed() -> None:

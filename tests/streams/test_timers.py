@@ -137,6 +137,11 @@ async def test_periods_in_the_unit_of_the_times(kind: str, every: Any) -> None:
         ("i8", 0, "above zero"),
         ("i8", -1, "above zero"),
         ("i8", 1.5, "whole number"),
+        ("i8", 2**63, "a period is at most 9223372036854775807"),
+        ("u8", 2**64, "a period is at most 18446744073709551615"),
+        ("i1", 128, "a period is at most 127"),
+        ("f8", 10**400, "a period is at most 1.79"),
+        ("M8[s]", "99999999999999999999s", "longer than times can be apart"),
         ("i8", "1s", "numbers without a unit"),
         ("i8", np.timedelta64(1, "s"), "numbers without a unit"),
         ("f8", float("nan"), "above zero"),
@@ -163,6 +168,37 @@ async def test_periods_that_cannot_be(kind: str, every: Any, reason: str) -> Non
     async with RingKernelRuntime() as runtime:
         with pytest.raises(ConfigurationError, match=reason):
             await runtime.launch(kernel)
+
+
+AT_THE_LIMITS: dict[str, tuple[Any, list[Any], list[Any]]] = {
+    "i8": (7 << 60, [-(2**63), 2**63 - 1], [-(2**63), -(7 << 60), 0, 7 << 60, 2**63 - 1]),
+    "u8": (2**64 - 1, [0, 2**64 - 1], [0, 2**64 - 1, 2**64 - 1]),  # the last but one is a multiple
+    "f8": (1e308, [-np.inf, -1e308, np.inf], [-np.inf, -1e308, 0, 1e308, np.inf]),
+    "f4": (1.0, [-3e38, 1.5, 2.5], [-3e38, 1.5, 2, 2.5]),
+    "f8 far": (1.0, [1e300, np.inf], [1e300, np.inf]),
+}
+"""By the type of the times: a period, the times of messages, and those of what comes out, multiples included."""
+
+
+@pytest.mark.parametrize("kind", AT_THE_LIMITS)
+async def test_multiples_end_where_times_do(kind: str) -> None:
+    """And where floats are too far apart to tell them."""
+    every, times, expected = AT_THE_LIMITS[kind]
+    dtype = np.dtype([("at", kind.split(maxsplit=1)[0])])
+    name = f"limits {kind}"
+
+    @rk.ring_kernel(name, input_type=dtype, output_type=dtype, order_by="at")
+    def kernel(msg, out):  # type: ignore[no-untyped-def]
+        out.at = msg.at
+
+    @rk.on_timer(name, every=every)
+    def timer(time, out):  # type: ignore[no-untyped-def]
+        out.at = time
+
+    messages = np.array(times, dtype["at"]).view(dtype)
+    async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, kernel):
+        got = await within(runtime.replay({name: messages}, until=name))
+        assert got["at"].tolist() == np.array(expected, dtype["at"]).tolist()
 
 
 async def test_a_timer_needs_a_time() -> None:
@@ -219,6 +255,31 @@ async def test_a_chain_of_windows_passes_its_progress_on() -> None:
         await runtime.send_batch(bars, ticks(*((i, 1.0) for i in range(100))))
         # the bar of [10, 20) has the time 20, and so belongs to [20, 40)
         assert await received(runtime, wider, 4) == [(20, 10.0), (40, 20.0), (60, 20.0), (80, 20.0)]
+
+
+def test_another_handler_beside_the_same_declaration_is_refused() -> None:
+    def declare() -> None:
+        rk.ring_kernel("twice", input_type=TICK, output_type=TICK, order_by="time")(lambda msg, out: False)
+
+    def first(time, out):  # type: ignore[no-untyped-def]
+        return False
+
+    def second(time, out):  # type: ignore[no-untyped-def]
+        return False
+
+    declare()
+    rk.on_timer("twice", every=10)(first)
+    rk.on_timer("twice", every=20)(first)  # a cell that is run again
+    with pytest.raises(ConfigurationError, match=r"'twice': its timer is handled by first, .* which second, .* so let"):
+        rk.on_timer("twice", every=100)(second)
+    rk.on_end("twice")(lambda out: False)
+    with pytest.raises(ConfigurationError, match="its end is handled by <lambda>"):
+        rk.on_end("twice")(lambda out: True)
+    rk.on_input("twice", "more", TICK)(first)
+    with pytest.raises(ConfigurationError, match="its input 'more' is handled by first, .* a name of its own"):
+        rk.on_input("twice", "more", TICK)(second)
+    declare()
+    rk.on_timer("twice", every=100)(second)
 
 
 def test_what_is_no_timer_is_refused() -> None:

@@ -343,7 +343,7 @@ class Held(NamedTuple):
 HELD, MODULE, RECORD = Held(np.zeros(1)), ModuleType("held"), np.zeros(1, INNER)[0]
 MODULE.gains = np.zeros(1)  # type: ignore[attr-defined]
 
-WRITES = {
+CONSTANTS = {
     "a default": ("kept=np.zeros(1)", "kept[0] += msg.x", "`kept` is an array .* call the parameter `state`"),
     "in place": ("kept=np.zeros(1)", "kept += msg.x", "`kept` is an array .* call the parameter `state`"),
     "a method": ("kept=np.ones(2)", "kept.sort()", "`kept` is an array .* call the parameter `state`"),
@@ -355,9 +355,9 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("name", CONSTANTS)
 def test_what_is_held_as_a_constant_is_not_written_to(name: str, tmp_path: Path) -> None:
-    default, body, reason = WRITES[name]
+    default, body, reason = CONSTANTS[name]
     handler = written_to(tmp_path, f"msg, out, {default}", body)
     with pytest.raises(RefusedHandlerError, match=reason):
         call(handler, SpanTypes(MESSAGE, MESSAGE, None), messages())
@@ -365,7 +365,7 @@ def test_what_is_held_as_a_constant_is_not_written_to(name: str, tmp_path: Path)
 
 def test_what_is_held_as_a_constant_may_be_read() -> None:
     def handler(msg: Any, out: Any, gain: Any = np.full(2, 2.0), one: Any = RECORD) -> None:
-        out.x = msg.x * gain[0] + one.a + HELD.gains[0] + MODULE.gains.sum() + TABLE[1].a  # type: ignore[attr-defined]
+        out.x = msg.x * gain[0] + one.a + HELD.gains[0] + MODULE.gains.sum() + TABLE[1].a
 
     given = messages()
     assert call(handler, SpanTypes(MESSAGE, MESSAGE, None), given)["x"].tolist() == (2 * given["x"]).tolist()

@@ -335,9 +335,8 @@ def _outside(handler: Any, line: str) -> str:
     """Which array or record from outside is written to in a line, as far as it names one, and where it should be."""
     parameters = inspect.signature(handler).parameters
     around = inspect.getclosurevars(handler)
-    outside = {name: one.default for name, one in parameters.items()} | around.globals | around.nonlocals
-    kinds = np.ndarray | np.void | tuple
-    named = [name for name in re.findall(r"\w+", line) if isinstance(outside.get(name), kinds)]
+    outside = {name: one.default for name, one in parameters.items()} | dict(around.globals) | dict(around.nonlocals)
+    named = [name for name in re.findall(r"\w+", line) if isinstance(outside.get(name), np.ndarray | np.void | tuple)]
     what = f"`{named[0]}`" if named else "what is written to here"
     remedy = "keep what changes in the `state`"
     if named and named[0] in parameters and "state" not in parameters:

@@ -127,7 +127,7 @@ class _ConstantArray(np.ndarray[Any, Any]):
     """An array that compiled code holds as a constant."""
 
 
-class _ConstantRecord(np.void):
+class _ConstantRecord(np.void):  # type: ignore[misc]  # final only in its stubs
     """A record that compiled code holds as a constant."""
 
 

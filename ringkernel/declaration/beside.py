@@ -23,8 +23,8 @@ def on_input(kernel_id: KernelId, name: str, input_type: Any = None, *, batch: b
 
     `f(msg[, out][, state][, params][, rng])` shares all but the input with the kernel's own handler. Messages come by
     `input=name`, of `send`, `send_batch`, `connect` and others. Which input is served next is their turn, or the time
-    of their messages, see `order_by` of `ring_kernel`. The function itself is returned unchanged. Declaring it again
-    replaces it, as with `ring_kernel`.
+    of their messages, see `order_by` of `ring_kernel`. The function itself is returned unchanged. Declaring it again,
+    by a function of the same name or after its kernel, replaces it.
 
     Args:
         kernel_id: the kernel, by its id or its function; it may be declared later.
@@ -34,7 +34,7 @@ def on_input(kernel_id: KernelId, name: str, input_type: Any = None, *, batch: b
 
     Raises:
         MessageTypeError: a type that cannot be a message's.
-        ConfigurationError: a name that is empty, a function of another kind.
+        ConfigurationError: a name that is empty, or is another function's; a function of another kind.
 
     Example:
         >>> @rk.ring_kernel("level", input_type=float, output_type=float, state=np.zeros(1))
@@ -88,7 +88,8 @@ def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
         every: the period: a number above zero in the time's unit; for a datetime64 also a `timedelta64`, or a string
             such as "1s", "250ms" or "5min".
 
-    Raises `ConfigurationError`: for a period that is not above zero when the kernel is launched, at the latest.
+    Raises `ConfigurationError` for a second timer of the same declaration (the same function, edited, replaces it); when
+    the kernel is launched, at the latest, for a period that is not above zero, or greater than any time of its type.
 
     Example:
         >>> tick = np.dtype([("time", "i8"), ("price", "f8")])
@@ -124,8 +125,9 @@ def on_end(kernel_id: KernelId) -> Callable[[F], F]:
     Args:
         kernel_id: the kernel, by its id or its function; it may be declared later.
 
-    Raises `ConfigurationError` for a function of another kind. If it fails, the kernel has failed. If a `terminate` is
-    not through with it in its time, or has only waited for room for a while, the kernel's `error` says so.
+    Raises `ConfigurationError` for a function of another kind, or a second one. If it fails, the kernel has failed. If
+    a `terminate` is not through with it in its time, or has only waited for room for a while, the kernel's `error` says
+    so.
 
     Example:
         >>> @rk.ring_kernel("mean", input_type=float, output_type=float, state=np.zeros(2))

@@ -88,8 +88,8 @@ def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
         every: the period: a number above zero in the time's unit; for a datetime64 also a `timedelta64`, or a string
             such as "1s", "250ms" or "5min".
 
-    Raises `ConfigurationError` for a second timer of the same declaration (the same function, edited, replaces it); when
-    the kernel is launched, at the latest, for a period that is not above zero, or greater than any time of its type.
+    Raises `ConfigurationError` for a second timer of the same declaration (the same function, edited, replaces it);
+    when the kernel is launched, at the latest, for a period that is not above zero, or beyond its type.
 
     Example:
         >>> tick = np.dtype([("time", "i8"), ("price", "f8")])

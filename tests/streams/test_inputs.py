@@ -123,7 +123,7 @@ async def test_an_edited_handler_of_a_further_input_takes_over() -> None:
         out.value = msg.value
 
     @rk.on_input("edited input", "other", float)
-    def first(msg, out):  # type: ignore[no-untyped-def]
+    def other(msg, out):  # type: ignore[no-untyped-def]
         out.value = 2 * msg.value
 
     async with RingKernelRuntime() as runtime, rk.managed_kernel(runtime, kernel):
@@ -131,7 +131,7 @@ async def test_an_edited_handler_of_a_further_input_takes_over() -> None:
         assert await within(runtime.receive(kernel)) == 2.0
 
         @rk.on_input("edited input", "other", float)
-        def second(msg, out):  # type: ignore[no-untyped-def]
+        def other(msg, out):  # type: ignore[no-untyped-def]
             out.value = 3 * msg.value
 
         await within(runtime.replace("edited input"))

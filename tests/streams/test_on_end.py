@@ -353,7 +353,7 @@ async def test_an_edited_one_takes_over(runtime: RingKernelRuntime) -> None:
     def other(out: Any, state: Any) -> None:
         out.value = -state.total
 
-    on_end("edited")(other)
+    declare("edited", other)
     await runtime.replace("edited")
     await runtime.close_input("edited")
     await within(runtime.wait("edited"))

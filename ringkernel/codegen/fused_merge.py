@@ -22,7 +22,6 @@ from .merged_timer import Around
 from .operations import peek, poke, zero_bytes
 from .span import call_on_cpu
 from .span_body import DROP, EMIT, FAILED
-from .unwritten import unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,11 +37,9 @@ def fused_merge(spec: MergeTypes, compiled: Mapping[Any, Any], further: Any, out
     calls = []
     for handler in spec.handlers:
         dispatcher, each = compiled[handler], handler[1]
-        step = step_before(
-            0, merged_call(call_on_cpu(dispatcher, each), each), each, unwritten(dispatcher, each), further
-        )
+        step = step_before(0, merged_call(call_on_cpu(dispatcher, each), each), each, further)
         call = _of_timer(step) if each.input is None else _of_message(step)
-        calls.append(Handled(call, (0, 0), replace(each, output=output)))
+        calls.append(Handled(call, replace(each, output=output)))
     merged = merged_loop(spec, calls, Around(_first_context, _was_further))
     n_bytes, drops_late = 8 * n_stages, spec.late == DROP_LATE
 

@@ -30,7 +30,6 @@ from .span import call_on_cpu, compile_handler, message_call
 from .span_body import EMIT, FAULT_COUNT
 from .span_types import FusedSpan, MergeTypes, SpanTypes
 from .targets.cpu import compile_loop
-from .unwritten import unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +65,8 @@ def _body(stages: Sequence[Stage], dispatchers: dict[Any, Any]) -> tuple[Functio
         dispatcher = dispatchers[handler, spec]
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops &= isinstance(returned, types.NoneType) or spec.output is None
-        call, zeroed = message_call(call_on_cpu(dispatcher, spec), spec), unwritten(dispatcher, spec)
-        step = last_step(number, call, spec, zeroed) if step is None else step_before(number, call, spec, zeroed, step)
+        call = message_call(call_on_cpu(dispatcher, spec), spec)
+        step = last_step(number, call, spec) if step is None else step_before(number, call, spec, step)
         if number > 0:
             assert spec.input is not None
             step = noting(number, step, spec.input.itemsize)

@@ -16,7 +16,7 @@ from numba.core import cgutils
 
 from ringkernel.memory.chain_layout import CHAIN, SMALL_NBYTES
 
-from .operations import copy_bytes, peek, poke, zero_bytes
+from .operations import copy_bytes, peek, poke
 from .span_body import DROP, EMIT, FAILED
 from .targets.cpu_memory import operation
 
@@ -36,17 +36,14 @@ def failed_in(stage: int) -> int:
     return -stage - 1
 
 
-def step_before(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int], further: Any) -> Function:
-    """A stage that is followed by others. `zeroed`: the stretch of its output that it may leave unwritten."""
+def step_before(number: int, call: Any, spec: SpanTypes, further: Any) -> Function:
+    """A stage that is followed by others."""
     assert spec.output is not None
-    itemsize = spec.output.itemsize
     at, failed, dropped = CHAIN.state_address + 8 * number, failed_in(number), dropped_by(number)
-    place = place_between(itemsize, CHAIN.message_address + 8 * number)
-    start, length = (0, itemsize) if itemsize <= SMALL_NBYTES else zeroed
+    place = place_between(spec.output.itemsize, CHAIN.message_address + 8 * number)
 
     def step(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
         message = place(chain)
-        zero_bytes(message + start, length)
         verdict = call(source, index, message, 0, peek(chain + at), fault)
         if verdict == FAILED:
             return failed
@@ -57,38 +54,18 @@ def step_before(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int]
     return step
 
 
-def last_step(number: int, call: Any, spec: SpanTypes, zeroed: tuple[int, int]) -> Function:
+def last_step(number: int, call: Any, spec: SpanTypes) -> Function:
     """The last stage, which writes to the output ring, or nowhere."""
     at = CHAIN.state_address + 8 * number
-    failed, dropped = failed_in(number), dropped_by(number)
-    itemsize = 0 if spec.output is None else spec.output.itemsize
-    start, length = zeroed
-    on_stack, into_slot = place_between(itemsize, 0), copy_record(itemsize)
+    failed, dropped = failed_in(number), EMIT if spec.output is None else dropped_by(number)
 
-    def over_stack(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
-        message = on_stack(chain)  # written to the ring once, whole: zeroing that first would take a second pass
-        zero_bytes(message, itemsize)
-        verdict = call(source, index, message, 0, peek(chain + at), fault)
-        if verdict == FAILED:
-            return failed
-        if verdict == DROP:
-            return dropped
-        into_slot(target, emitted, message)
-        return EMIT
-
-    def in_place(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
-        zero_bytes(target + emitted * itemsize + start, length)
+    def step(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
         verdict = call(source, index, target, emitted, peek(chain + at), fault)
         if verdict == FAILED:
             return failed
         return dropped if verdict == DROP else EMIT
 
-    def sink(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
-        return failed if call(source, index, 0, 0, peek(chain + at), fault) == FAILED else EMIT
-
-    if spec.output is None:
-        return sink
-    return over_stack if length > 0 and itemsize <= SMALL_NBYTES else in_place
+    return step
 
 
 def noting(number: int, step: Function, itemsize: int) -> Function:
@@ -122,19 +99,4 @@ def place_between(nbytes: int, at: int) -> Any:
     return place
 
 
-def copy_record(nbytes: int) -> Any:
-    """An operation that copies a record of so many bytes to its place in an array of them: `(array, index, record)`.
-
-    As for messages in `handler_call.py`, LLVM needs to see that the places are elements of one array to vectorise.
-    """
-
-    @operation
-    def copy(builder: Any, array: Any, index: Any, record: Any) -> None:
-        slots = builder.inttoptr(array, ir.ArrayType(ir.IntType(8), nbytes).as_pointer())
-        there = builder.bitcast(builder.gep(slots, [index]), _BYTES)
-        cgutils.raw_memcpy(builder, there, builder.inttoptr(record, _BYTES), ir.Constant(_I64, nbytes), 1)
-
-    return copy
-
-
-_I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+_I64 = ir.IntType(64)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from .span_types import SpanTypes
 
-_I64 = ir.IntType(64)
+_I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+SMALL_NBYTES = 256
+"""An output of up to so many bytes is written on the stack, and copied to its slot once."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
     `held` is the kernel's context: the state lies there, and behind it parameters and random numbers, see
     `context_layout.py`. Of a keyed kernel the state is a further argument. `source_count` and `target_count` are the
     lengths of the slices for a batch handler, and indices otherwise. For a handler of times, `source` is one as a word.
+    An output is zero before the call, unless the kernel says `zeroed=False`; what is in its slot after a message that
+    is dropped, or that fails, is of no importance.
     """
     given = argument_types(spec, target.message)
     layout = spec.context
@@ -89,8 +93,10 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
             values = [] if spec.input is None else [_message(context, builder, given[0], source, source_count)]
             if spec.time is not None:
                 values.append(time_value(builder, spec.time, source))
+            put = _nothing_to_put
             if spec.output is not None:
-                values.append(_message(context, builder, given[len(values)], out, out_count))
+                written_to, put = _output(context, builder, given[len(values)], spec, out, out_count)
+                values.append(written_to)
             if spec.state is not None:
                 values.append(_state(context, builder, given[len(values)], spec.state[1], state))
             if spec.params is not None:
@@ -102,6 +108,7 @@ def handler_call(dispatcher: Any, spec: SpanTypes, target: CallTarget) -> Any:
             compiled = target.overload(dispatcher, given)
             context.active_code_library.add_linking_library(compiled.library)
             status, value = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
+            put()
             returned = compiled.signature.return_type
             with builder.if_then(status.is_error):
                 where = builder.inttoptr(builder.add(fault, ir.Constant(_I64, FAULT_INFO)), _I64.as_pointer())
@@ -133,6 +140,41 @@ def _message(context: Any, builder: Any, numba_type: Any, address: Any, number: 
     # `address` is loop-invariant and the record is an element of one array: what LLVM needs to see to vectorise
     raw = builder.bitcast(pointer, ir.ArrayType(ir.IntType(8), size).as_pointer())
     return builder.bitcast(builder.gep(raw, [number]), context.get_value_type(numba_type))
+
+
+def _output(
+    context: Any, builder: Any, numba_type: Any, spec: SpanTypes, address: Any, number: Any
+) -> tuple[Any, Callable[[], None]]:
+    """What a handler is given to write to, which is zero; and what puts it in its slot after the call.
+
+    A small record lies on the stack: LLVM keeps it in registers, and removes what zeroes the fields that are written
+    anyway. In the slot it could not, as a message may be read, that might overlap, before they are.
+    """
+    slot = _message(context, builder, numba_type, address, number)
+    assert spec.output is not None
+    nbytes = spec.output.itemsize
+    if not spec.zeroed:
+        return slot, _nothing_to_put
+    if spec.batch:
+        count = builder.mul(number, ir.Constant(_I64, nbytes))
+        cgutils.memset(builder, builder.inttoptr(address, _BYTES), count, 0)
+        return slot, _nothing_to_put
+    length = ir.Constant(_I64, nbytes)
+    if nbytes > SMALL_NBYTES:
+        cgutils.memset(builder, builder.bitcast(slot, _BYTES), length, 0)
+        return slot, _nothing_to_put
+    record = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), nbytes))
+    record.align = 16
+    cgutils.memset(builder, builder.bitcast(record, _BYTES), length, 0)
+
+    def put() -> None:
+        cgutils.raw_memcpy(builder, builder.bitcast(slot, _BYTES), builder.bitcast(record, _BYTES), length, 1)
+
+    return builder.bitcast(record, slot.type), put
+
+
+def _nothing_to_put() -> None:
+    return
 
 
 def _array(context: Any, builder: Any, numba_type: Any, address: Any, shape: list[Any]) -> Any:

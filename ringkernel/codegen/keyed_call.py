@@ -26,7 +26,7 @@ from .key_table import (
     tag_of_words,
     take_slot,
 )
-from .operations import copy_bytes, peek, peek_fixed, poke, zero_bytes
+from .operations import copy_bytes, peek, peek_fixed, poke
 from .span_body import DROP, EMIT, FAILED, FAULT_COUNT, FAULT_INFO
 from .targets.cpu_memory import operation
 from .words import seldom
@@ -201,17 +201,15 @@ class KeyedCalls:
         return search
 
 
-def keyed_end_span(call: Any, itemsize: int, unwritten: tuple[int, int], state_at: int) -> Callable[..., int]:
+def keyed_end_span(call: Any, state_at: int) -> Callable[..., int]:
     """What a kernel does at its end (`end_span`, of `span_body.py`), for each key of its table, in the order in which
     they came. `source`: the address of a word with the number of the key that is next."""
-    start, length = unwritten
 
     def end(source: int, count: int, target: int, table: int, fault: int) -> int:
         number, n_keys, emitted = peek(source), peek(table + KEYS.count), 0
         for _ in range(count):
             if number >= n_keys:
                 break
-            zero_bytes(target + emitted * itemsize + start, length)
             verdict = call(source, 0, target, emitted, table, fault, nth_state(table, number, state_at))
             if verdict == FAILED:
                 poke(source, number)

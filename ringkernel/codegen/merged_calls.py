@@ -26,19 +26,17 @@ EXCEPTION = LARGEST
 
 @dataclass(frozen=True)
 class Handled:
-    """What a handler is called by; which bytes of its output it may leave unwritten, and how many those are; what reads
-    the time of a message in its lane, and whether that may be none."""
+    """What a handler is called by; what reads the time of a message in its lane, and whether that may be none."""
 
     call: Any
-    unwritten: tuple[int, int]
     spec: SpanTypes
     reads: Any = None
     checked: bool = False
 
     @property
-    def out_nbytes(self) -> int:
-        """Bytes of an output."""
-        return 0 if self.spec.output is None else self.spec.output.itemsize
+    def is_sink(self) -> bool:
+        """Whether it has no output."""
+        return self.spec.output is None
 
     def by(self, field: str) -> Handled:
         """The same, by the time in this field of its messages."""

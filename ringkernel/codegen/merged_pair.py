@@ -14,7 +14,7 @@ from ringkernel.memory.layout import ENDED, LINE, NO_TIME
 from ringkernel.memory.merge_layout import LANE, MERGE
 
 from .merged_calls import EXCEPTION, fail
-from .operations import peek, poke, zero_bytes
+from .operations import peek, poke
 from .span_body import FAILED
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ def no_pair(merge: int, steps: int, before: int, emitted: int, target: int, cont
 
 def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (one loop, and what it reads)
     """What handles the messages of two lanes before a time, at most so many. How many outputs there are now."""
-    call_first, reads_first, (start_first, length_first) = first.call, first.reads, first.unwritten
-    call_second, reads_second, (start_second, length_second) = second.call, second.reads, second.unwritten
-    nbytes, is_sink, checked = first.out_nbytes, first.out_nbytes == 0, first.checked
+    call_first, reads_first, call_second, reads_second = first.call, first.reads, second.call, second.reads
+    is_sink, checked = first.is_sink, first.checked
 
     def run(  # noqa: C901, PLR0912, PLR0915 (two lanes, each in registers)
         merge: int, steps: int, before: int, emitted: int, target: int, context: int
@@ -59,7 +58,6 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
                 if key >= bound or key < passed or (checked and key == NO_TIME):
                     break
                 passed = key
-                zero_bytes(target + emitted * nbytes + start_first, length_first)
                 verdict = call_first(source, i, target, emitted, context, fault)
                 if verdict == FAILED:
                     failed = 0
@@ -74,7 +72,6 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
                 if other >= other_bound or other < passed or (checked and other == NO_TIME):
                     break
                 passed = other
-                zero_bytes(target + emitted * nbytes + start_second, length_second)
                 verdict = call_second(other_source, j, target, emitted, context, fault)
                 if verdict == FAILED:
                     failed = 1

@@ -25,7 +25,7 @@ from .handler_call import argument_types
 from .merged_calls import EXCEPTION, NOBODY, Handled, fail, merged_call
 from .merged_pair import no_pair, pair
 from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, run_timer
-from .operations import peek, poke, zero_bytes
+from .operations import peek, poke
 from .output_shapes import outputs_that_fit
 from .readonly import read_only
 from .shapes import shapes_in_fixed_words
@@ -33,7 +33,6 @@ from .span import call_on_cpu, compile_handler
 from .span_body import FAILED
 from .span_types import MergeTypes, Span
 from .targets.cpu import compile_loop
-from .unwritten import unwritten
 
 Function = Any
 FAIL_LATE, DROP_LATE, TAKE_LATE = range(3)
@@ -46,7 +45,7 @@ def compile_merged_span(spec: MergeTypes) -> Span:
     with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
         compiled = [compile_handler(*one)[0] for one in spec.handlers]
         calls = [
-            Handled(merged_call(call_on_cpu(dispatcher, each), each), unwritten(dispatcher, each), each)
+            Handled(merged_call(call_on_cpu(dispatcher, each), each), each)
             for dispatcher, (_, each) in zip(compiled, spec.handlers, strict=True)
         ]
         loop = compile_loop(merged_loop(spec, calls))
@@ -59,7 +58,6 @@ def compile_merged_span(spec: MergeTypes) -> Span:
         (loop, compiled),
         all(isinstance(one, types.NoneType) for one in returned) and spec.timer is None,
         all(is_bounded(one) for one in compiled),
-        calls[0].unwritten,
         loop.library,
         loop.symbol,
         in_order=any(in_order(one) for one in compiled),
@@ -118,8 +116,7 @@ def _or_key(number: int, reads: Function, others: Function) -> Function:
 def _run_lane(number: int, handler: Handled, late: int) -> Function:
     """The messages of one lane up to a time, as long as there is room. How many outputs there are now."""
     call, reads, checked, at = handler.call, handler.reads, handler.checked, lane_at(number)
-    nbytes, is_sink, (start, length) = handler.out_nbytes, handler.out_nbytes == 0, handler.unwritten
-    judge = _judge(late, checked=checked)
+    is_sink, judge = handler.is_sink, _judge(late, checked=checked)
 
     def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
         lane, fault = merge + at, peek(merge + MERGE.fault)
@@ -135,7 +132,6 @@ def _run_lane(number: int, handler: Handled, late: int) -> Function:
             else:
                 passed = key
             if code == HANDLE:
-                zero_bytes(target + emitted * nbytes + start, length)
                 verdict = call(source, i, target, emitted, context, fault)
                 if verdict == FAILED:
                     code = EXCEPTION

@@ -10,7 +10,7 @@ from ringkernel.memory.layout import ENDED
 from ringkernel.memory.merge_layout import MERGE
 
 from .merged_calls import EXCEPTION, TIMER, fail
-from .operations import peek, poke, zero_bytes
+from .operations import peek, poke
 from .span_body import FAILED
 from .time_words import count_after, multiple
 
@@ -51,9 +51,8 @@ def no_timer(merge: int, low: int, steps: int, emitted: int, target: int, contex
 def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
     """The multiples up to a time, as long as there is room; of a keyed kernel each of them for every key. How many
     outputs came of them; `timer_emitted` counts them, too."""
-    call, nbytes, (start, length) = handler.call, handler.out_nbytes, handler.unwritten
-    own_context, was_after = around.context, around.was_after
-    word, is_keyed, is_sink = multiple(_times(spec), spec.every), handler.spec.key is not None, nbytes == 0
+    call, own_context, was_after = handler.call, around.context, around.was_after
+    word, is_keyed, is_sink = multiple(_times(spec), spec.every), handler.spec.key is not None, handler.is_sink
 
     def timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
         at, count, number = (
@@ -65,7 +64,6 @@ def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
         last = peek(own_context(context) + KEYS.count) - 1 if is_keyed else 0
         done = came = 0
         while failed == 0 and number >= 0 and at <= low and done < steps and (is_sink or emitted + came < room):
-            zero_bytes(target + (emitted + came) * nbytes + start, length)
             verdict = call(at, number, target, emitted + came, context, fault)
             if verdict == FAILED:
                 failed = 1

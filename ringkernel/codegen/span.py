@@ -25,7 +25,6 @@ from .span_body import batch_span, end_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import called_from_words, compile_loop
 from .unbound import check_bound
-from .unwritten import unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,13 +39,12 @@ def compile_span(
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)
-        zeroed = unwritten(dispatcher, spec)
         call = message_call(call_on_cpu(dispatcher, spec), spec)
-        body = span_body(call, spec, zeroed, never_drops=never_drops)
+        body = span_body(call, spec, never_drops=never_drops)
         loop = compile_loop(body, finish)
     keepalive = (loop, dispatcher, compile_function)
     bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
-    return Span(loop.address, keepalive, never_drops, bounded, zeroed, loop.library, loop.symbol, in_order=ordered)
+    return Span(loop.address, keepalive, never_drops, bounded, loop.library, loop.symbol, in_order=ordered)
 
 
 def message_call(call: Any, spec: SpanTypes) -> Any:
@@ -120,22 +118,22 @@ def _compiles(
     return True
 
 
-def span_body(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:
+def span_body(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
     """The loop around a handler's `call`, not compiled yet, which sees to what lies far in memory."""
-    loop = handler_loop(call, spec, unwritten, never_drops=never_drops)
+    loop = handler_loop(call, spec, never_drops=never_drops)
     return loop if spec.key is None or spec.is_end else KeyedCalls(spec).in_pieces(loop)
 
 
-def handler_loop(call: Any, spec: SpanTypes, unwritten: tuple[int, int], *, never_drops: bool) -> Callable[..., int]:
-    """The loop around a handler's `call`, not compiled yet. `unwritten`: of an output, see `unwritten.py`."""
-    itemsize = spec.output.itemsize if spec.output is not None else 0
+def handler_loop(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
+    """The loop around a handler's `call`, not compiled yet."""
+    has_output = spec.output is not None
     if spec.is_end and spec.key is not None:
-        return keyed_end_span(call, itemsize, unwritten, spec.state_at)
+        return keyed_end_span(call, spec.state_at)
     if spec.is_end:
-        return end_span(call, itemsize, unwritten)
+        return end_span(call)
     if spec.batch:
-        return batch_span(call, itemsize, spec.max_outputs, unwritten)
-    return scalar_span(call, itemsize, unwritten, never_drops=never_drops)
+        return batch_span(call, spec.max_outputs if has_output else 0)
+    return scalar_span(call, has_output=has_output, never_drops=never_drops)
 
 
 def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:

@@ -84,16 +84,14 @@ class MergeTypes:
 
 @dataclass(frozen=True)
 class Span:
-    """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `unwritten`: what
-    is zeroed of an output, see `unwritten.py`; `in_order`: it does something that others notice, like printing;
-    `further`: those of further inputs; `end`: what the kernel does at its end; `library` is numba's, or None if it came
-    from the cache."""
+    """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `in_order`: it
+    does something that others notice, like printing; `further`: those of further inputs; `end`: what the kernel does
+    at its end; `library` is numba's, or None if it came from the cache."""
 
     address: int
     keepalive: Any
     never_drops: bool
     is_bounded: bool
-    unwritten: tuple[int, int]
     library: Any = None
     symbol: str = ""
     in_order: bool = False
@@ -103,15 +101,14 @@ class Span:
     @property
     def notes(self) -> dict[str, Any]:
         """What the cache keeps of it beside the code."""
-        return {name: getattr(self, name) for name in ("never_drops", "is_bounded", "unwritten", "in_order")}
+        return {name: getattr(self, name) for name in ("never_drops", "is_bounded", "in_order")}
 
     @classmethod
     def from_cache(cls, loaded: LoadedCode) -> Span:
         """What was kept."""
         known = loaded.notes
-        unwritten = (known["unwritten"][0], known["unwritten"][1])
         never_drops, is_bounded, in_order = known["never_drops"], known["is_bounded"], known["in_order"]
-        return cls(loaded.address("span"), loaded, never_drops, is_bounded, unwritten, in_order=in_order)
+        return cls(loaded.address("span"), loaded, never_drops, is_bounded, in_order=in_order)
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,8 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
             how many outputs it wrote (nothing: one per message). If it fails, none of the slice has an output.
         max_outputs: for `batch`, slots in `outs` per message.
         check: compile index checks in; an index out of range is then an `IndexError` that ends the kernel.
-        zeroed: `out` is zero before each call; what the handler is seen to write in any case is not zeroed first. With
-            False nothing is: what the handler leaves out is then what the slot happened to hold.
+        zeroed: `out` is zero before each call. With False it is not, and what the handler leaves out is what the slot
+            happened to hold: faster for `batch=True`, and for large outputs of which all is written.
         block_size: on CUDA, the threads that share the messages of a handler without state, a multiple of 32 from 32
             to 1024.
         fma: on CUDA, let a product and the sum that it goes into be one instruction, rounded once: faster, but the

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index, zero_bytes
+from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index
 from ringkernel.codegen.span_body import DROP, FAILED, FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.layout import NEVER
 from ringkernel.memory.mailbox_layout import JOB, MAILBOX_JOB, MARK
@@ -21,21 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def cooperative_part(
-    call: Any, itemsize: int, unwritten: tuple[int, int], *, never_drops: bool
-) -> Callable[[int], None]:
-    """What every thread of the block does for one span. The parameters are those of `scalar_span`."""
-    attempt = marking(call, *unwritten)
+def cooperative_part(call: Any, itemsize: int, *, never_drops: bool) -> Callable[[int], None]:
+    """What every thread of the block does for one span. `call` and `never_drops` as of `scalar_span`; `itemsize` of an
+    output, 0 if there is none."""
+    attempt = marking(call)
     return in_place(attempt, itemsize) if never_drops or itemsize == 0 else compacted(attempt, itemsize)
 
 
-def marking(call: Any, start: int, length: int) -> Callable[[int, int, int], int]:
-    """The handler as it is called by every thread; `length` bytes of the slot are zeroed before, from `start` on."""
+def marking(call: Any) -> Callable[[int, int, int], int]:
+    """The handler as it is called by every thread."""
 
     def attempt(job: int, index: int, slot: int) -> int:
         """Run the handler on one message; what it returned. A failure is marked."""
         mark = peek(job + JOB.marks) + MARK * thread_index()
-        zero_bytes(slot + start, length)
         verdict = call(peek(job + JOB.source), index, slot, 0, peek(job + JOB.context), mark)
         if verdict == FAILED:
             poke(mark, index)

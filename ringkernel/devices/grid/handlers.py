@@ -20,20 +20,11 @@ others; of the end."""
 
 @dataclass(frozen=True)
 class Handler:
-    """A handler, what it is compiled for, and what the CPU's compiler has seen: whether it always emits, and which
-    bytes of an output it may leave unwritten, None if that was not asked."""
+    """A handler, what it is compiled for, and what the CPU's compiler has seen: whether it always emits."""
 
     func: Callable[..., object]
     spec: SpanTypes
     never_drops: bool = False
-    unwritten: tuple[int, int] | None = None
-
-    @property
-    def zeroed(self) -> tuple[int, int]:
-        """Which bytes of an output are to be zeroed: where they begin, and how many."""
-        if self.unwritten is not None:
-            return self.unwritten
-        return 0, self.spec.output.itemsize if self.spec.output is not None and self.spec.zeroed else 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,7 @@ class Handlers:
         if declaration.order is not None:
             return cls((), merge_spec_of(declaration), end)
         inputs = [
-            Handler(one.func, spec_of(one), seen.never_drops, seen.unwritten)
+            Handler(one.func, spec_of(one), seen.never_drops)
             for one, seen in zip(declaration.handlers, (span, *span.further), strict=True)
         ]
         return cls(tuple(inputs), None, end)

@@ -105,22 +105,19 @@ def _call(target: GridTarget, func: Function, spec: Any) -> Any:
 
 def _loop(target: GridTarget, handler: Handler) -> Function:
     call = message_call(_call(target, handler.func, handler.spec), handler.spec)
-    return handler_loop(call, handler.spec, handler.zeroed, never_drops=handler.never_drops)
+    return handler_loop(call, handler.spec, never_drops=handler.never_drops)
 
 
 def _part(target: GridTarget, handler: Handler) -> Function:
     spec = handler.spec
     itemsize = spec.output.itemsize if spec.output is not None else 0
     call = _call(target, handler.func, spec)
-    return cooperative_part(call, itemsize, handler.zeroed, never_drops=handler.never_drops)
+    return cooperative_part(call, itemsize, never_drops=handler.never_drops)
 
 
 def _merge(target: GridTarget, handlers: Handlers) -> Function:
     assert handlers.merge is not None
-    calls = [
-        Handled(merged_call(_call(target, func, spec), spec), Handler(func, spec).zeroed, spec)
-        for func, spec in handlers.merge.handlers
-    ]
+    calls = [Handled(merged_call(_call(target, func, spec), spec), spec) for func, spec in handlers.merge.handlers]
     loop: Function = merged_loop(handlers.merge, calls)
     return loop
 

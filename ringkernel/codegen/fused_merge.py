@@ -3,7 +3,7 @@ stages.
 
 The loop knows the verdicts of a handler: what a step says of its stages becomes one of these, and a note in the
 chain's record. If a further stage fails on what came of a message, that message stays the next one in its lane, though
-the first kernel is through with it: who commits the span takes it (`ring/run_merge.py`).
+the first kernel is through with it: who commits the span takes it (`ring/commit.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.chain_layout import CHAIN
-from ringkernel.memory.merge_layout import MERGE
+from ringkernel.memory.span_layout import SPAN
 
 from .fused_steps import dropped_by, failed_in, step_before
 from .merged_calls import Handled, merged_call
@@ -47,10 +47,10 @@ def fused_merge(spec: MergeTypes, compiled: Mapping[Any, Any], further: Any, out
         zero_bytes(chain + CHAIN.dropped, n_bytes)
         poke(chain + CHAIN.by_timer, 0)
         poke(chain + CHAIN.fault_stage, 0)  # the loop itself may find something wrong with a message
-        before = peek(merge + MERGE.late)
+        before = peek(merge + SPAN.late)
         emitted = merged(merge, steps, target, chain, fault)
         if drops_late:
-            poke(chain + CHAIN.dropped, peek(chain + CHAIN.dropped) + peek(merge + MERGE.late) - before)
+            poke(chain + CHAIN.dropped, peek(chain + CHAIN.dropped) + peek(merge + SPAN.late) - before)
         return emitted  # type: ignore[no-any-return]
 
     return loop

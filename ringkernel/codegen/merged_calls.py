@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.memory.merge_layout import MERGE
+from ringkernel.memory.span_layout import SPAN
 
 from .faults import LARGEST
 from .key_table import nth_state
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .span_types import SpanTypes
 
 Function = Any
-NOBODY, TIMER = -2, -1
-"""`failed_lane` as long as nothing has failed, and if the timer has."""
 EXCEPTION = LARGEST
 """In place of a number of `faults.py`: the fault words say what was raised."""
 
@@ -63,8 +61,8 @@ def merged_call(handler: Any, spec: SpanTypes) -> Function:
 
 def fail(merge: int, lane: int, code: int) -> None:
     """Note that this lane has failed, or the timer."""
-    fault = peek(merge + MERGE.fault)
-    poke(merge + MERGE.failed_lane, lane)
+    fault = peek(merge + SPAN.fault)
+    poke(merge + SPAN.failed_lane, lane)
     poke(fault, 0)
     poke(fault + FAULT_COUNT, 1 if lane >= 0 else 0)
     if code != EXCEPTION:

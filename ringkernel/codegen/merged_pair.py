@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ringkernel.memory.layout import ENDED, LINE, NO_TIME
-from ringkernel.memory.merge_layout import LANE, MERGE
+from ringkernel.memory.layout import ENDED, NO_TIME
+from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, SPAN
 
 from .merged_calls import EXCEPTION, fail
 from .operations import peek, poke
@@ -20,7 +20,7 @@ from .span_body import FAILED
 if TYPE_CHECKING:
     from .merged_calls import Handled
 
-FIRST, SECOND = MERGE.lanes, MERGE.lanes + LINE
+FIRST, SECOND = LANES, LANES + LANE_NBYTES
 Function = Callable[..., int]
 
 
@@ -39,8 +39,8 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
     ) -> int:
         source, start, n, horizon, last = _open(merge + FIRST)
         other_source, other_start, m, other_horizon, other_last = _open(merge + SECOND)
-        passed, fault = peek(merge + MERGE.passed), peek(merge + MERGE.fault)
-        left = steps if is_sink else min(steps, peek(merge + MERGE.room) - emitted)
+        passed, fault = peek(merge + SPAN.passed), peek(merge + SPAN.fault)
+        left = steps if is_sink else min(steps, peek(merge + SPAN.room) - emitted)
         # before what time each lane may go on: no further than what is to be expected in one that is through
         bound, other_bound, failed = before, before, -1
         i, j, key, other = start, other_start, ENDED, ENDED
@@ -90,8 +90,8 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
         _close(
             merge + SECOND, j, other_last, reads_second(other_source, j) if j < m else max(other_horizon, other_last)
         )
-        poke(merge + MERGE.passed, passed)
-        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + i - start + j - other_start)
+        poke(merge + SPAN.passed, passed)
+        poke(merge + SPAN.steps, peek(merge + SPAN.steps) + i - start + j - other_start)
         if failed >= 0:
             fail(merge, failed, EXCEPTION)
         return emitted

@@ -1,7 +1,7 @@
 """The loop of a kernel that takes the messages of its inputs in the order of their times, and its timer between them.
 
 `span(merge, steps, target, context, fault) -> emitted`, called like the span of any kernel; instead of an array of
-messages it gets the record of `memory/merge_layout.py`, in which each input has a lane: what waits there, and what time
+messages it gets the record of `memory/span_layout.py`, in which each input has a lane: what waits there, and what time
 is to be expected when that is through. It is a k-way merge; a lane in which nothing waits takes part with that time, as
 in the conservative synchronisation of Chandy and Misra (1979). At equal times the first lane is first.
 
@@ -14,15 +14,15 @@ from typing import Any
 
 from numba import types
 
-from ringkernel.memory.layout import ENDED, LINE, NO_TIME
-from ringkernel.memory.merge_layout import LANE, MERGE, lane_at
+from ringkernel.memory.layout import ENDED, NO_TIME
+from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, NOBODY, SPAN, lane_at
 
 from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
 from .checks import in_order
 from .faults import BACK, LATE, NO_TIME_VALUE
 from .handler_call import argument_types
-from .merged_calls import EXCEPTION, NOBODY, Handled, fail, merged_call
+from .merged_calls import EXCEPTION, Handled, fail, merged_call
 from .merged_pair import no_pair, pair
 from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, run_timer
 from .operations import peek, poke
@@ -119,9 +119,9 @@ def _run_lane(number: int, handler: Handled, late: int) -> Function:
     is_sink, judge = handler.is_sink, _judge(late, checked=checked)
 
     def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
-        lane, fault = merge + at, peek(merge + MERGE.fault)
+        lane, fault = merge + at, peek(merge + SPAN.fault)
         source, first, there = peek(lane + LANE.source), peek(lane + LANE.taken), peek(lane + LANE.count)
-        passed, last, room = peek(merge + MERGE.passed), peek(lane + LANE.last), peek(merge + MERGE.room)
+        passed, last, room = peek(merge + SPAN.passed), peek(lane + LANE.last), peek(merge + SPAN.room)
         end = min(first + count, there)
         i, code = first, HANDLE
         key = reads(source, i)
@@ -141,11 +141,11 @@ def _run_lane(number: int, handler: Handled, late: int) -> Function:
                 last = key
                 i += 1
                 key = reads(source, i) if i < there else max(peek(lane + LANE.horizon), last)
-        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + i - first)
+        poke(merge + SPAN.steps, peek(merge + SPAN.steps) + i - first)
         poke(lane + LANE.taken, i)
         poke(lane + LANE.last, last)
         poke(lane + LANE.key, key)
-        poke(merge + MERGE.passed, passed)
+        poke(merge + SPAN.passed, passed)
         if code > HANDLE:
             fail(merge, number, code)
         return emitted
@@ -163,7 +163,7 @@ def _judge(late: int, *, checked: bool) -> Function:
             return BACK
         if late == FAIL_LATE:
             return LATE
-        poke(merge + MERGE.late, peek(merge + MERGE.late) + 1)
+        poke(merge + SPAN.late, peek(merge + SPAN.late) + 1)
         return HANDLE if late == TAKE_LATE else SKIP
 
     return judge
@@ -176,14 +176,14 @@ def _survey(n_lanes: int) -> Function:
     def survey(merge: int) -> tuple[int, int, int, int]:
         best, time, low = -1, ENDED, ENDED
         for number in range(n_lanes):
-            lane = merge + MERGE.lanes + LINE * number
+            lane = merge + LANES + LANE_NBYTES * number
             key = peek(lane + LANE.key)
             low = min(low, key)
             if peek(lane + LANE.taken) < peek(lane + LANE.count) and (best < 0 or key < time):
                 best, time = number, key
         bound = ENDED
         for number in range(n_lanes):
-            lane = merge + MERGE.lanes + LINE * number
+            lane = merge + LANES + LANE_NBYTES * number
             key = peek(lane + LANE.key)
             if number < best:
                 if key == NO_TIME:
@@ -203,9 +203,9 @@ def _furthest(n_lanes: int) -> Function:
     """Where time has come to when nothing more comes in any lane: as far as in the one that was ahead."""
 
     def furthest(merge: int) -> int:
-        found = peek(merge + MERGE.passed)
+        found = peek(merge + SPAN.passed)
         for number in range(n_lanes):
-            found = max(found, peek(merge + MERGE.lanes + LINE * number + LANE.reached))
+            found = max(found, peek(merge + LANES + LANE_NBYTES * number + LANE.reached))
         return found
 
     return furthest
@@ -217,24 +217,24 @@ def _loop(  # noqa: C901
     survey, furthest = _survey(n_lanes), _furthest(n_lanes)
 
     def merged(merge: int, steps: int, target: int, context: int, fault: int) -> int:  # noqa: C901, PLR0912
-        poke(merge + MERGE.steps, 0)
-        poke(merge + MERGE.timer_emitted, 0)
-        poke(merge + MERGE.failed_lane, NOBODY)
-        poke(merge + MERGE.fault, fault)
+        poke(merge + SPAN.steps, 0)
+        poke(merge + SPAN.by_timer, 0)
+        poke(merge + SPAN.failed_lane, NOBODY)
+        poke(merge + SPAN.fault, fault)
         for number in range(n_lanes):
             keys(number, merge)
         emitted, before, is_ready, low = 0, -1, 1, NO_TIME
-        while is_ready == 1 and peek(merge + MERGE.steps) > before:
-            before = peek(merge + MERGE.steps)
-            at, is_over = peek(merge + MERGE.timer), peek(merge + MERGE.timer_record) < 0
+        while is_ready == 1 and peek(merge + SPAN.steps) > before:
+            before = peek(merge + SPAN.steps)
+            at, is_over = peek(merge + SPAN.timer), peek(merge + SPAN.timer_record) < 0
             if at != NO_TIME and before < steps:
                 emitted = two(merge, steps - before, at, emitted, target, context)
-                if peek(merge + MERGE.failed_lane) != NOBODY:
+                if peek(merge + SPAN.failed_lane) != NOBODY:
                     break
             best, time, bound, low = survey(merge)
             if low == ENDED and best < 0:
                 low = furthest(merge)
-            left = steps - peek(merge + MERGE.steps)
+            left = steps - peek(merge + SPAN.steps)
             if NO_TIME < at <= low and not is_over:
                 if left > 0:
                     emitted += timer(merge, low, left, emitted, target, context)
@@ -243,20 +243,20 @@ def _loop(  # noqa: C901
             elif left > 0:
                 if at == NO_TIME:
                     begin(merge, time)
-                    at, is_over = peek(merge + MERGE.timer), peek(merge + MERGE.timer_record) < 0
+                    at, is_over = peek(merge + SPAN.timer), peek(merge + SPAN.timer_record) < 0
                 if at == NO_TIME:
                     bound = min(bound, time)  # the next message may begin it
                 elif not is_over:
                     bound = min(bound, at - 1)
                 emitted = run(best, merge, left, bound, emitted, target, context)
-            if peek(merge + MERGE.failed_lane) != NOBODY:
+            if peek(merge + SPAN.failed_lane) != NOBODY:
                 is_ready = 0
-        at, passed = peek(merge + MERGE.timer), peek(merge + MERGE.passed)
+        at, passed = peek(merge + SPAN.timer), peek(merge + SPAN.passed)
         if at != NO_TIME:
             low = min(low, at)
-        poke(merge + MERGE.low, low)
-        poke(merge + MERGE.passed, max(low, passed))
-        poke(merge + MERGE.is_ready, is_ready)
+        poke(merge + SPAN.low, low)
+        poke(merge + SPAN.passed, max(low, passed))
+        poke(merge + SPAN.is_ready, is_ready)
         return emitted
 
     return merged

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import ENDED
-from ringkernel.memory.merge_layout import MERGE
+from ringkernel.memory.span_layout import SPAN, WITHOUT
 
-from .merged_calls import EXCEPTION, TIMER, fail
+from .merged_calls import EXCEPTION, fail
 from .operations import peek, poke
 from .span_body import FAILED
 from .time_words import count_after, multiple
@@ -56,11 +56,11 @@ def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
 
     def timer(merge: int, low: int, steps: int, emitted: int, target: int, context: int) -> int:
         at, count, number = (
-            peek(merge + MERGE.timer),
-            peek(merge + MERGE.timer_count),
-            peek(merge + MERGE.timer_record),
+            peek(merge + SPAN.timer),
+            peek(merge + SPAN.timer_count),
+            peek(merge + SPAN.timer_record),
         )
-        room, fault, failed = peek(merge + MERGE.room), peek(merge + MERGE.fault), 0
+        room, fault, failed = peek(merge + SPAN.room), peek(merge + SPAN.fault), 0
         last = peek(own_context(context) + KEYS.count) - 1 if is_keyed else 0
         done = came = 0
         while failed == 0 and number >= 0 and at <= low and done < steps and (is_sink or emitted + came < room):
@@ -70,7 +70,7 @@ def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
             elif not is_sink:
                 came += 1 - verdict
             if failed == 0 or was_after(context) == 1:
-                poke(merge + MERGE.passed, max(at, peek(merge + MERGE.passed)))
+                poke(merge + SPAN.passed, max(at, peek(merge + SPAN.passed)))
                 number += 1
                 done += 1
                 if number > last:
@@ -78,13 +78,13 @@ def run_timer(handler: Handled, spec: MergeTypes, around: Around) -> Function:
                     following = word(count)
                     number = 0 if following > at else NO_MORE
                     at = following if following > at else ENDED
-        poke(merge + MERGE.timer, at)
-        poke(merge + MERGE.timer_count, count)
-        poke(merge + MERGE.timer_record, number)
-        poke(merge + MERGE.timer_emitted, peek(merge + MERGE.timer_emitted) + came)
-        poke(merge + MERGE.steps, peek(merge + MERGE.steps) + done)
+        poke(merge + SPAN.timer, at)
+        poke(merge + SPAN.timer_count, count)
+        poke(merge + SPAN.timer_record, number)
+        poke(merge + SPAN.by_timer, peek(merge + SPAN.by_timer) + came)
+        poke(merge + SPAN.steps, peek(merge + SPAN.steps) + done)
         if failed == 1:
-            fail(merge, TIMER, EXCEPTION)
+            fail(merge, WITHOUT, EXCEPTION)
         return came
 
     return timer
@@ -105,9 +105,9 @@ def begin_timer(spec: MergeTypes) -> Function:
     def begin(merge: int, first: int) -> None:
         count = after(first)
         at = word(count)
-        poke(merge + MERGE.timer_count, count)
+        poke(merge + SPAN.timer_count, count)
         if at > first:
-            poke(merge + MERGE.timer, at)
+            poke(merge + SPAN.timer, at)
         elif first >= 0:  # in the second half of all times, so no later one has a multiple after it
             no_beginning(merge, first)
 
@@ -116,5 +116,5 @@ def begin_timer(spec: MergeTypes) -> Function:
 
 def no_beginning(merge: int, first: int) -> None:
     """Note that no multiple is to come. Also in the place of `begin_timer`, where there is no timer."""
-    poke(merge + MERGE.timer, ENDED)
-    poke(merge + MERGE.timer_record, NO_MORE)
+    poke(merge + SPAN.timer, ENDED)
+    poke(merge + SPAN.timer_record, NO_MORE)

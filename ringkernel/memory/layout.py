@@ -24,7 +24,7 @@ NO_TIME, ENDED = -(2**63), 2**63 - 1
 """Times that none is: nothing is known yet; nothing more comes at all."""
 
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 6
+LAYOUT_VERSION = 7
 HISTOGRAM_BUCKETS = 64
 
 
@@ -85,8 +85,8 @@ EDGE_DTYPE, EDGE = record(
 BLOCK_DTYPE, BLOCK = record(
     "Block",
     # host, while it holds the token: what the kernel is. `chain`: the fused chain that it is the first stage of, as an
-    # offset from here, or 0; its poller ends it when a stage fails. `merge`: likewise, what a kernel that goes by time
-    # keeps of its inputs; `keyed`: whether its state is a table of keys, see `KEYS_IN_ORDER`
+    # offset from here, or 0; its poller ends it when a stage fails. `span`: likewise, the record of what its turns run,
+    # see `span_layout.py`; `keyed`: whether its state is a table of keys, see `KEYS_IN_ORDER`
     (
         "magic",
         "version",
@@ -102,7 +102,7 @@ BLOCK_DTYPE, BLOCK = record(
         "chain",
         "max_threads",
         "end_span_address",
-        "merge",
+        "span",
         "keyed",
     ),
     # host, at any time; `closing`: once all inputs are at their end, and consumed, the kernel ends
@@ -151,9 +151,8 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     # loop's thread may take the kernel's turns
     ("state", "next_address", "parker_address", "block_address", "is_bounded"),
     # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too. `pace`: 64ths of a
-    # tick per message, of the last span that was long enough to tell; `done` and `busy_ticks`: how many messages the
-    # last span has dealt with, and what they took, all threads together; `span_address`: what it calls, of a kernel
-    # that runs by itself; `fruitless`: spans since the last that has emitted something, of a source
+    # tick per message, of the last span that was long enough to tell; `fruitless`: spans since the last that has
+    # emitted something, of a source
     (
         "owner",
         "run_queue_address",
@@ -163,9 +162,6 @@ RUN_ENTRY_DTYPE, RUN_ENTRY = record(
         "span_ticks",
         "quick_spans",
         "pace",
-        "done",
-        "busy_ticks",
-        "span_address",
         "fruitless",
     ),
 )

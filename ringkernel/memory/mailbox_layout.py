@@ -10,7 +10,7 @@ posts what the turn has done. The **control lines** say where everything is. As 
 from __future__ import annotations
 
 from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, LINE, RING_DTYPE, RUN_ENTRY_DTYPE, record
-from .merge_layout import MERGE_DTYPE
+from .span_layout import span_nbytes
 
 CONTROL_DTYPE, CONTROL = record(
     "Control",
@@ -45,7 +45,7 @@ MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
     # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `times`,
     # `device_cursors`: tables of pairs of addresses, of a word in host or in device memory and of its copy here;
-    # `merge` and `merge_on_host`: what a kernel that goes by time keeps of its inputs, or 0
+    # `record` and `record_on_host`: of what turns run, see `span_layout.py`
     (
         "host_block",
         "n_inputs",
@@ -62,10 +62,10 @@ MAILBOX_DTYPE, MAILBOX = record(
         "n_device_cursors",
         "context_on_host",
         "context_nbytes",
-        "merge",
-        "merge_on_host",
+        "record",
+        "record_on_host",
     ),
-    # what stands for the addresses of the span and of that at the end, in the block that is here: see `SPAN`
+    # what stands for the addresses of the span and of that at the end, in the block that is here: see `SPAN_AT`
     ("span_mailbox", "span", "end_span_mailbox", "end_span"),
     # what was told to the host last; how long there has been nothing to do; the host's heartbeat, and when it was new
     (
@@ -104,7 +104,7 @@ JOB_DTYPE, JOB = record(
     ),
 )
 
-SPAN = 8
+SPAN_AT = 8
 """A span is called by the address of two words: that of the mailbox, and, so far behind, what stands for the span in
 the block in host memory."""
 
@@ -122,7 +122,7 @@ INPUT_RING = EDGE_DTYPE.itemsize
 INPUT_ON_HOST = INPUT_RING + RING_DTYPE.itemsize
 INPUT_SPAN = INPUT_ON_HOST + 8
 INPUT_NBYTES = INPUT_ON_HOST + LINE
-"""An input in the mailbox: its edge, its ring, the address of the edge in host memory, and its span, see `SPAN`."""
+"""An input in the mailbox: its edge, its ring, the address of the edge in host memory, and its span, see `SPAN_AT`."""
 
 CONSUMER_NBYTES = EDGE_DTYPE.itemsize
 
@@ -151,5 +151,5 @@ def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int, *, by_time: 
     pairs = max_fetches(n_inputs, n_consumers) + max_times(n_inputs) + max_device_cursors(n_inputs, n_consumers)
     tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
     rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
-    merge = MERGE_DTYPE.itemsize if by_time else 0
-    return MAILBOX_REST + tables + rings + merge + n_threads * (MARK + 16)
+    span = span_nbytes(n_inputs if by_time else 1)
+    return MAILBOX_REST + tables + rings + span + n_threads * (MARK + 16)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import call_span, load, move_bytes, store, ticks
 from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, PARKER, RUN_ENTRY, SPLIT_JOB
+from ringkernel.memory.span_layout import SPAN
 
 from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads, note_chunk, note_fault
 from .stages import chain_of
@@ -87,7 +88,7 @@ def must_stop(job: int) -> int:
     return 1
 
 
-def gather_chunks(job: int, block: int, run_entry: int) -> int:
+def gather_chunks(job: int, block: int, span: int) -> int:
     """Put the outputs of all chunks that count in one piece. How many there are."""
     chunk, count, target = load(job + SPLIT_JOB.chunk), load(job + SPLIT_JOB.count), load(job + SPLIT_JOB.target)
     slot_nbytes, room_nbytes = load(job + SPLIT_JOB.slot_nbytes), load(job + SPLIT_JOB.room_nbytes)
@@ -106,6 +107,6 @@ def gather_chunks(job: int, block: int, run_entry: int) -> int:
             counts = 0  # it is the last that does
             if load(words) >= 0 and chain_of(block) == 0:  # what a chain fails on is to be the first message of a span
                 note_fault(block, done, words)
-    store(run_entry + RUN_ENTRY.done, done)
-    store(run_entry + RUN_ENTRY.busy_ticks, busy)
+    store(span + SPAN.done, done)
+    store(span + SPAN.busy_ticks, busy)
     return emitted

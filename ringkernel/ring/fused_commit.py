@@ -12,7 +12,7 @@ from ringkernel.codegen.operations import copy_bytes, load, store, store_release
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, EDGE, RING, STATUS_FAILED
 
-from .ledger import follow, keep_end, keep_ledger
+from .ledger import follow, keep_ledger
 from .protocol import notify_producer, set_tail, slot_address
 from .token import LEFT, WORKED, give_back
 
@@ -81,7 +81,7 @@ def move_tails(chain: int, taken: int, failing: int) -> None:
         store_release(edge + EDGE.head, tail - 1 if i == failing else tail)  # release: after all tails
 
 
-def keep_ledgers(block: int, chain: int, taken: int, failing: int, elapsed: int, waiting: int) -> None:
+def keep_ledgers(block: int, chain: int, taken: int, failing: int, elapsed: int) -> None:
     """Count the span for each stage that something came to, with its part of the time. What a message costs is for the
     first stage, whose `block` this is, what all of them take: its turns run them. What its timer does is about no
     message."""
@@ -102,9 +102,7 @@ def keep_ledgers(block: int, chain: int, taken: int, failing: int, elapsed: int,
             writes = load(stage + BLOCK.output) != 0
             if i > 0:
                 store(chain + CHAIN.other_ticks, load(chain + CHAIN.other_ticks) + part)
-            keep_ledger(stage, arriving, processed, emitted if writes else 0, part, waiting if i == 0 else 0)
-            if by_timer > 0:
-                keep_end(stage, by_timer, 0)
+            keep_ledger(stage, arriving, processed, (emitted + by_timer) if writes else 0, by_timer, part)
             arriving = emitted + by_timer
     store(block + BLOCK.cost, follow(cost, (elapsed << 6) // max(taken, 1)))
 

@@ -23,11 +23,21 @@ from .doorbell import (
     ring_doorbell_at,
     unpark,
 )
-from .lay_out import enter_edge, lay_out_edge, lay_out_ring
+from .lay_out import enter_edge, lay_out_edge, lay_out_ring, lay_out_span
 from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .map_here import map_here
-from .protocol import bound_of, consume, consume_copy, publish, publish_copy, slowest_head, wait_bound, waiting_of
-from .run_merge import lay_out_merge, publish_end, publish_progress
+from .protocol import (
+    bound_of,
+    consume,
+    consume_copy,
+    publish,
+    publish_copy,
+    publish_end,
+    publish_progress,
+    slowest_head,
+    wait_bound,
+    waiting_of,
+)
 from .split_job import stop_job
 from .token import revoke
 
@@ -205,7 +215,7 @@ class HostApi(NamedTuple):
     hand_over: Entry
     lay_out_ring: Entry
     lay_out_edge: Entry
-    lay_out_merge: Entry
+    lay_out_span: Entry
     publish_progress: Entry
     publish_end: Entry
     enter_edge: Entry
@@ -248,7 +258,7 @@ _TABLE: dict[str, EntryPoint] = {
     "hand_over": EntryPoint(hand_over),
     "lay_out_ring": EntryPoint(lay_out_ring),
     "lay_out_edge": EntryPoint(lay_out_edge),
-    "lay_out_merge": EntryPoint(lay_out_merge),
+    "lay_out_span": EntryPoint(lay_out_span),
     "publish_progress": EntryPoint(publish_progress_here),
     "publish_end": EntryPoint(publish_end_here),
     "enter_edge": EntryPoint(enter_edge),

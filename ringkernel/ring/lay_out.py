@@ -3,8 +3,9 @@ rest of it. Compiled."""
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import fence, load, store, store_release
+from ringkernel.codegen.operations import fence, load, store, store_release, ticks
 from ringkernel.memory.layout import EDGE, LINE, NEVER, NO_TIME, RING, RING_DTYPE
+from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, SPAN
 
 RING_NBYTES = RING_DTYPE.itemsize
 EDGE_TABLE = LINE // 16
@@ -42,4 +43,20 @@ def enter_edge(ring: int, index: int, edge: int, count: int) -> int:
     store(ring + load(ring + RING.waits) + 8 * index, 0)
     store_release(ring + RING.n_edges, count)  # release: the table is as new
     fence()
+    return 0
+
+
+def lay_out_span(span: int, patience_ticks: int, n_inputs: int) -> int:
+    """The record, whose memory is zero, of a kernel that goes by time and has seen nothing yet."""
+    store(span + SPAN.by_time, 1)
+    store(span + SPAN.patience_ticks, patience_ticks)
+    store(span + SPAN.passed, NO_TIME)
+    store(span + SPAN.low, NO_TIME)
+    store(span + SPAN.told, NO_TIME)
+    store(span + SPAN.timer, NO_TIME)
+    for number in range(n_inputs):
+        lane = span + LANES + LANE_NBYTES * number
+        store(lane + LANE.last, NO_TIME)
+        store(lane + LANE.seen_progress, NO_TIME)
+        store(lane + LANE.news_at, ticks())
     return 0

@@ -11,8 +11,9 @@ COST_WEIGHT = 8
 """What a message costs follows what it was in the last spans, with the inverse of this as weight."""
 
 
-def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: int, waiting: int) -> None:
-    """Count a span. Readers retry while `ledger_version` is odd or changes."""
+def keep_ledger(block: int, taken: int, processed: int, emitted: int, by_timer: int, elapsed: int) -> None:
+    """Count a span; `by_timer` of the emitted came of no message. Readers retry while `ledger_version` is odd or
+    changes."""
     version = load(block + BLOCK.ledger_version)
     store(block + BLOCK.ledger_version, version + 1)
     fence_release()
@@ -21,29 +22,17 @@ def keep_ledger(block: int, taken: int, processed: int, emitted: int, elapsed: i
     store(block + BLOCK.in_flight, 0)
     _add(block + BLOCK.emitted, emitted)
     if load(block + BLOCK.max_outputs) == 1 and load(block + BLOCK.output) != 0:
-        _add(block + BLOCK.dropped, processed - emitted)
+        _add(block + BLOCK.dropped, processed - (emitted - by_timer))
     _add(block + BLOCK.busy_ticks, elapsed)
     _add(block + BLOCK.turns, 1)
-    store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), waiting))
-    bucket = 0
-    exact = (elapsed << 6) // max(taken, 1)
-    store(block + BLOCK.cost, follow(load(block + BLOCK.cost), exact))
-    each = exact >> 6
-    while each > 1 and bucket < HISTOGRAM_BUCKETS - 1:
-        each >>= 1
-        bucket += 1
-    _add(block + BLOCK.histogram + 8 * bucket, taken)
-    store_release(block + BLOCK.ledger_version, version + 2)
-
-
-def keep_end(block: int, emitted: int, elapsed: int) -> None:
-    """Count what a kernel does at its end, which is about no message."""
-    version = load(block + BLOCK.ledger_version)
-    store(block + BLOCK.ledger_version, version + 1)
-    fence_release()
-    _add(block + BLOCK.emitted, emitted)
-    _add(block + BLOCK.busy_ticks, elapsed)
-    _add(block + BLOCK.turns, 1)
+    if taken > 0:
+        exact = (elapsed << 6) // taken
+        store(block + BLOCK.cost, follow(load(block + BLOCK.cost), exact))
+        each, bucket = exact >> 6, 0
+        while each > 1 and bucket < HISTOGRAM_BUCKETS - 1:
+            each >>= 1
+            bucket += 1
+        _add(block + BLOCK.histogram + 8 * bucket, taken)
     store_release(block + BLOCK.ledger_version, version + 2)
 
 

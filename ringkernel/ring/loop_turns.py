@@ -17,8 +17,8 @@ from ringkernel.memory.layout import ARMED, BLOCK, FREE, NEVER, PARKER, RUN_ENTR
 
 from .doorbell import keep_run_entry, push_doorbell
 from .ends import is_over
+from .pace import TELLING
 from .protocol import waiting_of
-from .run_span import TELLING
 from .token import LEFT, dismiss
 from .turn import rest, turn
 

@@ -111,6 +111,22 @@ def publish(ring: int, tail: int, here: int) -> int:
     return notify_consumers(ring, here)
 
 
+def publish_progress(ring: int, progress: int, here: int) -> int:
+    """Nothing below this time will be published in a ring any more. As `publish`."""
+    if progress <= load(ring + RING.progress):
+        return 0
+    store_release(ring + RING.progress, progress)
+    fence()
+    return notify_consumers(ring, here)
+
+
+def publish_end(ring: int, here: int) -> int:
+    """Nothing more will be published in a ring. As `publish`."""
+    store_release(ring + RING.ended, 1)
+    fence()
+    return notify_consumers(ring, here)
+
+
 def consume(edge: int, head: int, here: int) -> int:
     """Give back everything below `head` and wake who waits for room. How many sleepers were woken."""
     store_release(edge + EDGE.head, head)  # release: the slots below have been read

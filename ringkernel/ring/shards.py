@@ -17,6 +17,7 @@ from __future__ import annotations
 from ringkernel.codegen.operations import call_function, call_span, copy_bytes, load, move_bytes, store, ticks
 from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED, MAX_SHARDS, PARKER, RING, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.span_layout import SPAN
 
 from .chunks import full_chunk
 from .shard_keys import OFFSET, SHARD_BITS, key_room
@@ -164,7 +165,7 @@ def state_of(job: int, table: int, number: int) -> int:
 # --- the leader, after the others -------------------------------------------------------------------------------------
 
 
-def gather_shards(job: int, block: int, run_entry: int) -> int:
+def gather_shards(job: int, block: int, run_entry: int, span: int) -> int:
     """Undo what does not count, and put the outputs of what does in one piece. How many there are."""
     done, busy, failed = load(job + SPLIT_JOB.count), 0, 0
     for shard in range(load(job + SPLIT_JOB.n_chunks)):
@@ -182,8 +183,8 @@ def gather_shards(job: int, block: int, run_entry: int) -> int:
         call_function(load(team + TEAM.take_keys_back_address), job)
     if failed != 0:
         note_fault(block, done, failed)
-    store(run_entry + RUN_ENTRY.done, done)
-    store(run_entry + RUN_ENTRY.busy_ticks, busy)
+    store(span + SPAN.done, done)
+    store(span + SPAN.busy_ticks, busy)
     if load(job + SPLIT_JOB.outputs) == load(job + SPLIT_JOB.target) or load(job + SPLIT_JOB.slot_nbytes) == 0:
         return by_shard(job)
     return in_order(job, done)

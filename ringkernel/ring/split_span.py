@@ -19,12 +19,13 @@ from ringkernel.codegen.operations import (
     this_cpu,
     ticks,
 )
-from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, NO_KEYS, PARKER, RUN_ENTRY, SPLIT_JOB
+from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, NO_KEYS, PARKER, RING, RUN_ENTRY, SPLIT_JOB
+from ringkernel.memory.span_layout import SPAN
 
 from .chunks import chunks_each, full_chunk, gather_chunks, lay_out_chunks, must_stop, run_chunk
 from .shards import gather_shards, is_let_in, lay_out_shards, longest_in_shards, run_shard
 from .split_job import close_gate, n_threads, recruit, wait_for_helpers
-from .stages import chain_of, fault_words, max_threads, span_and_state
+from .stages import chain_of, max_threads
 
 PAYS = 4
 """A span is split if it takes one thread this many times as long as a chunk: to wake a helper takes 20 to 50 us."""
@@ -63,65 +64,70 @@ def pays(run_entry: int, count: int) -> int:
 # --- the leader -------------------------------------------------------------------------------------------------------
 
 
-def lead(
-    block: int, run_entry: int, source: int, count: int, target: int, message_nbytes: int, slot_nbytes: int
-) -> int:
-    """Run a span with whoever has nothing to do. How many messages it has emitted; what has become of it is in `done`
-    and `busy_ticks` of the run entry, and in the block's fault."""
+def lead(block: int, run_entry: int, span: int, message_nbytes: int) -> int:
+    """Run a span with the help of idle workers. Return the number of outputs; `done` and `busy_ticks` of the span, and
+    the fault words, say the rest."""
     parker = load(run_entry + RUN_ENTRY.parker_address)
     job = load(parker + PARKER.job_address)
     if compare_exchange(job + SPLIT_JOB.is_led, 0, 1) != 0:
-        return run_some(block, run_entry, source, count, target)
-    store(job + SPLIT_JOB.source, source)
-    store(job + SPLIT_JOB.count, count)
-    store(job + SPLIT_JOB.target, target)
+        return run_some(block, run_entry, span)
+    output = load(span + SPAN.output)
+    store(job + SPLIT_JOB.source, load(span + SPAN.source))
+    store(job + SPLIT_JOB.count, load(span + SPAN.count))
+    store(job + SPLIT_JOB.target, load(span + SPAN.target))
     store(job + SPLIT_JOB.message_nbytes, message_nbytes)
-    store(job + SPLIT_JOB.slot_nbytes, slot_nbytes)
-    if lay_out(job, block, run_entry, parker) == 0:
+    store(job + SPLIT_JOB.slot_nbytes, 0 if output == 0 else load(output + RING.itemsize))
+    if lay_out(job, block, run_entry, span) == 0:
         store(job + SPLIT_JOB.is_led, 0)
-        return run_some(block, run_entry, source, count, target)
+        return run_some(block, run_entry, span)
     store_release(job + SPLIT_JOB.gate, 0)  # release: the words above
     work(job, block, parker)
     close_gate(job)
     if wait_for_helpers(job, run_entry) == 0:
         return 0  # revoked: the job stays theirs
-    emitted = gather(job, block, run_entry)
-    store(block + BLOCK.idle_since, ticks())
+    emitted = gather(job, block, run_entry, span)
+    store(span + SPAN.ended, ticks())
     store(job + SPLIT_JOB.is_led, 0)
-    if load(run_entry + RUN_ENTRY.done) == 0 and chain_of(block) != 0:
-        return run_some(block, run_entry, source, count, target)  # the first message fails: in which stage?
+    if load(span + SPAN.done) == 0 and chain_of(block) != 0:
+        return run_some(block, run_entry, span)  # the first message fails: in which stage?
     return emitted
 
 
-def run_some(block: int, run_entry: int, source: int, count: int, target: int) -> int:
+def run_some(block: int, run_entry: int, span: int) -> int:
     """Run the span over so many of the messages as one thread takes."""
-    count = min(count, load(run_entry + RUN_ENTRY.span_limit))
+    count = min(load(span + SPAN.count), load(run_entry + RUN_ENTRY.span_limit))
     store(block + BLOCK.in_flight, count)
-    return run_alone(block, run_entry, source, count, target, ticks())
+    store(span + SPAN.started, ticks())
+    return run_alone(span, count)
 
 
-def run_alone(block: int, run_entry: int, source: int, count: int, target: int, start: int) -> int:
-    """Run the kernel's span, which begins now, at `start`. How many messages it has emitted."""
-    store(run_entry + RUN_ENTRY.done, count)
-    chain = chain_of(block)
-    span, state = span_and_state(block, run_entry, chain)
-    emitted = call_span(span, source, count, target, state, fault_words(block, chain))
+def run_alone(span: int, count: int) -> int:
+    """Run a span, or the first `count` of its messages, from its start on. Return the number of outputs."""
+    store(span + SPAN.done, count)
+    emitted = call_span(
+        load(span + SPAN.address),
+        load(span + SPAN.source),
+        count,
+        load(span + SPAN.target),
+        load(span + SPAN.context),
+        load(span + SPAN.fault),
+    )
     end = ticks()
-    store(run_entry + RUN_ENTRY.busy_ticks, end - start)
-    store(block + BLOCK.idle_since, end)
+    store(span + SPAN.busy_ticks, end - load(span + SPAN.started))
+    store(span + SPAN.ended, end)
     return emitted
 
 
-def lay_out(job: int, block: int, run_entry: int, parker: int) -> int:
+def lay_out(job: int, block: int, run_entry: int, span: int) -> int:
     """Divide the work of a job. 0 if there is nothing to be divided."""
-    span, state = span_and_state(block, run_entry, chain_of(block))
-    store(job + SPLIT_JOB.state, state)
-    store(job + SPLIT_JOB.span_address, span)
+    store(job + SPLIT_JOB.state, load(span + SPAN.context))
+    store(job + SPLIT_JOB.span_address, load(span + SPAN.address))
     store(job + SPLIT_JOB.block_address, block)
     store(job + SPLIT_JOB.leader_cpu, this_cpu())
     store(job + SPLIT_JOB.next_chunk, 0)
     store(job + SPLIT_JOB.stop, 0)
     store(job + SPLIT_JOB.table, 0)
+    parker = load(run_entry + RUN_ENTRY.parker_address)
     if load(block + BLOCK.keyed) != NO_KEYS:
         return lay_out_shards(job, block, run_entry, parker)
     lay_out_chunks(job, block, run_entry, parker)
@@ -144,11 +150,11 @@ def work(job: int, block: int, parker: int) -> None:
             store(job + SPLIT_JOB.stop, 1)  # by somebody else; shards that are left undone would undo others
 
 
-def gather(job: int, block: int, run_entry: int) -> int:
+def gather(job: int, block: int, run_entry: int, span: int) -> int:
     """Put what counts of the outputs in one piece. How many there are."""
     if load(job + SPLIT_JOB.table) != 0:
-        return gather_shards(job, block, run_entry)
-    return gather_chunks(job, block, run_entry)
+        return gather_shards(job, block, run_entry, span)
+    return gather_chunks(job, block, span)
 
 
 # --- everybody inside -------------------------------------------------------------------------------------------------

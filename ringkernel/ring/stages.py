@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import load
 from ringkernel.memory.chain_layout import CHAIN
-from ringkernel.memory.layout import BLOCK, EDGE, RUN_ENTRY
+from ringkernel.memory.layout import BLOCK, EDGE
 
 
 def chain_of(block: int) -> int:
@@ -24,17 +24,15 @@ def fault_words(block: int, chain: int) -> int:
     return int(block + BLOCK.fault_index if chain == 0 else chain + CHAIN.fault_index)
 
 
-def span_of(block: int, edge: int) -> int:
+def function_of(block: int, edge: int) -> int:
     """The address of the function that handles the messages of an input."""
     own = load(edge + EDGE.span_address)
     return load(block + BLOCK.span_address) if own == 0 else own
 
 
-def span_and_state(block: int, run_entry: int, chain: int) -> tuple[int, int]:
-    """The address of the function that a turn calls, and what it is called with for the state."""
-    if chain == 0:
-        return load(run_entry + RUN_ENTRY.span_address), block + load(block + BLOCK.state)
-    return load(chain + CHAIN.span_address), chain
+def context_of(block: int, chain: int) -> int:
+    """What a span is called with for the kernel's context: the record of its chain, where it is run."""
+    return block + load(block + BLOCK.state) if chain == 0 else chain
 
 
 def longest_span(chain: int, own: int) -> int:

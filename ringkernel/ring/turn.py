@@ -26,18 +26,16 @@ from ringkernel.memory.layout import (
     STATUS_TERMINATED,
     STATUS_TERMINATING,
 )
-from ringkernel.memory.merge_layout import MERGE
+from ringkernel.memory.span_layout import SPAN
 
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ends import finish, is_over
-from .protocol import bound_of, free_slots, room_of, slowest_head, waiting_of
-from .run_merge import has_news, is_ready, merge_of, run_merge
-from .run_span import run_span
+from .fill import NOTHING_THERE, READY, fill, fill_by_time, goes_by_time, has_news, is_ready, record_of
+from .protocol import free_slots, room_of, slowest_head, waiting_of
+from .run_span import run_span, run_span_by_time
 from .stages import chain_of, last_stage
 from .token import IDLE, LEFT, WORKED, claim_again, give_back, release
 from .waits import begin, hold_up, starve
-
-NOTHING_THERE = -1
 
 
 def turn(run_entry: int, here: int) -> int:
@@ -69,12 +67,13 @@ def turn(run_entry: int, here: int) -> int:
 
 def work(block: int, run_entry: int, here: int) -> int:
     """Run a span over what comes next. `NOTHING_THERE` if nothing waits in the inputs."""
-    merge = merge_of(block)
-    if merge == 0:
-        edge = find_input(block, run_entry)
-        return NOTHING_THERE if edge == 0 else run_span(block, run_entry, edge, here)
-    worked = run_merge(block, run_entry, merge, here)
-    if worked != IDLE or waiting_of(block) != 0 or load(merge + MERGE.is_ready) == 1:
+    span = record_of(block)
+    if goes_by_time(block) == 0:
+        filled = fill(block, run_entry, span, here)
+        return run_span(block, run_entry, span, here) if filled == READY else filled
+    fill_by_time(block, run_entry, span, here)
+    worked = run_span_by_time(block, run_entry, span, here)
+    if worked != IDLE or waiting_of(block) != 0 or load(span + SPAN.is_ready) == 1:
         return worked  # multiples of the timer may wait for room
     claim_again(run_entry)  # its end may follow
     return NOTHING_THERE
@@ -102,30 +101,12 @@ def obey(block: int, here: int) -> int:
     return WORKED
 
 
-def find_input(block: int, run_entry: int) -> int:
-    """The next input edge, in turn, that has something to take; 0 if none has."""
-    count = load_acquire(block + BLOCK.n_inputs)  # acquire: the table is at least as new
-    table = block + load(block + BLOCK.inputs)
-    index = load(run_entry + RUN_ENTRY.next_edge)
-    for _ in range(count):
-        if index >= count:
-            index = 0
-        edge = block + load(table + 8 * index)
-        index += 1
-        head = load(edge + EDGE.head)
-        if bound_of(edge, head) > head:
-            store(run_entry + RUN_ENTRY.next_edge, index)
-            return edge
-    return 0
-
-
 def can_work(block: int) -> int:
     """Whether a turn would find something to do. A look, which takes no input's place in the order."""
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
     if has_input(block) == 0:
-        merge = merge_of(block)
-        if merge != 0 and has_news(block, merge) == 1:
+        if goes_by_time(block) == 1 and has_news(block, record_of(block)) == 1:
             return 1
         if waiting_of(block) != 0:
             return 0
@@ -151,9 +132,8 @@ def has_room(block: int) -> int:
 
 def has_input(block: int) -> int:
     """1 if there is something that a span would handle."""
-    merge = merge_of(block)
-    if merge != 0:
-        return is_ready(block, merge)
+    if goes_by_time(block) == 1:
+        return is_ready(block, record_of(block))
     return 1 if waiting_of(block) != 0 else 0
 
 

@@ -14,7 +14,7 @@ from helpers import eventually
 
 import ringkernel
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.memory import chain_layout, keys_layout, layout, mailbox_layout, merge_layout
+from ringkernel.memory import chain_layout, keys_layout, layout, mailbox_layout, span_layout
 from ringkernel.memory.layout import LINE
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ RECORDS = {
     "Block": (layout.BLOCK_DTYPE, layout.BLOCK),
     "Keys": (keys_layout.KEYS_DTYPE, keys_layout.KEYS),
     "Chain": (chain_layout.CHAIN_DTYPE, chain_layout.CHAIN),
-    "Merge": (merge_layout.MERGE_DTYPE, merge_layout.MERGE),
+    "Span": (span_layout.SPAN_DTYPE, span_layout.SPAN),
+    "Lane": (span_layout.LANE_DTYPE, span_layout.LANE),
     "Doorbell": (layout.DOORBELL_DTYPE, layout.DOORBELL),
     "RunEntry": (layout.RUN_ENTRY_DTYPE, layout.RUN_ENTRY),
     "Parker": (layout.PARKER_DTYPE, layout.PARKER),
@@ -76,7 +77,7 @@ WRITERS: dict[str, dict[str, str]] = {
     "Block": {
         **dict.fromkeys(("magic", "version", "size", "inputs", "n_inputs", "output", "state"), "host"),
         **dict.fromkeys(("state_nbytes", "max_outputs", "span_address", "status_doorbell_address", "chain"), "host"),
-        **dict.fromkeys(("max_threads", "end_span_address", "merge", "keyed"), "host"),
+        **dict.fromkeys(("max_threads", "end_span_address", "span", "keyed"), "host"),
         **dict.fromkeys(("command", "epoch", "closing"), "host"),
         **dict.fromkeys(("status", "echo", "blocked", "state_version", "answers", "blocked_since"), "poller"),
         **dict.fromkeys(("blocked_ticks", "blocked_by", "idle_since", "starved_since"), "poller"),
@@ -91,7 +92,8 @@ WRITERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("fault_index", "fault_info_address", "fault_edge", "fault_count", "fault_stage"), "poller"),
         **dict.fromkeys(("failed_address", "other_ticks", "by_timer", "dropped", "failed"), "poller"),
     },
-    "Merge": {**dict.fromkeys(merge_layout.MERGE._fields, "poller"), "patience_ticks": "host"},
+    "Span": {**dict.fromkeys(span_layout.SPAN._fields, "poller"), "by_time": "host", "patience_ticks": "host"},
+    "Lane": dict.fromkeys(span_layout.LANE._fields, "poller"),
     "Doorbell": dict.fromkeys(layout.DOORBELL._fields, "shared"),
     "RunEntry": {
         **dict.fromkeys(("state", "next_address", "parker_address", "block_address", "is_bounded"), "shared"),
@@ -99,8 +101,7 @@ WRITERS: dict[str, dict[str, str]] = {
             ("owner", "run_queue_address", "idle_since", "next_edge", "span_limit", "span_ticks", "quick_spans"),
             "worker",
         ),
-        **dict.fromkeys(("pace", "done", "busy_ticks"), "worker"),
-        **dict.fromkeys(("span_address", "fruitless"), "worker"),
+        **dict.fromkeys(("pace", "fruitless"), "worker"),
     },
     "Parker": {
         "inbox_address": "anyone",

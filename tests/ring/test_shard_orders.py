@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playing import caught, generators, source_of
-from test_split_orders import BLOCK_AT, ENTRY_AT, JOB_AT, MODULES, SOURCE_AT, TARGET_AT, TEAM_AT, World
+from test_split_orders import BLOCK_AT, ENTRY_AT, JOB_AT, MODULES, SOURCE_AT, SPAN_AT, TARGET_AT, TEAM_AT, World
 
 from ringkernel.codegen import key_table
 from ringkernel.codegen.span_body import FAULT_COUNT
-from ringkernel.memory import keys_layout, layout
+from ringkernel.memory import keys_layout, layout, span_layout
 from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY, NUMBER, UNUSED
 from ringkernel.memory.layout import BLOCK, KEYS_IN_ORDER, KEYS_UNORDERED, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.span_layout import SPAN
 
 if TYPE_CHECKING:
     from playing import Steps
@@ -42,7 +43,7 @@ class KeyedWorld(World):
         self.is_ordered = draw.random() < 0.5
         self.capacity = draw.choice([3, 6, 24])
         words[BLOCK_AT + BLOCK.keyed] = KEYS_IN_ORDER if self.is_ordered else KEYS_UNORDERED
-        words[BLOCK_AT + BLOCK.state] = TABLE_AT - BLOCK_AT
+        words[BLOCK_AT + BLOCK.state], words[SPAN_AT + SPAN.context] = TABLE_AT - BLOCK_AT, TABLE_AT
         words[BLOCK_AT + BLOCK.fault_edge] = 1 << 20
         words[ENTRY_AT + RUN_ENTRY.span_limit] = 2
         words[ENTRY_AT + RUN_ENTRY.span_ticks] = draw.choice([0, 1 << 20])  # late at once, or never
@@ -119,11 +120,11 @@ class KeyedWorld(World):
         while head < N:
             self.is_given_back = False
             words[BLOCK_AT + BLOCK.in_flight] = N - head
-            source = SOURCE_AT + 16 * head
-            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, source, N - head, TARGET_AT, 16, 8)
+            words[SPAN_AT + SPAN.source], words[SPAN_AT + SPAN.count] = SOURCE_AT + 16 * head, N - head
+            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SPAN_AT, 16)
             if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
                 break  # and the memory is quarantined
-            fault, done = words[BLOCK_AT + BLOCK.fault_index], words[ENTRY_AT + RUN_ENTRY.done]
+            fault, done = words[BLOCK_AT + BLOCK.fault_index], words[SPAN_AT + SPAN.done]
             done = fault if fault >= 0 else done
             self.compare(head, done, [words[TARGET_AT + 8 * i] for i in range(emitted)], has_failed=fault >= 0)
             self.is_given_back = True
@@ -163,7 +164,10 @@ class KeyedWorld(World):
 
 def play(source: str, seeds: range) -> None:
     code = generators(
-        source, (layout, keys_layout, key_table, *MODULES), given=["call_span", "call_function"], atomic=["unpark"]
+        source,
+        (layout, span_layout, keys_layout, key_table, *MODULES),
+        given=["call_span", "call_function"],
+        atomic=["unpark"],
     )
     for seed in seeds:
         KeyedWorld(code, seed).play()

@@ -14,8 +14,9 @@ from playing import Memory, caught, generators, source_of
 
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.devices.compiled import helping
-from ringkernel.memory import layout
-from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory import layout, span_layout
+from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.span_layout import SPAN
 from ringkernel.ring import chunks, shard_keys, shards, split_job, split_span, stages
 from ringkernel.ring.split_job import CLOSED
 
@@ -28,7 +29,7 @@ MODULES = (stages, split_job, chunks, shard_keys, shards, split_span, helping)
 SOURCES = source_of(MODULES)
 
 
-BLOCK_AT, ENTRY_AT, JOB_AT, TEAM_AT, LOOP_AT, SOURCE_AT, TARGET_AT = (i << 32 for i in range(1, 8))
+BLOCK_AT, ENTRY_AT, JOB_AT, TEAM_AT, LOOP_AT, SOURCE_AT, TARGET_AT, SPAN_AT, OUTPUT_AT = (i << 32 for i in range(1, 10))
 PARKERS_AT = 16 << 32
 N, N_HELPERS, ECHO = 24, 2, 7
 
@@ -56,6 +57,8 @@ class World(Memory):
         words[BLOCK_AT + BLOCK.max_outputs] = 1
         words[BLOCK_AT + BLOCK.max_threads] = len(parkers)
         words[BLOCK_AT + BLOCK.fault_index] = -1
+        words[SPAN_AT + SPAN.fault], words[SPAN_AT + SPAN.output] = BLOCK_AT + BLOCK.fault_index, OUTPUT_AT
+        words[SPAN_AT + SPAN.target], words[OUTPUT_AT + RING.itemsize] = TARGET_AT, 8
         words[ENTRY_AT + RUN_ENTRY.owner] = CLAIMED
         words[ENTRY_AT + RUN_ENTRY.parker_address] = parkers[0]
         words[ENTRY_AT + RUN_ENTRY.span_ticks] = 1 << 20
@@ -118,10 +121,11 @@ class World(Memory):
         while head < N:
             self.is_given_back = False
             self.handled.clear()
-            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SOURCE_AT + 8 * head, N - head, TARGET_AT, 8, 8)
+            words[SPAN_AT + SPAN.source], words[SPAN_AT + SPAN.count] = SOURCE_AT + 8 * head, N - head
+            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SPAN_AT, 8)
             if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
                 break  # and the memory is quarantined
-            done, fault = words[ENTRY_AT + RUN_ENTRY.done], words[BLOCK_AT + BLOCK.fault_index]
+            done, fault = words[SPAN_AT + SPAN.done], words[BLOCK_AT + BLOCK.fault_index]
             taken = self.messages[head : head + done]
             assert [words[TARGET_AT + 8 * i] for i in range(emitted)] == [one for one in taken if one % 2 == 0]
             assert -1 not in taken
@@ -176,7 +180,7 @@ class World(Memory):
 
 
 def play(source: str, seeds: range) -> None:
-    code = generators(source, (layout, *MODULES), given=["call_span", "call_function"], atomic=["unpark"])
+    code = generators(source, (layout, span_layout, *MODULES), given=["call_span", "call_function"], atomic=["unpark"])
     for seed in seeds:
         World(code, seed).play()
 
@@ -200,8 +204,8 @@ MUTATIONS = {
     ),
     "a helper stays inside": ("        leave(job)\n", ""),
     "the gate opens before the job is laid out": (
-        "    if lay_out(job, block, run_entry, parker) == 0:\n",
-        "    store_release(job + SPLIT_JOB.gate, 0)\n    if lay_out(job, block, run_entry, parker) == 0:\n",
+        "    if lay_out(job, block, run_entry, span) == 0:\n",
+        "    store_release(job + SPLIT_JOB.gate, 0)\n    if lay_out(job, block, run_entry, span) == 0:\n",
     ),
 }
 

@@ -16,7 +16,8 @@ from playing import Memory, caught, generators, source_of
 from ringkernel.devices.compiled import helping, worker_loop
 from ringkernel.memory import layout
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, FREE, GONE, NEVER, PARKER, RING, RUN_ENTRY, RUNG
-from ringkernel.ring import doorbell, ends, loop_turns, protocol, stages, token, turn, waits
+from ringkernel.ring import doorbell, ends, fill, loop_turns, protocol, stages, token, turn, waits
+from ringkernel.ring.fill import NOTHING_THERE, READY
 from ringkernel.ring.token import WORKED
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from playing import Steps
 
-MODULES = (doorbell, token, protocol, stages, waits, ends, turn, loop_turns, helping, worker_loop)
+MODULES = (doorbell, token, protocol, stages, waits, fill, ends, turn, loop_turns, helping, worker_loop)
 SOURCES = source_of(MODULES)
-GIVEN = ("run_span", "merge_of", "call_function", "sleep_on")
+GIVEN = ("fill", "run_span", "record_of", "goes_by_time", "call_function", "sleep_on")
+NOT_PLAYED = ("run_span_by_time", "run_span_at_end")
 
 LOOP_AT, WORKER_AT, TAKE_TURNS_AT, KERNELS_AT, ENTRIES_AT = (i << 32 for i in range(1, 6))
 N_KERNELS, PATIENCE = 2, 40
@@ -88,8 +90,13 @@ class World(Memory):
 
     # --- what the code calls -------------------------------------------------------------------------------------
 
-    def run_span(self, block: int, run_entry: int, edge: int, here: int) -> Steps:
+    def fill(self, block: int, run_entry: int, span: int, here: int) -> Steps:
+        self.memory[span] = yield from self.code["find_input"](block, run_entry)
+        return READY if self.memory[span] else NOTHING_THERE
+
+    def run_span(self, block: int, run_entry: int, span: int, here: int) -> Steps:
         words, kernel = self.memory, next(one for one in self.kernels if one.block == block)
+        edge = words[span]
         assert not kernel.is_in_turn, "two threads are in one kernel"
         kernel.is_in_turn = True
         head, tail = words[edge + EDGE.head], words[edge + words[edge + EDGE.ring] + RING.tail]
@@ -104,7 +111,11 @@ class World(Memory):
         yield
         return WORKED
 
-    def merge_of(self, block: int) -> Steps:
+    def record_of(self, block: int) -> Steps:
+        yield
+        return block + (1 << 20)
+
+    def goes_by_time(self, block: int) -> Steps:
         yield
         return 0
 
@@ -176,7 +187,7 @@ class World(Memory):
 
 
 def play(source: str, seeds: range) -> None:
-    code = generators(source, (layout, *MODULES), GIVEN)
+    code = generators(source, (layout, *MODULES), (*GIVEN, *NOT_PLAYED))
     for seed in seeds:
         World(code, seed).play()
 

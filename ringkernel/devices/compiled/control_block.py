@@ -22,6 +22,7 @@ from ringkernel.memory.layout import (
     NO_KEYS,
     OVER,
 )
+from ringkernel.memory.span_layout import span_nbytes
 
 from .key_table import KeyTable
 
@@ -60,8 +61,9 @@ class ControlBlock:
         self._api = api
         self._arena = arena
         state, params = declaration.state, declaration.params
-        state_at = _TABLE_AT + 8 * _INPUT_TABLE
-        state_at += -state_at % LINE
+        span_at = _TABLE_AT + 8 * _INPUT_TABLE
+        span_at += -span_at % LINE
+        state_at = span_at + span_nbytes(1 if declaration.order is None else len(declaration.input_names))
         state_nbytes = 0 if state is None else state.nbytes
         initial_at = 0 if declaration.keys is None else INITIAL
         params_nbytes = 0 if params is None else params.nbytes
@@ -72,7 +74,7 @@ class ControlBlock:
         self._tables: tuple[Region, ...] = ()
         record = self._region.view(BLOCK_DTYPE)[0]
         record["magic"], record["version"], record["size"] = _HEAD
-        record["inputs"] = _TABLE_AT
+        record["inputs"], record["span"] = _TABLE_AT, span_at
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
         record["status_doorbell_address"] = status_doorbell
@@ -159,9 +161,10 @@ class ControlBlock:
         """Let the kernel put its output there."""
         self._api.write_word(self.address + BLOCK.output, ring.address - self.address)
 
-    def go_by_time(self, address: int) -> None:
-        """Let the kernel keep what it knows of its inputs there."""
-        self._api.write_word(self.address + BLOCK.merge, address - self.address)
+    @property
+    def span_address(self) -> int:
+        """Where the record of what the kernel's turns run is."""
+        return self.address + self.read(BLOCK.span)
 
     def run_chain(self, address: int) -> None:
         """Let the kernel's turns run a fused chain, or, with 0, the kernel itself."""

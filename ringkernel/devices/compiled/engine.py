@@ -124,9 +124,8 @@ class CompiledEngine(LendingEngine):
         self.block = ControlBlock(self.declaration, self.executor, status_doorbell.address, parker.arena, self._api)
         self.state_access = BlockState(self, self.block)
         if self.declaration.order is not None:
-            self.merging = Merging(self, parker.arena, self._api, services.loop)
+            self.merging = Merging(self, self._api, services.loop)
             self.taken.append(self.merging.release)
-            self.block.go_by_time(self.merging.address)
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address, one_feed=self.merging is not None)
         self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, woke)
         self.edges = cast("list[Edge]", self.rings.edges)
@@ -369,8 +368,6 @@ class CompiledEngine(LendingEngine):
         if self.executor.outlives_end:
             self.counts.freeze(self.emitted)
         self.block.quarantine()
-        if self.merging is not None:
-            self.merging.quarantine()
         self.executor.keep(self.rings.all_reachable())
         logger.warning("%s", error)
         self.finished(error)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.codegen.faults import BACK, LATE, NO_TIME_VALUE
 from ringkernel.memory.layout import NEVER, NO_TIME, RING
-from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE, lane_at
+from ringkernel.memory.span_layout import LANE, SPAN, lane_at
 from ringkernel.messages.time_words import time_of
 
 if TYPE_CHECKING:
     import asyncio
 
     from ringkernel.declaration.declaration import Declaration
-    from ringkernel.memory.arenas import Arena, Region
     from ringkernel.ring.host_api import HostApi
 
+    from .control_block import ControlBlock
     from .executor import Executor
     from .kernel_rings import KernelRings
 
@@ -30,6 +30,7 @@ class GoesByTime(Protocol):
 
     kernel_id: str
     declaration: Declaration
+    block: ControlBlock
     executor: Executor
     rings: KernelRings
     has_ended: bool
@@ -41,21 +42,20 @@ class GoesByTime(Protocol):
 
 
 class Merging:
-    """The record of one kernel's inputs, in the arena, and its patience: if it has some, the event loop rings it now
+    """The record of one kernel's span, and its patience: if it has some, the event loop rings it now
     and then, as long as messages wait, and until it is over after the last news: it may let time pass for a timer, and
     for kernels downstream."""
 
-    __slots__ = ("_api", "_kernel", "_looks", "_loop", "_region", "_seen", "_timer", "address", "patience_s")
+    __slots__ = ("_address", "_api", "_kernel", "_looks", "_loop", "_seen", "_timer", "patience_s")
 
-    def __init__(self, kernel: GoesByTime, arena: Arena, api: HostApi, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, kernel: GoesByTime, api: HostApi, loop: asyncio.AbstractEventLoop) -> None:
         order = kernel.declaration.order
         assert order is not None
         self._kernel, self._api, self._loop = kernel, api, loop
-        self._region: Region = arena.allocate(MERGE_DTYPE.itemsize)
-        self.address = self._region.address
+        self._address = kernel.block.span_address
         self.patience_s = order.patience_s
         ticks = NEVER if order.patience_s is None else kernel.executor.ticks_of(int(1e9 * order.patience_s))
-        api.lay_out_merge(self.address, ticks, len(kernel.declaration.input_names))
+        api.lay_out_span(self._address, ticks, len(kernel.declaration.input_names))
         self._timer: asyncio.TimerHandle | None = None
         self._seen: list[tuple[int, int]] = []
         self._looks = 0
@@ -84,14 +84,10 @@ class Merging:
         if self._timer is not None:
             self._timer.cancel()
 
-    def quarantine(self) -> None:
-        """Never reuse this memory: a thread that does not return may still touch it."""
-        self._region.quarantine()
-
     @property
     def late(self) -> int:
         """How many messages came whose time had passed."""
-        return self._word(MERGE.late)
+        return self._word(SPAN.late)
 
     def in_flight(self) -> list[int]:
         """How many messages of each input the span that runs now may have taken."""
@@ -123,7 +119,7 @@ class Merging:
             last = time_of(dtype, self._word(lane_at(number) + LANE.last))
             return f"times within an input never go back, but in {where} {order.field}={time} follows {last}"
         if code == LATE:
-            passed = time_of(dtype, self._word(MERGE.passed))
+            passed = time_of(dtype, self._word(SPAN.passed))
             return (
                 f'a message in {where} has {order.field}={time}, and {passed} has passed; late="drop" would leave it '
                 f'out, late="take" handle it all the same'
@@ -132,17 +128,17 @@ class Merging:
 
     def reached(self) -> Any:
         """The time that all inputs have come to, or None."""
-        low = self._word(MERGE.low)
+        low = self._word(SPAN.low)
         return None if low == NO_TIME else time_of(self._kernel.declaration.times, low)
 
     @property
     def timer_record(self) -> int:
         """For which of the keys, in the order in which they came, the timer's handler is called next."""
-        return self._word(MERGE.timer_record)
+        return self._word(SPAN.timer_record)
 
     def timer_time(self) -> Any:
         """The multiple that the timer's handler is called with next."""
-        return time_of(self._kernel.declaration.times, self._word(MERGE.timer))
+        return time_of(self._kernel.declaration.times, self._word(SPAN.timer))
 
     def _word(self, offset: int) -> int:
-        return self._api.read_word(self.address + offset)
+        return self._api.read_word(self._address + offset)

@@ -8,14 +8,9 @@ time always takes both; another one looks at ends once it may end by them.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import fence_acquire, fence_device, load, load_device, peek, poke
-from ringkernel.memory.layout import (
-    BLOCK,
-)
-from ringkernel.memory.mailbox_layout import (
-    FETCH_UNROLL,
-    MAILBOX,
-    MAILBOX_BLOCK,
-)
+from ringkernel.memory.layout import BLOCK
+from ringkernel.memory.mailbox_layout import FETCH_UNROLL, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.span_layout import SPAN
 
 
 def fetch(mailbox: int) -> int:
@@ -26,7 +21,7 @@ def fetch(mailbox: int) -> int:
 def fetch_times(mailbox: int) -> int:
     """Look whether inputs have ended, and how far they have come, if the kernel asks for that. 1 if anything is new;
     then what they stand for is seen from here on."""
-    if merge_in(mailbox) == 0 and peek(mailbox + MAILBOX_BLOCK + BLOCK.closing) == 0:
+    if by_time(mailbox) == 0 and peek(mailbox + MAILBOX_BLOCK + BLOCK.closing) == 0:
         return 0
     times, count = peek(mailbox + MAILBOX.times), peek(mailbox + MAILBOX.n_times)
     if fetch_words(times, count) == 0:
@@ -87,6 +82,6 @@ def note(here: int, value: int) -> int:
     return 1
 
 
-def merge_in(mailbox: int) -> int:
-    """What a kernel that goes by time keeps of its inputs; 0 for another one."""
-    return peek(mailbox + MAILBOX.merge)
+def by_time(mailbox: int) -> int:
+    """1 if the kernel goes by time."""
+    return peek(peek(mailbox + MAILBOX.record) + SPAN.by_time)

@@ -45,16 +45,16 @@ from ringkernel.memory.mailbox_layout import (
     MAILBOX_REST,
     MAILBOX_RUN_ENTRY,
     MARK,
-    SPAN,
+    SPAN_AT,
     max_device_cursors,
     max_fetches,
     max_times,
 )
-from ringkernel.memory.merge_layout import LANE, MERGE_DTYPE
-from ringkernel.ring.run_merge import lane_of
+from ringkernel.memory.span_layout import LANE, LANE_DTYPE, LANES, SPAN
+from ringkernel.ring.fill import lane_of
 
 MAILBOX_NBYTES, RUN_ENTRY_NBYTES, BLOCK_NBYTES = MAILBOX_DTYPE.itemsize, RUN_ENTRY_DTYPE.itemsize, BLOCK_DTYPE.itemsize
-EDGE_NBYTES, RING_NBYTES, MERGE_NBYTES = EDGE_DTYPE.itemsize, RING_DTYPE.itemsize, MERGE_DTYPE.itemsize
+EDGE_NBYTES, RING_NBYTES, LANE_NBYTES = EDGE_DTYPE.itemsize, RING_DTYPE.itemsize, LANE_DTYPE.itemsize
 
 
 def copy_from_host(target: int, source: int, n_words: int) -> None:
@@ -95,16 +95,16 @@ def lay_out(mailbox: int, control: int) -> None:
     poke(mailbox + MAILBOX.max_nap, load(control + CONTROL.max_nap_ns))
     poke(mailbox + MAILBOX.seen_at, ticks())
     bring_context(mailbox, control)
-    at = lay_out_merge(mailbox, mailbox + MAILBOX_REST)
+    at = lay_out_record(mailbox, mailbox + MAILBOX_REST)
     at = lay_out_rings(mailbox, at, load(control + CONTROL.heart_address))
     lay_out_job(mailbox + MAILBOX_JOB, at, control)
     fence_acquire()  # acquire: the slots below the cursors are written, also those that the first fetch finds unchanged
 
 
 def refer_to_span(mailbox: int, words: int, address: int) -> None:
-    """Let the word at `address`, in the mailbox, lead to the span that it names in host memory: see `SPAN`."""
+    """Let the word at `address`, in the mailbox, lead to the span that it names in host memory: see `SPAN_AT`."""
     poke(words, mailbox)
-    poke(words + SPAN, peek(address))
+    poke(words + SPAN_AT, peek(address))
     poke(address, words)
 
 
@@ -119,20 +119,21 @@ def bring_context(mailbox: int, control: int) -> None:
     poke(block + BLOCK.state, context - block)
 
 
-def lay_out_merge(mailbox: int, at: int) -> int:
-    """What a kernel that goes by time keeps of its inputs, from `at` on. Where the rest of the mailbox begins."""
+def lay_out_record(mailbox: int, at: int) -> int:
+    """The record of what turns run, from `at` on. Where the rest of the mailbox begins."""
     block = mailbox + MAILBOX_BLOCK
-    if peek(block + BLOCK.merge) == 0:
-        return at
-    on_host = peek(mailbox + MAILBOX.host_block) + peek(block + BLOCK.merge)
-    copy_from_host(at, on_host, MERGE_NBYTES // 8)
-    poke(mailbox + MAILBOX.merge, at)
-    poke(mailbox + MAILBOX.merge_on_host, on_host)
-    poke(block + BLOCK.merge, at - block)
-    for number in range(peek(block + BLOCK.n_inputs)):
-        poke(lane_of(at, number) + LANE.news_at, ticks())  # patience begins anew
-        poke(lane_of(at, number) + LANE.told_count, 0)
-    return at + MERGE_NBYTES
+    on_host = peek(mailbox + MAILBOX.host_block) + peek(block + BLOCK.span)
+    poke(mailbox + MAILBOX.record, at)
+    poke(mailbox + MAILBOX.record_on_host, on_host)
+    poke(block + BLOCK.span, at - block)
+    copy_from_host(at, on_host, LANES // 8)
+    n_lanes = peek(block + BLOCK.n_inputs) if peek(at + SPAN.by_time) == 1 else 1
+    for number in range(n_lanes):
+        lane = lane_of(at, number)
+        copy_from_host(lane, lane_of(on_host, number), LANE_NBYTES // 8)
+        poke(lane + LANE.news_at, ticks())  # patience begins anew
+        poke(lane + LANE.told_count, 0)
+    return lane_of(at, n_lanes)
 
 
 def lay_out_rings(mailbox: int, at: int, heart: int) -> int:

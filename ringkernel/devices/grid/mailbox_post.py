@@ -11,15 +11,14 @@ from ringkernel.codegen.operations import fence_device, fence_release, peek, pok
 from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import BLOCK, EDGE, HISTOGRAM_BUCKETS, NO_KEYS, RING
 from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_ON_HOST, INPUT_RING, MAILBOX, MAILBOX_BLOCK
-from ringkernel.memory.merge_layout import LANE, MERGE, MERGE_DTYPE
-from ringkernel.ring.run_merge import lane_of
+from ringkernel.memory.span_layout import LANE, SPAN
+from ringkernel.ring.fill import lane_of
 
-from .mailbox_fetch import merge_in
+from .mailbox_fetch import by_time
 
 UNKNOWN = -1
 """A tail that no ring has."""
 LEDGER_WORDS = (BLOCK.started_ticks - BLOCK.ledger_version) // 8
-MERGE_NBYTES = MERGE_DTYPE.itemsize
 
 
 def post(mailbox: int) -> None:
@@ -71,7 +70,7 @@ def post_to_host(mailbox: int) -> None:
     if peek(block + BLOCK.keyed) != NO_KEYS:
         keys = block + peek(block + BLOCK.state)
         store(peek(mailbox + MAILBOX.context_on_host) + KEYS.count, peek(keys + KEYS.count))
-    if merge_in(mailbox) != 0:
+    if by_time(mailbox) == 1:
         post_times(mailbox)
     store(host_block + BLOCK.ledger_version, version)
     poke(mailbox + MAILBOX.histogram_is_posted, 0)
@@ -81,22 +80,21 @@ def post_to_host(mailbox: int) -> None:
 def unpost_known(mailbox: int) -> None:
     """A kernel that goes by time does something: what it knew of its inputs says no more that it does nothing. Told
     before all that comes of it."""
-    merge = merge_in(mailbox)
-    if merge == 0:
+    if by_time(mailbox) == 0:
         return
-    lane = lane_of(merge, 0)
+    lane = lane_of(peek(mailbox + MAILBOX.record), 0)
     if peek(lane + LANE.known_tail) != UNKNOWN:
         poke(lane + LANE.known_tail, UNKNOWN)
-        store(lane_of(peek(mailbox + MAILBOX.merge_on_host), 0) + LANE.known_tail, UNKNOWN)
+        store(lane_of(peek(mailbox + MAILBOX.record_on_host), 0) + LANE.known_tail, UNKNOWN)
         fence_release()  # release: whoever sees what comes of it sees this
 
 
 def post_times(mailbox: int) -> None:
     """How far a kernel that goes by time has come, after the outputs before that; and how many messages were late."""
-    output, merge = peek(mailbox + MAILBOX.output_on_host), merge_in(mailbox)
+    output, span = peek(mailbox + MAILBOX.output_on_host), peek(mailbox + MAILBOX.record)
     if output != 0:
         store(output + RING.progress, peek(peek(mailbox + MAILBOX.output) + RING.progress))
-    store(peek(mailbox + MAILBOX.merge_on_host) + MERGE.late, peek(merge + MERGE.late))
+    store(peek(mailbox + MAILBOX.record_on_host) + SPAN.late, peek(span + SPAN.late))
 
 
 def say_in_flight(mailbox: int, count: int) -> None:
@@ -104,11 +102,11 @@ def say_in_flight(mailbox: int, count: int) -> None:
     if count == peek(mailbox + MAILBOX.told_in_flight):
         return
     poke(mailbox + MAILBOX.told_in_flight, count)
-    block, merge = mailbox + MAILBOX_BLOCK, merge_in(mailbox)
-    if merge != 0:
-        on_host = peek(mailbox + MAILBOX.merge_on_host)
+    block, span = mailbox + MAILBOX_BLOCK, peek(mailbox + MAILBOX.record)
+    if by_time(mailbox) == 1:
+        on_host = peek(mailbox + MAILBOX.record_on_host)
         for number in range(peek(block + BLOCK.n_inputs)):
-            lane = lane_of(merge, number)
+            lane = lane_of(span, number)
             if peek(lane + LANE.count) != peek(lane + LANE.told_count):
                 poke(lane + LANE.told_count, peek(lane + LANE.count))
                 store(lane_of(on_host, number) + LANE.count, peek(lane + LANE.count))
@@ -117,12 +115,12 @@ def say_in_flight(mailbox: int, count: int) -> None:
 
 def post_known(mailbox: int) -> None:
     """A kernel that goes by time has nothing to do: what it knows of its inputs, for who watches it."""
-    merge = merge_in(mailbox)
-    if merge == 0:
+    if by_time(mailbox) == 0:
         return
-    on_host, at, is_fenced = peek(mailbox + MAILBOX.merge_on_host), peek(mailbox + MAILBOX.inputs), 0
+    span, on_host = peek(mailbox + MAILBOX.record), peek(mailbox + MAILBOX.record_on_host)
+    at, is_fenced = peek(mailbox + MAILBOX.inputs), 0
     for number in range(peek(mailbox + MAILBOX.n_inputs)):
-        ring, lane, told = at + INPUT_RING, lane_of(merge, number), lane_of(on_host, number)
+        ring, lane, told = at + INPUT_RING, lane_of(span, number), lane_of(on_host, number)
         tail, progress, ended = peek(ring + RING.tail), peek(ring + RING.progress), peek(ring + RING.ended)
         is_known = tail == peek(lane + LANE.known_tail) and progress == peek(lane + LANE.known_progress)
         if not is_known or ended != peek(lane + LANE.known_ended):
@@ -200,10 +198,10 @@ def return_context(mailbox: int) -> None:
     block = mailbox + MAILBOX_BLOCK
     on_host = peek(mailbox + MAILBOX.context_on_host)
     copy_to_host(on_host, block + peek(block + BLOCK.state), (peek(mailbox + MAILBOX.context_nbytes) + 7) // 8)
-    merge = merge_in(mailbox)
-    if merge != 0:
-        on_host = peek(mailbox + MAILBOX.merge_on_host)
-        copy_to_host(on_host + MERGE.passed, merge + MERGE.passed, (MERGE_NBYTES - MERGE.passed) // 8)
+    if by_time(mailbox) == 1:
+        at, end = SPAN.passed, lane_of(0, peek(block + BLOCK.n_inputs))
+        span, on_host = peek(mailbox + MAILBOX.record), peek(mailbox + MAILBOX.record_on_host)
+        copy_to_host(on_host + at, span + at, (end - at) // 8)
 
 
 def copy_to_host(target: int, source: int, n_words: int) -> None:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
-from ringkernel.memory.mailbox_layout import MAILBOX, MAILBOX_BLOCK, SPAN
-from ringkernel.memory.merge_layout import MERGE
-from ringkernel.ring import fused_commit, waits
-from ringkernel.ring.ends import run_end
-from ringkernel.ring.run_merge import has_news, is_ready, merge_of, run_merge
+from ringkernel.memory.mailbox_layout import MAILBOX, MAILBOX_BLOCK, SPAN_AT
+from ringkernel.memory.span_layout import SPAN
+from ringkernel.ring import commit, fill, fused_commit, waits
+from ringkernel.ring.run_span import run_span_at_end, run_span_by_time
 from ringkernel.ring.stages import chain_of
 
-from .mailbox_fetch import merge_in
-from .mailbox_lay_out import lay_out_merge
+from .mailbox_fetch import by_time as goes_by_time
 from .mailbox_post import edge_on_host, post_end, say_in_flight
 
 if TYPE_CHECKING:
@@ -48,9 +46,7 @@ def wake_nobody(descriptor: int) -> None:
     """Nobody sleeps at a mailbox."""
 
 
-def never_split(
-    block: int, run_entry: int, source: int, count: int, target: int, message_nbytes: int, slot_nbytes: int
-) -> int:
+def never_split(block: int, run_entry: int, span: int, message_nbytes: int) -> int:
     """In the place of `split_span.lead`: a grid's span is shared by the threads of its block, see
     `cooperative_span.py`."""
     return 0
@@ -62,15 +58,18 @@ def nowhere() -> int:
 
 
 def call_span(words: int, source: int, count: int, target: int, context: int, fault: int) -> int:
-    """Run one of the grid's spans, see `SPAN`. Before that the host learns how much it is: of a span that never ends it
-    learns nothing more. Of inputs by time most polls find nothing to do: whether there is something, a look says."""
-    mailbox, span = peek(words), peek(words + SPAN)
-    merge = merge_in(mailbox)
+    """Run one of the grid's spans, see `SPAN_AT`.
+
+    Publish `in_flight` first: a span that never ends publishes nothing later. By time most polls find nothing to do, so
+    a look, without messages, says first whether there is something.
+    """
+    mailbox, span = peek(words), peek(words + SPAN_AT)
+    by_time = goes_by_time(mailbox)
     is_end = words == mailbox + MAILBOX.end_span_mailbox
-    looks = 1 if merge != 0 and count > 0 and not is_end else 0
+    looks = 1 if by_time == 1 and count > 0 and not is_end else 0
     if is_end:
         post_end(mailbox)
-    elif merge == 0:
+    elif by_time == 0:
         tell_of_edge(mailbox)
         say_in_flight(mailbox, count)
     while True:  # one call of the span in the code, which is inlined there
@@ -78,7 +77,7 @@ def call_span(words: int, source: int, count: int, target: int, context: int, fa
         if looks == 0:
             return emitted
         looks = 0
-        is_ready_now = peek(merge + MERGE.is_ready)
+        is_ready_now = peek(peek(mailbox + MAILBOX.record) + SPAN.is_ready)
         say_in_flight(mailbox, is_ready_now * peek(mailbox + MAILBOX_BLOCK + BLOCK.in_flight))
         if is_ready_now == 0:
             return 0
@@ -97,21 +96,28 @@ def none_there(block: int) -> int:
 
 def no_end(jit: Callable[..., Any]) -> dict[Any, Any]:
     """What stands for the function that a kernel which does nothing at its end never calls."""
-    return {run_end: jit(lambda _block, _run_entry, _here: 0)}
+    return {
+        fill.fill_at_end: jit(lambda _block, _run_entry, _span: 0),
+        run_span_at_end: jit(lambda _block, _run_entry, _span, _here: 0),
+    }
 
 
 def outside_times(jit: Callable[..., Any]) -> dict[Any, Any]:
     """What stands for the functions that look outside for times, where a kernel does not go by them."""
-    return {merge_in: jit(none_there), lay_out_merge: jit(lambda _mailbox, at: at)}
+    return {goes_by_time: jit(none_there)}
 
 
 def _no_times(jit: Callable[..., Any]) -> dict[Any, Any]:
     """What stands for the functions that such a kernel's turn never calls."""
     return {
-        merge_of: jit(none_there),
-        has_news: jit(lambda _block, _merge: 0),
-        is_ready: jit(lambda _block, _merge: 0),
-        run_merge: jit(lambda _block, _run_entry, _merge, _here: 0),
+        fill.goes_by_time: jit(none_there),
+        fill.has_news: jit(lambda _block, _span: 0),
+        fill.is_ready: jit(lambda _block, _span: 0),
+        fill.fill_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
+        run_span_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
+        commit.tell: jit(lambda _output, _span: 0),
+        commit.wait_for_inputs: jit(lambda _block, _span: None),
+        commit.end_waits: jit(lambda _block, _span: None),
     }
 
 
@@ -121,7 +127,7 @@ def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
         chain_of: jit(none_there),
         fused_commit.keep_failed: jit(lambda _chain: 0),
         fused_commit.move_tails: jit(lambda _chain, _taken, _failing: None),
-        fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed, _waiting: None),
+        fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed: None),
         fused_commit.notify_watchers: jit(lambda _chain, _here: None),
         fused_commit.end_chain: jit(lambda _block, _chain, _failing, _here: 0),
     }

@@ -17,7 +17,7 @@ from ringkernel.codegen.merged_calls import Handled, merged_call
 from ringkernel.codegen.merged_span import merged_loop
 from ringkernel.codegen.span import handler_loop, message_call, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.ring.ends import run_end
+from ringkernel.ring.ends import finish
 from ringkernel.ring.split_span import lead
 from ringkernel.ring.turn import obey, turn
 
@@ -140,7 +140,7 @@ def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Pr
     shared.stand_in(ops.grid_helper, shared(span.help))
     own = {ops.call_span: shared(call_span), lead: shared(never_split)}
     own |= {} if span.has_end else no_end(target.jit)
-    private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span, run_end))
+    private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span, finish))
     shared.stand_in(turn, private(turn))
     shared.stand_in(obey, private(obey))
     return Program(shared.rebind(loop), shared, private)

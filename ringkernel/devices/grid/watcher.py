@@ -10,10 +10,10 @@ from __future__ import annotations
 from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, nap, store
 from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, RING, RUN_ENTRY, RUNG
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
-from ringkernel.memory.merge_layout import LANE
+from ringkernel.memory.span_layout import LANE
 from ringkernel.ring.doorbell import ring_doorbell
+from ringkernel.ring.fill import edge_of, goes_by_time, lane_of, record_of
 from ringkernel.ring.protocol import notify_consumers, notify_producer, waiting_of
-from ringkernel.ring.run_merge import edge_of, lane_of, merge_of
 from ringkernel.ring.token import IDLE, LEFT, WORKED, release
 from ringkernel.ring.turn import can_end, can_work, has_room, let_producers_in
 
@@ -99,12 +99,12 @@ def tell_inputs(control: int, block: int) -> int:
 def may_work(block: int) -> int:
     """Whether the grid is about to do something. Of a kernel that goes by time only its grid can say what is
     next: it is, as long as there is something in the inputs that it did not know of when it had nothing to do."""
-    merge = merge_of(block)
-    if merge == 0:
+    if goes_by_time(block) == 0:
         return can_work(block)
+    span = record_of(block)
     blocked = load_acquire(block + BLOCK.blocked)  # acquire, and first: if it goes on, what it knew is told no more
     for number in range(load(block + BLOCK.n_inputs)):
-        edge, lane = edge_of(block, number), lane_of(merge, number)
+        edge, lane = edge_of(block, number), lane_of(span, number)
         ring = edge + load(edge + EDGE.ring)
         known = load_acquire(lane + LANE.known_tail)  # acquire: what came of it is seen
         if load_acquire(ring + RING.tail) != known or load(ring + RING.ended) != load(lane + LANE.known_ended):

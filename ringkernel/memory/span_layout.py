@@ -26,8 +26,15 @@ SPAN_DTYPE, SPAN = record(
     # poller: what came of it. `emitted`; of these, `by_timer`, that came of no message; `steps`: how often a handler
     # was called; `done`: messages that are through, of the one lane of a kernel that does not go by time;
     # `failed_lane`: on whose message it has failed, or WITHOUT: called without one, or NOBODY: it has not; `is_over`:
-    # there is no more to do at the end; when it began and ended, and the time of all threads together
-    ("emitted", "by_timer", "steps", "done", "failed_lane", "is_over", "started", "ended", "busy_ticks"),
+    # there is no more to do at the end; when it began and ended, and the time of all threads together. And what a
+    # commit makes of that: `taken`, with those that it has failed on; which stage has failed, or -1, and which one's
+    # message is lost by that; whether time has come further than was told; the chain that was run, or 0
+    (
+        *("emitted", "by_timer", "steps", "done", "failed_lane", "is_over", "started", "ended", "busy_ticks"),
+        *("taken", "failing", "missing", "is_news", "chain"),
+    ),
+    # poller: the kernel's ledger as it was before, so that a commit says what it is afterwards, however often
+    ("ledger_version", "processed", "failed", "emitted_before", "dropped"),
     # poller, of a kernel that goes by time. `passed`: no time below this is to come any more; `low`: what all inputs
     # have come to, so far; `told`: what kernels downstream were told; `timer`: the next multiple of the period, as a
     # time and as a number of periods, `timer_record`: for whose key it is handled next, or -1: there is none any more;

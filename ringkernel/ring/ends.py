@@ -10,8 +10,9 @@ from __future__ import annotations
 from ringkernel.codegen.operations import load, load_acquire
 from ringkernel.memory.layout import BLOCK, EDGE, NEVER, OVER, RING, STATUS_TERMINATED, STATUS_TERMINATING
 
-from .fill import READY, fill_at_end, record_of
+from .fill import READY, fill_at_end
 from .run_span import run_span_at_end
+from .stages import record_of
 from .token import IDLE, LEFT, give_back
 
 

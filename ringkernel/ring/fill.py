@@ -9,12 +9,12 @@ from __future__ import annotations
 from ringkernel.codegen.operations import call_span, load, load_acquire, store, ticks
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BEGUN, BLOCK, EDGE, ENDED, NEVER, NO_TIME, NOT_BEGUN, RING, RUN_ENTRY
-from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, SPAN
+from ringkernel.memory.span_layout import LANE, LANES, SPAN
 
 from .pace import SPAN_LIMIT, length_here
 from .protocol import bound_of, room_of, slot_address
 from .split_span import span_length, unless_split
-from .stages import chain_of, context_of, fault_words, function_of, last_stage, longest_span
+from .stages import chain_of, context_of, fault_words, function_of, lane_of, last_stage, longest_span, record_of
 from .token import IDLE
 from .waits import go_on, hold_up
 
@@ -22,19 +22,9 @@ NOTHING_THERE, READY = -1, 3
 """What a fill says besides IDLE, without room: no input has anything; the span may be run."""
 
 
-def record_of(block: int) -> int:
-    """The record that a kernel's turns run."""
-    return block + load(block + BLOCK.span)
-
-
 def goes_by_time(block: int) -> int:
     """1 if a kernel takes its messages by their times."""
     return load(record_of(block) + SPAN.by_time)
-
-
-def lane_of(span: int, number: int) -> int:
-    """One of the lanes of a span."""
-    return int(span + LANES + LANE_NBYTES * number)
 
 
 def edge_of(block: int, number: int) -> int:
@@ -185,13 +175,6 @@ def is_ready(block: int, span: int) -> int:
     store(span + SPAN.room, 0)
     call_span(load(block + BLOCK.span_address), span, 0, 0, 0, block + BLOCK.fault_index)
     return load(span + SPAN.is_ready)
-
-
-def has_news(block: int, span: int) -> int:
-    """1 if the kernel, which is not ready, has come further than those downstream know."""
-    if load(block + BLOCK.output) == 0 or chain_of(block) != 0:
-        return 0
-    return 1 if load(span + SPAN.low) > load(span + SPAN.told) else 0
 
 
 # --- no input ---------------------------------------------------------------------------------------------------------

@@ -11,24 +11,54 @@ from __future__ import annotations
 from ringkernel.codegen.operations import copy_bytes, load, store, store_release
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, EDGE, RING, STATUS_FAILED
+from ringkernel.memory.span_layout import LANE
 
-from .ledger import follow, keep_ledger
+from .ledger import follow, keep_ledger, note_ledger
 from .protocol import notify_producer, set_tail, slot_address
+from .stages import lane_of, record_of
 from .token import LEFT, WORKED, give_back
 
 
-def change_states(block: int, chain: int) -> None:
-    """Make the versions of the states odd, before the handlers write to them, or even again."""
+def begin_writing(block: int, chain: int) -> None:
+    """Make the versions of the states odd, before the handlers write to them."""
     if chain == 0:
-        change_state(block)
+        begin_writing_of(block)
         return
     for i in range(load(chain + CHAIN.n_stages)):
-        change_state(chain + load(chain + CHAIN.blocks + 8 * i))
+        begin_writing_of(chain + load(chain + CHAIN.blocks + 8 * i))
 
 
-def change_state(block: int) -> None:
-    """The version of one kernel's state."""
+def begin_writing_of(block: int) -> None:
+    """Make the version of one kernel's state odd."""
     store_release(block + BLOCK.state_version, load(block + BLOCK.state_version) + 1)
+
+
+def end_writing(block: int, chain: int) -> None:
+    """Make the versions of the states even: they are whole again."""
+    if chain == 0:
+        end_writing_of(block)
+        return
+    for i in range(load(chain + CHAIN.n_stages)):
+        end_writing_of(chain + load(chain + CHAIN.blocks + 8 * i))
+
+
+def end_writing_of(block: int) -> None:
+    """Make the version of one kernel's state even."""
+    version = load(block + BLOCK.state_version)
+    store_release(block + BLOCK.state_version, version + (version & 1))
+
+
+def note_before(block: int, chain: int) -> None:
+    """Note the ledgers, and the cursors between the stages, as they are before a span is committed."""
+    if chain == 0:
+        note_ledger(block)
+        return
+    for i in range(load(chain + CHAIN.n_stages)):
+        stage = chain + load(chain + CHAIN.blocks + 8 * i)
+        note_ledger(stage)
+        if i > 0:
+            ring = ring_before(chain, i)
+            store(lane_of(record_of(stage), 0) + LANE.head, load(ring + RING.next))
 
 
 def ring_before(chain: int, stage: int) -> int:
@@ -37,9 +67,8 @@ def ring_before(chain: int, stage: int) -> int:
     return edge + load(edge + EDGE.ring)
 
 
-def keep_failed(chain: int) -> int:
-    """Note in its block what a stage has failed on; `move_tails` will publish it in the ring before that stage. Which
-    stage it is."""
+def keep_failed(chain: int) -> None:
+    """Note in its block what a stage has failed on; `move_tails` will publish it in the ring before that stage."""
     stage = load(chain + CHAIN.fault_stage)
     block = chain + load(chain + CHAIN.blocks + 8 * stage)
     store(block + BLOCK.fault_index, load(chain + CHAIN.fault_index))
@@ -47,7 +76,6 @@ def keep_failed(chain: int) -> int:
     store(block + BLOCK.fault_count, 1)
     if stage > 0:
         store(block + BLOCK.fault_edge, chain + load(chain + CHAIN.edges + 8 * stage) - block)
-    return stage
 
 
 def n_stages(chain: int) -> int:
@@ -60,6 +88,11 @@ def emitted_by_timer(chain: int, stage: int) -> int:
     return load(chain + CHAIN.by_timer) if stage == 0 else 0
 
 
+def arrived_before(chain: int, stage: int) -> int:
+    """How many messages had come to a stage before the span."""
+    return load(lane_of(record_of(chain + load(chain + CHAIN.blocks + 8 * stage)), 0) + LANE.head)
+
+
 def move_tails(chain: int, taken: int, failing: int) -> None:
     """Move the cursors of the rings between the stages on: all tails, and then all heads, so that a stage's output is
     final when its input is consumed. What the failing stage has not processed lies in the last slot before it."""
@@ -69,7 +102,7 @@ def move_tails(chain: int, taken: int, failing: int) -> None:
         if i - 1 == failing:
             arriving -= 1
         ring = ring_before(chain, i)
-        tail = load(ring + RING.next) + arriving
+        tail = arrived_before(chain, i) + arriving
         if i == failing:
             slot, message = slot_address(ring, tail - 1), load(chain + CHAIN.failed_address)
             if slot != message:

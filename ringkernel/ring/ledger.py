@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import fence_release, load, store, store_release
 from ringkernel.memory.layout import BLOCK, HISTOGRAM_BUCKETS, RING
+from ringkernel.memory.span_layout import SPAN
 
 from .protocol import slowest_head
+from .stages import record_of
 
 COST_WEIGHT = 8
 """What a message costs follows what it was in the last spans, with the inverse of this as weight."""
 
 
+def note_ledger(block: int) -> None:
+    """Note what a kernel's ledger is before a span is committed."""
+    span = record_of(block)
+    store(span + SPAN.ledger_version, load(block + BLOCK.ledger_version))
+    store(span + SPAN.processed, load(block + BLOCK.processed))
+    store(span + SPAN.failed, load(block + BLOCK.failed))
+    store(span + SPAN.emitted_before, load(block + BLOCK.emitted))
+    store(span + SPAN.dropped, load(block + BLOCK.dropped))
+
+
 def keep_ledger(block: int, taken: int, processed: int, emitted: int, by_timer: int, elapsed: int) -> None:
-    """Count a span; `by_timer` of the emitted came of no message. Readers retry while `ledger_version` is odd or
-    changes."""
-    version = load(block + BLOCK.ledger_version)
+    """Count a span, once; `by_timer` of the emitted came of no message. Readers retry while `ledger_version` is odd or
+    changes. If whoever did so before was stopped halfway, messages are counted right all the same, and times twice."""
+    span = record_of(block)
+    version = load(span + SPAN.ledger_version)
+    if load(block + BLOCK.ledger_version) > version + 1:
+        return  # it was counted
     store(block + BLOCK.ledger_version, version + 1)
     fence_release()
-    _add(block + BLOCK.processed, processed)
-    _add(block + BLOCK.failed, taken - processed)
+    store(block + BLOCK.processed, load(span + SPAN.processed) + processed)
+    store(block + BLOCK.failed, load(span + SPAN.failed) + taken - processed)
     store(block + BLOCK.in_flight, 0)
-    _add(block + BLOCK.emitted, emitted)
+    store(block + BLOCK.emitted, load(span + SPAN.emitted_before) + emitted)
     if load(block + BLOCK.max_outputs) == 1 and load(block + BLOCK.output) != 0:
-        _add(block + BLOCK.dropped, processed - (emitted - by_timer))
+        store(block + BLOCK.dropped, load(span + SPAN.dropped) + processed - (emitted - by_timer))
     _add(block + BLOCK.busy_ticks, elapsed)
     _add(block + BLOCK.turns, 1)
     if taken > 0:

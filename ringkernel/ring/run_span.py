@@ -10,7 +10,7 @@ from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import LANE, LANES, NOBODY, SPAN, WITHOUT
 
 from .commit import commit
-from .fused_commit import change_states
+from .fused_commit import begin_writing
 from .split_span import lead, run_alone
 from .stages import chain_of
 
@@ -64,7 +64,7 @@ def run_span_at_end(block: int, run_entry: int, span: int, here: int) -> int:
 
 def odd(block: int) -> None:
     """The states' versions are odd from here until the span is committed."""
-    change_states(block, chain_of(block))
+    begin_writing(block, chain_of(block))
     fence_release()  # odd before a handler writes to its state
 
 

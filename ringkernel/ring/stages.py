@@ -5,6 +5,17 @@ from __future__ import annotations
 from ringkernel.codegen.operations import load
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, EDGE
+from ringkernel.memory.span_layout import LANE_NBYTES, LANES
+
+
+def record_of(block: int) -> int:
+    """The record of what a kernel's turns run."""
+    return block + load(block + BLOCK.span)
+
+
+def lane_of(span: int, number: int) -> int:
+    """One of the lanes of a span."""
+    return int(span + LANES + LANE_NBYTES * number)
 
 
 def chain_of(block: int) -> int:

@@ -28,12 +28,13 @@ from ringkernel.memory.layout import (
 )
 from ringkernel.memory.span_layout import SPAN
 
+from .commit import is_told_more
 from .doorbell import ring_doorbell, ring_doorbell_at
 from .ends import finish, is_over
-from .fill import NOTHING_THERE, READY, fill, fill_by_time, goes_by_time, has_news, is_ready, record_of
+from .fill import NOTHING_THERE, READY, fill, fill_by_time, goes_by_time, is_ready
 from .protocol import free_slots, room_of, slowest_head, waiting_of
 from .run_span import run_span, run_span_by_time
-from .stages import chain_of, last_stage
+from .stages import chain_of, last_stage, record_of
 from .token import IDLE, LEFT, WORKED, claim_again, give_back, release
 from .waits import begin, hold_up, starve
 
@@ -106,7 +107,7 @@ def can_work(block: int) -> int:
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
     if has_input(block) == 0:
-        if goes_by_time(block) == 1 and has_news(block, record_of(block)) == 1:
+        if chain_of(block) == 0 and is_told_more(block, record_of(block)) == 1:
             return 1
         if waiting_of(block) != 0:
             return 0

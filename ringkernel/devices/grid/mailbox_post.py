@@ -12,7 +12,7 @@ from ringkernel.memory.keys_layout import KEYS
 from ringkernel.memory.layout import BLOCK, EDGE, HISTOGRAM_BUCKETS, NO_KEYS, RING
 from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_ON_HOST, INPUT_RING, MAILBOX, MAILBOX_BLOCK
 from ringkernel.memory.span_layout import LANE, SPAN
-from ringkernel.ring.fill import lane_of
+from ringkernel.ring.stages import lane_of
 
 from .mailbox_fetch import by_time
 

@@ -111,11 +111,11 @@ def _no_times(jit: Callable[..., Any]) -> dict[Any, Any]:
     """What stands for the functions that such a kernel's turn never calls."""
     return {
         fill.goes_by_time: jit(none_there),
-        fill.has_news: jit(lambda _block, _span: 0),
         fill.is_ready: jit(lambda _block, _span: 0),
         fill.fill_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
         run_span_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
-        commit.tell: jit(lambda _output, _span: 0),
+        commit.is_told_more: jit(lambda _block, _span: 0),
+        commit.tell: jit(lambda _output, _span: None),
         commit.wait_for_inputs: jit(lambda _block, _span: None),
         commit.end_waits: jit(lambda _block, _span: None),
     }
@@ -125,7 +125,7 @@ def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
     """What stands for the functions that see to the stages of a chain, which are never called."""
     return {
         chain_of: jit(none_there),
-        fused_commit.keep_failed: jit(lambda _chain: 0),
+        fused_commit.keep_failed: jit(lambda _chain: None),
         fused_commit.move_tails: jit(lambda _chain, _taken, _failing: None),
         fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed: None),
         fused_commit.notify_watchers: jit(lambda _chain, _here: None),

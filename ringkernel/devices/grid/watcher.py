@@ -12,8 +12,9 @@ from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WOR
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
 from ringkernel.memory.span_layout import LANE
 from ringkernel.ring.doorbell import ring_doorbell
-from ringkernel.ring.fill import edge_of, goes_by_time, lane_of, record_of
+from ringkernel.ring.fill import edge_of, goes_by_time
 from ringkernel.ring.protocol import notify_consumers, notify_producer, waiting_of
+from ringkernel.ring.stages import lane_of, record_of
 from ringkernel.ring.token import IDLE, LEFT, WORKED, release
 from ringkernel.ring.turn import can_end, can_work, has_room, let_producers_in
 

@@ -313,10 +313,8 @@ MUTATIONS = {
         "    end_writing(block, chain)\n    move_heads(block, span)\n",
     ),
     "time before outputs": (
-        "        publish_outputs(output, load(span + SPAN.tail), emitted)\n        if is_news == 1:\n"
-        "            tell(output, span)  # after the outputs that the time stands for\n",
-        "        if is_news == 1:\n            tell(output, span)\n"
         "        publish_outputs(output, load(span + SPAN.tail), emitted)\n",
+        "        tell(output, span)\n        publish_outputs(output, load(span + SPAN.tail), emitted)\n",
     ),
     "doorbells before cursors": (
         "    end_writing(block, chain)\n",

@@ -58,8 +58,6 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
     compiled for it, with its checks."""
     ours = {id(one) for one in (dispatcher, *compiled)}
     program = list(statements(dispatcher))
-    for one in list(compiled)[1:]:  # the first is the handler, whose defaults declare its state
-        _check_defaults(one)
     for statement in program:
         if isinstance(statement.node, ir.Assign) and isinstance(statement.node.value, ir.Expr):
             _check_expression(statement, statement.node.value)
@@ -68,19 +66,6 @@ def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
             _check_assignment(statement)
         elif isinstance(statement.node, ir.DelItem):
             _check_indexed(statement, statement.node.target)
-
-
-def _check_defaults(compiled: Any) -> None:
-    """Refuse an array as a default: Python has one for all calls, compiled code a constant."""
-    function = getattr(compiled, "py_func", None)
-    if function is None or not getattr(compiled, "overloads", None):
-        return
-    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-        if isinstance(default, np.ndarray):
-            raise RefusedHandlerError(
-                f"an array is a default of {function.__name__}; pass it, or read it by a name from outside",
-                (function.__code__.co_filename, function.__code__.co_firstlineno),
-            )
 
 
 def in_order(dispatcher: Any) -> bool:

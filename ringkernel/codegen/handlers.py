@@ -41,6 +41,7 @@ class HandlerSpecializer(Specializer):
                 raise RefusedHandlerError(f"a handler cannot assign to `{one.argval}`, which is not its own; {KEPT}")
         copy, bind = super()._shell(function)
         copy.__defaults__ = self._outside(function.__defaults__)
+        copy.__kwdefaults__ = {name: self._outside(one) for name, one in (function.__kwdefaults__ or {}).items()}
         return copy, bind
 
     def _value(self, value: Any, names: Collection[str]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.memory.layout import BLOCK
+from ringkernel.memory.layout import FAULT
 
 from .operations import poke
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 EMIT, DROP = 0, 1
 FAILED, ALL = -(2**62), -(2**62) + 1
 """Verdicts that no handler returns as a count: it raised; it returned nothing and means all."""
-FAULT_INFO = BLOCK.fault_info_address - BLOCK.fault_index
-FAULT_COUNT = BLOCK.fault_count - BLOCK.fault_index
+FAULT_INFO, FAULT_COUNT = FAULT.fault_info_address, FAULT.fault_count
 
 
 def scalar_span(call: Any, *, has_output: bool, never_drops: bool) -> Callable[..., int]:  # noqa: C901 (three loops)

@@ -6,7 +6,8 @@ fused span; see `codegen/fused_span.py` and `ring/fused_commit.py`.
 
 from __future__ import annotations
 
-from .layout import record
+from .layout import FAULT_WORDS
+from .record import array, line, record
 
 MAX_STAGES = 16
 """Longer chains are fused in pieces."""
@@ -15,32 +16,28 @@ SMALL_NBYTES = 256
 
 CHAIN_DTYPE, CHAIN = record(
     "Chain",
-    # host, while it holds the tokens of all stages. `span_limit`: messages in a span that is not split, at most;
-    # `last`: the block of the last stage, as an offset from here; `held_up_address`: the doorbell address to ring when
-    # there is no room; `max_threads`: how many may share a span
-    ("n_stages", "span_address", "span_limit", "last", "held_up_address", "max_threads"),
-    # for each stage: its block and the edge that it reads from, as offsets from here; its state; where the message for
-    # the next stage lies, if it is not small; its part of the chain's time, of 1,024
-    (f"blocks:{MAX_STAGES}",),
-    (f"edges:{MAX_STAGES}",),
-    (f"state_address:{MAX_STAGES}",),
-    (f"message_address:{MAX_STAGES}",),
-    (f"parts:{MAX_STAGES}",),
-    # poller: what the fused span says. The first words as in a block; `fault_stage` is the stage that has failed, and
-    # `failed_address` where the message lies that it has failed on, if it is not the first; what each stage has
-    # dropped. `other_ticks` is the time of all stages but the first, so far; `by_timer`: how many messages the first
-    # one's timer has emitted, which are of none that it has taken
-    (
-        "fault_index",
-        "fault_info_address",
-        "fault_edge",
-        "fault_count",
-        "fault_stage",
-        "failed_address",
-        "other_ticks",
-        "by_timer",
+    line(
+        "host",  # while it holds the tokens of all stages
+        n_stages="number of stages",
+        span_address="the function that runs a message through all stages",
+        span_limit="messages in a span that is not split, at most",
+        last="the last stage's block, from here",
+        held_up_address="the doorbell address to ring when there is no room",
+        max_threads="how many threads may share a span",
     ),
-    (f"dropped:{MAX_STAGES}",),
-    # poller: a copy of the message that failed, if it is small
-    (f"failed:{SMALL_NBYTES // 8}",),
+    line("host", blocks=array(MAX_STAGES, "per stage: its block, from here")),
+    line("host", edges=array(MAX_STAGES, "per stage: the edge that it reads from, from here")),
+    line("host", state_address=array(MAX_STAGES, "per stage: its state")),
+    line("host", message_address=array(MAX_STAGES, "per stage: where the next one's message lies if it is not small")),
+    line("host", parts=array(MAX_STAGES, "per stage: its part of the chain's time, of 1,024")),
+    line(
+        "poller",
+        FAULT_WORDS,
+        fault_stage="the stage that has failed; -1: none",
+        failed_address="where the message lies that it has failed on, if it is not the first stage",
+        other_ticks="time of all stages but the first, so far",
+        by_timer="messages that the first stage's timer has emitted, which came of none that it has taken",
+    ),
+    line("poller", dropped=array(MAX_STAGES, "per stage: messages that it has dropped in the last span")),
+    line("poller", failed=array(SMALL_NBYTES // 8, "copy of the message that has failed, if it is small")),
 )

@@ -16,19 +16,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .layout import record
+from .record import line, record
 
 KEYS_DTYPE, KEYS = record(
     "Keys",
-    # host: `slots_address`: where the slots are, `mask` + 1 of them; `shift`: what of a product of 64 bits
-    # is not the number of a slot; `capacity`: how many may be in use; `order_address`: a word for each that is, how far
-    # it is from the first, in the order in which keys came
-    ("slots_address", "mask", "shift", "capacity", "order_address"),
-    # host: the same as in `SlotLayout`, in bytes; `key_nbytes`: of the key in a message, `key_kind`: see `NUMBER`
-    # and `key_at`, where in a message of the first input it is
-    ("nbytes", "state_at", "state_nbytes", "own_at", "key_words", "key_nbytes", "key_kind", "key_at"),
-    # poller, and the host while it has the token: how many are in use
-    ("count",),
+    line(
+        "host",
+        slots_address="where the slots are",
+        mask="number of slots, less one",
+        shift="how many bits of a 64-bit product are not the number of a slot",
+        capacity="how many slots may be in use",
+        order_address="per slot in use, in the order in which keys came: how far it is from the first",
+    ),
+    line(
+        "host",  # of `SlotLayout`, and of the messages of the first input
+        nbytes="bytes of a slot",
+        state_at="where in a slot the state is",
+        state_nbytes="bytes of a state",
+        own_at="where in the state the field for the key is; -1: there is none",
+        key_words="words of a key that is not its tag, else 0",
+        key_nbytes="bytes of the key in a message",
+        key_kind="`NUMBER`, `UNSIGNED` or `TEXT`",
+        key_at="where in a message the key is",
+    ),
+    line("poller", count="how many slots are in use"),  # the host's, too, while it holds the token
 )
 
 # header.key_kind

@@ -1,306 +1,271 @@
-"""Where every shared word lives: the records of the bottom layer, as NumPy dtypes and as byte offsets.
+"""Where the shared words of kernels, rings and threads live; see `record.py` for how they are declared.
 
-A record is a sequence of 128-byte lines and every line has one writer, so that no two writers share a cache line
-(128 rather than 64: adjacent-line prefetch; about 18 % faster on the CPUs that we measured). A reference from one
-record to another is an offset relative to the record that holds it, so that rings, edges and blocks can live in memory
-that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doorbells and doorbell addresses,
-machine code, and what parkers keep; they mean something in this process only.
-
-All words are int64. Compiled code reads an offset as `RING.tail`; Python sees the same record through `RING_DTYPE`.
+A reference from one record to another is an offset relative to the record that holds it, so that rings, edges and
+blocks can live in memory that another process or a GPU maps elsewhere. The exceptions are named `*_address`: doorbells
+and doorbell addresses, machine code, and what parkers keep. They mean something in this process only.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
-from typing import Any
+from .record import LINE as LINE  # noqa: PLC0414 (others have it from here)
+from .record import array, line, record, within
 
-import numpy as np
-
-LINE = 128
 NEVER = 2**62
 """A sequence number that no cursor reaches: `limit`, `watch`, `wanted` and `end` when they are off."""
 
 NO_TIME, ENDED = -(2**63), 2**63 - 1
-"""Times that none is: nothing is known yet; nothing more comes at all."""
+"""No time: nothing is known yet. After all times: nothing more comes."""
 
 MAGIC = 0x52494E474B524E4C
 LAYOUT_VERSION = 7
 HISTOGRAM_BUCKETS = 64
 
-
-def record(name: str, *lines: tuple[str, ...]) -> tuple[np.dtype[Any], Any]:
-    """A record of 128-byte lines: its dtype, and a named tuple of the byte offset of each field.
-
-    A field written as `"name:64"` is an array of 64 words and may run over several lines.
-    """
-    names, offsets, formats, position = [], [], [], 0
-    for line in lines:
-        for field in line:
-            label, _, count = field.partition(":")
-            words = int(count or 1)
-            names.append(label)
-            offsets.append(position)
-            formats.append(("i8", (words,)) if count else "i8")
-            position += 8 * words
-        position = -(-position // LINE) * LINE
-    dtype = np.dtype({"names": names, "offsets": offsets, "formats": formats, "itemsize": position})
-    offset_of: Any = namedtuple(name, names)  # type: ignore[misc]  # noqa: PYI024 (the fields are data)
-    return dtype, offset_of(*offsets)
-
-
 RING_DTYPE, RING = record(
     "Ring",
-    # producer: `tail` is the next sequence to publish; `wanted` the sequence that the slowest consumer has to reach
-    # before a producer that waits for room should be woken; `progress`: nothing with a time below this comes any more,
-    # published after `tail`, and read before it; `ended`: nothing more comes at all, after both. Once the producer has
-    # ended, the host writes them
-    ("tail", "wanted", "progress", "ended"),
-    # producer, private: `next` is its own copy of `tail` and `low` the slowest head as last seen. Reading the line that
-    # it publishes on would cost the producer a miss per message: consumers poll that line away (1.5 against 1.07 of a
-    # bare ping-pong)
-    ("next", "low"),
-    # host, while the producer does not run, except for `n_open`, the number of open consumers. `slots` and `edges` are
-    # offsets from here; `doorbell_address` is the producer's; `device_cursor_address`: where `tail` lies if grids
-    # keep it in device memory, or 0; `end`: nothing is published from this sequence on, a lent array has no slot for
-    # it. `waits`, an offset: a word for each edge, in which the producer counts its ticks without room because of it
-    (
-        *("slots", "capacity", "itemsize", "edges", "n_edges", "doorbell_address", "n_open", "device_cursor_address"),
-        *("end", "waits"),
+    line(
+        "producer",  # the host, once the producer has ended
+        tail="next sequence to publish",
+        wanted="wake a producer that waits for room when the slowest consumer reaches this sequence",
+        progress="nothing with a time below this is published any more; written after `tail` and read before it",
+        ended="1: nothing more is published; written after `tail` and `progress`",
+    ),
+    # Reading the line that it publishes on would cost the producer a miss per message: consumers poll that line away
+    # (1.5 against 1.07 of a bare ping-pong)
+    line(
+        "producer",
+        next="the producer's own copy of `tail`",
+        low="the slowest head as the producer saw it last",
+    ),
+    line(
+        "host",  # while the producer does not run, except for `n_open`
+        slots="where the slots are, from here",
+        capacity="number of slots, a power of two",
+        itemsize="bytes of a slot",
+        edges="where the table of edges is, from here: of each its offset from here",
+        n_edges="number of edges in the table",
+        doorbell_address="doorbell address of the producer",
+        n_open="number of open consumers",
+        device_cursor_address="where `tail` lies if grids keep it in device memory, else 0",
+        end="nothing is published from this sequence on: a lent array has no slot for it",
+        waits="where the producer counts, per edge, its ticks without room because of it; from here",
     ),
 )
 
 EDGE_DTYPE, EDGE = record(
     "Edge",
-    # consumer: the next sequence to take; for how many ticks it has had nothing to do, and nothing was here
-    ("head", "starved_ticks"),
-    # host: take only below `limit`; `closed`: the producer ignores this consumer; `watch`: tell the host when `head`
-    # gets there
-    ("limit", "closed", "watch", "watch_doorbell_address"),
-    # host, while the consumer does not run; `device_cursor_address`: likewise, of `head`; `span_address`: what handles
-    # these messages, or 0 for the block's, and then `key_at`: where in
-    # them the key is
-    ("ring", "doorbell_address", "device_cursor_address", "span_address", "key_at"),
+    line(
+        "consumer",
+        head="next sequence to take",
+        starved_ticks="how long the consumer has had nothing to do while nothing was here",
+    ),
+    line(
+        "host",
+        limit="take only below this sequence",
+        closed="1: the producer ignores this consumer",
+        watch="ring when `head` reaches this sequence",
+        watch_doorbell_address="the doorbell to ring then",
+    ),
+    line(
+        "host",  # while the consumer does not run
+        ring="where the ring is, from here",
+        doorbell_address="doorbell address of the consumer",
+        device_cursor_address="where `head` lies if grids keep it in device memory, else 0",
+        span_address="what handles these messages; 0: what the block says",
+        key_at="with a span of their own: where in these messages the key is",
+    ),
 )
+
+FAULT_WORDS = {
+    "fault_index": "which message of the span has failed; -1: none",
+    "fault_info_address": "numba's description of the exception, or a code of `codegen/faults.py`",
+    "fault_edge": "the edge that the messages came from, from the block; 0: none",
+    "fault_count": "how many messages have failed with it",
+}
+"""What a span says about a failure, wherever it was told to: in a block, a chain, a chunk, a grid's mark."""
+
+FAULT_DTYPE, FAULT = record("Fault", line("who runs the span", FAULT_WORDS), nbytes=32)
+
+COUNT_WORDS = {
+    "processed": "messages handled",
+    "failed": "messages that a handler has failed on",
+    "in_flight": "messages of the span that runs now",
+    "emitted": "outputs",
+    "dropped": "messages without output, of a kernel that emits at most one for each",
+    "busy_ticks": "time in the handler",
+    "turns": "spans run",
+    "peak_input": "most messages that have waited in an input",
+    "peak_output": "most messages that have waited in the output",
+}
+"""What statistics read, and what a grid posts for them."""
+
+COUNTS_DTYPE, COUNTS = record("Counts", line("poller", COUNT_WORDS), nbytes=8 * len(COUNT_WORDS))
 
 BLOCK_DTYPE, BLOCK = record(
     "Block",
-    # host, while it holds the token: what the kernel is. `chain`: the fused chain that it is the first stage of, as an
-    # offset from here, or 0; its poller ends it when a stage fails. `span`: likewise, the record of what its turns run,
-    # see `span_layout.py`; `keyed`: whether its state is a table of keys, see `KEYS_IN_ORDER`
-    (
-        "magic",
-        "version",
-        "size",
-        "inputs",
-        "n_inputs",
-        "output",
-        "state",
-        "state_nbytes",
-        "max_outputs",
-        "span_address",
-        "status_doorbell_address",
-        "chain",
-        "max_threads",
-        "end_span_address",
-        "span",
-        "keyed",
+    line(
+        "host",  # while it holds the token
+        magic="`MAGIC`",
+        version="`LAYOUT_VERSION`",
+        size="bytes of this record",
+        inputs="where the table of inputs is, from here: of each edge its offset from here",
+        n_inputs="number of inputs",
+        output="the output ring, from here; 0: none",
+        state="where the context begins, from here: state, parameters, random numbers",
+        state_nbytes="bytes of the state",
+        max_outputs="outputs per message, at most",
+        span_address="the function that handles messages",
+        status_doorbell_address="the doorbell to ring with a new status",
+        chain="the fused chain that begins with it, from here; 0: none; its poller ends it when a stage fails",
+        max_threads="how many threads may share a span",
+        end_span_address="the function that is called at the end; 0: none",
+        span="the record of what its turns run, from here, see `span_layout.py`",
+        keyed="whether the state is a table of keys, see `KEYS_IN_ORDER`",
     ),
-    # host, at any time; `closing`: once all inputs are at their end, and consumed, the kernel ends
-    ("command", "epoch", "closing"),
-    # poller: `echo` is the epoch of the command that `status` answers; `blocked`: there is input and no room, since
-    # `blocked_since`, and was for `blocked_ticks` before; `answers` counts them where nobody can ring, and somebody
-    # watches. `blocked_by`: because of which of the output's edges, from 1 on. `idle_since`: when the last span has
-    # ended; `starved_since`: since when there is no input, or 0. `end_phase`: how far it is with what it does at its
-    # end; `end_record`: for whose key it does that next
-    (
-        *("status", "echo", "blocked", "state_version", "answers", "blocked_since", "blocked_ticks", "blocked_by"),
-        *("idle_since", "starved_since", "end_phase", "end_record"),
+    line(
+        "host",  # at any time
+        command="what to do, see `COMMAND_RUN`",
+        epoch="number of the command, written after it",
+        closing="1: the kernel ends once all inputs have ended and are consumed",
     ),
-    # poller: the ledger, between two even values of `ledger_version`; `cost` is what a message takes, in 64ths of a
-    # tick, with more weight on the last ones
-    (
-        "ledger_version",
-        "processed",
-        "failed",
-        "in_flight",
-        "emitted",
-        "dropped",
-        "busy_ticks",
-        "turns",
-        "peak_input",
-        "peak_output",
-        "started_ticks",
-        "cost",
+    line(
+        "poller",
+        status="what it does, see `STATUS_IDLE`",
+        echo="epoch of the command that `status` answers",
+        blocked="1: there is input and no room",
+        state_version="odd while a span may be changing the state",
+        answers="number of answers, for whoever watches where nobody can ring",
+        blocked_since="when it began to be blocked; 0: it is not",
+        blocked_ticks="how long it was blocked before that",
+        blocked_by="the output's edge that it is blocked by, from 1 on",
+        idle_since="when the last span ended",
+        starved_since="since when there is no input; 0: there is",
+        end_phase="how far the call at the end has come, see `NOT_BEGUN`",
+        end_record="number of the key that it is called for next",
     ),
-    # poller: what went wrong. `index` in the span (-1: nothing), `info` numba's description of the exception
-    ("fault_index", "fault_info_address", "fault_edge", "fault_count"),
-    # poller: messages by log2 of their time in ticks
-    (f"histogram:{HISTOGRAM_BUCKETS}",),
+    line(
+        "poller",
+        {"ledger_version": "odd while the counts, or the histogram, are being changed"},
+        COUNT_WORDS,
+        cost="what a message takes, in 64ths of a tick, with more weight on the last ones",
+    ),
+    line("poller", FAULT_WORDS),
+    line("poller", histogram=array(HISTOGRAM_BUCKETS, "messages by log2 of their time in ticks")),
 )
+
+BELL_WORDS = {
+    "state": "whether to ring it: `ARMED`, `RUNG` or `QUIET`",
+    "next_address": "the next one in a list of what was rung",
+    "parker_address": "the parker that wants to know",
+}
+"""What it takes to be rung."""
+
+_, BELL = record("Bell", line("shared", BELL_WORDS), nbytes=24)
 
 DOORBELL_DTYPE, DOORBELL = record(
     "Doorbell",
-    # `target_address` serves as a doorbell address; that of an event loop's doorbell leads to the doorbell itself.
-    # `standing`: armed again as soon as it has been collected
-    ("state", "next_address", "parker_address", "tag", "target_address", "standing"),
+    line(
+        "shared",
+        BELL_WORDS,
+        tag="what its parker knows it by",
+        target_address="serves as a doorbell address; that of an event loop's doorbell leads to the doorbell itself",
+        standing="1: armed again as soon as it has been collected",
+    ),
 )
 
 RUN_ENTRY_DTYPE, RUN_ENTRY = record(
     "RunEntry",
-    # the first words as in a doorbell; host, before the run entry is handed over: `block_address`, and whether an event
-    # loop's thread may take the kernel's turns
-    ("state", "next_address", "parker_address", "block_address", "is_bounded"),
-    # worker; `owner` by compare-and-swap only, for each turn, and seldom by the supervisor, too. `pace`: 64ths of a
-    # tick per message, of the last span that was long enough to tell; `fruitless`: spans since the last that has
-    # emitted something, of a source
-    (
-        "owner",
-        "run_queue_address",
-        "idle_since",
-        "next_edge",
-        "span_limit",
-        "span_ticks",
-        "quick_spans",
-        "pace",
-        "fruitless",
+    line(
+        "shared",  # the words besides those of a bell by the host, before it hands the run entry over
+        BELL_WORDS,
+        block_address="the kernel's block",
+        is_bounded="1: an event loop's thread may take the kernel's turns",
+    ),
+    line(
+        "worker",
+        owner="whose the kernel is, see `FREE`; by compare-and-swap, once per turn, and seldom by the host",
+        run_queue_address="the next run entry in the worker's queue",
+        idle_since="since when there was nothing to do; 0: there is something",
+        next_edge="the input that is looked at first",
+        span_limit="messages in a span, at most",
+        span_ticks="how long a span should take",
+        quick_spans="number of quick spans in a row",
+        pace="64ths of a tick per message, of the last span that was long enough to tell",
+        fruitless="spans of a source since the last one that has emitted something",
     ),
 )
 
+assert within(DOORBELL, BELL) == within(RUN_ENTRY, BELL) == 0  # a run entry is rung as a doorbell
+
 PARKER_DTYPE, PARKER = record(
     "Parker",
-    # anyone: doorbells that were rung, newest first
-    ("inbox_address",),
-    # sleeper sets, waker claims and says on which CPU it runs; it sleeps on `read_fd` and is woken through `fd`; a
-    # worker that leaves its CPU to the sleeper says so
-    ("parked", "fd", "read_fd", "waker_cpu", "worker_moves"),
-    # host
-    (
-        "stop",
-        "min_patience",
-        "max_patience",
-        "loop_address",
-        "stat_fd",
-        "job_address",
-        "team_address",
-        "scratch_address",
+    line("anyone", inbox_address="doorbells that were rung, newest first"),
+    line(
+        "shared",  # the sleeper sets `parked`, a waker takes it back
+        parked="1: it sleeps, or is about to",
+        fd="what wakes it",
+        read_fd="what it sleeps on",
+        waker_cpu="the CPU on which its last waker was",
+        worker_moves="1: a worker is leaving this CPU to the sleeper",
     ),
-    # worker
-    (
-        "run_queue_address",
-        "n_queued",
-        "turns",
-        "current_address",
-        "parks",
-        "patience",
-        "idle_since",
-        "crowded",
-        "left_at",
-        "stay",
-        "helping_address",
+    line(
+        "host",
+        stop="1: the worker is to end",
+        min_patience="shortest time in ticks that it polls without work",
+        max_patience="longest time in ticks that it polls without work",
+        loop_address="the parker of the event loop",
+        stat_fd="what tells whether its thread waits for a CPU",
+        job_address="the split job that it leads, if it leads",
+        team_address="the team of its pool",
+        scratch_address="memory for its calls of the system",
     ),
-    # event loop, while its thread is in compiled code: run entries that it has rung, the first and the last, and
-    # whether it has rung a doorbell of its own; how many ticks of turns it may take, the most of that, and since when;
-    # after how many messages it is known what one costs, and the function that takes the turns
-    (
-        "kept_address",
-        "last_kept_address",
-        "rang",
-        "credit",
-        "max_credit",
-        "earned_at",
-        "known_after",
-        "take_turns_address",
+    line(
+        "worker",
+        run_queue_address="the last run entry of a circular list",
+        n_queued="length of that list",
+        turns="turns begun",
+        current_address="the run entry that has its turn now; 0: none",
+        parks="how often it has slept",
+        patience="how many ticks it polls without work now",
+        idle_since="since when it has nothing to do, or 0, `LONG_AGO`, `LOOKED`",
+        crowded="1: it shares its CPU with the event loop, and should sleep at once",
+        left_at="when it moved to another CPU last",
+        stay="for how many ticks it stays on a CPU, at least",
+        helping_address="the split job that it helps with; 0: none",
     ),
-    # shared: a split span that waits for this worker's help, which takes it out; whether it waits for one awake
-    ("offer_address", "is_at_hand"),
+    line(
+        "loop",
+        kept_address="the first run entry that the loop has rung and kept for itself",
+        last_kept_address="the last of these",
+        rang="1: the loop has rung a doorbell of its own",
+        credit="how many ticks of turns it may take",
+        max_credit="the most that `credit` grows to",
+        earned_at="when `credit` was last added to",
+        known_after="after how many messages it is known what one costs",
+        take_turns_address="the function that takes the turns",
+    ),
+    line(
+        "shared",
+        offer_address="a split job that waits for this worker's help; the worker takes it out",
+        is_at_hand="1: the worker waits for an offer, awake",
+    ),
 )
 
 FEEDER_DTYPE, FEEDER = record(
     "Feeder",
-    # who pushes: `busy` from before it looks until it has published (compare-and-swap), and then `dropped` is its own
-    ("busy", "dropped"),
-    # shared: whether one may push, by compare-and-swap
-    ("state",),
-    # host, before anybody pushes: the ring, as an offset from here; what becomes of messages without room; the doorbell
-    # that asks for room and the parker that sleeps until then; a doorbell to ring when a worker was woken, or 0
-    ("ring", "when_full", "doorbell_address", "parker_address", "woken_address"),
-)
-
-MAX_TURNS = 16
-"""Kernels with turns of their own in a path that the event loop maps over by itself."""
-
-PATH_DTYPE, PATH = record(
-    "Path",
-    # host: how many of the kernels have turns of their own, and their doorbell addresses; the block of the last kernel,
-    # and the rings to lend: the edge that the first one reads from, and what the last one writes to, as offsets from
-    # here
-    ("n_turns", "last", "source", "output"),
-    (f"doorbell_addresses:{MAX_TURNS}",),
-)
-
-MAX_CHUNKS, MAX_SHARDS = 1024, 64
-CHUNK_WORDS = 8
-"""A chunk's fault line, as in a block, then what it has come to: its messages, its outputs, its time."""
-
-SPLIT_JOB_DTYPE, SPLIT_JOB = record(
-    "SplitJob",
-    # leader, while nobody is inside. As in the job of a grid: where the messages are, and where outputs go. `capacity`,
-    # `slot_nbytes`: how far apart messages and outputs are; `room_nbytes`: what one message may emit
-    (
-        "source",
-        "count",
-        "target",
-        "state",
-        "span_address",
-        "message_nbytes",
-        "slot_nbytes",
-        "room_nbytes",
-        "chunk",
-        "n_chunks",
-        "chunk_ticks",
-        "deadline",
-        "block_address",
-        "leader_cpu",
+    line(
+        "who pushes",
+        busy="1 from before the look at `state` until the messages are published; by compare-and-swap",
+        dropped="messages that there was no room for",
     ),
-    # leader, likewise: what `shards.py` lays out of a span with keys; `table`: their table, 0 for another span;
-    # `n_keys`: how many there were before; `n_kept`: how many messages keep theirs
-    (
-        "table",
-        "places",
-        "in_shards",
-        "log",
-        "outputs",
-        "key_at",
-        "n_keys",
-        "n_kept",
+    line("shared", state="whether one may push, see `OPEN`; by compare-and-swap"),
+    line(
+        "host",  # before anybody pushes
+        ring="the ring, from here",
+        when_full="what happens to messages without room, see `WAIT`",
+        doorbell_address="the doorbell that asks for room",
+        parker_address="the parker that sleeps until there is room",
+        woken_address="a doorbell to ring when a worker was woken; 0: none",
     ),
-    (f"first_of:{MAX_SHARDS + 1}",),
-    (f"next_of:{MAX_SHARDS}",),
-    (f"next_output_of:{MAX_SHARDS}",),
-    # host: where there is room for what is laid out
-    ("space_address", "space_nbytes"),
-    # shared: 1 from when somebody leads until it has been gathered
-    ("is_led",),
-    # shared: how many helpers are inside; below 0 nobody may come in
-    ("gate",),
-    # shared: the next chunk to take
-    ("next_chunk",),
-    # shared: no further chunk is to be taken
-    ("stop",),
-    # who takes a chunk
-    (f"chunks:{MAX_CHUNKS * CHUNK_WORDS}",),
-)
-
-MAX_TEAM = 255
-
-TEAM_DTYPE, TEAM = record(
-    "Team",
-    # host: the workers of a pool that may help each other; `n_cores`: how many threads may be busy; and functions of
-    # `shard_keys.py`
-    ("n_cores", "n_workers", "find_records_address", "take_keys_back_address"),
-    (f"workers:{MAX_TEAM + 1}",),
-    # leaders: how many helpers would have been of use and were not there
-    ("missing",),
 )
 
 # doorbell.state: ring it; it is in an inbox or looked at anyway; nobody wants to know

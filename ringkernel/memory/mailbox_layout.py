@@ -9,107 +9,120 @@ posts what the turn has done. The **control lines** say where everything is. As 
 
 from __future__ import annotations
 
-from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, LINE, RING_DTYPE, RUN_ENTRY_DTYPE, record
+from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, FAULT_DTYPE, RING_DTYPE, RUN_ENTRY_DTYPE
+from .record import LINE, line, record
 from .span_layout import span_nbytes
 
 CONTROL_DTYPE, CONTROL = record(
     "Control",
-    # host, before the grid starts: where it works, and how. A block with memory of its own does not use
-    # `mailbox_address`; `context_address`: where the kernel's context goes, of so many bytes
-    (
-        "block_address",
-        "mailbox_address",
-        "context_address",
-        "context_nbytes",
-        "staging_address",
-        "n_threads",
-        "span_ticks",
-        "heart_address",
-        "beat_timeout_ticks",
-        "patience_ticks",
-        "max_nap_ns",
+    line(
+        "host",  # before the grid starts
+        block_address="the kernel's block",
+        mailbox_address="where the mailbox goes, unless the threads' block has memory of its own",
+        context_address="where the kernel's context goes",
+        context_nbytes="bytes of the context",
+        staging_address="a slot for each thread, for outputs that move up later",
+        n_threads="number of threads",
+        span_ticks="how long a span should take",
+        heart_address="the heart",
+        beat_timeout_ticks="how long without a heartbeat until the grid ends by itself",
+        patience_ticks="how long without work until it naps between its looks",
+        max_nap_ns="the longest nap",
     ),
-    # watcher: what it has told the host; a word per input, its cursor, follows the record
-    ("told_answers", "told_echo", "told_tail", "told_progress", "is_over"),
+    # behind this line, per input: the cursor that the watcher has told
+    line(
+        "watcher",
+        told_answers="`answers` of the block, as it has told the host",
+        told_echo="`echo` of the block, likewise",
+        told_tail="`tail` of the output ring, likewise",
+        told_progress="`progress` of the output ring, likewise",
+        is_over="1: it has told the host that the grid has ended",
+    ),
 )
 
 HEART_DTYPE, HEART = record(
     "Heart",
-    # watcher: goes up as long as it lives
-    ("beat",),
-    # host: 1 when all grids are to end at once
-    ("leave",),
+    line("watcher", beat="goes up as long as the watcher lives"),
+    line("host", leave="1: all grids are to end at once"),
 )
 
 MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
-    # all of it is the grid's first thread's. `host_block`: the block in host memory; `fetches`, `times`,
-    # `device_cursors`: tables of pairs of addresses, of a word in host or in device memory and of its copy here;
-    # `record` and `record_on_host`: of what turns run, see `span_layout.py`
-    (
-        "host_block",
-        "n_inputs",
-        "n_consumers",
-        "inputs",
-        "consumers",
-        "output",
-        "output_on_host",
-        "fetches",
-        "n_fetches",
-        "times",
-        "n_times",
-        "device_cursors",
-        "n_device_cursors",
-        "context_on_host",
-        "context_nbytes",
-        "record",
-        "record_on_host",
+    line(
+        "grid",
+        host_block="the block in host memory",
+        n_inputs="number of inputs",
+        n_consumers="number of the output's consumers",
+        inputs="where the inputs are",
+        consumers="where the output's consumers are",
+        output="the output ring; 0: none",
+        output_on_host="the output ring in host memory; 0: none",
+        fetches="table of pairs: address of a word in host memory, and of its copy here",
+        n_fetches="number of pairs in `fetches`",
+        times="table of pairs: ends and times of inputs, likewise",
+        n_times="number of pairs in `times`",
+        device_cursors="table of pairs: cursors of neighbours in device memory, likewise",
+        n_device_cursors="number of pairs in `device_cursors`",
+        context_on_host="the context in host memory",
+        context_nbytes="bytes of the context",
+        record="the record of what turns run, see `span_layout.py`",
+        record_on_host="the same in host memory",
     ),
-    # what stands for the addresses of the span and of that at the end, in the block that is here: see `SPAN_AT`
-    ("span_mailbox", "span", "end_span_mailbox", "end_span"),
-    # what was told to the host last; how long there has been nothing to do; the host's heartbeat, and when it was new
-    (
-        "told_status",
-        "told_echo",
-        "told_blocked",
-        "told_in_flight",
-        "idle_since",
-        "beat",
-        "leave",
-        "seen_beat",
-        "seen_at",
-        "histogram_is_posted",
-        "nap_ns",
+    line(
+        "grid",
+        span_mailbox="this mailbox; `span_address` in the block leads here, see `SPAN_AT`",
+        span="what stands for the span in the block in host memory",
+        end_span_mailbox="this mailbox; `end_span_address` in the block leads here",
+        end_span="what stands for the span at the end in the block in host memory",
     ),
-    # how it waits, from the control lines
-    ("patience", "beat_timeout", "max_nap"),
+    line(
+        "grid",
+        told_status="the `status` that the host was told last",
+        told_echo="the `echo` that the host was told last",
+        told_blocked="the `blocked` that the host was told last",
+        told_in_flight="the `in_flight` that the host was told last",
+        idle_since="since when there is nothing to do; 0: there is something",
+        beat="the heart's `beat`",
+        leave="the heart's `leave`",
+        seen_beat="the last `beat` that was new",
+        seen_at="when it was new",
+        histogram_is_posted="1: the histogram in host memory is as here",
+        nap_ns="how long it naps between its looks",
+    ),
+    line(
+        "grid",  # as the control lines say
+        patience="how long without work until it naps between its looks",
+        beat_timeout="how long without a heartbeat until it ends by itself",
+        max_nap="the longest nap",
+    ),
 )
 
 JOB_DTYPE, JOB = record(
     "Job",
-    # what the first thread asks of the others, between two barriers, and what comes of it
-    (
-        "span",
-        "source",
-        "count",
-        "target",
-        "context",
-        "is_over",
-        "failed",
-        "emitted",
-        "n_threads",
-        "staging",
-        "marks",
-        "scan",
+    line(
+        "grid",  # the first thread asks the others, between two barriers
+        span="which span to run",
+        source="where the messages are",
+        count="how many there are",
+        target="where outputs go",
+        context="the kernel's context",
+        is_over="1: the other threads return",
+        failed="1: a thread has failed",
+        emitted="outputs",
+        n_threads="number of threads",
+        staging="a slot for each thread, for outputs that move up later",
+        marks="per thread: the fault words of the message that it has failed on",
+        scan="two words per thread, for counting the outputs before its own",
     ),
 )
 
-SPAN_AT = 8
+SPAN_AT = MAILBOX.span - MAILBOX.span_mailbox
 """A span is called by the address of two words: that of the mailbox, and, so far behind, what stands for the span in
 the block in host memory."""
+assert MAILBOX.end_span - MAILBOX.end_span_mailbox == SPAN_AT == 8
 
-MARK = 32
-"""Bytes per thread for what it failed on: the fault line of a block, see `span_body.py`."""
+MARK = FAULT_DTYPE.itemsize
+"""Bytes per thread for what it has failed on."""
 
 # the parts of a mailbox that are always there, and where they start
 MAILBOX_RUN_ENTRY = MAILBOX_DTYPE.itemsize

@@ -8,61 +8,112 @@ its end has none. Such a kernel also keeps here how far time has come. A time is
 
 from __future__ import annotations
 
-from .layout import record
+from .record import line, record, within
 
 MAX_INPUTS = 16
 
 # span.failed_lane, besides the number of a lane
 WITHOUT, NOBODY = -1, -2
 
+TIME_WORDS = {
+    "passed": "no time below this is to come any more",
+    "low": "time that all inputs have come to, so far",
+    "told": "time that kernels downstream were told",
+    "timer": "next multiple of the timer's period, as a time",
+    "timer_count": "the same as a number of periods",
+    "timer_record": "number of the key for which the timer is handled next; -1: it is not handled any more",
+    "late": "messages that came after their time had passed",
+    "room": "how many outputs the span may have",
+    "is_ready": "1: there was something to do",
+    "starved_by": "a bit for each input that kept it from that",
+}
+"""What a kernel that goes by time keeps, and its grid brings back."""
+
+TIME_DTYPE, TIME = record("Time", line("poller", TIME_WORDS))
+
 SPAN_DTYPE, SPAN = record(
     "Span",
-    # host: whether the kernel goes by time, and how many ticks without news an input holds up the others, or `NEVER`
-    ("by_time", "patience_ticks"),
-    # poller: what is called, `span(source, count, target, context, fault)`, once with all that was found, or in parts;
-    # how many lanes there are, and how many messages wait in them; the output ring, or 0, and the sequence of the first
-    # output
-    ("address", "source", "count", "target", "context", "fault", "n_lanes", "waiting", "output", "tail"),
-    # poller: what came of it. `emitted`; of these, `by_timer`, that came of no message; `steps`: how often a handler
-    # was called; `done`: messages that are through, of the one lane of a kernel that does not go by time;
-    # `failed_lane`: on whose message it has failed, or WITHOUT: called without one, or NOBODY: it has not; `is_over`:
-    # there is no more to do at the end; when it began and ended, and the time of all threads together. And what a
-    # commit makes of that: `taken`, with those that it has failed on; which stage has failed, or -1, and which one's
-    # message is lost by that; whether time has come further than was told; the chain that was run, or 0
-    (
-        *("emitted", "by_timer", "steps", "done", "failed_lane", "is_over", "started", "ended", "busy_ticks"),
-        *("taken", "failing", "missing", "is_news", "chain"),
+    line(
+        "host",
+        by_time="1: the kernel goes by time",
+        patience_ticks="by time: how many ticks without news an input holds up the others, or `NEVER`",
     ),
-    # poller: the kernel's ledger as it was before, so that a commit says what it is afterwards, however often
-    ("ledger_version", "processed", "failed", "emitted_before", "dropped"),
-    # poller, of a kernel that goes by time. `passed`: no time below this is to come any more; `low`: what all inputs
-    # have come to, so far; `told`: what kernels downstream were told; `timer`: the next multiple of the period, as a
-    # time and as a number of periods, `timer_record`: for whose key it is handled next, or -1: there is none any more;
-    # `late`: messages whose time had passed; `room`: how many outputs the span may have; `is_ready`: whether there was
-    # something to do; `starved_by`: a bit for each input that kept it from that
-    (
-        *("passed", "low", "told", "timer", "timer_count", "timer_record", "late", "room", "is_ready"),
-        "starved_by",
+    line(
+        "poller",
+        address="address of the function that is called, once with all that was found, or in parts",
+        source="address of the messages",
+        count="how many messages it is called with, at most",
+        target="address that outputs go to; 0: there are none",
+        context="address of the kernel's context, or of the fused chain that is run",
+        fault="address of the fault words, which say what it has failed on",
+        n_lanes="number of lanes",
+        waiting="how many messages wait in them",
+        output="address of the output ring; 0: none",
+        tail="sequence of the first output",
     ),
+    # what came of it, and then what a commit makes of that
+    line(
+        "poller",
+        emitted="outputs",
+        by_timer="outputs that came of no message",
+        steps="how often a handler was called",
+        done="messages that are through, of a kernel that does not go by time",
+        failed_lane="the lane of the message that it has failed on, `WITHOUT` one, or `NOBODY`: it has not failed",
+        is_over="1: there is no more to do at the end",
+        started="when it began",
+        ended="when it ended",
+        busy_ticks="time it took, all threads together",
+        taken="messages taken, with those that it has failed on",
+        failing="which stage has failed, 0 if it is the kernel itself; -1: none",
+        missing="which stage's message is lost by that; -1: none",
+        is_news="1: time has come further than was told",
+        chain="address of the fused chain that was run; 0: none",
+    ),
+    # so that a commit says what it is afterwards, however often it begins again
+    line(
+        "poller",
+        ledger_version="the kernel's `ledger_version` before the span",
+        processed="its `processed` before the span",
+        failed="its `failed` before the span",
+        emitted_before="its `emitted` before the span",
+        dropped="its `dropped` before the span",
+    ),
+    line("poller", TIME_WORDS),
 )
 
 LANE_DTYPE, LANE = record(
     "Lane",
-    # which edge, as an offset from the block, and from which sequence on; where the messages that may be taken are, how
-    # many, and how many were. By time: the time of the last one that was; the time below which nothing comes when these
-    # are through, whether nothing comes at all then (a message may have the time `ENDED`), and what the ring's
-    # `progress` said of it; the time of the next, or what stands for it; what was there when there last was news, and
-    # when that was
-    (
-        *("edge", "head", "source", "count", "taken", "last", "horizon", "ended", "reached", "key"),
-        *("seen_tail", "seen_progress", "news_at"),
+    line(
+        "poller",
+        edge="the edge, from the block",
+        head="sequence of the first message",
+        source="address of the messages that may be taken",
+        count="how many these are",
+        taken="how many of them were taken",
+        last="by time, like all below: time of the last one that was taken",
+        horizon="nothing below this time comes once these are through",
+        ended="1: nothing comes at all then, whatever its time",
+        reached="what the ring's `progress` said of that",
+        key="time of the next message, or what stands for it",
+        seen_tail="the ring's `tail` when there was news last",
+        seen_progress="the ring's `progress` then",
+        news_at="when that was",
     ),
-    # of a grid: what it knew of the ring when it had nothing to do, and which count the host was told
-    ("known_tail", "known_progress", "known_ended", "told_count"),
+    line(
+        "poller",  # a grid
+        known_tail="the ring's `tail` when the grid had nothing to do",
+        known_progress="the ring's `progress` then",
+        known_ended="the ring's `ended` then",
+        told_count="the `count` that the host was told last",
+    ),
 )
 
 LANES, LANE_NBYTES = SPAN_DTYPE.itemsize, LANE_DTYPE.itemsize
 """Where the lanes are, from the beginning of the record, and how long each is."""
+
+TIME_AT = within(SPAN, TIME)
+"""Where the words of time are, from the beginning of the record: next to the lanes."""
+assert TIME_AT + TIME_DTYPE.itemsize == LANES
 
 
 def lane_at(number: int) -> int:

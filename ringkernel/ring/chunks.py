@@ -9,8 +9,9 @@ tell.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_span, load, move_bytes, store, ticks
-from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, PARKER, RUN_ENTRY, SPLIT_JOB
+from ringkernel.memory.layout import BLOCK, PARKER, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.split_layout import MAX_CHUNKS, SPLIT_JOB
 
 from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads, note_chunk, note_fault
 from .stages import chain_of

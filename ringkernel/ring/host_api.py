@@ -9,6 +9,7 @@ from ringkernel.codegen.builtin import Entry, EntryPoint
 from ringkernel.codegen.entry_points import entries
 from ringkernel.codegen.key_table import is_taken, move_records, slot_of, tag_of_words, take_slot, write_tags
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
+from ringkernel.memory.call_layout import CALL, TRAFFIC, TRAFFIC_DTYPE
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RING, RUN_ENTRY, RUNG
 
@@ -96,12 +97,12 @@ def publish_end_here(ring: int, here: int) -> int:
 def call_here(path: int) -> int:
     """Publish one message, and take one output if it is there once the thread of the event loop has done what is for
     it: in one call, since each from Python takes as long as the work of these. What `publish_here` and `consume_here`
-    say; and `TOOK`. The words at `path` are the addresses of the ring and the edge, and `here`.
+    say; and `TOOK`. The words at `path` are a `CALL`.
 
     The caller, who alone sends on this path, reads the slot of the output afterwards: nobody writes there before it
     sends more.
     """
-    ring, edge, here = load(path), load(path + 8), load(path + 16)
+    ring, edge, here = load(path + CALL.ring_address), load(path + CALL.edge_address), load(path + CALL.here)
     woken = publish(ring, load(ring + RING.next) + 1, here) + run_kept(here)
     head = load(edge + EDGE.head)
     if bound_of(edge, head) > head:
@@ -159,20 +160,20 @@ def copy_state(block: int, target: int) -> int:
 
 
 def read_traffic(blocks: int, count: int, target: int) -> int:
-    """For each of so many blocks, whose addresses are the words at `blocks`, four words at `target`: busy ticks, turns
-    and messages so far, and what waits in the inputs of one that had turns since, else 0. How many had."""
+    """Write the traffic of so many blocks, whose addresses are the words at `blocks`, to the records at `target`. Return
+    how many of them had turns since those records were written."""
     active = 0
     for i in range(count):
         block = load(blocks + 8 * i)
-        words = target + 32 * i
+        record = target + TRAFFIC_NBYTES * i
         waiting = 0
-        if block != 0 and load(block + BLOCK.turns) != load(words + 8):
+        if block != 0 and load(block + BLOCK.turns) != load(record + TRAFFIC.turns):
             active += 1
-            store(words, load(block + BLOCK.busy_ticks) + ticks_of_others(block))
-            store(words + 8, load(block + BLOCK.turns))
-            store(words + 16, load(block + BLOCK.processed))
+            store(record + TRAFFIC.busy_ticks, load(block + BLOCK.busy_ticks) + ticks_of_others(block))
+            store(record + TRAFFIC.turns, load(block + BLOCK.turns))
+            store(record + TRAFFIC.messages, load(block + BLOCK.processed))
             waiting = waiting_of(block)
-        store(words + 24, waiting)
+        store(record + TRAFFIC.waiting, waiting)
     return active
 
 
@@ -187,7 +188,7 @@ def read_ticks(_unused: int) -> int:
     return ticks()
 
 
-BLOCK_DTYPE_SIZE = BLOCK_DTYPE.itemsize
+BLOCK_DTYPE_SIZE, TRAFFIC_NBYTES = BLOCK_DTYPE.itemsize, TRAFFIC_DTYPE.itemsize
 
 
 class HostApi(NamedTuple):

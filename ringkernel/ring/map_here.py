@@ -8,7 +8,8 @@ own rings again. The lent rings are the path's, and lie over other arrays each t
 from __future__ import annotations
 
 from ringkernel.codegen.operations import load, load_acquire, store, store_release, ticks
-from ringkernel.memory.layout import BLOCK, EDGE, NEVER, PARKER, PATH, RING, RUN_ENTRY
+from ringkernel.memory.call_layout import PATH
+from ringkernel.memory.layout import BLOCK, EDGE, NEVER, PARKER, RING, RUN_ENTRY
 
 from .doorbell import ring_doorbell
 from .loop_turns import rests, see_to

@@ -19,7 +19,7 @@ from ringkernel.codegen.key_table import (
 )
 from ringkernel.codegen.operations import copy_bytes, load, store
 from ringkernel.memory.keys_layout import KEYS, TEXT, UNSIGNED
-from ringkernel.memory.layout import SPLIT_JOB
+from ringkernel.memory.split_layout import SPLIT_JOB
 
 SHARD_BITS = 48
 """A message's place is one word: how far its record is from the first, and above so many bits its shard."""

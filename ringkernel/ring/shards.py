@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import call_function, call_span, copy_bytes, load, move_bytes, store, ticks
 from ringkernel.memory.keys_layout import KEYS
-from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED, MAX_SHARDS, PARKER, RING, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED, PARKER, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.split_layout import MAX_SHARDS, SPLIT_JOB, TEAM
 
 from .chunks import full_chunk
 from .shard_keys import OFFSET, SHARD_BITS, key_room

@@ -20,7 +20,8 @@ from ringkernel.codegen.operations import (
     ticks,
 )
 from ringkernel.codegen.span_body import FAULT_COUNT, FAULT_INFO
-from ringkernel.memory.layout import BLOCK, CHUNK_WORDS, PARKER, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.layout import BLOCK, PARKER, REVOKED, RUN_ENTRY
+from ringkernel.memory.split_layout import CHUNK, CHUNK_DTYPE, SPLIT_JOB, TEAM
 
 from .doorbell import unpark
 from .stages import max_threads
@@ -28,8 +29,8 @@ from .stages import max_threads
 CLOSED = -(1 << 40)
 """Nobody may come in through a gate below 0; what it is above this is how many are inside."""
 
-DONE, EMITTED, BUSY = 32, 40, 48
-"""A chunk's words, after its fault line."""
+DONE, EMITTED, BUSY = CHUNK.done, CHUNK.emitted, CHUNK.busy_ticks
+CHUNK_NBYTES = CHUNK_DTYPE.itemsize
 
 
 def n_threads(block: int, parker: int) -> int:
@@ -38,8 +39,8 @@ def n_threads(block: int, parker: int) -> int:
 
 
 def chunk_words(job: int, index: int) -> int:
-    """Where it is written what a chunk has come to."""
-    return int(job + SPLIT_JOB.chunks + 8 * CHUNK_WORDS * index)
+    """Return where the record of a chunk lies."""
+    return int(job + SPLIT_JOB.chunks + CHUNK_NBYTES * index)
 
 
 def note_chunk(words: int, done: int, emitted: int, start: int) -> None:

@@ -19,8 +19,9 @@ from ringkernel.codegen.operations import (
     this_cpu,
     ticks,
 )
-from ringkernel.memory.layout import BLOCK, MAX_CHUNKS, NO_KEYS, PARKER, RING, RUN_ENTRY, SPLIT_JOB
+from ringkernel.memory.layout import BLOCK, NO_KEYS, PARKER, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.split_layout import MAX_CHUNKS, SPLIT_JOB
 
 from .chunks import chunks_each, full_chunk, gather_chunks, lay_out_chunks, must_stop, run_chunk
 from .shards import gather_shards, is_let_in, lay_out_shards, longest_in_shards, run_shard

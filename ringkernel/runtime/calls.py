@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ringkernel.errors import ConfigurationError, KernelStateError
+from ringkernel.memory.call_layout import CALL_DTYPE
 from ringkernel.ring.loop_turns import TOOK
 from ringkernel.ring.waiting import NOBODY, NOTHING
 
@@ -62,7 +63,9 @@ class Calls:
         self._call: Callable[[int], int] | None = None
         if _is_compiled(ring, edge.ring):
             self._call = ring.api.call
-            self._words = np.array([ring.address, edge.address, ring.here], np.int64)
+            self._words = np.zeros(1, CALL_DTYPE)
+            self._words["ring_address"], self._words["edge_address"] = ring.address, edge.address
+            self._words["here"] = ring.here
             self._words_address = ring.api.address_of(self._words)
         self._waiting = 0  # calls that have sent their messages, and wait for the outputs
         self._dropping: set[asyncio.Task[Any]] = set()

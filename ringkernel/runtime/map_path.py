@@ -13,7 +13,8 @@ import numpy as np
 
 from ringkernel.devices.engine import LendingEngine
 from ringkernel.lifecycle import KernelState
-from ringkernel.memory.layout import MAX_TURNS, NEVER, PATH_DTYPE
+from ringkernel.memory.call_layout import MAX_TURNS, PATH_DTYPE
+from ringkernel.memory.layout import NEVER
 from ringkernel.messages.arrays import as_array
 from ringkernel.ring.waiting import NOTHING
 

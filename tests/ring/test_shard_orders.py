@@ -15,8 +15,9 @@ from ringkernel.codegen import key_table
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory import keys_layout, layout, span_layout
 from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY, NUMBER, UNUSED
-from ringkernel.memory.layout import BLOCK, KEYS_IN_ORDER, KEYS_UNORDERED, REVOKED, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.layout import BLOCK, KEYS_IN_ORDER, KEYS_UNORDERED, REVOKED, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.split_layout import SPLIT_JOB, TEAM
 
 if TYPE_CHECKING:
     from playing import Steps

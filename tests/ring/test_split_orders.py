@@ -15,8 +15,9 @@ from playing import Memory, caught, generators, source_of
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.devices.compiled import helping
 from ringkernel.memory import layout, span_layout
-from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY, SPLIT_JOB, TEAM
+from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.split_layout import SPLIT_JOB, TEAM
 from ringkernel.ring import chunks, shard_keys, shards, split_job, split_span, stages
 from ringkernel.ring.split_job import CLOSED
 

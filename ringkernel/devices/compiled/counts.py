@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ringkernel.devices.engine import Ledger
+from ringkernel.memory.layout import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,21 +86,22 @@ def _ledger_of(counters: Any, in_flight: int, waits: Waits, ns_of: Callable[[int
     """A block's counters, with their times in the units of a ledger; `now` in ticks. `waits`: the waits that are over,
     for input and for room, edge by edge."""
     starved, held_up = waits
+    counts = COUNTS._make(int(counters[name]) for name in COUNTS._fields)
     starving = _so_far(counters["starved_since"], now)
     blocked, reason = _so_far(counters["blocked_since"], now), int(counters["blocked_by"]) - 1
     histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(counters["histogram"].tolist()) if count)
     return Ledger(
-        processed=int(counters["processed"]),
-        failed=int(counters["failed"]),
+        processed=counts.processed,
+        failed=counts.failed,
         in_flight=in_flight,
-        dropped=int(counters["dropped"]),
-        busy_s=ns_of(int(counters["busy_ticks"])) / 1e9,
+        dropped=counts.dropped,
+        busy_s=ns_of(counts.busy_ticks) / 1e9,
         blocked_s=ns_of(int(counters["blocked_ticks"]) + blocked) / 1e9,
         starved_s=tuple(ns_of(ticks + starving) / 1e9 for ticks in starved),
         blocked_on_s=tuple(ns_of(ticks + blocked * (i == reason)) / 1e9 for i, ticks in enumerate(held_up)),
-        turns=int(counters["turns"]),
-        peak_input=int(counters["peak_input"]),
-        peak_output=int(counters["peak_output"]),
+        turns=counts.turns,
+        peak_input=counts.peak_input,
+        peak_output=counts.peak_output,
         histogram=histogram,
     )
 

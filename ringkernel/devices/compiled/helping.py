@@ -19,7 +19,8 @@ from ringkernel.codegen.operations import (
     ticks,
     waits_for_cpu,
 )
-from ringkernel.memory.layout import PARKER, SPLIT_JOB
+from ringkernel.memory.layout import PARKER
+from ringkernel.memory.split_layout import SPLIT_JOB
 from ringkernel.ring.split_job import enter, leave
 from ringkernel.ring.split_span import take_chunk
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ringkernel.memory.arenas import Slab
-from ringkernel.memory.layout import MAX_TEAM, SPLIT_JOB, SPLIT_JOB_DTYPE, TEAM, TEAM_DTYPE
+from ringkernel.memory.split_layout import MAX_TEAM, SPLIT_JOB, SPLIT_JOB_DTYPE, TEAM, TEAM_DTYPE
 from ringkernel.ring.split_job import CLOSED
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ringkernel.memory.call_layout import TRAFFIC, TRAFFIC_DTYPE
+
 if TYPE_CHECKING:
     from ringkernel.ring.clock import TickClock
     from ringkernel.ring.host_api import HostApi
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 TURN_NS = 150
 """What a turn takes beside its handler."""
 _FIRST_ROOM = 16
-_WORDS = 4  # of `read_traffic`
 
 
 class Traffic:
@@ -29,7 +30,7 @@ class Traffic:
     __slots__ = ("busy_s", "message_s", "messages", "peak_waiting", "period_s", "totals", "turns", "waiting")
 
     def __init__(self) -> None:
-        self.totals = (0, 0, 0, 0)  # as of the last period, while nobody runs it
+        self.totals = (0,) * len(TRAFFIC)  # as of the last period, while nobody runs it
         self.busy_s = self.message_s = self.period_s = 0.0
         self.messages = self.turns = self.waiting = self.peak_waiting = 0
 
@@ -69,7 +70,7 @@ class TrafficMeter(Generic[E]):
     def __init__(self, api: HostApi, clock: TickClock) -> None:
         self._api, self._clock = api, clock
         self._blocks = np.zeros(_FIRST_ROOM, np.int64)
-        self._totals = np.zeros((_FIRST_ROOM, _WORDS), np.int64)
+        self._totals = np.zeros(_FIRST_ROOM, TRAFFIC_DTYPE)
         self._entries: list[E | None] = []
         self._free: list[int] = []
         self._places: dict[E, int] = {}
@@ -94,7 +95,7 @@ class TrafficMeter(Generic[E]):
         """It has left; its memory may go."""
         place = self._places.pop(run_entry, None)
         if place is not None:
-            run_entry.traffic.totals = tuple(self._totals[place].tolist())
+            run_entry.traffic.totals = self._totals[place].item()
             self._blocks[place] = 0
             self._entries[place] = None
             self._free.append(place)
@@ -111,16 +112,16 @@ class TrafficMeter(Generic[E]):
             return []
         active = []
         after = self._totals[:count]
-        for place in np.flatnonzero(after[:, 1] != before[:, 1]).tolist():
+        for place in np.flatnonzero(after["turns"] != before["turns"]).tolist():
             run_entry = self._entries[place]
             assert run_entry is not None
-            busy, turns, messages, _ = (after[place] - before[place]).tolist()
+            new, old = after[place], before[place]
             run_entry.traffic.note(
                 period_s,
-                max(0, busy) / rate,  # less than before: it was the first of a chain
-                turns,
-                messages,
-                int(after[place, 3]),
+                max(0, int(new["busy_ticks"] - old["busy_ticks"])) / rate,  # less than before: it was first of a chain
+                int(new["turns"] - old["turns"]),
+                int(new["messages"] - old["messages"]),
+                int(new["waiting"]),
             )
             active.append(run_entry)
         return active

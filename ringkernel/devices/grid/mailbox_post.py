@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import fence_device, fence_release, peek, poke, store, store_device, store_release
 from ringkernel.memory.keys_layout import KEYS
-from ringkernel.memory.layout import BLOCK, EDGE, HISTOGRAM_BUCKETS, NO_KEYS, RING
+from ringkernel.memory.layout import BLOCK, COUNTS, COUNTS_DTYPE, EDGE, HISTOGRAM_BUCKETS, NO_KEYS, RING
 from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_ON_HOST, INPUT_RING, MAILBOX, MAILBOX_BLOCK
-from ringkernel.memory.span_layout import LANE, SPAN
+from ringkernel.memory.record import within
+from ringkernel.memory.span_layout import LANE, SPAN, TIME_AT
 from ringkernel.ring.stages import lane_of
 
 from .mailbox_fetch import by_time
 
 UNKNOWN = -1
 """A tail that no ring has."""
-LEDGER_WORDS = (BLOCK.started_ticks - BLOCK.ledger_version) // 8
+COUNTS_AT, N_COUNTS = within(BLOCK, COUNTS), COUNTS_DTYPE.itemsize // 8
 
 
 def post(mailbox: int) -> None:
@@ -60,8 +61,8 @@ def post_to_host(mailbox: int) -> None:
         tail = peek(peek(mailbox + MAILBOX.output) + RING.tail)
         store(output_on_host + RING.next, tail)
         store(output_on_host + RING.tail, tail)
-    for i in range(1, LEDGER_WORDS):
-        store(host_block + BLOCK.ledger_version + 8 * i, peek(block + BLOCK.ledger_version + 8 * i))
+    for i in range(N_COUNTS):
+        store(host_block + COUNTS_AT + 8 * i, peek(block + COUNTS_AT + 8 * i))
     fence_release()  # release: after the output's cursor, so that `head` implies it; the counts before the even version
     at = peek(mailbox + MAILBOX.inputs)
     for _ in range(peek(mailbox + MAILBOX.n_inputs)):
@@ -74,7 +75,7 @@ def post_to_host(mailbox: int) -> None:
         post_times(mailbox)
     store(host_block + BLOCK.ledger_version, version)
     poke(mailbox + MAILBOX.histogram_is_posted, 0)
-    poke(mailbox + MAILBOX.told_in_flight, 0)  # it is a word of the ledger
+    poke(mailbox + MAILBOX.told_in_flight, 0)  # it is one of the counts
 
 
 def unpost_known(mailbox: int) -> None:
@@ -199,9 +200,9 @@ def return_context(mailbox: int) -> None:
     on_host = peek(mailbox + MAILBOX.context_on_host)
     copy_to_host(on_host, block + peek(block + BLOCK.state), (peek(mailbox + MAILBOX.context_nbytes) + 7) // 8)
     if by_time(mailbox) == 1:
-        at, end = SPAN.passed, lane_of(0, peek(block + BLOCK.n_inputs))
+        n_words = (lane_of(0, peek(block + BLOCK.n_inputs)) - TIME_AT) // 8
         span, on_host = peek(mailbox + MAILBOX.record), peek(mailbox + MAILBOX.record_on_host)
-        copy_to_host(on_host + at, span + at, (end - at) // 8)
+        copy_to_host(on_host + TIME_AT, span + TIME_AT, n_words)
 
 
 def copy_to_host(target: int, source: int, n_words: int) -> None:

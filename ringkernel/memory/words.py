@@ -15,8 +15,10 @@ from .record import RECORDS, WRITERS
 _HEAD = """# Shared words
 
 What lies in shared memory, who may write it, and what it means. A record consists of lines of 128 bytes, each with one
-writer; all words are int64. "From here" is an offset in bytes relative to the record; only what is called an address is
-one. Made from the declarations in `ringkernel/memory/` by `python -m ringkernel.memory.words`.
+writer; all words are int64. A place that is "from here", "from the block" or "in" something is an offset in bytes; any
+other is an address, in this process.
+
+Made from the declarations in `ringkernel/memory/`: `python -m ringkernel.memory.words > docs/words.md`.
 
 | writer | who that is |
 |---|---|

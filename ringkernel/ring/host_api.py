@@ -160,8 +160,8 @@ def copy_state(block: int, target: int) -> int:
 
 
 def read_traffic(blocks: int, count: int, target: int) -> int:
-    """Write the traffic of so many blocks, whose addresses are the words at `blocks`, to the records at `target`. Return
-    how many of them had turns since those records were written."""
+    """Write the traffic of so many blocks, whose addresses are the words at `blocks`, to the records at `target`.
+    Return how many of them had turns since those records were written."""
     active = 0
     for i in range(count):
         block = load(blocks + 8 * i)

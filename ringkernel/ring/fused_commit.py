@@ -52,7 +52,12 @@ def note_before(block: int, chain: int) -> None:
     """Note the ledgers, and the cursors between the stages, as they are before a span is committed."""
     if chain == 0:
         note_ledger(block)
-        return
+    else:
+        note_stages(chain)
+
+
+def note_stages(chain: int) -> None:
+    """Note the same of all stages of a chain."""
     for i in range(load(chain + CHAIN.n_stages)):
         stage = chain + load(chain + CHAIN.blocks + 8 * i)
         note_ledger(stage)

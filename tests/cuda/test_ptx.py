@@ -30,7 +30,7 @@ from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_
 from ringkernel.devices.grid.handlers import Handler, Handlers
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox_lay_out import lay_out
-from ringkernel.ring import fused_commit, ledger, protocol, run_span, split_span, token, turn
+from ringkernel.ring import commit, fill, fused_commit, ledger, pace, protocol, run_span, split_span, token, turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -350,11 +350,12 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     program = grid(DROPS).program
     compiled = program.private.functions
     turns: tuple[Any, ...] = (
-        turn.find_input,
+        turn.turn,
+        fill.find_input,
         run_span.run_span,
-        run_span.publish_outputs,
+        commit.publish_outputs,
         ledger.keep_ledger,
-        run_span.adapt_span,
+        pace.adapt_span,
     )
     for function in turns:
         assert function in compiled
@@ -369,9 +370,6 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
 
     on_the_cpu = WordCompiler(operations(timed=False))
     on_the_cpu.function(worker_loop.run_worker)
-    of_the_turn = {
-        function
-        for function in compiled
-        if function.__module__ in {module.__name__ for module in (turn, run_span, ledger, token, protocol)}
-    }
+    modules = (turn, fill, run_span, commit, pace, ledger, token, protocol)
+    of_the_turn = {function for function in compiled if function.__module__ in {module.__name__ for module in modules}}
     assert of_the_turn <= set(on_the_cpu.functions)

@@ -123,6 +123,10 @@ class World(Memory):
         yield
         return 0
 
+    def is_told_more(self, block: int, span: int) -> Steps:
+        yield
+        return 0
+
     def call_function(self, address: int, argument: int) -> Steps:
         assert address == TAKE_TURNS_AT
         return (yield from self.code["take_turns"](argument))

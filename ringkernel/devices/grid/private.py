@@ -125,6 +125,7 @@ def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
     """What stands for the functions that see to the stages of a chain, which are never called."""
     return {
         chain_of: jit(none_there),
+        fused_commit.note_stages: jit(lambda _chain: None),
         fused_commit.keep_failed: jit(lambda _chain: None),
         fused_commit.move_tails: jit(lambda _chain, _taken, _failing: None),
         fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed: None),

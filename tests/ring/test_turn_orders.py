@@ -115,10 +115,6 @@ class World(Memory):
         yield
         return block + (1 << 20)
 
-    def is_told_more(self, block: int, span: int) -> Steps:
-        yield
-        return 0
-
     def goes_by_time(self, block: int) -> Steps:
         yield
         return 0

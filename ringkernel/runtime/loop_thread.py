@@ -63,7 +63,7 @@ class LoopThread:
     @property
     def is_open(self) -> bool:
         """Whether it does what it is asked."""
-        return self.is_ours and not self._is_closed
+        return not self._is_closed and self.is_ours  # in this order: at the end of the interpreter there is no `os`
 
     def _refusal(self) -> str | None:
         """Why nothing can be done by this thread, or None."""

@@ -207,7 +207,7 @@ class World:
         if isinstance(error, KernelStateError) and op.name in MAPPING:
             return "did not answer" not in str(error)
         if isinstance(error, KernelStateError) and op.name.startswith("send"):
-            return any(stage.kernel.state not in ALIVE for stage in self.stages)
+            return any(s.kernel.state not in ALIVE or s.kernel.engine.closing is not None for s in self.stages)
         return isinstance(error, KernelStateError)
 
     def messages(self, op: Op) -> tuple[range, Array]:

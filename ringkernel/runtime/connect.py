@@ -64,7 +64,7 @@ def _check_at_rest(kernel: RingKernel) -> None:
     which = f"connect: kernel {kernel.kernel_id!r}"
     if kernel.state not in _CONNECTABLE:
         raise KernelStateError(f"{which} is {kernel.state.name}; both must be LAUNCHED or DEACTIVATED")
-    if kernel.leasing.locked():
+    if kernel.leasing.wanted:
         raise KernelStateError(f"{which} is in a map; await that first")
 
 

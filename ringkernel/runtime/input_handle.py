@@ -47,7 +47,7 @@ def open_input(kernel: RingKernel, name: str, full: Any, affinity: LoopAffinity,
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}; allowed is {allowed}"
         )
-    if kernel.leasing.locked():
+    if kernel.leasing.wanted:
         raise KernelStateError(
             f"cannot open an input of kernel {kernel.kernel_id!r} while it is in a map or a replay; await that first"
         )

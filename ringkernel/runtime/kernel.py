@@ -13,6 +13,8 @@ from ringkernel.lifecycle import Command, KernelState, next_state
 from ringkernel.views.facts import facts_html
 from ringkernel.views.view import QueueView
 
+from .leasing import Leasing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -67,7 +69,7 @@ class RingKernel:
     sources: tuple[RingKernel, ...] = field(repr=False, default=())
     targets: tuple[RingKernel, ...] = field(repr=False, default=())
     lost: tuple[str, BaseException | None] | None = field(repr=False, default=None)
-    leasing: asyncio.Lock = field(repr=False, default_factory=asyncio.Lock)
+    leasing: Leasing = field(repr=False, default_factory=Leasing)
 
     def __repr__(self) -> str:
         what = self.state.name if self.error is None else f"FAILED with {brief(self.error)}"

@@ -101,7 +101,7 @@ class MapPath:
         if not self._is_possible:
             return False
         for kernel, lock, leasing, line in self._locks:
-            if kernel.state is not KernelState.ACTIVE or lock.locked() or leasing.locked() or line.waiters:
+            if kernel.state is not KernelState.ACTIVE or lock.locked() or leasing.wanted or line.waiters:
                 return False
             if kernel.engine.closing is not None:
                 return False

@@ -112,6 +112,25 @@ async def test_maps_over_one_kernel_take_turns(runtime: RingKernelRuntime, kind:
         np.testing.assert_array_equal(result, array)
 
 
+async def test_a_map_that_comes_as_one_hands_over_to_another_waits_behind_both(
+    runtime: RingKernelRuntime, compiled_kind: Kind
+) -> None:
+    await start_chain(runtime, queue_size=SIZE, k=compiled_kind(gated))
+    gate, leasing = compiled_kind.gate(runtime, "k"), runtime.kernels["k"].leasing
+
+    async def map_in_between() -> list[int]:
+        while leasing.locked():  # then the first has gone, and the second is on its way
+            await asyncio.sleep(0)
+        return list(await runtime.map("k", range(300)))
+
+    first = await stand_at(gate, runtime.map("k", [-1]))
+    second, third = asyncio.create_task(runtime.map("k", [1, 2])), asyncio.create_task(map_in_between())
+    await turns()
+    gate.open()
+    assert [list(await within(mapping)) for mapping in (first, second, third)] == [[-1], [1, 2], [*range(300)]]
+    assert check_books(runtime, "k").emitted == 303
+
+
 async def test_maps_over_overlapping_chains_take_turns(runtime: RingKernelRuntime, compiled_kind: Kind) -> None:
     coroutine = Kind("typed_coroutine")(same)
     await start_chain(runtime, queue_size=SIZE, a=compiled_kind(same), b=compiled_kind(same), c=coroutine)

@@ -1,0 +1,31 @@
+"""Who has a kernel to itself: one map or replay at a time, the others in line behind it."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Leasing(asyncio.Lock):
+    """A lock that says how many have it or wait for it: `wanted`.
+
+    `locked()` is False between a release and the turn of the event loop in which the next in line has it; whoever goes
+    by that, and begins at once, comes between the two.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted = 0
+
+    async def acquire(self) -> bool:  # type: ignore[override]  # typeshed says that it is True
+        """Wait for it; at once if nobody wants it. Cancelled, it is not wanted any more."""
+        self.wanted += 1
+        try:
+            return await super().acquire()
+        except BaseException:
+            self.wanted -= 1
+            raise
+
+    def release(self) -> None:
+        """The next in line may have it."""
+        super().release()
+        self.wanted -= 1

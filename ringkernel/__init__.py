@@ -1,6 +1,7 @@
 """Persistent kernels: plain Python functions, compiled once, fed through ring queues, driven by asyncio.
 
-Nothing happens at import: names are loaded when they are first used, and numba when a compiled kernel needs it.
+Nothing happens at import, but that forks are made safe: names are loaded when they are first used, and numba when a
+compiled kernel needs it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import forking as forking
 from ._version import __version__
 
 if TYPE_CHECKING:

@@ -61,16 +61,18 @@ async def replay(
         total = None if None in (counts := [one.count for one in given]) else sum(counts)  # type: ignore[arg-type]
         with follow(progress, f"replay until {last.kernel_id}", total, run.taken):
             await run.through()
+        await run.let_go(finishing, None)
     except BaseException as error:
         try:
             await run.stop(finishing, at_once=isinstance(error, asyncio.CancelledError))
-        finally:
-            failure = run.explained(error)
+        except BaseException as again:
+            raise run.explained(again)  # noqa: B904 (it comes of what is its context)
+        failure = run.explained(error)
         if failure is error:
             raise
         raise failure from failure.__cause__
     finally:
-        await run.let_go(finishing, None if run.is_over else 0)
+        await run.let_go(finishing, 0)
     return run.result()
 
 
@@ -90,7 +92,6 @@ class _Replay:
         self._results: Growing | None = None
         self._taking: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
-        self.is_over = False
 
     def begin(self) -> None:
         """Have the inputs, and the outputs of the last kernel, alone."""
@@ -131,7 +132,6 @@ class _Replay:
                 task.result()
         for kernel in self._kernels:
             self._check_end(kernel)
-        self.is_over = True
 
     async def _feed(self, one: GivenInput) -> None:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from helpers import check_books, drain, eventually, within
+from helpers import check_books, drain, eventually, start, turns, within
 
 import ringkernel as rk
 from ringkernel import (
@@ -438,6 +438,26 @@ async def is_cancelled_midway(form: str) -> bool:
         assert (np.concatenate([error.partial, rest]) == as_of(trades, quotes)).all()
         check_books(runtime, "joined")
         return True
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_replay_that_is_cancelled_at_its_end_keeps_what_came_out(times: int) -> None:
+    async with RingKernelRuntime(workers=1) as runtime:
+        for count in range(20):
+            kernel = await start(runtime, "even", even)
+            task = asyncio.ensure_future(runtime.replay({even: TRADES}, until=even))
+            while not kernel.engine.has_ended:
+                await asyncio.sleep(0)
+            await turns(count)
+            for _ in range(times):
+                task.cancel()
+                await turns(1)
+            try:
+                outputs = await within(task)
+            except asyncio.CancelledError as error:
+                outputs = error.partial  # type: ignore[attr-defined]
+            assert len(outputs) + len(drain(runtime, "even")) == check_books(runtime, "even").emitted > 0
+            runtime.remove("even")
 
 
 @pytest.mark.workers

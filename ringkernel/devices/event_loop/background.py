@@ -8,9 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from ringkernel import forking
 from ringkernel.errors import KernelStateError
-
-from .forking import refuse_if_broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,9 @@ _ending = threading.Event()
 async def in_thread(work: Callable[[], T], *, exit_wait_s: float = 10.0) -> T:
     """Run `work` in a thread of its own: not in the loop's executor, which `asyncio.run` would wait for."""
     refuse_at_exit()
-    refuse_if_broken()
+    broken = forking.why_broken()
+    if broken is not None:
+        raise KernelStateError(broken)
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

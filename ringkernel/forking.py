@@ -3,16 +3,19 @@
 Whatever another thread has locked stays locked in a child, and what it was changing stays half changed there: LLVM's
 own memory, a module that is being imported. So a fork takes numba's lock of all compilers, llvmlite's, and Python's
 lock of imports, meanwhile. It is the package's own first import: whatever comes after it may be in a thread.
+
+What is registered last is called first before a fork. `logging` takes a lock there that who imports and compiles may
+need; so it is imported before.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging  # noqa: F401 (see above)
 import os
 import sys
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,66 +25,55 @@ _PACKAGES = sys.stdlib_module_names | {"llvmlite", "numba", "numpy", "ringkernel
 """Nobody's program runs while these are imported, so that is over soon."""
 _PATIENCE_S = 60.0
 """How long a fork waits for who compiles. A compilation takes seconds at most; but a fork must not hang."""
+_LOOK_S = 0.001
 
-_releases: list[Callable[[], None]] = []
-"""What is to be released after the fork."""
+_held: dict[int, list[Callable[[], None]]] = {}
+"""By thread, what releases the locks that it holds for a fork: several may fork at once."""
 _is_broken = False
 
 
 def why_broken() -> str | None:
-    """Why nothing can be compiled in a child of a fork that could not wait for a compilation; None elsewhere."""
+    """Why nothing can be compiled in a child of a fork that could not wait for all others; None elsewhere."""
     if not _is_broken:
         return None
     return (
-        f"this process was forked while its parent compiled for more than {_PATIENCE_S:g} s: it cannot compile; fork "
-        f"before, or use multiprocessing's method 'spawn'"
+        f"this process was forked while its parent imported or compiled for more than {_PATIENCE_S:g} s: it cannot "
+        f"compile; fork before, or use multiprocessing's method 'spawn'"
     )
 
 
 def _before() -> None:
     """Hold the compilers' locks, and that of imports, while nobody imports."""
+    global _is_broken  # noqa: PLW0603
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        releases = _take_locks(deadline)
-        importing = _importing_now()
-        if not importing or time.monotonic() > deadline:
-            _releases[:] = releases
+        releases = _held[threading.get_ident()] = []
+        for lock in _compilers_locks():
+            if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                releases += [lock.release]
+        _imports("_imp").acquire_lock()  # last: who compiles may import
+        releases.append(_imports("_imp").release_lock)
+        _is_broken = time.monotonic() > deadline
+        if _is_broken or not _is_importing():
             return
-        _release(releases)
-        for lock in importing:
-            with suppress(RuntimeError):  # it waits for a module that this thread imports
-                lock.acquire()
-                lock.release()
-        del importing, lock  # or they seem to be in use
+        _release()
+        time.sleep(_LOOK_S)
 
 
-def _take_locks(deadline: float) -> list[Callable[[], None]]:
-    """Take all of them; what releases each. That of imports last: who compiles may import."""
-    global _is_broken  # noqa: PLW0603
-    releases: list[Callable[[], None]] = []
-    for lock in _compilers_locks():
-        if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            _is_broken = True
-            break
-        releases.append(lock.release)
-    _imports("_imp").acquire_lock()
-    releases.append(_imports("_imp").release_lock)
-    return releases
+def _release() -> None:
+    for release in reversed(_held.pop(threading.get_ident(), [])):
+        release()
 
 
 def _after_in_parent() -> None:
     global _is_broken  # noqa: PLW0603
     _is_broken = False
-    _after_in_child()
+    _release()
 
 
 def _after_in_child() -> None:
-    _release(_releases)
-
-
-def _release(releases: list[Callable[[], None]]) -> None:
-    while releases:
-        releases.pop()()
+    _release()
+    _held.clear()  # of threads that are not here
 
 
 def _compilers_locks() -> list[Any]:
@@ -102,18 +94,14 @@ def _attribute(module: str, *names: str) -> Any:
 
 def _imports(name: str) -> Any:
     """A part of Python's machinery of imports."""
-    return getattr(importlib._bootstrap, name)  # type: ignore[attr-defined]
+    return getattr(importlib._bootstrap, name)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _importing_now() -> list[Any]:
-    """The locks of modules that other threads import, or are about to. The lock of imports is this thread's."""
-    found = [(name, reference()) for name, reference in _imports("_module_locks").items()]
-    me = threading.get_ident()
-    return [
-        lock
-        for name, lock in found
-        if lock is not None and lock.owner != me and name.partition(".")[0] in _PACKAGES
-    ]
+def _is_importing() -> bool:
+    """Whether another thread imports a module, or is about to. The lock of imports is this thread's."""
+    locks = [(name, reference()) for name, reference in _imports("_module_locks").items()]
+    others = {name for name, lock in locks if lock is not None and lock.owner != threading.get_ident()}
+    return any(name.partition(".")[0] in _PACKAGES for name in others)
 
 
 if hasattr(os, "register_at_fork"):

@@ -217,6 +217,43 @@ def test_a_fork_beside_maps_and_compilations_maps_and_compiles() -> None:
     assert run(script) == (0, "{0: 4}\n", "")
 
 
+FIRST = """
+    import collections, multiprocessing, os, signal, sys, threading, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    sys.path.insert(0, {folder!r})
+    import ringkernel as rk
+    from daily_kernels import double
+
+    def child():
+        signal.alarm(60)
+        os._exit(0 if rk.map(double, [3.0]).tolist() == [6] else 1)
+
+    def forks():
+        pid = os.fork()
+        if pid == 0:
+            child()
+        codes[os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])] += 1
+
+    def mapped(value):
+        return rk.map(double, [value]).tolist()
+
+    codes = collections.Counter()
+    threads = [threading.Thread(target=work) for work in (lambda: mapped(1.0), forks, forks, forks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(dict(codes), pool.map(mapped, [1.0, 2.0]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_several_threads_fork_beside_the_first_map_and_then_multiprocessing_does() -> None:
+    script = FIRST.format(folder=os.path.dirname(__file__))  # noqa: PTH120
+    assert run(script) == (0, "{0: 3} [[2.0], [4.0]]\n", "")
+
+
 # --- the interpreter's exit ----------------------------------------------------------------------------------
 
 AT_EXIT = """

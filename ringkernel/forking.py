@@ -94,7 +94,7 @@ def _attribute(module: str, *names: str) -> Any:
 
 def _imports(name: str) -> Any:
     """A part of Python's machinery of imports."""
-    return getattr(importlib._bootstrap, name)  # type: ignore[attr-defined]  # noqa: SLF001
+    return getattr(importlib._bootstrap, name)  # noqa: SLF001
 
 
 def _is_importing() -> bool:

@@ -10,6 +10,7 @@ from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
 
 from .ends import has_ended_by_itself, only_from_host, was_used
+from .graph import edges_between
 from .message_queue import as_batch
 from .path import check_not_lent
 
@@ -118,8 +119,11 @@ def check_replay(given: list[GivenInput], kernels: list[RingKernel], last: RingK
 def _check_free(one: GivenInput) -> None:
     """The host alone feeds it."""
     engine = one.kernel.engine
-    feeding: list[Any] = [edge for edge in engine.edges if edge.input == one.number and not edge.closed][1:]
-    sources = [edge.ring.engine for edge in feeding if edge.ring.engine is not None]
+    sources = [
+        source
+        for source in one.kernel.sources
+        if any(edge.input == one.number and not edge.closed for edge in edges_between(source, one.kernel))
+    ]
     if sources:
         names = " and ".join(repr(source.kernel_id) for source in sources)
         raise KernelStateError(f"replay: {one} is fed by kernel {names}; replay to that one instead")

@@ -440,6 +440,22 @@ async def is_cancelled_midway(form: str) -> bool:
         return True
 
 
+@pytest.mark.parametrize("types", [{}, {"input_type": TICK, "output_type": TICK}])
+async def test_what_a_coroutine_feeds_cannot_be_replayed(types: dict[str, Any]) -> None:
+    @rk.ring_kernel("first", **types)
+    async def first(ctx: KernelContext[Any, Any]) -> None:
+        await ctx.receive()
+
+    @rk.ring_kernel("second", **types)
+    async def second(ctx: KernelContext[Any, Any]) -> None:
+        await ctx.receive()
+
+    async with started(first, second, connect=[(first, second)]) as runtime:
+        with pytest.raises(KernelStateError, match="of kernel 'second' is fed by kernel 'first'; replay to that one"):
+            await within(runtime.replay({second: TRADES}, until=second))
+        assert runtime.statistics(second).accepted == 0
+
+
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_replay_that_is_cancelled_at_its_end_keeps_what_came_out(times: int) -> None:
     async with RingKernelRuntime(workers=1) as runtime:

@@ -65,7 +65,7 @@ async def replay(
     except BaseException as error:
         try:
             await run.stop(finishing, at_once=isinstance(error, asyncio.CancelledError))
-        except BaseException as again:
+        except BaseException as again:  # noqa: BLE001 (it is raised)
             raise run.explained(again)  # noqa: B904 (it comes of what is its context)
         failure = run.explained(error)
         if failure is error:

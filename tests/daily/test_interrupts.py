@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -111,6 +112,45 @@ def test_after_an_interrupt_anywhere_in_a_call_the_session_goes_on(session: rk.S
     at_each(lambda: session.map(double, [1.0]), drained)
     drained()
     at_each(lambda: session.receive_batch(double, timeout=0.01), drained)
+
+    def first_of_a_stream() -> None:
+        session.send(double, 1)
+        stream = session.stream(double)
+        next(stream)
+        stream.close()
+
+    at_each(first_of_a_stream, drained)
+
+
+def test_after_an_interrupt_anywhere_in_a_replay_the_next_one_is_right(session: rk.Session) -> None:
+    def replay() -> Any:
+        return session.replay({double: [1.0, 2.0]}, until=double)
+
+    def then() -> None:
+        with suppress(rk.KernelStateError):  # it has ended
+            session.terminate(double)
+        session.remove(double)
+        session.launch(double)
+        session.activate(double)
+
+    at_each(replay, then)
+    assert replay().tolist() == [2, 4]
+
+
+def test_after_an_interrupt_anywhere_in_its_end_a_session_can_be_closed() -> None:
+    sessions = [rk.Session(workers=1)]
+
+    def then() -> None:
+        sessions[0].close()
+        with pytest.raises(rk.KernelStateError, match="closed"):
+            sessions[0].launch(double)
+        sessions[0] = rk.Session(workers=1)
+
+    def close() -> None:
+        sessions[0].close()
+
+    at_each(close, then)
+    close()
 
 
 def test_after_an_interrupt_anywhere_in_a_block_the_next_one_runs() -> None:

@@ -12,11 +12,12 @@ from ringkernel.errors import RingKernelError
 from ringkernel.lifecycle import KernelState
 
 from .path import check_no_branches
-from .running import RunningPipeline, as_pipeline
+from .starting import as_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .running import RunningPipeline
     from .runtime import RingKernelRuntime
 
 _END_S = 1.0

@@ -32,7 +32,7 @@ from .port import Port
 from .progress import follow
 from .replay import replay
 from .replay_plan import given_inputs
-from .running import start
+from .starting import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -78,7 +78,7 @@ class Messaging:
         ends meanwhile), `MessageTypeError` for a message of another type. Cancelled, it has either been sent or not.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send(double, 3)
             ...     await runtime.receive(double)
             6.0
@@ -112,7 +112,7 @@ class Messaging:
         """Put a message into the kernel's input. Raises `QueueFullError`, and what `send` raises.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     runtime.send_nowait(double, 3)
             ...     await runtime.receive(double)
             6.0
@@ -132,11 +132,11 @@ class Messaging:
         not, and its output goes to nobody.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
-            ...     await runtime.call(double, 3)
-            ...     await asyncio.gather(*(runtime.call(double, x) for x in range(3)))
+            >>> async with runtime.run(rk.pipeline(double, total)):
+            ...     await runtime.call((double, total), 1)
+            ...     await runtime.call((double, total), 2)
+            2.0
             6.0
-            [0.0, 2.0, 4.0]
         """
         affinity = self._affinity
         if affinity.thread != get_ident() or not affinity.is_running():
@@ -165,7 +165,7 @@ class Messaging:
         """`send`, `receive` and `call` of a kernel, or of a chain, for code that cannot await: see `Port`.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     port = runtime.port(double)
             ...     await asyncio.to_thread(port.call, 3)
             6.0
@@ -217,7 +217,7 @@ class Messaging:
         then nothing was sent. Cancelled, a prefix has been sent.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send_batch(double, np.arange(3.0))
             ...     [await runtime.receive(double) for _ in range(3)]
             [0.0, 2.0, 4.0]
@@ -252,7 +252,7 @@ class Messaging:
             >>> @rk.on_input("prices", "other", tick)
             ... def other(msg, out):
             ...     out.value = -msg.price
-            >>> async with rk.managed_kernel(runtime, prices):
+            >>> async with runtime.run(prices):
             ...     await runtime.send(prices, (5, 1.0))
             ...     await runtime.advance(prices, 6, input="other")
             ...     await runtime.receive(prices)
@@ -268,7 +268,7 @@ class Messaging:
         last output; `MessageTypeError` for a kernel without outputs. Cancelled or timed out, it has taken nothing.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send(double, 3)
             ...     await runtime.receive(double, timeout=10)
             6.0
@@ -308,7 +308,7 @@ class Messaging:
         """Take the next output. Raises `QueueEmptyError`, and what `receive` raises.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     runtime.receive_nowait(double)
             Traceback (most recent call last):
             QueueEmptyError: ...
@@ -336,7 +336,7 @@ class Messaging:
         was.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send_batch(double, [1.0, 2.0])
             >>> await runtime.receive_batch(double, max_messages=10)
             array([2., 4.])
@@ -385,7 +385,7 @@ class Messaging:
         that emits Python objects, and `DeviceUnavailableError` where the host does not reach the memory.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send_batch(double, [1.0, 2.0])
             >>> async with runtime.peek(double) as records:
             ...     float(records.sum())
@@ -407,7 +407,7 @@ class Messaging:
         Raises `KernelFailedError` at the end if the kernel has failed.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send_batch(double, [1.0, 2.0])
             >>> async for batch in runtime.stream(double):
             ...     print(batch)

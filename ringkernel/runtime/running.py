@@ -1,23 +1,22 @@
-"""Pipelines at work: what is missing is launched, connected and activated; and ended, sources before targets."""
+"""A pipeline for the length of a block, and what is done with it there."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.pipeline import Pipeline, pipeline
 from ringkernel.devices.event_loop import interrupts
-from ringkernel.errors import KernelExistsError, KernelStateError
-from ringkernel.lifecycle import Command, KernelState
+from ringkernel.errors import KernelExistsError
+from ringkernel.lifecycle import KernelState
 
-from .connect import connect
+from .blocking import options_of
+from .messaging import Messaging
+from .starting import as_pipeline, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import numpy.typing as npt
-
-    from ringkernel.messages.frames.options import Extra, FrameForm
+    from ringkernel.declaration.pipeline import Pipeline
 
     from .supervisor import Supervisor
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 class RunningPipeline:
     """A pipeline in a runtime, or in a session: their methods, for its first kernel, its last, or both.
 
-    What they return is awaited, or not, as it is with the runtime's or the session's methods of the same names.
+    The options are theirs. What the methods return is awaited, or not, as it is with the runtime's or the session's.
 
     Example:
         >>> async with runtime.run(rk.pipeline(double, total)) as running:
@@ -43,7 +42,8 @@ class RunningPipeline:
     def __repr__(self) -> str:
         return f"<running {self.pipeline!r}>"
 
-    def send(self, message: Any, *, timeout: float | None = None) -> Any:
+    @options_of(Messaging.send)
+    def send(self, message: Any, **options: Any) -> Any:
         """Send to the first kernel.
 
         Example:
@@ -52,9 +52,10 @@ class RunningPipeline:
             ...     running.receive()
             6.0
         """
-        return self._runtime.send(self.pipeline.first, message, timeout=timeout)
+        return self._runtime.send(self.pipeline.first, message, **options)
 
-    def send_batch(self, messages: Any, *, timeout: float | None = None, extra: Extra = "refuse") -> Any:
+    @options_of(Messaging.send_batch)
+    def send_batch(self, messages: Any, **options: Any) -> Any:
         """Send many to the first kernel.
 
         Example:
@@ -63,9 +64,10 @@ class RunningPipeline:
             ...     running.receive(), running.receive()
             (2.0, 4.0)
         """
-        return self._runtime.send_batch(self.pipeline.first, messages, timeout=timeout, extra=extra)
+        return self._runtime.send_batch(self.pipeline.first, messages, **options)
 
-    def receive(self, *, timeout: float | None = None) -> Any:
+    @options_of(Messaging.receive)
+    def receive(self, **options: Any) -> Any:
         """Take the last kernel's next output.
 
         Example:
@@ -74,16 +76,10 @@ class RunningPipeline:
             ...     await running.receive(timeout=10)
             6.0
         """
-        return self._runtime.receive(self.pipeline.last, timeout=timeout)
+        return self._runtime.receive(self.pipeline.last, **options)
 
-    def receive_batch(
-        self,
-        max_messages: int | None = None,
-        *,
-        out: npt.NDArray[Any] | None = None,
-        timeout: float | None = None,
-        to: FrameForm | None = None,
-    ) -> Any:
+    @options_of(Messaging.receive_batch)
+    def receive_batch(self, max_messages: int | None = None, **options: Any) -> Any:
         """Take the last kernel's outputs that wait.
 
         Example:
@@ -93,9 +89,10 @@ class RunningPipeline:
             ...     await running.receive_batch()
             array([2., 4.])
         """
-        return self._runtime.receive_batch(self.pipeline.last, max_messages, out=out, timeout=timeout, to=to)
+        return self._runtime.receive_batch(self.pipeline.last, max_messages, **options)
 
-    def stream(self, *, max_messages: int | None = None, progress: bool = False, to: FrameForm | None = None) -> Any:
+    @options_of(Messaging.stream)
+    def stream(self, **options: Any) -> Any:
         """Iterate over the last kernel's outputs, batch by batch.
 
         Example:
@@ -106,9 +103,10 @@ class RunningPipeline:
             ...         print(batch)
             [2. 4.]
         """
-        return self._runtime.stream(self.pipeline.last, max_messages=max_messages, progress=progress, to=to)
+        return self._runtime.stream(self.pipeline.last, **options)
 
-    def call(self, message: Any, *, timeout: float | None = None) -> Any:
+    @options_of(Messaging.call)
+    def call(self, message: Any, **options: Any) -> Any:
         """Send a message through; its output.
 
         Example:
@@ -116,17 +114,10 @@ class RunningPipeline:
             ...     running.call(3)
             6.0
         """
-        return self._runtime.call(self.pipeline, message, timeout=timeout)
+        return self._runtime.call(self.pipeline, message, **options)
 
-    def map(
-        self,
-        messages: Any,
-        *,
-        out: npt.NDArray[Any] | None = None,
-        progress: bool = False,
-        extra: Extra = "refuse",
-        to: FrameForm | None = None,
-    ) -> Any:
+    @options_of(Messaging.map)
+    def map(self, messages: Any, **options: Any) -> Any:
         """Send all messages through; all outputs.
 
         Example:
@@ -134,7 +125,7 @@ class RunningPipeline:
             ...     running.map([1.0, 2.0])
             array([2., 6.])
         """
-        return self._runtime.map(self.pipeline, messages, out=out, progress=progress, extra=extra, to=to)
+        return self._runtime.map(self.pipeline, messages, **options)
 
     def finish(self) -> Any:
         """End its kernels, sources before targets, each with what is queued in it. The outputs of the last one can
@@ -148,11 +139,6 @@ class RunningPipeline:
             array([1., 3.])
         """
         return self._runtime.terminate(self.pipeline)
-
-
-def as_pipeline(kernels: Any) -> Pipeline:
-    """A pipeline, or the one of a single kernel."""
-    return kernels if isinstance(kernels, Pipeline) else pipeline(kernels)
 
 
 @asynccontextmanager
@@ -175,41 +161,3 @@ async def running(runtime: Any, supervisor: Supervisor, kernels: Any) -> AsyncIt
         raise
     finally:
         await interrupts.finish(runtime.terminate(line), error)
-
-
-async def start(supervisor: Supervisor, kernels: Any) -> bool:
-    """Launch, connect and activate what is not there yet, of a pipeline or a single kernel. Whether there was anything
-    to do.
-
-    A function that is named anew is an edit of a kernel's handler; one of a pipeline of before an edit is not.
-
-    Raises what `launch`, `connect` and `activate` raise. Kernels that it has launched stay.
-    """
-    line = as_pipeline(kernels)
-    known, changed = supervisor.kernels, False
-    for kernel_id in line.kernel_ids:
-        if kernel_id not in known:
-            await supervisor.launch(kernel_id, line.functions.get(kernel_id), None, None, None)
-            changed = True
-        elif supervisor.is_edited(known[kernel_id], func := line.functions.get(kernel_id)) and not (
-            line is kernels and supervisor.replacements.is_earlier(func)
-        ):
-            await supervisor.replace(kernel_id, func)
-    for source, target in line.connections:
-        if known[target] not in known[source].targets:
-            connect(known[source], known[target])
-            changed = True
-    for kernel_id in reversed(line.kernel_ids):
-        if known[kernel_id].state is KernelState.LAUNCHED:
-            await supervisor.start(kernel_id, Command.ACTIVATE)
-            changed = True
-    return changed
-
-
-async def finish(supervisor: Supervisor, line: Pipeline, timeout: float) -> None:
-    """End the kernels of a pipeline that are there, sources before targets, each in `timeout` seconds."""
-    for kernel_id in line.kernel_ids:
-        if kernel_id in supervisor.kernels:
-            with suppress(KernelStateError):  # it ends by itself, or has ended
-                await supervisor.terminate(kernel_id, timeout)
-            await supervisor.wait(kernel_id, None)

@@ -20,7 +20,8 @@ from . import state_access
 from .connect import connect
 from .messaging import Messaging
 from .observing import Observer
-from .running import RunningPipeline, finish, running
+from .running import RunningPipeline, running
+from .starting import finish
 from .statistics import KernelStatistics, statistics_of
 from .stats_server import StatsServer
 from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
@@ -161,7 +162,7 @@ class RingKernelRuntime(Messaging):
         which.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.deactivate(double)
             ...     await runtime.send(double, 3)
             ...     await runtime.reactivate(double)
@@ -178,7 +179,7 @@ class RingKernelRuntime(Messaging):
         changed. Cancelled, the kernel runs on.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.deactivate(double)
             ...     await runtime.send(double, 3)
             ...     runtime.statistics(double).unprocessed
@@ -201,7 +202,7 @@ class RingKernelRuntime(Messaging):
         that is none of an input.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.send_batch(double, [1.0, 2.0])
             ...     await runtime.close_input(double)
             ...     (await runtime.wait(double)).name, await runtime.receive_batch(double)
@@ -255,7 +256,7 @@ class RingKernelRuntime(Messaging):
         Raises `KernelStateError` in other states.
 
         Example:
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     pass
             >>> runtime.remove(double)
             >>> list(runtime.kernels)
@@ -307,7 +308,7 @@ class RingKernelRuntime(Messaging):
         Example:
             >>> def triple(msg: float, out: float):
             ...     out.value = 3 * msg.value
-            >>> async with rk.managed_kernel(runtime, double):
+            >>> async with runtime.run(double):
             ...     await runtime.replace(double, triple)
             ...     await runtime.call("double", 3)
             9.0
@@ -319,8 +320,8 @@ class RingKernelRuntime(Messaging):
 
         Launches, connects and activates its kernels, which are not there yet (those that have TERMINATED are removed),
         and ends them on the way out, sources before targets, each with what is queued in it; what the last one emits
-        then can still be received. `running` sends to the first kernel and receives from the last; `await
-        running.finish()` ends them before the block does. One kernel is a pipeline, too.
+        then can still be received. `running` sends to the first kernel and receives from the last; its
+        `finish()` ends them before the block does. One kernel is a pipeline, too.
 
         Raises `KernelExistsError` for a kernel that is alive, and what `launch`, `connect` and `activate` raise; then
         nothing is left running.
@@ -358,8 +359,9 @@ class RingKernelRuntime(Messaging):
         return self._observer.look()
 
     def watch(self, interval: float = 0.5) -> Watch:
-        """Draw the kernels, every `interval` seconds, in the notebook's cell or on the terminal's stderr, until the
-        result's `stop()` is called or the runtime is closed. Raises `ConfigurationError` without rich.
+        """Draw the kernels, every `interval` seconds, in the notebook's cell that calls this, also while others run, or
+        on the terminal's stderr, until the result's `stop()` is called or the runtime is closed. Raises
+        `ConfigurationError` without rich.
 
         Example:
             >>> watch = runtime.watch()

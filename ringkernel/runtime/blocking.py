@@ -28,7 +28,7 @@ _WORDS = (
     (r"async (with|for) (?=.*\bruntime\.|.*\brunning\.)", r"\1 "),
     (r"await asyncio\.to_thread\(([\w.]+), (.*)\)", r"\1(\2)"),
     (r"\bruntime\b", "session"),
-    (r" \(under `asyncio\.timeout`[^)]*\)", ""),
+    (r"\s+\(under `asyncio\.timeout`[^)]*\)", ""),
     (r"an `asyncio\.CancelledError`", "a `KeyboardInterrupt`"),
     (r"(an )?`asyncio\.TimeoutError`", lambda found: f"{'a ' if found[1] else ''}`TimeoutError`"),
     (r"\bCancelled\b", "Interrupted"),
@@ -42,8 +42,6 @@ def blocking(
 ) -> Callable[Concatenate[Any, P], T]: ...
 @overload
 def blocking(method: Callable[Concatenate[Any, P], AsyncIterator[T]]) -> Callable[Concatenate[Any, P], Iterator[T]]: ...
-@overload
-def blocking(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]: ...
 
 
 def blocking(method: Any) -> Any:
@@ -69,13 +67,20 @@ def blocking(method: Any) -> Any:
     return face
 
 
+def in_its_thread(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Return the session's method that has its thread call a runtime's `method`, which is no coroutine."""
+    face: Callable[Concatenate[Any, P], T] = blocking(method)  # type: ignore[arg-type]
+    return face
+
+
 def direct(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
     """Return the session's method that calls a runtime's `method` in the caller's thread, also once it is closed."""
 
     def call(self: Any, *arguments: Any, **named: Any) -> Any:
         return method(self._runtime, *arguments, **named)
 
-    return _face(call, method)
+    face: Callable[Concatenate[Any, P], T] = _face(call, method)
+    return face
 
 
 def described_by(method: Any) -> Callable[[F], F]:

@@ -475,10 +475,11 @@ class Messaging:
                 messages; the library of `to` is missing; nothing was sent. Or coroutine kernels emitted more than `out`
                 has room for.
 
-        Whatever ends it early has `.partial`, also an `asyncio.CancelledError` (under `asyncio.timeout` that is the
-        error's `__cause__`): what had come out. What comes out later can be received, in order. Cancelled, it returns
-        at once; the kernels stop reading at the next message boundary and go on with their queues. Until then they may
-        write to `out`; a next map over the same kernels waits for that.
+        Whatever ends it early has `.partial`, what had come out, also an `asyncio.CancelledError`
+        (under `asyncio.timeout` that is the error's `__cause__`).
+        What comes out later can be received, in order. Cancelled, it returns at once; the kernels stop reading at the
+        next message boundary and go on with their queues. Until then they may write to `out`; a next map over the same
+        kernels waits for that.
 
         Example:
             >>> await runtime.map(rk.pipeline(double, total), [1.0, 2.0, 3.0])

@@ -13,7 +13,7 @@ from ringkernel.devices.event_loop.background import begin_to_exit, refuse_at_ex
 from ringkernel.devices.event_loop.interrupts import SETTLE_S
 from ringkernel.errors import KernelStateError
 
-from .blocking import blocking, check_arguments, described_by, direct, options_of
+from .blocking import blocking, check_arguments, described_by, direct, in_its_thread, options_of
 from .blocks import Block, Blocks
 from .loop_thread import LoopThread
 from .running import RunningPipeline
@@ -139,8 +139,8 @@ class Session:
     reactivate = blocking(RingKernelRuntime.reactivate)
     terminate = blocking(RingKernelRuntime.terminate)
     wait = blocking(RingKernelRuntime.wait)
-    remove = blocking(RingKernelRuntime.remove)
-    connect = blocking(RingKernelRuntime.connect)
+    remove = in_its_thread(RingKernelRuntime.remove)
+    connect = in_its_thread(RingKernelRuntime.connect)
 
     @contextmanager
     @described_by(RingKernelRuntime.run)
@@ -169,8 +169,8 @@ class Session:
 
     get_state = direct(RingKernelRuntime.get_state)
     statistics = direct(RingKernelRuntime.statistics)
-    watch = blocking(RingKernelRuntime.watch)
-    unprocessed = blocking(RingKernelRuntime.unprocessed)
+    watch = in_its_thread(RingKernelRuntime.watch)
+    unprocessed = in_its_thread(RingKernelRuntime.unprocessed)
     read_state = blocking(RingKernelRuntime.read_state)
     write_state = blocking(RingKernelRuntime.write_state)
     read_params = blocking(RingKernelRuntime.read_params)
@@ -180,7 +180,7 @@ class Session:
 
     send = blocking(RingKernelRuntime.send)
     send_batch = blocking(RingKernelRuntime.send_batch)
-    open_input = blocking(RingKernelRuntime.open_input)
+    open_input = in_its_thread(RingKernelRuntime.open_input)
     advance = blocking(RingKernelRuntime.advance)
     receive = blocking(RingKernelRuntime.receive)
     receive_batch = blocking(RingKernelRuntime.receive_batch)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SAMPLE = 10**9 if os.environ.get("RINGKERNEL_INTERRUPTS") == "all" else 12
-_TRACED = ("runtime/session.py", "runtime/loop_thread.py", "runtime/waited_call.py", "runtime/interrupting.py")
+_TRACED = tuple(f"runtime/{name}.py" for name in ("session", "blocking", "loop_thread", "waited_call", "interrupting"))
 
 
 class Interrupting:

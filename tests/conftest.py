@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import left_behind
 import pytest
 
 from ringkernel import MessageQueue, RingKernelRuntime
@@ -33,6 +34,8 @@ COMPILED = ["cpu", "loop", "grid"]
 TYPED = ["typed_coroutine", *COMPILED]
 KINDS = ["coroutine", *TYPED]
 KIND_FIXTURES = ["kind", "typed_kind", "compiled_kind"]
+LONG_KINDS = {"typed_coroutine", "grid"}
+"""`make test` runs the same tests with the other kinds, and leaves these to `make test-all`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` has its say
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    mark_long(items)
     if config.getoption("--cuda") or config.getoption("--grids"):
         items[:] = [
             item for item in items if item.get_closest_marker("workers") is None and kinds_of(item) in (set(), {"grid"})
@@ -55,6 +60,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items
             if item.get_closest_marker("unguarded") is None and not kinds_of(item) & {"grid", "coroutine"}
         ]
+
+
+def mark_long(items: list[pytest.Item]) -> None:
+    """Mark as `long` what the marks of files and functions leave to each parametrisation: see CONTRIBUTING.md."""
+    sampled: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if kinds_of(item) & LONG_KINDS:
+            item.add_marker("long")
+        elif item.get_closest_marker("sampled") is not None:
+            sampled.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for group in sampled.values():
+        mark = group[0].get_closest_marker("sampled")
+        count = mark.args[0] if mark is not None else 0
+        group.sort(key=lambda item: item.nodeid)
+        kept = {len(group) * i // count for i in range(count)}
+        for i, item in enumerate(group):
+            if i not in kept:
+                item.add_marker("long")
 
 
 def kinds_of(item: pytest.Item) -> set[str]:
@@ -73,6 +96,27 @@ def where_grids_run(declared: Any) -> str:
     except (ConfigurationError, MessageTypeError):
         return "cpu"
     return "cuda:0"
+
+
+@pytest.fixture(autouse=True)
+def seen_before(request: pytest.FixtureRequest, module_mappings: None) -> None:
+    """What there is before the test: see `left_behind`."""
+    request.node.stash[left_behind.BEFORE] = left_behind.look()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def module_mappings() -> Iterator[None]:
+    """Files that tests map are unmapped after the last test of a module."""
+    before = left_behind.mapped_files()
+    yield
+    left_behind.check_module(before)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """What a test leaves behind fails it."""
+    yield
+    left_behind.check_test(item)
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +175,8 @@ def guarded_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.addinivalue_line("markers", "long: left out by `make test`, and run by `make test-all`")
+    config.addinivalue_line("markers", "sampled(count): all parametrisations but so many, evenly spread, are long")
     config.addinivalue_line("markers", "workers: about CPU workers, so left out with --cuda")
     config.addinivalue_line("markers", "compiles: mostly compiles, and looks at no clock; see .ci/run")
     config.addinivalue_line("markers", "unguarded: needs the very arrays that it gives; --guarded copies them")

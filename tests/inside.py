@@ -27,6 +27,7 @@ from ringkernel.devices.event_loop.loop_parker import LoopParker
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.devices.grid.device import GridDevice
 from ringkernel.devices.grid.device_rings import DeviceStorage
+from ringkernel.memory import wait_handle
 from ringkernel.memory.layout import ARMED, BLOCK_DTYPE, LINE, PARKER, RUN_ENTRY
 from ringkernel.memory.mailbox_layout import HEART
 from ringkernel.runtime import quiesce, session
@@ -461,3 +462,8 @@ def force_fusing(patch: pytest.MonkeyPatch, most: int) -> None:
 def end_shared_session() -> None:
     """End the session that all calls of `rk.map` share, if there is one."""
     session._shared.close()
+
+
+def idle_wakers() -> set[int]:
+    """The descriptors of wakers that wait for their next user: those are never closed."""
+    return {number for waker in wait_handle._free for number in (waker.read_fd, waker.write_fd)}

@@ -1,0 +1,89 @@
+"""What a test leaves behind fails it: a thread, an open descriptor; and of a module's last test, a mapped file.
+
+A look before each test and one after it take less than 0.1 ms. Only what seems to be left is waited for: it may be on
+its way out. Memory that arenas keep is counted in `behaviour/test_coming_and_going.py`: of a process that compiles,
+anonymous memory grows anyhow.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from helpers import PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+DESCRIPTORS = "/proc/self/fd"
+MAPPINGS = Path("/proc/self/maps")
+IS_LINUX = MAPPINGS.exists()
+INSTALLED = tuple({"/usr/", "/lib", *(f"{Path(prefix).resolve()}/" for prefix in (sys.prefix, sys.base_prefix))})
+"""What lies there stays mapped once something has been imported."""
+
+BEFORE = pytest.StashKey["Sight"]()
+
+
+class Sight(NamedTuple):
+    """What there is at a time."""
+
+    threads: frozenset[threading.Thread]
+    descriptors: frozenset[int]
+
+    def left_since(self, before: Sight) -> list[str]:
+        """What is there and was not before, in words."""
+        left = [f"thread {thread.name}" for thread in self.threads - before.threads]
+        for number in self.descriptors - before.descriptors:
+            try:
+                left.append(f"descriptor {number}, {os.readlink(f'{DESCRIPTORS}/{number}')}")
+            except FileNotFoundError:
+                pass  # that of the look itself
+        return left
+
+
+def look() -> Sight:
+    """What there is now. Wakers that wait for their next user are none of it: they are kept for good."""
+    from inside import idle_wakers
+
+    descriptors: frozenset[int] = frozenset()
+    if IS_LINUX:
+        descriptors = frozenset(map(int, os.listdir(DESCRIPTORS))) - idle_wakers()
+    return Sight(frozenset(threading.enumerate()), descriptors)
+
+
+def mapped_files() -> set[str]:
+    """Files that are mapped now, but for what is installed."""
+    if not IS_LINUX:
+        return set()
+    lines = (line.split(maxsplit=5) for line in MAPPINGS.read_text().splitlines())
+    return {line[5] for line in lines if len(line) == 6 and line[5][0] == "/" and not line[5].startswith(INSTALLED)}
+
+
+def wait_until_gone(left: Callable[[], Collection[str]]) -> list[str]:
+    """What `left()` still names once all that is on its way out is gone."""
+    if not left():
+        return []
+    gc.collect()
+    ends = time.monotonic() + PATIENCE_S
+    while left() and time.monotonic() < ends:
+        time.sleep(0.001)
+    return sorted(left())
+
+
+def check_test(item: pytest.Item) -> None:
+    """Fail a test that has left something behind, now that all its own fixtures are gone."""
+    before = item.stash.get(BEFORE, None)
+    if before is not None and (left := wait_until_gone(lambda: look().left_since(before))):
+        pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
+
+
+def check_module(before: set[str]) -> None:
+    """Fail the last test of a module that has left files mapped."""
+    left = wait_until_gone(lambda: mapped_files() - before)
+    assert not left, f"the module's tests have left mapped: {left}"

@@ -15,21 +15,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage guarded fused soak cuda grids gpu lint notebooks docs links bench clean
+.PHONY: help demo test test-all coverage guarded fused soak cuda grids gpu lint notebooks docs links bench clean
 
 help:  ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "ARGS=... passes options on, PYTHON=... picks the interpreter (default python3)"
 
 demo: $(STAMP)-demo  ## Run a year of flights through compiled kernels; ARGS=flow runs a market
 	$(BIN)/ringkernel demo $(ARGS)
 
-test: $(STAMP)-test  ## Run the tests
+test: $(STAMP)-test  ## Run the tests, but for the long ones: five minutes
+	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py -m "not long" $(ARGS)
+
+test-all: $(STAMP)-test  ## Run all tests
 	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py $(ARGS)
 
 coverage: $(STAMP)-test  ## Run the tests, and show which lines and branches of the package they leave out
 	$(BIN)/python -m coverage erase
-	$(MAKE) test COVER="-m coverage run"
+	$(MAKE) test-all COVER="-m coverage run"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

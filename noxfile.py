@@ -8,7 +8,7 @@ nox.options.error_on_missing_interpreters = False
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"], venv_backend="venv")
 def tests(session: nox.Session) -> None:
-    """Everything that `make test` runs, or what is named after `--`."""
+    """Everything that `make test-all` runs, or what is named after `--`."""
     groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
     session.install("-e", ".", *groups)
     session.run("python", "-m", "pytest", "--ignore", "tests/test_notebooks.py", *session.posargs)

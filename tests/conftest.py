@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import left_behind
 import pytest
 
@@ -60,6 +61,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items
             if item.get_closest_marker("unguarded") is None and not kinds_of(item) & {"grid", "coroutine"}
         ]
+
+
+def leaves_out_long(config: pytest.Config) -> bool:
+    """Whether this is `make test`."""
+    return "not long" in config.option.markexpr
 
 
 def mark_long(items: list[pytest.Item]) -> None:
@@ -175,6 +181,9 @@ def guarded_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if leaves_out_long(config):
+        hypothesis.settings.register_profile("short", max_examples=20)
+        hypothesis.settings.load_profile("short")
     config.addinivalue_line("markers", "long: left out by `make test`, and run by `make test-all`")
     config.addinivalue_line("markers", "sampled(count): all parametrisations but so many, evenly spread, are long")
     config.addinivalue_line("markers", "workers: about CPU workers, so left out with --cuda")
@@ -216,6 +225,13 @@ def clean_declarations() -> Iterator[None]:
     registry.by_id.update(before)
     companions._by_id.clear()
     companions._by_id.update(beside)
+
+
+@pytest.fixture
+def random_cases(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How many random cases a test tries that tries so many in `make test-all`: a fifth where long tests are left
+    out."""
+    return lambda count: max(1, count // 5) if leaves_out_long(request.config) else count
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,19 +257,19 @@ def play(handlers: int, seed: int, found: Counter[str]) -> None:
 @pytest.mark.timeout(0)
 @pytest.mark.usefixtures("uncovered")
 def test_a_handler_does_the_same_compiled_and_in_python(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, random_cases: Callable[[int], int]
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ringkernel"), "disabled", True)  # kernels fail here by the hundred
-    found: Counter[str] = Counter()
+    handlers, found = random_cases(HANDLERS), Counter[str]()
     budget = request.config.getoption("--soak", default=None)
     end, seed = time.monotonic() + (budget or 0.0), 1
     while True:
-        play(HANDLERS, seed, found)
+        play(handlers, seed, found)
         if time.monotonic() >= end:
             break
         seed = int.from_bytes(os.urandom(4))
         print(f"seed {seed}, so far {dict(found)}", flush=True)  # noqa: T201 (a soak says how far it is)
-    assert found["runs"] > HANDLERS
+    assert found["runs"] > handlers
     assert 0 < found["explained"] < 0.8 * found["runs"], f"{found}: random handlers are too tame, or too wild"
 
 

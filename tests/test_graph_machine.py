@@ -16,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import guarded
@@ -125,13 +126,15 @@ class Search:
 
 
 @pytest.mark.timeout(900)
-def test_no_message_of_any_graph_is_lost_doubled_or_misled(request: pytest.FixtureRequest) -> None:
+def test_no_message_of_any_graph_is_lost_doubled_or_misled(
+    request: pytest.FixtureRequest, random_cases: Callable[[int], int]
+) -> None:
     option = request.config.getoption
     if option("--script") is not None:
         for _ in range(REPEATS):
             play_or_end(script_of(Path(option("--script")).read_text()))
         return
-    examples = EXAMPLES_GUARDED if option("--guarded") else EXAMPLES
+    examples = random_cases(EXAMPLES_GUARDED if option("--guarded") else EXAMPLES)
     budget = option("--soak")
     if budget is None:
         Search().run(0, examples)

@@ -14,7 +14,7 @@ from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [pytest.mark.compiles, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.compiles, pytest.mark.timeout(300), pytest.mark.sampled(3)]
 
 DIVISIONS = ["a % b", "a // b", "divmod(a, b)[0]", "divmod(a, b)[1]", "np.mod(a, b)", "np.remainder(a, b)"]
 DIVISIONS += ["np.floor_divide(a, b)", "np.divmod(a, b)[0]", "np.divmod(a, b)[1]", "np.fmod(a, b)"]
@@ -66,6 +66,7 @@ def divisions() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.long
 def test_whole_numbers_divide_as_numpy_divides_them(width: str, divisions: dict[str, Any]) -> None:
     """The lowest by -1, and everything by 0, too: nothing traps."""
     assert divisions[width] == []

@@ -20,7 +20,7 @@ from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [pytest.mark.compiles, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.compiles, pytest.mark.timeout(300), pytest.mark.sampled(5)]
 
 PROBE = np.dtype([("which", "i8"), ("i", "i8"), ("f", "f8")])
 STATE = (np.dtype("f8"), (16,))
@@ -90,6 +90,7 @@ def hostile() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("expression", HOSTILE)
+@pytest.mark.long
 def test_what_is_allowed_gives_what_numpy_gives_or_raises(expression: str, hostile: dict[str, Any]) -> None:
     assert hostile[expression] == []
 
@@ -100,6 +101,7 @@ def linear() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("expression", LINEAR)
+@pytest.mark.long
 def test_what_is_allowed_of_linear_algebra_does_so_too(expression: str, linear: dict[str, Any]) -> None:
     """But for the values where squares overflow: there they depend on the library, numba's is SciPy's."""
     found = [one for one in linear[expression] if not (abs(float(one[1])) > 1e150 and one[2].startswith("NumPy gives"))]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.compiles
+pytestmark = [pytest.mark.compiles, pytest.mark.sampled(3)]
 
 INNER = np.dtype([("a", "f8"), ("n", "i4")], align=True)
 MESSAGE = np.dtype([("x", "f8"), ("i", "i8"), ("v", "f8", (4,)), ("m", "f8", (2, 2)), ("r", INNER)], align=True)

@@ -314,7 +314,9 @@ async def compile_all() -> None:
             await runtime.launch(kernel_id)
 
 
-def test_the_lifecycle_follows_its_model(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lifecycle_follows_its_model(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, random_cases: Callable[[int], int]
+) -> None:
     device = ThreadDevice()
     use_devices(monkeypatch, device)
     caplog.set_level(logging.CRITICAL, "ringkernel")  # kernels are poisoned on purpose
@@ -322,7 +324,7 @@ def test_the_lifecycle_follows_its_model(caplog: pytest.LogCaptureFixture, monke
     run_state_machine_as_test(
         LifecycleMachine,
         settings=settings(
-            max_examples=100,
+            max_examples=random_cases(100),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

@@ -149,7 +149,7 @@ def results() -> Iterator[list[Any]]:
     yield ["its author's", of_its_author(500, 10_000_000) == 10_000_500]
 
 
-@pytest.fixture(scope="module", params=["compiled", "from the cache"])
+@pytest.fixture(scope="module", params=["compiled", pytest.param("from the cache", marks=pytest.mark.long)])
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What a process finds, and then another one, which has the code of the first."""
     return in_a_child("test_loop_counts", "results")

@@ -190,6 +190,7 @@ def test_independent_kernels_are_spread() -> None:
     assert max(machine.layout.count(place) for place in range(3)) == 2
 
 
+@pytest.mark.long
 def test_a_move_that_gains_nothing_is_undone_and_tried_again_ever_more_seldom() -> None:
     """Messages that come from another core take longer than what is gained by it."""
     machine, alone = far_apart(balanced=True), far_apart(balanced=False)
@@ -208,6 +209,7 @@ def far_apart(*, balanced: bool) -> Machine:
     return Machine(stages, loop_cost=0.1 * US, balanced=balanced)
 
 
+@pytest.mark.long
 def test_after_a_long_time_a_move_is_tried_soon_again() -> None:
     machine = far_apart(balanced=True)
     machine.run(5)
@@ -239,6 +241,7 @@ costs = st.lists(st.tuples(st.floats(0.2, 4.0), st.floats(0.0, 3.0)), min_size=1
 @settings(max_examples=20, deadline=None)
 @given(costs, st.floats(0.02, 4.0), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2))
 @example([(1.0, 0.0), (1.0, 3.0)], 0.02, 4, 4, 0)
+@pytest.mark.long
 def test_whatever_the_machine_a_chain_is_never_much_slower_than_on_one_worker(
     each: list[tuple[float, float]], loop_cost: float, cores: int, workers: int, neighbours: int
 ) -> None:

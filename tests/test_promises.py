@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ringkernel.bench.model import Report
 from ringkernel.bench.words import figure_of
 
@@ -19,6 +21,15 @@ ROWS = [
 ]
 NAMED = sorted({name for _, tests, _ in ROWS for name in re.findall(r"`([^`]+::[^`]+)`", tests)})
 
+LISTING = """
+import sys, pytest
+class Listed:
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            print("short" if item.get_closest_marker("long") is None else "long", item.nodeid)
+sys.exit(pytest.main(sys.argv[1:], plugins=[Listed()]))
+"""
+
 
 def test_each_promise_has_a_test() -> None:
     assert len(ROWS) > 30
@@ -30,19 +41,37 @@ def test_no_promise_is_made_twice() -> None:
     assert len({promise for promise, *_ in ROWS}) == len(ROWS)
 
 
-def test_every_named_test_is_collected() -> None:
+@pytest.fixture(scope="module")
+def in_make_test() -> dict[str, bool]:
+    """Each test of the named files, and whether `make test` runs it, if only for some of its parameters."""
     files = sorted({name.partition("::")[0] for name in NAMED})
     listing = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", *(f"tests/{file}" for file in files)],
+        [sys.executable, "-c", LISTING, "--collect-only", "-qq", *(f"tests/{file}" for file in files)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
-    collected = {line.partition("[")[0].removeprefix("tests/") for line in listing.stdout.splitlines()}
-    assert not [name for name in NAMED if name not in collected], listing.stderr
+    assert listing.returncode == 0, listing.stderr
+    found: dict[str, bool] = {}
+    for line in listing.stdout.splitlines():
+        word, _, name = line.partition(" tests/")
+        if word in ("long", "short"):
+            name = name.partition("[")[0]
+            found[name] = found.get(name, False) or word == "short"
+    return found
+
+
+def test_every_named_test_is_collected(in_make_test: dict[str, bool]) -> None:
+    assert not [name for name in NAMED if name not in in_make_test]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[promise[:40] for promise, *_ in ROWS])
+def test_make_test_covers_each_promise(row: list[str], in_make_test: dict[str, bool]) -> None:
+    names = re.findall(r"`([^`]+::[^`]+)`", row[1])
+    assert any(in_make_test[name] for name in names), f"all of them are long: {names}"
 
 
 def test_each_figure_is_the_committed_runs() -> None:

@@ -23,10 +23,12 @@ HANDLERS = 110
 @pytest.mark.workers
 @pytest.mark.timeout(0)
 @pytest.mark.usefixtures("uncovered")
-def test_a_wrong_handler_is_refused_or_does_what_python_does(request: pytest.FixtureRequest) -> None:
+def test_a_wrong_handler_is_refused_or_does_what_python_does(
+    request: pytest.FixtureRequest, random_cases: Callable[[int], int]
+) -> None:
     budget = request.config.getoption("--soak", default=None)
     end, seed = time.monotonic() + (budget or 0.0), 1
-    cases = judging.chosen(HANDLERS, seed)
+    cases = judging.chosen(random_cases(HANDLERS), seed)
     while True:
         found = judging.judge(cases, processes=2)
         assert judging.wrong(found) == [], f"seed {seed}"

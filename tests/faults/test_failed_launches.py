@@ -133,10 +133,10 @@ class Failing:
 
 @pytest.mark.parametrize(
     ("function", "options"),
-    [(double, {"device": "cpu"}), (double, {"device": "cuda"}), (plain, {"device": "cuda"}), (coroutine, {})],
+    [(double, {"device": "cpu"}), (double, {"device": "cuda"}), pytest.param(plain, {"device": "cuda"}, marks=pytest.mark.long), (coroutine, {})],
     ids=["worker", "grid", "cooperative grid", "coroutine"],
 )
-@pytest.mark.parametrize("size", [64, LARGE])
+@pytest.mark.parametrize("size", [64, pytest.param(LARGE, marks=pytest.mark.long)])
 async def test_a_launch_may_fail_in_any_call_and_leaves_nothing(
     runtime: RingKernelRuntime, device: ThreadDevice, function: Any, options: Any, size: int
 ) -> None:

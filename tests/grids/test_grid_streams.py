@@ -75,7 +75,7 @@ def everything_end(out: Any, state: Any, params: Any, rng: Any) -> None:
     out.time, out.x = 1_000, state.sum
 
 
-@pytest.fixture(params=["called by address", pytest.param("built in", marks=pytest.mark.compiles)])
+@pytest.fixture(params=["called by address", pytest.param("built in", marks=[pytest.mark.compiles, pytest.mark.long])])
 def made(request: pytest.FixtureRequest, device: ThreadDevice) -> ThreadDevice:
     """Grids that call the CPU's spans, and grids that have them in their own code, as a GPU's do."""
     device.is_built_in = request.param == "built in"

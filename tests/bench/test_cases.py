@@ -185,6 +185,15 @@ def test_without_the_extra_it_says_how_to_install_it(module: str) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_the_cases_of_the_first_promises_run_and_hold(tmp_path: Path) -> None:
+    saved = tmp_path / "report.json"
+    options = ("--case", "latency", "--case", "batch", "--json", str(saved))
+    done = ringkernel("bench", *TINY, *options, timeout=200)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert all(case.holds for case in Report.load(saved).cases)
+
+
+@pytest.mark.long
 @pytest.mark.timeout(400)  # a process each, which compiles what is not in the cache
 def test_every_case_runs_and_holds(tmp_path: Path) -> None:
     """All of them, scaled down, in one run; that their results were right is what the exit code says."""

@@ -107,6 +107,7 @@ def where_grids_run(declared: Any) -> str:
 @pytest.fixture(autouse=True)
 def seen_before(request: pytest.FixtureRequest, module_mappings: None) -> None:
     """What there is before the test: see `left_behind`."""
+    left_behind.open_pools()
     request.node.stash[left_behind.BEFORE] = left_behind.look()
 
 

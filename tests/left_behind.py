@@ -7,21 +7,23 @@ anonymous memory grows anyhow.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from helpers import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
-DESCRIPTORS = "/proc/self/fd"
+DESCRIPTORS = Path("/proc/self/fd")
 MAPPINGS = Path("/proc/self/maps")
 IS_LINUX = MAPPINGS.exists()
 INSTALLED = tuple({"/usr/", "/lib", *(f"{Path(prefix).resolve()}/" for prefix in (sys.prefix, sys.base_prefix))})
@@ -40,11 +42,22 @@ class Sight(NamedTuple):
         """What is there and was not before, in words."""
         left = [f"thread {thread.name}" for thread in self.threads - before.threads]
         for number in self.descriptors - before.descriptors:
-            try:
-                left.append(f"descriptor {number}, {os.readlink(f'{DESCRIPTORS}/{number}')}")
-            except FileNotFoundError:
-                pass  # that of the look itself
+            with contextlib.suppress(FileNotFoundError):  # closed just now
+                left.append(f"descriptor {number}, {(DESCRIPTORS / str(number)).readlink()}")
         return left
+
+
+POOLS: dict[str, Callable[[Any], object]] = {
+    "polars": lambda polars: polars.DataFrame({"a": [1.0]}).select(polars.col("a") + 1),
+    "uvloop": lambda uvloop: uvloop.new_event_loop().close(),
+}
+"""What has each of these packages open what it keeps for the process."""
+
+
+def open_pools() -> None:
+    """Open what packages that are imported would open in some test, and keep."""
+    for name in POOLS.keys() & sys.modules.keys():
+        POOLS.pop(name)(sys.modules[name])
 
 
 def look() -> Sight:
@@ -53,7 +66,8 @@ def look() -> Sight:
 
     descriptors: frozenset[int] = frozenset()
     if IS_LINUX:
-        descriptors = frozenset(map(int, os.listdir(DESCRIPTORS))) - idle_wakers()
+        listed = list(DESCRIPTORS.iterdir())  # has the descriptor of the listing, too
+        descriptors = frozenset(int(path.name) for path in listed if os.path.lexists(path)) - idle_wakers()
     return Sight(frozenset(threading.enumerate()), descriptors)
 
 

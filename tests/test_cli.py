@@ -42,6 +42,9 @@ MODULES = {
 }
 
 
+pytestmark = pytest.mark.sampled(2)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, source in MODULES.items():

@@ -230,6 +230,7 @@ def run_sabotaged(change: str, tmp_path: Path, *arguments: str) -> subprocess.Co
     )
 
 
+@pytest.mark.long
 def test_a_result_that_is_wrong_marks_its_row_and_the_others_go_on(tmp_path: Path) -> None:
     change = """
         import sys
@@ -254,6 +255,7 @@ def test_a_result_that_is_wrong_marks_its_row_and_the_others_go_on(tmp_path: Pat
         ("import os; os._exit(7)", "its process ended with status 7"),
     ],
 )
+@pytest.mark.long
 def test_a_case_that_breaks_is_reported_and_the_others_go_on(body: str, reason: str, tmp_path: Path) -> None:
     change = f"""
         import sys
@@ -270,6 +272,7 @@ def test_a_case_that_breaks_is_reported_and_the_others_go_on(body: str, reason: 
     assert Report.load(saved).cases[1].holds
 
 
+@pytest.mark.long
 def test_a_pause_of_a_kernel_that_is_not_at_work_does_not_count(tmp_path: Path) -> None:
     change = """
         import sys

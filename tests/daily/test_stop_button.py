@@ -19,6 +19,7 @@ manager = pytest.importorskip("jupyter_client.manager", reason="needs the extra 
 pytest.importorskip("ipykernel", reason="needs the extra `notebook`")
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore"),  # of jupyter's own
     pytest.mark.skipif(sys.platform == "win32", reason="jupyter interrupts in another way"),
 ]

@@ -172,7 +172,10 @@ def complaint_about(mode: Mode, process: Any, end_s: float = END_S, patience_s: 
     return f"{', '.join(problems)}; stderr:\n{errors}" if problems else None
 
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and sends signals")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and sends signals"),
+    pytest.mark.sampled(4),
+]
 
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)

@@ -133,7 +133,12 @@ class Failing:
 
 @pytest.mark.parametrize(
     ("function", "options"),
-    [(double, {"device": "cpu"}), (double, {"device": "cuda"}), pytest.param(plain, {"device": "cuda"}, marks=pytest.mark.long), (coroutine, {})],
+    [
+        (double, {"device": "cpu"}),
+        (double, {"device": "cuda"}),
+        pytest.param(plain, {"device": "cuda"}, marks=pytest.mark.long),
+        (coroutine, {}),
+    ],
     ids=["worker", "grid", "cooperative grid", "coroutine"],
 )
 @pytest.mark.parametrize("size", [64, pytest.param(LARGE, marks=pytest.mark.long)])

@@ -148,6 +148,7 @@ async def test_a_start_without_a_thread_is_refused_and_changes_nothing(
 async def test_a_refused_worker_gives_its_wait_handle_back(runtime: RingKernelRuntime, refusals: Refusals) -> None:
     """Also one that was made only for it."""
     await runtime.launch("k", echo)
+    idle = wait_handle._free[:]
     wait_handle._free.clear()
     made: list[int] = []
     refusals.left = 20
@@ -155,6 +156,7 @@ async def test_a_refused_worker_gives_its_wait_handle_back(runtime: RingKernelRu
         with pytest.raises(DeviceUnavailableError):
             await runtime.activate("k")
         made.extend(waker.read_fd for waker in wait_handle._free)
+    wait_handle._free.extend(idle)
     assert len(set(made)) == 1
     await runtime.activate("k")
     await check_alive(runtime, "k")

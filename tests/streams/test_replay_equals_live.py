@@ -227,6 +227,7 @@ async def sent(graph: Running, inputs: list[Ticks], cut: int, pauses: list[int])
     return outputs
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     case=cases(),

@@ -27,7 +27,7 @@ DESCRIPTORS = Path("/proc/self/fd")
 MAPPINGS = Path("/proc/self/maps")
 IS_LINUX = MAPPINGS.exists()
 INSTALLED = tuple({"/usr/", "/lib", *(f"{Path(prefix).resolve()}/" for prefix in (sys.prefix, sys.base_prefix))})
-"""What lies there stays mapped once something has been imported."""
+"""What lies there stays mapped, or open, once something has been imported: libraries, fonts."""
 
 BEFORE = pytest.StashKey["Sight"]()
 
@@ -43,7 +43,8 @@ class Sight(NamedTuple):
         left = [f"thread {thread.name}" for thread in self.threads - before.threads]
         for number in self.descriptors - before.descriptors:
             with contextlib.suppress(FileNotFoundError):  # closed just now
-                left.append(f"descriptor {number}, {(DESCRIPTORS / str(number)).readlink()}")
+                target = os.fspath((DESCRIPTORS / str(number)).readlink())
+                left += [f"descriptor {number}, {target}"] * (not target.startswith(INSTALLED))
         return left
 
 

@@ -115,7 +115,7 @@ def test_after_an_interrupt_anywhere_in_a_call_the_session_goes_on(session: rk.S
 
     def first_of_a_stream() -> None:
         session.send(double, 1)
-        stream = session.stream(double)
+        stream: Any = session.stream(double)
         next(stream)
         stream.close()
 

@@ -73,11 +73,12 @@ def look() -> Sight:
 
 
 def mapped_files() -> set[str]:
-    """Files that are mapped now, but for what is installed."""
+    """Files that are mapped now, but for what is installed, and for libraries, which Python keeps once it has them."""
     if not IS_LINUX:
         return set()
     lines = (line.split(maxsplit=5) for line in MAPPINGS.read_text().splitlines())
-    return {line[5] for line in lines if len(line) == 6 and line[5][0] == "/" and not line[5].startswith(INSTALLED)}
+    files = {line[5] for line in lines if len(line) == 6 and line[5][0] == "/" and not line[5].startswith(INSTALLED)}
+    return {file for file in files if not file.endswith(".so")}
 
 
 def wait_until_gone(left: Callable[[], Collection[str]]) -> list[str]:

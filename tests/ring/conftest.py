@@ -28,11 +28,14 @@ def new_parker() -> Iterator[Callable[..., Parker]]:
 
 
 @pytest.fixture
-def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Sleep on this from now on."""
+def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Sleep on this from now on, with wakers of its own."""
     kind = str(request.param)
     if kind == "eventfd" and not hasattr(os, "eventfd"):
         pytest.skip("no eventfd on this system")
     monkeypatch.setattr(wait_handle, "WAKE_MECHANISM", kind)
-    monkeypatch.setattr(wait_handle, "_free", [])
-    return kind
+    own: list[wait_handle.Waker] = []
+    monkeypatch.setattr(wait_handle, "_free", own)
+    yield kind
+    for descriptor in {one for waker in own for one in (waker.read_fd, waker.write_fd)}:
+        os.close(descriptor)

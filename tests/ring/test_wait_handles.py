@@ -26,8 +26,10 @@ def test_a_recycled_waker_is_used_again_and_brings_no_old_wake_ups(mechanism: st
     again.clear()
     os.fstat(again.read_fd)  # it was never closed
     os.fstat(again.write_fd)
-    assert new_waker(blocking=False) is not again
+    another = new_waker(blocking=False)
+    assert another is not again
     again.recycle()
+    another.recycle()
 
 
 @pytest.mark.parametrize("mechanism", ["eventfd", "pipe"], indirect=True)

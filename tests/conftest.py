@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
     parser.addoption("--script", metavar="FILE", help="a script of the graph machine to play again")
     parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
+    parser.addoption("--leaks", action="store_true", help="what a test leaves behind fails it, see left_behind.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` has its say
@@ -106,22 +107,24 @@ def where_grids_run(declared: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def seen_before(request: pytest.FixtureRequest, module_mappings: None) -> None:
-    """What there is before the test: see `left_behind`."""
-    left_behind.open_pools()
-    request.node.stash[left_behind.BEFORE] = left_behind.look()
+    """With `--leaks`, what there is before the test: see `left_behind`."""
+    if request.config.getoption("--leaks"):
+        left_behind.open_pools()
+        request.node.stash[left_behind.BEFORE] = left_behind.look()
 
 
 @pytest.fixture(autouse=True, scope="module")
-def module_mappings() -> Iterator[None]:
-    """Files that tests map are unmapped after the last test of a module."""
+def module_mappings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `--leaks`, files that tests map are unmapped after the last test of a module."""
     before = left_behind.mapped_files()
     yield
-    left_behind.check_module(before)
+    if request.config.getoption("--leaks"):
+        left_behind.check_module(before)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """What a test leaves behind fails it."""
+    """With `--leaks`, what a test leaves behind fails it."""
     yield
     left_behind.check_test(item)
 

@@ -1,4 +1,5 @@
-"""What a test leaves behind fails it: a thread, an open descriptor; and of a module's last test, a mapped file.
+"""What a test leaves behind fails it, with `--leaks`: a thread, an open descriptor; and of a module's last test, a
+mapped file. Not without, as the session that `rk.map` keeps for the process seems left by whichever test is first.
 
 A look before each test and one after it take less than 0.1 ms. Only what seems to be left is waited for: it may be on
 its way out. Memory that arenas keep is counted in `behaviour/test_coming_and_going.py`: of a process that compiles,

@@ -126,6 +126,8 @@ class _Calls:
         def call(source: int, index: int, out: int, out_index: int, held: int, fault: int, state: int = 0) -> int:
             words = _records(held + spec.context.rng_at, 0, _WORD, 2 * RNG_WORDS) if spec.rng else None
             rng = [] if words is None else [rng_of(words[:RNG_WORDS])]
+            if spec.output is not None and spec.zeroed:
+                _zero_bytes(out + out_index * spec.output.itemsize, spec.output.itemsize)
             arguments = _arguments(spec, (source, index), (out, out_index), held, state or held)
             try:
                 with np.errstate(all="ignore"):

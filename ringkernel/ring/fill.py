@@ -60,6 +60,7 @@ def fill(block: int, run_entry: int, span: int, here: int) -> int:
     store(span + SPAN.waiting, waiting)
     store(span + SPAN.source, slot_address(ring, head))
     store(block + BLOCK.fault_edge, edge - block)
+    store(block + BLOCK.in_flight, count)
     to_be_called(block, span, function_of(block, edge), count)
     go_on(block, load(span + SPAN.started))
     return READY
@@ -89,7 +90,6 @@ def to_be_called(block: int, span: int, function: int, count: int) -> None:
     store(span + SPAN.count, count)
     store(span + SPAN.context, context_of(block, chain))
     store(span + SPAN.fault, fault_words(block, chain))
-    store(block + BLOCK.in_flight, count)
     store(span + SPAN.started, ticks())
 
 
@@ -113,7 +113,7 @@ def with_room(span: int, last: int, count: int, per_message: int) -> int:
 # --- all inputs, by time ----------------------------------------------------------------------------------------------
 
 
-def fill_by_time(block: int, run_entry: int, span: int, here: int) -> int:
+def fill_by_time(block: int, run_entry: int, span: int, here: int) -> None:
     """Fill a span with what waits in all inputs: it may turn out that none of it can be taken yet."""
     chain, last = chain_of(block), last_stage(block)
     limit = load(run_entry + RUN_ENTRY.span_limit) if here == 0 else length_here(run_entry)
@@ -125,9 +125,8 @@ def fill_by_time(block: int, run_entry: int, span: int, here: int) -> int:
     store(span + SPAN.room, room if load(span + SPAN.output) != 0 else NEVER)
     store(span + SPAN.waiting, waiting)
     store(span + SPAN.source, span)
-    to_be_called(block, span, load(block + BLOCK.span_address), limit)
     store(block + BLOCK.in_flight, min(waiting, limit))
-    return READY
+    to_be_called(block, span, load(block + BLOCK.span_address), limit)
 
 
 def look_at_inputs(block: int, span: int, limit: int) -> int:
@@ -194,6 +193,5 @@ def fill_at_end(block: int, run_entry: int, span: int) -> int:
     store(span + SPAN.waiting, 0)
     store(span + SPAN.source, block + BLOCK.end_record)
     to_be_called(block, span, load(block + BLOCK.end_span_address), count)
-    store(block + BLOCK.in_flight, 0)
     go_on(block, load(span + SPAN.started))
     return READY

@@ -112,7 +112,7 @@ def _no_times(jit: Callable[..., Any]) -> dict[Any, Any]:
     return {
         fill.goes_by_time: jit(none_there),
         fill.is_ready: jit(lambda _block, _span: 0),
-        fill.fill_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
+        fill.fill_by_time: jit(lambda _block, _run_entry, _span, _here: None),
         run_span_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
         commit.is_told_more: jit(lambda _block, _span: 0),
         commit.tell: jit(lambda _output, _span: None),

@@ -18,14 +18,12 @@ from numba import types
 
 from ringkernel.memory.chain_layout import CHAIN
 
-from .arithmetic import arithmetic_like_numpy
 from .fused_merge import fused_merge
 from .fused_steps import last_step, noting, step_before
 from .handler_call import argument_types
+from .kernel_semantics import kernel_semantics
 from .operations import peek, poke, zero_bytes
-from .output_shapes import outputs_that_fit
 from .readonly import read_only
-from .shapes import shapes_in_fixed_words
 from .span import call_on_cpu, compile_handler, message_call
 from .span_body import EMIT, FAULT_COUNT
 from .span_types import FusedSpan, MergeTypes, SpanTypes
@@ -42,7 +40,7 @@ that goes by time: its first handler, and what all of them are compiled for, see
 
 def compile_fused_span(stages: Sequence[Stage]) -> FusedSpan:
     """Compile handlers that were compiled alone before into one span."""
-    with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
+    with kernel_semantics():
         compiled = {one: compile_handler(*one) for stage in stages for one in handlers_of(*stage)}
         body, never_drops = _body(stages, {one: dispatcher for one, (dispatcher, _) in compiled.items()})
         loop = compile_loop(body)

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
 
+from ringkernel.memory.chain_layout import SMALL_NBYTES
 from ringkernel.memory.context_layout import RNG_WORDS
 
 from .span_body import ALL, DROP, EMIT, FAILED, FAULT_INFO
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from .span_types import SpanTypes
 
 _I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
-SMALL_NBYTES = 256
-"""An output of up to so many bytes is written on the stack, and copied to its slot once."""
 
 
 @dataclass(frozen=True)

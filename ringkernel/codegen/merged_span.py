@@ -17,18 +17,16 @@ from numba import types
 from ringkernel.memory.layout import ENDED, NO_TIME
 from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, NOBODY, SPAN, lane_at
 
-from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
 from .checks import in_order
 from .faults import BACK, LATE, NO_TIME_VALUE
 from .handler_call import argument_types
+from .kernel_semantics import kernel_semantics
 from .merged_calls import EXCEPTION, Handled, fail, merged_call
 from .merged_pair import no_pair, pair
 from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, run_timer
 from .operations import peek, poke
-from .output_shapes import outputs_that_fit
 from .readonly import read_only
-from .shapes import shapes_in_fixed_words
 from .span import call_on_cpu, compile_handler
 from .span_body import FAILED
 from .span_types import MergeTypes, Span
@@ -42,7 +40,7 @@ SKIP, HANDLE = -1, 0
 
 def compile_merged_span(spec: MergeTypes) -> Span:
     """Compile it. Raises what `compile_span` raises."""
-    with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
+    with kernel_semantics():
         compiled = [compile_handler(*one)[0] for one in spec.handlers]
         calls = [
             Handled(merged_call(call_on_cpu(dispatcher, each), each), each)

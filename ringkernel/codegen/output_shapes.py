@@ -15,6 +15,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.np import npyimpl
 
 from .shapes import MISMATCH
+from .stand_in import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +43,8 @@ def outputs_that_fit() -> Iterator[None]:
                     _check(context, builder, output, other)
         return theirs(context, builder, sig, args, ufunc, kernel)
 
-    with global_compiler_lock:
-        setattr(npyimpl, _NAME, checked)
-        try:
-            yield
-        finally:
-            setattr(npyimpl, _NAME, theirs)
+    with global_compiler_lock, stand_in(npyimpl, _NAME, checked):
+        yield
 
 
 def _check(context: Any, builder: Any, output: Any, other: Any) -> None:

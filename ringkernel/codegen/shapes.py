@@ -14,6 +14,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import overload
 from numba.np import arrayobj
 
+from .stand_in import stand_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -38,13 +40,8 @@ def _refuse_shape(source: Any, place: Any) -> Callable[[Any, Any], None]:
 @contextmanager
 def shapes_in_fixed_words() -> Iterator[None]:
     """Have numba compile it so, here and now; the user's own functions stay what they are outside of it."""
-    theirs = getattr(arrayobj, _NAME, None)
-    if theirs is None:  # another numba: then it may say it otherwise
+    if not hasattr(arrayobj, _NAME):  # another numba: then it may say it otherwise
         yield
         return
-    with global_compiler_lock:
-        setattr(arrayobj, _NAME, refuse_shape)
-        try:
-            yield
-        finally:
-            setattr(arrayobj, _NAME, theirs)
+    with global_compiler_lock, stand_in(arrayobj, _NAME, refuse_shape):
+        yield

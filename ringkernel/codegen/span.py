@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 from numba import njit, types
 
-from .arithmetic import arithmetic_like_numpy
 from .bounded import is_bounded
 from .checks import check_program, check_return, in_order, read_only_error
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
+from .kernel_semantics import kernel_semantics
 from .keyed_call import KeyedCalls, keyed_end_span
 from .line_tables import line_numbers, number_loop
-from .output_shapes import outputs_that_fit
 from .readonly import read_only
-from .shapes import shapes_in_fixed_words
 from .span_body import batch_span, end_span, scalar_span
 from .span_types import RefusedHandlerError, Span, SpanTypes
 from .targets.cpu import called_from_words, compile_loop
@@ -35,7 +33,7 @@ def compile_span(
 ) -> Span:
     """Compile a handler into a span; `finish` as of `compile_loop`. Raises `RefusedHandlerError` and whatever numba
     raises."""
-    with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
+    with kernel_semantics():
         dispatcher, compile_function = compile_handler(handler, spec)
         returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
         never_drops = isinstance(returned, types.NoneType)

@@ -65,6 +65,15 @@ async def start(runtime, *ids):
         await runtime.launch(kernel_id)
         await runtime.activate(kernel_id)
 
+async def run_again_for_long(runtime):
+    \"\"\"A kernel whose handler has failed, and is run again in Python, which does not end.\"\"\"
+    global HANG
+    await start(runtime, "fails")
+    HANG = True
+    await runtime.send("fails", 0)
+    while not any(thread.name == "ringkernel-compile" for thread in threading.enumerate()):
+        await asyncio.sleep(0.001)
+
 async def traffic(runtime):
     \"\"\"Three kernels: one under traffic, one that has parked after a while, one in the event loop.\"\"\"
     await start(runtime, "busy", "parked", "echo")
@@ -247,13 +256,8 @@ MODES = {
     "a handler that is run again": Mode(
         """
         async def main():
-            global HANG
             runtime = rk.RingKernelRuntime()
-            await start(runtime, "fails")
-            HANG = True
-            await runtime.send("fails", 0)
-            while not any(thread.name == "ringkernel-compile" for thread in threading.enumerate()):
-                await asyncio.sleep(0.001)
+            await run_again_for_long(runtime)
             ready()
         asyncio.run(main())
     """
@@ -261,13 +265,8 @@ MODES = {
     "a forked child while a handler is run again": Mode(
         """
         async def main():
-            global HANG
             runtime = rk.RingKernelRuntime()
-            await start(runtime, "fails")
-            HANG = True
-            await runtime.send("fails", 0)
-            while not any(thread.name == "ringkernel-compile" for thread in threading.enumerate()):
-                await asyncio.sleep(0.001)
+            await run_again_for_long(runtime)
             child = os.fork()
             if child == 0:
                 sys.exit(9)

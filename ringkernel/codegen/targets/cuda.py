@@ -33,6 +33,7 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.arithmetic import without_overflow_flags
 from ringkernel.codegen.faults import LARGEST
 from ringkernel.codegen.handler_call import CallTarget
+from ringkernel.codegen.stand_in import stand_in
 
 from .cpu_memory import typed
 
@@ -198,22 +199,12 @@ def settings(cc: tuple[int, int], *, check: bool) -> Iterator[Any]:
     device = python_types.SimpleNamespace(compute_capability=cc)
     with (
         global_compiler_lock,
-        _in_place_of(numba_dispatcher, "get_current_device", lambda: device),
-        _in_place_of(CUDATargetContext, "enable_boundscheck", property(lambda _context: check)),
-        _in_place_of(callconv.MinimalCallConv, "_make_call_helper", lambda _convention, _builder: helper),
+        stand_in(numba_dispatcher, "get_current_device", lambda: device),
+        stand_in(CUDATargetContext, "enable_boundscheck", property(lambda _context: check)),
+        stand_in(callconv.MinimalCallConv, "_make_call_helper", lambda _convention, _builder: helper),
         without_overflow_flags(numbers, array_numbers),
     ):
         yield helper
-
-
-@contextmanager
-def _in_place_of(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = vars(owner)[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 _UFUNCS = {

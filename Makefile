@@ -24,7 +24,7 @@ help:  ## Show the targets
 demo: $(STAMP)-demo  ## Run a year of flights through compiled kernels; ARGS=flow runs a market
 	$(BIN)/ringkernel demo $(ARGS)
 
-test: $(STAMP)-test  ## Run the tests, but for the long ones: five minutes
+test: $(STAMP)-test  ## Run the tests, but for the long ones
 	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py -m "not long" $(ARGS)
 
 test-all: $(STAMP)-test  ## Run all tests

@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from .lifecycle import TRANSITIONS, Command, KernelState
     from .messages.record_class import Record
     from .messages.types import message
-    from .runtime.input_handle import InputHandle
-    from .runtime.kernel import RingKernel
+    from .runtime.access.input_handle import InputHandle
+    from .runtime.kernels.kernel import RingKernel
+    from .runtime.kernels.message_queue import MessageQueue, QueueStatistics
     from .runtime.managed_kernel import managed_kernel
-    from .runtime.message_queue import MessageQueue, QueueStatistics
+    from .runtime.observing.statistics import KernelStatistics
     from .runtime.running import RunningPipeline
     from .runtime.runtime import RingKernelRuntime
     from .runtime.session import Session
     from .runtime.session import map as map  # noqa: A004 (not in __all__: `import *` leaves the built-in one)
-    from .runtime.statistics import KernelStatistics
 
 _MODULES = {
     "declaration.beside": ("on_end", "on_input", "on_timer"),
@@ -72,14 +72,14 @@ _MODULES = {
     "lifecycle": ("TRANSITIONS", "Command", "KernelState"),
     "messages.record_class": ("Record",),
     "messages.types": ("message",),
-    "runtime.input_handle": ("InputHandle",),
-    "runtime.kernel": ("RingKernel",),
+    "runtime.access.input_handle": ("InputHandle",),
+    "runtime.kernels.kernel": ("RingKernel",),
     "runtime.managed_kernel": ("managed_kernel",),
-    "runtime.message_queue": ("MessageQueue", "QueueStatistics"),
+    "runtime.kernels.message_queue": ("MessageQueue", "QueueStatistics"),
     "runtime.running": ("RunningPipeline",),
     "runtime.runtime": ("RingKernelRuntime",),
     "runtime.session": ("Session", "map"),
-    "runtime.statistics": ("KernelStatistics",),
+    "runtime.observing.statistics": ("KernelStatistics",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -13,7 +13,7 @@ from .devices.compiled.python_form import PythonForm
 from .errors import ConfigurationError, KernelFailedError, RingKernelError
 from .memory.keys_layout import capacity_of, n_slots_for
 from .messages.arrays import from_array
-from .runtime.message_queue import as_batch
+from .runtime.kernels.message_queue import as_batch
 from .runtime.session import Session
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ringkernel import RingKernelRuntime
 from ringkernel.memory.arenas import Arena, ResultPool
-from ringkernel.runtime import map_path
+from ringkernel.runtime.maps import map_path
 
 if TYPE_CHECKING:
     import pytest

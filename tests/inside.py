@@ -30,8 +30,9 @@ from ringkernel.devices.grid.device_rings import DeviceStorage
 from ringkernel.memory import wait_handle
 from ringkernel.memory.layout import ARMED, BLOCK_DTYPE, LINE, PARKER, RUN_ENTRY
 from ringkernel.memory.mailbox_layout import HEART
-from ringkernel.runtime import quiesce, session
-from ringkernel.runtime.kernel import RingKernel
+from ringkernel.runtime import session
+from ringkernel.runtime.kernels.kernel import RingKernel
+from ringkernel.runtime.lifecycle import quiesce
 
 if TYPE_CHECKING:
     import threading

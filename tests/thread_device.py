@@ -18,7 +18,7 @@ from ringkernel.devices.grid.handlers import END, FIRST, Handlers
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridTarget, Program, build_grid_program, build_grid_span
 from ringkernel.memory.arenas import Arena
-from ringkernel.ring.clock import tick_clock
+from ringkernel.ring.host.clock import tick_clock
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span

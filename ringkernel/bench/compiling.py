@@ -8,7 +8,7 @@ from typing import Any
 
 from numba.core import event
 
-from ringkernel.codegen.builtin import COMPILE_EVENT
+from ringkernel.words.builtin import COMPILE_EVENT
 
 
 class Compilations(event.Listener):  # type: ignore[misc]

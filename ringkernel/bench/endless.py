@@ -28,7 +28,7 @@ async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages
 
     Nothing else may wait in the kernel's input. The source stays in place until the next one.
     """
-    from ringkernel.ring.record_ring import RecordRing
+    from ringkernel.ring.host.record_ring import RecordRing
 
     kernel, engine = runtime.kernels[kernel_id], engine_of(runtime, kernel_id)
     assert engine.declaration.input_type is not None

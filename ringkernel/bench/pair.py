@@ -20,7 +20,7 @@ from ringkernel.codegen.operations import load, load_acquire, peek, poke, spin_h
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.memory.layout import EDGE, EDGE_DTYPE, LINE, NEVER, RING_DTYPE
 from ringkernel.memory.layout import RING as RING_AT
-from ringkernel.ring.protocol import bound_of, room_of, set_tail, slot_address
+from ringkernel.ring.protocol.cursors import bound_of, room_of, set_tail, slot_address
 
 from .floors import beside_thread, fresh_words
 from .method import check

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import copy_bytes, load, store, store_release
 from ringkernel.memory.layout import EDGE, RING
-from ringkernel.ring.protocol import bound_of, room_of, set_tail, slot_address
+from ringkernel.ring.protocol.cursors import bound_of, room_of, set_tail, slot_address
 
 SMALL = 64
 """Bytes up to which a message is copied word by word."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.cache import code_cache, fingerprint, machine_code
 from ringkernel.cache.hashing import UnkeyableError
 from ringkernel.memory.wait_handle import WAKE_MECHANISM
-
-from .builtin import ByAddress, EntryPoint, builtin
+from ringkernel.words.builtin import ByAddress, EntryPoint, builtin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

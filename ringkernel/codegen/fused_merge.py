@@ -3,7 +3,7 @@ stages.
 
 The loop knows the verdicts of a handler: what a step says of its stages becomes one of these, and a note in the
 chain's record. If a further stage fails on what came of a message, that message stays the next one in its lane, though
-the first kernel is through with it: who commits the span takes it (`ring/commit.py`).
+the first kernel is through with it: who commits the span takes it (`ring/spans/commit.py`).
 """
 
 from __future__ import annotations

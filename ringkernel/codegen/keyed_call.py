@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ringkernel.memory.keys_layout import KEYS, SlotLayout, slot_layout
+from ringkernel.words.compiler import seldom
 
 from .faults import KEYS_FULL
 from .key_table import (
@@ -29,7 +30,6 @@ from .key_table import (
 from .operations import copy_bytes, peek, peek_fixed, poke
 from .span_body import DROP, EMIT, FAILED, FAULT_COUNT, FAULT_INFO
 from .targets.cpu_memory import operation
-from .words import seldom
 
 if TYPE_CHECKING:
     from .span_types import SpanTypes

@@ -17,7 +17,7 @@ from ringkernel.errors import (
     RingKernelError,
 )
 from ringkernel.messages.arrays import as_messages
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.waiting import NOTHING
 
 from .event_loop.waiting_line import Line, check_timeout
 from .thread_feeds import ThreadFeeds
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
-    from ringkernel.ring.kinds import Edge, Ring
-    from ringkernel.ring.record_ring import RecordRing
+    from ringkernel.ring.host.kinds import Edge, Ring
+    from ringkernel.ring.host.record_ring import RecordRing
 
     from .event_loop.inlet import Inlet
     from .event_loop.outlet import Outlet

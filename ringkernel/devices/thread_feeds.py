@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ringkernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ringkernel.ring.feeder import Feeder
+    from ringkernel.ring.host.feeder import Feeder
 
 
 class Fed(Protocol):

@@ -1,9 +1,9 @@
 """What a turn runs: which messages, by which function, where outputs go, and what came of it. One record per kernel.
 
-`ring/fill.py` fills it, `ring/run_span.py` runs it, `ring/commit.py` commits it. A **lane** is an input that the span
-may take messages from: the one that was found, or, for a kernel that goes by time, all of them; what a kernel does at
-its end has none. Such a kernel also keeps here how far time has come. A time is a word in the order of the times, see
-`messages/time_words.py`, and `codegen/merged_span.py`.
+`ring/spans/fill.py` fills it, `ring/spans/run_span.py` runs it, `ring/spans/commit.py` commits it. A **lane** is an
+input that the span may take messages from: the one that was found, or, for a kernel that goes by time, all of them;
+what a kernel does at its end has none. Such a kernel also keeps here how far time has come. A time is a word in the
+order of the times, see `messages/time_words.py`, and `codegen/merged_span.py`.
 """
 
 from __future__ import annotations

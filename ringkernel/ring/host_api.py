@@ -5,29 +5,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringkernel.codegen.builtin import Entry, EntryPoint
 from ringkernel.codegen.entry_points import entries
 from ringkernel.codegen.key_table import is_taken, move_records, slot_of, tag_of_words, take_slot, write_tags
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.call_layout import CALL, TRAFFIC, TRAFFIC_DTYPE
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RING, RUN_ENTRY, RUNG
+from ringkernel.words.builtin import Entry, EntryPoint
 
-from .array_address import address_reader
-from .doorbell import (
-    arm_doorbell,
-    collect_tags,
-    keep_rung,
-    push_doorbell,
-    quiet_doorbell,
-    ring_doorbell,
-    ring_doorbell_at,
-    unpark,
-)
-from .lay_out import enter_edge, lay_out_edge, lay_out_ring, lay_out_span
-from .loop_turns import TOOK, rests, run_kept, runs_here, see_to
-from .map_here import map_here
-from .protocol import (
+from .block.token import revoke
+from .protocol.array_address import address_reader
+from .protocol.cursors import (
     bound_of,
     consume,
     consume_copy,
@@ -39,8 +27,20 @@ from .protocol import (
     wait_bound,
     waiting_of,
 )
-from .split_job import stop_job
-from .token import revoke
+from .protocol.doorbell import (
+    arm_doorbell,
+    collect_tags,
+    keep_rung,
+    push_doorbell,
+    quiet_doorbell,
+    ring_doorbell,
+    ring_doorbell_at,
+    unpark,
+)
+from .protocol.lay_out import enter_edge, lay_out_edge, lay_out_ring, lay_out_span
+from .sharing.split_job import stop_job
+from .turns.loop_turns import TOOK, rests, run_kept, runs_here, see_to
+from .turns.map_here import map_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable

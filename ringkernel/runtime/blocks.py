@@ -11,8 +11,8 @@ from ringkernel.devices.event_loop.interrupts import wait_out
 from ringkernel.errors import RingKernelError
 from ringkernel.lifecycle import KernelState
 
-from .path import check_no_branches
-from .starting import as_pipeline
+from .lifecycle.starting import as_pipeline
+from .maps.path import check_no_branches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,25 +14,26 @@ from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.lifecycle import KernelState
 from ringkernel.messages.arrays import from_array
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.waiting import NOTHING
 from ringkernel.tracebacks import shorten
 
-from . import quiesce, timeouts
-from .by_time import advance
-from .calls import NOT_SENT
-from .given_array import array_of, form_of, in_form, room_in
-from .input_handle import open_input
-from .lend import Lent
-from .map import let_others_run, map_over, named
-from .message_queue import as_batch
-from .pace import pace_of
-from .path import check_no_branches
-from .peek import Peek
-from .port import Port
-from .progress import follow
-from .replay import replay
-from .replay_plan import given_inputs
-from .starting import start
+from .access.calls import NOT_SENT
+from .access.input_handle import open_input
+from .access.peek import Peek
+from .access.port import Port
+from .graph.by_time import advance
+from .kernels import timeouts
+from .kernels.message_queue import as_batch
+from .lifecycle import quiesce
+from .lifecycle.starting import start
+from .maps.given_array import array_of, form_of, in_form, room_in
+from .maps.lend import Lent
+from .maps.map import let_others_run, map_over, named
+from .maps.path import check_no_branches
+from .observing.progress import follow
+from .replays.pace import pace_of
+from .replays.replay import replay
+from .replays.replay_plan import given_inputs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.messages.frames.options import Extra, FrameForm
 
-    from .input_handle import InputHandle, WhenFull
-    from .kernel import RingKernel
-    from .supervisor import Supervisor
+    from .access.input_handle import InputHandle, WhenFull
+    from .kernels.kernel import RingKernel
+    from .lifecycle.supervisor import Supervisor
 
 
 class Messaging:

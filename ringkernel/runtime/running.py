@@ -9,16 +9,16 @@ from ringkernel.devices.event_loop import interrupts
 from ringkernel.errors import KernelExistsError
 from ringkernel.lifecycle import KernelState
 
-from .blocking import options_of
+from .lifecycle.starting import as_pipeline, start
 from .messaging import Messaging
-from .starting import as_pipeline, start
+from .threads.blocking import options_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ringkernel.declaration.pipeline import Pipeline
 
-    from .supervisor import Supervisor
+    from .lifecycle.supervisor import Supervisor
 
 
 class RunningPipeline:

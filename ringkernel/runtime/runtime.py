@@ -16,17 +16,17 @@ from ringkernel.extras import installing
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.tracebacks import shorten
 
-from . import state_access
-from .connect import connect
+from .access import state_access
+from .graph.connect import connect
+from .kernels.timeouts import as_command
+from .lifecycle.starting import finish
+from .lifecycle.supervisor import TERMINATE_TIMEOUT_S, Supervisor
 from .messaging import Messaging
-from .observing import Observer
+from .observing.looks import Observer
+from .observing.statistics import KernelStatistics, statistics_of
+from .observing.stats_server import StatsServer
+from .observing.watching import Watch
 from .running import RunningPipeline, running
-from .starting import finish
-from .statistics import KernelStatistics, statistics_of
-from .stats_server import StatsServer
-from .supervisor import TERMINATE_TIMEOUT_S, Supervisor
-from .timeouts import as_command
-from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ringkernel.views.metrics import RuntimeCollector
     from ringkernel.views.view import RuntimeView
 
-    from .kernel import RingKernel
+    from .kernels.kernel import RingKernel
 
 
 class RingKernelRuntime(Messaging):

@@ -13,12 +13,12 @@ from ringkernel.devices.event_loop.background import begin_to_exit, refuse_at_ex
 from ringkernel.devices.event_loop.interrupts import SETTLE_S
 from ringkernel.errors import KernelStateError
 
-from .blocking import blocking, check_arguments, described_by, direct, in_its_thread, options_of
 from .blocks import Block, Blocks
-from .loop_thread import LoopThread
+from .lifecycle.supervisor import TERMINATE_TIMEOUT_S
 from .running import RunningPipeline
 from .runtime import RingKernelRuntime, counted
-from .supervisor import TERMINATE_TIMEOUT_S
+from .threads.blocking import blocking, check_arguments, described_by, direct, in_its_thread, options_of
+from .threads.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import Pipeline
 
-    from .kernel import RingKernel
+    from .kernels.kernel import RingKernel
 
 _CLOSE_S = TERMINATE_TIMEOUT_S + 5.0
 """How long a session's thread may take to end."""

@@ -11,7 +11,7 @@ from helpers import check_books, drain, eventually, partial_of, receive_all, sta
 from kinds import Kind, add_one, copies, drops_thirds, fails_at_13, gated, same, slow
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime
-from ringkernel.runtime import map as map_module
+from ringkernel.runtime.maps import map as map_module
 
 ENDLESS = list(range(100_000))
 

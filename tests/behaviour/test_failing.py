@@ -19,7 +19,7 @@ from ringkernel import (
     RingKernelRuntime,
     managed_kernel,
 )
-from ringkernel.runtime import kernel as kernels
+from ringkernel.runtime.kernels import kernel as kernels
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

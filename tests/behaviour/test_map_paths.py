@@ -24,7 +24,7 @@ from ringkernel import (
     ring_kernel,
 )
 from ringkernel.messages.types import MessageType
-from ringkernel.ring.record_ring import RecordRing
+from ringkernel.ring.host.record_ring import RecordRing
 
 SIZE = 64
 

@@ -261,9 +261,9 @@ def test_a_numba_that_is_built_differently_is_no_failure(cache: Path, monkeypatc
 
 
 def test_functions_of_the_package_are_kept_in_one_file(cache: Path) -> None:
-    from ringkernel.codegen.builtin import ByAddress, EntryPoint
     from ringkernel.codegen.entry_points import entries
     from ringkernel.ring.host_api import hand_over, read_word, write_word
+    from ringkernel.words.builtin import ByAddress, EntryPoint
 
     table: dict[str, EntryPoint | ByAddress] = {
         "read": EntryPoint(read_word),

@@ -30,7 +30,11 @@ from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_
 from ringkernel.devices.grid.handlers import Handler, Handlers
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.mailbox_lay_out import lay_out
-from ringkernel.ring import commit, fill, fused_commit, ledger, pace, protocol, run_span, split_span, token, turn
+from ringkernel.ring.block import ledger, token
+from ringkernel.ring.protocol import cursors as protocol
+from ringkernel.ring.sharing import split_span
+from ringkernel.ring.spans import commit, fill, fused_commit, pace, run_span
+from ringkernel.ring.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -365,8 +369,8 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     for never_in_a_grid in (fused_commit.ring_before, split_span.take_chunk):
         assert never_in_a_grid not in compiled
     from ringkernel.codegen.targets.cpu import operations
-    from ringkernel.codegen.words import WordCompiler
     from ringkernel.devices.compiled import worker_loop
+    from ringkernel.words.compiler import WordCompiler
 
     on_the_cpu = WordCompiler(operations(timed=False))
     on_the_cpu.function(worker_loop.run_worker)

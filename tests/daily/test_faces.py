@@ -10,7 +10,7 @@ from typing import Any, assert_type
 import pytest
 
 import ringkernel as rk
-from ringkernel.runtime.input_handle import InputHandle
+from ringkernel.runtime.access.input_handle import InputHandle
 
 NOT_IN_A_SESSION = {
     *("replace", "view", "serve_stats", "collector", "port", "peek", "send_nowait", "receive_nowait"),

@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import ringkernel as rk
 from ringkernel import ConfigurationError, KernelFailedError, RingKernelRuntime
 from ringkernel.cli import main
-from ringkernel.runtime import observing
+from ringkernel.runtime.observing import looks as observing
 from ringkernel.views.graph import svg_of
 from ringkernel.views.numbers import amount, duration
 from ringkernel.views.page import page_of

@@ -19,7 +19,7 @@ from thread_device import ThreadDevice
 import ringkernel
 from ringkernel import DeviceUnavailableError, KernelState, RingKernelRuntime, ring_kernel
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena, Slab
-from ringkernel.runtime import launch as launching
+from ringkernel.runtime.lifecycle import launch as launching
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

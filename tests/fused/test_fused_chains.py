@@ -15,7 +15,7 @@ from inside import chain_of, chains_that_can_be_one, commands_to, fuse, set_answ
 
 from ringkernel import KernelFailedError, KernelState, KernelStateError, RingKernelRuntime, ring_kernel
 from ringkernel.devices.cpu.executor import WorkerExecutor
-from ringkernel.ring.loop_turns import FEW
+from ringkernel.ring.turns.loop_turns import FEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from ringkernel.codegen import span_cache
 from ringkernel.declaration.decorator import find_declaration
 from ringkernel.devices.compiled.compiling import stage_of
 from ringkernel.devices.cpu.executor import WorkerExecutor
-from ringkernel.ring.loop_turns import FEW
+from ringkernel.ring.turns.loop_turns import FEW
 
 pytestmark = [pytest.mark.workers, pytest.mark.compiles, pytest.mark.timeout(120)]
 

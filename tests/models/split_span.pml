@@ -1,4 +1,4 @@
-/* A split span: ringkernel/ring/split_span.py and ringkernel/devices/compiled/helping.py, in Promela.
+/* A split span: ringkernel/ring/sharing/split_span.py and ringkernel/devices/compiled/helping.py, in Promela.
  *
  * One leader runs SPANS spans one after the other with the same job, HELPERS helpers come and go, and a supervisor may
  * revoke the kernel at any time. A chunk is done by whoever has taken it; a handler may hang in it for ever, or fail, and

@@ -15,7 +15,7 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.operations import load_acquire
 from ringkernel.codegen.targets import cpu
 from ringkernel.codegen.targets.cpu_memory import operation
-from ringkernel.codegen.words import WordCompiler
+from ringkernel.words.compiler import WordCompiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from ringkernel.memory.layout import (
     PARKER_DTYPE,
 )
 from ringkernel.memory.wait_handle import new_waker
-from ringkernel.ring.doorbell import ring_doorbell
 from ringkernel.ring.host_api import host_api
+from ringkernel.ring.protocol.doorbell import ring_doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ import numpy as np
 from ringkernel.memory.arenas import Arena
 from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
-from ringkernel.ring.record_ring import RecordRing
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.record_ring import RecordRing
+from ringkernel.ring.host.waiting import NOTHING
 
 INT64 = MessageType(np.int64)
 JOIN_S = 60.0

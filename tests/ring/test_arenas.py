@@ -12,7 +12,7 @@ from ring_tools import INT64
 
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena, ResultPool, Slab
 from ringkernel.memory.layout import LINE, RING
-from ringkernel.ring.record_ring import RecordRing
+from ringkernel.ring.host.record_ring import RecordRing
 
 
 @given(sizes=st.lists(st.integers(1, 5_000), min_size=1, max_size=40))

@@ -35,7 +35,10 @@ from ringkernel.memory.layout import (
     STATUS_FAILED,
 )  # fmt: skip
 from ringkernel.memory.span_layout import LANE, NOBODY, SPAN, WITHOUT, lane_at
-from ringkernel.ring import commit, doorbell, fused_commit, ledger, pace, protocol, stages, token, waits
+from ringkernel.ring.block import ledger, stages, token, waits
+from ringkernel.ring.protocol import cursors as protocol
+from ringkernel.ring.protocol import doorbell
+from ringkernel.ring.spans import commit, fused_commit, pace
 
 if TYPE_CHECKING:
     from playing import Steps

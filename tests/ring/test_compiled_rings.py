@@ -18,7 +18,7 @@ from ringkernel.memory.layout import EDGE, NEVER
 from ringkernel.messages.arrays import as_array
 from ringkernel.messages.types import MessageType
 from ringkernel.ring.host_api import host_api
-from ringkernel.ring.protocol import bound_of, consume, publish, room_of, set_tail, slot_address
+from ringkernel.ring.protocol.cursors import bound_of, consume, publish, room_of, set_tail, slot_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable

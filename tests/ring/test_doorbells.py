@@ -18,7 +18,7 @@ from ringkernel.memory.layout import (
     PARKER,
     RUNG,
 )
-from ringkernel.ring.doorbell import ring_doorbell
+from ringkernel.ring.protocol.doorbell import ring_doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Callable

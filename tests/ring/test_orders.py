@@ -14,7 +14,11 @@ import pytest
 from ringkernel.bench import single
 from ringkernel.devices.compiled import worker_loop
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, DOORBELL, EDGE, PARKER, RING, RUN_ENTRY
-from ringkernel.ring import commit, doorbell, protocol, token, turn
+from ringkernel.ring.block import token
+from ringkernel.ring.protocol import cursors as protocol
+from ringkernel.ring.protocol import doorbell
+from ringkernel.ring.spans import commit
+from ringkernel.ring.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,8 +19,8 @@ from ringkernel.memory.layout import (
     PARKER,
     PARKER_DTYPE,
 )
-from ringkernel.ring.doorbell import take_inbox
 from ringkernel.ring.host_api import host_api
+from ringkernel.ring.protocol.doorbell import take_inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable

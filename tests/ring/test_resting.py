@@ -22,8 +22,8 @@ from ringkernel.memory.layout import (
     RUNG,
 )
 from ringkernel.messages.types import MessageType
-from ringkernel.ring.record_ring import RecordRing
-from ringkernel.ring.turn import rest
+from ringkernel.ring.host.record_ring import RecordRing
+from ringkernel.ring.turns.turn import rest
 
 
 class RestingKernel:

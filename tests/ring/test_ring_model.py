@@ -12,11 +12,11 @@ from ring_tools import INT64, leftovers, record_ring
 
 from ringkernel.memory.layout import NEVER
 from ringkernel.messages.arrays import as_array, from_array
-from ringkernel.ring.object_ring import ObjectRing
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.object_ring import ObjectRing
+from ringkernel.ring.host.waiting import NOTHING
 
 if TYPE_CHECKING:
-    from ringkernel.ring.record_ring import RecordRing
+    from ringkernel.ring.host.record_ring import RecordRing
 
 
 class Model:

@@ -10,10 +10,10 @@ from ringkernel.memory.arenas import Arena
 from ringkernel.memory.layout import EDGE, NEVER, RING
 from ringkernel.messages.arrays import from_array
 from ringkernel.messages.types import MessageType
-from ringkernel.ring.object_ring import ObjectEdge, ObjectRing
-from ringkernel.ring.record_edge import RecordEdge
-from ringkernel.ring.record_ring import RecordRing
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.object_ring import ObjectEdge, ObjectRing
+from ringkernel.ring.host.record_edge import RecordEdge
+from ringkernel.ring.host.record_ring import RecordRing
+from ringkernel.ring.host.waiting import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,9 @@ from ringkernel.memory import layout, span_layout
 from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
 from ringkernel.memory.split_layout import SPLIT_JOB, TEAM
-from ringkernel.ring import chunks, shard_keys, shards, split_job, split_span, stages
-from ringkernel.ring.split_job import CLOSED
+from ringkernel.ring.block import stages
+from ringkernel.ring.sharing import chunks, shard_keys, shards, split_job, split_span
+from ringkernel.ring.sharing.split_job import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,13 @@ from playing import Memory, caught, generators, source_of
 from ringkernel.devices.compiled import helping, worker_loop
 from ringkernel.memory import layout
 from ringkernel.memory.layout import BLOCK, CLAIMED, COMMIT, EDGE, FREE, GONE, NEVER, PARKER, RING, RUN_ENTRY, RUNG
-from ringkernel.ring import doorbell, ends, fill, loop_turns, protocol, stages, token, turn, waits
-from ringkernel.ring.fill import NOTHING_THERE, READY
-from ringkernel.ring.token import WORKED
+from ringkernel.ring.block import stages, token, waits
+from ringkernel.ring.block.token import WORKED
+from ringkernel.ring.protocol import cursors as protocol
+from ringkernel.ring.protocol import doorbell
+from ringkernel.ring.spans import fill
+from ringkernel.ring.spans.fill import NOTHING_THERE, READY
+from ringkernel.ring.turns import ends, loop_turns, turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ringkernel.codegen.operations import load, load_acquire, spin_hint, store, store_release
 from ringkernel.codegen.targets.cpu import compile_entry
-from ringkernel.codegen.words import NotOfWordsError
+from ringkernel.words.compiler import NotOfWordsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -37,7 +37,7 @@ from ringkernel import (
 from ringkernel.codegen.operations import load, load_acquire, store
 from ringkernel.codegen.targets.cpu import compile_entry
 from ringkernel.memory.layout import BLOCK, PARKER
-from ringkernel.ring.protocol import waiting_of
+from ringkernel.ring.protocol.cursors import waiting_of
 
 pytestmark = pytest.mark.workers
 

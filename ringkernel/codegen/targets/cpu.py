@@ -19,10 +19,10 @@ from numba.extending import intrinsic
 
 from ringkernel.cache import machine_code
 from ringkernel.codegen import operations as ops
-from ringkernel.codegen.builtin import COMPILE_EVENT, EntryPoint, builtin
-from ringkernel.codegen.python_entry import write_entry
-from ringkernel.codegen.words import WordCompiler
 from ringkernel.memory.wait_handle import WAKE_MECHANISM
+from ringkernel.words.builtin import COMPILE_EVENT, EntryPoint, builtin
+from ringkernel.words.compiler import WordCompiler
+from ringkernel.words.python_entry import write_entry
 
 from . import cpu_memory as memory
 from . import cpu_threads as threads
@@ -30,7 +30,7 @@ from . import cpu_threads as threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ringkernel.codegen.builtin import ByAddress
+    from ringkernel.words.builtin import ByAddress
 
 TIMED_SLEEP = WAKE_MECHANISM == "timed"
 IS_LINUX = sys.platform == "linux"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.event_loop.services import Services
-    from ringkernel.ring.feeder import Feeder
-    from ringkernel.ring.kinds import Edge
+    from ringkernel.ring.host.feeder import Feeder
+    from ringkernel.ring.host.kinds import Edge
 
     from .executor import Executor
     from .kernel_rings import KernelRings

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from ringkernel.codegen.span_types import FusedSpan
     from ringkernel.devices.event_loop.loop_parker import LoopParker
-    from ringkernel.ring.record_edge import RecordEdge
-    from ringkernel.ring.record_ring import RecordRing
+    from ringkernel.ring.host.record_edge import RecordEdge
+    from ringkernel.ring.host.record_ring import RecordRing
 
     from .control_block import ControlBlock
     from .executor import Executor

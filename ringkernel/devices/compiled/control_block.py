@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, Region
+    from ringkernel.ring.host.record_edge import RecordEdge
+    from ringkernel.ring.host.record_ring import RecordRing
     from ringkernel.ring.host_api import HostApi
-    from ringkernel.ring.record_edge import RecordEdge
-    from ringkernel.ring.record_ring import RecordRing
 
 _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
 """Where the table of inputs is, and for how many, until there are more."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.declaration.declaration import Declaration
-    from ringkernel.ring.clock import TickClock
+    from ringkernel.ring.host.clock import TickClock
 
     from .control_block import ControlBlock
     from .executor import Executor

@@ -14,8 +14,8 @@ from .executor import Eviction
 from .handshake import SUPERSEDED
 
 if TYPE_CHECKING:
+    from ringkernel.ring.host.record_edge import RecordEdge
     from ringkernel.ring.host_api import HostApi
-    from ringkernel.ring.record_edge import RecordEdge
 
     from .control_block import ControlBlock
     from .executor import Executor

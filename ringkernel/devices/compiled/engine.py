@@ -22,9 +22,9 @@ from ringkernel.memory.layout import (
     STATUS_FAILED,
     STATUS_TERMINATED,
 )
-from ringkernel.ring.endless_ring import EndlessRing
-from ringkernel.ring.record_edge import RecordEdge
-from ringkernel.ring.record_ring import RecordRing
+from ringkernel.ring.host.endless_ring import EndlessRing
+from ringkernel.ring.host.record_edge import RecordEdge
+from ringkernel.ring.host.record_ring import RecordRing
 
 from .appended_feeds import AppendedFeeds
 from .block_state import BlockState
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
-    from ringkernel.ring.kinds import Edge
+    from ringkernel.ring.host.kinds import Edge
 
     from .executor import Executor
     from .fused_chain import FusedChain

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringkernel.ring.clock import tick_clock
+from ringkernel.ring.host.clock import tick_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class Executor(ABC):
     shares_state = True
     """Whether the host can read the state while the kernel runs."""
     measures_waits = True
-    """Whether the block says what the kernel waits for, see `ring/waits.py`."""
+    """Whether the block says what the kernel waits for, see `ring/block/waits.py`."""
     cost: str
     """What is lost with a kernel that was abandoned, in words."""
     span_address: int
@@ -71,7 +71,7 @@ class Executor(ABC):
     appends_inputs = False
     """Whether the kernel finds an input that is appended while it runs."""
     max_threads = 1
-    """How many threads may share a span of messages, see `ring/split_span.py`."""
+    """How many threads may share a span of messages, see `ring/sharing/split_span.py`."""
     kernel: Executed
 
     __slots__ = ("kernel",)

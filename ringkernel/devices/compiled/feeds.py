@@ -12,14 +12,14 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ringkernel.memory.layout import OPEN
-from ringkernel.ring.feeder import Feed, Feeder
+from ringkernel.ring.host.feeder import Feed, Feeder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ringkernel.memory.arenas import Arena
     from ringkernel.messages.types import MessageType
-    from ringkernel.ring.record_edge import RecordEdge
+    from ringkernel.ring.host.record_edge import RecordEdge
 
 BACKLOGGED = 8
 """So many that were closed may still be read; beyond that, whoever opens one goes on behind what waits there."""

@@ -1,8 +1,8 @@
 """What a worker does that has nothing of its own to do: it helps with the spans of others. Compiled.
 
-A leader offers its job in a word of the worker (`recruit` of `ring/split_job.py`), and wakes it if it sleeps. Between
-two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment; but not where the
-event loop's thread waits for its core, as it does when the last span of a map has woken it.
+A leader offers its job in a word of the worker (`recruit` of `ring/sharing/split_job.py`), and wakes it if it sleeps.
+Between two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment; but not
+where the event loop's thread waits for its core, as it does when the last span of a map has woken it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ringkernel.codegen.operations import (
 )
 from ringkernel.memory.layout import PARKER
 from ringkernel.memory.split_layout import SPLIT_JOB
-from ringkernel.ring.split_job import enter, leave
-from ringkernel.ring.split_span import take_chunk
+from ringkernel.ring.sharing.split_job import enter, leave
+from ringkernel.ring.sharing.split_span import take_chunk
 
 LINGER = 12
 """How long, in minimal patiences: about 100 us."""

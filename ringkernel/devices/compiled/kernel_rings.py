@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ringkernel.memory.arenas import Arena
-    from ringkernel.ring.record_edge import RecordEdge
-    from ringkernel.ring.record_ring import RecordRing
+    from ringkernel.ring.host.record_edge import RecordEdge
+    from ringkernel.ring.host.record_ring import RecordRing
 
     from .control_block import ControlBlock
 

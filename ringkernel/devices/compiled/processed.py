@@ -10,7 +10,7 @@ from ringkernel.memory.layout import NEVER
 if TYPE_CHECKING:
     from ringkernel.devices.event_loop.loop_parker import LoopParker
     from ringkernel.errors import RingKernelError
-    from ringkernel.ring.record_edge import RecordEdge
+    from ringkernel.ring.host.record_edge import RecordEdge
 
 
 class Processing(Protocol):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ringkernel.memory.arenas import Slab
 from ringkernel.memory.split_layout import MAX_TEAM, SPLIT_JOB, SPLIT_JOB_DTYPE, TEAM, TEAM_DTYPE
-from ringkernel.ring.split_job import CLOSED
+from ringkernel.ring.sharing.split_job import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Member(Protocol):
 
 
 class OfKeys(Protocol):
-    """What leaders do to tables of keys: where the compiled functions of `ring/shard_keys.py` are."""
+    """What leaders do to tables of keys: where the compiled functions of `ring/sharing/shard_keys.py` are."""
 
     @property
     def find_records_address(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from ringkernel.memory.call_layout import TRAFFIC, TRAFFIC_DTYPE
 
 if TYPE_CHECKING:
-    from ringkernel.ring.clock import TickClock
+    from ringkernel.ring.host.clock import TickClock
     from ringkernel.ring.host_api import HostApi
 
 TURN_NS = 150

@@ -32,9 +32,9 @@ from ringkernel.codegen.operations import (
     waits_for_cpu,
 )
 from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, DOORBELL, EDGE, FREE, NEVER, PARKER, RING, RUN_ENTRY
-from ringkernel.ring.doorbell import is_beside_waker, take_inbox
-from ringkernel.ring.token import LEFT, WORKED, dismiss, release
-from ringkernel.ring.turn import rest, turn
+from ringkernel.ring.block.token import LEFT, WORKED, dismiss, release
+from ringkernel.ring.protocol.doorbell import is_beside_waker, take_inbox
+from ringkernel.ring.turns.turn import rest, turn
 
 from .helping import help_others, is_free
 

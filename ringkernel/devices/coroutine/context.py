@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ringkernel.devices.event_loop.waiting_line import Line, check_timeout
 from ringkernel.errors import KernelExit
 from ringkernel.lifecycle import KernelState
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.waiting import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -12,7 +12,7 @@ from ringkernel.devices.event_loop.inlet import Inlet
 from ringkernel.devices.event_loop.outlet import Outlet
 from ringkernel.errors import KernelExit, KernelStateError
 from ringkernel.lifecycle import KernelState
-from ringkernel.ring.object_ring import ObjectRing
+from ringkernel.ring.host.object_ring import ObjectRing
 
 from .context import KernelContext
 from .place import Place
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.messages.types import MessageType
-    from ringkernel.ring.kinds import Edge, Ring
+    from ringkernel.ring.host.kinds import Edge, Ring
 
 logger = logging.getLogger("ringkernel")
 
@@ -58,7 +58,7 @@ class CoroutineEngine(Engine):
         size = self.declaration.queue_size
         if message_type is None:
             return ObjectRing(size)
-        from ringkernel.ring.record_ring import RecordRing  # imports numba
+        from ringkernel.ring.host.record_ring import RecordRing  # imports numba
 
         return RecordRing(self._services.parker.arena, message_type, size, woke=self._services.woke)
 

@@ -12,15 +12,15 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringkernel.codegen.builtin import ByAddress, Entry, EntryPoint
 from ringkernel.codegen.entry_points import entries
 from ringkernel.devices.compiled.executor import Eviction
 from ringkernel.devices.compiled.team import Team
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
 from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, PARKER, REVOKED
-from ringkernel.ring.loop_turns import take_turns
-from ringkernel.ring.shard_keys import find_records, take_keys_back
+from ringkernel.ring.sharing.shard_keys import find_records, take_keys_back
+from ringkernel.ring.turns.loop_turns import take_turns
+from ringkernel.words.builtin import ByAddress, Entry, EntryPoint
 
 from .balancing import Balancing
 from .cores import allowed_cores

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError, QueueEmptyError
-from ringkernel.ring.waiting import NOBODY, NOTHING
+from ringkernel.ring.host.waiting import NOBODY, NOTHING
 
 from .spinning import Spin
 from .waiting_line import Hold, Line, check_timeout
@@ -16,8 +16,8 @@ from .waiting_line import Hold, Line, check_timeout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.record_edge import RecordEdge
+    from ringkernel.ring.host.kinds import Edge
+    from ringkernel.ring.host.record_edge import RecordEdge
 
     from .budget import Budget
     from .loop_parker import Doorbell

@@ -20,7 +20,7 @@ from ringkernel.memory.layout import (
     RUNG,
 )
 from ringkernel.memory.wait_handle import Waker, new_waker
-from ringkernel.ring.clock import tick_clock
+from ringkernel.ring.host.clock import tick_clock
 from ringkernel.ring.host_api import host_api
 
 if TYPE_CHECKING:

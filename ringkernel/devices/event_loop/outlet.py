@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import BatchTimeoutError, QueueFullError, RingKernelError
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.waiting import NOTHING
 
 from .waiting_line import Hold, Line, check_timeout
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from ringkernel.ring.kinds import Ring
+    from ringkernel.ring.host.kinds import Ring
 
     from .budget import Budget
     from .loop_parker import Doorbell

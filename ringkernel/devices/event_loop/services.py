@@ -9,7 +9,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringkernel.ring.loop_turns import RANG
+from ringkernel.ring.turns.loop_turns import RANG
 
 from . import background
 from .announcing import announced
@@ -110,7 +110,7 @@ class Services:
 
 
 def _warm_up(compile_more: Callable[[], Any] | None) -> None:
-    from ringkernel.ring.clock import tick_clock
+    from ringkernel.ring.host.clock import tick_clock
     from ringkernel.ring.host_api import host_api
 
     with announced("ringkernel's own functions"):

@@ -11,8 +11,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ringkernel.ring.kinds import Edge
-    from ringkernel.ring.record_edge import RecordEdge
+    from ringkernel.ring.host.kinds import Edge
+    from ringkernel.ring.host.record_edge import RecordEdge
 
     from .loop_parker import LoopParker
 

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.errors import ConfigurationError
-from ringkernel.ring.waiting import NOTHING
+from ringkernel.ring.host.waiting import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

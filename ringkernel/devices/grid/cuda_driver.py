@@ -179,15 +179,15 @@ class CudaMemory:
         self.address = int(checked(driver.cuMemAlloc(nbytes), f"{device.name}: allocating {nbytes} bytes"))
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """See `ring/storage.py`."""
+        """See `ring/host/storage.py`."""
         return self._device.copies().read(self.address + offset, nbytes)
 
     def write(self, offset: int, source: Bytes) -> None:
-        """See `ring/storage.py`."""
+        """See `ring/host/storage.py`."""
         self._device.copies().write(self.address + offset, source)
 
     def release(self) -> None:
-        """See `ring/storage.py`."""
+        """See `ring/host/storage.py`."""
         self._device.later(lambda: checked(driver.cuMemFree(self.address), f"{self._device.name}: freeing"))
 
 

@@ -223,17 +223,17 @@ class SimulatedMemory:
         self.address = region.address
 
     def read(self, offset: int, nbytes: int) -> Any:
-        """See `ring/storage.py`."""
+        """See `ring/host/storage.py`."""
         assert self._region is not None
         return self._region.bytes[offset : offset + nbytes].copy()
 
     def write(self, offset: int, source: Any) -> None:
-        """See `ring/storage.py`."""
+        """See `ring/host/storage.py`."""
         assert self._region is not None
         self._region.bytes[offset : offset + len(source)] = source
 
     def release(self) -> None:
-        """See `ring/storage.py`."""
+        """See `ring/host/storage.py`."""
         self._region = None
 
 

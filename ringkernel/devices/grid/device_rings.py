@@ -20,8 +20,8 @@ from ringkernel.memory.layout import EDGE, LINE, RING
 
 if TYPE_CHECKING:
     from ringkernel.memory.arenas import Bytes
-    from ringkernel.ring.record_edge import RecordEdge
-    from ringkernel.ring.record_ring import RecordRing
+    from ringkernel.ring.host.record_edge import RecordEdge
+    from ringkernel.ring.host.record_ring import RecordRing
 
     from .hardware import Hardware, Memory
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class DeviceStorage:
     """Device memory for one ring and these edges: the tail, the heads, a line each, then the slots.
 
-    See `ring/storage.py`.
+    See `ring/host/storage.py`.
     """
 
     __slots__ = ("_is_quarantined", "_memory", "device", "edges")

@@ -19,8 +19,8 @@ from ringkernel.codegen.operations import (
 )
 from ringkernel.memory.layout import BLOCK, RUN_ENTRY, STATUS_DESERTED
 from ringkernel.memory.mailbox_layout import CONTROL, MAILBOX, MAILBOX_BLOCK, MAILBOX_RUN_ENTRY
-from ringkernel.ring.token import IDLE, LEFT
-from ringkernel.ring.turn import obey, turn
+from ringkernel.ring.block.token import IDLE, LEFT
+from ringkernel.ring.turns.turn import obey, turn
 
 from .cooperative_span import dismiss_helpers
 from .mailbox_fetch import fetch, fetch_closing

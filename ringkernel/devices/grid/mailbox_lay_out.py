@@ -51,7 +51,7 @@ from ringkernel.memory.mailbox_layout import (
     max_times,
 )
 from ringkernel.memory.span_layout import LANE, LANE_DTYPE, LANES, SPAN
-from ringkernel.ring.stages import lane_of
+from ringkernel.ring.block.stages import lane_of
 
 MAILBOX_NBYTES, RUN_ENTRY_NBYTES, BLOCK_NBYTES = MAILBOX_DTYPE.itemsize, RUN_ENTRY_DTYPE.itemsize, BLOCK_DTYPE.itemsize
 EDGE_NBYTES, RING_NBYTES, LANE_NBYTES = EDGE_DTYPE.itemsize, RING_DTYPE.itemsize, LANE_DTYPE.itemsize

@@ -13,7 +13,7 @@ from ringkernel.memory.layout import BLOCK, COUNTS, COUNTS_DTYPE, EDGE, HISTOGRA
 from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_ON_HOST, INPUT_RING, MAILBOX, MAILBOX_BLOCK
 from ringkernel.memory.record import within
 from ringkernel.memory.span_layout import LANE, SPAN, TIME_AT
-from ringkernel.ring.stages import lane_of
+from ringkernel.ring.block.stages import lane_of
 
 from .mailbox_fetch import by_time
 

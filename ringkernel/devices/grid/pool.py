@@ -19,7 +19,7 @@ from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART, HEART_DTYPE, mailbox_nbytes
-from ringkernel.ring.turn import rest, turn
+from ringkernel.ring.turns.turn import rest, turn
 
 from .watcher import goes_on, rest_watch, watch
 

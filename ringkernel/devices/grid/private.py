@@ -12,9 +12,10 @@ from ringkernel.codegen.operations import grid_span, peek, poke, store
 from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import MAILBOX, MAILBOX_BLOCK, SPAN_AT
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.ring import commit, fill, fused_commit, waits
-from ringkernel.ring.run_span import run_span_at_end, run_span_by_time
-from ringkernel.ring.stages import chain_of
+from ringkernel.ring.block import waits
+from ringkernel.ring.block.stages import chain_of
+from ringkernel.ring.spans import commit, fill, fused_commit
+from ringkernel.ring.spans.run_span import run_span_at_end, run_span_by_time
 
 from .mailbox_fetch import by_time as goes_by_time
 from .mailbox_post import edge_on_host, post_end, say_in_flight

@@ -17,9 +17,9 @@ from ringkernel.codegen.merged_calls import Handled, merged_call
 from ringkernel.codegen.merged_span import merged_loop
 from ringkernel.codegen.span import handler_loop, message_call, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.ring.ends import finish
-from ringkernel.ring.split_span import lead
-from ringkernel.ring.turn import obey, turn
+from ringkernel.ring.sharing.split_span import lead
+from ringkernel.ring.turns.ends import finish
+from ringkernel.ring.turns.turn import obey, turn
 
 from .cooperative_span import (
     alone,

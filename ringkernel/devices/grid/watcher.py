@@ -11,12 +11,12 @@ from ringkernel.codegen.operations import compare_exchange, fence, load, load_ac
 from ringkernel.memory.layout import ARMED, BLOCK, CLAIMED, EDGE, FREE, LAST_WORDS, RING, RUN_ENTRY, RUNG
 from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART
 from ringkernel.memory.span_layout import LANE
-from ringkernel.ring.doorbell import ring_doorbell
-from ringkernel.ring.fill import edge_of, goes_by_time
-from ringkernel.ring.protocol import notify_consumers, notify_producer, waiting_of
-from ringkernel.ring.stages import lane_of, record_of
-from ringkernel.ring.token import IDLE, LEFT, WORKED, release
-from ringkernel.ring.turn import can_end, can_work, has_room, let_producers_in
+from ringkernel.ring.block.stages import lane_of, record_of
+from ringkernel.ring.block.token import IDLE, LEFT, WORKED, release
+from ringkernel.ring.protocol.cursors import notify_consumers, notify_producer, waiting_of
+from ringkernel.ring.protocol.doorbell import ring_doorbell
+from ringkernel.ring.spans.fill import edge_of, goes_by_time
+from ringkernel.ring.turns.turn import can_end, can_work, has_room, let_producers_in
 
 TOLD_HEADS = CONTROL_DTYPE.itemsize
 NAP_NS = 20_000

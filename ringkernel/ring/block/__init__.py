@@ -1,0 +1,1 @@
+"""The words of one kernel that a turn keeps: its token, its stages, its ledger, its waits. Compiled."""

@@ -1,0 +1,1 @@
+"""One span that several threads work on. Compiled."""

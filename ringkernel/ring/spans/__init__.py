@@ -1,0 +1,1 @@
+"""The span of a turn: filled, run, committed. Compiled."""

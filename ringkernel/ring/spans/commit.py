@@ -1,0 +1,223 @@
+"""Committing a span that was run: the one order in which all of it is published. Compiled.
+
+The word `owner` decides. Until it is COMMIT nothing of the span has happened, whatever the handler has written to free
+slots; from then on all of it has, though it takes a moment until everybody sees that. What is published is in the
+record, as what is there afterwards, not as what is added: so `publish_span` may begin again, wherever it was stopped.
+States that a span has begun to change are torn until it is committed: their versions are odd.
+
+Others rely on the order of the steps: outputs before inputs, so that an input's `head` implies what came of the
+messages below; both before the looks at doorbells. The span may be that of a fused chain, whose outputs are the last
+stage's, and whose other stages `fused_commit.py` sees to.
+"""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import compare_exchange, copy_bytes, fence, load, store, store_release
+from ringkernel.codegen.span_body import FAULT_COUNT
+from ringkernel.memory.chain_layout import CHAIN
+from ringkernel.memory.layout import (
+    BLOCK,
+    CLAIMED,
+    COMMIT,
+    EDGE,
+    OVER,
+    RING,
+    RUN_ENTRY,
+    STATUS_DEACTIVATED,
+    STATUS_FAILED,
+)
+from ringkernel.memory.span_layout import LANE, NOBODY, SPAN
+from ringkernel.ring.block.ledger import keep_ledger, note_peak
+from ringkernel.ring.block.stages import chain_of, lane_of, last_stage, longest_span, record_of
+from ringkernel.ring.block.token import IDLE, LEFT, WORKED, dismiss, give_back
+from ringkernel.ring.block.waits import add, go_on, starve
+from ringkernel.ring.protocol.cursors import notify_consumers, notify_producer, set_tail
+from ringkernel.ring.protocol.doorbell import ring_doorbell
+
+from .fused_commit import end_chain, end_writing, keep_failed, keep_ledgers, move_tails, note_before, notify_watchers
+from .pace import SPAN_LIMIT, adapt_span
+
+
+def commit(block: int, run_entry: int, span: int, here: int) -> int:
+    """Publish what a span has done, and count it. Return WORKED, IDLE if there was nothing to do, or LEFT if the token
+    is this poller's no more."""
+    settle(block, span)
+    if compare_exchange(run_entry + RUN_ENTRY.owner, CLAIMED, COMMIT) != CLAIMED:
+        return LEFT  # revoked meanwhile: nothing of this span happened
+    return publish_span(block, run_entry, span, here)
+
+
+def recover(run_entry: int) -> int:
+    """For who finds that a poller has died, and that it will never run again: finish what it has committed, and take
+    the kernel from it. Return 1 if its last span has happened, 0 if not."""
+    block, owner = load(run_entry + RUN_ENTRY.block_address), load(run_entry + RUN_ENTRY.owner)
+    if owner == COMMIT:
+        if load(block + BLOCK.status) < STATUS_DEACTIVATED:
+            publish_span(block, run_entry, record_of(block), 0)
+        else:  # the token was given back, and that may not have been said
+            ring_doorbell(load(block + BLOCK.status_doorbell_address), 0)
+    dismiss(run_entry)
+    return 1 if owner == COMMIT else 0
+
+
+def settle(block: int, span: int) -> None:
+    """Note in the record all that a commit goes by, which does not change any more."""
+    chain = chain_of(block)
+    number = load(span + SPAN.failed_lane)
+    failing, missing = -1, -1
+    if number != NOBODY:
+        failing = 0 if chain == 0 else load(chain + CHAIN.fault_stage)
+        if failing > 0 or number >= 0:  # a handler that was called without a message loses none
+            missing = failing
+        if failing > 0 and number >= 0:  # the kernel itself has handled the message
+            lane = lane_of(span, number)
+            store(lane + LANE.taken, load(lane + LANE.taken) + 1)
+            store(lane + LANE.last, load(lane + LANE.key))
+    lost = load(load(span + SPAN.fault) + FAULT_COUNT) if missing == 0 else 0
+    store(span + SPAN.chain, chain)
+    store(span + SPAN.failing, failing)
+    store(span + SPAN.missing, missing)
+    store(span + SPAN.taken, taken_of(span) + lost)
+    store(span + SPAN.is_news, is_told_more(block, span) if chain == 0 else 0)
+    note_before(block, chain)
+
+
+def publish_span(block: int, run_entry: int, span: int, here: int) -> int:
+    """Publish a span that is committed. It may have been begun, and stopped anywhere. As `commit`."""
+    chain, failing = load(span + SPAN.chain), load(span + SPAN.failing)
+    end_writing(block, chain)
+    if failing >= 0:
+        note_fault(block, chain, span)
+    output, emitted, is_news = load(span + SPAN.output), load(span + SPAN.emitted), load(span + SPAN.is_news)
+    if output != 0:
+        publish_outputs(output, load(span + SPAN.tail), emitted)
+        if is_news == 1:
+            tell(output, span)  # after the outputs that the time stands for
+    move_tails(chain, load(span + SPAN.taken), load(span + SPAN.missing))
+    move_heads(block, span)
+    if load(span + SPAN.steps) > 0 or failing >= 0:
+        keep_books(block, run_entry, span, chain)
+    else:
+        wait_for_inputs(block, span)
+    store(block + BLOCK.in_flight, 0)
+    fence()  # the cursors, before the looks at the doorbells
+    if output != 0 and emitted + is_news > 0:
+        notify_consumers(output, here)
+    notify_producers(block, span, here)
+    notify_watchers(chain, here)
+    if failing >= 0:
+        return let_go(block, chain, failing, here)
+    if load(span + SPAN.n_lanes) == 0 and load(span + SPAN.is_over) == 1:
+        store(block + BLOCK.end_phase, OVER)
+        return IDLE
+    return WORKED if load(span + SPAN.steps) + is_news > 0 else IDLE
+
+
+def note_fault(block: int, chain: int, span: int) -> None:
+    """Note in its block what the kernel, or a stage, has failed on."""
+    number = load(span + SPAN.failed_lane)
+    if chain != 0:
+        keep_failed(chain)
+    if load(span + SPAN.failing) == 0:
+        store(block + BLOCK.fault_count, load(load(span + SPAN.fault) + FAULT_COUNT))
+        store(block + BLOCK.fault_edge, 0 if number < 0 else load(lane_of(span, number) + LANE.edge))
+
+
+def publish_outputs(ring: int, tail: int, emitted: int) -> None:
+    """Move what was written beyond the end of the slot array to its start, and publish."""
+    size = load(ring + RING.capacity)
+    beyond = (tail & (size - 1)) + emitted - size
+    if beyond > 0:
+        itemsize = load(ring + RING.itemsize)
+        slots = ring + load(ring + RING.slots)
+        copy_bytes(slots, slots + size * itemsize, beyond * itemsize)
+    set_tail(ring, tail + emitted)
+
+
+def is_told_more(block: int, span: int) -> int:
+    """1 if a kernel that goes by time has come further than those downstream know."""
+    if load(span + SPAN.by_time) == 0 or load(block + BLOCK.output) == 0:
+        return 0
+    return 1 if load(span + SPAN.low) > load(span + SPAN.told) else 0
+
+
+def tell(output: int, span: int) -> None:
+    """Publish how far a kernel that goes by time has come, for those downstream."""
+    low = load(span + SPAN.low)
+    store(span + SPAN.told, low)
+    store_release(output + RING.progress, low)  # release: after the outputs before it
+
+
+def taken_of(span: int) -> int:
+    """How many messages the span has taken, and not failed on."""
+    taken = 0
+    for number in range(load(span + SPAN.n_lanes)):
+        taken += load(lane_of(span, number) + LANE.taken)
+    return taken
+
+
+def move_heads(block: int, span: int) -> None:
+    """Give back what the span has taken. The host moves the cursor over what it has failed on, once it has looked."""
+    for number in range(load(span + SPAN.n_lanes)):
+        lane = lane_of(span, number)
+        head = load(lane + LANE.head) + load(lane + LANE.taken)
+        store_release(block + load(lane + LANE.edge) + EDGE.head, head)  # release: after the outputs
+
+
+def keep_books(block: int, run_entry: int, span: int, chain: int) -> None:
+    """Keep the ledgers, and what the next span goes by."""
+    if load(span + SPAN.by_time) == 1:
+        end_waits(block, span)
+    store(block + BLOCK.idle_since, load(span + SPAN.ended))
+    output, taken, elapsed = load(span + SPAN.output), load(span + SPAN.taken), load(span + SPAN.busy_ticks)
+    if output != 0:
+        note_peak(last_stage(block), output, load(output + RING.next))
+    store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), load(span + SPAN.waiting)))
+    if chain == 0:
+        keep_ledger(block, taken, taken_of(span), load(span + SPAN.emitted), load(span + SPAN.by_timer), elapsed)
+    else:
+        keep_ledgers(block, chain, taken, load(span + SPAN.missing), elapsed)
+    adapt_span(run_entry, load(span + SPAN.steps), elapsed, longest_span(chain, SPAN_LIMIT))
+
+
+def notify_producers(block: int, span: int, here: int) -> None:
+    """Ring who waits for what the span has taken."""
+    for number in range(load(span + SPAN.n_lanes)):
+        lane = lane_of(span, number)
+        if load(lane + LANE.taken) > 0:
+            edge = block + load(lane + LANE.edge)
+            notify_producer(edge, load(edge + EDGE.head), here)
+
+
+def let_go(block: int, chain: int, failing: int, here: int) -> int:
+    """Give back the token of a kernel that has failed, or of the stage that has. LEFT if it is the kernel's own."""
+    if chain != 0:
+        return end_chain(block, chain, failing, here)
+    give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
+    return LEFT
+
+
+# --- waits of a kernel that goes by time, input by input --------------------------------------------------------------
+
+
+def wait_for_inputs(block: int, span: int) -> None:
+    """Idle since the last span: record which open inputs are empty."""
+    empty = 0
+    for number in range(load(span + SPAN.n_lanes)):
+        lane = lane_of(span, number)
+        if load(lane + LANE.count) == 0 and load(lane + LANE.ended) == 0:
+            empty |= 1 << number
+    store(span + SPAN.starved_by, empty)
+    starve(block)
+
+
+def end_waits(block: int, span: int) -> None:
+    """There is something to do, and room for it: count the wait for that, for the inputs that were empty."""
+    since, now = load(block + BLOCK.starved_since), load(span + SPAN.started)
+    if since != 0:
+        store(block + BLOCK.starved_since, 0)
+        for number in range(load(span + SPAN.n_lanes)):
+            if load(span + SPAN.starved_by) >> number & 1 == 1:
+                edge = block + load(lane_of(span, number) + LANE.edge)
+                add(edge + EDGE.starved_ticks, now - since)
+    go_on(block, now)

@@ -1,0 +1,75 @@
+"""Running a span that was filled: call its function, by this thread alone or with others, and note what came of it.
+Compiled."""
+
+from __future__ import annotations
+
+from ringkernel.codegen.operations import fence_release, load, store
+from ringkernel.codegen.span_body import FAULT_COUNT
+from ringkernel.memory.chain_layout import CHAIN
+from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY
+from ringkernel.memory.span_layout import LANE, LANES, NOBODY, SPAN, WITHOUT
+from ringkernel.ring.block.stages import chain_of
+from ringkernel.ring.sharing.split_span import lead, run_alone
+
+from .commit import commit
+from .fused_commit import begin_writing
+
+
+def run_span(block: int, run_entry: int, span: int, here: int) -> int:
+    """Run a span over the messages of one input, and commit it."""
+    odd(block)
+    lane, count = span + LANES, load(span + SPAN.count)
+    ring = block + load(lane + LANE.edge)
+    ring += load(ring + EDGE.ring)
+    message_nbytes = load(ring + RING.itemsize)
+    if here != 0 or count <= load(run_entry + RUN_ENTRY.span_limit):
+        emitted = run_alone(span, count)
+        if message_nbytes == 0:
+            note_calls(block, run_entry, count, emitted)
+    else:
+        emitted = lead(block, run_entry, span, message_nbytes)
+    store(span + SPAN.emitted, emitted)
+    store(span + SPAN.by_timer, 0)
+    words = load(span + SPAN.fault)
+    fault, taken = load(words), load(span + SPAN.done)
+    store(span + SPAN.failed_lane, NOBODY)
+    if fault >= 0:
+        store(span + SPAN.failed_lane, 0)
+        taken = fault
+    store(lane + LANE.taken, taken)
+    store(span + SPAN.steps, taken if fault < 0 else fault + load(words + FAULT_COUNT))
+    return commit(block, run_entry, span, here)
+
+
+def run_span_by_time(block: int, run_entry: int, span: int, here: int) -> int:
+    """Run a span over the messages of all inputs, and commit it. It notes itself what came of it."""
+    odd(block)
+    store(span + SPAN.emitted, run_alone(span, load(span + SPAN.count)))
+    return commit(block, run_entry, span, here)
+
+
+def run_span_at_end(block: int, run_entry: int, span: int, here: int) -> int:
+    """Run a span without messages, and commit it. All that is emitted came of none."""
+    odd(block)
+    said = run_alone(span, load(span + SPAN.count))
+    calls = said if said >= 0 else -1 - said
+    emitted = calls if load(span + SPAN.output) != 0 else 0
+    store(span + SPAN.emitted, emitted)
+    store(span + SPAN.by_timer, emitted)
+    store(span + SPAN.steps, max(1, calls))  # the call that said so
+    store(span + SPAN.is_over, 1 if said < 0 else 0)
+    store(span + SPAN.failed_lane, NOBODY if load(load(span + SPAN.fault)) < 0 else WITHOUT)
+    return commit(block, run_entry, span, here)
+
+
+def odd(block: int) -> None:
+    """The states' versions are odd from here until the span is committed."""
+    begin_writing(block, chain_of(block))
+    fence_release()  # odd before a handler writes to its state
+
+
+def note_calls(block: int, run_entry: int, count: int, emitted: int) -> None:
+    """Count the spans of a source since one has emitted something; of a chain, the source itself."""
+    chain = chain_of(block)
+    came = emitted if chain == 0 else count - load(chain + CHAIN.dropped)
+    store(run_entry + RUN_ENTRY.fruitless, 0 if came > 0 else load(run_entry + RUN_ENTRY.fruitless) + 1)

@@ -1,0 +1,1 @@
+"""Further ways to a kernel: calls, lent outputs, inputs for threads, state."""

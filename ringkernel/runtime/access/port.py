@@ -1,0 +1,110 @@
+"""A kernel's messages for code that cannot await."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ringkernel.devices.event_loop.waiting_line import check_timeout
+from ringkernel.errors import KernelStateError
+from ringkernel.ring.host.waiting import NOTHING
+from ringkernel.runtime.maps.path import ends_of
+from ringkernel.runtime.threads.waited_call import WaitedCall
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.pipeline import KernelPath
+    from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
+
+    from .calls import CallTable
+
+
+class Messages(Protocol):
+    """A runtime, as far as messages go; see `RingKernelRuntime`."""
+
+    async def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
+        """Put a message into the kernel's input, waiting for room."""
+
+    def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
+        """Put a message into the kernel's input."""
+
+    async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
+        """Take the next output, waiting for it."""
+
+    def receive_nowait(self, kernel_id: KernelId) -> Any:
+        """Take the next output."""
+
+    async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
+        """Send a message; its output."""
+
+
+class Port:
+    """`send`, `receive` and `call` as plain functions: see `RingKernelRuntime.port`.
+
+    In every thread but the event loop's they block until it is done. The loop does it for the caller, which takes some
+    tens of microseconds more, and Ctrl-C cancels it there. In the loop's own thread nothing can be waited for, since
+    nothing would go on meanwhile: `put` needs room, `get` an output that is there, and `call` kernels that this thread
+    runs itself, as it does those that are cheap and provably end. Otherwise they raise `KernelStateError`, or what
+    `send_nowait` and `receive_nowait` do, and nothing was sent.
+    """
+
+    __slots__ = ("_affinity", "_calls", "_ends", "_runtime")
+
+    def __init__(
+        self,
+        runtime: Messages,
+        calls: CallTable,
+        affinity: LoopAffinity,
+        kernel_id: KernelPath,
+    ) -> None:
+        self._runtime, self._calls, self._affinity = runtime, calls, affinity
+        self._ends = ends_of(kernel_id)
+
+    def put(self, message: Any, *, timeout: float | None = None) -> None:
+        """Put a message into the first kernel's input, waiting `timeout` seconds for room. Raises what `send` does."""
+        if self._is_in_loop():
+            self._runtime.send_nowait(self._ends[0], message)
+        else:
+            self._run(self._runtime.send, self._ends[0], message, timeout=timeout)
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Take the last kernel's next output, waiting for it for `timeout` seconds. Raises what `receive` does."""
+        if self._is_in_loop():
+            return self._runtime.receive_nowait(self._ends[1])
+        return self._run(self._runtime.receive, self._ends[1], timeout=timeout)
+
+    def call(self, message: Any, *, timeout: float | None = None) -> Any:
+        """Send a message, and return its output. Raises what `RingKernelRuntime.call` does."""
+        if not self._is_in_loop():
+            return self._run(self._runtime.call, self._ends, message, timeout=timeout)
+        if timeout is not None:
+            check_timeout(timeout)
+        answer = self._calls.of(self._ends).at_once(message)
+        if answer is NOTHING:
+            first, last = self._ends
+            path = repr(first) if first == last else f"{first!r} to {last!r}"
+            raise KernelStateError(
+                f"kernel {path} cannot be called here: a worker would run it, and the event loop, whose thread this "
+                f"is, cannot wait for it; await runtime.call(), or call from another thread"
+            )
+        return answer
+
+    def _is_in_loop(self) -> bool:
+        return self._affinity.thread == get_ident()
+
+    def _run(self, method: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **named: Any) -> Any:
+        """Let the event loop do it, and wait for that."""
+        loop = self._affinity.loop
+        if loop is None or not self._affinity.is_running():
+            raise KernelStateError("the event loop of this runtime does not run: nobody could do this")
+        return WaitedCall(method, arguments, named).wait_for(partial(_hand_over, loop), loop)
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, call: WaitedCall[Any]) -> None:
+    with suppress(RuntimeError):  # the loop was closed, as who waits will see
+        loop.call_soon_threadsafe(lambda: call.begin(loop).add_done_callback(call.settle))

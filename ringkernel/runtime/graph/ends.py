@@ -1,0 +1,79 @@
+"""When kernels end by themselves: inputs that are closed, and what the end of a kernel means to those that it feeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringkernel.errors import KernelStateError
+from ringkernel.lifecycle import OPEN
+
+if TYPE_CHECKING:
+    from ringkernel.runtime.kernels.kernel import RingKernel
+
+
+def close_input(kernel: RingKernel, name: str) -> None:
+    """Nothing more will be sent to this input of a kernel. See `RingKernelRuntime.close_input`."""
+    engine = kernel.engine
+    outlet = engine.outlet_of(name)
+    if kernel.state not in OPEN:
+        raise (
+            kernel.refusal()
+            if kernel.error
+            else KernelStateError(
+                f"cannot close an input of kernel {kernel.kernel_id!r} while it is {kernel.state.name}"
+            )
+        )
+    if engine.closing is None and outlet.ring.shut:
+        raise outlet.refuse()
+    engine.closing = engine.closing or "close_input() has said that nothing more is sent to it"
+    outlet.close()
+    outlet.ring.say_ended()
+    engine.look_at_ends()
+
+
+def note_end(kernel: RingKernel) -> None:
+    """A kernel has ended: nothing more comes from it, and a kernel that nobody else feeds ends, too, if this one has
+    ended by itself."""
+    output = kernel.engine.output
+    if output is None:
+        return
+    output.say_ended()
+    for target in kernel.targets:
+        if target.state not in OPEN:
+            continue
+        engine = target.engine
+        if engine.closing is None and _is_left(target):
+            engine.closing = "the kernels that feed it have ended, and so does it"
+            engine.close_outlets()
+            for outlet in engine.outlets.values():
+                outlet.ring.say_ended()
+        if engine.closing is not None:
+            engine.look_at_ends()
+
+
+def _is_left(kernel: RingKernel) -> bool:
+    """Whether all that feed a kernel have ended by themselves, each of its inputs has had such a feed, and nobody else
+    has ever sent to it."""
+    if was_used(kernel) or only_from_host(kernel):
+        return False
+    return all(map(has_ended_by_itself, kernel.sources))
+
+
+def only_from_host(kernel: RingKernel) -> list[str]:
+    """The inputs that no kernel feeds."""
+    engine = kernel.engine
+    names = list(engine.outlets)
+    fed = {edge.input for edge in engine.edges[len(names) :]}  # the host's are the first ones
+    return [name for number, name in enumerate(names) if number not in fed and not engine.outlets[name].ring.shut]
+
+
+def was_used(kernel: RingKernel) -> bool:
+    """Whether somebody else than other kernels has ever sent to it."""
+    engine = kernel.engine
+    return engine.thread_feeds.were_used or any(outlet.ring.position() > 0 for outlet in engine.outlets.values())
+
+
+def has_ended_by_itself(kernel: RingKernel) -> bool:
+    """Whether it has ended well, of closed inputs or of its handler."""
+    engine = kernel.engine
+    return engine.has_ended and engine.error is None and engine.closing is not None

@@ -1,0 +1,1 @@
+"""Kernels through their lifecycle: launched, told, replaced, ended."""

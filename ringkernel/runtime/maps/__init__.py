@@ -1,0 +1,1 @@
+"""Whole arrays through a path of kernels."""

@@ -1,0 +1,1 @@
+"""Recorded messages in the place of live ones, as fast as kernels take them or at their pace."""

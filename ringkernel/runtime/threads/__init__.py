@@ -1,0 +1,1 @@
+"""Threads that wait for what an event loop in another thread does."""

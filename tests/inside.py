@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices import selection
 from ringkernel.devices.compiled import handshake, worker
+from ringkernel.devices.compiled.chain import ALONE
 from ringkernel.devices.compiled.control_block import ControlBlock
 from ringkernel.devices.compiled.ending import Terminator
 from ringkernel.devices.compiled.engine import CompiledEngine
@@ -433,7 +434,7 @@ def force_fusing(patch: pytest.MonkeyPatch, most: int) -> None:
 
     async def start_and_fuse(engine: CompiledEngine) -> None:
         await start(engine)
-        if not isinstance(engine.executor, WorkerExecutor) or engine.chain is not None:
+        if not isinstance(engine.executor, WorkerExecutor) or engine.chain is not ALONE:
             return
         policy = engine.executor._workers.pool().fusing
         fed = [kernel for one in policy._fed if (kernel := one()) is not None and not kernel.has_ended]

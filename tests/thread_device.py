@@ -13,7 +13,7 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import handler_call
 from ringkernel.codegen.span import CPU_CALL
 from ringkernel.codegen.targets import cpu_memory, cpu_threads
-from ringkernel.devices.compiled import failure
+from ringkernel.devices.compiled import raised
 from ringkernel.devices.grid.handlers import END, FIRST, Handlers
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridTarget, Program, build_grid_program, build_grid_span
@@ -128,10 +128,10 @@ class ThreadCode:
         return FIRST + number if self.is_built_in else spans[number].address
 
     def raised(self, number: int) -> Any:
-        return failure.described(number)
+        return raised.described(number)
 
     def is_stop(self, number: int) -> bool:
-        return failure.is_stop(number)
+        return raised.is_stop(number)
 
 
 POISON = 0xA5

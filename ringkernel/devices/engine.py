@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,21 +20,20 @@ from ringkernel.errors import (
 from ringkernel.messages.arrays import as_messages
 from ringkernel.ring.host.waiting import NOTHING
 
+from .event_loop.inlet import Inlet
+from .event_loop.outlet import Outlet
 from .event_loop.waiting_line import Line, check_timeout
-from .thread_feeds import ThreadFeeds
 
 if TYPE_CHECKING:
-    import asyncio
-
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.memory.arenas import Arena, ResultPool
     from ringkernel.messages.types import MessageType
     from ringkernel.ring.host.kinds import Edge, Ring
     from ringkernel.ring.host.record_ring import RecordRing
 
-    from .event_loop.inlet import Inlet
-    from .event_loop.outlet import Outlet
+    from .event_loop.services import Services
     from .state_access import StateAccess
+    from .thread_feeds import ThreadFeeds
 
 OnEnd = Callable[[BaseException | None], None]
 
@@ -90,9 +90,11 @@ class Engine(ABC):
     edges: list[Edge]
     state_access: StateAccess
     """What it holds between messages; for compiled kernels."""
+    thread_feeds: ThreadFeeds
 
     __slots__ = (
         "__weakref__",
+        "_services",
         "closing",
         "declaration",
         "edges",
@@ -112,8 +114,9 @@ class Engine(ABC):
         "thread_feeds",
     )
 
-    def __init__(self, declaration: Declaration) -> None:
+    def __init__(self, declaration: Declaration, services: Services) -> None:
         self.declaration = declaration
+        self._services = services
         self.kernel_id = declaration.kernel_id
         self.on_end: OnEnd = _nobody_minds
         self.error: BaseException | None = None
@@ -123,13 +126,33 @@ class Engine(ABC):
         self.in_flight = 0
         self.further: Mapping[str, Outlet] = NO_FURTHER
         self.closing: str | None = None  # why nothing more comes in, where the kernel goes on to its end by itself
-        self.thread_feeds = ThreadFeeds(self)
         self.taken: list[Callable[[], object]] = []  # what gives it back, one by one
 
     @abstractmethod
     def build(self) -> None:
         """Take what the kernel needs, and note in `taken` how each thing goes back: `release` also does that for an
         engine that was built halfway. Memory goes back by itself."""
+
+    def new_ring(self, message_type: MessageType, *, overhang: int = 0) -> RecordRing:
+        """A ring of records, as long as the kernel's queues, with `overhang` slots beyond its end."""
+        from ringkernel.ring.host.record_ring import RecordRing  # imports numba
+
+        arena, woke = self._services.parker.arena, self._services.woke
+        return RecordRing(arena, message_type, self.declaration.queue_size, overhang=overhang, woke=woke)
+
+    def new_outlet(self, ring: Ring) -> Outlet:
+        """The event loop's end of a ring that it, or the kernel in it, produces into; until the kernel's release."""
+        outlet = Outlet(ring, self._services.budget, self._services)
+        self.taken.append(outlet.release)
+        return outlet
+
+    def new_inlet(self) -> Inlet:
+        """The event loop's end of rings that it, or the kernel in it, consumes from, likewise. It says why the kernel
+        has ended."""
+        inlet = Inlet(self._services.budget, self._services)
+        self.taken.append(inlet.release)
+        inlet.ended = self.told_reason
+        return inlet
 
     @property
     @abstractmethod
@@ -162,6 +185,27 @@ class Engine(ABC):
     @abstractmethod
     async def end_by_force(self, error: Exception) -> None:
         """`finish` has failed with this: take the kernel from who runs it, or leave that one all that it can reach."""
+
+    @abstractmethod
+    def progress(self) -> tuple[int, ...]:
+        """Numbers that change when the kernel gets on, or who takes its outputs does."""
+
+    @abstractmethod
+    def waits_for_room(self) -> bool:
+        """Whether it can do nothing else now."""
+
+    async def wait_while_it_gets_on(self, deadline: float) -> None:
+        """Wait until the kernel has ended, the time is over, or it has only waited for room for a while."""
+        loop = asyncio.get_running_loop()
+        seen, since = self.progress(), loop.time()
+        while not self.has_ended and (left := deadline - loop.time()) > 0:
+            if await self.has_ended_within(min(STALL_S / 2, left)):
+                return
+            progress = self.progress()
+            if progress != seen or not self.waits_for_room():
+                seen, since = progress, loop.time()
+            elif loop.time() - since >= STALL_S:
+                return
 
     @abstractmethod
     def ledger(self) -> Ledger:
@@ -317,6 +361,12 @@ class Engine(ABC):
             check_timeout(timeout)
         if not self.has_ended:
             await self.ending.wait(lambda: self.has_ended or NOTHING, timeout)
+
+    async def has_ended_within(self, timeout: float) -> bool:
+        """Wait until the kernel has ended, at most so long. Return whether it has."""
+        with suppress(asyncio.TimeoutError):
+            await self.wait_end(timeout)
+        return self.has_ended
 
     def end(self, error: BaseException | None) -> None:
         """The kernel is over: settle its inputs, wake who waits, tell the supervisor."""

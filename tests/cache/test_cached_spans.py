@@ -19,7 +19,7 @@ from numba import njit
 
 from ringkernel.codegen.shapes import MISMATCH
 from ringkernel.codegen.span_cache import find_span
-from ringkernel.devices.compiled import failure
+from ringkernel.devices.compiled import raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def handler(msg, out):
         for span in spans:
             emitted, index, info = run(span, [1.0, bad, 2.0])
             assert (emitted, index) == ([1.0], 1)
-            described.append(failure.described(info))
+            described.append(raised.described(info))
         assert described[0] == described[1]
         assert described[1][0] is expected[0]
         assert described[1][1] in (expected[1], ())
@@ -89,7 +89,7 @@ def test_an_array_of_another_shape_is_an_error_that_says_so(cache: Path) -> None
     for span in (find_span(built(source), batch), find_span(built(source), batch)):
         _, index, info = run(span, [1.0, 2.0, 3.0])
         assert index == 0
-        assert failure.described(info) == (ValueError, (MISMATCH,))
+        assert raised.described(info) == (ValueError, (MISMATCH,))
 
 
 def test_numbas_own_words_for_shapes_stay_for_everybody_else(cache: Path) -> None:

@@ -10,7 +10,7 @@ from helpers import check_books, start, within
 
 import ringkernel as rk
 from ringkernel import KernelFailedError, KernelState, RingKernelRuntime
-from ringkernel.devices.compiled import failed_call
+from ringkernel.devices.compiled import failure
 
 
 @rk.message
@@ -84,6 +84,6 @@ async def test_no_memory_to_explain_it(runtime: RingKernelRuntime, monkeypatch: 
     def refuse(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(failed_call, "arguments_of", refuse)
+    monkeypatch.setattr(failure, "arguments_of", refuse)
     error = await check_fails(runtime, Silent(-1.0))
     assert "why cannot be said: MemoryError" in str(error)

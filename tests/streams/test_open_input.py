@@ -682,7 +682,7 @@ async def test_a_poller_sees_whole_tables_of_inputs(runtime: RingKernelRuntime) 
     for _ in range(40):  # the table moves at the 9th, the 17th and the 33rd
         with runtime.open_input("k", full="raise") as handle:
             handle.push(1)
-            engine.thread_feeds._feeds[0]._closed.clear()  # so that none is used again
+            engine.thread_feeds._closed[0].clear()  # so that none is used again
     words[0] = 1
     assert await thread.end() == 0
     await runtime.terminate("k")

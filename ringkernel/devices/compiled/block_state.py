@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,36 +12,22 @@ from ringkernel.devices.event_loop.background import in_thread
 from ringkernel.devices.state_access import MANY_KEYS, StateAccess
 from ringkernel.memory.context_layout import RNG_WORDS
 
-from .chain_record import Stage
 from .handler_views import Held
-from .holding import token_of
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    from ringkernel.errors import RingKernelError
-
     from .control_block import ControlBlock
+    from .executor import Executor
+    from .kernel import Kernel
     from .key_table import KeyTable
-
-
-class Holds(Stage, Protocol):
-    """The kernel, as this needs it."""
-
-    def token(self) -> AbstractAsyncContextManager[None]:
-        """Hold the token for a moment, whatever the state."""
-
-    def ended_reason(self) -> RingKernelError | None:
-        """Why nothing more will come out, or None."""
 
 
 class BlockState(StateAccess):
     """The state, or that of each key, and the parameters of one kernel, and its random numbers."""
 
-    __slots__ = ("_block", "_kernel")
+    __slots__ = ("_block", "_executor", "_kernel")
 
-    def __init__(self, kernel: Holds, block: ControlBlock) -> None:
-        self._kernel, self._block = kernel, block
+    def __init__(self, kernel: Kernel, block: ControlBlock, executor: Executor) -> None:
+        self._kernel, self._block, self._executor = kernel, block, executor
 
     async def read(self) -> npt.NDArray[Any]:
         """Between two spans: without stopping the kernel if it leaves a gap, else by taking the token for a moment."""
@@ -50,7 +36,7 @@ class BlockState(StateAccess):
         if self._block.keys is not None:
             return await self._read_all(self._block.keys)
         copy = np.empty_like(view)
-        for _ in range(1_000 if self._kernel.executor.shares_state else 0):
+        for _ in range(1_000 if self._executor.shares_state else 0):
             if self._block.copy_state(copy):
                 return copy
         async with self._kernel.token():
@@ -99,7 +85,7 @@ class BlockState(StateAccess):
     async def write_params(self, value: npt.NDArray[Any]) -> None:
         assert self._block.params is not None
         kernel = self._kernel
-        async with token_of(kernel) if kernel.chain is None else kernel.chain.hold(kernel):
+        async with kernel.hold():
             reason = kernel.ended_reason() if kernel.has_ended else None
             if reason is not None:
                 raise reason

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.chain_layout import CHAIN_DTYPE, SMALL_NBYTES
 from ringkernel.memory.layout import BLOCK, NEVER
-
-from .holding import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,40 +14,14 @@ if TYPE_CHECKING:
     from ringkernel.codegen.span_types import FusedSpan
     from ringkernel.devices.event_loop.loop_parker import LoopParker
     from ringkernel.ring.host.record_edge import RecordEdge
-    from ringkernel.ring.host.record_ring import RecordRing
 
-    from .control_block import ControlBlock
-    from .executor import Executor
-    from .handshake import Handshake
-    from .kernel_rings import KernelRings
+    from .chain import Stage
 
 SPAN_LIMIT = 65_536
 """Messages in a fused span, at most. Its handlers provably end soon, so that one may hold more than others: with 1,024
 of 4 bytes the turns would take longer than the work."""
 WHOLE = 1024
 """What the parts of the stages come to together."""
-
-
-class Stage(Held, Protocol):
-    """A kernel, as its chain sees it."""
-
-    kernel_id: str
-    device: str
-    has_ended: bool
-    is_reached: bool
-    output: RecordRing | None
-    block: ControlBlock
-    rings: KernelRings
-    executor: Executor
-    handshake: Handshake
-    doorbell_address: int
-    chain: Any
-
-    def snapshot(self) -> Any:
-        """Its counters, as a record."""
-
-    def lose(self, error: Exception) -> None:
-        """Leave all that it may reach to who runs it, and let everybody else go on."""
 
 
 def edge_between(before: Stage, stage: Stage) -> RecordEdge:

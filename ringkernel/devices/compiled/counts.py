@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringkernel.devices.engine import Ledger
 from ringkernel.memory.layout import COUNTS
@@ -11,27 +11,12 @@ from ringkernel.memory.layout import COUNTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.declaration import Declaration
     from ringkernel.ring.host.clock import TickClock
 
-    from .control_block import ControlBlock
-    from .executor import Executor
-    from .kernel_rings import KernelRings, Waits
-    from .merging import Merging
+    from .chain import Stage
+    from .kernel_rings import Waits
 
 _LOOKS = 8
-
-
-class Counting(Protocol):
-    """The kernel, as this needs it."""
-
-    declaration: Declaration
-    block: ControlBlock
-    rings: KernelRings
-    executor: Executor
-    merging: Merging | None
-    has_ended: bool
-    in_flight: int
 
 
 class Frozen(NamedTuple):
@@ -46,7 +31,7 @@ class Counts:
 
     __slots__ = ("_clock", "_ended_at", "_kernel", "frozen")
 
-    def __init__(self, kernel: Counting, clock: TickClock) -> None:
+    def __init__(self, kernel: Stage, clock: TickClock) -> None:
         self._kernel, self._clock = kernel, clock
         self._ended_at = 0  # in ticks
         self.frozen: Frozen | None = None

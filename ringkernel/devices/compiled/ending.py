@@ -1,93 +1,71 @@
-"""How a compiled kernel ends: it is told to drain and stop, and at last taken from who runs it by force."""
+"""How a compiled kernel ends: by a command, since its handler has failed or has said so, or at last by force."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from ringkernel.devices.engine import GRACE_S, STALL_S
-from ringkernel.errors import KernelStateError
+from ringkernel.devices.engine import GRACE_S, brief
+from ringkernel.errors import DeviceUnavailableError, KernelStateError, RingKernelError
 from ringkernel.memory.layout import BEGUN, BLOCK, COMMAND_DRAIN, COMMAND_STOP, NOT_BEGUN, OVER
 
+from .chain import ALONE
 from .executor import Eviction
+from .failure import failure_of
 from .handshake import SUPERSEDED
 
 if TYPE_CHECKING:
     from ringkernel.ring.host.record_edge import RecordEdge
-    from ringkernel.ring.host_api import HostApi
 
-    from .control_block import ControlBlock
-    from .executor import Executor
-    from .handshake import Handshake
-    from .kernel_rings import KernelRings
-    from .merging import Merging
-
-
-class Ending(Protocol):
-    """The kernel, as what ends it sees it."""
-
-    kernel_id: str
-    device: str
-    has_ended: bool
-    in_flight: int
-    merging: Merging | None
-    block: ControlBlock
-    executor: Executor
-    handshake: Handshake
-    rings: KernelRings
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether its handler has failed, and it will end without further commands."""
-
-    async def wait_end(self, timeout: float | None = None) -> None:
-        """Wait until it has ended. Raises `asyncio.TimeoutError`."""
-
-    def finished(self, error: BaseException | None) -> None:
-        """It has ended."""
-
-    def lose(self, error: Exception) -> None:
-        """It was left to who runs it."""
+    from .chain import Stage
 
 
 class Terminator:
-    """Ends one kernel."""
+    """Ends one kernel. `is_terminating`: it was told to end; `has_stopped`: its handler has raised `StopIteration`."""
 
-    __slots__ = ("_api", "_kernel")
+    __slots__ = ("_drains", "_failing", "_kernel", "has_stopped", "is_terminating")
 
-    def __init__(self, kernel: Ending, api: HostApi) -> None:
-        self._kernel, self._api = kernel, api
+    def __init__(self, kernel: Stage) -> None:
+        self._kernel = kernel
+        self._failing: asyncio.Task[None] | None = None
+        self.is_terminating = self.has_stopped = self._drains = False
+
+    # --- by a command ----------------------------------------------------------------------------------------
 
     async def finish(self, timeout: float, *, drain: bool) -> None:
         """See `Engine.finish`."""
-        kernel = self._kernel
+        kernel, loop = self._kernel, asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        await kernel.chain.part_within(max(timeout, GRACE_S))
+        self.is_terminating, self._drains = True, drain and kernel.executor.has_token
         kernel.handshake.answer(SUPERSEDED)  # to a pending pause
         if kernel.has_ended:
             return
-        if not kernel.executor.has_token and not kernel.is_failing:
+        if not kernel.executor.has_token and not self.is_failing:
             kernel.finished(None)
             return
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
         if drain:
             kernel.rings.limit_to_what_is_there()
             kernel.handshake.command(COMMAND_DRAIN)
-            await self._wait_while_it_gets_on(deadline)
+            await kernel.wait_while_it_gets_on(deadline)
         if not kernel.has_ended:
             kernel.handshake.command(COMMAND_STOP)
-            await self._wait_over(max(GRACE_S, deadline - loop.time() if not drain else 0.0))
-        if not kernel.has_ended and not kernel.is_failing:
+            await kernel.has_ended_within(max(GRACE_S, deadline - loop.time() if not drain else 0.0))
+        if not kernel.has_ended and not self.is_failing:
             self._take_by_force(kernel.executor.unanswered(timeout))
         await kernel.wait_end()
+
+    # --- by force --------------------------------------------------------------------------------------------
 
     async def end_by_force(self, error: Exception) -> None:
         """See `Engine.end_by_force`."""
         kernel = self._kernel
+        await kernel.chain.part_within(GRACE_S)
         with suppress(Exception):
             kernel.handshake.command(COMMAND_STOP)
-            await self._wait_over(GRACE_S)
-        if kernel.has_ended or kernel.is_failing:
+            await kernel.has_ended_within(GRACE_S)
+        if kernel.has_ended or self.is_failing:
             return
         try:
             self._take_by_force("could not be ended properly", error)
@@ -95,29 +73,6 @@ class Terminator:
             if not kernel.has_ended:
                 kernel.executor.abandon()
                 self._abandon("could not be taken from who runs it", worse)
-
-    async def _wait_over(self, timeout: float) -> bool:
-        with suppress(asyncio.TimeoutError):
-            await self._kernel.wait_end(timeout)
-        return self._kernel.has_ended
-
-    async def _wait_while_it_gets_on(self, deadline: float) -> None:
-        """Until the kernel has ended, the time is over, or it has only waited for room for a while."""
-        loop = asyncio.get_running_loop()
-        seen, since = self._progress(), loop.time()
-        while not self._kernel.has_ended and (left := deadline - loop.time()) > 0:
-            if await self._wait_over(min(STALL_S / 2, left)):
-                return
-            progress = self._progress()
-            if progress != seen or not self._kernel.block.read(BLOCK.blocked):
-                seen, since = progress, loop.time()
-            elif loop.time() - since >= STALL_S:
-                return
-
-    def _progress(self) -> tuple[int, int]:
-        output = self._kernel.rings.output
-        low = 0 if output is None else self._api.slowest_head(output.address)
-        return self._kernel.block.read(BLOCK.turns), low
 
     def _take_by_force(self, why: str, cause: Exception | None = None) -> None:
         """The kernel has not answered, or could not be asked because of `cause`. Unless it only waits for a worker
@@ -129,7 +84,7 @@ class Terminator:
             self._abandon(why, cause)
         # otherwise its answer is on the way
 
-    def _abandon(self, why: str, cause: Exception | None = None) -> None:
+    def _abandon(self, why: str, cause: Exception | None) -> None:
         kernel = self._kernel
         error = KernelStateError(
             f"kernel {kernel.kernel_id!r} on {kernel.device} {why} and was abandoned: {kernel.executor.cost}, "
@@ -138,19 +93,76 @@ class Terminator:
         error.__cause__ = cause
         kernel.lose(error)
 
+    # --- by its handler --------------------------------------------------------------------------------------
 
-def in_flight_of(kernel: Ending) -> dict[RecordEdge, int]:
+    @property
+    def is_failing(self) -> bool:
+        """Whether the handler has failed, and why is being found out."""
+        return self._failing is not None
+
+    async def settled(self) -> None:
+        """If the handler has failed: wait until it is known why, and whether the kernel has ended."""
+        while self._failing is not None and not self._kernel.has_ended:
+            await asyncio.wait([self._failing])
+
+    def fail(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The handler has failed, or has raised `StopIteration`. The token is the host's."""
+        self._failing = loop.create_task(self._fail())  # the loop itself holds tasks weakly
+
+    async def _fail(self) -> None:
+        kernel = self._kernel
+        try:
+            if kernel.executor.is_stop(int(kernel.snapshot()["fault_info_address"])):
+                while kernel.chain is not ALONE:
+                    await kernel.chain.part_at_last()
+                self._stop()
+                return
+            error: BaseException = await failure_of(kernel)
+        except DeviceUnavailableError as unreadable:  # what it failed on
+            error = unreadable
+        except Exception as wrong:  # noqa: BLE001 (whatever it is: the kernel has ended, and others wait to hear so)
+            error = RingKernelError(f"kernel {kernel.kernel_id!r} has failed; why cannot be said: {brief(wrong)}")
+            error.__cause__ = wrong
+        kernel.finished(error)
+
+    def _stop(self) -> None:
+        """The handler has raised `StopIteration`: that message was processed, and emits nothing. The rest is left, and
+        then comes what the kernel does at its end."""
+        kernel, counters = self._kernel, self._kernel.snapshot()
+        if kernel.block.read(BLOCK.end_phase) != NOT_BEGUN:
+            kernel.block.end_is_over()
+            kernel.finished(None)
+            return
+        count = int(counters["fault_count"])
+        if count > 0:  # otherwise it is its timer that says so
+            kernel.rings.take_failed(int(counters["fault_edge"]), count)
+        kernel.block.pardon(count, drops=kernel.declaration.max_outputs == 1 and kernel.output is not None)
+        self.has_stopped = True
+        kernel.closing = "its handler has raised StopIteration, which ends it"
+        if not kernel.executor.end_span_address or (self.is_terminating and not self._drains):
+            kernel.finished(None)
+            return
+        kernel.take_no_more()
+        self._failing = None
+        kernel.block.look_at_ends()
+        kernel.handshake.resume()
+
+    # --- what there is to say of it --------------------------------------------------------------------------
+
+    def unfinished(self) -> KernelStateError | None:
+        """What to say of a kernel that was stopped before it had done what it does at its end, if that was due."""
+        kernel = self._kernel
+        phase = kernel.block.read(BLOCK.end_phase)
+        is_due = self._drains or self.has_stopped or phase == BEGUN
+        if kernel.executor.end_span_address == 0 or phase == OVER or not is_due:
+            return None
+        how = "did not come to its on_end" if phase == NOT_BEGUN else "was stopped in its on_end, which was not through"
+        return KernelStateError(f"kernel {kernel.kernel_id!r} {how}: it had no room for its outputs, or took too long")
+
+
+def in_flight_of(kernel: Stage) -> dict[RecordEdge, int]:
     """What the span of an abandoned kernel has taken of which edges."""
     if kernel.merging is None:
         address = kernel.block.address + kernel.block.read(BLOCK.fault_edge)
         return {edge: kernel.in_flight for edge in kernel.rings.edges if edge.address == address}
     return dict(zip(kernel.rings.reading, kernel.merging.in_flight(), strict=True))
-
-
-def unfinished(kernel: Ending, *, is_due: bool) -> KernelStateError | None:
-    """What to say of a kernel that was stopped before it had done what it does at its end, if that was due."""
-    phase = kernel.block.read(BLOCK.end_phase)
-    if kernel.executor.end_span_address == 0 or phase == OVER or not (is_due or phase == BEGUN):
-        return None
-    how = "did not come to its on_end" if phase == NOT_BEGUN else "was stopped in its on_end, which was not through"
-    return KernelStateError(f"kernel {kernel.kernel_id!r} {how}: it had no room for its outputs, or took too long")

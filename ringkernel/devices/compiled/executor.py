@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.ring.host.clock import tick_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ringkernel.declaration.declaration import Declaration
-
-    from .control_block import ControlBlock
-    from .kernel_rings import KernelRings
+    from .kernel import Kernel
+    from .raised import Raised
 
 
 class Eviction(Enum):
@@ -23,27 +19,6 @@ class Eviction(Enum):
     FREE = "it was not in a turn, and is the caller's"
     GIVING_BACK = "it is about to give its token back by itself"
     ABANDONED = "it is in its handler; nothing that it does from now on counts"
-
-
-class Executed(Protocol):
-    """The kernel, as an executor sees it."""
-
-    kernel_id: str
-    declaration: Declaration
-    block: ControlBlock
-    doorbell_address: int
-    rings: KernelRings
-    has_ended: bool
-    taken: list[Callable[[], object]]
-
-    def on_status(self) -> None:
-        """There is an answer in the block."""
-
-    def lose(self, error: Exception) -> None:
-        """Who ran the kernel is gone, and has not given the token back."""
-
-
-Raised = tuple[type[BaseException] | None, tuple[Any, ...]]
 
 
 class Executor(ABC):
@@ -60,7 +35,7 @@ class Executor(ABC):
     shares_state = True
     """Whether the host can read the state while the kernel runs."""
     measures_waits = True
-    """Whether the block says what the kernel waits for, see `ring/block/waits.py`."""
+    """Whether the block says what the kernel waits for, see `ring/waits.py`."""
     cost: str
     """What is lost with a kernel that was abandoned, in words."""
     span_address: int
@@ -71,8 +46,8 @@ class Executor(ABC):
     appends_inputs = False
     """Whether the kernel finds an input that is appended while it runs."""
     max_threads = 1
-    """How many threads may share a span of messages, see `ring/sharing/split_span.py`."""
-    kernel: Executed
+    """How many threads may share a span of messages, see `ring/split_span.py`."""
+    kernel: Kernel
 
     __slots__ = ("kernel",)
 

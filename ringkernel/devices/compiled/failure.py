@@ -1,20 +1,19 @@
 """What a compiled handler failed on: the exception's class from the machine code, the traceback from Python.
 
-Compiled code reports a failure as a code and a pointer to numba's description of the exception. The traceback is made
-by running the undecorated function again.
+Compiled code reports a failure as a number, see `raised.py`. The traceback is made by running the undecorated function
+again.
 """
 
 from __future__ import annotations
 
-import ctypes
-import pickle
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen.faults import KEYS_FULL, LARGEST
 from ringkernel.errors import RingKernelError
+from ringkernel.memory.layout import BLOCK, NOT_BEGUN
 from ringkernel.messages.arrays import as_messages
 
-from .failed_call import FailedCall
+from .handler_views import arguments_between, arguments_of
 from .running_again import run_again
 
 if TYPE_CHECKING:
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.declaration import Declaration
 
-    from .failed_call import HasFailed
-
-COMPUTED = "(computed)"
-"""Shown for an argument of an exception that only the compiled code has known."""
+    from .chain import Stage
+    from .raised import Raised
 
 
 class HandlerError(RingKernelError):
@@ -34,29 +31,43 @@ class HandlerError(RingKernelError):
     message: Any = None
 
 
-class _ExceptionInfo(ctypes.Structure):
-    # numba's excinfo_t (core/callconv.py): the pickled class, static arguments and location
-    _fields_ = (("pickle", ctypes.c_void_p), ("size", ctypes.c_int32))
-
-
-async def failure_of(kernel: HasFailed) -> BaseException:
+async def failure_of(kernel: Stage) -> BaseException:
     """The exception that ended a kernel, with the message in a note. The token is the host's."""
-    call = FailedCall(kernel)
-    if call.count == 0:
-        where, func, arguments = call.between_messages()
-        return await _raised(where, func, arguments, call.exception)
-    declaration, messages = call.handler, call.take_messages()
-    wrong = call.out_of_time(messages[0])
-    if wrong is not None:
-        return HandlerError(f"kernel {declaration.kernel_id!r} has failed: {wrong}")
+    counters, rings, held = kernel.snapshot(), kernel.rings, kernel.state_access
+    count, fault = int(counters["fault_count"]), int(counters["fault_info_address"])
+    if count == 0:
+        return await _raised(*_between_messages(kernel), kernel.executor.exception_of(fault))
+    number = rings.edge_at(int(counters["fault_edge"])).input
+    declaration = kernel.declaration.handlers[number]
+    messages = rings.take_failed(int(counters["fault_edge"]), count)
+    if kernel.merging is not None and 0 < fault <= LARGEST:
+        wrong = kernel.merging.explain(fault, number, messages[0])
+        if wrong is not None:
+            return HandlerError(f"kernel {declaration.kernel_id!r} has failed: {wrong}")
     where = f"kernel {declaration.kernel_id!r} failed {_on(declaration, messages)}"
-    if call.fault == KEYS_FULL:
+    if fault == KEYS_FULL:
         assert declaration.keys is not None
-        return RingKernelError(f"{where}: {_keys_full(declaration.keys.field, messages, call.n_keys)}")
-    described = call.exception
+        assert kernel.block.keys is not None
+        return RingKernelError(f"{where}: {_keys_full(declaration.keys.field, messages, kernel.block.keys.count)}")
+    described = kernel.executor.exception_of(fault)
     if described[0] is None:
         return HandlerError(f"{where}: it returned a count outside of 0 to {len(messages) * declaration.max_outputs}")
-    return await _raised(where, declaration.func, call.arguments(messages), described)
+    arguments, _ = arguments_of(declaration, messages, held.copy_for(messages))
+    return await _raised(where, declaration.func, arguments, described)
+
+
+def _between_messages(kernel: Stage) -> tuple[str, Callable[..., Any], list[Any]]:
+    """Of a handler that was called without a message: what to say of it, the function, and its arguments."""
+    declaration, held = kernel.declaration, kernel.state_access
+    timer, merging, end = declaration.timer, kernel.merging, declaration.end
+    if end is not None and kernel.block.read(BLOCK.end_phase) != NOT_BEGUN:
+        arguments, _ = arguments_between(declaration, [], held.copy_of_nth(kernel.block.read(BLOCK.end_record)))
+        return f"kernel {kernel.kernel_id!r} failed in its on_end", end.func, arguments
+    assert timer is not None
+    assert merging is not None
+    time = merging.timer_time()
+    arguments, _ = arguments_between(declaration, [time], held.copy_of_nth(merging.timer_record))
+    return f"kernel {kernel.kernel_id!r} failed in its timer, at {time}", timer.func, arguments
 
 
 def _on(declaration: Declaration, messages: Any) -> str:
@@ -74,7 +85,7 @@ async def _raised(
     where: str,
     func: Callable[..., Any],
     given: Sequence[Any],
-    described: tuple[type[BaseException] | None, tuple[Any, ...]],
+    described: Raised,
 ) -> BaseException:
     """The exception that machine code describes so, with the traceback of the Python function if that raises, too."""
     kind, arguments = described
@@ -110,39 +121,3 @@ def _made(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseExceptio
         return kind(*arguments)
     except Exception:  # noqa: BLE001 (the user's class)
         return RuntimeError(f"{kind.__name__}{arguments!r}")
-
-
-def described(address: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-    """Class and static arguments of the exception that numba describes at this address."""
-    if address == 0:
-        return None, ()
-    kind, arguments, _ = _unpickled(address)
-    return kind, tuple(map(_known, arguments)) if isinstance(arguments, tuple | list) else ()
-
-
-def is_stop(address: int) -> bool:
-    """Whether that exception is of a `raise StopIteration`. That of a generator which `next` has found exhausted has no
-    place in the code."""
-    if address <= LARGEST:
-        return False
-    kind, _, place = _unpickled(address)
-    return issubclass(kind, StopIteration) and place is not None
-
-
-def _unpickled(address: int) -> tuple[type[BaseException], Any, Any]:
-    """Class, static arguments and place of an exception; what is not known is a `RuntimeError`."""
-    info = _ExceptionInfo.from_address(address)
-    if not info.pickle:
-        return RuntimeError, (), None
-    try:
-        described = pickle.loads(ctypes.string_at(info.pickle, info.size))  # noqa: S301 (our own machine code's)
-        kind, arguments, place = described[:3]
-    except Exception:  # noqa: BLE001 (numba's format is not ours; the class is a nicety)
-        return RuntimeError, (), None
-    is_known = isinstance(kind, type) and issubclass(kind, BaseException)
-    return (kind, arguments, place) if is_known else (RuntimeError, (), None)
-
-
-def _known(argument: Any) -> Any:
-    """An argument of an exception; numba has an object of LLVM's in the place of one that the handler has computed."""
-    return COMPUTED if type(argument).__module__.partition(".")[0] == "llvmlite" else argument

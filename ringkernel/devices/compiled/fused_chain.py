@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.layout import BLOCK, COMMAND_PAUSE, STATUS_DEACTIVATED
 
-from .chain_record import ChainRecord, Stage
+from .chain import ALONE, Chain, token_of
+from .chain_record import ChainRecord
 from .executor import Eviction
 from .gathering import CannotFuseError, pause_in_order
 from .handshake import SUPERSEDED
-from .holding import token_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from ringkernel.codegen.span_types import FusedSpan
     from ringkernel.devices.event_loop.loop_parker import LoopParker
 
+    from .chain import Stage
 
 LOOK_S = 0.0002
 HELD_UP_S = 0.05
@@ -42,7 +44,7 @@ class Phase(Enum):
     PARTED = auto()
 
 
-class FusedChain:
+class FusedChain(Chain):
     """Stages that are to be, are, or were one. All methods belong to the event loop's thread."""
 
     def __init__(
@@ -79,24 +81,29 @@ class FusedChain:
         """Whether the stages are one now."""
         return self.phase is Phase.FUSED
 
+    def is_running(self, kernel: Stage) -> bool:
+        """Return whether the stages run, or go on in a moment; not if somebody holds their tokens."""
+        return not self._held or kernel.executor.has_token
+
+    def goes_on(self, kernel: Stage) -> bool:  # noqa: ARG002 (whichever stage it is)
+        """Return True: what pauses a stage parts the chain first."""
+        return True
+
     @property
-    def is_running(self) -> bool:
-        """Whether the stages run, or go on in a moment; not if somebody holds their tokens."""
-        return not self._held
+    def _is_one(self) -> bool:
+        """Whether the first stage's turns run all. Not if a stage has failed just now, and nobody has noticed."""
+        return self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
 
-    def runs_here(self, count: int) -> bool:
-        """Whether the event loop's thread would run so many messages itself, and at once. Not if a stage has failed
-        just now, and nobody has noticed."""
-        is_one = self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
-        return is_one and self.first.executor.runs_here(count)
+    def runs_here(self, kernel: Stage, count: int) -> bool:  # noqa: ARG002 (whichever stage it is)
+        """As `Chain.runs_here`, for all stages together."""
+        return self._is_one and self.first.executor.runs_here(count)
 
-    def turns_of(self, stage: Stage) -> Stage | None:
-        """The stage by whose turns this one runs. None while somebody makes one of them or takes them apart, or is to:
-        one has failed, or something waits between them."""
-        is_one = self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
-        if not is_one or self._held or self._lock.locked():
+    def leader_of(self, kernel: Stage) -> Stage | None:
+        """Return the first stage. None while somebody makes one of them or takes them apart, or is to: one has failed,
+        or something waits between them."""
+        if not self._is_one or self._held or self._lock.locked():
             return None
-        is_fed = stage is not self.first and any(edge.published() > edge.position() for edge in stage.rings.edges)
+        is_fed = kernel is not self.first and any(edge.published() > edge.position() for edge in kernel.rings.edges)
         return None if is_fed else self.first
 
     # --- becoming one ----------------------------------------------------------------------------------------
@@ -132,10 +139,26 @@ class FusedChain:
 
     async def part(self) -> None:
         """Let each stage run by itself again. Raises `KernelStateError` if a handler does not return; then nothing has
-        changed. Cancelled, it goes on by itself."""
+        changed. Cancelled, that goes on."""
         if self._parting is None or self._parting.done():
             self._parting = self._spawn(self._part())
         await asyncio.shield(self._parting)
+
+    async def part_at_last(self) -> None:
+        """As `part`, as often as it takes."""
+        while self.phase is not Phase.PARTED:
+            with suppress(KernelStateError):
+                await self.part()
+
+    def part_and(self, then: Callable[[], None]) -> bool:
+        """`part_at_last` in the background, and `then`. Return True."""
+
+        async def part_and_go_on() -> None:
+            await self.part_at_last()
+            then()
+
+        self._spawn(part_and_go_on())
+        return True
 
     async def _part(self) -> None:
         if not self._gathering.done():
@@ -173,11 +196,12 @@ class FusedChain:
         if self._timer is not None:
             self._timer.cancel()
         for stage in self.stages:
-            stage.chain = None
+            stage.chain = ALONE
         self._on_parted()
 
-    def broken(self) -> None:
+    def broken(self, kernel: Stage) -> None:
         """A stage has failed, or ended: the others go on by themselves."""
+        self._parker.api.write_word(kernel.doorbell_address, 0)
         if self._lock.locked():
             self._broken = True  # whoever has it does so
         else:
@@ -218,31 +242,29 @@ class FusedChain:
 
     # --- holding the tokens ----------------------------------------------------------------------------------
 
-    def can_hold(self, stage: Stage) -> bool:
-        """Whether somebody who holds this stage's token may leave the chain as it is: a map, which lends to the first
-        and the last."""
-        if self.phase is not Phase.FUSED:
-            return False
-        return stage is self.first or (stage is self.last and self.first in self._held)
+    def token(self, kernel: Stage) -> AbstractAsyncContextManager[None]:
+        """Hold a stage's token. The chain stays as it is for a map, which lends to the first and then the last."""
+        is_for_map = kernel is self.first or (kernel is self.last and self.first in self._held)
+        return self.hold(kernel) if self.is_fused and is_for_map else token_of(kernel)
 
     @asynccontextmanager
-    async def hold(self, stage: Stage) -> AsyncIterator[None]:
+    async def hold(self, kernel: Stage) -> AsyncIterator[None]:
         """Hold the token of a stage, and with it those of all."""
-        if not await self._take(stage):  # they have come apart meanwhile
-            async with token_of(stage):
+        if not await self._take(kernel):  # they have come apart meanwhile
+            async with token_of(kernel):
                 yield
             return
         try:
-            await stage.settled()
-            if stage.is_ending:
-                await stage.wait_end()
-            if self.phase is not Phase.FUSED and stage.executor.has_token:  # it goes on by itself, to its end
-                async with token_of(stage):
+            await kernel.settled()
+            if kernel.is_ending:
+                await kernel.wait_end()
+            if self.phase is not Phase.FUSED and kernel.executor.has_token:  # it goes on by itself, to its end
+                async with token_of(kernel):
                     yield
             else:
                 yield
         finally:
-            await asyncio.shield(self._spawn(self._let_go(stage)))
+            await asyncio.shield(self._spawn(self._let_go(kernel)))
 
     async def _take(self, stage: Stage) -> bool:
         async with self._lock:
@@ -270,12 +292,7 @@ class FusedChain:
     def _on_foreign(self) -> None:
         """Somebody has sent to a stage that is not the first."""
         if self.phase is Phase.FUSED:
-            self._spawn(self._part_at_last())
-
-    async def _part_at_last(self) -> None:
-        while self.phase is Phase.FUSED:
-            with suppress(KernelStateError):
-                await self.part()
+            self._spawn(self.part_at_last())
 
     def _on_held_up(self) -> None:
         """There is no room: if that lasts, the rings in between can take some."""

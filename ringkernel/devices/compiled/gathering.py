@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from ringkernel.memory.layout import COMMAND_PAUSE, STATUS_DEACTIVATED
 
-from .chain_record import Stage, edge_between
+from .chain_record import edge_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .chain import Stage
 
 DRAIN_S = 0.02
 """So long what lies between the stages may take to be through; otherwise they do not become one now."""

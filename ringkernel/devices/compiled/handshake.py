@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from ringkernel.errors import DeviceUnavailableError, KernelStateError, RingKernelError
+from ringkernel.errors import DeviceUnavailableError, KernelStateError
 from ringkernel.memory.layout import (
     BLOCK,
     COMMAND_NONE,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .control_block import ControlBlock
     from .executor import Executor
+    from .kernel import Kernel
 
 logger = logging.getLogger("ringkernel")
 
@@ -34,22 +35,6 @@ ANSWER_TIMEOUT_S = 5.0
 SUPERSEDED = -1
 """What answers a command in whose place another was given."""
 _GIVES_THE_TOKEN_BACK = (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED)
-
-
-class Commanded(Protocol):
-    """The kernel, as a handshake sees it."""
-
-    kernel_id: str
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether it has ended, or will without further commands."""
-
-    def ended_reason(self) -> RingKernelError | None:
-        """Why nothing more will come out, or None."""
-
-    def finished(self, error: BaseException | None) -> None:
-        """It has ended; with this error, for instance since there is nobody to run it any more."""
 
 
 class Handshake:
@@ -70,7 +55,7 @@ class Handshake:
 
     def __init__(
         self,
-        kernel: Commanded,
+        kernel: Kernel,
         block: ControlBlock,
         doorbell_address: int,
         executor: Executor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen.faults import BACK, LATE, NO_TIME_VALUE
 from ringkernel.memory.layout import NEVER, NO_TIME, RING
@@ -11,34 +11,16 @@ from ringkernel.messages.time_words import time_of
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
-    from ringkernel.declaration.declaration import Declaration
     from ringkernel.ring.host_api import HostApi
 
-    from .control_block import ControlBlock
-    from .executor import Executor
-    from .kernel_rings import KernelRings
+    from .kernel import Kernel
 
 SHORTEST_LOOK_S = 0.001
 """A kernel with patience looks at the clock at least so seldom."""
 LOOKS = 4
 """As often after the last news: twice its patience."""
-
-
-class GoesByTime(Protocol):
-    """A kernel, as this needs it."""
-
-    kernel_id: str
-    declaration: Declaration
-    block: ControlBlock
-    executor: Executor
-    rings: KernelRings
-    has_ended: bool
-    doorbell_address: int
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it takes messages."""
 
 
 class Merging:
@@ -48,13 +30,15 @@ class Merging:
 
     __slots__ = ("_address", "_api", "_kernel", "_looks", "_loop", "_seen", "_timer", "patience_s")
 
-    def __init__(self, kernel: GoesByTime, api: HostApi, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, kernel: Kernel, api: HostApi, loop: asyncio.AbstractEventLoop, ticks_of: Callable[[int], int]
+    ) -> None:
         order = kernel.declaration.order
         assert order is not None
         self._kernel, self._api, self._loop = kernel, api, loop
         self._address = kernel.block.span_address
         self.patience_s = order.patience_s
-        ticks = NEVER if order.patience_s is None else kernel.executor.ticks_of(int(1e9 * order.patience_s))
+        ticks = NEVER if order.patience_s is None else ticks_of(int(1e9 * order.patience_s))
         api.lay_out_span(self._address, ticks, len(kernel.declaration.input_names))
         self._timer: asyncio.TimerHandle | None = None
         self._seen: list[tuple[int, int]] = []

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ringkernel.memory.layout import NEVER
 
 if TYPE_CHECKING:
     from ringkernel.devices.event_loop.loop_parker import LoopParker
-    from ringkernel.errors import RingKernelError
     from ringkernel.ring.host.record_edge import RecordEdge
 
-
-class Processing(Protocol):
-    """The kernel, as who waits for its cursor sees it. It sets all `waiters` when it takes no more."""
-
-    error: BaseException | None
-    waiters: tuple[asyncio.Event, ...]
-
-    @property
-    def takes_no_more(self) -> bool:
-        """Whether it has ended, or its handler has said so."""
-
-    async def settled(self) -> None:
-        """If its handler has failed: wait until it is known why."""
-
-    def ended_error(self) -> RingKernelError:
-        """Why it has ended."""
+    from .kernel import Kernel
 
 
-async def processed_up_to(kernel: Processing, parker: LoopParker, edge: RecordEdge, sequence: int) -> None:
+async def processed_up_to(kernel: Kernel, parker: LoopParker, edge: RecordEdge, sequence: int) -> None:
     """See `Engine.processed_up_to`."""
     reached = asyncio.Event()
     doorbell = parker.doorbell(reached.set)

@@ -7,9 +7,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.devices.engine import GRACE_S, STALL_S, Engine, Ledger
-from ringkernel.devices.event_loop.inlet import Inlet
-from ringkernel.devices.event_loop.outlet import Outlet
+from ringkernel.devices.engine import GRACE_S, Engine, Ledger
+from ringkernel.devices.thread_feeds import ThreadFeeds
 from ringkernel.errors import KernelExit, KernelStateError
 from ringkernel.lifecycle import KernelState
 from ringkernel.ring.host.object_ring import ObjectRing
@@ -30,47 +29,37 @@ class CoroutineEngine(Engine):
     """Runs a coroutine kernel in the event loop. Its body starts with the first activation."""
 
     device = "event-loop"
-    __slots__ = ("_failed", "_services", "context", "sink", "source", "task")
+    __slots__ = ("_failed", "context", "sink", "source", "task")
 
     def __init__(self, declaration: Declaration, services: Services) -> None:
-        super().__init__(declaration)
-        self._services = services
+        super().__init__(declaration, services)
+        self.thread_feeds = ThreadFeeds(declaration.kernel_id)
         self.task: asyncio.Task[None] | None = None
         self._failed = 0
 
     def build(self) -> None:
-        declaration, services = self.declaration, self._services
+        declaration = self.declaration
         ring = self._new_ring(declaration.input_type)
-        self.outlet = Outlet(ring, services.budget, services)
-        self.taken.append(self.outlet.release)
+        self.outlet = self.new_outlet(ring)
         edge = ring.add_edge()
         self.edges: list[Edge] = [edge]
-        self.source = Inlet(services.budget, services)
-        self.taken.append(self.source.release)
+        self.source = self.new_inlet()
         self.source.set_open(False)
         self.source.attach(edge)
         self._make_output(self._new_ring(declaration.output_type))
-        place = Place(services)
+        place = Place(self._services)
         self.inlet.run_producer = place.run_now
         self.context: KernelContext[Any, Any] = KernelContext(declaration.kernel_id, self.source, self.sink, place)
 
     def _new_ring(self, message_type: MessageType | None) -> Ring:
-        size = self.declaration.queue_size
-        if message_type is None:
-            return ObjectRing(size)
-        from ringkernel.ring.host.record_ring import RecordRing  # imports numba
-
-        return RecordRing(self._services.parker.arena, message_type, size, woke=self._services.woke)
+        return ObjectRing(self.declaration.queue_size) if message_type is None else self.new_ring(message_type)
 
     output: Ring
 
     def _make_output(self, ring: Ring) -> None:
         self.output = ring
-        self.sink = Outlet(ring, self._services.budget, self._services)
-        self.taken.append(self.sink.release)
-        self.inlet = Inlet(self._services.budget, self._services)
-        self.taken.append(self.inlet.release)
-        self.inlet.ended = self.told_reason
+        self.sink = self.new_outlet(ring)
+        self.inlet = self.new_inlet()
         self.inlet.attach(ring.add_edge())
 
     def exchange_input(self, edge: Edge, fresh: Edge) -> None:
@@ -148,47 +137,35 @@ class CoroutineEngine(Engine):
         if self.task is None:
             self._finish(None)
             return
-        await self._wait_for_task(deadline)
+        await self.wait_while_it_gets_on(deadline)
+        await self._cancel()
         if not self.task.done():
-            self.task.cancel()
-            await asyncio.wait([self.task], timeout=GRACE_S)
-        if not self.task.done():
-            self.in_flight = int(self.context.busy)
-            logger.warning(
-                "kernel %r did not end within %g s and ignored its cancellation; it was abandoned",
-                self.kernel_id,
-                timeout,
-            )
-            self._finish(
-                KernelStateError(f"kernel {self.kernel_id!r} did not end within {timeout:g} s and was abandoned")
-            )
+            why = f"kernel {self.kernel_id!r} did not end within {timeout:g} s and"
+            logger.warning("%s ignored its cancellation; it was abandoned", why)
+            self._abandon(KernelStateError(f"{why} was abandoned"))
         elif not self.has_ended:
             self._on_done(self.task)
 
     async def end_by_force(self, error: Exception) -> None:
+        await self._cancel()
+        if not self.has_ended:
+            self._abandon(error)
+
+    async def _cancel(self) -> None:
         if self.task is not None and not self.task.done():
             self.task.cancel()
             await asyncio.wait([self.task], timeout=GRACE_S)
-        if not self.has_ended:
-            self.in_flight = int(self.context.busy)
-            self._finish(error)
 
-    async def _wait_for_task(self, deadline: float) -> None:
-        """Until the task is done, the time is over, or the kernel can do nothing but wait for room."""
-        assert self.task is not None
-        loop = asyncio.get_running_loop()
-        seen, since = self._progress(), loop.time()
-        while not self.task.done() and loop.time() < deadline:
-            await asyncio.wait([self.task], timeout=min(STALL_S / 2, deadline - loop.time()))
-            if self._progress() != seen or not self.sink.line.waiters:
-                seen, since = self._progress(), loop.time()
-            elif loop.time() - since >= STALL_S:
-                return
+    def _abandon(self, error: BaseException) -> None:
+        """Leave the task what it holds: that is in flight for ever."""
+        self.in_flight = int(self.context.busy)
+        self._finish(error)
 
-    def _progress(self) -> tuple[int, ...]:
-        output = self.output
-        heads = tuple(edge.head for edge in self.edges)
-        return (*heads, output.tail if output is not None else 0, output.room() if output is not None else 0)
+    def progress(self) -> tuple[int, ...]:
+        return (*(edge.head for edge in self.edges), self.output.tail, self.output.room())
+
+    def waits_for_room(self) -> bool:
+        return bool(self.sink.line.waiters)
 
     def ledger(self) -> Ledger:
         taken = sum(edge.head - edge.start for edge in self.edges)

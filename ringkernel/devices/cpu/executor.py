@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringkernel.devices.compiled.executor import Eviction, Executor
-from ringkernel.devices.compiled.failure import described, is_stop
+from ringkernel.devices.compiled.raised import described, is_stop
 from ringkernel.devices.compiled.traffic import Traffic
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
-    from ringkernel.devices.compiled.executor import Raised
+    from ringkernel.devices.compiled.raised import Raised
     from ringkernel.devices.compiled.worker import RunEntry, Worker
 
     from .pool import WorkerPool

@@ -13,6 +13,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.devices.compiled.chain import ALONE
 from ringkernel.devices.compiled.chain_record import edge_between
 from ringkernel.devices.compiled.compiling import stage_of
 from ringkernel.devices.compiled.engine import CompiledEngine
@@ -231,7 +232,7 @@ def why_alone(kernel: CompiledEngine) -> Reason | None:
         return Reason(f"{kernel.kernel_id!r} takes batches")
     if not executor.is_bounded:
         return Reason(f"nothing shows that the handler of {kernel.kernel_id!r} ends soon")
-    if kernel.chain is not None or kernel.is_ending or kernel.closing is not None:
+    if kernel.chain is not ALONE or kernel.is_ending or kernel.closing is not None:
         return Reason(f"{kernel.kernel_id!r} is part of a chain, or ends", is_passing=True)
     if not executor.has_token or kernel.handshake.commanded != COMMAND_RUN or kernel.handshake.is_asking:
         return Reason(f"{kernel.kernel_id!r} is not running", is_passing=True, is_momentary=True)

@@ -49,6 +49,7 @@ class Services:
         self.feeds: weakref.WeakSet[Shuts] = weakref.WeakSet()
         self._compiled: set[Callable[[], Any] | None] = {None}
         self.on_woke: Callable[[], None] | None = None
+        self.woke = self._act_on  # one bound method for all rings: each would take 64 bytes
         self._parker: LoopParker | None = None
         heed_interrupts(loop)
 
@@ -61,7 +62,7 @@ class Services:
             self._parker = LoopParker(self.loop, self._lose_loop)
         return self._parker
 
-    def woke(self, said: int) -> None:
+    def _act_on(self, said: int) -> None:
         """What the loop has published, taken or commanded has led to this, see `see_to` of `loop_turns.py`: run what
         waits for it, and let the monitor look after a worker that was woken."""
         if said >= RANG:

@@ -13,7 +13,7 @@ from ringkernel.memory.mailbox_layout import mailbox_nbytes
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
-    from ringkernel.devices.compiled.executor import Raised
+    from ringkernel.devices.compiled.raised import Raised
     from ringkernel.memory.arenas import Arena
 
     from .hardware import Code, Memory

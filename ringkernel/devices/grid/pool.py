@@ -26,7 +26,7 @@ from .watcher import goes_on, rest_watch, watch
 if TYPE_CHECKING:
     import asyncio
 
-    from ringkernel.devices.compiled.executor import Executed
+    from ringkernel.devices.compiled.kernel import Kernel
     from ringkernel.devices.compiled.worker import Worker
     from ringkernel.devices.event_loop.loop_parker import LoopParker
     from ringkernel.memory.arenas import Region
@@ -45,7 +45,7 @@ _I8 = np.dtype(np.int64)
 class RunsAsGrid(Protocol):
     """A kernel's executor, as the pool sees it. Addresses are 0 for what the kernel has not."""
 
-    kernel: Executed
+    kernel: Kernel
     code: Code
     context_address: int
     context_nbytes: int

@@ -251,7 +251,7 @@ def table_of(kernel: Any) -> Any:
 
 def is_let_be(kernel: Any) -> bool:
     """Whether nobody watches the kernel's grid, until somebody rings."""
-    return int(kernel.engine._api.read_word(poller_of(kernel).address + RUN_ENTRY.state)) == ARMED
+    return int(kernel.engine._parker.api.read_word(poller_of(kernel).address + RUN_ENTRY.state)) == ARMED
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

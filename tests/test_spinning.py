@@ -193,7 +193,7 @@ async def spun_on_edge(runtime: RingKernelRuntime, kernel_id: str) -> Any:
     edge = engine.inlet.edges[0]
     receiving = asyncio.create_task(runtime.receive(kernel_id))
     await eventually(lambda: engine.inlet.line.asks)
-    engine._api.write_word(engine._parker.address + PARKER.worker_moves, 1)  # reason enough
+    engine._parker.api.write_word(engine._parker.address + PARKER.worker_moves, 1)  # reason enough
     await runtime.send(kernel_id, 1)
     assert await within(receiving) == 1
     assert edge.patience

@@ -321,8 +321,8 @@ def test_a_worker_woken_on_its_wakers_cpu_polls_only_if_it_can_leave(
 def test_where_nobody_knows_on_which_cpu_a_thread_is_everybody_polls(
     idle: Idle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = cpu.operations(cpu.TIMED_SLEEP)
-    monkeypatch.setattr(cpu, "operations", lambda timed: {**known, this_cpu: cpu_threads.no_cpu})
+    known = cpu.operations()
+    monkeypatch.setattr(cpu, "operations", lambda: {**known, this_cpu: cpu_threads.no_cpu})
     idle.worker["waker_cpu"] = idle.loop["waker_cpu"] = -1
     idle.adapt(99 * MIN_TICKS)
     assert not idle.worker["crowded"]

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def entries(table: Mapping[str, EntryPoint | ByAddress]) -> dict[str, Any]:
     """The compiled functions of a table of this package's functions, and the addresses of those that go by them.
 
-    The key need not hold what they read: the sources of the package are in every key, and whether sleeps are timed is
-    the one thing in them that is found out at run time.
+    The key need not hold what they read: the sources of the package are in every key, and how threads sleep is the one
+    thing in them that is found out at run time.
     """
     described = [f"{label} {point[1:]}" for label, point in table.items()]
     functions = [f"{point.function.__module__}.{point.function.__qualname__}" for point in table.values()]
     try:
-        key = fingerprint.key_of("entries", f"timed {WAKE_MECHANISM == 'timed'}", *described, *functions)
+        key = fingerprint.key_of("entries", f"sleeps by {WAKE_MECHANISM}", *described, *functions)
     except UnkeyableError:
         key = None
     loaded = None if key is None else code_cache.look_up(key)

@@ -1,4 +1,4 @@
-"""What runs kernels of one kind, for one event loop: it compiles them, makes their engines, and has their memory.
+"""A device runs kernels of one kind, for one event loop: it compiles them, makes their engines, and has their memory.
 
 The runtime knows no more of a device than this. A device that cannot change its memory while its kernels run says so;
 whoever calls the methods marked *at rest* then holds the tokens of all of them.
@@ -19,11 +19,11 @@ class Device(ABC):
     """A device, as the runtime sees it. All methods belong to the event loop's thread."""
 
     changes_at_rest = False
-    """Whether loading code, allocating and mapping memory need its kernels to be at rest."""
+    """True if loading code, allocating and mapping memory need its kernels to be at rest."""
 
     @abstractmethod
     async def compile(self, declaration: Declaration) -> Any:
-        """What `new_engine` makes an engine of; compiled in another thread, once per process.
+        """Return what `new_engine` makes an engine of; compiled in another thread, once per process.
 
         Raises `KernelCompileError`, and `DeviceUnavailableError` if this event loop cannot use the device.
         """
@@ -33,7 +33,7 @@ class Device(ABC):
         """An engine, not built yet. At rest. Raises `DeviceUnavailableError`."""
 
     def cannot_replace(self, engine: Engine, declaration: Declaration) -> str | None:
-        """Why a kernel cannot go on with the handler of another declaration, or None if it can."""
+        """Return why a kernel cannot go on with the handler of another declaration, or None if it can."""
         return f"kernels on {engine.device} cannot be given another handler"
 
     async def replace(self, engine: Engine, declaration: Declaration, code: Any) -> None:
@@ -45,14 +45,14 @@ class Device(ABC):
         raise NotImplementedError
 
     def reaches_memory(self) -> bool:
-        """Whether it reaches all memory that its kernels may touch: blocks, rings, what a map lends."""
+        """Return whether it reaches all memory that its kernels may touch: blocks, rings, what a map lends."""
         return True
 
     def reach_memory(self) -> None:
         """Make it reach that memory. At rest. Raises `DeviceUnavailableError`."""
 
     def is_placed(self, engine: Engine) -> bool:
-        """Whether the output of a kernel lies in the memory where its consumers should find it."""
+        """Return whether the output of a kernel lies in the memory where its consumers should find it."""
         return True
 
     def place_output(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What the supervisor sees of a kernel, whoever runs it."""
+"""An engine runs one kernel: the contract that the runtime goes by, and what all engines share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -42,30 +41,7 @@ NO_FURTHER: Mapping[str, Any] = MappingProxyType({})
 STALL_S = 0.1
 """A drain that can do nothing but wait for room ends after this."""
 GRACE_S = 0.05
-"""What a kernel that was told to stop at once is given to obey."""
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """A kernel's counts, consistent with each other. Times in seconds, `time_per_message_ns` by bucket.
-
-    `starved_s`: for how long each of its inputs was empty while it had nothing to do; `blocked_on_s`: for how long it
-    had no room because of each edge of its output. Both in the order of the edges; empty if that is not measured.
-    """
-
-    processed: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    dropped: int = 0
-    late: int = 0
-    busy_s: float = 0.0
-    blocked_s: float = 0.0
-    starved_s: tuple[float, ...] = ()
-    blocked_on_s: tuple[float, ...] = ()
-    turns: int = 0
-    peak_input: int = 0
-    peak_output: int = 0
-    histogram: tuple[tuple[float, int], ...] = ()
+"""The time that a kernel has to obey a stop at once."""
 
 
 def _nobody_minds(error: BaseException | None) -> None:
@@ -89,7 +65,7 @@ class Engine(ABC):
     output: Ring | None
     edges: list[Edge]
     state_access: StateAccess
-    """What it holds between messages; for compiled kernels."""
+    """Its state and parameters; for compiled kernels."""
     thread_feeds: ThreadFeeds
 
     __slots__ = (
@@ -157,11 +133,11 @@ class Engine(ABC):
     @property
     @abstractmethod
     def is_running(self) -> bool:
-        """Whether the token is with who runs it."""
+        """True if the token is with who runs it."""
 
     @property
     def was_started(self) -> bool:
-        """Whether it is running and goes on: not if its start is being taken back."""
+        """True if it is running and goes on: not if its start is being taken back."""
         return self.is_running
 
     def check_edges(self, inputs: int = 0, consumers: int = 0) -> None:  # noqa: B027 (most can have any number)
@@ -192,7 +168,7 @@ class Engine(ABC):
 
     @abstractmethod
     def waits_for_room(self) -> bool:
-        """Whether it can do nothing else now."""
+        """Return whether it can do nothing else now."""
 
     async def wait_while_it_gets_on(self, deadline: float) -> None:
         """Wait until the kernel has ended, the time is over, or it has only waited for room for a while."""
@@ -208,16 +184,17 @@ class Engine(ABC):
                 return
 
     @abstractmethod
-    def ledger(self) -> Ledger:
-        """The counts so far."""
+    def ledger(self) -> dict[str, Any]:
+        """The counts so far, consistent with each other, by the names of `KernelStatistics`; what is missing is 0. What
+        `starved_by` and `blocked_by` are made of is in the order of the edges, in seconds; empty if not measured."""
 
     @property
     def takes_no_more(self) -> bool:
-        """Whether it has ended, or its handler has said so."""
+        """True if it has ended, or its handler has said so."""
         return self.has_ended
 
     def notify_senders(self) -> None:
-        """Who waits for room may wait for nothing: have them look."""
+        """Have all who wait for room look again: they may wait for nothing."""
         for outlet in self.outlets.values():
             outlet.line.notify()
         self.thread_feeds.wake()
@@ -258,7 +235,8 @@ class Engine(ABC):
         raise NotImplementedError
 
     def keys(self) -> tuple[int, int]:
-        """How many keys there are states for, and the bytes of all that; 0 for kernels without a key."""
+        """Return the number of keys that there are states for, and the bytes of all that; 0 for kernels without a
+        key."""
         return 0, 0
 
     def release(self) -> None:
@@ -277,17 +255,16 @@ class Engine(ABC):
 
     @property
     def answers_each(self) -> bool:
-        """Whether each message has exactly one output, as far as can be known."""
+        """True if each message has exactly one output, as far as can be known."""
         return self.output is not None
 
     def runs_here(self, count: int) -> bool:  # noqa: ARG002 (engines that may, ask)
-        """Whether so many messages, once published by this thread, would be through when the call returns; nothing
-        waits for it."""
+        """Return whether so many messages, once published by this thread, would be through when the call returns."""
         return False
 
     def leftovers(self, number: int = 0) -> list[Any]:
-        """What an ended kernel has never taken of the input of this number, edge by edge: arrays of records, or lists
-        of messages."""
+        """Return what an ended kernel has never taken of the input of this number, edge by edge: arrays of records, or
+        lists of messages."""
         parts: list[Any] = []
         for edge in self.edges:
             if edge.input != number:
@@ -300,7 +277,7 @@ class Engine(ABC):
         return parts
 
     def unreadable(self) -> tuple[int, Exception | None]:
-        """How many messages that it never took were lost with a device, and why."""
+        """Return how many messages that it never took were lost with a device, and why."""
         edges: list[Any] = [edge for edge in self.edges if edge.ring.holds_records]
         lost = [edge.lost for edge in edges if edge.lost is not None]
         return sum(count for count, _ in lost), next((reason for _, reason in lost), None)
@@ -321,7 +298,7 @@ class Engine(ABC):
         return 0 if self.output is None else self.output.position()
 
     def ended_reason(self) -> RingKernelError | None:
-        """Why nothing more will come out, or None."""
+        """Return why nothing more will come out, or None."""
         if not self.has_ended:
             return None
         if self.error is not None:
@@ -336,7 +313,7 @@ class Engine(ABC):
         return self.ended_reason()
 
     def ended_error(self) -> RingKernelError:
-        """What those are told who still wait for something of a kernel that has ended."""
+        """Return the error for those who still wait for something of a kernel that has ended."""
         return self.ended_reason() or KernelStateError(f"kernel {self.kernel_id!r} has ended")
 
     def holding_up(self) -> list[str]:
@@ -393,29 +370,29 @@ class LendingEngine(Engine):
 
     is_reached: bool
     doorbell_address: int
-    """Where the doorbell is to be found that says that there is something to do."""
+    """The address of the word that holds the doorbell to ring when there is something to do."""
 
-    __slots__ = ()
+    __slots__ = ("doorbell_address", "is_reached")
 
     @property
     @abstractmethod
     def arena(self) -> Arena:
-        """Where its rings lie."""
+        """The arena of its rings."""
 
     @property
     @abstractmethod
     def results(self) -> ResultPool:
-        """Where the results of maps lie."""
+        """The memory for results of maps."""
 
     @property
     @abstractmethod
     def arena_only(self) -> bool:
-        """Whether an array that it is lent has to be in the arena."""
+        """True if an array that it is lent has to be in the arena."""
 
     @property
     @abstractmethod
     def block_address(self) -> int:
-        """Where its control block is."""
+        """The address of its control block."""
 
     @property
     @abstractmethod
@@ -426,7 +403,7 @@ class LendingEngine(Engine):
     @property
     @abstractmethod
     def rests(self) -> bool:
-        """Whether it runs, and nothing waits for it, and nobody touches it before this thread rings it, if the event
+        """True if it runs, and nothing waits for it, and nobody touches it before this thread rings it, if the event
         loop alone feeds it and takes what it emits: then its rings may be exchanged without the token."""
 
     @abstractmethod
@@ -460,7 +437,7 @@ class LendingEngine(Engine):
 
 
 def no_input_of(kernel_id: str) -> MessageTypeError:
-    """Why nothing can be sent to a source."""
+    """Return the error for sending to a source."""
     return MessageTypeError(f"kernel {kernel_id!r} is a source: it has no input to send to, or to connect to")
 
 

@@ -1,4 +1,4 @@
-"""What a kernel holds between messages, as the supervisor reads and writes it."""
+"""The state and the parameters of a kernel, as the supervisor reads and writes them: the contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What threads feed of a kernel that are neither the event loop's nor a worker's, as the supervisor sees it."""
+"""The inputs of a kernel that are fed by threads which are neither the event loop's nor a worker's: the contract."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class ThreadFeeds:
 
     @property
     def open_at_rest(self) -> bool:
-        """Whether none can be opened while the kernel is ACTIVE."""
+        """True if none can be opened while the kernel is ACTIVE."""
         return False
 
     @property
     def are_crowded(self) -> bool:
-        """Whether there are many inputs that were closed, which `retire` lets go of."""
+        """True if there are many inputs that were closed, which `retire` lets go of."""
         return False
 
     @property
     def were_used(self) -> bool:
-        """Whether there ever was a feeder."""
+        """True if there ever was a feeder."""
         return False
 
     @property
     def are_in_use(self) -> bool:
-        """Whether somebody may push by a feeder at any moment."""
+        """True if somebody may push by a feeder at any moment."""
         return False
 
     def open(self, number: int, when_full: int) -> Feeder:  # noqa: ARG002 (where there are some, they matter)
-        """What a thread pushes with, into a ring of its own, which is read as the input of this number; whatever the
-        state, until the kernel has ended. Raises `ConfigurationError` where there are none, `DeviceUnavailableError`
+        """Return the right to push into a new ring, which is read as the input of this number; in any state, until the
+        kernel has ended. Raises `ConfigurationError` where there are none, `DeviceUnavailableError`
         when there is nothing to sleep on."""
         raise ConfigurationError(
             f"open_input() is for compiled kernels, and kernel {self._kernel_id!r} is on event-loop; port() is for "
@@ -49,7 +49,7 @@ class ThreadFeeds:
         )
 
     def close(self, feeder: Feeder) -> None:
-        """Nobody pushes with it any more; what was pushed is the kernel's. In any thread."""
+        """Push no more with it; what was pushed is the kernel's. In any thread."""
 
     async def retire(self) -> None:
         """Have no more inputs that nobody feeds. Raises `KernelStateError` for a handler that does not return."""
@@ -58,4 +58,4 @@ class ThreadFeeds:
         """The kernel takes nothing more."""
 
     def wake(self) -> None:
-        """Who waits for room may wait for nothing: have them look."""
+        """Have all who wait for room look again: they may wait for nothing."""

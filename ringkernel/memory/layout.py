@@ -93,8 +93,8 @@ COUNT_WORDS = {
     "dropped": "messages without output, of a kernel that emits at most one for each",
     "busy_ticks": "time in the handler",
     "turns": "spans run",
-    "peak_input": "most messages that have waited in an input",
-    "peak_output": "most messages that have waited in the output",
+    "peak_input_depth": "most messages that have waited in an input",
+    "peak_output_depth": "most messages that have waited in the output",
 }
 """What statistics read, and what a grid posts for them."""
 

@@ -372,7 +372,7 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     from ringkernel.devices.compiled import worker_loop
     from ringkernel.words.compiler import WordCompiler
 
-    on_the_cpu = WordCompiler(operations(timed=False))
+    on_the_cpu = WordCompiler(operations("eventfd"))
     on_the_cpu.function(worker_loop.run_worker)
     modules = (turn, fill, run_span, commit, pace, ledger, token, protocol)
     of_the_turn = {function for function in compiled if function.__module__ in {module.__name__ for module in modules}}

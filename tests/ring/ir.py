@@ -174,7 +174,7 @@ def position(code: list[Instruction], part: str) -> int:
 
 def compiled(function: Callable[..., Any], operations: dict[Any, Any] | None = None) -> Code:
     """The function and all that it calls, each of which keeps its name, optimised as the product's own."""
-    compiler = WordCompiler(operations or cpu.operations(timed=False))
+    compiler = WordCompiler(operations or cpu.operations("eventfd"))
     compiler.function(function)
     for one in compiler.functions.values():
         one.linkage = "external"
@@ -193,7 +193,7 @@ def mutant() -> dict[Any, Any]:
     """The CPU's operations without their atomics: what the checks have to catch."""
     load, store, no_fence = operation(plain_load), operation(plain_store), operation(lambda _builder: None)
     replaced = {ops.load: load, ops.load_acquire: load, ops.store: store, ops.store_release: store}
-    return {**cpu.operations(timed=False), **replaced, ops.fence: no_fence, ops.fence_release: no_fence}
+    return {**cpu.operations("eventfd"), **replaced, ops.fence: no_fence, ops.fence_release: no_fence}
 
 
 def watch(flag: int) -> int:

@@ -18,7 +18,7 @@ from ringkernel.memory.layout import (
     DOORBELL_DTYPE,
     PARKER_DTYPE,
 )
-from ringkernel.memory.wait_handle import new_waker
+from ringkernel.memory.wait_handle import WAKE_MECHANISM, new_waker
 from ringkernel.ring.host_api import host_api
 from ringkernel.ring.protocol.doorbell import ring_doorbell
 
@@ -107,9 +107,9 @@ def rouser(words: int, total: int, pause: int, abort: int) -> int:
     return total
 
 
-def compile_loop(function: Callable[..., Any], *, timed: bool) -> Any:
-    """As `compile_entry` does it, for either kind of sleep."""
-    return compile_entry(function, nogil=True, instead=operations(timed))
+def compile_loop(function: Callable[..., Any], mechanism: str = WAKE_MECHANISM) -> Any:
+    """As `compile_entry` does it, for any way to sleep."""
+    return compile_entry(function, nogil=True, instead=operations(mechanism))
 
 
 MECHANISMS = pytest.mark.parametrize("mechanism", ["eventfd", "pipe", "timed"], indirect=True)

@@ -98,7 +98,7 @@ def test_states_are_told_apart(group: tuple[int, ...]) -> None:
 
 def words_of(engine: Any) -> Iterator[tuple[str, int]]:
     """Every word of a kernel's block, rings, edges and tables, with the name of its field."""
-    api = engine._api
+    api = engine._parker.api
     rings = [edge.ring for edge in engine.edges] + [engine.output]
     edges = [*engine.edges, *engine.output.edges]
     records = [("Block", engine.block.address)]

@@ -46,7 +46,7 @@ async def test_no_wake_up_of_the_event_loop_is_lost(mechanism: str, standing: bo
     doorbell = parker.doorbell(answer, standing=standing)
     doorbell.arm()
     words[32] = doorbell.address
-    wake = compile_loop(rouser, timed=mechanism == "timed")
+    wake = compile_loop(rouser, mechanism)
     threads = Threads(lambda abort: wake(address, total, 4_000, abort))
     try:
         async with asyncio.timeout(DEADLINE_S):

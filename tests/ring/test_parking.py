@@ -87,7 +87,7 @@ def test_no_wake_up_of_a_parked_thread_is_lost(mechanism: str, new_parker: Calla
     total = ROUNDS[mechanism]
     parker = new_parker(1, standing=False, blocking=True)
     timed = mechanism == "timed"
-    sleep, wake = compile_loop(sleeper, timed=timed), compile_loop(rouser, timed=timed)
+    sleep, wake = compile_loop(sleeper, mechanism), compile_loop(rouser, mechanism)
     assert sleep_and_wake(parker, sleep, wake, total, DEADLINE_S) == [total, total]
     parks = int(parker.region.view(PARKER_DTYPE)["parks"][0])
     assert parks > total // 100  # it did sleep, again and again
@@ -97,7 +97,7 @@ def test_no_wake_up_of_a_parked_thread_is_lost(mechanism: str, new_parker: Calla
 def test_the_test_of_wake_ups_notices_a_lost_one(new_parker: Callable[..., Parker]) -> None:
     assert PARKER.fd == 136
     parker = new_parker(1, standing=False, blocking=True)
-    sleep, wake = compile_loop(careless_sleeper, timed=False), compile_loop(rouser, timed=False)
+    sleep, wake = compile_loop(careless_sleeper), compile_loop(rouser)
     assert sleep_and_wake(parker, sleep, wake, 100_000, 0.5) != [100_000, 100_000]
 
 

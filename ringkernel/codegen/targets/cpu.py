@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     from ringkernel.words.builtin import ByAddress
 
-TIMED_SLEEP = WAKE_MECHANISM == "timed"
 IS_LINUX = sys.platform == "linux"
 _numbers = itertools.count()
 machine_code.register_division()
 
 
-def operations(timed: bool) -> dict[Any, Any]:
-    """What stands for each operation: instructions, or a function of words. `timed`: see `wait_handle.py`."""
+def operations(mechanism: str = WAKE_MECHANISM) -> dict[Any, Any]:
+    """What stands for each operation: instructions, or a function of words. `mechanism`: see `wait_handle.py`."""
+    sleep = threads.SLEEPS[mechanism]
     return {
         ops.load: memory.load_of("monotonic"),
         ops.load_acquire: memory.load_of("acquire"),
@@ -66,8 +66,8 @@ def operations(timed: bool) -> dict[Any, Any]:
         ops.zero_bytes: memory.zero_bytes,
         ops.fence_acquire: memory.fence_of("acquire"),
         ops.nap: threads.yield_or_sleep,
-        ops.sleep_on: threads.sleep_a_little if timed else threads.sleep_on_descriptor,
-        ops.wake: threads.wake_nobody if timed else threads.wake_descriptor,
+        ops.sleep_on: sleep.on,
+        ops.wake: sleep.wake,
     }
 
 
@@ -86,7 +86,7 @@ def compile_loop(body: Callable[..., int], finish: Callable[[Any, Any], None] | 
     symbol = f"ringkernel.loop.{next(_numbers)}"
     with global_compiler_lock:
         library = context.codegen().create_library(symbol)
-        compiler = WordCompiler(operations(TIMED_SLEEP), library.create_ir_module(symbol))
+        compiler = WordCompiler(operations(), library.create_ir_module(symbol))
         with context.push_code_library(library):
             function = compiler.function(body)
         function.name, function.linkage = symbol, "external"
@@ -122,8 +122,7 @@ def compile_entry(
 def compile_variant(loop: Callable[..., Any], instead: Mapping[Any, Any]) -> Callable[..., int]:
     """A loop in which other functions stand in for some, compiled to run without the GIL; its sleep gives a sign of
     life, see `sleep_beating`."""
-    sleep = threads.sleep_a_little_beating if TIMED_SLEEP else threads.sleep_beating
-    return compile_entry(loop, nogil=True, instead={**instead, ops.sleep_on: sleep})
+    return compile_entry(loop, nogil=True, instead={**instead, ops.sleep_on: threads.SLEEPS[WAKE_MECHANISM].beating})
 
 
 def compile_words(
@@ -131,7 +130,7 @@ def compile_words(
 ) -> machine_code.MachineCode:
     """A table of functions of words, as one object file. Raises `CannotMoveError`. Numba's listeners hear of it as
     `COMPILE_EVENT`."""
-    compiler = WordCompiler({**operations(TIMED_SLEEP), **(instead or {})})
+    compiler = WordCompiler({**operations(), **(instead or {})})
     names = {}
     with global_compiler_lock, event.trigger_event(COMPILE_EVENT, {"functions": compiler.functions}):
         for label, point in table.items():

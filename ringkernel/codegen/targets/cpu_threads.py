@@ -7,10 +7,14 @@ it sleeps for a while, again and again (`wait_handle.py` chooses).
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 from numba import types
 
 from .cpu_memory import byte, load_of, stack_words, store_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _load_plain = load_of("monotonic")
 _store_plain = store_of("monotonic")
@@ -76,6 +80,23 @@ def sleep_a_little_beating(descriptor: int, scratch: int) -> None:
     beat = _load_plain(scratch + 8)
     _store_plain(beat, _load_plain(beat) + 1)
     _libc_usleep(500)
+
+
+class Sleep(NamedTuple):
+    """How threads sleep and are woken by one mechanism; `beating`: the same as `on`, with a sign of life."""
+
+    on: Callable[[int, int], None]
+    wake: Callable[[int], None]
+    beating: Callable[[int, int], None]
+
+
+_BY_DESCRIPTOR = Sleep(sleep_on_descriptor, wake_descriptor, sleep_beating)
+SLEEPS = {
+    "eventfd": _BY_DESCRIPTOR,
+    "pipe": _BY_DESCRIPTOR,
+    "timed": Sleep(sleep_a_little, wake_nobody, sleep_a_little_beating),
+}
+"""By the mechanisms that `memory/wait_handle.py` chooses from."""
 
 
 def yield_or_sleep(ns: int) -> None:

@@ -1,4 +1,4 @@
-"""What a compiled kernel holds between messages, in its block and its table of keys."""
+"""The state of a compiled kernel, in its block or its table of keys, its parameters and its random numbers."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ringkernel.errors import KernelStateError
 from ringkernel.memory.layout import COMMAND_PAUSE
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from .merging import Merging
 
 
-class Stage(Kernel, Protocol):
-    """A kernel, as its chain sees it, and what ends it."""
+class Stage(Kernel):
+    """A kernel with the parts that run it, as its chain sees it, and what ends it."""
 
     executor: Executor
     handshake: Handshake
     merging: Merging | None
     state_access: BlockState
     chain: Chain
+    __slots__ = ("chain", "executor", "handshake", "merging")
 
 
 class Chain:
@@ -40,7 +41,7 @@ class Chain:
 
     @property
     def is_fused(self) -> bool:
-        """Whether several kernels are one now."""
+        """True if several kernels are one now."""
         return False
 
     def runs_here(self, kernel: Stage, count: int) -> bool:
@@ -69,7 +70,8 @@ class Chain:
         """As `part`, as often as it takes."""
 
     def part_and(self, then: Callable[[], None]) -> bool:  # noqa: ARG002 (there is nothing to part)
-        """If there is something to part: `part_at_last` in the background, and `then`. Return whether there was."""
+        """Do `part_at_last` in the background, and `then`, and return True; return False if there is nothing to
+        part."""
         return False
 
     def token(self, kernel: Stage) -> AbstractAsyncContextManager[None]:

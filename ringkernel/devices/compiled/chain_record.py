@@ -21,7 +21,7 @@ SPAN_LIMIT = 65_536
 """Messages in a fused span, at most. Its handlers provably end soon, so that one may hold more than others: with 1,024
 of 4 bytes the turns would take longer than the work."""
 WHOLE = 1024
-"""What the parts of the stages come to together."""
+"""The sum of the parts of all stages."""
 
 
 def edge_between(before: Stage, stage: Stage) -> RecordEdge:
@@ -30,7 +30,7 @@ def edge_between(before: Stage, stage: Stage) -> RecordEdge:
 
 
 class ChainRecord:
-    """What the turns of a chain go by. What changes it is for who holds the tokens of all stages.
+    """The record that the turns of a chain go by. What changes it is for who holds the tokens of all stages.
 
     `on_foreign`: somebody has sent to a stage that is not the first; `on_held_up`: there is no room, which `ask` asks
     for.
@@ -84,7 +84,7 @@ class ChainRecord:
         self.ask()
 
     def is_fed(self) -> bool:
-        """Whether something waits in a stage that is not the first."""
+        """Return whether something waits in a stage that is not the first."""
         edges = [edge for stage in self._stages[1:] for edge in stage.rings.edges]
         return any(edge.published() > edge.position() for edge in edges)
 
@@ -114,8 +114,8 @@ class ChainRecord:
 
 
 def threads_for(stages: Sequence[Stage]) -> int:
-    """How many threads may share a span: one, unless what comes out is the same whoever runs which messages, and lies
-    where one thread would have put it. Only a kernel by itself is run in shards."""
+    """Return how many threads may share a span: one, unless what comes out is the same whoever runs which messages, and
+    lies where one thread would have put it. Only a kernel by itself is run in shards."""
     *before, last = stages
     is_told_apart = last.output is not None and all(stage.executor.never_drops for stage in stages)
     are_small = all(
@@ -128,7 +128,7 @@ def threads_for(stages: Sequence[Stage]) -> int:
 
 
 def parts_of(stages: Sequence[Stage]) -> list[int]:
-    """What each stage has taken of the time that a message takes, of `WHOLE`."""
+    """Return the part of each stage in the time of a message, of `WHOLE`."""
     means = []
     for stage in stages:
         counters = stage.snapshot()

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from ringkernel.ring.host_api import HostApi
 
 _TABLE_AT, _INPUT_TABLE = BLOCK_DTYPE.itemsize, 8
-"""Where the table of inputs is, and for how many, until there are more."""
+"""The offset of the first table of inputs, and for how many it has room."""
 _HEAD = MAGIC, LAYOUT_VERSION, BLOCK_DTYPE.itemsize
 
 
 class Code(Protocol):
-    """What runs a kernel's messages."""
+    """The machine code that handles a kernel's messages."""
 
     span_address: int
     end_span_address: int
@@ -87,7 +87,7 @@ class ControlBlock:
         self.run(declaration, code)
 
     def _copied(self, declared: npt.NDArray[Any] | None, offset: int) -> npt.NDArray[Any] | None:
-        """What was declared, at its place."""
+        """Return the view of a copy of what was declared, at its place."""
         if declared is None:
             return None
         view = self._region.view(declared.dtype, declared.size, offset).reshape(declared.shape)
@@ -140,7 +140,7 @@ class ControlBlock:
         self._api.write_word(self.address + BLOCK.ledger_version, version + 2)
 
     def end_is_over(self) -> None:
-        """What the kernel does at its end is over. The token is the host's."""
+        """Note that the kernel is through with its end. The token is the host's."""
         self._api.write_word(self.address + BLOCK.end_phase, OVER)
 
     def read_from(self, edges: Sequence[RecordEdge]) -> None:
@@ -163,7 +163,7 @@ class ControlBlock:
 
     @property
     def span_address(self) -> int:
-        """Where the record of what the kernel's turns run is."""
+        """The address of the kernel's span record."""
         return self.address + self.read(BLOCK.span)
 
     def run_chain(self, address: int) -> None:

@@ -1,12 +1,10 @@
-"""What a compiled kernel has counted, as one consistent ledger, whatever becomes of the kernel."""
+"""The counts of a compiled kernel, as one consistent ledger, whatever becomes of the kernel."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ringkernel.devices.engine import Ledger
-from ringkernel.memory.layout import COUNTS
+from ringkernel.memory.layout import BLOCK, COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,9 +12,13 @@ if TYPE_CHECKING:
     from ringkernel.ring.host.clock import TickClock
 
     from .chain import Stage
-    from .kernel_rings import Waits
 
 _LOOKS = 8
+_COUNTED = (
+    *COUNTS._fields,
+    *(name for name in BLOCK._fields if name.endswith("_ticks") and name not in COUNTS._fields),
+)
+"""The words of a block that are told as they are, ticks as seconds."""
 
 
 class Frozen(NamedTuple):
@@ -50,7 +52,7 @@ class Counts:
         """No wait goes on."""
         self._ended_at = self._ended_at or self._clock.now()
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> dict[str, Any]:
         """See `Engine.ledger`."""
         kernel = self._kernel
         waits, counters = kernel.rings.waits(), self.snapshot()
@@ -59,36 +61,32 @@ class Counts:
             if waits == before:
                 break
             counters = self.snapshot()
-        in_flight = kernel.in_flight or (int(counters["in_flight"]) if kernel.executor.has_token else 0)
-        waits = waits if kernel.executor.measures_waits else ((), ())
+        return self._ledger_of(counters, *(waits if kernel.executor.measures_waits else ((), ())))
+
+    def _ledger_of(self, counters: Any, starved: tuple[int, ...], held_up: tuple[int, ...]) -> dict[str, Any]:
+        """The ledger, with the waits that are over, for input and for room, edge by edge."""
+        kernel, ns_of = self._kernel, self._kernel.executor.ns_of
+
+        def seconds(ticks: int) -> float:
+            return ns_of(ticks) / 1e9
+
+        ledger: dict[str, Any] = {}
+        for name in _COUNTED:
+            count, unit = int(counters[name]), name.rpartition("_")
+            ledger |= {f"{unit[0]}_s": seconds(count)} if unit[2] == "ticks" else {name: count}
         now = self._ended_at or self._clock.now()
-        late = 0 if kernel.merging is None else kernel.merging.late
-        found = replace(_ledger_of(counters, in_flight, waits, kernel.executor.ns_of, now), late=late)
-        return replace(found, peak_input=0) if kernel.declaration.is_source else found
-
-
-def _ledger_of(counters: Any, in_flight: int, waits: Waits, ns_of: Callable[[int], int], now: int) -> Ledger:
-    """A block's counters, with their times in the units of a ledger; `now` in ticks. `waits`: the waits that are over,
-    for input and for room, edge by edge."""
-    starved, held_up = waits
-    counts = COUNTS._make(int(counters[name]) for name in COUNTS._fields)
-    starving = _so_far(counters["starved_since"], now)
-    blocked, reason = _so_far(counters["blocked_since"], now), int(counters["blocked_by"]) - 1
-    histogram = tuple((ns_of(2**i), int(count)) for i, count in enumerate(counters["histogram"].tolist()) if count)
-    return Ledger(
-        processed=counts.processed,
-        failed=counts.failed,
-        in_flight=in_flight,
-        dropped=counts.dropped,
-        busy_s=ns_of(counts.busy_ticks) / 1e9,
-        blocked_s=ns_of(int(counters["blocked_ticks"]) + blocked) / 1e9,
-        starved_s=tuple(ns_of(ticks + starving) / 1e9 for ticks in starved),
-        blocked_on_s=tuple(ns_of(ticks + blocked * (i == reason)) / 1e9 for i, ticks in enumerate(held_up)),
-        turns=counts.turns,
-        peak_input=counts.peak_input,
-        peak_output=counts.peak_output,
-        histogram=histogram,
-    )
+        starving = _so_far(counters["starved_since"], now)
+        blocked, reason = _so_far(counters["blocked_since"], now), int(counters["blocked_by"]) - 1
+        ledger["blocked_s"] = seconds(int(counters["blocked_ticks"]) + blocked)
+        ledger["starved_by"] = tuple(seconds(ticks + starving) for ticks in starved)
+        ledger["blocked_by"] = tuple(seconds(ticks + blocked * (i == reason)) for i, ticks in enumerate(held_up))
+        ledger["in_flight"] = kernel.in_flight or (ledger["in_flight"] if kernel.executor.has_token else 0)
+        ledger["late"] = 0 if kernel.merging is None else kernel.merging.late
+        buckets = enumerate(counters["histogram"].tolist())
+        ledger["histogram_ns"] = tuple((ns_of(2**i), int(count)) for i, count in buckets if count)
+        if kernel.declaration.is_source:
+            ledger["peak_input_depth"] = 0
+        return ledger
 
 
 def _so_far(since: Any, now: int) -> int:

@@ -1,4 +1,4 @@
-"""How a compiled kernel ends: by a command, since its handler has failed or has said so, or at last by force."""
+"""The end of a compiled kernel: by a command, by a failure or a StopIteration of its handler, or at last by force."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ class Terminator:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the handler has failed, and why is being found out."""
+        """True if the handler has failed, and why is being found out."""
         return self._failing is not None
 
     async def settled(self) -> None:
-        """If the handler has failed: wait until it is known why, and whether the kernel has ended."""
+        """Wait until it is known why the handler has failed, if it has, and whether the kernel has ended."""
         while self._failing is not None and not self._kernel.has_ended:
             await asyncio.wait([self._failing])
 
@@ -150,7 +150,7 @@ class Terminator:
     # --- what there is to say of it --------------------------------------------------------------------------
 
     def unfinished(self) -> KernelStateError | None:
-        """What to say of a kernel that was stopped before it had done what it does at its end, if that was due."""
+        """Return the error of a kernel that was stopped before its `on_end` was through, if that was due."""
         kernel = self._kernel
         phase = kernel.block.read(BLOCK.end_phase)
         is_due = self._drains or self.has_stopped or phase == BEGUN
@@ -161,7 +161,7 @@ class Terminator:
 
 
 def in_flight_of(kernel: Stage) -> dict[RecordEdge, int]:
-    """What the span of an abandoned kernel has taken of which edges."""
+    """Return how many messages the span of an abandoned kernel has taken, by edge."""
     if kernel.merging is None:
         address = kernel.block.address + kernel.block.read(BLOCK.fault_edge)
         return {edge: kernel.in_flight for edge in kernel.rings.edges if edge.address == address}

@@ -6,7 +6,6 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from ringkernel.devices.engine import LendingEngine
 from ringkernel.errors import KernelStateError, MessageTypeError
 from ringkernel.memory.layout import (
     BEGUN,
@@ -22,7 +21,7 @@ from ringkernel.ring.host.endless_ring import EndlessRing
 from ringkernel.ring.host.record_edge import RecordEdge
 
 from .block_state import BlockState
-from .chain import ALONE, Chain, token_of
+from .chain import ALONE, Stage, token_of
 from .control_block import ControlBlock
 from .counts import Counts
 from .ending import Terminator, in_flight_of
@@ -33,12 +32,10 @@ from .merging import Merging
 from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.declaration import Declaration
-    from ringkernel.devices.engine import Ledger
     from ringkernel.devices.event_loop.outlet import Outlet
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.memory.arenas import Arena, ResultPool
@@ -51,29 +48,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 
-class CompiledEngine(LendingEngine):
+class CompiledEngine(Stage):
     """Runs a compiled kernel by an executor, which has the token while the kernel runs.
 
     `chain`: what it runs as one with. What needs it by itself parts that first.
     """
 
-    output: RecordRing | None
-    state_access: BlockState
-    __slots__ = (
-        "_parker",
-        "_terminator",
-        "block",
-        "chain",
-        "counts",
-        "device",
-        "doorbell_address",
-        "executor",
-        "handshake",
-        "is_reached",
-        "merging",
-        "rings",
-        "waiters",
-    )
+    __slots__ = ("_parker", "_terminator", "counts", "device")
 
     def __init__(self, declaration: Declaration, services: Services, executor: Executor) -> None:
         super().__init__(declaration, services)
@@ -81,13 +62,13 @@ class CompiledEngine(LendingEngine):
         executor.kernel = self
         self.device = executor.device
         self._parker = services.parker
-        self.waiters: tuple[asyncio.Event, ...] = ()  # those of `processed_up_to`
+        self.waiters = ()  # those of `processed_up_to`
         self._terminator = Terminator(self)
         self.thread_feeds = AppendedFeeds(self, services)
-        self.chain: Chain = ALONE
+        self.chain = ALONE
         self.output = None
         self.is_reached = False
-        self.merging: Merging | None = None
+        self.merging = None
         self.counts = Counts(self, self._parker.clock)
 
     # --- memory ----------------------------------------------------------------------------------------------
@@ -166,7 +147,7 @@ class CompiledEngine(LendingEngine):
             self.block.make_room()
 
     def run(self, declaration: Declaration) -> None:
-        """What the executor has now been given is the handler of this declaration. The token is the host's."""
+        """Go on with the handler of this declaration, which the executor has got. The token is the host's."""
         self.declaration = declaration
         if declaration.keys is not None:
             assert self.block.state is not None
@@ -211,7 +192,6 @@ class CompiledEngine(LendingEngine):
     # --- start and pause -------------------------------------------------------------------------------------
 
     def on_status(self) -> None:
-        """The kernel's poller has answered, or given the token back."""
         if self.has_ended or not self.executor.has_told():
             return
         status = self.handshake.take_news()
@@ -231,16 +211,13 @@ class CompiledEngine(LendingEngine):
 
     @property
     def takes_no_more(self) -> bool:
-        """Whether it has ended, or its handler has said so."""
         return self.has_ended or self._terminator.has_stopped
 
     @property
     def is_ending(self) -> bool:
-        """Whether it has ended, or will without further commands."""
         return self.has_ended or self._terminator.is_terminating or self._terminator.is_failing
 
     async def settled(self) -> None:
-        """If its handler has failed: wait until it is known why, and whether the kernel has ended."""
         await self._terminator.settled()
 
     async def start(self) -> None:
@@ -270,7 +247,6 @@ class CompiledEngine(LendingEngine):
         return self.chain.token(self)
 
     def hold(self) -> AbstractAsyncContextManager[None]:
-        """Hold the token for a moment, in whatever chain the kernel is part of: that stays as it is."""
         return self.chain.hold(self)
 
     @asynccontextmanager
@@ -303,7 +279,6 @@ class CompiledEngine(LendingEngine):
         return self.block.read(BLOCK.blocked) != 0
 
     def take_no_more(self) -> None:
-        """Refuse further messages, and take none of those that are there. The token is the host's."""
         self.take_back()  # if a map has lent it some
         self.close_outlets()
         self.rings.stop()
@@ -314,7 +289,6 @@ class CompiledEngine(LendingEngine):
             waiter.set()
 
     def lose(self, error: Exception) -> None:
-        """Leave all that the kernel may reach to who runs it, and let everybody else go on."""
         self.in_flight = self.block.read(BLOCK.in_flight)
         if self.in_flight and self.merging is not None:
             self.in_flight = sum(self.merging.in_flight())
@@ -328,7 +302,6 @@ class CompiledEngine(LendingEngine):
         self.finished(error)
 
     def finished(self, error: BaseException | None) -> None:
-        """It has ended, with this error if it has failed."""
         self.executor.take_token()
         self.counts.note_end()
         self.end(error or self._terminator.unfinished())
@@ -360,7 +333,7 @@ class CompiledEngine(LendingEngine):
     def snapshot(self) -> Any:
         return self.counts.snapshot()
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> dict[str, Any]:
         return self.counts.ledger()
 
     def keys(self) -> tuple[int, int]:

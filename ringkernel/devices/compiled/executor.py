@@ -1,4 +1,4 @@
-"""Who runs the turns of one compiled kernel: what CPU workers and grids have in common."""
+"""The executor of one compiled kernel, which runs its turns: the contract of CPU workers and grids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Eviction(Enum):
-    """What became of a kernel that was taken from who runs it."""
+    """The outcome of taking a kernel from its executor."""
 
     FREE = "it was not in a turn, and is the caller's"
     GIVING_BACK = "it is about to give its token back by itself"
@@ -27,26 +27,26 @@ class Executor(ABC):
     device: str
     """The name that users see."""
     arena_only = False
-    """Whether it reaches no memory but the arena's."""
+    """True if it reaches no memory but the arena's."""
     outlives_end = False
-    """Whether one that was abandoned may go on reading and writing all that it reaches, cursors too."""
+    """True if one that was abandoned may go on reading and writing all that it reaches, cursors too."""
     finds_new_memory = True
-    """Whether it reaches memory that was allocated since it was last started by the supervisor."""
+    """True if it reaches memory that was allocated since it was last started by the supervisor."""
     shares_state = True
-    """Whether the host can read the state while the kernel runs."""
+    """True if the host can read the state while the kernel runs."""
     measures_waits = True
-    """Whether the block says what the kernel waits for, see `ring/waits.py`."""
+    """True if the block says what the kernel waits for, see `ring/waits.py`."""
     cost: str
-    """What is lost with a kernel that was abandoned, in words."""
+    """The loss with an abandoned kernel, in words."""
     span_address: int
     end_span_address = 0
-    """What the kernel does at its end, or 0."""
+    """The address of what the kernel does at its end, or 0."""
     never_drops: bool
-    """Whether the handler emits for every message."""
+    """True if the handler emits for every message."""
     appends_inputs = False
-    """Whether the kernel finds an input that is appended while it runs."""
+    """True if the kernel finds an input that is appended while it runs."""
     max_threads = 1
-    """How many threads may share a span of messages, see `ring/split_span.py`."""
+    """The number of threads that may share a span of messages, see `ring/split_span.py`."""
     kernel: Kernel
 
     __slots__ = ("kernel",)
@@ -70,28 +70,28 @@ class Executor(ABC):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its handler is known to end soon, see `codegen/bounded.py`."""
+        """True if its handler is known to end soon, see `codegen/bounded.py`."""
         return False
 
     @property
     @abstractmethod
     def has_token(self) -> bool:
-        """Whether the kernel runs there."""
+        """True if the kernel runs there."""
 
     @abstractmethod
     def hand_over(self) -> None:
         """Run the kernel, whose token is the host's. Raises `DeviceUnavailableError`, and then has not got it."""
 
     def runs_here(self, count: int) -> bool:
-        """Whether the event loop's thread would run so many messages itself, and at once."""
+        """Return whether the event loop's thread would run so many messages itself, and at once."""
         return False
 
     can_rest = False
-    """Whether it can tell that a kernel rests."""
+    """True if it can tell that a kernel rests."""
 
     @property
     def rests(self) -> bool:
-        """Whether nobody touches the kernel before this thread rings it, if the event loop alone feeds it and takes
+        """True if nobody touches the kernel before this thread rings it, if the event loop alone feeds it and takes
         what it emits."""
         return False
 
@@ -100,12 +100,12 @@ class Executor(ABC):
         """The token has come back."""
 
     def has_told(self) -> bool:
-        """Whether what the block says now may be believed."""
+        """Return whether what the block says now may be believed."""
         return True
 
     @abstractmethod
     def take_back(self) -> bool:
-        """Nobody waits for a start any more: take the token back if that goes. False if a command has to do it."""
+        """Take the token back after a start that was cancelled. Return False if a command has to do it."""
 
     @abstractmethod
     def evict(self) -> Eviction:
@@ -121,10 +121,10 @@ class Executor(ABC):
 
     @abstractmethod
     def unanswered(self, timeout: float) -> str:
-        """What to say of a kernel that did not end within `timeout` seconds."""
+        """Return in words how a kernel did not end within `timeout` seconds."""
 
     def can_restart(self) -> bool:
-        """Whether to start the kernel again when who ran it has left by itself."""
+        """Return whether to start the kernel again when who ran it has left by itself."""
         return True
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Executor(ABC):
         return tick_clock().ticks_of(ns)
 
     def is_stop(self, number: int) -> bool:
-        """Whether a fault's `info` means that the handler has said, by `raise StopIteration`, that it has ended."""
+        """Return whether a fault's `info` means that the handler has raised `StopIteration`."""
         return False
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a compiled handler failed on: the exception's class from the machine code, the traceback from Python.
+"""The failure of a compiled handler: the exception's class from the machine code, the traceback from Python.
 
 Compiled code reports a failure as a number, see `raised.py`. The traceback is made by running the undecorated function
 again.
@@ -71,7 +71,7 @@ def _between_messages(kernel: Stage) -> tuple[str, Callable[..., Any], list[Any]
 
 
 def _on(declaration: Declaration, messages: Any) -> str:
-    """What a handler failed on, in words."""
+    """Return in words what a handler failed on."""
     if declaration.input_type is None:
         return "when its handler, that of a source, was called"
     shown = messages if declaration.batch else as_messages(declaration.input_type, messages)[0]

@@ -157,5 +157,5 @@ def _taken_out(closed: Closed) -> list[Feed]:
 
 
 def _is_pushed_to(one: tuple[Feed, Feeder | None]) -> bool:
-    """Whether somebody pushes there just now, though it was closed."""
+    """Return whether somebody pushes there just now, though it was closed."""
     return one[1] is not None and one[1].is_busy

@@ -37,7 +37,7 @@ HELD_UP_S = 0.05
 
 
 class Phase(Enum):
-    """Whether the stages are one."""
+    """Return whether the stages are one."""
 
     GATHERING = auto()
     FUSED = auto()
@@ -78,7 +78,7 @@ class FusedChain(Chain):
 
     @property
     def is_fused(self) -> bool:
-        """Whether the stages are one now."""
+        """True if the stages are one now."""
         return self.phase is Phase.FUSED
 
     def is_running(self, kernel: Stage) -> bool:
@@ -91,7 +91,7 @@ class FusedChain(Chain):
 
     @property
     def _is_one(self) -> bool:
-        """Whether the first stage's turns run all. Not if a stage has failed just now, and nobody has noticed."""
+        """True if the first stage's turns run all. Not if a stage has failed just now, and nobody has noticed."""
         return self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
 
     def runs_here(self, kernel: Stage, count: int) -> bool:  # noqa: ARG002 (whichever stage it is)

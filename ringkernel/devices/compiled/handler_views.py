@@ -19,7 +19,7 @@ def given(records: Any, *, one: bool) -> Any:
 
 
 class Held(NamedTuple):
-    """What a kernel holds between messages: arrays, and random numbers; each may be None."""
+    """The state, parameters and random numbers of a kernel: arrays, and random numbers; each may be None."""
 
     state: Any
     params: Any
@@ -37,8 +37,8 @@ class Held(NamedTuple):
 
 
 def arguments_of(declaration: Declaration, messages: Any, held: Held) -> tuple[list[Any], Any]:
-    """What the Python function of a compiled kernel is called with, for these messages; and its outputs, zero before
-    the call, or None."""
+    """Return the arguments of the Python function of a compiled kernel, for these messages; and its outputs, zero
+    before the call, or None."""
     one = not declaration.batch
     leading = [] if declaration.is_source else [given(messages, one=one)]
     return _with_the_rest(declaration, leading, len(messages) * declaration.max_outputs, held)
@@ -71,7 +71,7 @@ def _seen(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What NumPy can assign: the record or array behind a view."""
+    """Return what NumPy can assign: the record or array behind a view."""
     if isinstance(value, _RecordView):
         return object.__getattribute__(value, "_record")
     return value._array if isinstance(value, _ArrayView) else value

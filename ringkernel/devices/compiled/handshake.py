@@ -33,7 +33,7 @@ logger = logging.getLogger("ringkernel")
 
 ANSWER_TIMEOUT_S = 5.0
 SUPERSEDED = -1
-"""What answers a command in whose place another was given."""
+"""The answer to a command in whose place another was given."""
 _GIVES_THE_TOKEN_BACK = (STATUS_TERMINATED, STATUS_FAILED, STATUS_DEACTIVATED)
 
 
@@ -108,7 +108,7 @@ class Handshake:
             )
 
     def _retract(self, command: int) -> None:
-        """Nobody waits any more: take back a pause, whether it has been obeyed yet or not, or a start."""
+        """Take back a pause, whether it has been obeyed yet or not, or a start: nobody waits for it any more."""
         if self._kernel.is_ending:
             return
         if command == COMMAND_PAUSE:
@@ -137,7 +137,7 @@ class Handshake:
 
     @property
     def is_asking(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """True if somebody waits for an answer."""
         return self._answer is not None
 
     def _hand_over_again(self) -> None:
@@ -174,7 +174,7 @@ class Handshake:
         return None
 
     def _restart(self) -> None:
-        """Who ran the kernel has left by itself, since it had heard nothing of this process."""
+        """Start the kernel again: its grid has lost the host's heartbeat, and has left."""
         if not self._executor.has_token:
             return
         self._executor.take_token()

@@ -107,7 +107,7 @@ class KeyTable:
 
     @property
     def count(self) -> int:
-        """How many keys there are; also while the kernel runs."""
+        """The number of keys; also while the kernel runs."""
         return self._word(KEYS.count)
 
     @property
@@ -117,7 +117,7 @@ class KeyTable:
 
     @property
     def nbytes(self) -> int:
-        """What the slots take."""
+        """The bytes of the slots."""
         return self._slots.nbytes + self._order.nbytes
 
     # --- room --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a kernel that goes by time keeps of its inputs, as the supervisor sees it."""
+"""A kernel that goes by time, as the supervisor sees it: how far its inputs have come, and its patience."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ class Merging:
         self._look_later()
 
     def release(self) -> None:
-        """Nobody is patient any more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     @property
     def late(self) -> int:
-        """How many messages came whose time had passed."""
+        """The number of messages whose time had passed."""
         return self._word(SPAN.late)
 
     def in_flight(self) -> list[int]:
-        """How many messages of each input the span that runs now may have taken."""
+        """Return how many messages of each input the span that runs now may have taken."""
         return [self._word(lane_at(number) + LANE.count) for number in range(len(self._kernel.rings.reading))]
 
     def holding_up(self) -> list[str]:
@@ -90,7 +90,7 @@ class Merging:
         ]
 
     def explain(self, code: int, number: int, message: Any) -> str | None:
-        """What the merge found wrong with a message of an input, in words; None for what it does not know."""
+        """Return in words what the merge found wrong with a message of an input; None for another fault."""
         declaration = self._kernel.declaration
         order, dtype = declaration.order, declaration.times
         assert order is not None

@@ -59,7 +59,7 @@ class PythonForm:
             mine.cell_contents = self.value(name, theirs.cell_contents)
 
     def value(self, name: str, value: Any) -> Any:
-        """What stands for a value that a function reads by this name."""
+        """Return what stands for a value that a function reads by this name."""
         if is_dispatcher(value):
             value = value.py_func
         if isinstance(value, FunctionType) and not is_library_object(value):
@@ -118,7 +118,7 @@ class IsolatedForm(PythonForm):
 
 
 def is_isolated(scope: dict[str, Any]) -> bool:
-    """Whether these globals are those of such a copy."""
+    """Return whether these globals are those of such a copy."""
     return _MARK in scope
 
 
@@ -136,7 +136,7 @@ def _read_only(value: Any) -> Any:
 
 
 def _is_harmless(value: Any) -> bool:
-    """Whether calling this, with arguments of one's own, has no effect but what it returns."""
+    """Return whether calling this, with arguments of one's own, has no effect but what it returns."""
     from numba import types
 
     from ringkernel.codegen.allowed import drawing, functions

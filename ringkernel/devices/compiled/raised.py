@@ -29,7 +29,7 @@ def described(address: int) -> Raised:
 
 
 def is_stop(address: int) -> bool:
-    """Whether that exception is of a `raise StopIteration`. That of a generator which `next` has found exhausted has no
+    """Return whether that exception is of a `raise StopIteration`. That of an exhausted generator, from `next`, has no
     place in the code."""
     if address <= LARGEST:
         return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 0.5
 _GIVE_UP_S = 0.7
-"""When a C function that does not return is left alone, and no longer waited for."""
+"""A C function that does not return is no longer waited for after this time."""
 _NOT_IN_TIME = f"run again on a copy, did not end within {TIMEOUT_S:g} s"
 
 

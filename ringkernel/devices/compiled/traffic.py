@@ -1,4 +1,4 @@
-"""What goes through each kernel of a pool: one record per kernel, of the last period in which it was looked at.
+"""The traffic through each kernel of a pool: one record per kernel, of the last period in which it was looked at.
 
 Whoever decides where a kernel runs goes by these records, which are differences of the counters in its block: never by
 an instant, and whoever ran the turns.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ringkernel.ring.host_api import HostApi
 
 TURN_NS = 150
-"""What a turn takes beside its handler."""
+"""The time of a turn beside its handler."""
 _FIRST_ROOM = 16
 
 

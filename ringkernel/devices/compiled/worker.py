@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 MIN_PATIENCE_NS, MAX_PATIENCE_NS = 8_000, 500_000
-"""How long an idle worker polls its kernels before it parks: see `worker_loop.py` for how it adapts in between."""
+"""An idle worker polls its kernels for so long before it parks: see `worker_loop.py` for how it adapts in between."""
 
 
 class RunEntry:
@@ -127,7 +127,7 @@ class RunEntries:
         self._api.ring_doorbell(address)
 
     def is_dismissed(self, address: int) -> bool:
-        """Whether its worker will not look at it again."""
+        """Return whether its worker will not look at it again."""
         return self._api.read_word(address + RUN_ENTRY.owner) == GONE
 
 
@@ -185,13 +185,13 @@ class Worker:
 
     @property
     def dedicated(self) -> bool:
-        """Whether it is left to one kernel, `kept`, which holds it or did, or one that it helps with (`is_stuck`): all
+        """True if it is left to one kernel, `kept`, which holds it or did, or one that it helps with (`is_stuck`): all
         others move on."""
         return self.kept is not None or self.is_stuck
 
     @property
     def parked(self) -> bool:
-        """Whether it sleeps."""
+        """True if it sleeps."""
         return self._api.read_word(self.address + PARKER.parked) == 1
 
     @property
@@ -206,7 +206,7 @@ class Worker:
 
     @property
     def n_queued(self) -> int:
-        """How many kernels its run queue has."""
+        """The number of kernels in its run queue."""
         return self._api.read_word(self.address + PARKER.n_queued)
 
     def held_for(self, now: float) -> float:
@@ -217,7 +217,7 @@ class Worker:
         return now - self._seen_at
 
     def has_others_waiting(self) -> bool:
-        """Whether another kernel of this worker is ready."""
+        """Return whether another kernel of this worker is ready."""
         return self.n_queued > 1 or self._api.read_word(self.address + PARKER.inbox_address) != 0
 
     def tell_to_stop(self) -> None:
@@ -278,7 +278,7 @@ class Workers:
             self.team.seat([*self.alive, *self.spare])
 
     def helping_with(self, job_address: int) -> list[Worker]:
-        """Who is inside of this job, or about to look whether it may come in."""
+        """Return the workers inside of this job, and those about to look whether they may come in."""
         return [worker for worker in (*self.alive, *self.spare) if worker.helping == job_address]
 
     def none_there(self) -> DeviceUnavailableError:
@@ -323,7 +323,7 @@ class Workers:
 
 
 class Pool(Protocol):
-    """What has threads."""
+    """A pool of threads."""
 
     def stop(self, timeout: float) -> None:
         """End them."""

@@ -1,4 +1,4 @@
-"""What a CPU worker thread does until it is told to stop. Compiled, without the GIL.
+"""The loop of a CPU worker thread, until it is told to stop. Compiled, without the GIL.
 
 The worker takes turns for the kernels in its run queue. A kernel that found nothing to do for a while leaves the queue
 and is polled by nobody; its doorbell brings it back. With an empty queue the worker helps others with long spans
@@ -46,7 +46,7 @@ MAX_STAYS = 32
 LOOK_AFTER = 2
 """The worker looks whether it is in the way after half the minimal patience (4 us), or at once after a sleep."""
 MASKS = 64
-"""Where in the scratch memory there is room for `leave_cpu`."""
+"""The offset in the scratch memory of room for `leave_cpu`."""
 TEXT = MASKS + 256
 """And for `waits_for_cpu`."""
 SCRATCH_BYTES = TEXT + 512

@@ -1,4 +1,4 @@
-"""What a coroutine kernel gets: its messages, its outputs, and its place in the lifecycle."""
+"""The context that a coroutine kernel gets: its messages, its outputs, and its place in the lifecycle."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class KernelContext(Generic[TIn, TOut]):
         return KernelExit() if done or (self._at_end and self.is_active and self._has_taken_all()) else None
 
     def _has_taken_all(self) -> bool:
-        """Whether nothing was published that is not taken, not even what somebody holds back for now."""
+        """Return whether nothing was published that is not taken, not even what somebody holds back for now."""
         return all(edge.ring.position() <= edge.position() for edge in self._inlet.edges)
 
     def note_end(self) -> None:
@@ -95,7 +95,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def should_terminate(self) -> bool:
-        """Whether the kernel was told to end, or has itself asked for it.
+        """True if the kernel was told to end, or has itself asked for it.
 
         Example:
             >>> async def ticking(ctx):
@@ -109,7 +109,7 @@ class KernelContext(Generic[TIn, TOut]):
 
     @property
     def is_active(self) -> bool:
-        """Whether the kernel may take messages, as it does while it is ACTIVE.
+        """True if the kernel may take messages, as it does while it is ACTIVE.
 
         Example:
             >>> async def look(ctx):

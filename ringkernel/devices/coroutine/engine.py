@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.devices.engine import GRACE_S, Engine, Ledger
+from ringkernel.devices.engine import GRACE_S, Engine
 from ringkernel.devices.thread_feeds import ThreadFeeds
 from ringkernel.errors import KernelExit, KernelStateError
 from ringkernel.lifecycle import KernelState
@@ -167,16 +167,18 @@ class CoroutineEngine(Engine):
     def waits_for_room(self) -> bool:
         return bool(self.sink.line.waiters)
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> dict[str, Any]:
         taken = sum(edge.head - edge.start for edge in self.edges)
         busy = self.in_flight or int(self.context.busy and not self.has_ended)
-        return Ledger(
-            processed=taken - self._failed - busy,
-            failed=self._failed,
-            in_flight=busy,
-            peak_input=max(max(edge.look(), edge.peak) for edge in self.edges),
-            peak_output=max((max(e.peak, self.output.position() - e.position()) for e in self.output.edges), default=0),
-        )
+        return {
+            "processed": taken - self._failed - busy,
+            "failed": self._failed,
+            "in_flight": busy,
+            "peak_input_depth": max(max(edge.look(), edge.peak) for edge in self.edges),
+            "peak_output_depth": max(
+                (max(e.peak, self.output.position() - e.position()) for e in self.output.edges), default=0
+            ),
+        }
 
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
         reached = asyncio.Event()

@@ -1,4 +1,5 @@
-"""Where a kernel's task waits for its next message, so that whoever waits for what it emits can run it meanwhile.
+"""The place where a kernel's task waits for its next message, so that whoever waits for what it emits can run it
+meanwhile.
 
 With futures a message there and back takes two rounds of the event loop: one runs the kernel, one whoever waits for the
 answer. But who has to wait can as well run the kernel's task in its own place, and need not wait. (So does

@@ -1,4 +1,5 @@
-"""When kernels move between places, and when back. Pure: told of one period after the other, it answers with moves.
+"""Decides when kernels move between places, and when back. Pure: told of one period after the other, it answers with
+moves.
 
 A place that has been full for some periods is relieved, if there are cores for more busy places: `placement.py` says
 how. That is a **trial**: the work that was done before, by the same measure, is compared with the work that is done
@@ -26,9 +27,9 @@ FULL, FULL_PERIODS = 0.85, 2
 LOW, LOW_PERIODS = 0.4, 20
 """Chains in several places come together again with such a load of them all for so long."""
 WORTH = 0.87
-"""What a move is expected to make of the greatest load, at most."""
+"""The greatest load after a move, as a part of that before, must be expected to be at most this."""
 GAIN, NO_LOSS = 1.08, 0.97
-"""What a trial must make of the work done, at least; the latter if it only brings kernels together."""
+"""The work done in a trial, as a part of that before, must be at least this; the latter if it only gathers kernels."""
 LOSS = 0.7
 """A trial is over at once with so little work."""
 JUDGED_PERIODS, MAX_PERIODS = 3, 30
@@ -36,7 +37,8 @@ JUDGED_PERIODS, MAX_PERIODS = 3, 30
 too many of these nothing was learned, and nothing is undone."""
 NO_DEMAND = 0.25
 MIN_WAIT_S, MAX_WAIT_S, LONG = 1.0, 64.0, 8
-"""How long nothing is tried after moves were taken back; the shortest again after a layout that lasted `LONG` waits."""
+"""Nothing is tried for so long after moves were taken back; the shortest again after a layout that lasted `LONG`
+waits."""
 SPLIT_SLACK, CROWD_SLACK = 0.4, 0.6
 """Cores that are in use elsewhere are rounded: one that is busy for less is free for a trial, one that is busy for more
 is taken away from busy places."""
@@ -44,8 +46,9 @@ is taken away from busy places."""
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What was measured. `kernels` are those that had turns, and `awake` are the places whose threads were awake most
-    of the time. `elsewhere` is the share of cores that is busy with other things of this process: the event loop."""
+    """The measurements of a period. `kernels` are those that had turns, and `awake` are the places whose threads were
+    awake most of the time. `elsewhere` is the share of cores that is busy with other things of this process: the event
+    loop."""
 
     now: float
     kernels: Sequence[Busy]
@@ -55,7 +58,7 @@ class Period:
     elsewhere: float = 0.0
 
     def room(self, slack: float) -> int:
-        """How many places may be busy; at least one."""
+        """Return how many places may be busy; at least one."""
         return max(1, min(len(self.places), int(self.cores - self.elsewhere + slack)))
 
 
@@ -84,7 +87,7 @@ class Balancer:
         self._not_before = self._moved_at = float("-inf")
 
     def step(self, period: Period) -> Layout:
-        """What moves where after this period."""
+        """Return the moves after this period: kernels, and the place of each."""
         if self._trial is None and not period.kernels:
             return {}
         if moves := self._crowd(period):

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 PERIOD_S = 0.1
 _CORES_S = 5.0
-"""How often the number of cores is asked for: its files take 80 us to read."""
+"""The number of cores is asked for at this interval: its files take 80 us to read."""
 QUICK_S, _QUICK_TURNS, _QUICK_PERIODS = 0.002, 20, 5
 """A kernel that was left a worker to itself, and takes less for each of so many turns in a period, for so many periods
 in a row, goes back to the others: what had held the worker is over, or the system had only descheduled it."""
 _PATIENCE = 20
-"""How often a move is tried of a kernel that is in a turn each time."""
+"""The number of tries to move a kernel that is in a turn each time."""
 
 
 class Moves(Protocol):
@@ -127,8 +127,8 @@ class Balancing:
                 self._pool.move(run_entry, near or min(shared, key=lambda worker: len(worker.run_entries)))
 
     def _elsewhere(self, period_s: float, awake: float) -> float:
-        """How many cores this process has kept busy beside the workers that take kernels: its event loop's thread, as
-        the system counts it, and whatever else there is."""
+        """Return how many cores this process has kept busy beside the workers that take kernels: its event loop's
+        thread, as the system counts it, and whatever else there is."""
         loop = (time.thread_time() - self._loop_s) / period_s
         others = (time.process_time() - self._process_s) / period_s - loop - awake
         return loop + max(0.0, others)

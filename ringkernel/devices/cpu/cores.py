@@ -1,4 +1,4 @@
-"""How many cores there are, and how many of them workers take."""
+"""The number of cores that there are, and that workers take."""
 
 from __future__ import annotations
 

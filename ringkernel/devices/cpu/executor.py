@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HasPool(Protocol):
-    """Who has the workers, and starts them when there is a kernel for them."""
+    """The device, which starts its workers when there is a kernel for them."""
 
     def pool(self) -> WorkerPool:
         """The workers."""
@@ -62,7 +62,7 @@ class WorkerExecutor(Executor):
 
     @property
     def worker(self) -> Worker | None:
-        """Where it runs, or last ran."""
+        """The worker on which it runs, or last ran."""
         return None if self._last is None else self._last.worker
 
     def note_source(self) -> None:
@@ -70,7 +70,7 @@ class WorkerExecutor(Executor):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its handler is sure to end soon, see `codegen/bounded.py`."""
+        """True if its handler is sure to end soon, see `codegen/bounded.py`."""
         return self.span.is_bounded
 
     @property

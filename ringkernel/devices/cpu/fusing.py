@@ -47,7 +47,7 @@ _spans: dict[Any, FusedSpan | None] = {}
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of the first kernel of a chain."""
+    """The record of a chain's first kernel."""
 
     processed: int = 0
     looks: int = 0
@@ -121,7 +121,7 @@ class Fusing:
         return chains
 
     def _why_apart(self, source: CompiledEngine, kernel: CompiledEngine) -> Reason | None:
-        """Why they cannot be one now. It is said once, if it lasts."""
+        """Return why they cannot be one now. It is said once, if it lasts."""
         reason = why_apart(source, kernel)
         if reason is not None and not reason.is_passing and kernel not in self._told:
             self._told.add(kernel)
@@ -173,7 +173,7 @@ def _find(key: Any) -> None:
 
 
 def stages_of(stages: Iterable[CompiledEngine]) -> Any:
-    """What the span of a chain of these kernels is made of."""
+    """Return what the span of a chain of these kernels is made of."""
     return tuple(stage_of(stage.declaration) for stage in stages)
 
 
@@ -188,7 +188,7 @@ def source_of(kernel: CompiledEngine) -> CompiledEngine | None:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why kernels run one by one. `is_passing`: it may be over soon; `is_momentary`: it mostly is at once, and
+    """A reason why kernels run one by one. `is_passing`: it may be over soon; `is_momentary`: it mostly is at once, and
     nothing passes meanwhile."""
 
     words: str
@@ -197,7 +197,7 @@ class Reason:
 
 
 def why_apart(source: CompiledEngine, target: CompiledEngine) -> Reason | None:
-    """Why two kernels, the first of which feeds the second, cannot be one now; None if they can."""
+    """Return why two kernels, the first of which feeds the second, cannot be one now; None if they can."""
     return why_alone(source) or why_first(target) or why_alone(target) or _who_is_between(source, target)
 
 
@@ -217,14 +217,14 @@ def _who_is_between(source: CompiledEngine, target: CompiledEngine) -> Reason | 
 
 
 def why_first(kernel: CompiledEngine) -> Reason | None:
-    """Why a kernel can be the first stage at most; None if it may be any."""
+    """Return why a kernel can be the first stage at most; None if it may be any."""
     if kernel.declaration.order is not None:
         return Reason(f"{kernel.kernel_id!r} goes by time, and looks at all that comes")
     return None
 
 
 def why_alone(kernel: CompiledEngine) -> Reason | None:
-    """Why a kernel cannot be a stage of a chain now; None if it can."""
+    """Return why a kernel cannot be a stage of a chain now; None if it can."""
     declaration, executor = kernel.declaration, kernel.executor
     if declaration.inputs and declaration.order is None:
         return Reason(f"{kernel.kernel_id!r} has several inputs, in no order")
@@ -246,7 +246,7 @@ def worker_of(kernel: CompiledEngine) -> Any:
 
 
 def mean_ns(stages: Iterable[CompiledEngine]) -> float:
-    """What a message takes that goes through all stages, on average."""
+    """Return the mean time of a message through all stages."""
     total = 0.0
     for stage in stages:
         counters = stage.snapshot()

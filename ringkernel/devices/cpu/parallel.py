@@ -1,4 +1,4 @@
-"""How many threads may share the messages of one kernel."""
+"""The number of threads that may share the messages of one kernel."""
 
 from __future__ import annotations
 

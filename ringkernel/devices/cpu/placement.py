@@ -1,4 +1,5 @@
-"""Where busy kernels should run, so that the busiest place has as little to do as possible. Pure: no clock, no threads.
+"""Decides where busy kernels should run, so that the busiest place has as little to do as possible. Pure: no clock, no
+threads.
 
 A **chain** is a group of connected kernels, sources before targets. It stays in one place while it fits there; one that
 is too much for a place is cut into contiguous pieces of about equal load, each in a place of its own. Whole chains and
@@ -104,7 +105,8 @@ def loads(kernels: Sequence[Busy]) -> dict[Place, float]:
 
 
 def arrange(kernels: Sequence[Busy], feeds: Feeds, places: Sequence[Place]) -> Layout:
-    """Where each kernel should run: in as few of these places as bring the greatest load down, with few moves."""
+    """Return where each kernel should run: in as few of these places as bring the greatest load down, with few
+    moves."""
     groups = _bundled(chains([kernel for kernel in kernels if kernel.share > 0], feeds))
     if not groups:
         return {kernel.key: kernel.place for kernel in kernels}
@@ -132,7 +134,7 @@ def moved(kernels: Sequence[Busy], layout: Layout) -> Layout:
 
 
 def cuts(kernels: Sequence[Busy], feeds: Feeds, layout: Layout | None = None) -> int:
-    """How often one kernel feeds another in a different place."""
+    """Return how often one kernel feeds another in a different place."""
     where = layout or {kernel.key: kernel.place for kernel in kernels}
     return sum(where[key] != where[target] for key in where for target in feeds.get(key, ()) if target in where)
 

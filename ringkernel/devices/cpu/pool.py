@@ -42,8 +42,8 @@ SPAN_NS = 50_000
 
 
 class Loops(NamedTuple):
-    """Who takes turns: a worker, and the event loop's thread; and what a worker calls by its address. See the functions
-    of the same names."""
+    """The loops that take turns, of a worker and of the event loop's thread, and what a worker calls by address. See
+    the functions of the same names."""
 
     run_worker: Entry
     take_turns_address: int
@@ -98,7 +98,7 @@ class WorkerPool:
 
     @property
     def keepalive(self) -> list[Any]:
-        """What abandoned threads may reach."""
+        """All that abandoned threads may reach."""
         return self.threads.keepalive
 
     def ns_of(self, ticks: int) -> int:
@@ -133,11 +133,11 @@ class WorkerPool:
         return run_entry
 
     def runs_here(self, run_entry: RunEntry, count: int) -> bool:
-        """Whether the event loop's thread would run so many messages itself, and at once."""
+        """Return whether the event loop's thread would run so many messages itself, and at once."""
         return self._parker.api.runs_here(run_entry.address, count, self._parker.address) == 1
 
     def rests(self, run_entry: RunEntry) -> bool:
-        """Whether a kernel rests, and nothing waits for it."""
+        """Return whether a kernel rests, and nothing waits for it."""
         return self._parker.api.rests(run_entry.address) == 1
 
     def dequeue(self, run_entry: RunEntry) -> None:
@@ -162,7 +162,7 @@ class WorkerPool:
         return Eviction.ABANDONED
 
     def abandon(self, run_entry: RunEntry) -> None:
-        """Nobody knows what has become of an eviction: leave the kernel its thread."""
+        """Leave a kernel its thread after an eviction that has failed halfway."""
         self._entries.revoke(run_entry, forced=True)
         self._lose(run_entry)
 
@@ -177,7 +177,7 @@ class WorkerPool:
         self.watch()
 
     def _lose_helpers(self, run_entry: RunEntry) -> None:
-        """Nobody takes any more of a kernel that was abandoned; who is in its handler now may stay there for ever."""
+        """Let helpers take no more of an abandoned kernel; those in its handler now may stay there for ever."""
         job = run_entry.worker.job_address
         taken = self._api.stop_job(job, run_entry.block)
         if taken < 0:

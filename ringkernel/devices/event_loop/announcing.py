@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ringkernel")
 
 PATIENCE_S = 1.0
-"""How long nothing is said."""
+"""A compilation within this time is not announced."""
 GAP_S = 0.2
-"""Who waits for what is compiled so soon after something else has waited for both."""
+"""Compilations less than this apart count as one wait."""
 
 
 class _Waiting:
-    """Since when somebody waits, or has last been told something; and until when."""
+    """The time since when somebody waits, or was last told something; and until when."""
 
     since, until = float("-inf"), float("-inf")
 

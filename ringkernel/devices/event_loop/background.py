@@ -80,5 +80,5 @@ def refuse_at_exit() -> None:
 
 
 def is_exiting() -> bool:
-    """Whether the interpreter ends: threads no longer run, or soon will not, and nobody will use what comes of them."""
+    """Return whether the interpreter ends: threads no longer run, or soon will not."""
     return _ending.is_set() or sys.is_finalizing()

@@ -1,4 +1,4 @@
-"""What operations of an event loop may take before others have their turn: tasks, and threads that want the GIL."""
+"""The time that operations of an event loop may take before other tasks, and threads, have their turn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MAX_NS = 1_000_000
 _MOST = 32  # before the clock is read: operations may suddenly take longer
 
 WORKER = "ringkernel-worker"
-"""How threads are called that are in compiled code, and need no GIL."""
+"""The name of threads in compiled code, which need no GIL."""
 SOONEST_NS, LATEST_NS = 10_000_000, 320_000_000
 SWITCH_NS = 5_000_000
-"""What `sys.getswitchinterval()` is by default."""
+"""The default of `sys.getswitchinterval()`."""
 _WAKE_UP_S = 20e-6  # or what the system makes of it: some 60 us on Linux
 
 
@@ -36,7 +36,7 @@ class _Threads:
         self._cpu_ns = 0
 
     def let_run(self, now: int) -> int:
-        """If it is their turn. Returns what the clock says then."""
+        """Let them run if it is their turn. Return the time after that."""
         if now - self._seen_ns >= SWITCH_NS:
             self._turn_ns = now + self._interval_ns
         elif now >= self._turn_ns:
@@ -51,7 +51,7 @@ class _Threads:
         return now
 
     def _have_run(self) -> bool:
-        """Whether one of them has, since this was last asked; where that cannot be told, whether there is one."""
+        """Return whether one of them has run since the last call; where that cannot be told, whether there is one."""
         own = get_ident()
         others = [one for one in threading.enumerate() if one.ident != own and not one.name.startswith(WORKER)]
         try:
@@ -63,7 +63,7 @@ class _Threads:
 
 
 def _cpu_ns_of(thread_id: int | None) -> int:
-    """What a thread has taken so far. Raises `OSError` where the system does not say."""
+    """Return the CPU time of a thread so far. Raises `OSError` where the system does not say."""
     with Path(f"/proc/self/task/{thread_id}/schedstat").open("rb", buffering=0) as file:
         return int(file.read(64).split()[0])
 
@@ -95,7 +95,7 @@ class Budget:
         self._threads.let_run(monotonic_ns())
 
     def due(self) -> bool:
-        """Whether to yield now."""
+        """Return whether to yield now."""
         now = monotonic_ns()
         granted = self._granted
         elapsed = now - self._checked_ns

@@ -66,7 +66,7 @@ async def wait_out(task: asyncio.Future[Any]) -> None:
 
 
 def _goes_on() -> bool:
-    """Whether the event loop goes on, whatever becomes of the task that runs."""
+    """Return whether the event loop goes on, whatever becomes of the task that runs."""
     return notebook() is not None and asyncio.get_running_loop() in _heeding
 
 

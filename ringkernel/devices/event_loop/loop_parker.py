@@ -51,7 +51,7 @@ class Doorbell:
         self._parker.api.arm_doorbell(self.address)
 
     def release(self) -> None:
-        """Nobody knows this doorbell any more."""
+        """Give the doorbell back: nobody has its address any more."""
         self._parker.retire(self)
 
 
@@ -64,7 +64,7 @@ def _open_own_stat() -> int:
 
 
 class _Listener:
-    """What the loop calls when it is woken. Only the loop holds it, and lets go of it when it is closed."""
+    """The loop's callback for a wake-up. Only the loop holds it, and lets go of it when it is closed."""
 
     __slots__ = ("_parker",)
 
@@ -76,7 +76,7 @@ class _Listener:
         self.listen()
 
     def listen(self) -> None:
-        """Where nobody can wake the loop, be called again in a moment."""
+        """Have it called again in a moment where nobody can wake the loop."""
         if self._parker.is_timed:
             self._parker.loop.call_later(_TIMED_SLEEP_S, self)
 
@@ -85,7 +85,7 @@ class _Listener:
 
 
 class LoopParker:
-    """What the kernels of one event loop need of it: its arena, its doorbells, and the wait handle that it sleeps on.
+    """The arena, the doorbells and the wait handle that the kernels of one event loop share.
 
     `lost` is called when the loop is closed before the parker.
     """
@@ -168,7 +168,7 @@ class LoopParker:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the loop has to look by itself, again and again."""
+        """True if the loop has to look by itself, again and again."""
         return self._open and self._waker.read_fd < 0
 
     def on_wake(self) -> None:
@@ -187,7 +187,7 @@ class LoopParker:
             self._lost()
 
     def worker_moves(self) -> bool:
-        """Whether a worker has left its core for the loop's sake since this was last asked: it is back in a moment."""
+        """Return whether a worker has left its core to the loop since the last call: it is back in a moment."""
         moves = self.api.read_word(self.address + PARKER.worker_moves) == 1
         if moves:
             self.api.write_word(self.address + PARKER.worker_moves, 0)
@@ -195,7 +195,7 @@ class LoopParker:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether the loop's thread was last woken on the core of the thread that woke it."""
+        """True if the loop's thread was last woken on the core of the thread that woke it."""
         return self.api.read_word(self.address + PARKER.crowded) == 1
 
     def dispatch(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .services import Services
 
 LOOK_S = 0.05
-"""How often a producer that waits looks whether there ever will be room, where that is in doubt."""
+"""The interval at which a waiting producer checks whether there ever will be room, where that is in doubt."""
 
 
 class Outlet:

@@ -1,4 +1,4 @@
-"""What all kernels of one event loop share: its budget, its parker, and the threads that end with it."""
+"""The services that all kernels of one event loop share: its budget, its parker, and the threads that end with it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from .loop_parker import LoopParker
 
 _FORSAKEN_STOP_S = 0.1
-"""How long the threads of a runtime that nobody has closed are waited for, in the middle of something else."""
+"""The time to wait for the threads of a runtime that was dropped without close()."""
 
 
 class Shuts(Protocol):
     """Inputs that other threads feed."""
 
     def shut(self) -> None:
-        """Nobody takes anything there any more."""
+        """Refuse: nothing is taken there any more."""
 
 
 class Services:
-    """What the kernels of one event loop need from its thread. Devices say in `stops` how their threads end, in
+    """The event loop's thread, as its kernels need it. Devices say in `stops` how their threads end, in
     `on_woke` who looks after a worker that was woken, and in `feeds` who else waits for them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, budget: Budget) -> None:
@@ -63,8 +63,8 @@ class Services:
         return self._parker
 
     def _act_on(self, said: int) -> None:
-        """What the loop has published, taken or commanded has led to this, see `see_to` of `loop_turns.py`: run what
-        waits for it, and let the monitor look after a worker that was woken."""
+        """Act on what a call has led to, see `see_to` of `loop_turns.py`: run callbacks of doorbells that the loop has
+        rung itself, and let the monitor look after a worker that was woken."""
         if said >= RANG:
             self.parker.dispatch_own()
             said -= RANG
@@ -92,8 +92,8 @@ class Services:
         self.forsake("'s event loop was closed")
 
     def forsake(self, reason: str, *, is_exiting: Callable[[], bool] = sys.is_finalizing) -> None:
-        """Nobody has closed it, and nobody will: close it, and warn. Called by finalizers, so in any thread, in the
-        middle of anything. At the interpreter's exit the pools end by themselves, and a fork has no threads."""
+        """Close it, and warn: its owner has dropped it without closing it. Called by finalizers, so in any thread, in
+        the middle of anything. At the interpreter's exit the pools end by themselves, and a fork has no threads."""
         if self._is_closed or self._parker is None or is_exiting() or os.getpid() != self._pid:
             return
         if self.loop.is_running():

@@ -1,4 +1,4 @@
-"""Whether a consumer in the event loop spins for the next message before it sleeps, and how long.
+"""True if a consumer in the event loop spins for the next message before it sleeps, and how long.
 
 To sleep and be woken costs 15 to 50 us. So a consumer that was woken quickly spins next time, for as long as that
 costs. But the whole event loop waits meanwhile, so only one consumer spins, the last that went to sleep, and only while
@@ -28,7 +28,7 @@ MAX_SKIPS = 63
 
 
 class Spinner:
-    """Who may spin in an event loop for as long as it pays: the last consumer that has gone to sleep."""
+    """Gives the right to spin for as long as it pays to the last consumer that has gone to sleep."""
 
     __slots__ = ("_holder",)
 
@@ -47,12 +47,12 @@ class Spinner:
             self._holder = None
 
     def belongs_to(self, spin: Spin) -> bool:
-        """Whether nobody has gone to sleep since."""
+        """Return whether nobody has gone to sleep since."""
         return self._holder is spin
 
 
 class Spin:
-    """How long one consumer spins; it sets the edge's `patience`."""
+    """Decides how long one consumer spins, by the edge's `patience`."""
 
     __slots__ = ("_edge", "_from", "_parker", "_skipped", "_slept_at_ns", "_spinner", "_to_skip")
 

@@ -56,7 +56,7 @@ class Line:
 
     @property
     def length(self) -> int:
-        """How many stand in it."""
+        """The number of waiters."""
         return len(self.waiters) - bool(self.holder)
 
     def notify(self) -> None:
@@ -166,7 +166,7 @@ class Hold:
     __slots__ = ("_line", "_waiters")
 
     waiters: tuple[()] = ()
-    """Nobody is before its owner."""
+    """There is never anybody before its owner."""
 
     def __init__(self, line: Line, waiters: deque[Any], holder: str) -> None:
         assert not line.holder

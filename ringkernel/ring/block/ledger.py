@@ -64,7 +64,7 @@ def _add(address: int, amount: int) -> None:
 def note_peak(block: int, output: int, tail: int) -> None:
     """Keep the depth of the output ring if it is the greatest so far. The consumers are looked at only if the cached
     cursor says that it may be."""
-    if tail - load(output + RING.low) > load(block + BLOCK.peak_output):
+    if tail - load(output + RING.low) > load(block + BLOCK.peak_output_depth):
         low = slowest_head(output)
         store(output + RING.low, low)
-        store(block + BLOCK.peak_output, max(load(block + BLOCK.peak_output), tail - low))
+        store(block + BLOCK.peak_output_depth, max(load(block + BLOCK.peak_output_depth), tail - low))

@@ -172,7 +172,7 @@ def keep_books(block: int, run_entry: int, span: int, chain: int) -> None:
     output, taken, elapsed = load(span + SPAN.output), load(span + SPAN.taken), load(span + SPAN.busy_ticks)
     if output != 0:
         note_peak(last_stage(block), output, load(output + RING.next))
-    store(block + BLOCK.peak_input, max(load(block + BLOCK.peak_input), load(span + SPAN.waiting)))
+    store(block + BLOCK.peak_input_depth, max(load(block + BLOCK.peak_input_depth), load(span + SPAN.waiting)))
     if chain == 0:
         keep_ledger(block, taken, taken_of(span), load(span + SPAN.emitted), load(span + SPAN.by_timer), elapsed)
     else:

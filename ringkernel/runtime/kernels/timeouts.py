@@ -88,7 +88,7 @@ def _idle(kernel: RingKernel) -> str:
             f"feeds it"
         )
     if kernel.engine.declaration.is_source and kernel.state is KernelState.ACTIVE:
-        calls, emitted = kernel.engine.ledger().processed, kernel.engine.emitted()
+        calls, emitted = kernel.engine.ledger()["processed"], kernel.engine.emitted()
         return f"; source {kernel.kernel_id!r} was called {calls} times and emitted {emitted or 'nothing'}"
     if kernel.state not in _TO_START:
         return ""

@@ -179,7 +179,7 @@ def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:
         edges = [edge for edge in engine.edges if edge not in foreign]
         if of_host_only:
             edges = engine.edges[:1]
-        in_hand = engine.declaration.is_coroutine and engine.ledger().in_flight
+        in_hand = engine.declaration.is_coroutine and engine.ledger()["in_flight"]
         if in_hand or any(edge.published() > edge.position() for edge in edges):
             raise KernelStateError(
                 f"map: kernel {kernel.kernel_id!r} has messages waiting in its input; receive their outputs first"

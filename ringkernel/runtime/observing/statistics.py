@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError
@@ -148,40 +148,37 @@ class KernelStatistics:
         return upper
 
 
+_COUNTS = [one.name for one in fields(KernelStatistics)]
+
+
 def statistics_of(kernel: RingKernel) -> KernelStatistics:
     """Read everything; the ledger first, since cursors may run ahead of it, never behind."""
     engine = kernel.engine
     ledger = engine.ledger()
-    consumed = ledger.processed + ledger.failed + ledger.in_flight
+    counts: dict[str, Any] = {name: ledger.get(name, 0) for name in _COUNTS}
+    consumed = counts["processed"] + counts["failed"] + counts["in_flight"]
     accepted = max(engine.accepted(), consumed)
     received = engine.received()
     emitted = max(engine.emitted(), received)
     keys, keys_nbytes = engine.keys()
     return KernelStatistics(
-        kernel_id=kernel.kernel_id,
-        state=kernel.state,
-        device=engine.device,
-        accepted=accepted,
-        processed=ledger.processed,
-        failed=ledger.failed,
-        in_flight=ledger.in_flight,
-        unprocessed=accepted - consumed,
-        emitted=emitted,
-        dropped=ledger.dropped,
-        late=ledger.late,
-        received=received,
-        input_depth=accepted - consumed,
-        output_depth=emitted - received,
-        peak_input_depth=ledger.peak_input,
-        peak_output_depth=ledger.peak_output,
-        busy_s=ledger.busy_s,
-        blocked_s=ledger.blocked_s,
-        starved_by=tuple(_by_source(kernel, ledger.starved_s)),
-        blocked_by=tuple(_by_target(kernel, ledger.blocked_on_s)),
-        turns=ledger.turns,
-        keys=keys,
-        keys_nbytes=keys_nbytes,
-        histogram_ns=ledger.histogram,
+        **counts
+        | {
+            "kernel_id": kernel.kernel_id,
+            "state": kernel.state,
+            "device": engine.device,
+            "accepted": accepted,
+            "unprocessed": accepted - consumed,
+            "emitted": emitted,
+            "received": received,
+            "input_depth": accepted - consumed,
+            "output_depth": emitted - received,
+            "starved_by": tuple(_by_source(kernel, ledger.get("starved_by", ()))),
+            "blocked_by": tuple(_by_target(kernel, ledger.get("blocked_by", ()))),
+            "histogram_ns": ledger.get("histogram_ns", ()),
+            "keys": keys,
+            "keys_nbytes": keys_nbytes,
+        }
     )
 
 

@@ -45,7 +45,7 @@ def beside(assembly: str, width: int, first: str) -> str:
 
 
 def is_alike(one: str, other: str) -> bool:
-    """Whether two assemblies have the same instructions; symbols and labels may be called otherwise."""
+    """Return whether two assemblies have the same instructions, whatever their symbols and labels are called."""
     return _instructions(one) == _instructions(other)
 
 

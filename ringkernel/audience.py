@@ -1,4 +1,4 @@
-"""Who reads what is printed: a notebook, a terminal, or nobody."""
+"""Where output goes: to a notebook, to a terminal, or to neither."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether a person may look at this stream."""
+    """Return whether a stream is a terminal."""
     try:
         return bool(stream.isatty())  # type: ignore[attr-defined]
     except (AttributeError, ValueError):  # there is none, or it is closed
@@ -37,10 +37,10 @@ def notebook() -> Any:
 
 
 CLEARED = {"text/plain": "", "text/html": ""}
-"""What a display is updated with when nothing of it is to be left."""
+"""Clears a display that shall leave nothing behind."""
 
 
 def progress_bar(text: str, limits: str = "") -> dict[str, str]:
-    """What a notebook displays of something that goes on: an element of HTML, which needs neither widgets nor an
-    extension. `limits`: its attributes, if it is known how far it is."""
+    """Return what a notebook displays of something in progress: an element of HTML, without widgets or extensions.
+    `limits` are its attributes if the total is known."""
     return {"text/plain": text, "text/html": f"<label>{html.escape(text)} <progress{limits}></progress></label>"}

@@ -82,7 +82,7 @@ def nobody_reads() -> int:
 
 
 def is_for_the_user(error: Exception) -> bool:
-    """Whether an error is about what was asked, or about this machine, and its message says all."""
+    """Return whether an error is about the request or this machine, so that its message says enough."""
     from .errors import RingKernelError
 
     return isinstance(error, RingKernelError | CacheAccessError | OSError)

@@ -16,7 +16,7 @@ from .machine import CacheAccessError, cache_usage, cuda_report
 
 
 class Finding(NamedTuple):
-    """What was looked at, whether it is well, and what there is to say or to do."""
+    """The result of one check, and what to do about it."""
 
     subject: str
     is_well: bool

@@ -1,4 +1,4 @@
-"""What is not needed everywhere, and how to install it."""
+"""The optional dependencies, and how to install them."""
 
 from __future__ import annotations
 

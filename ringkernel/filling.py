@@ -43,7 +43,7 @@ def _load_all(sources: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _compile(sources: tuple[str, ...], kernel_id: str) -> str | None:
-    """What a process does for one kernel."""
+    """Compile one kernel, in a process of the pool; return why it cannot be compiled, or None."""
     if kernel_id == OWN:
         from .devices.cpu.pool import compiled_loops
         from .ring.host_api import host_api

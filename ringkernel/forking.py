@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PACKAGES = sys.stdlib_module_names | {"llvmlite", "numba", "numpy", "ringkernel"}
-"""Nobody's program runs while these are imported, so that is over soon."""
+"""Importing these runs no user's code, so it is over soon."""
 _PATIENCE_S = 60.0
 """How long a fork waits for who compiles. A compilation takes seconds at most; but a fork must not hang."""
 _LOOK_S = 0.001
@@ -98,7 +98,7 @@ def _imports(name: str) -> Any:
 
 
 def _is_importing() -> bool:
-    """Whether another thread imports a module, or is about to. The lock of imports is this thread's."""
+    """Return whether another thread imports a module, or is about to. This thread holds the lock of imports."""
     locks = [(name, reference()) for name, reference in _imports("_module_locks").items()]
     others = {name for name, lock in locks if lock is not None and lock.owner != threading.get_ident()}
     return any(name.partition(".")[0] in _PACKAGES for name in others)

@@ -32,7 +32,7 @@ class KernelState(Enum):
 
 
 class Command(Enum):
-    """What can happen to a kernel: a method of the runtime, or `FINISH` and `FAIL`, which the kernel does itself.
+    """An event in a kernel's life: a method of the runtime, or `FINISH` and `FAIL`, which the kernel does itself.
 
     Example:
         >>> rk.TRANSITIONS[rk.KernelState.LAUNCHED, rk.Command.ACTIVATE].name

@@ -1,4 +1,4 @@
-"""What ringkernel finds on this machine."""
+"""The facts about this machine that `ringkernel info` shows."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """What a handler makes of messages: its outputs up to the failure, and the exception's class, if it fails.
+    """The outputs of a handler up to its failure, and the exception's class if it fails.
 
     Example:
         >>> from ringkernel import testing
@@ -75,7 +75,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
 
 
 def _held_for(declaration: Declaration, part: npt.NDArray[Any], held: defaultdict[Any, Held]) -> Held:
-    """What messages are handled with: the only state, or that of their key."""
+    """The state that messages are handled with: the only one, or that of their key."""
     if declaration.keys is None:
         return held[None]
     field = declaration.keys.field

@@ -25,7 +25,7 @@ _HIDDEN = frozenset(
 
 
 _MADE_OF_OURS = (TimeoutError, BaseExceptionGroup)
-"""What asyncio makes of a cancellation that says what was going on, and task groups of errors."""
+"""Made by asyncio from a cancellation that says what was going on, and by task groups from errors."""
 
 
 class Short:
@@ -38,7 +38,7 @@ class Short:
         _install()
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows."""
+        """Return the lines that IPython shows."""
         return _rendered(self)  # type: ignore[arg-type]  # it is an exception, too
 
 
@@ -51,7 +51,7 @@ def shorten(error: BaseException, reason: str = "") -> None:
 
 
 def is_wanted_in_full() -> bool:
-    """Whether all frames are to be shown."""
+    """Return whether all frames are to be shown."""
     return os.environ.get("RINGKERNEL_FULL_TRACEBACK", "0") not in ("", "0")
 
 
@@ -71,7 +71,8 @@ def _install() -> None:
 def _show_in_shell(
     shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None, tb_offset: Any = None
 ) -> None:
-    """What IPython calls with what others have made of an error: it asks only the last of a chain how it is shown."""
+    """Show, for IPython, an error of another class that one of ours led to: IPython asks only the last of a chain how
+    it is shown."""
     is_full = is_wanted_in_full() or shell.InteractiveTB.mode == "Verbose"
     if is_full or not any(map(_is_short, _chain(error))):
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
@@ -81,7 +82,7 @@ def _show_in_shell(
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python calls with an exception that nobody has caught."""
+    """Show an uncaught exception; Python's `sys.excepthook`."""
     if is_wanted_in_full() or not any(map(_is_short, _chain(error))):
         sys.__excepthook__(kind, error, trace)
         return

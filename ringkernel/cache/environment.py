@@ -15,8 +15,8 @@ FORMAT = 1
 """Of keys and files: raise it when either changes in a way that the sources below do not show."""
 
 _NEVER_COMPILED = ("bench", "cli.py", "demos", "filling.py", "inspecting.py")
-"""What of the package is in no machine code that is kept, and does not say how it is made. All the rest is in the key,
-wherever it lies: what is left out by mistake runs code that is out of date, and nobody sees it."""
+"""Parts of the package that neither become cached machine code nor decide how it is made. Everything else is in the
+key, wherever it is stored: a part left out by mistake would run outdated code unnoticed."""
 
 _WITHOUT_EFFECT = (
     "CACHE_",
@@ -104,7 +104,8 @@ def _changed_at_s(path: Path) -> float:
 
 @functools.cache
 def cpu() -> tuple[str, ...]:
-    """What numba compiles for: the machine's CPU, unless its settings say otherwise (and those are in the key)."""
+    """Return the CPU that numba compiles for, the machine's own. Numba's settings may name another; those are in the
+    key."""
     from llvmlite import binding as llvm
 
     return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
@@ -126,7 +127,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def is_numba_extended() -> bool:
-    """Whether somebody has taught numba to compile something (`@overload`, `lower_builtin`, `infer_global`).
+    """Return whether numba was extended in this process (`@overload`, `lower_builtin`, `infer_global`).
 
     What that does cannot be seen in the handlers that use it.
     """
@@ -147,7 +148,7 @@ def _is_known_lowering(function: Any) -> bool:
 
 @functools.cache
 def _is_known_template(template: type) -> bool:
-    """Whether a class that says how something is typed is numba's own, and the functions in it are."""
+    """Return whether a typing template and the functions in it are numba's own."""
     values = [value for name, value in vars(template).items() if name != "key"]  # which is what it types
     values.append(getattr(template, "_overload_func", None))
     functions = [part for value in values if isinstance(value, types.FunctionType) for part in _parts(value)]
@@ -161,8 +162,8 @@ def _parts(function: Any) -> list[Any]:
 
 
 def _is_known(value: Any) -> bool:
-    """Whether a function or class is numba's or ours, by its module and by where its code is: `wraps` takes the one
-    name, and code that was made from text has none of the other."""
+    """Return whether a function or class is numba's or ours, by its module and by the module of its code: `wraps`
+    copies the first, and code made from text lacks the second."""
     scope = getattr(value, "__globals__", {})
     modules = [value.__module__, scope.get("__name__")]
     return any(modules) and all(name is None or name.partition(".")[0] in _KNOWN for name in modules)

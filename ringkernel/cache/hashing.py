@@ -33,7 +33,7 @@ class Fingerprint:
         """Names of the attributes that any of the code reads."""
         self.texts: set[str] = set()
         self.texts_are_names = False
-        """Whether one of the texts may be the name of an attribute, since some code calls `getattr`."""
+        """True once some code calls `getattr`: then any of the texts may be the name of an attribute."""
 
     def hexdigest(self) -> str:
         """The hash of all that was added. What is read from modules is added here.
@@ -76,7 +76,7 @@ class Fingerprint:
             self.add(value)
 
     def is_new(self, value: Any) -> bool:
-        """Whether this object was not added before; otherwise a reference to it is."""
+        """Return True if this object was not added before; otherwise add a reference to it and return False."""
         if id(value) in self._seen:
             self.put("again", str(self._seen[id(value)][0]))
             return False
@@ -109,7 +109,7 @@ def _is_lazy(module: ModuleType) -> bool:
 
 
 Kind: TypeAlias = tuple[Callable[[Any], bool], Callable[[Fingerprint, Any], None]]
-"""Whether a value is of this kind, and how to add it."""
+"""A test whether a value is of this kind, and a function that adds it."""
 
 
 def exactly(*kinds: type) -> Callable[[Any], bool]:

@@ -1,4 +1,4 @@
-"""Whether a value is a library's own, and so known by its name: the versions of these libraries are in every key."""
+"""Tell a library's own values, which are known by name, since every key has the versions of these libraries."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DATA = (
 
 
 def is_library(module: Any) -> bool:
-    """Whether a module's name is one of those whose versions are in the key."""
+    """Return whether a module's name is one of those whose versions are in the key."""
     return isinstance(module, str) and module.partition(".")[0] in LIBRARIES
 
 
 def is_reachable(value: Any) -> bool:
-    """Whether a class or function is what its module and name say."""
+    """Return whether a class or function can be found by its module and name."""
     found: Any = sys.modules.get(getattr(value, "__module__", None) or "")
     for part in str(getattr(value, "__qualname__", "")).split("."):
         found = getattr(found, part, None)
@@ -33,7 +33,7 @@ def is_reachable(value: Any) -> bool:
 
 
 def is_library_object(value: Any) -> bool:
-    """Whether a class or function is a library's, under the name that it says."""
+    """Return whether a class or function is a library's, under the name that it says."""
     return is_library(_module_of(value)) and is_library(getattr(value, "__module__", None)) and is_reachable(value)
 
 
@@ -46,7 +46,7 @@ def _module_of(value: Any) -> Any:
 
 
 def is_foreign(value: Any) -> bool:
-    """Whether something in a library's module may have been put there by somebody else."""
+    """Return whether a value in a library's module may have been put there by another program."""
     if isinstance(value, types.FunctionType) or is_dispatcher(value):
         return not is_library_object(value)
     if isinstance(value, type):
@@ -55,7 +55,7 @@ def is_foreign(value: Any) -> bool:
 
 
 def is_dispatcher(value: Any) -> bool:
-    """Whether a value is a function under numba's `@njit`."""
+    """Return whether a value is a function under numba's `@njit`."""
     from numba.core.registry import CPUDispatcher
 
     return isinstance(value, CPUDispatcher)

@@ -45,7 +45,7 @@ class MachineCode:
 
     @classmethod
     def decode(cls, payload: bytes) -> MachineCode | None:
-        """What `encode` made; None of anything else."""
+        """Return the code that `encode` wrote, or None for any other bytes."""
         head, _, code = payload.partition(b"\n")
         try:
             described = json.loads(head)
@@ -173,7 +173,7 @@ def register_division() -> None:
 
 @functools.cache
 def _register_symbols() -> None:
-    """What numba registers with LLVM before it compiles for the first time, without what it compiles then."""
+    """Register the symbols that numba registers before its first compilation, without compiling."""
     from llvmlite import binding as llvm
     from numba.core.registry import cpu_target
     from numba.core.runtime import _nrt_python

@@ -26,11 +26,11 @@ _ABANDONED_S = 3600.0
 
 
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})
-"""What opening a link says, and a socket."""
+"""The errors of opening a link, and a socket."""
 
 
 class Usage(NamedTuple):
-    """What a store holds."""
+    """The size of a store."""
 
     entries: int
     nbytes: int
@@ -121,8 +121,8 @@ class Store:
 
 
 def _content(path: Path) -> bytes:
-    """What is in a file of this user's; empty if there is none. Links are not followed, and a pipe is not waited for:
-    others may have put them there."""
+    """Return the content of a file of this user's, or nothing if there is none. Does not follow links or wait for
+    pipes, which other users may have put there."""
     flags = [getattr(os, name, 0) for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK")]
     try:
         descriptor = os.open(path, os.O_RDONLY | sum(flags))
@@ -147,7 +147,7 @@ def _checksum(key: str, payload: bytes) -> bytes:
 
 
 def _is_private(status: os.stat_result) -> bool:
-    """Whether a regular file is this user's and nobody else may write to it."""
+    """Return whether this is a regular file of this user's that nobody else may write to."""
     if not stat.S_ISREG(status.st_mode):
         return False
     if not hasattr(os, "geteuid"):

@@ -1,1 +1,1 @@
-"""What a kernel is before it is launched."""
+"""Kernels as they are declared, before they are launched."""

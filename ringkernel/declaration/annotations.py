@@ -1,4 +1,4 @@
-"""What a handler's parameters say of its types: `def f(msg: Tick, out: Quote, state=np.zeros(2), params=Gains())`."""
+"""Read types and defaults from a handler's parameters: `def f(msg: Tick, out: Quote, state=np.zeros(2))`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def input_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
 
 
 def is_source(func: Callable[..., Any]) -> bool:
-    """Whether a handler has no message: its first parameter is called `out`."""
+    """Return whether a handler is a source, without messages: its first parameter is called `out`."""
     return [one.name for one in _parameters(func)[:1]] == ["out"]
 
 
@@ -35,8 +35,8 @@ def output_type_of(kernel_id: str, func: Callable[..., Any], *, n_behind: int) -
 
 
 def with_defaults(func: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What a handler gets behind its messages, by name and in order. What is None is what a last parameter of that name
-    is by default, or else stays None."""
+    """Return the arguments of a handler behind its messages, by name and in order. One that is given as None becomes
+    the default of the last parameter, if that has its name."""
     rest = _parameters(func)[1:]
     while rest and rest[-1].name not in given and rest[-1].default is not inspect.Parameter.empty:
         rest = rest[:-1]  # a constant of the handler
@@ -55,7 +55,7 @@ def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _annotation(kernel_id: str, func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """What stands behind a parameter's colon; None if nothing does, or if that may be anything."""
+    """Return a parameter's annotation; None if it has none, or `Any`."""
     given = parameter.annotation
     if isinstance(given, str):
         nonlocals = inspect.getclosurevars(func).nonlocals

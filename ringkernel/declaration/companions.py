@@ -74,7 +74,7 @@ class Companions:
         return next((one for one in self._of(kernel_id) if isinstance(one, TimerHandler)), None)
 
     def end(self, kernel_id: str) -> EndHandler | None:
-        """What is called at its end, if anything."""
+        """Return the handler of its end, if it has one."""
         return next((one for one in self._of(kernel_id) if isinstance(one, EndHandler)), None)
 
     def _of(self, kernel_id: str) -> tuple[Companion, ...]:

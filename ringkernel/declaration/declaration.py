@@ -1,4 +1,4 @@
-"""What a kernel is before it is launched."""
+"""A kernel as it is declared, before it is launched."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ class Declaration:
 
     @property
     def is_sequential(self) -> bool:
-        """Whether a message has to see what the one before has left."""
+        """True if each message has to see what the one before has left."""
         return kept_between(self.state, self.rng, self.keys) is not None
 
     @property
     def is_coroutine(self) -> bool:
-        """Whether the kernel runs in the event loop."""
+        """True if the kernel runs in the event loop."""
         return inspect.iscoroutinefunction(self.func)
 
     @property
     def is_source(self) -> bool:
-        """Whether it is a compiled kernel without input."""
+        """True for a compiled kernel without input."""
         return self.input_type is None and not self.is_coroutine
 
     @property
@@ -104,7 +104,7 @@ class Declaration:
 
     @property
     def is_typed(self) -> bool:
-        """Whether it has a ring of records."""
+        """True if it has a ring of records."""
         return self.input_type is not None or self.output_type is not None
 
     def with_options(

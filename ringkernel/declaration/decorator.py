@@ -188,7 +188,7 @@ def declared_ids() -> tuple[str, ...]:
 
 
 def is_decorated(func: Any) -> bool:
-    """Whether a function was declared by `ring_kernel`: what its id means may have changed since."""
+    """Return whether a function was declared by `ring_kernel`; its id may have been declared again since."""
     return isinstance(getattr(func, _ATTRIBUTE, None), Declaration)
 
 
@@ -202,7 +202,7 @@ def id_of(kernel: Any) -> str:
 
 
 def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declaration:
-    """What `launch(kernel_id, func)` means. Raises `KernelNotFoundError` or `MessageTypeError`."""
+    """Return the declaration for `launch(kernel_id, func)`. Raises `KernelNotFoundError` or `MessageTypeError`."""
     if func is None:
         found = declared(kernel_id)
         if found is None:

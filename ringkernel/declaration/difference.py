@@ -1,4 +1,4 @@
-"""Whether a kernel that runs can go on with the handler of another declaration."""
+"""Compare two declarations: a running kernel can take over the handler of the second if all but the handler agrees."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def difference(before: Declaration, after: Declaration) -> str | None:
-    """What keeps a kernel of one declaration from going on with the handler of another: rings, state,
-    parameters and random numbers that would be laid out in another way. None if nothing does."""
+    """Return why a kernel of one declaration cannot go on with the handler of another, whose rings, state, parameters
+    or random numbers are laid out differently. None if it can."""
     if after.is_coroutine:
         return "it is a coroutine function now"
     parts = {

@@ -1,4 +1,4 @@
-"""What a kernel holds between messages, as it was declared: its state, its parameters."""
+"""State and parameters, as they were declared, as arrays."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_KEYS = 1024
 MAX_KEYS = 2**30
 STATE_COLUMN = "state"
-"""What `read_state` calls the states of all keys, where they are arrays."""
+"""The column of `read_state` with the states of all keys, where they are arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Keys:
 
 
 def keys_of(kernel_id: str, field: Any, capacity: Any, ordered: bool) -> Keys | None:
-    """What the options of a declaration say. Raises `ConfigurationError`."""
+    """Return the keys that the options declare, if any. Raises `ConfigurationError`."""
     if field is None:
         if not ordered:
             raise ConfigurationError(

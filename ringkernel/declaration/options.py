@@ -22,7 +22,7 @@ MAX_QUEUE_SIZE = 2**30
 
 @dataclass(frozen=True)
 class Options:
-    """What the decorator takes besides the id."""
+    """The arguments of `ring_kernel` besides the id."""
 
     input_type: Any = None
     output_type: Any = None
@@ -89,7 +89,7 @@ def check_block_size(size: Any) -> int:
 
 
 def kept_between(state: Any, rng: Any, keys: Any) -> str | None:
-    """What a message sees of the one before, whatever its key, if anything."""
+    """Return what one message leaves for the next, whatever their keys, in words; None if nothing."""
     if state is not None and keys is None:
         return "a state"
     return "random numbers" if rng is not None else None

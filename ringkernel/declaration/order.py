@@ -1,4 +1,4 @@
-"""What order a kernel takes the messages of its inputs in: by the time in one of their fields."""
+"""The order in which a kernel takes the messages of its inputs: by the time in one of their fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Order:
 
 
 def order_of(kernel_id: str, field: Any, late: Any, patience: Any) -> Order | None:
-    """What the options of a declaration say. Raises `ConfigurationError`."""
+    """Return the order that the options declare, if any. Raises `ConfigurationError`."""
     if field is None:
         for name, given, default in (("late", late, "fail"), ("patience", patience, None)):
             if given != default:

@@ -1,4 +1,4 @@
-"""What is declared in this process, by id."""
+"""The declarations of this process, by id."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ D = TypeVar("D", bound=Declared)
 
 
 class Watcher(Protocol[D]):  # type: ignore[misc]  # it is only ever one type
-    """Who wants to know of ids that are declared again."""
+    """Is told of ids that are declared again."""
 
     def declared_again(self, declaration: D) -> None:
         """This is what the id means from now on. In whatever thread."""

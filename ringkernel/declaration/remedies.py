@@ -1,4 +1,4 @@
-"""What could be a kernel's state in the place of what cannot, as the end of an error."""
+"""Suggest a state that a kernel could have, as the end of an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KINDS = {bool: "?", int: "i8", float: "f8", complex: "c16"}
 
 
 def other_dtype(state: np.ndarray[Any, Any]) -> str:
-    """What dtype an array of objects could have."""
+    """Suggest a dtype for an array of objects."""
     names = state.dtype.names
     if names is not None:
         held = next(name for name in names if state.dtype[name].hasobject)
@@ -33,7 +33,7 @@ def other_dtype(state: np.ndarray[Any, Any]) -> str:
 
 
 def instead_of(state: Any) -> str:
-    """What could be given for something that is neither an array nor a record; or nothing."""
+    """Suggest a state in place of something that is neither an array nor a record, or return ""."""
     if isinstance(state, numbers.Number | np.bool_) or (isinstance(state, np.ndarray) and state.dtype.kind in "biufc"):
         return f": `np.array([{state}])`, which the handler knows as `state[0]`"
     if isinstance(state, type):

@@ -1,4 +1,4 @@
-"""Whether a function can be a kernel: its kind, its parameters, and what it does with `out`."""
+"""Check that a function can be a kernel: its kind, its parameters, and its use of `out`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what was declared for one kernel, and beside it, goes together."""
+"""Check that a kernel and the handlers beside it go together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ringkernel demo` runs: a module for each demo, which has `run`."""
+"""The demos of `ringkernel demo`: a module for each, which has `run`."""
 
 DEMOS = {
     "flights": "a year of flights through four compiled kernels",

@@ -47,7 +47,7 @@ class Flight:
 
 @rk.message
 class Derived:
-    """What can be said of one flight by itself."""
+    """The figures of one flight by itself."""
 
     carrier: int
     gain: float  # minutes made up in the air
@@ -64,7 +64,7 @@ class Scored:
 
 @rk.message
 class Verdict:
-    """What comes out at the end."""
+    """The last kernel's output."""
 
     carrier: int
     z: float
@@ -128,7 +128,7 @@ def flag_outliers(msg: Scored, out: Verdict, state: list[int]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves behind."""
+    """The results of a run."""
 
     verdicts: Any  # one Verdict per flight that arrived, as a structured array
     carriers: Any  # the state of carrier_stats

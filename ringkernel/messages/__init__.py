@@ -1,1 +1,1 @@
-"""What a slot of a ring holds, and how Python values get in and out."""
+"""The content of ring slots, and how Python values get in and out."""

@@ -80,7 +80,7 @@ def as_messages(message_type: MessageType, records: Array) -> list[Any]:
 
 
 def from_array(message_type: MessageType, records: Array) -> Array:
-    """What a user gets for an array of records: a plain array for a scalar type, the records otherwise."""
+    """Return an array of records as the user sees it: plain for a scalar type, else the records."""
     return records["value"] if message_type.is_scalar else records
 
 
@@ -105,12 +105,12 @@ def _records_of(message_type: MessageType, values: Array) -> Array:
 
 
 def _becomes(given: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether values of a dtype are made of another without a change; numbers never become bytes."""
+    """Return whether values of one dtype become another without a change; numbers never become bytes."""
     return bool(np.can_cast(given, dtype)) and (dtype.kind != "S" or given.kind == "S")
 
 
 def _of_rows(message_type: MessageType, values: Array) -> str:
-    """What to do with an array of more dimensions, as the end of an error."""
+    """Say what to do with an array of more dimensions, as the end of an error."""
     names = message_type.dtype.names or ()
     if message_type.is_scalar and values.ndim > 1:
         rows = ", ".join(map(str, values.shape[1:]))
@@ -137,7 +137,7 @@ def _remedy(message_type: MessageType, given: np.dtype[Any]) -> str:
 
 
 def _scalar_wanted(given: np.dtype[Any], dtype: np.dtype[Any]) -> str | None:
-    """What to convert an array to that is to become messages of a scalar type; None if it cannot be."""
+    """Return the dtype to convert an array to that shall hold messages of a scalar type; None if it cannot be."""
     if dtype.kind == "S":
         return f'"{said(dtype)}"' if given.kind in "SU" else None
     is_convertible = is_plain(given) or (given.kind in "USO" and dtype.kind in "iufc")
@@ -145,7 +145,7 @@ def _scalar_wanted(given: np.dtype[Any], dtype: np.dtype[Any]) -> str | None:
 
 
 def _no_batch(values: Any) -> str | None:
-    """What to do with something that is no batch, though NumPy or `iter` would make one of it; None for all others."""
+    """Say what to do with a value that is no batch, although NumPy or `iter` would accept it; None for all others."""
     for kinds, remedy in _NO_BATCHES.items():
         if isinstance(values, kinds):
             return remedy

@@ -109,7 +109,7 @@ def prepare(message_type: MessageType) -> None:
 
 
 def _ring(plan: Plan, slots: Array, mask: int) -> dict[str, Any]:
-    """What the functions refer to that differs from ring to ring."""
+    """Return the names in the functions whose values differ from ring to ring."""
     names = {name: _view(slots, path) for name, path in plan.views.items()}
     return {"buffer": slots.view(np.uint8).data, "mask": mask, **names}
 
@@ -182,7 +182,7 @@ def _decode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple
 
 
 def _is_filled_by_assignment(cls: Any) -> bool:
-    """Whether assigning the fields of a new instance is all that making one does."""
+    """Return whether making an instance does nothing but assign its fields."""
     parameters = getattr(cls, "__dataclass_params__", None)
     return (
         parameters is not None
@@ -210,7 +210,8 @@ def _filled(template: str, **lines: list[str]) -> str:
 
 
 def _maker(name: str, source: str, known: dict[str, Any], later: tuple[str, ...]) -> Any:
-    """What makes the function of this source, over the known names, and those that it takes, as locals of a closure."""
+    """Return a function that makes the function of this source. It takes `later` as arguments; `known` are bound
+    already."""
     scope: dict[str, Any] = {"__name__": __name__}
     body = textwrap.indent(source, "    ")
     exec(f"def make_{name}({', '.join((*known, *later))}):\n{body}\n    return {name}\n", scope)  # noqa: S102 (fixed templates over field names)

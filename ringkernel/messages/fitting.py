@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 REFUSALS = (struct.error, TypeError, ValueError, OverflowError)
-"""What a value that does not fit raises, here and in `struct`."""
+"""Raised for a value that does not fit, here and by `struct`."""
 
 
 class NoRecordError(TypeError):
@@ -91,7 +91,7 @@ def _fitting_bytes(base: np.dtype[Any], given: Array) -> Array:
 
 
 def _has_units(values: Any) -> bool:
-    """Whether these are times of several units, of which NumPy makes the finest, that may not hold all of them."""
+    """Return whether these are times in several units: NumPy would pick the finest, which may not hold all of them."""
     return isinstance(values, list | tuple) and len({v.dtype for v in values if isinstance(v, np.generic)}) > 1
 
 

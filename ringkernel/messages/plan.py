@@ -1,4 +1,4 @@
-"""What a codec does with each field of a record, as lines of its source.
+"""The source lines with which a codec writes and reads each field of a record.
 
 Numbers and booleans, those of nested records, too, are packed and unpacked by one `struct` for the record. What
 `struct` does not know (times, long doubles) and nested arrays are assigned to, and read from, views of the slots.
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def is_flat(self) -> bool:
-        """Whether what is unpacked are the fields of the record."""
+        """True if the unpacked values are the fields of the record."""
         return self.fields == self.unpacked
 
     def _record(

@@ -21,7 +21,7 @@ STRUCT_FORMATS = {
 
 
 def is_plain(dtype: np.dtype[Any]) -> bool:
-    """Whether values of this dtype have a fixed size and no pointers in them."""
+    """Return whether values of this dtype have a fixed size and hold no pointers."""
     if dtype.subdtype is not None:
         return dtype.itemsize > 0 and dtype.base.kind != "S" and is_plain(dtype.base)
     if dtype.fields is None:

@@ -1,4 +1,4 @@
-"""What is said of a value that is no message of a type: which field does not fit, and why."""
+"""Refuse a value that is no message of a type: name the field that does not fit, and why."""
 
 from __future__ import annotations
 

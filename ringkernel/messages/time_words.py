@@ -19,7 +19,7 @@ NO_TIME = -(2**63)
 
 
 def can_be_none(dtype: np.dtype[Any]) -> bool:
-    """Whether a value of this type may be no time at all, NaN or NaT: its word is `NO_TIME`."""
+    """Return whether a value of this type may be no time, NaN or NaT: its word is `NO_TIME`."""
     return dtype.kind in "fM"
 
 

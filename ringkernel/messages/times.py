@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "+00:00", "Z"})
-"""What libraries call the one zone whose clock NumPy's times show."""
+"""Names, in various libraries, of the one zone whose clock NumPy's times show."""
 
 
 def as_time(value: Any) -> Any:

@@ -127,7 +127,7 @@ class MessageType:
         return fields[name][:2]
 
     def is_batch(self, values: Any) -> bool:
-        """Whether this is an array of messages that can be copied as it is: asked once per batch."""
+        """Return whether this is an array of messages that can be copied as it is. Called once per batch."""
         return (
             type(values) is np.ndarray
             and values.dtype == self.array_dtype
@@ -136,7 +136,7 @@ class MessageType:
         )
 
     def matches(self, other: MessageType) -> bool:
-        """Whether records of the other type can be read as this one."""
+        """Return whether records of the other type can be read as this one."""
         return self.dtype == other.dtype
 
 

@@ -88,7 +88,7 @@ def _connect(svg: ET.Element, source: KernelView, target: KernelView, places: Ma
 
 
 def _share_of(waits: Sequence[WaitView], kernel: KernelView) -> float | None:
-    """What part of the time this kernel was waited for."""
+    """Return the share of the time in which this kernel was waited for."""
     return next((wait.share for wait in waits if wait.kernel_id == kernel.kernel_id), None)
 
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a runtime: its graph, and a table below."""
+"""A runtime in a notebook: its graph, and a table below."""
 
 from __future__ import annotations
 

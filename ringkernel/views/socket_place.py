@@ -27,7 +27,7 @@ def directory() -> Path:
 
 
 def cannot_be_asked(error: OSError) -> ConfigurationError:
-    """What to raise where the system refuses the directory, or a socket in it."""
+    """Return the error for a system that refuses the directory, or a socket in it."""
     return ConfigurationError(
         f"runtimes cannot be asked here: {error}; set XDG_RUNTIME_DIR to a directory of yours with a short name"
     )
@@ -39,5 +39,5 @@ def sockets() -> list[Path]:
 
 
 def pid_of(socket: Path) -> int:
-    """Whose it is."""
+    """Return the id of the process that made a socket."""
     return int(socket.stem.partition("-")[0])

@@ -38,7 +38,7 @@ _COLUMNS: dict[str, Callable[[KernelView], RenderableType]] = {
     "failed": lambda kernel: Text(amount(kernel.failed), style="red") if kernel.failed else "",
     "waits for": lambda kernel: Text(_short(kernel.waits_for)),
 }
-"""What is shown only if it tells something."""
+"""Columns that are shown only where kernels differ."""
 
 
 def table_of(view: RuntimeView) -> Table:

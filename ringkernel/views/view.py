@@ -1,4 +1,4 @@
-"""What is shown of a runtime: plain data, which also goes through a socket as JSON."""
+"""A view of a runtime: plain data, which also goes through a socket as JSON."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class QueueView:
 
 @dataclass(frozen=True)
 class WaitView:
-    """What a kernel waits for at one of its connections: a kernel's id, or "host", the seconds so far, and the share of
-    the time since the view before, None in the first one."""
+    """A kernel's waiting at one of its connections: the other kernel's id, or "host", the seconds so far, and the share
+    of the time since the view before, None in the first one."""
 
     kernel_id: str
     seconds: float
@@ -95,7 +95,7 @@ class KernelView:
 
     @property
     def waits_for(self) -> WaitView | None:
-        """What it waited for most, if that was more than a moment."""
+        """The longest wait, if it was more than a moment."""
         waits = [wait for wait in (*self.starved_by, *self.blocked_by) if (wait.share or 0) > SOME]
         return max(waits, key=lambda wait: wait.share or 0.0) if waits else None
 
@@ -132,7 +132,8 @@ class RuntimeView:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RuntimeView:
-        """What `as_json` has given. Raises `LookupError`, `TypeError` or `AttributeError` if it is anything else."""
+        """Make a view from what `as_json` returned. Raises `LookupError`, `TypeError` or `AttributeError` for anything
+        else."""
         kernels = []
         for fields in data["kernels"]:
             for name, annotation in KernelView.__annotations__.items():

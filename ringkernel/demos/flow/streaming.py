@@ -21,7 +21,7 @@ KERNELS = (kernels.priced, kernels.cost, kernels.bars, kernels.signal)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves behind."""
+    """The results of a run."""
 
     costs: Any  # a trade each
     signals: Any  # a minute each

@@ -1,4 +1,4 @@
-"""What others have as a column, as an array of NumPy: in place where its values lie as NumPy has them.
+"""Columns of other libraries as NumPy arrays: in place where the memory layout allows it.
 
 What only exports the Arrow C stream (DuckDB, nanoarrow, …) is read by PyArrow, or by Polars.
 """
@@ -28,7 +28,7 @@ FILLING = {
     "numpy": "`.compressed()` leaves them out, `.filled(value)` fills them",
     "python": "leave such rows out, or fill them",
 }
-"""What to do about values that are missing, in each library's words."""
+"""The remedy for missing values, in each library's words."""
 
 
 def plain(column: Any) -> Array | Frame | None:
@@ -124,7 +124,7 @@ def _arrow_column(column: Any, library: str = "arrow", per_row: int = 1) -> Arra
 
 
 def _in_rows(items: Array | Frame | None, shape: tuple[int, ...]) -> Array | Frame:
-    """What lies in lists, one after the other, as arrays of this shape."""
+    """Return the items of lists, one after the other, as arrays of this shape."""
     if isinstance(items, Frame):
         return items._replace(column=lambda name: _in_rows(plain(items.column(name)), shape))
     assert items is not None
@@ -149,7 +149,7 @@ def _in_one(column: Any) -> Any:
 
 
 def _imported(column: Any) -> Array | Frame:
-    """What exports itself by the Arrow C interface, as a column: a table is one of structs."""
+    """Return an object that exports itself by the Arrow C interface as a column; a table is a column of structs."""
     for library, read in (("pyarrow", _by_pyarrow), ("polars", _by_polars)):
         try:
             module = importlib.import_module(library)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 LIBRARIES = {"pandas": "pandas", "polars": "polars", "arrow": "pyarrow"}
-"""What has to be installed for each form."""
+"""The package to install for each form."""
 DATE_UNITS = {"pandas": (), "polars": ("D",), "arrow": ("D",)}
 TIME_UNITS = {"pandas": ("s", "ms", "us", "ns"), "polars": ("ms", "us", "ns"), "arrow": ("s", "ms", "us", "ns")}
 """The units of each library, the coarsest first: a coarser one of a field becomes that, which is exact."""

@@ -1,10 +1,10 @@
-"""What a caller may say about frames."""
+"""The options of callers that send or receive frames."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
 Extra: TypeAlias = Literal["refuse", "ignore"]
-"""What to do with columns that are no fields."""
+"""The treatment of columns that are no fields."""
 FrameForm: TypeAlias = Literal["numpy", "pandas", "polars", "arrow"]
-"""What to make of outputs."""
+"""The form of outputs."""

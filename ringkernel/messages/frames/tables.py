@@ -1,4 +1,4 @@
-"""What others have as a table, seen as columns by name.
+"""Tables of other libraries, as columns by name.
 
 Whoever has a frame has imported its library, so nothing is imported to recognise one.
 """
@@ -32,14 +32,14 @@ def frame_of(values: Any) -> Frame | None:
 
 
 def is_endless(values: Any) -> bool:
-    """Whether this has neither a length nor, as a reader of batches has, rows that come to an end."""
+    """Return whether an iterable has neither a length nor, like a reader of batches, an end."""
     if is_of(values, "polars", "LazyFrame"):  # what is wrong with that is said where frames are read
         return False
     return not any(hasattr(values, name) for name in ("__len__", "__arrow_c_stream__", "__arrow_c_array__"))
 
 
 def is_of(values: Any, library: str, *classes: str) -> bool:
-    """Whether this is an instance of one of these classes of a library, which is not imported for it."""
+    """Return whether this is an instance of one of these classes of a library, which is not imported for it."""
     module = sys.modules.get(library)
     return module is not None and isinstance(values, tuple(getattr(module, name, ()) for name in classes))
 

@@ -10,7 +10,8 @@ import functools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from .declaration.decorator import declared, declared_ids, find_declaration
+from .declaration.decorator import find_declaration
+from .declaration.registry import registry
 from .devices.compiled import compiling
 from .devices.cpu.cores import allowed_cores
 from .errors import KernelCompileError
@@ -35,11 +36,10 @@ def fill(sources: tuple[str, ...], processes: int | None = None) -> dict[str, st
 
 @functools.cache
 def _load_all(sources: tuple[str, ...]) -> tuple[str, ...]:
-    """Import the modules, once per process: the ids of their compiled kernels."""
+    """Import the modules, once per process, and return the ids of their compiled kernels."""
     for source in sources:
         load(source)
-    found = {kernel_id: declared(kernel_id) for kernel_id in declared_ids()}
-    return tuple(kernel_id for kernel_id, one in found.items() if one is not None and not one.is_coroutine)
+    return tuple(kernel_id for kernel_id, one in registry.by_id.items() if not one.is_coroutine)
 
 
 def _compile(sources: tuple[str, ...], kernel_id: str) -> str | None:

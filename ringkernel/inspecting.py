@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .assembly import WIDE, beside, is_alike
 from .declaration.declaration import Declaration
-from .declaration.decorator import declared
+from .declaration.registry import declared
 from .declaration.together import with_companions
 from .devices import selection
 from .devices.compiled import compiling

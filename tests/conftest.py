@@ -16,8 +16,7 @@ import left_behind
 import pytest
 
 from ringkernel import MessageQueue, RingKernelRuntime
-from ringkernel.declaration.companions import companions
-from ringkernel.declaration.decorator import registry
+from ringkernel.declaration.registry import registry
 
 if TYPE_CHECKING:
     from kinds import Kind
@@ -223,12 +222,12 @@ def no_shared_session() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def clean_declarations() -> Iterator[None]:
     """Kernels that a test declares are gone after it."""
-    before, beside = dict(registry.by_id), dict(companions._by_id)
+    before, beside = dict(registry.by_id), dict(registry.beside)
     yield
     registry.by_id.clear()
     registry.by_id.update(before)
-    companions._by_id.clear()
-    companions._by_id.update(beside)
+    registry.beside.clear()
+    registry.beside.update(beside)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from random_handlers import Case, cases
 from random_messages import fill
 
 from ringkernel import KernelCompileError, KernelFailedError, RingKernelRuntime, ring_kernel
-from ringkernel.declaration.decorator import declared
+from ringkernel.declaration.registry import declared
 from ringkernel.devices.compiled.handler_views import given as as_handlers_see
 from ringkernel.messages.arrays import as_array
 

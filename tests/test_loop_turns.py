@@ -15,7 +15,7 @@ from numba import njit
 
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen.span import compile_span
-from ringkernel.declaration.decorator import declared
+from ringkernel.declaration.registry import declared
 from ringkernel.devices.compiled.compiling import spec_of
 
 pytestmark = pytest.mark.workers

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def input_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
-    """The annotation of the first parameter, or None. Raises `MessageTypeError` if it cannot be evaluated."""
+def first_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
+    """Return the annotation of the first parameter, a message's type or a source's output type; None if there is none.
+    Raises `MessageTypeError` if it cannot be evaluated."""
     return next((_annotation(kernel_id, func, one) for one in _parameters(func)[:1]), None)
 
 
@@ -21,14 +22,9 @@ def is_source(func: Callable[..., Any]) -> bool:
     return [one.name for one in _parameters(func)[:1]] == ["out"]
 
 
-def source_type_of(kernel_id: str, func: Callable[..., Any]) -> Any:
-    """The annotation of a source's `out`, or None. Raises `MessageTypeError` if it cannot be evaluated."""
-    return _annotation(kernel_id, func, _parameters(func)[0])
-
-
 def output_type_of(kernel_id: str, func: Callable[..., Any], *, n_behind: int) -> Any:
-    """The annotation of `out`, or None: of the second parameter, if that is none of the last `n_behind` and has no
-    default. Raises `MessageTypeError` if it cannot be evaluated."""
+    """Return the annotation of `out`, or None: of the second parameter, if that is none of the last `n_behind` and has
+    no default. Raises `MessageTypeError` if it cannot be evaluated."""
     parameters = _parameters(func)
     rest = parameters[1 : len(parameters) - n_behind]
     return next((_annotation(kernel_id, func, one) for one in rest[:1] if one.default is one.empty), None)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ringkernel.errors import ConfigurationError, MessageTypeError
 
-from .annotations import input_type_of
-from .companions import Companion, EndHandler, InputHandler, TimerHandler, companions
-from .decorator import KernelId, declared, id_of, registry
+from .annotations import first_type_of
+from .companions import Companion, EndHandler, InputHandler, TimerHandler
+from .decorator import KernelId, id_of
 from .options import message_type_of
+from .registry import registry
 from .signature import check_kind
 
 if TYPE_CHECKING:
@@ -51,27 +52,23 @@ def on_input(kernel_id: KernelId, name: str, input_type: Any = None, *, batch: b
         ...     await runtime.receive(level)
         101.0
     """
-    kernel_id = _checked_id(kernel_id)
+    where = f"kernel {id_of(kernel_id)!r}"
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: the name of an input is {name!r}; it must be a non-empty string"
-        )
+        raise ConfigurationError(f"{where}: the name of an input is {name!r}; it must be a non-empty string")
     if not isinstance(batch, bool):
-        raise ConfigurationError(f"kernel {kernel_id!r}, input {name!r}: batch is {batch!r}; it must be True or False")
+        raise ConfigurationError(f"{where}, input {name!r}: batch is {batch!r}; it must be True or False")
 
-    def decorate(func: F) -> F:
-        check_kind(kernel_id, func)
-        given = input_type_of(kernel_id, func) if input_type is None else input_type
+    def handler_of(kernel_id: str, func: Callable[..., Any]) -> InputHandler:
+        given = first_type_of(kernel_id, func) if input_type is None else input_type
         message_type = message_type_of(kernel_id, f"input {name!r}", given)
         if message_type is None:
             raise MessageTypeError(
-                f"kernel {kernel_id!r}, input {name!r}: {func.__name__} needs a type: annotate its first parameter, as "
+                f"{where}, input {name!r}: {func.__name__} needs a type: annotate its first parameter, as "
                 f"in `msg: float`, or give it to on_input()"
             )
-        _add(kernel_id, InputHandler(name, func, message_type, batch))
-        return func
+        return InputHandler(name, func, message_type, batch)
 
-    return decorate
+    return _declares(kernel_id, handler_of)
 
 
 def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
@@ -105,14 +102,7 @@ def on_timer(kernel_id: KernelId, *, every: Any) -> Callable[[F], F]:
         ...     await runtime.receive(candles)
         Record(time=10, price=6.0)
     """
-    kernel_id = _checked_id(kernel_id)
-
-    def decorate(func: F) -> F:
-        check_kind(kernel_id, func)
-        _add(kernel_id, TimerHandler(func, every))
-        return func
-
-    return decorate
+    return _declares(kernel_id, lambda _, func: TimerHandler(func, every))
 
 
 def on_end(kernel_id: KernelId) -> Callable[[F], F]:
@@ -144,25 +134,18 @@ def on_end(kernel_id: KernelId) -> Callable[[F], F]:
         ...     await runtime.receive(mean)
         3.0
     """
-    kernel_id = _checked_id(kernel_id)
-
-    def decorate(func: F) -> F:
-        check_kind(kernel_id, func)
-        _add(kernel_id, EndHandler(func))
-        return func
-
-    return decorate
+    return _declares(kernel_id, lambda _, func: EndHandler(func))
 
 
-def _checked_id(kernel_id: Any) -> str:
+def _declares(kernel_id: Any, handler_of: Callable[[str, Callable[..., Any]], Companion]) -> Callable[[F], F]:
+    """Return a decorator that declares a handler beside a kernel. `handler_of` makes it of the id and the function."""
     found = id_of(kernel_id)
     if not isinstance(found, str) or not found:
         raise ConfigurationError(f"{kernel_id!r} is no kernel; name it by its id, or by its function")
-    return found
 
+    def decorate(func: F) -> F:
+        check_kind(found, func)
+        registry.add_beside(found, handler_of(found, func))
+        return func
 
-def _add(kernel_id: str, companion: Companion) -> None:
-    declaration = declared(kernel_id)
-    companions.add(kernel_id, companion, declaration)
-    if declaration is not None:
-        registry.tell(declaration)
+    return decorate

@@ -1,18 +1,18 @@
-"""The decorator, and the table of declared kernels."""
+"""The decorator `ring_kernel`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import fields, replace
+from typing import Any, TypeAlias, TypeVar
 
 from ringkernel.errors import ConfigurationError, KernelNotFoundError, MessageTypeError
 
-from .annotations import input_type_of, is_source, output_type_of, source_type_of, with_defaults
+from .annotations import first_type_of, is_source, output_type_of, with_defaults
 from .declaration import Declaration
 from .held import record_of, state_array
-from .keys import check_key_fields, check_keys, keys_of
+from .keys import keys_of
 from .options import (
     DEFAULT_BLOCK_SIZE,
     DEFAULT_QUEUE_SIZE,
@@ -24,20 +24,17 @@ from .options import (
     check_outputs_fit,
     check_parallel,
     check_queue_size,
-    kept_between,
     message_type_of,
 )
 from .order import Late, order_of
-from .registry import Registry
+from .registry import declared, registry
 from .rng import check_seed
+from .shared_field import check_keys
 from .signature import check_kind, check_output_is_written, check_signature, check_source
 from .together import with_companions
 
-if TYPE_CHECKING:
-    from ringkernel.messages.types import MessageType
-
 KernelId: TypeAlias = str | Callable[..., Any]
-"""How a kernel is named where it is used: by its id, or by its function."""
+"""The name of a kernel where it is used: its id, or its function."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -147,22 +144,22 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
         raise ConfigurationError(f"kernel_id is {kernel_id!r}; it must be a non-empty string")
 
     options = Options(
-        input_type,
-        output_type,
-        state,
-        queue_size,
-        device,
-        batch,
-        max_outputs,
-        check,
-        zeroed,
-        block_size,
-        fma,
-        parallel,
-        order_of(kernel_id, order_by, late, patience),
-        params,
-        keys_of(kernel_id, key, keys, check_flag(kernel_id, "ordered", ordered)),
-        rng,
+        input_type=input_type,
+        output_type=output_type,
+        state=state,
+        queue_size=queue_size,
+        device=device,
+        batch=batch,
+        max_outputs=max_outputs,
+        check=check,
+        zeroed=zeroed,
+        block_size=block_size,
+        fma=fma,
+        parallel=parallel,
+        order=order_of(kernel_id, order_by, late, patience),
+        params=params,
+        keys=keys_of(kernel_id, key, keys, check_flag(kernel_id, "ordered", ordered)),
+        rng=rng,
     )
 
     def decorate(func: F) -> F:
@@ -174,27 +171,14 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
     return decorate
 
 
-registry: Registry[Declaration] = Registry()
-
-
-def declared(kernel_id: str) -> Declaration | None:
-    """The latest declaration of this id."""
-    return registry.by_id.get(kernel_id)
-
-
-def declared_ids() -> tuple[str, ...]:
-    """The ids of all that is declared in this process."""
-    return tuple(registry.by_id)
-
-
 def is_decorated(func: Any) -> bool:
     """Return whether a function was declared by `ring_kernel`; its id may have been declared again since."""
     return isinstance(getattr(func, _ATTRIBUTE, None), Declaration)
 
 
 def id_of(kernel: Any) -> str:
-    """The id of a kernel that is named by its function: the declared one, or else the function's name. What is no
-    function is returned as it is."""
+    """Return the id of a kernel that is named by its function: the declared one, or else the function's name. Return
+    anything but a function as it is."""
     if not inspect.isfunction(kernel):
         return kernel  # type: ignore[no-any-return]
     found = getattr(kernel, _ATTRIBUTE, None)
@@ -206,7 +190,7 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
     if func is None:
         found = declared(kernel_id)
         if found is None:
-            known = ", ".join(sorted(declared_ids())) or "none"
+            known = ", ".join(sorted(registry.by_id)) or "none"
             raise KernelNotFoundError(f"no kernel {kernel_id!r} is declared; declared are: {known}")
         return with_companions(found)
     found = getattr(func, _ATTRIBUTE, None)
@@ -216,86 +200,71 @@ def find_declaration(kernel_id: str, func: Callable[..., Any] | None) -> Declara
 
 
 def _declare(func: Callable[..., Any], kernel_id: str, options: Options) -> Declaration:
+    """Return the declaration of a kernel, its options checked. Raises `ConfigurationError` or `MessageTypeError`."""
     check_kind(kernel_id, func)
-    coroutine = inspect.iscoroutinefunction(func)
-    if not coroutine:
+    is_coroutine = inspect.iscoroutinefunction(func)
+    if not is_coroutine:
         options = _with_annotations(func, kernel_id, options)
-    initial, state_type = (None, None) if options.state is None else state_array(kernel_id, options.state)
-    seed = None if options.rng is None else check_seed(f"kernel {kernel_id!r}", "rng", options.rng)
+    state, state_type = (None, None) if options.state is None else state_array(kernel_id, options.state)
     params, params_type = (None, None) if options.params is None else record_of(kernel_id, "params", options.params)
-    inputs = message_type_of(kernel_id, "input_type", options.input_type)
-    outputs = message_type_of(kernel_id, "output_type", options.output_type)
-    size = check_queue_size(options.queue_size)
+    checked = {
+        "state": state,
+        "params": params,
+        "rng": None if options.rng is None else check_seed(f"kernel {kernel_id!r}", "rng", options.rng),
+        "input_type": message_type_of(kernel_id, "input_type", options.input_type),
+        "output_type": message_type_of(kernel_id, "output_type", options.output_type),
+        "queue_size": check_queue_size(options.queue_size),
+        "device": check_device(options.device),
+        "block_size": check_block_size(options.block_size),
+        "fma": check_flag(kernel_id, "fma", options.fma),
+    }
     check_max_outputs(kernel_id, options.max_outputs, batch=options.batch)
-    check_outputs_fit(kernel_id, options.max_outputs, size)
+    check_outputs_fit(kernel_id, options.max_outputs, checked["queue_size"])
     held = options.state, options.params, options.keys, options.rng
-    if coroutine and (options.batch or any(one is not None for one in held)):
+    if is_coroutine and (options.batch or any(one is not None for one in held)):
         raise ConfigurationError(
             f"kernel {kernel_id!r}: a coroutine kernel keeps its own state, parameters, random numbers and batches; "
             f"drop them"
         )
-    check_keys(kernel_id, options.keys, initial, state_type, options.batch)
-    kept = kept_between(options.state, options.rng, options.keys)
-    check_parallel(kernel_id, options.parallel, kept, is_coroutine=coroutine)
-    _check_parameters(kernel_id, func, coroutine, outputs, options)
-    check_key_fields(options.keys, kernel_id, {} if inputs is None else {"": inputs}, initial)
-    return Declaration(
-        kernel_id,
-        func,
-        inputs,
-        outputs,
-        initial,
-        state_type,
-        size,
-        check_device(options.device),
-        options.batch,
-        options.max_outputs,
-        options.check,
-        options.zeroed,
-        check_block_size(options.block_size),
-        check_flag(kernel_id, "fma", options.fma),
-        options.parallel,
-        options.order,
-        params=params,
-        params_type=params_type,
-        keys=options.keys,
-        rng=seed,
-    )
+    check_parallel(kernel_id, options.parallel, options.kept, is_coroutine=is_coroutine)
+    given = {one.name: getattr(options, one.name) for one in fields(Options)}
+    own: dict[str, Any] = {"kernel_id": kernel_id, "func": func, "state_type": state_type, "params_type": params_type}
+    declaration = Declaration(**{**given, **checked, **own})
+    _check_parameters(declaration)
+    check_keys(declaration)
+    return declaration
 
 
 def _with_annotations(func: Callable[..., Any], kernel_id: str, options: Options) -> Options:
-    """The options of a compiled kernel; those that were not given as its parameters say."""
+    """Return the options of a compiled kernel; those that were not given are what its parameters say."""
     held = with_defaults(func, {"state": options.state, "params": options.params, "rng": options.rng})
     inputs, outputs = options.input_type, options.output_type
     if inputs is None and is_source(func):
-        given = source_type_of(kernel_id, func) if outputs is None else outputs
-        check_source(kernel_id, func, given, options)
-        return replace(options, output_type=given, **held)
+        options = replace(options, output_type=first_type_of(kernel_id, func) if outputs is None else outputs, **held)
+        check_source(kernel_id, func, options)
+        return options
     if inputs is None:
-        inputs = input_type_of(kernel_id, func)
+        inputs = first_type_of(kernel_id, func)
     if outputs is None:
         n_behind = sum(value is not None for value in held.values())
         outputs = output_type_of(kernel_id, func, n_behind=n_behind)
-    options = replace(options, input_type=inputs, output_type=outputs, **held)
-    if options.input_type is None:
+    if inputs is None:
         raise MessageTypeError(
             f"kernel {kernel_id!r}: {func.__name__} is a plain function, so it is compiled and needs a type: annotate "
             f"its first parameter, as in `msg: float`, or give input_type=...; a coroutine kernel is written with "
             f"`async def`"
         )
-    return options
+    return replace(options, input_type=inputs, output_type=outputs, **held)
 
 
-def _check_parameters(
-    kernel_id: str, func: Callable[..., Any], coroutine: bool, outputs: MessageType | None, options: Options
-) -> None:
-    if coroutine:
+def _check_parameters(declaration: Declaration) -> None:
+    kernel_id, func, outputs = declaration.kernel_id, declaration.func, declaration.output_type
+    if declaration.is_coroutine:
         check_signature(kernel_id, func, ["ctx"])
         return
-    behind = {"out": outputs, "state": options.state, "params": options.params, "rng": options.rng}
-    leading = [] if options.input_type is None else ["msg"]
-    check_signature(kernel_id, func, [*leading, *(name for name, given in behind.items() if given is not None)])
+    leading = [] if declaration.input_type is None else ["msg"]
+    check_signature(kernel_id, func, [*leading, *declaration.parameters])
     if outputs is not None:
         field = (outputs.dtype.names or ())[0]
-        example = f"[i].{field}" if options.batch else f".{field}"
+        example = f"[i].{field}" if declaration.batch else f".{field}"
         check_output_is_written(kernel_id, func, example, number=len(leading))

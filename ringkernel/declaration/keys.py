@@ -1,18 +1,13 @@
-"""Which of its messages a kernel has a state of its own for: those with the same value in one of their fields."""
+"""Kernels with a state for each key: the messages with the same value in one of their fields share one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ringkernel.errors import ConfigurationError, MessageTypeError
-
-from .shared_field import field_in_all
-
-if TYPE_CHECKING:
-    from ringkernel.messages.types import MessageType
+from ringkernel.errors import ConfigurationError
 
 DEFAULT_KEYS = 1024
 MAX_KEYS = 2**30
@@ -51,44 +46,3 @@ def keys_of(kernel_id: str, field: Any, capacity: Any, ordered: bool) -> Keys | 
             f"kernel {kernel_id!r}: keys is {capacity!r}; it must be a number of keys from 1 to {MAX_KEYS}"
         )
     return Keys(field, int(capacity), ordered)
-
-
-def check_keys(
-    kernel_id: str, keys: Keys | None, state: np.ndarray[Any, Any] | None, state_type: MessageType | None, batch: bool
-) -> None:
-    """Refuse keys without a state, or with batches. Raises `ConfigurationError`."""
-    if keys is None:
-        return
-    option = f"kernel {kernel_id!r}: key={keys.field!r}"
-    if state is None:
-        raise ConfigurationError(f"{option} needs a state, of which there is one for each key; give one, or drop key")
-    if batch:
-        raise ConfigurationError(
-            f"{option} does not go with batch=True: the messages of a batch have different keys; write the handler for "
-            f"one message, f(msg[, out], state)"
-        )
-    if state_type is None and keys.field == STATE_COLUMN:
-        raise ConfigurationError(
-            f"{option}, but that is what read_state() calls the states of the keys, which are arrays; give the field "
-            f"another name, or the state fields"
-        )
-
-
-def check_key_fields(keys: Keys | None, kernel_id: str, inputs: dict[str, MessageType], state: Any) -> None:
-    """Refuse inputs that lack the field, or have it in a type that is no key's; and a state with another field of that
-    name. Raises `MessageTypeError`."""
-    if keys is None:
-        return
-    option = f"kernel {kernel_id!r}: key={keys.field!r}"
-    kinds = "a key is an integer, or bytes of a fixed size such as 'S8'"
-    first = field_in_all(option, keys.field, inputs, _is_key, kinds, "of one type in all of them")
-    own = state.dtype[keys.field] if keys.field in (state.dtype.names or ()) else first
-    if own != first:
-        raise MessageTypeError(
-            f"{option} is {first}, and its state has a field of that name, which is {own}; make it {first}, and it "
-            f"holds the key, or call it otherwise"
-        )
-
-
-def _is_key(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iuS"

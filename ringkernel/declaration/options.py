@@ -1,4 +1,4 @@
-"""The options of a kernel, one by one: what they are if nobody says so, and what they may be."""
+"""The options of a kernel: their defaults, and the values that they may have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_BLOCK_SIZE = 128
 MAX_QUEUE_SIZE = 2**30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Options:
     """The arguments of `ring_kernel` besides the id."""
 
@@ -41,9 +41,22 @@ class Options:
     keys: Keys | None = None
     rng: Any = None
 
+    @property
+    def kept(self) -> str | None:
+        """What one message leaves for the next, whatever their keys, in words; None if nothing."""
+        if self.state is not None and self.keys is None:
+            return "a state"
+        return "random numbers" if self.rng is not None else None
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters that all handlers of the kernel have, after those of their own."""
+        given = {"out": self.output_type, "state": self.state, "params": self.params, "rng": self.rng}
+        return [name for name, value in given.items() if value is not None]
+
 
 def message_type_of(kernel_id: str, option: str, given: Any) -> MessageType | None:
-    """The type that was given as an option. Raises `MessageTypeError`."""
+    """Return the type that was given as an option. Raises `MessageTypeError`."""
     try:
         return None if given is None else MessageType(given)
     except MessageTypeError as error:
@@ -51,7 +64,7 @@ def message_type_of(kernel_id: str, option: str, given: Any) -> MessageType | No
 
 
 def check_queue_size(size: Any) -> int:
-    """A capacity. Raises `ConfigurationError` if it is no power of two."""
+    """Return a ring's capacity. Raises `ConfigurationError` if it is no power of two."""
     if isinstance(size, int | np.integer) and not isinstance(size, bool):
         slots = int(size)
         if 1 <= slots <= MAX_QUEUE_SIZE and slots & (slots - 1) == 0:
@@ -63,7 +76,7 @@ def check_queue_size(size: Any) -> int:
 
 
 def check_max_outputs(kernel_id: str, given: Any, *, batch: bool) -> None:
-    """How many outputs a message may have. Raises `ConfigurationError`."""
+    """Refuse a number of outputs that a message cannot have. Raises `ConfigurationError`."""
     if not isinstance(given, int) or given < 1:
         raise ConfigurationError(f"kernel {kernel_id!r}: max_outputs is {given!r}; it must be 1 or more")
     if given > 1 and not batch:
@@ -82,21 +95,14 @@ def check_outputs_fit(kernel_id: str, max_outputs: int, size: int) -> None:
 
 
 def check_block_size(size: Any) -> int:
-    """Threads of a block. Raises `ConfigurationError`."""
+    """Return the threads of a block. Raises `ConfigurationError`."""
     if isinstance(size, int) and not isinstance(size, bool) and size in range(32, 1025, 32):
         return size
     raise ConfigurationError(f"block_size is {size!r}; it must be a multiple of 32 from 32 to 1024")
 
 
-def kept_between(state: Any, rng: Any, keys: Any) -> str | None:
-    """Return what one message leaves for the next, whatever their keys, in words; None if nothing."""
-    if state is not None and keys is None:
-        return "a state"
-    return "random numbers" if rng is not None else None
-
-
 def check_parallel(kernel_id: str, parallel: Any, kept: str | None, *, is_coroutine: bool) -> None:
-    """How many threads may share a kernel's messages. Raises `ConfigurationError`."""
+    """Refuse a number of threads that cannot share a kernel's messages. Raises `ConfigurationError`."""
     if parallel is None or parallel is False:
         return
     if not isinstance(parallel, int) or parallel is True or parallel < 1:
@@ -116,14 +122,14 @@ def check_parallel(kernel_id: str, parallel: Any, kept: str | None, *, is_corout
 
 
 def check_flag(kernel_id: str, option: str, given: Any) -> bool:
-    """True or False. Raises `ConfigurationError` for anything else."""
+    """Return a boolean as it is. Raises `ConfigurationError` for anything else."""
     if isinstance(given, bool):
         return given
     raise ConfigurationError(f"kernel {kernel_id!r}: {option} is {given!r}; it must be True or False")
 
 
 def check_device(device: Any) -> str:
-    """A device name. Raises `ConfigurationError` if it is none."""
+    """Return a device's name as it is. Raises `ConfigurationError` if it is none."""
     name, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
     if name in ("auto", "cpu", "cuda") and (not index or (name == "cuda" and index.isdecimal())):
         return str(device)

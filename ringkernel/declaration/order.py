@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import Any, Literal
 
 from ringkernel.errors import ConfigurationError
-
-from .shared_field import field_in_all
-
-if TYPE_CHECKING:
-    from ringkernel.messages.types import MessageType
 
 Late = Literal["fail", "drop", "take"]
 LATE = ("fail", "drop", "take")
@@ -48,14 +41,3 @@ def order_of(kernel_id: str, field: Any, late: Any, patience: Any) -> Order | No
             f"kernel {kernel_id!r}: patience is {patience!r}; it must be a number of seconds, 0 or more, or None"
         )
     return Order(field, late, float(patience))
-
-
-def check_times(kernel_id: str, field: str, inputs: dict[str, MessageType]) -> None:
-    """Refuse inputs that lack the field, or have their times in different types. Raises `MessageTypeError`."""
-    option = f"kernel {kernel_id!r}: order_by={field!r}"
-    kinds = "a time is an integer, a float of at most 64 bits, or a datetime64 with its unit"
-    field_in_all(option, field, inputs, _is_time, kinds, "of one type, with one unit, in all of them")
-
-
-def _is_time(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iufM" and dtype.itemsize <= 8 and dtype != np.dtype("M8")

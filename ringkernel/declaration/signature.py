@@ -50,10 +50,10 @@ def check_signature(kernel_id: str, func: Callable[..., Any], wanted: list[str])
         )
 
 
-def check_source(kernel_id: str, func: Callable[..., Any], output_type: Any, options: Options) -> None:
+def check_source(kernel_id: str, func: Callable[..., Any], options: Options) -> None:
     """Refuse a source without an output type, or with options that are about messages. Raises `MessageTypeError` or
     `ConfigurationError`."""
-    if output_type is None:
+    if options.output_type is None:
         raise MessageTypeError(
             f"kernel {kernel_id!r}: {func.__name__} has no message, only `out`, so it is a source and needs the type "
             f"of its outputs: annotate it, as in `out: float`, or give output_type=..."
@@ -103,7 +103,7 @@ def warn_of_unwritten_output(kernel_id: str, func: Callable[..., Any], *, number
 
 
 def _accesses_to_output(func: Callable[..., Any], number: int) -> tuple[str, set[str]]:
-    """The name of a handler's output, and how it is accessed."""
+    """Return the name of a handler's output, and the ways in which it is accessed."""
     name = list(inspect.signature(func).parameters)[number]
     return name, {
         access
@@ -114,5 +114,5 @@ def _accesses_to_output(func: Callable[..., Any], number: int) -> tuple[str, set
 
 
 def _names(argument: Any) -> tuple[Any, ...]:
-    """The variables of an instruction; from Python 3.13 on one may access two."""
+    """Return the variables of an instruction; from Python 3.13 on one may access two."""
     return argument if isinstance(argument, tuple) else (argument,)

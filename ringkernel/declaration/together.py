@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ringkernel.errors import ConfigurationError
 
-from .companions import EndHandler, InputHandler, TimerHandler, companions
-from .keys import check_key_fields
-from .order import check_times
+from .companions import EndHandler, InputHandler, TimerHandler
+from .registry import registry
+from .shared_field import check_keys, check_times
 from .signature import check_output_is_written, check_signature
 
 if TYPE_CHECKING:
@@ -17,69 +17,45 @@ if TYPE_CHECKING:
 
 
 def with_companions(declaration: Declaration) -> Declaration:
-    """A declaration with what was declared beside it. Raises `ConfigurationError` or `MessageTypeError` if these do
+    """Return a declaration with the handlers beside it. Raises `ConfigurationError` or `MessageTypeError` if these do
     not go together."""
     kernel_id = declaration.kernel_id
-    inputs, timer, end = companions.inputs(kernel_id), companions.timer(kernel_id), companions.end(kernel_id)
+    inputs = registry.companions(kernel_id, InputHandler)
+    timer = next(iter(registry.companions(kernel_id, TimerHandler)), None)
+    end = next(iter(registry.companions(kernel_id, EndHandler)), None)
     if inputs or timer or end:
         declaration = replace(declaration, inputs=inputs, timer=timer, end=end)
-    if declaration.inputs or declaration.timer or declaration.end or declaration.order:
+    if inputs or timer or end or declaration.order:
         check_companions(declaration)
     return declaration
 
 
 def check_companions(declaration: Declaration) -> None:
     """Refuse handlers that do not go together. Raises `ConfigurationError` or `MessageTypeError`."""
-    kernel_id = declaration.kernel_id
-    beside = (*declaration.inputs, declaration.timer, declaration.end)
+    kernel = f"kernel {declaration.kernel_id!r}"
     if declaration.is_coroutine:
         raise ConfigurationError(
-            f"kernel {kernel_id!r}: a coroutine kernel has one input, keeps its own time and ends by returning; "
+            f"{kernel}: a coroutine kernel has one input, keeps its own time and ends by returning; "
             f"order_by, and what is declared beside a kernel, are for compiled ones"
         )
-    check_source_stands_alone(declaration)
-    for one in beside:
+    if declaration.is_source and (declaration.inputs or declaration.timer):
+        raise ConfigurationError(f"{kernel} is a source, so it has neither further inputs nor a timer")
+    for one in (*declaration.inputs, declaration.timer, declaration.end):
         if one is not None:
             leading = {InputHandler: ["msg"], TimerHandler: ["time"], EndHandler: []}[type(one)]
-            check_signature(kernel_id, one.func, [*leading, *parameters_of(declaration)])
+            check_signature(declaration.kernel_id, one.func, [*leading, *declaration.parameters])
             if declaration.output_type is not None and not isinstance(one, InputHandler):
                 field = (declaration.output_type.dtype.names or ())[0]
-                check_output_is_written(kernel_id, one.func, f".{field}", number=len(leading))
-    named = {"": declaration.input_type, **{one.name: one.message_type for one in declaration.inputs}}
-    types = {name: each for name, each in named.items() if each is not None}
-    check_key_fields(declaration.keys, kernel_id, types, declaration.state)
-    if declaration.keys is not None and any(one.batch for one in declaration.inputs):
-        raise ConfigurationError(
-            f"kernel {kernel_id!r}: key={declaration.keys.field!r} does not go with batch=True, in no input: the "
-            f"messages of a batch have different keys"
-        )
+                check_output_is_written(declaration.kernel_id, one.func, f".{field}", number=len(leading))
+    check_keys(declaration)
     if declaration.order is not None:
         if declaration.batch or any(one.batch for one in declaration.inputs):
             raise ConfigurationError(
-                f"kernel {kernel_id!r}: order_by does not go with batch=True: what a batch holds would depend on how "
+                f"{kernel}: order_by does not go with batch=True: what a batch holds would depend on how "
                 f"the messages arrived; write the handler for one message"
             )
-        check_times(kernel_id, declaration.order.field, types)
+        check_times(declaration)
     elif declaration.timer is not None:
         raise ConfigurationError(
-            f"kernel {kernel_id!r} has a timer, but no time: give ring_kernel() the field with it, as order_by"
+            f"{kernel} has a timer, but no time: give ring_kernel() the field with it, as order_by"
         )
-
-
-def check_source_stands_alone(declaration: Declaration) -> None:
-    """Refuse what a source cannot have. Raises `ConfigurationError`."""
-    if declaration.is_source and (declaration.inputs or declaration.timer):
-        raise ConfigurationError(
-            f"kernel {declaration.kernel_id!r} is a source, so it has neither further inputs nor a timer"
-        )
-
-
-def parameters_of(declaration: Declaration) -> list[str]:
-    """The parameters that all handlers of a kernel have, after those of their own."""
-    given = {
-        "out": declaration.output_type,
-        "state": declaration.state,
-        "params": declaration.params,
-        "rng": declaration.rng,
-    }
-    return [name for name, value in given.items() if value is not None]

@@ -6,9 +6,10 @@ from asyncio import CancelledError
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ringkernel.declaration.decorator import declared, id_of
+from ringkernel.declaration.decorator import id_of
 from ringkernel.declaration.options import check_device
 from ringkernel.declaration.pipeline import Pipeline
+from ringkernel.declaration.registry import declared
 from ringkernel.devices.event_loop.interrupts import finish as finish_block
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import ConfigurationError, KernelStateError

@@ -21,7 +21,7 @@ from ringkernel import (
     RingKernelRuntime,
     ring_kernel,
 )
-from ringkernel.declaration.decorator import declared
+from ringkernel.declaration.registry import declared
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import os
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.decorator import declared, find_declaration, id_of, is_decorated, registry
-from ringkernel.declaration.registry import check_module
+from ringkernel.declaration.decorator import find_declaration, id_of, is_decorated
+from ringkernel.declaration.registry import check_module, declared, registry
 from ringkernel.declaration.together import with_companions
 from ringkernel.devices.event_loop import interrupts
 from ringkernel.devices.event_loop.budget import Budget

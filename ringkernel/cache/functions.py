@@ -69,7 +69,7 @@ def _dispatcher(into: Fingerprint, value: Any) -> None:
 
 
 def _reads(into: Fingerprint, code: types.CodeType) -> set[str]:
-    """The global names that `code` and the functions inside it read; notes the names of attributes."""
+    """Return the global names that `code` and the functions inside it read; note the names of attributes."""
     names = set[str]()
     for instruction in _instructions(code):
         if instruction.opname in _READS_GLOBAL:
@@ -81,17 +81,9 @@ def _reads(into: Fingerprint, code: types.CodeType) -> set[str]:
     return names
 
 
-def _exception(into: Fingerprint, value: type[BaseException]) -> None:
-    into.put("exception", f"{value.__module__}.{value.__qualname__}")  # pickled by name
-
-
 def _is_exception(value: Any) -> bool:
     is_class = isinstance(value, type) and issubclass(value, BaseException)
     return is_class and value.__module__ != "__main__" and is_reachable(value)  # otherwise it is pickled by value
-
-
-def _number_type(into: Fingerprint, value: Any) -> None:
-    into.put("numba type", repr(value))  # as in a dispatcher's `locals`
 
 
 def _is_number_type(value: Any) -> bool:
@@ -101,7 +93,7 @@ def _is_number_type(value: Any) -> bool:
 
 
 def _instructions(code: types.CodeType) -> Iterator[dis.Instruction]:
-    """Instructions of `code` and of the functions inside it."""
+    """Yield the instructions of `code` and of the functions inside it."""
     yield from dis.get_instructions(code)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -120,7 +112,7 @@ FUNCTIONS: tuple[Kind, ...] = (
     (exactly(types.ModuleType), Fingerprint.add_module),
     (is_library_object, _by_name),
     (exactly(types.FunctionType), _function),
-    (_is_exception, _exception),
+    (_is_exception, lambda into, one: into.put("exception", f"{one.__module__}.{one.__qualname__}")),  # pickled by name
     (is_dispatcher, _dispatcher),
-    (_is_number_type, _number_type),
+    (_is_number_type, lambda into, one: into.put("numba type", repr(one))),  # as in a dispatcher's `locals`
 )

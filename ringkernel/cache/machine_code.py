@@ -31,7 +31,7 @@ class CannotMoveError(Exception):
 @dataclass(frozen=True)
 class MachineCode:
     """An object file. `names` maps labels to the symbols behind them, `needs` are symbols from outside of it, `notes`
-    what else is known of it, as JSON can hold it."""
+    further facts, as JSON can hold them."""
 
     code: bytes
     names: Mapping[str, str]
@@ -39,7 +39,7 @@ class MachineCode:
     notes: Mapping[str, Any]
 
     def encode(self) -> bytes:
-        """As bytes: a line of JSON, then the object file."""
+        """Return it as bytes: a line of JSON, then the object file."""
         described = {"names": dict(self.names), "needs": self.needs, "notes": dict(self.notes)}
         return json.dumps(described).encode() + b"\n" + self.code
 
@@ -64,42 +64,38 @@ class LoadedCode:
         self.notes = machine_code.notes
 
     def address(self, label: str) -> int:
-        """Where a function is."""
+        """Return the address of a function."""
         return int(self._engine.get_function_address(self._names[label]))
-
-
-def emit(libraries: Iterable[Any], names: Mapping[str, str], notes: Mapping[str, Any] | None = None) -> MachineCode:
-    """The optimised code of numba's libraries as one object file. Raises `CannotMoveError`."""
-    from numba.core.compiler_lock import global_compiler_lock
-
-    with global_compiler_lock, of_this_numba():
-        return _emit(list(libraries), names, notes or {})
 
 
 @contextmanager
 def of_this_numba() -> Iterator[None]:
-    """For what looks into numba: an attribute that is not there is a `CannotMoveError`."""
+    """Turn an attribute that this numba lacks into a `CannotMoveError`."""
     try:
         yield
     except AttributeError as error:
         raise CannotMoveError(f"this version of numba is built differently: {error}") from error
 
 
-def _emit(libraries: list[Any], names: Mapping[str, str], notes: Mapping[str, Any]) -> MachineCode:
+def emit(libraries: Iterable[Any], names: Mapping[str, str], notes: Mapping[str, Any] | None = None) -> MachineCode:
+    """Return the optimised code of numba's libraries as one object file. Raises `CannotMoveError`."""
     from llvmlite import binding as llvm
+    from numba.core.compiler_lock import global_compiler_lock
 
-    if any(library.has_dynamic_globals for library in libraries):
-        raise CannotMoveError("the code holds the address of an object (a large array, or a C function)")
-    # copies: linking empties what it links, and emitting code changes it
-    module, *others = [llvm.parse_bitcode(library._final_module.as_bitcode()) for library in libraries]
-    for other in others:
-        module.link_in(other)
-    _refuse_environments(module)
-    return emit_module(module, libraries[0].codegen, names, notes)
+    first, *others = libraries
+    with global_compiler_lock, of_this_numba():
+        if any(library.has_dynamic_globals for library in (first, *others)):
+            raise CannotMoveError("the code holds the address of an object (a large array, or a C function)")
+        # copies: linking empties what it links, and emitting code changes it
+        module = llvm.parse_bitcode(first._final_module.as_bitcode())
+        for other in others:
+            module.link_in(llvm.parse_bitcode(other._final_module.as_bitcode()))
+        _refuse_environments(module)
+        return emit_module(module, first.codegen, names, notes or {})
 
 
 def emit_module(module: Any, codegen: Any, names: Mapping[str, str], notes: Mapping[str, Any]) -> MachineCode:
-    """An optimised module as an object file for the machine of numba's `codegen`. Raises `CannotMoveError`."""
+    """Return an optimised module as an object file for the machine of numba's `codegen`. Raises `CannotMoveError`."""
     from llvmlite import binding as llvm
 
     needs = [
@@ -116,7 +112,7 @@ def emit_module(module: Any, codegen: Any, names: Mapping[str, str], notes: Mapp
 
 
 def _refuse_environments(module: Any) -> None:
-    """Numba's environments hold Python objects, as `print` needs them."""
+    """Refuse code that uses numba's environments, which hold Python objects, as `print` needs them."""
     bodies = "\n".join(str(function) for function in module.functions if not function.is_declaration)
     for variable in module.global_variables:
         name = variable.name
@@ -125,7 +121,7 @@ def _refuse_environments(module: Any) -> None:
 
 
 def link(machine_code: MachineCode) -> LoadedCode | None:
-    """Link it into this process. None if a symbol that it needs is not there."""
+    """Link code into this process; return None if a symbol that it needs is missing."""
     from llvmlite import binding as llvm
     from numba.core.codegen import JITCPUCodegen
     from numba.core.compiler_lock import global_compiler_lock
@@ -153,7 +149,7 @@ def _are_there(names: Iterable[str]) -> bool:
 
 @functools.cache
 def _register_rarer_symbols() -> None:
-    """All that numba registers when it compiles, as for hashes. It takes as long as it does then, but not more."""
+    """Register all that numba registers when it compiles, as for hashes, which takes as long as it does then."""
     from numba.core.registry import cpu_target
 
     cpu_target.typing_context.refresh()

@@ -75,18 +75,18 @@ class Store:
 
     def usage(self) -> Usage:
         """How many entries there are, and their size."""
-        found = self._entries()
+        found = self._listing(SUFFIX)
         return Usage(len(found), sum(status.st_size for _, status in found))
 
     def clear(self) -> Usage:
         """Remove all entries, and what writers have begun; nothing else that is in the directory."""
-        removed = [status.st_size for path, status in self._entries() if _remove(path)]
+        removed = [status.st_size for path, status in self._listing(SUFFIX) if _remove(path)]
         for path, _ in self._listing(TEMPORARY_SUFFIX):
             _remove(path)
         return Usage(len(removed), sum(removed))
 
     def _evict(self) -> None:
-        oldest_first = sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns)
+        oldest_first = sorted(self._listing(SUFFIX), key=lambda entry: entry[1].st_mtime_ns)
         excess = sum(status.st_size for _, status in oldest_first) - self.limit
         for path, status in oldest_first:
             if excess <= 0:
@@ -98,9 +98,6 @@ class Store:
             if time.time() - status.st_mtime > _ABANDONED_S:
                 with contextlib.suppress(PermissionError):
                     _remove(path)
-
-    def _entries(self) -> list[tuple[Path, os.stat_result]]:
-        return self._listing(SUFFIX)
 
     def _listing(self, suffix: str) -> list[tuple[Path, os.stat_result]]:
         found = []

@@ -14,29 +14,9 @@ MAX_ARRAY_BYTES = 1_000_000
 """numba embeds the address of a larger array, and such code stays in its process anyway."""
 
 
-def _plain(into: Fingerprint, value: Any) -> None:
-    into.put(type(value).__name__, repr(value))
-
-
 def _text(into: Fingerprint, value: str) -> None:
     into.put("str", repr(value))
     into.texts.add(value)
-
-
-def _float(into: Fingerprint, value: float) -> None:
-    into.put("float", struct.pack("<d", value))
-
-
-def _complex(into: Fingerprint, value: complex) -> None:
-    into.put("complex", struct.pack("<dd", value.real, value.imag))
-
-
-def _tuple(into: Fingerprint, value: Any) -> None:
-    into.add_all("tuple", value)
-
-
-def _slice(into: Fingerprint, value: slice) -> None:
-    into.add_all("slice", (value.start, value.stop, value.step))
 
 
 def _named_tuple(into: Fingerprint, value: Any) -> None:
@@ -79,7 +59,7 @@ def _array(into: Fingerprint, value: np.ndarray[Any, Any]) -> None:
 
 
 def _content(into: Fingerprint, tag: str, value: Any) -> None:
-    """The bytes of an array or a record, without those between the fields, which may be anything."""
+    """Add the bytes of an array or a record, without those between the fields, which may be anything."""
     if value.dtype.names is None:
         into.put(tag, value.tobytes())
     else:
@@ -101,31 +81,22 @@ def _member(into: Fingerprint, value: enum.Enum) -> None:
     into.add(value.value)
 
 
-def _ufunc(into: Fingerprint, value: np.ufunc) -> None:
-    into.put("ufunc", value.__name__)
-
-
-def _is_numpy_ufunc(value: Any) -> bool:
-    return type(value) is np.ufunc and getattr(np, value.__name__, None) is value
-
-
-def _is_named_tuple(value: Any) -> bool:
-    return isinstance(value, tuple) and hasattr(type(value), "_fields")
-
-
 VALUES: tuple[Kind, ...] = (
-    (exactly(type(None), bool, int, bytes, type(Ellipsis)), _plain),
+    (exactly(type(None), bool, int, bytes, type(Ellipsis)), lambda into, one: into.put(type(one).__name__, repr(one))),
     (exactly(str), _text),
-    (exactly(float), _float),
-    (exactly(complex), _complex),
-    (exactly(tuple), _tuple),
+    (exactly(float), lambda into, one: into.put("float", struct.pack("<d", one))),
+    (exactly(complex), lambda into, one: into.put("complex", struct.pack("<dd", one.real, one.imag))),
+    (exactly(tuple), lambda into, one: into.add_all("tuple", one)),
     (exactly(frozenset), _frozenset),
-    (exactly(slice), _slice),
+    (exactly(slice), lambda into, one: into.add_all("slice", (one.start, one.stop, one.step))),
     (exactly(np.ndarray), _array),
-    (_is_numpy_ufunc, _ufunc),
-    (lambda value: isinstance(value, np.dtype), _dtype),
-    (lambda value: isinstance(value, np.generic), _scalar),
-    (lambda value: isinstance(value, enum.Enum), _member),
-    (lambda value: isinstance(value, enum.EnumMeta), _enum),
-    (_is_named_tuple, _named_tuple),
+    (
+        lambda one: type(one) is np.ufunc and getattr(np, one.__name__, None) is one,
+        lambda into, one: into.put("ufunc", one.__name__),
+    ),
+    (lambda one: isinstance(one, np.dtype), _dtype),
+    (lambda one: isinstance(one, np.generic), _scalar),
+    (lambda one: isinstance(one, enum.Enum), _member),
+    (lambda one: isinstance(one, enum.EnumMeta), _enum),
+    (lambda one: isinstance(one, tuple) and hasattr(type(one), "_fields"), _named_tuple),
 )

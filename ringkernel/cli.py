@@ -55,19 +55,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(ending.__context__, BrokenPipeError):  # how rich takes it
             return nobody_reads()
         raise
-    except ModuleNotFoundError as missing:
-        package = (missing.name or "").partition(".")[0]
-        if package not in EXTRAS.get(extra, ()):
-            raise
-        complain(f"{name} needs {package}: {installing(extra)}")
-        return 2
     except Exception as error:
-        from .errors import RingKernelError
-
-        if not isinstance(error, RingKernelError | CacheAccessError | OSError):
+        told = explained(error, extra)
+        if told is None:
             raise
-        complain(f"{name}: {error}")
+        complain(f"{name}{told}")
         return 2
+
+
+def explained(error: Exception, extra: str) -> str | None:
+    """Return what to tell the user of an error about the call or this machine, or of an extra's missing package; None
+    for other errors."""
+    from .errors import RingKernelError
+
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        return f" needs {package}: {installing(extra)}" if package in EXTRAS.get(extra, ()) else None
+    return f": {error}" if isinstance(error, RingKernelError | CacheAccessError | OSError) else None
 
 
 def complain(message: str) -> None:

@@ -341,7 +341,7 @@ class RingKernelRuntime(Messaging):
         return f"<RingKernelRuntime with {counted(self._kernels)}>"
 
     def _repr_html_(self) -> str | None:
-        """What a notebook shows: the graph and the figures; with rich (the extra `notebook`)."""
+        """The graph and the figures, for a notebook; needs rich (the extra `notebook`)."""
         try:
             from ringkernel.views.page import page_of
         except ImportError:
@@ -444,8 +444,8 @@ class RingKernelRuntime(Messaging):
         return statistics_of(kernel)
 
     def unprocessed(self, kernel_id: KernelId, *, input: str = "") -> Any:
-        """What a kernel that has TERMINATED never took of its first input, or of the one of that name, in order: an
-        array, or a list of objects. Of several sources one after the other.
+        """Return the messages that a TERMINATED kernel never took of its first input, or of the named one, in order: an
+        array, or a list of objects. Those of several sources come one source after the other.
 
         Raises `KernelStateError` while the kernel lives, and `DeviceUnavailableError` if some of it was in the memory
         of a device that was lost; `.partial` is the rest.

@@ -80,7 +80,7 @@ class Session:
         return f"<{closed}Session with {counted(self._runtime.kernels)}>"
 
     def _repr_html_(self) -> str | None:
-        """What a notebook shows: what it shows of the runtime."""
+        """The runtime's graph and figures, for a notebook."""
         return self._runtime._repr_html_()
 
     def __exit__(
@@ -122,7 +122,7 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used, by this process and until it is closed.
+        """True until it is closed, in the process that has made it.
 
         Example:
             >>> session.is_open

@@ -160,7 +160,7 @@ class InputHandle:
 
     @property
     def is_open(self) -> bool:
-        """Whether one may push: it was not closed, and the kernel has not ended. From any thread.
+        """True while it takes messages: it was not closed, and the kernel has not ended. From any thread.
 
         Example:
             >>> kernel = await runtime.launch(double)
@@ -314,7 +314,7 @@ class InputHandle:
 
     @property
     def address(self) -> int:
-        """What stands for the handle in `numba_push`, as long as it is open and somebody holds it.
+        """The handle's number for `numba_push`, valid while the handle is open and referenced.
 
         Example:
             >>> kernel = await runtime.launch(double)

@@ -1,4 +1,4 @@
-"""What a kernel holds: its state, its parameters, and the messages that it never took."""
+"""A kernel's state, its parameters, and the messages that it never took."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def check_opening(target: RingKernel, name: str) -> None:
 
 
 def feed_of(target: RingKernel, name: str) -> str | None:
-    """Who feeds an input besides the host, in words."""
+    """Name the feeds of an input besides the host."""
     number = target.engine.declaration.input_names.index(name)
     edges: list[Any] = [edge for edge in target.engine.edges if edge.input == number]
     if len(edges) == 1:

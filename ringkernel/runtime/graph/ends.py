@@ -52,8 +52,8 @@ def note_end(kernel: RingKernel) -> None:
 
 
 def _is_left(kernel: RingKernel) -> bool:
-    """Whether all that feed a kernel have ended by themselves, each of its inputs has had such a feed, and nobody else
-    has ever sent to it."""
+    """Return whether all feeds of a kernel have ended by themselves, each of its inputs had one, and nothing else has
+    ever been sent to it."""
     if was_used(kernel) or only_from_host(kernel):
         return False
     return all(map(has_ended_by_itself, kernel.sources))
@@ -68,12 +68,12 @@ def only_from_host(kernel: RingKernel) -> list[str]:
 
 
 def was_used(kernel: RingKernel) -> bool:
-    """Whether somebody else than other kernels has ever sent to it."""
+    """Return whether anything but other kernels has ever sent to it."""
     engine = kernel.engine
     return engine.thread_feeds.were_used or any(outlet.ring.position() > 0 for outlet in engine.outlets.values())
 
 
 def has_ended_by_itself(kernel: RingKernel) -> bool:
-    """Whether it has ended well, of closed inputs or of its handler."""
+    """Return whether it has ended without a failure, of closed inputs or of its handler."""
     engine = kernel.engine
     return engine.has_ended and engine.error is None and engine.closing is not None

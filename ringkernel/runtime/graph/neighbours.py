@@ -43,7 +43,7 @@ def dead_end(kernel: RingKernel) -> KernelStateError | None:
 
 
 def may_come_to_a_dead_end(kernel: RingKernel) -> bool:
-    """Whether there is one downstream, for which there still may be room before it."""
+    """Return whether a kernel downstream has ended while there may still be room before it."""
     return _first_dead_end(kernel, _are_connected) is not None
 
 
@@ -72,7 +72,7 @@ def _are_connected(_source: RingKernel, _target: RingKernel) -> bool:
 
 
 def _are_full(source: RingKernel, target: RingKernel) -> bool:
-    """Whether the source has no room for its outputs, since the target has not taken them."""
+    """Return whether the source has no room for its outputs, since the target has not taken them."""
     output = source.engine.output
     assert output is not None
     slowest = min(edge.position() for edge in edges_between(source, target))

@@ -1,4 +1,4 @@
-"""Who has a kernel to itself: one map or replay at a time, the others in line behind it."""
+"""The lease of a kernel: one map or replay has it at a time, the others wait in line."""
 
 from __future__ import annotations
 

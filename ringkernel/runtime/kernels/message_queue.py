@@ -106,7 +106,7 @@ class MessageQueue:
         return max(0, min(ring.position() - low, self._capacity))  # both ends may move between the two looks
 
     def empty(self) -> bool:
-        """Whether no message waits.
+        """Return whether no message waits.
 
         Example:
             >>> rk.MessageQueue(capacity=8).empty()
@@ -115,7 +115,7 @@ class MessageQueue:
         return self.qsize() == 0
 
     def full(self) -> bool:
-        """Whether there is no room.
+        """Return whether there is no room.
 
         Example:
             >>> queue = rk.MessageQueue(capacity=2)
@@ -309,5 +309,5 @@ class KernelQueue(MessageQueue):
 
 
 def as_batch(message_type: MessageType | None, messages: Any, extra: str = "refuse") -> Any:
-    """What `put_many` takes: an array of records, or a list of objects."""
+    """Return messages as `put_many` takes them: an array of records, or a list of objects."""
     return as_objects(messages) if message_type is None else as_array(message_type, messages, extra)

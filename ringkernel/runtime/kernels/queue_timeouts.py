@@ -1,4 +1,4 @@
-"""What is said when the time is over at a queue, or somebody has stopped the waiting."""
+"""The errors of timeouts, and of interrupted waits, at a queue."""
 
 from __future__ import annotations
 

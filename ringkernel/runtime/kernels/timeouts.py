@@ -1,5 +1,4 @@
-"""What is said when the time is over, or somebody has stopped the waiting: of whom was something wanted, and what holds
-it up."""
+"""The errors of timeouts, and of interrupted waits, at kernels: for which one, and what holds it up."""
 
 from __future__ import annotations
 
@@ -56,8 +55,8 @@ def stopped_sending(kernel: RingKernel, stopped: BaseException) -> None:
 
 
 def as_command(command: F) -> F:
-    """What all commands of a runtime do: say in a cancellation that they were not done, and let other threads have
-    their turn, however quickly commands follow each other."""
+    """Make a method a command of the runtime: a cancellation says that it was not done, and other threads get their
+    turn, however quickly commands follow each other."""
 
     @functools.wraps(command)
     async def done(self: Any, kernel_id: Any, *arguments: Any, **options: Any) -> Any:

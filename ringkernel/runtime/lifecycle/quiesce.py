@@ -1,4 +1,4 @@
-"""What a device may do to its memory only while none of its kernels runs.
+"""Changes of a device's memory that need all of its kernels at rest.
 
 `kernels` are those of a runtime, live; whoever calls holds no kernel's lock, unless it says so.
 """
@@ -59,5 +59,5 @@ async def prepare(kernel: RingKernel, kernels: Mapping[str, RingKernel]) -> None
 
 
 def is_prepared(kernel: RingKernel) -> bool:
-    """Whether the kernel may start. It may be held."""
+    """Return whether the kernel may start. Its lock may be held."""
     return kernel.runs_on.reaches_memory() and kernel.runs_on.is_placed(kernel.engine)

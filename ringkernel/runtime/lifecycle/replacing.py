@@ -68,7 +68,7 @@ class Replacements:
         return task
 
     def is_earlier(self, func: Callable[..., Any] | None) -> bool:
-        """Whether a kernel ran this handler, and goes on with an edit of it."""
+        """Return whether a kernel ran this handler before, and goes on with an edit of it."""
         return func in self._earlier
 
     async def _replace(self, kernel: RingKernel, lease: Lease | None) -> None:

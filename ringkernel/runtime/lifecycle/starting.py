@@ -1,4 +1,4 @@
-"""What is missing of a pipeline is launched, connected and activated; and its kernels are ended, sources first."""
+"""Launch, connect and activate the missing parts of a pipeline; and end its kernels, sources first."""
 
 from __future__ import annotations
 

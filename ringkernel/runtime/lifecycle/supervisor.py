@@ -64,7 +64,8 @@ class Supervisor:
         registry.watch(self)
 
     def bind(self) -> tuple[Services, Devices]:
-        """What belongs to the running loop, made at the first use. Raises `KernelStateError` in any other loop."""
+        """Return the services and devices of the running loop, made at the first use. Raises `KernelStateError` in any
+        other loop."""
         loop = self.affinity.bind()
         if self._services is None or self._devices is None:
             self._services = Services(loop, self.budget)
@@ -250,13 +251,13 @@ class Supervisor:
 
     @staticmethod
     def is_edited(kernel: RingKernel, named: Any) -> bool:
-        """Whether a kernel that is named so runs another function: an edited one is declared anew by its decorator, and
-        without one, when it is used."""
+        """Return whether a kernel, named by a function, runs another one: an edited function is declared anew by its
+        decorator, and without one, when it is used."""
         return callable(named) and kernel.func is not named and not is_decorated(named)
 
     def _edited(self, kernel: RingKernel, func: Any) -> Declaration:
-        """What a function says of its kernel, in which an earlier version of it runs. Raises `ConfigurationError` for
-        one that has nothing to do with it."""
+        """Return the declaration of an edited function for a kernel that runs an earlier version. Raises
+        `ConfigurationError` for a function of another module."""
         check_module(kernel.kernel_id, kernel.func, func)
         return find_declaration(kernel.kernel_id, func)
 
@@ -322,7 +323,7 @@ class Supervisor:
 
 
 def _codes(declaration: Declaration) -> list[object]:
-    """What the handlers of a kernel are made of."""
+    """Return the code of a kernel's handlers."""
     return [one.func.__code__ for one in declaration.all_handlers]
 
 

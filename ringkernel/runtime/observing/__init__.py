@@ -1,1 +1,1 @@
-"""What is shown of running kernels: statistics, drawings, progress."""
+"""Views of running kernels: statistics, drawings, progress."""

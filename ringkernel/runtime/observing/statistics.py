@@ -1,4 +1,4 @@
-"""What `runtime.statistics()` says."""
+"""The counts and times of `runtime.statistics()`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class KernelStatistics:
     keys: int
     """Keys that there are states for, of a kernel with `key=`."""
     keys_nbytes: int
-    """What these take, with the room that there is for more."""
+    """Bytes of these states, with the room that there is for more."""
     histogram_ns: tuple[tuple[float, int], ...] = field(repr=False)
     """Messages by handling time: (lower bound of the bucket in ns, messages), the bounds powers of two in ticks."""
 
@@ -183,7 +183,7 @@ def statistics_of(kernel: RingKernel) -> KernelStatistics:
 
 
 def _by_source(kernel: RingKernel, starved_s: tuple[float, ...]) -> Iterator[tuple[str, float]]:
-    """Who feeds a kernel, with the time of that input."""
+    """Yield the ids of a kernel's feeds, each with the time in which that input was empty."""
     times = dict(zip(kernel.engine.edges, starved_s, strict=False))
     if times and not kernel.sources:
         yield HOST, starved_s[0]
@@ -194,7 +194,7 @@ def _by_source(kernel: RingKernel, starved_s: tuple[float, ...]) -> Iterator[tup
 
 
 def _by_target(kernel: RingKernel, blocked_on_s: tuple[float, ...]) -> Iterator[tuple[str, float]]:
-    """Whom a kernel feeds, with the time of that edge of its output."""
+    """Yield the ids of the kernels that it feeds, each with the time in which that edge had no room."""
     output = kernel.engine.output
     times = {} if output is None else dict(zip(output.edges, blocked_on_s, strict=False))
     if times and not kernel.targets:

@@ -33,7 +33,7 @@ _WORDS = (
     (r"(an )?`asyncio\.TimeoutError`", lambda found: f"{'a ' if found[1] else ''}`TimeoutError`"),
     (r"\bCancelled\b", "Interrupted"),
 )
-"""What is said otherwise of a method that waits."""
+"""The differences between the docstring of a coroutine and that of a method that waits."""
 
 
 @overload

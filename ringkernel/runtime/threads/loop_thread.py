@@ -57,12 +57,12 @@ class LoopThread:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process has the thread: a fork has not."""
+        """True in the process that has the thread; a fork has not."""
         return os.getpid() == self._pid
 
     @property
     def is_open(self) -> bool:
-        """Whether it does what it is asked."""
+        """True while it takes calls."""
         return not self._is_closed and self.is_ours  # in this order: at the end of the interpreter there is no `os`
 
     def _refusal(self) -> str | None:

@@ -46,7 +46,7 @@ class WaitedCall(Generic[T]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether there is an outcome."""
+        """True once there is an outcome."""
         return bool(self._outcomes)
 
     # --- in the loop's thread --------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
     declaration = find(kernel)
     if declaration.is_coroutine:
         raise ConfigurationError(f"kernel {declaration.kernel_id!r} is a coroutine kernel: it is not compiled")
-    handlers = [declaration] if declaration.order is not None else declaration.handlers
+    handlers = [declaration] if declaration.order is not None else declaration.per_input
     if target == "asm":
         return "\n".join(_assembly(one, compiling.compile_now(one)) for one in handlers)
     if target == "llvm":

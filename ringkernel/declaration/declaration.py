@@ -80,7 +80,7 @@ class Declaration(Options):
         return next((one.message_type for one in self.inputs if one.name == name), self.input_type)
 
     @property
-    def handlers(self) -> tuple[Declaration, ...]:
+    def per_input(self) -> tuple[Declaration, ...]:
         """The kernel once for each of its inputs, with that as its only input and its handler as `func`."""
         alone = self if not self.inputs else replace(self, inputs=(), timer=None, end=None)
         others = (replace(alone, func=one.func, input_type=one.message_type, batch=one.batch) for one in self.inputs)

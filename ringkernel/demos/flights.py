@@ -205,14 +205,8 @@ async def feed(runtime: rk.RingKernelRuntime, flights: Any, advance: Callable[[f
 
 async def drain(runtime: rk.RingKernelRuntime) -> Any:
     """Receive until the last kernel has ended and nothing more can come."""
-    batches = [np.zeros(0, Verdict)]
-    try:
-        while True:
-            batches.append(await runtime.receive_batch("flag_outliers"))
-    except rk.KernelFailedError:
-        raise
-    except rk.KernelStateError:
-        return np.concatenate(batches)
+    batches = [batch async for batch in runtime.stream("flag_outliers")]
+    return np.concatenate([np.zeros(0, Verdict), *batches])
 
 
 def load(limit: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:

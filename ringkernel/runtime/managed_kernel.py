@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from ringkernel.declaration.pipeline import pipeline
 from ringkernel.devices.event_loop.interrupts import finish
-from ringkernel.errors import KernelStateError
-from ringkernel.lifecycle import KernelState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -42,17 +41,4 @@ async def managed_kernel(
         error = caught
         raise
     finally:
-        await finish(_end(runtime, kernel_id), error)
-
-
-async def _end(runtime: RingKernelRuntime, kernel_id: str) -> None:
-    if kernel_id not in runtime.kernels:
-        return  # it was removed
-    if runtime.get_state(kernel_id) is KernelState.TERMINATING:
-        await runtime.wait(kernel_id)
-    elif runtime.get_state(kernel_id) is not KernelState.TERMINATED:
-        try:
-            await runtime.terminate(kernel_id)
-        except KernelStateError:
-            if runtime.get_state(kernel_id) is not KernelState.TERMINATED:
-                raise
+        await finish(runtime.terminate(pipeline(kernel_id)), error)

@@ -12,18 +12,17 @@ if TYPE_CHECKING:
 
     from .view import KernelView, RuntimeView, WaitView
 
-_COUNTERS: dict[str, tuple[str, Callable[[KernelView], float]]] = {
-    "processed": ("Messages handled", lambda kernel: kernel.processed),
-    "dropped": ("Messages handled without an output", lambda kernel: kernel.dropped),
-    "failed": ("Messages in a call that failed", lambda kernel: kernel.failed),
-}
-_GAUGES: dict[str, tuple[str, Callable[[KernelView], float]]] = {
-    "input_depth": ("Messages that wait in the input", lambda kernel: kernel.waiting.depth),
-    "input_capacity": ("Messages for which the input has room", lambda kernel: kernel.waiting.capacity),
-    "output_depth": ("Outputs that wait", lambda kernel: 0 if kernel.emitted is None else kernel.emitted.depth),
-    "handling_seconds_mean": ("Mean time per message in the handler", lambda kernel: kernel.mean_ns / 1e9),
-    "handling_seconds_p99": ("99th percentile of that time, at most", lambda kernel: kernel.p99_ns / 1e9),
-}
+_COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
+_FIGURES: tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Callable[[KernelView], float]], ...] = (
+    (_COUNTER, "processed", "Messages handled", lambda one: one.processed),
+    (_COUNTER, "dropped", "Messages handled without an output", lambda one: one.dropped),
+    (_COUNTER, "failed", "Messages in a call that failed", lambda one: one.failed),
+    (_GAUGE, "input_depth", "Messages that wait in the input", lambda one: one.waiting.depth),
+    (_GAUGE, "input_capacity", "Messages for which the input has room", lambda one: one.waiting.capacity),
+    (_GAUGE, "output_depth", "Outputs that wait", lambda one: one.emitted.depth if one.emitted else 0),
+    (_GAUGE, "handling_seconds_mean", "Mean time per message in the handler", lambda one: one.mean_ns / 1e9),
+    (_GAUGE, "handling_seconds_p99", "99th percentile of that time, at most", lambda one: one.p99_ns / 1e9),
+)
 
 _WAITS: dict[str, tuple[str, str, Callable[[KernelView], Iterable[WaitView]]]] = {
     "starved_seconds": ("source", "Time without input, by whom it comes from", lambda kernel: kernel.starved_by),
@@ -38,18 +37,13 @@ class RuntimeCollector(Collector):
         self._look = look
 
     def collect(self) -> Iterator[Metric]:
-        """The families of metrics, each with a sample per kernel, or per connection of one."""
+        """Yield the families of metrics, each with a sample per kernel, or per connection of one."""
         kernels = self._look().kernels
-        for name, (text, value) in _COUNTERS.items():
-            counter = CounterMetricFamily(f"ringkernel_{name}", text, labels=("kernel", "device"))
+        for kind, name, text, value in _FIGURES:
+            family = kind(f"ringkernel_{name}", text, labels=("kernel", "device"))
             for kernel in kernels:
-                counter.add_metric((kernel.kernel_id, kernel.device), value(kernel))
-            yield counter
-        for name, (text, value) in _GAUGES.items():
-            gauge = GaugeMetricFamily(f"ringkernel_{name}", text, labels=("kernel", "device"))
-            for kernel in kernels:
-                gauge.add_metric((kernel.kernel_id, kernel.device), value(kernel))
-            yield gauge
+                family.add_metric((kernel.kernel_id, kernel.device), value(kernel))
+            yield family
         for name, (other, text, waits) in _WAITS.items():
             counter = CounterMetricFamily(f"ringkernel_{name}", text, labels=("kernel", "device", other))
             for kernel in kernels:

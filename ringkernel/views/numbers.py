@@ -7,21 +7,19 @@ _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def duration(ns: float) -> str:
-    """A duration in nanoseconds: '1.2µs'."""
-    for size, unit in _TIMES:
-        if ns >= size:
-            return f"{ns / size:.3g}{unit}"
-    return f"{ns:.3g}ns"
+    """Return a duration in nanoseconds as text: '1.2µs'."""
+    return _short(ns, _TIMES) or f"{ns:.3g}ns"
 
 
 def amount(count: float) -> str:
-    """A number of messages: '1.2M'."""
-    for size, unit in _COUNTS:
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.0f}"
+    """Return a number of messages as text: '1.2M'."""
+    return _short(count, _COUNTS) or f"{count:.0f}"
+
+
+def _short(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    return next((f"{value / size:.3g}{unit}" for size, unit in units if value >= size), "")
 
 
 def share(part: float | None) -> str:
-    """A part of the whole: '12%'."""
+    """Return a part of the whole as text: '12%'."""
     return "" if part is None else f"{part:.0%}"

@@ -114,7 +114,7 @@ class Racing:
 @pytest.mark.parametrize("step", [0, 1, 3, 1_000])
 def test_no_queue_holds_less_than_nothing_or_more_than_fits(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     queue, ring = MessageQueue(4), Racing(step)
-    monkeypatch.setattr(MessageQueue, "_ring", lambda _: ring)
+    monkeypatch.setattr(MessageQueue, "_parts", lambda _: (ring, None, None))
     assert queue.qsize() == min(2 + step, 4)
     counts = queue.statistics()
     assert 0 <= counts.depth <= 4

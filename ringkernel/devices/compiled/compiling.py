@@ -30,7 +30,7 @@ async def compiled_span(declaration: Declaration) -> Any:
 
     Raises `KernelCompileError`, at every call.
     """
-    handlers = declaration.handlers
+    handlers = declaration.per_input
     if declaration.order is not None:
         merged = merge_spec_of(declaration)
         return await _once(merged, lambda: _find_merged(declaration, merged))
@@ -116,7 +116,7 @@ def merge_spec_of(declaration: Declaration) -> Any:
     order, timer = declaration.order, declaration.timer
     assert order is not None
     return MergeTypes(
-        inputs=tuple((one.func, spec_of(one)) for one in declaration.handlers),
+        inputs=tuple((one.func, spec_of(one)) for one in declaration.per_input),
         timer=None if timer is None else (timer.func, _timer_spec_of(declaration)),
         field=order.field,
         late=LATE.index(order.late),
@@ -136,7 +136,7 @@ def _timer_spec_of(declaration: Declaration) -> Any:
 def _of_timer(declaration: Declaration) -> Declaration:
     """The kernel as it is for its timer."""
     assert declaration.timer is not None
-    return replace(declaration.handlers[0], func=declaration.timer.func, input_type=None, batch=False)
+    return replace(declaration.per_input[0], func=declaration.timer.func, input_type=None, batch=False)
 
 
 def _find_merged(declaration: Declaration, spec: Any) -> Any:
@@ -145,8 +145,8 @@ def _find_merged(declaration: Declaration, spec: Any) -> Any:
     from ringkernel.codegen.span_cache import find_merged_span
     from ringkernel.messages import codecs
 
-    handlers = [*declaration.handlers, *([_of_timer(declaration)] if declaration.timer else [])]
-    for message_type in (*(one.input_type for one in declaration.handlers), declaration.output_type):
+    handlers = [*declaration.per_input, *([_of_timer(declaration)] if declaration.timer else [])]
+    for message_type in (*(one.input_type for one in declaration.per_input), declaration.output_type):
         if message_type is not None:
             codecs.prepare(message_type)
 
@@ -189,7 +189,7 @@ def find_now(declaration: Declaration) -> Any:
         _find(at_end, end_spec_of(declaration))
     if declaration.order is not None:
         return _find_merged(declaration, merge_spec_of(declaration))
-    return together([_find(one, spec_of(one)) for one in declaration.handlers])
+    return together([_find(one, spec_of(one)) for one in declaration.per_input])
 
 
 def _find(declaration: Declaration, spec: Any) -> Any:

@@ -38,7 +38,7 @@ async def failure_of(kernel: Stage) -> BaseException:
     if count == 0:
         return await _raised(*_between_messages(kernel), kernel.executor.exception_of(fault))
     number = rings.edge_at(int(counters["fault_edge"])).input
-    declaration = kernel.declaration.handlers[number]
+    declaration = kernel.declaration.per_input[number]
     messages = rings.take_failed(int(counters["fault_edge"]), count)
     if kernel.merging is not None and 0 < fault <= LARGEST:
         wrong = kernel.merging.explain(fault, number, messages[0])

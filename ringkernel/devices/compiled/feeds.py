@@ -72,7 +72,7 @@ class AppendedFeeds(ThreadFeeds):
 
     def _new(self, number: int) -> Feed:
         declaration = self._kernel.declaration
-        message_type = declaration.handlers[number].input_type
+        message_type = declaration.per_input[number].input_type
         assert message_type is not None
         return Feed(self._services.parker.arena, message_type, declaration.queue_size)
 

@@ -46,7 +46,7 @@ class Handlers:
             return cls((), merge_spec_of(declaration), end)
         inputs = [
             Handler(one.func, spec_of(one), seen.never_drops)
-            for one, seen in zip(declaration.handlers, (span, *span.further), strict=True)
+            for one, seen in zip(declaration.per_input, (span, *span.further), strict=True)
         ]
         return cls(tuple(inputs), None, end)
 

@@ -1,11 +1,11 @@
-"""A kernel's messages for code that cannot await."""
+"""Send to and receive from a kernel in code that cannot await."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.event_loop.waiting_line import check_timeout
 from ringkernel.errors import KernelStateError
@@ -17,30 +17,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
-    from ringkernel.declaration.decorator import KernelId
     from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
 
     from .calls import CallTable
-
-
-class Messages(Protocol):
-    """A runtime, as far as messages go; see `RingKernelRuntime`."""
-
-    async def send(self, kernel_id: KernelId, message: Any, *, timeout: float | None = None) -> None:
-        """Put a message into the kernel's input, waiting for room."""
-
-    def send_nowait(self, kernel_id: KernelId, message: Any) -> None:
-        """Put a message into the kernel's input."""
-
-    async def receive(self, kernel_id: KernelId, *, timeout: float | None = None) -> Any:
-        """Take the next output, waiting for it."""
-
-    def receive_nowait(self, kernel_id: KernelId) -> Any:
-        """Take the next output."""
-
-    async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
-        """Send a message; its output."""
 
 
 class Port:
@@ -57,7 +37,7 @@ class Port:
 
     def __init__(
         self,
-        runtime: Messages,
+        runtime: Any,
         calls: CallTable,
         affinity: LoopAffinity,
         kernel_id: KernelPath,
@@ -98,7 +78,7 @@ class Port:
         return self._affinity.thread == get_ident()
 
     def _run(self, method: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **named: Any) -> Any:
-        """Let the event loop do it, and wait for that."""
+        """Have the event loop do it, and wait for the result."""
         loop = self._affinity.loop
         if loop is None or not self._affinity.is_running():
             raise KernelStateError("the event loop of this runtime does not run: nobody could do this")

@@ -64,7 +64,7 @@ async def read_state(kernel: RingKernel, key: Any) -> Any:
 
 
 def _as_one(message_type: MessageType, copy: Any) -> Any:
-    """An array of one record as the caller sees that."""
+    """Return an array of one record as the caller sees it."""
     if message_type.is_scalar or message_type.cls is not None:
         return as_messages(message_type, copy)[0]
     return copy.view(np.dtype((np.record, message_type.dtype)))[0]  # to be changed, and written back
@@ -96,7 +96,7 @@ async def write_state(kernel: RingKernel, value: Any, key: Any) -> None:
 
 
 def _as_key(declaration: Declaration, key: Any) -> np.ndarray[Any, Any]:
-    """A key as an array without dimensions. Raises `MessageTypeError`."""
+    """Return a key as an array without dimensions. Raises `MessageTypeError`."""
     if declaration.keys is None:
         raise MessageTypeError(
             f"kernel {declaration.kernel_id!r} has one state, not one for each key; leave key={key!r} out, or declare "
@@ -113,20 +113,31 @@ def _as_key(declaration: Declaration, key: Any) -> np.ndarray[Any, Any]:
 
 
 def _as_states(value: Any, dtype: np.dtype[Any], kernel_id: str) -> np.ndarray[Any, Any]:
-    """A value as an array of keys and states. Raises `MessageTypeError`."""
+    """Return a value as an array of keys and states. Raises `MessageTypeError`."""
     given = np.asarray(value)
-    if given.ndim == 1 and given.dtype.names == dtype.names and not isinstance(value, np.ma.MaskedArray):
+    wanted = (
+        f"the states of kernel {kernel_id!r} are a structured array of one dimension, as read_state() gives it "
+        f"({fields_of(dtype)})"
+    )
+    fits = given.ndim == 1 and given.dtype.names == dtype.names
+    return _converted(value, dtype, wanted, "; for one of them give key=..., too", fits=fits)
+
+
+def _as_state(value: Any, state: np.ndarray[Any, Any], kernel_id: str) -> np.ndarray[Any, Any]:
+    """Return a value as an array like `state`. Raises `MessageTypeError` if that would change it."""
+    wanted = f"the state of kernel {kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}"
+    return _converted(value, state.dtype, wanted, fits=np.shape(value) == state.shape)
+
+
+def _converted(value: Any, dtype: np.dtype[Any], wanted: str, remedy: str = "", *, fits: bool) -> np.ndarray[Any, Any]:
+    given = np.asarray(value)
+    reason = f"; {MASKED}" if isinstance(value, np.ma.MaskedArray) else ""
+    if fits and not reason:
         try:
             return converted(given, dtype)
         except (TypeError, ValueError, OverflowError) as error:
             reason = f": {error}"
-    else:
-        reason = ""
-    raise MessageTypeError(
-        f"the states of kernel {kernel_id!r} are a structured array of one dimension, as read_state() gives it "
-        f"({fields_of(dtype)}), got shape {given.shape} and dtype {given.dtype}{reason}; for one of them give key=..., "
-        f"too"
-    )
+    raise MessageTypeError(f"{wanted}, got shape {given.shape} and dtype {given.dtype}{reason}{remedy}")
 
 
 def read_params(kernel: RingKernel) -> Any:
@@ -151,21 +162,6 @@ def _params_type(kernel: RingKernel) -> MessageType:
     if message_type is None:
         raise MessageTypeError(f"kernel {kernel.kernel_id!r} was declared without parameters; params= declares them")
     return message_type
-
-
-def _as_state(value: Any, state: np.ndarray[Any, Any], kernel_id: str) -> np.ndarray[Any, Any]:
-    """A value as an array like `state`. Raises `MessageTypeError` if that would change it."""
-    given = np.asarray(value)
-    reason = f"; {MASKED}" if isinstance(value, np.ma.MaskedArray) else ""
-    if given.shape == state.shape and not reason:
-        try:
-            return converted(given, state.dtype)
-        except (TypeError, ValueError, OverflowError) as error:
-            reason = f": {error}"
-    raise MessageTypeError(
-        f"the state of kernel {kernel_id!r} is an array of shape {state.shape} and dtype {state.dtype}, got shape "
-        f"{given.shape} and dtype {given.dtype}{reason}"
-    )
 
 
 def _stateful(kernel: RingKernel) -> Declaration:

@@ -25,8 +25,8 @@ def edge_between(source: RingKernel, target: RingKernel) -> Edge:
 
 
 def dead_end(kernel: RingKernel) -> KernelStateError | None:
-    """Why a kernel cannot go on any more: it has no room for its outputs, since whoever would have to take them has
-    ended, or cannot go on either. None if it can."""
+    """Return why a kernel cannot go on: it has no room for its outputs, since a kernel that should take them has ended,
+    or cannot go on either. None if it can."""
     if not may_come_to_a_dead_end(kernel):  # so it mostly is, and this is asked whenever a queue is full
         return None
     end = _first_dead_end(kernel, _are_full)
@@ -44,11 +44,11 @@ def dead_end(kernel: RingKernel) -> KernelStateError | None:
 
 def may_come_to_a_dead_end(kernel: RingKernel) -> bool:
     """Return whether a kernel downstream has ended while there may still be room before it."""
-    return _first_dead_end(kernel, _are_connected) is not None
+    return _first_dead_end(kernel, lambda *_: True) is not None
 
 
 def _first_dead_end(kernel: RingKernel, leads_on: Callable[[RingKernel, RingKernel], bool]) -> RingKernel | None:
-    """A kernel downstream whose outputs nobody takes any more, over connections that lead on."""
+    """Return a kernel downstream whose outputs nobody takes any more, over connections that lead on, or None."""
     found = {kernel}
     pending = [kernel]
     for one in pending:
@@ -65,10 +65,6 @@ def _first_dead_end(kernel: RingKernel, leads_on: Callable[[RingKernel, RingKern
                 found.add(target)
                 pending.append(target)
     return None
-
-
-def _are_connected(_source: RingKernel, _target: RingKernel) -> bool:
-    return True
 
 
 def _are_full(source: RingKernel, target: RingKernel) -> bool:

@@ -64,12 +64,12 @@ class MessageQueue:
         'hello'
     """
 
-    __slots__ = ("_affinity", "_capacity", "_ends", "_message_type")
+    __slots__ = ("_affinity", "_capacity", "_message_type", "_own")
 
     def __init__(self, capacity: int = DEFAULT_QUEUE_SIZE, dtype: Any = None) -> None:
         self._capacity = check_queue_size(capacity)
         self._message_type = dtype if dtype is None or isinstance(dtype, MessageType) else MessageType(dtype)
-        self._ends: tuple[Ring, Outlet, Inlet] | None = None
+        self._own: tuple[Ring, Outlet, Inlet] | None = None
         self._affinity = LoopAffinity(self._name)
 
     def __repr__(self) -> str:
@@ -99,7 +99,7 @@ class MessageQueue:
             >>> queue.qsize()
             3
         """
-        ring = self._ring()
+        ring = self._parts()[0]
         if ring is None or all(edge.closed for edge in ring.edges):
             return 0
         low = min(edge.position() for edge in ring.edges if not edge.closed)
@@ -223,9 +223,8 @@ class MessageQueue:
             >>> queue.statistics().depth
             1
         """
-        depth, ring = self.qsize(), self._ring()
+        depth, (ring, outlet, inlet) = self.qsize(), self._parts()
         put = 0 if ring is None else ring.position()
-        outlet, inlet = self._outlet(), self._inlet()
         return QueueStatistics(
             put=put,
             got=put - depth,
@@ -241,31 +240,23 @@ class MessageQueue:
 
     # --- the ends --------------------------------------------------------------------------------------------
 
-    def _ring(self) -> Ring | None:
-        return self._own_ends()[0]
-
-    def _outlet(self) -> Outlet | None:
-        return self._own_ends()[1]
-
-    def _inlet(self) -> Inlet | None:
-        return self._own_ends()[2]
-
     def _producer(self) -> Outlet:
         self._affinity.bind()
-        outlet = self._outlet()
+        outlet = self._parts()[1]
         if outlet is None:
             raise KernelStateError(f"{self._name}: only the kernel puts messages here")
         return outlet
 
     def _consumer(self) -> Inlet:
         self._affinity.bind()
-        inlet = self._inlet()
+        inlet = self._parts()[2]
         if inlet is None:
             raise KernelStateError(f"{self._name}: only the kernel takes messages from here")
         return inlet
 
-    def _own_ends(self) -> tuple[Ring, Outlet, Inlet]:
-        if self._ends is None:
+    def _parts(self) -> tuple[Ring | None, Outlet | None, Inlet | None]:
+        """Return the ring, and the two ends that the host has."""
+        if self._own is None:
             ring: Ring
             if self._message_type is None:
                 ring = ObjectRing(self._capacity)
@@ -276,9 +267,9 @@ class MessageQueue:
                 ring = RecordRing(Arena(), self._message_type, self._capacity)
             budget = Budget()
             inlet = Inlet(budget)
-            self._ends = (ring, Outlet(ring, budget), inlet)
+            self._own = ring, Outlet(ring, budget), inlet
             inlet.attach(ring.add_edge())
-        return self._ends
+        return self._own
 
 
 class KernelQueue(MessageQueue):
@@ -298,14 +289,9 @@ class KernelQueue(MessageQueue):
     def _name(self) -> str:
         return f"{'output' if self._output else 'input'} of kernel {self._engine.kernel_id!r}"
 
-    def _ring(self) -> Ring | None:
-        return self._engine.output if self._output else self._engine.outlet.ring
-
-    def _outlet(self) -> Outlet | None:
-        return None if self._output else self._engine.outlet
-
-    def _inlet(self) -> Inlet | None:
-        return self._engine.inlet if self._output else None
+    def _parts(self) -> tuple[Ring | None, Outlet | None, Inlet | None]:
+        engine = self._engine
+        return (engine.output, None, engine.inlet) if self._output else (engine.outlet.ring, engine.outlet, None)
 
 
 def as_batch(message_type: MessageType | None, messages: Any, extra: str = "refuse") -> Any:

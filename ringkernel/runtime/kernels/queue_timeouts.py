@@ -5,9 +5,9 @@ from __future__ import annotations
 from ringkernel.tracebacks import shorten
 
 
-def timed_out(words: str) -> TimeoutError:
+def timed_out(text: str) -> TimeoutError:
     """The error that says so."""
-    error = TimeoutError(words)
+    error = TimeoutError(text)
     shorten(error)
     return error
 

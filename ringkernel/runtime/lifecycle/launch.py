@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.runtime.graph import ends
+from ringkernel.runtime.graph.closing import note_end
 from ringkernel.runtime.graph.neighbours import dead_end, may_come_to_a_dead_end
 from ringkernel.runtime.kernels.kernel import RingKernel
 from ringkernel.runtime.kernels.message_queue import KernelQueue
@@ -76,4 +76,4 @@ def _build(
 
 def _end(kernel: RingKernel, error: BaseException | None) -> None:
     kernel.end(error)
-    ends.note_end(kernel)
+    note_end(kernel)

@@ -21,7 +21,7 @@ from ringkernel.devices.selection import Devices
 from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError, RingKernelError
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.runtime.access.calls import CallTable
-from ringkernel.runtime.graph.ends import close_input
+from ringkernel.runtime.graph.closing import close_input
 from ringkernel.runtime.kernels import timeouts
 from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
 from ringkernel.runtime.maps.map_path import PathTable

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import KernelFailedError, KernelStateError
-from ringkernel.runtime.graph.ends import has_ended_by_itself
+from ringkernel.runtime.graph.closing import has_ended_by_itself
 from ringkernel.runtime.maps.lease import Lease
 from ringkernel.runtime.observing.progress import follow
 from ringkernel.tracebacks import shorten

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.runtime.graph.ends import close_input
+from ringkernel.runtime.graph.closing import close_input
 
 from .hand_over import hand_over
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
-from ringkernel.runtime.graph.ends import has_ended_by_itself, only_from_host, was_used
+from ringkernel.runtime.graph.closing import has_ended_by_itself, only_from_host, was_used
 from ringkernel.runtime.graph.neighbours import edges_between
 from ringkernel.runtime.kernels.message_queue import as_batch
 from ringkernel.runtime.maps.path import check_not_lent

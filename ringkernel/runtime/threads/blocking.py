@@ -136,7 +136,7 @@ def _face(call: Any, method: Any) -> Any:
     returned = str(signature.return_annotation).replace("AsyncIterator", "Iterator")
     call.__signature__ = signature.replace(return_annotation=returned)
     call.__annotations__ = {**call.__annotations__, "return": returned}
-    call.__module__, call.__qualname__ = f"{__package__}.session", f"Session.{method.__name__}"
+    call.__module__, call.__qualname__ = "ringkernel.runtime.session", f"Session.{method.__name__}"
     call.__doc__ = _in_other_words(method.__doc__)
     return call
 

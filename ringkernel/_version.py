@@ -4,4 +4,4 @@ from time import time
 
 __version__ = "0.1.0"
 IMPORTED_AT_S = time()
-"""When this process has taken up this version: what is on the disk may be a newer one later."""
+"""The time at which this process imported this version; the files may be newer by now."""

@@ -1,4 +1,4 @@
-"""Everything that ringkernel raises.
+"""The errors of ringkernel.
 
 RingKernelError
 ├── KernelStateError            the lifecycle does not allow it

@@ -12,7 +12,7 @@ EXTRAS = {
     "notebook": ("ipykernel", "matplotlib", "rich"),
     "progress": ("rich",),
 }
-"""By the name of the extra, what it imports."""
+"""The modules that each extra provides."""
 
 
 def installing(*extras: str) -> str:

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _PACKAGES = sys.stdlib_module_names | {"llvmlite", "numba", "numpy", "ringkernel"}
 """Importing these runs no user's code, so it is over soon."""
 _PATIENCE_S = 60.0
-"""How long a fork waits for who compiles. A compilation takes seconds at most; but a fork must not hang."""
+"""The longest time that a fork waits for a compilation, which takes seconds at most; a fork must not hang."""
 _LOOK_S = 0.001
 
 _held: dict[int, list[Callable[[], None]]] = {}
-"""By thread, what releases the locks that it holds for a fork: several may fork at once."""
+"""The functions that release the locks which a thread holds for a fork, by thread: several may fork at once."""
 _is_broken = False
 
 
 def why_broken() -> str | None:
-    """Why nothing can be compiled in a child of a fork that could not wait for all others; None elsewhere."""
+    """Return why nothing can be compiled in the child of a fork that could not wait for all others; None elsewhere."""
     if not _is_broken:
         return None
     return (
@@ -77,7 +77,7 @@ def _after_in_child() -> None:
 
 
 def _compilers_locks() -> list[Any]:
-    """Those of numba and llvmlite, as far as they are imported, in the order in which numba takes them."""
+    """Return the locks of numba and llvmlite, as far as they are imported, in the order in which numba takes them."""
     found = [
         _attribute("numba.core.compiler_lock", "global_compiler_lock", "_lock"),
         _attribute("llvmlite.binding.ffi", "lib", "_lock", "_lock"),

@@ -53,7 +53,7 @@ def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
 
 
 def _assembly(declaration: Declaration, span: Any) -> str:
-    """With the source beside it, if the code with line numbers in it is that which runs; else below the source."""
+    """Return the assembly of a span: beside its source if line numbers do not change the code, else below it."""
     runs = str(span.library.get_asm_str())
     if declaration.order is not None:
         return _source(declaration, "#") + runs

@@ -58,7 +58,8 @@ def cuda_report() -> dict[str, object]:
 
 
 def cache_usage() -> dict[str, object]:
-    """Where the compile cache is, what it holds and may hold. Raises `CacheAccessError` for wrong settings."""
+    """Return the place of the compile cache, its content and its limit. Raises `CacheAccessError` for wrong
+    settings."""
     store = open_cache()
     facts: dict[str, object] = {"cache_directory": str(store.directory), "cache_limit": store.limit}
     try:

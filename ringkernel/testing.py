@@ -1,4 +1,4 @@
-"""For tests of your own handlers: what Python makes of them, and whether the compiled kernel does the same."""
+"""Test your own handlers: compare the compiled kernel with the function in Python."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _held_for(declaration: Declaration, part: npt.NDArray[Any], held: defaultdic
 
 
 def _call(func: Callable[..., Any], declaration: Declaration, part: npt.NDArray[Any], held: Held) -> Any:
-    """One call of a handler's function; its outputs, or None."""
+    """Call a handler's function once; return its outputs, or None."""
     arguments, outs = arguments_of(declaration, part, held)
     said = func(*arguments)
     if outs is None or said is None or said is True:

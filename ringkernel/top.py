@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SILENCE_S = 10.0
-"""How long it may take until a runtime speaks: the first time at once, then as often as `serve_stats` was told."""
+"""The longest wait for a runtime's first view, which comes at once, and for each that follows."""
 MAX_BYTES = 1 << 24
-"""As long a line may be: some 20,000 kernels."""
+"""The longest line: some 20,000 kernels."""
 
 
 class _SilenceError(ConfigurationError):
-    """Somebody listens, and says nothing."""
+    """A socket accepts connections, and sends nothing."""
 
 
 def show_top(pid: int | None, *, once: bool) -> int:

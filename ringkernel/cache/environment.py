@@ -1,4 +1,4 @@
-"""Everything besides a handler that machine code depends on: versions, our own sources, the CPU, numba's settings."""
+"""The inputs of machine code besides the handler: versions, our own sources, the CPU, numba's settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ringkernel._version import IMPORTED_AT_S, __version__
 
 FORMAT = 1
-"""Of keys and files: raise it when either changes in a way that the sources below do not show."""
+"""The version of keys and files. Raise it when either changes in a way that the sources below do not show."""
 
 _NEVER_COMPILED = ("bench", "cli.py", "demos", "filling.py", "inspecting.py")
 """Parts of the package that neither become cached machine code nor decide how it is made. Everything else is in the
@@ -42,15 +42,15 @@ _WITHOUT_EFFECT = (
 
 
 _KNOWN = frozenset({"numba", "ringkernel", "abc", "builtins"})
-"""Where what numba knows by itself comes from; `abc` is the module of classes that are made without one."""
+"""The packages of all that numba knows by itself; `abc` is the module of classes that are made without one."""
 
 
 class SourcesUnknownError(Exception):
-    """Nothing says which version of this package is running."""
+    """The version of this package that is running is unknown."""
 
 
 def describe() -> str:
-    """All of it as text, for a key. Imports numba."""
+    """Return the environment as text, for a key. Imports numba."""
     parts = {
         "format": FORMAT,
         "versions": versions(),
@@ -63,7 +63,7 @@ def describe() -> str:
 
 @functools.cache
 def versions() -> tuple[str, ...]:
-    """Of the interpreter and the packages whose code becomes machine code."""
+    """Return the versions of the interpreter and of the packages whose code becomes machine code."""
     import llvmlite
     import numba
     import numpy as np
@@ -97,7 +97,8 @@ def hash_of_sources(package: Path) -> str:
 
 
 def _changed_at_s(path: Path) -> float:
-    """When a file was written or put there: installers may give it an older time of modification."""
+    """Return the time at which a file was written or put there: installers may give it an older time of
+    modification."""
     status = path.stat()
     return status.st_mtime if sys.platform == "win32" else status.st_ctime
 

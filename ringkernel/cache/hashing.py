@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class UnkeyableError(Exception):
-    """Something that has no hash is read, so a change of it could go unseen."""
+    """Code reads a value without a hash, so a change of it could go unseen."""
 
 
 class Fingerprint:

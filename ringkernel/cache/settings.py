@@ -1,4 +1,4 @@
-"""Where the compile cache is and how large it may grow: `RINGKERNEL_CACHE_DIR` and `RINGKERNEL_CACHE_SIZE`."""
+"""The place and size of the compile cache: `RINGKERNEL_CACHE_DIR` and `RINGKERNEL_CACHE_SIZE`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def _user_cache() -> Path:
 
 
 def limit() -> int:
-    """How many bytes the cache may hold; 0 turns it off. Raises `ConfigurationError` for what is no size."""
+    """Return the bytes that the cache may hold; 0 turns it off. Raises `ConfigurationError` for a value that is no
+    size."""
     asked = os.environ.get(SIZE_VARIABLE, "").strip() or DEFAULT_SIZE
     match = _SIZE.fullmatch(asked)
     if match is None:

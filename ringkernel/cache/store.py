@@ -74,7 +74,7 @@ class Store:
         self._evict()
 
     def usage(self) -> Usage:
-        """How many entries there are, and their size."""
+        """Return the number of entries, and their size."""
         found = self._listing(SUFFIX)
         return Usage(len(found), sum(status.st_size for _, status in found))
 
@@ -139,7 +139,7 @@ def _content(path: Path) -> bytes:
 
 
 def _checksum(key: str, payload: bytes) -> bytes:
-    """Of the payload under its key: a file that was renamed is as foreign as one that was cut short."""
+    """Return the hash of a payload under its key, which detects renamed files as well as damaged ones."""
     return hashlib.sha256(key.encode() + b"\n" + payload).digest()
 
 

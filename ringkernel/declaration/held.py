@@ -44,7 +44,7 @@ def state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], Messa
 
 
 def record_of(kernel_id: str, what: str, given: Any) -> Record:
-    """One record, as an array of one. Raises `MessageTypeError`, which says `what` it is."""
+    """Return a record as an array of one. Raises `MessageTypeError`, which calls it `what`."""
     masked = isinstance(given, np.ma.MaskedArray | np.ma.core.mvoid)
     found = None if masked else _as_record(given)
     if found is None:

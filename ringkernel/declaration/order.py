@@ -14,7 +14,7 @@ LATE = ("fail", "drop", "take")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By time. `patience_s`: after so many seconds without news an input holds up the others no more."""
+    """The order by time. After `patience_s` seconds without news an input holds up the others no more."""
 
     field: str
     late: Late

@@ -1,4 +1,4 @@
-"""How long a timer's period is, in the unit of a kernel's times."""
+"""The length of a timer's period, in the unit of a kernel's times."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """Which kernels feed which; made by `pipeline`. Nothing is launched by making one.
+    """The kernels of a pipeline, and how they feed each other; made by `pipeline`. Making one launches nothing.
 
     Attributes:
         stages: the ids, stage by stage: each kernel of a stage feeds each of the next.
@@ -39,7 +39,7 @@ class Pipeline:
 
     @property
     def kernel_ids(self) -> tuple[str, ...]:
-        """All its kernels, sources before targets.
+        """The ids of its kernels, sources before targets.
 
         Example:
             >>> rk.pipeline(double, total).kernel_ids

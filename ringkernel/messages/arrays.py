@@ -124,7 +124,7 @@ def _of_rows(message_type: MessageType, values: Array) -> str:
 
 
 def _remedy(message_type: MessageType, given: np.dtype[Any]) -> str:
-    """How an array of another dtype may be made to fit, as the end of an error, or nothing."""
+    """Say how to make an array of another dtype fit, as the end of an error, or return ""."""
     names, have = message_type.dtype.names or (), given.names
     if have is None:
         wanted = _scalar_wanted(given, message_type.dtype["value"]) if message_type.is_scalar else None

@@ -1,4 +1,4 @@
-"""One message at a time in and out of the slots of a ring, by functions that are generated for its type.
+"""Write and read messages one at a time, by functions that are generated for each type.
 
 As dataclasses and named tuples are: reading the fields by name there is twice as fast as by a getter. The lines for
 the fields are those of the record's `Plan`.
@@ -122,7 +122,8 @@ def _view(slots: Array, path: tuple[str, ...]) -> Array:
 
 
 def _ways(slots: Array, given: np.dtype[Any]) -> tuple[Array | None, Repacking | None, Any]:
-    """How NumPy's records of this dtype get into the slots: assigned to an array, moved as bytes, or taken apart."""
+    """Choose how NumPy's records of this dtype are written to the slots: assigned to an array, moved as bytes, or taken
+    apart."""
     dtype = slots.dtype
     if given == dtype:
         return slots.view(given), None, None

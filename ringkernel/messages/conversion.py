@@ -48,7 +48,7 @@ def _converted_records(given: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _misfits(given: Array, result: Array) -> Any:
-    """Which values a conversion has changed beyond rounding; None for kinds where none can be."""
+    """Return which values a conversion has changed beyond rounding; None for kinds where that cannot be."""
     kind = result.dtype.kind
     if kind in "iu" and given.dtype.kind in "iu":
         return (result.astype(given.dtype) != given) | ((result < 0) != (given < 0))

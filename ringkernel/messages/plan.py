@@ -20,7 +20,7 @@ SMALL_NBYTES = 1024
 
 
 PYTHON_TYPES = {"b": bool, "i": int, "u": int, "f": float}
-"""Of what `struct` packs for fields of each kind, the types whose values all fit, but for their size."""
+"""The types that `struct` packs into fields of each kind, and whose values fit but for their size."""
 
 
 class Plan:

@@ -1,4 +1,4 @@
-"""Which dtypes the records of a ring can have: of a fixed size, without pointers, aligned as in C."""
+"""The dtypes that records of a ring can have: of a fixed size, without pointers, aligned as in C."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def said(dtype: np.dtype[Any]) -> str:
 
 
 def empty_part(dtype: np.dtype[Any], path: str = "") -> str | None:
-    """Which part of a record, or all of it, has no size, as words for an error; None if there is none."""
+    """Return the part of a record that has no size, in words for an error; None if there is none."""
     for name in dtype.base.names or ():
         found = empty_part(dtype.base[name], f"{path}.{name}".lstrip("."))
         if found is not None:
@@ -76,7 +76,7 @@ def empty_part(dtype: np.dtype[Any], path: str = "") -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def bytes_field(dtype: np.dtype[Any], path: str = "") -> str | None:
-    """Which field of a record is of bytes, also in records within it; None if none is."""
+    """Return the field of a record that is of bytes, also in records within it; None if there is none."""
     base = dtype.base
     if base.fields is None:
         return path if base.kind == "S" else None
@@ -86,7 +86,7 @@ def bytes_field(dtype: np.dtype[Any], path: str = "") -> str | None:
 
 @functools.lru_cache(maxsize=256)  # asked at each launch
 def misaligned_field(dtype: np.dtype[Any]) -> str | None:
-    """Which field of an array of records does not lie where its size wants it, as words for an error, or None."""
+    """Return the field of an array of records that is not aligned, in words for an error, or None."""
     leaves = list(_leaves(dtype, "", 0))
     for name, offset, size in leaves:
         if offset % size:

@@ -19,8 +19,8 @@ class Repacking(NamedTuple):
 
 
 def repacking(given: np.dtype[Any], dtype: np.dtype[Any]) -> Repacking | None:
-    """How to move records of the given dtype to where those of `dtype` lie, or None if they differ in more than
-    where their fields are."""
+    """Return how to move records of one dtype to the places of another; None if more differs than the places of
+    fields."""
     sources, targets = list(_leaves(given)), list(_leaves(dtype))
     if [leaf[:2] for leaf in sources] != [leaf[:2] for leaf in targets]:
         return None

@@ -78,7 +78,7 @@ def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:
 
 
 class MessageType:
-    """One of the three forms, resolved. `dtype` is the aligned record; `is_scalar` says that it is a lone `value`.
+    """A message type of any of the three forms. `dtype` is the aligned record; `is_scalar` marks a lone field `value`.
 
     `array_dtype` is that of arrays of messages in a user's hands.
     """
@@ -110,7 +110,7 @@ class MessageType:
 
     @property
     def name(self) -> str:
-        """How the type is called in errors."""
+        """The name of the type in errors."""
         if self.cls is not None:
             return self.cls.__name__
         return said(self.dtype["value"]) if self.is_scalar else f"record({', '.join(self.dtype.names or ())})"
@@ -141,7 +141,7 @@ class MessageType:
 
 
 def _no_message_type(declared: Any, dtype: np.dtype[Any]) -> str:
-    """Why a type cannot be that of messages."""
+    """Return why a type cannot be that of messages."""
     empty = empty_part(dtype)
     if empty is not None:
         return f"{declared!r} is no message type: {empty}"

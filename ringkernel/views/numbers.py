@@ -1,4 +1,4 @@
-"""Numbers as people read them, short enough for a table of 80 columns."""
+"""Format numbers for people, short enough for a table of 80 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where runtimes of this user can be asked how they are: a directory of Unix sockets that nobody else may enter."""
+"""The directory of the Unix sockets through which runtimes of this user are asked; no other user may enter it."""
 
 from __future__ import annotations
 

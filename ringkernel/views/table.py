@@ -42,7 +42,7 @@ _COLUMNS: dict[str, Callable[[KernelView], RenderableType]] = {
 
 
 def table_of(view: RuntimeView) -> Table:
-    """One row per kernel, in 80 columns. Colours only repeat what is there in words."""
+    """Return a table with one row per kernel, in 80 columns. Colours only repeat the words."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left")
     table.add_column("kernel", no_wrap=True, min_width=6, max_width=18)
     table.add_column("state", no_wrap=True)
@@ -84,7 +84,7 @@ def _short(wait: WaitView | None) -> str:
 
 
 def bar_of(queue: QueueView) -> RenderableType:
-    """How full a queue is, as a bar and in numbers."""
+    """Return the fill of a queue, as a bar and in numbers."""
     full = min(_BAR, math.ceil(queue.fill * _BAR))
     filled, empty = ("█" * full, "red" if queue.fill >= 1 else "yellow"), ("░" * (_BAR - full), "dim")
     return Text.assemble(filled, empty, f" {amount(queue.depth)}/{amount(queue.capacity)}")

@@ -26,7 +26,7 @@ class QueueView:
 
     @property
     def fill(self) -> float:
-        """From 0, empty, to 1, full."""
+        """The share of slots that are taken, from 0 to 1."""
         return min(1.0, self.depth / self.capacity) if self.capacity else 0.0
 
 
@@ -109,7 +109,7 @@ class KernelView:
 
 @dataclass(frozen=True)
 class RuntimeView:
-    """All kernels of a runtime."""
+    """The kernels of a runtime."""
 
     kernels: tuple[KernelView, ...]
 
@@ -127,7 +127,7 @@ class RuntimeView:
         return max(slow, key=lambda kernel: kernel.busy or 0.0).kernel_id if slow else None
 
     def as_json(self) -> dict[str, Any]:
-        """As what `json` writes."""
+        """Return it as data for `json`."""
         return {"kernels": [asdict(kernel) for kernel in self.kernels]}
 
     @classmethod

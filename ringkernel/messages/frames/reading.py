@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 Path = tuple[str, ...]
 
 BLOCK = 4096
-"""So many records stay in the cache until all of their fields are written: 26 instead of 36 ms for a million of six."""
+"""Records that fit in the cache until all of their fields are written: 26 instead of 36 ms for a million of six."""
 MOST_NAMES = 12
 MISFITS = (ValueError, TypeError, OverflowError)
 
@@ -177,7 +177,7 @@ def _kind(values: Any) -> str:
 
 
 def _hint(message_type: MessageType, error: Exception) -> str:
-    """For a scalar type: that it is one column, which needs no name."""
+    """Return, for a scalar type, the hint that it is one column, which needs no name."""
     is_about_names = message_type.is_scalar and isinstance(error, _NamesError)
     return f"; {message_type.name} is no record: give one column, or a list of its values" if is_about_names else ""
 

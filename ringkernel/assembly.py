@@ -25,8 +25,8 @@ class Place:
 
 
 def beside(assembly: str, width: int, first: str) -> str:
-    """The assembly, of which `.loc` says where each instruction comes from, with these lines as comments, and without
-    what is for debuggers. `first`: the file whose lines are not named by their file."""
+    """Return the assembly, of which `.loc` says where each instruction comes from, with these lines as comments, and
+    without what is for debuggers. `first`: the file whose lines are not named by their file."""
     shown: list[str] = []
     last = Place("", -1)
     for text, place in _placed(assembly):
@@ -50,7 +50,7 @@ def is_alike(one: str, other: str) -> bool:
 
 
 def _placed(assembly: str) -> list[tuple[str, Place]]:
-    """The lines of an assembly that are not for debuggers, and where they come from."""
+    """Return the lines of an assembly that are not for debuggers, and where they come from."""
     files: dict[str, str] = {}
     place, found = Place("", 0), []
     for text in assembly.splitlines():
@@ -80,7 +80,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _instructions(assembly: str) -> list[str]:
-    """The instructions, with symbols and labels numbered as they come."""
+    """Return the instructions, with symbols and labels numbered as they come."""
     numbers: dict[str, int] = {}
     lines = [text for text, _ in _placed(assembly) if _is_instruction(text)]
     return [_SYMBOL.sub(lambda name: f"@{numbers.setdefault(name[0], len(numbers))}", text) for text in lines]

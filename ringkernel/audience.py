@@ -23,7 +23,7 @@ def shell() -> Any:
 
 
 def place(filename: str, line: int) -> str:
-    """A line of code, as tracebacks name it: in a file, or in a cell of IPython's."""
+    """Return a line of code, as tracebacks name it: in a file, or in a cell of IPython's."""
     named: Any = getattr(getattr(shell(), "compile", None), "format_code_name", None)
     cell = None if named is None else named(filename)
     return f'File "{filename}", line {line}' if cell is None else f"{cell[0]} {cell[1]}, line {line}"

@@ -16,7 +16,8 @@ EXTRAS = {
 
 
 def installing(*extras: str) -> str:
-    """The command that installs extras: in a checkout, which need not be on any index, another one than elsewhere."""
+    """Return the command that installs extras: in a checkout, which need not be on any index, another one than
+    elsewhere."""
     names = ",".join(extras)
     if (Path(__file__).parent.parent / "pyproject.toml").is_file():
         return f'pip install ".[{names}]" in the checkout'

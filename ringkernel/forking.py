@@ -93,7 +93,7 @@ def _attribute(module: str, *names: str) -> Any:
 
 
 def _imports(name: str) -> Any:
-    """A part of Python's machinery of imports."""
+    """Return a part of Python's machinery of imports."""
     return getattr(importlib._bootstrap, name)  # noqa: SLF001
 
 

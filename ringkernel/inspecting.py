@@ -30,7 +30,7 @@ TARGETS = ("llvm", "asm", "ptx", "sass")
 
 
 def inspect(kernel: str, target: str, cc: tuple[int, int]) -> str:
-    """The LLVM IR or assembly of a kernel's spans on this CPU, one for each input, or one if it goes by time; or
+    """Return the LLVM IR or assembly of a kernel's spans on this CPU, one for each input, or one if it goes by time; or
     the PTX or SASS of its grid, which has them all.
 
     Args:
@@ -70,7 +70,7 @@ def _assembly(declaration: Declaration, span: Any) -> str:
 
 
 def _source(declaration: Declaration, comment: str) -> str:
-    """The lines of all its handlers as comments."""
+    """Return the lines of all its handlers as comments."""
     return "".join(_lines(one.func, comment) for one in declaration.all_handlers)
 
 
@@ -84,7 +84,7 @@ def _lines(func: Any, comment: str) -> str:
 
 
 def find(kernel: str) -> Declaration:
-    """The declaration that `MODULE:KERNEL` names."""
+    """Return the declaration that `MODULE:KERNEL` names."""
     source, _, name = kernel.rpartition(":")
     if not source or not name:
         raise ConfigurationError(

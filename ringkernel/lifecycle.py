@@ -76,12 +76,12 @@ _AUTOMATIC = (Command.FINISH, Command.FAIL)
 
 
 def allowed_commands(state: KernelState) -> list[str]:
-    """The methods that a kernel in this state accepts."""
+    """Return the methods that a kernel in this state accepts."""
     return [command.value for (source, command) in TRANSITIONS if source is state and command not in _AUTOMATIC]
 
 
 def next_state(kernel_id: str, state: KernelState, command: Command) -> KernelState:
-    """The state that a command leads to. Raises `KernelStateError` when the table has no such row."""
+    """Return the state that a command leads to. Raises `KernelStateError` when the table has no such row."""
     try:
         return TRANSITIONS[state, command]
     except KeyError:

@@ -70,7 +70,7 @@ def cache_usage() -> dict[str, object]:
 
 
 def open_cache() -> Store:
-    """The compile cache that the environment variables name."""
+    """Return the compile cache that the environment variables name."""
     from .cache import settings
     from .cache.store import Store
     from .errors import ConfigurationError

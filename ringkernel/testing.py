@@ -75,7 +75,7 @@ def in_python(handler: Callable[..., Any] | str, messages: Any) -> Outcome:
 
 
 def _held_for(declaration: Declaration, part: npt.NDArray[Any], held: defaultdict[Any, Held]) -> Held:
-    """The state that messages are handled with: the only one, or that of their key."""
+    """Return the state that messages are handled with: the only one, or that of their key."""
     if declaration.keys is None:
         return held[None]
     field = declaration.keys.field

@@ -53,8 +53,8 @@ def show_top(pid: int | None, *, once: bool) -> int:
 
 
 def _choose(pid: int | None) -> tuple[Path, socket.socket]:
-    """The socket of the runtime that is meant, and a connection. Raises `ConfigurationError` if it is not clear which
-    that is, or there is none."""
+    """Return the socket of the runtime that is meant, and a connection. Raises `ConfigurationError` if it is not clear
+    which that is, or there is none."""
     found = {path: connection for path in sockets() if (connection := _connected(path)) is not None}
     chosen = [path for path in found if pid is None or pid_of(path) == pid]
     if len(chosen) != 1:
@@ -91,8 +91,8 @@ def _connected(path: Path) -> socket.socket | None:
 
 
 def _views_of(path: Path, connection: socket.socket) -> Iterator[RuntimeView]:
-    """The views until the connection ends. Raises `ConfigurationError` if what listens is silent, or no runtime of
-    this version."""
+    """Yield the views until the connection ends. Raises `ConfigurationError` if what listens is silent, or no runtime
+    of this version."""
     with connection, connection.makefile("rb") as lines:
         while True:
             try:

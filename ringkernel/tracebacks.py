@@ -56,7 +56,8 @@ def is_wanted_in_full() -> bool:
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """The exception alone, for what it says: hundreds of frames would be shown with it wherever it is a cause."""
+    """Return the exception alone, for what it says: hundreds of frames would be shown with it wherever it is a
+    cause."""
     return error if is_wanted_in_full() else error.with_traceback(None)
 
 
@@ -111,7 +112,7 @@ def _is_short(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception, those that it groups, and those that led to them."""
+    """Return the exception, those that it groups, and those that led to them."""
     found: list[BaseException] = []
     left: list[BaseException | None] = [error]
     while left:
@@ -154,7 +155,7 @@ def _tell_what_was_cancelled(interrupt: KeyboardInterrupt) -> None:
 
 
 def _without_hidden(trace: TracebackType | None) -> TracebackType | None:
-    """The frames that are the user's."""
+    """Return the frames that are the user's."""
     entries = []
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] not in _HIDDEN:
@@ -167,7 +168,7 @@ def _without_hidden(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _joined(first: TracebackType | None, second: TracebackType | None) -> TracebackType | None:
-    """The second traceback after the first."""
+    """Return the second traceback after the first."""
     entries = []
     while first is not None:
         entries.append(first)

@@ -23,7 +23,7 @@ _said: set[str] = set()
 
 
 def look_up(key: str) -> LoadedCode | None:
-    """The machine code of this key, loaded; None if it has to be compiled. Raises `ConfigurationError`."""
+    """Return the machine code of this key, loaded; None if it has to be compiled. Raises `ConfigurationError`."""
     limit = settings.limit()
     if limit == 0:
         return None

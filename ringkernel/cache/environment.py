@@ -74,7 +74,7 @@ def versions() -> tuple[str, ...]:
 
 @functools.cache
 def sources() -> str:
-    """A hash of the modules of this package that are compiled, or that say how.
+    """Return a hash of the modules of this package that are compiled, or that say how.
 
     Raises `SourcesUnknownError` where it would not be the hash of what this process has imported.
     """
@@ -157,7 +157,7 @@ def _is_known_template(template: type) -> bool:
 
 
 def _parts(function: Any) -> list[Any]:
-    """A function, and those that it stands around."""
+    """Return a function, and those that it stands around."""
     cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     return [function, *(one for one in cells if isinstance(one, types.FunctionType))]
 

@@ -14,12 +14,12 @@ from .values import VALUES
 
 
 def key_of(*parts: Any) -> str:
-    """A file name for machine code made from these values, in this environment. Raises `UnkeyableError`."""
+    """Return a file name for machine code made from these values, in this environment. Raises `UnkeyableError`."""
     return in_this_environment(*parts).hexdigest()
 
 
 def in_this_environment(*parts: Any) -> Fingerprint:
-    """A hash of these values and the environment. Raises `UnkeyableError`."""
+    """Return a hash of these values and the environment. Raises `UnkeyableError`."""
     if is_numba_extended():
         raise UnkeyableError("numba was extended in this process, and what that changes cannot be seen")
     try:
@@ -30,7 +30,7 @@ def in_this_environment(*parts: Any) -> Fingerprint:
 
 
 def fingerprint_of(*parts: Any) -> Fingerprint:
-    """A hash of these values alone. Raises `UnkeyableError`."""
+    """Return a hash of these values alone. Raises `UnkeyableError`."""
     fingerprint = Fingerprint((*VALUES, *FUNCTIONS))
     try:
         fingerprint.add(parts)

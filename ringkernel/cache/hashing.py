@@ -36,7 +36,7 @@ class Fingerprint:
         """True once some code calls `getattr`: then any of the texts may be the name of an attribute."""
 
     def hexdigest(self) -> str:
-        """The hash of all that was added. What is read from modules is added here.
+        """Return the hash of all that was added. What is read from modules is added here.
 
         A module may be handed on to a helper, or come out of one: so it is every attribute, of every module in sight,
         that is called like something that any of the code reads from anything.
@@ -84,7 +84,7 @@ class Fingerprint:
         return True
 
     def of_its_own(self, value: Any) -> str:
-        """The hash of a value alone."""
+        """Return the hash of a value alone."""
         alone = Fingerprint(self._kinds)
         alone.add(value)
         return alone.hexdigest()

@@ -38,8 +38,8 @@ def is_library_object(value: Any) -> bool:
 
 
 def _module_of(value: Any) -> Any:
-    """The name of the module that a value comes from. Of a function it is where its code is, since a decorator may
-    have given it another's name."""
+    """Return the name of the module that a value comes from. Of a function it is where its code is, since a decorator
+    may have given it another's name."""
     function = getattr(value, "py_func", value)
     is_function = isinstance(function, types.FunctionType)
     return function.__globals__.get("__name__") if is_function else getattr(value, "__module__", None)

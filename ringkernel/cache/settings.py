@@ -19,7 +19,8 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def directory() -> Path:
-    """The cache's directory, which need not exist: the variable's, or the user's cache directory on this platform.
+    """Return the cache's directory, which need not exist: the variable's, or the user's cache directory on this
+    platform.
 
     Where that is another user's, each user has a directory in it: files are believed by their owner only, and users
     would replace each other's. Raises `ConfigurationError` if the variable holds no absolute path, and `OSError`

@@ -44,8 +44,8 @@ class Store:
         self.limit = limit
 
     def read(self, key: str) -> bytes | None:
-        """The payload, or None: nothing there, or nothing that can be trusted (corrupt, another's, writable by others,
-        or no file at all)."""
+        """Return the payload, or None: nothing there, or nothing that can be trusted (corrupt, another's, writable by
+        others, or no file at all)."""
         path = self._path(key)
         content = _content(path)
         payload = content[len(_MAGIC) + 32 :]

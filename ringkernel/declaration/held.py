@@ -17,7 +17,7 @@ Record = tuple[np.ndarray[Any, Any], MessageType]
 
 
 def state_array(kernel_id: str, state: Any) -> tuple[np.ndarray[Any, Any], MessageType | None]:
-    """The initial state as an array: of one record, or as it is. Raises `MessageTypeError`."""
+    """Return the initial state as an array: of one record, or as it is. Raises `MessageTypeError`."""
     if isinstance(state, np.ma.MaskedArray):
         raise MessageTypeError(f"kernel {kernel_id!r}: state is a masked array; {MASKED}")
     if isinstance(state, np.ndarray) and state.shape != ():
@@ -55,7 +55,7 @@ def record_of(kernel_id: str, what: str, given: Any) -> Record:
 
 
 def _as_record(given: Any) -> Record | None:
-    """A message instance or a structured record as an array of one; None if it is neither."""
+    """Return a message instance or a structured record as an array of one; None if it is neither."""
     if isinstance(given, np.ndarray | np.void) and given.shape == () and given.dtype.fields is not None:
         message_type = MessageType(given.dtype)
         return as_array(message_type, np.array([given], given.dtype).reshape(1)), message_type

@@ -20,7 +20,7 @@ _DURATION = re.compile(r"\s*(\d+)\s*([a-zµ]+)\s*")
 
 
 def period_of(kernel_id: str, every: Any, times: np.dtype[Any]) -> int | float:
-    """A period in the unit of times of this type, above zero. Raises `ConfigurationError`."""
+    """Return a period in the unit of times of this type, above zero. Raises `ConfigurationError`."""
     refusal = f"kernel {kernel_id!r}: its timer has every={every!r}; "
     every = as_time(every)
     if times.kind == "M":

@@ -46,7 +46,7 @@ def instead_of(state: Any) -> str:
 
 
 def _of_objects(value: Any, shape: tuple[int, ...]) -> str:
-    """An array of records with what an object or a dict has of numbers."""
+    """Return an array of records with what an object or a dict has of numbers."""
     size = str(shape[0] if len(shape) == 1 else shape)
     if isinstance(getattr(type(value), "dtype", None), np.dtype) and not isinstance(value, np.generic):
         return f"an array of them is `np.zeros({size}, {type(value).__name__}.dtype)`"

@@ -24,7 +24,7 @@ _UNIT = 2.0**-53
 
 
 def seeded(seed: int) -> list[int]:
-    """The first words of a generator: by splitmix64, as the authors of xoshiro256++ advise."""
+    """Return the first words of a generator: by splitmix64, as the authors of xoshiro256++ advise."""
     words = []
     for _ in range(4):
         seed = (seed + 0x9E37_79B9_7F4A_7C15) & _MASK
@@ -50,12 +50,12 @@ def next_word(words: Words) -> int:
 
 
 def uniform(words: Words) -> float:
-    """A multiple of 2**-53 in [0, 1)."""
+    """Return a multiple of 2**-53 in [0, 1)."""
     return (next_word(words) >> 11) * _UNIT
 
 
 def at_most(words: Words, most: int) -> int:
-    """A whole number from 0 to `most`, each as likely: of as many bits as that has, until one fits."""
+    """Return a whole number from 0 to `most`, each as likely: of as many bits as that has, until one fits."""
     mask = most
     mask |= mask >> 1
     mask |= mask >> 2
@@ -76,8 +76,8 @@ _HALF_ROOT = 0.7071067811865476
 
 
 def log(x: float) -> float:
-    """The logarithm of a number above 0 and at most 1, off by less than one unit of the last place: the method and the
-    coefficients of `__ieee754_log` in fdlibm (Sun Microsystems, 1993)."""
+    """Return the logarithm of a number above 0 and at most 1, off by less than one unit of the last place: the method
+    and the coefficients of `__ieee754_log` in fdlibm (Sun Microsystems, 1993)."""
     twos = 0.0
     while x < _HALF_ROOT:
         x += x
@@ -121,9 +121,9 @@ _OUTER, _INNER, _LOWER, _UPPER = map(_table, (_edges[:-1], _edges[1:], _heights[
 
 
 def normal(words: Words) -> float:
-    """A number of the standard normal distribution: Marsaglia and Tsang, The ziggurat method for generating random
-    variables, Journal of Statistical Software 5, 2000, with layer and sign from other bits than the place in the layer
-    (Doornik, An improved ziggurat method to generate normal random samples, 2005)."""
+    """Return a number of the standard normal distribution: Marsaglia and Tsang, The ziggurat method for generating
+    random variables, Journal of Statistical Software 5, 2000, with layer and sign from other bits than the place in the
+    layer (Doornik, An improved ziggurat method to generate normal random samples, 2005)."""
     word = next_word(words)
     layer = word & 0xFF
     x = (word >> 11) * _UNIT * _OUTER[layer]
@@ -147,8 +147,8 @@ def _at_the_edge(words: Words, layer: int, x: float) -> float:
 
 
 def _beyond(words: Words) -> float:
-    """A number of the tail (Marsaglia, Generating a variable from the tail of the normal distribution, Technometrics 6,
-    1964)."""
+    """Return a number of the tail (Marsaglia, Generating a variable from the tail of the normal distribution,
+    Technometrics 6, 1964)."""
     while True:
         x = -log(1.0 - uniform(words)) / _R
         y = -log(1.0 - uniform(words))
@@ -187,7 +187,7 @@ class Rng:
         self._words = [int(word) for word in words]
 
     def random(self) -> float:
-        """A float in [0, 1), a multiple of 2**-53, each as likely.
+        """Return a float in [0, 1), a multiple of 2**-53, each as likely.
 
         Example:
             >>> rk.Rng(1).random()
@@ -196,7 +196,7 @@ class Rng:
         return uniform(self._words)
 
     def normal(self) -> float:
-        """A float of the standard normal distribution: mean 0, standard deviation 1.
+        """Return a float of the standard normal distribution: mean 0, standard deviation 1.
 
         Example:
             >>> rk.Rng(1).normal()
@@ -205,7 +205,7 @@ class Rng:
         return normal(self._words)
 
     def integers(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high - 1`, each as likely; both are int64.
+        """Return a whole number from `low` to `high - 1`, each as likely; both are int64.
 
         Raises `ValueError` if there is none.
 
@@ -222,14 +222,14 @@ class Rng:
 
 
 def rng_of(words: Any) -> Rng:
-    """A generator that goes on from these words."""
+    """Return a generator that goes on from these words."""
     made = Rng.__new__(Rng)
     made.__setstate__(words)
     return made
 
 
 def check_seed(where: str, name: str, seed: Any) -> int:
-    """A seed. Raises `ConfigurationError` if it is none."""
+    """Return a seed. Raises `ConfigurationError` if it is none."""
     if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed <= _MASK:
         return int(seed)
     raise ConfigurationError(f"{where}: {name} is {seed!r:.100}; it must be an integer from 0 to 2**64 - 1")

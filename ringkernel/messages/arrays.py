@@ -31,7 +31,7 @@ _NO_BATCHES: dict[Any, str] = {
 
 
 def as_array(message_type: MessageType, values: Any, extra: str = "refuse") -> Array:
-    """The messages as a 1-D array of records; without a copy when they are one already.
+    """Return the messages as a 1-D array of records; without a copy when they are one already.
 
     `extra` says what to do with columns, and keys of dicts, that are no fields. Raises `MessageTypeError`.
     """
@@ -63,7 +63,8 @@ def as_array(message_type: MessageType, values: Any, extra: str = "refuse") -> A
 
 
 def as_objects(values: Any) -> list[Any]:
-    """The messages for a kernel without a type. Raises `MessageTypeError` for a frame: iterating it gives names."""
+    """Return the messages for a kernel without a type. Raises `MessageTypeError` for a frame: iterating it gives
+    names."""
     frame = None if isinstance(values, list | tuple) else frame_of(values)
     if frame is not None and frame.kind != "dict":
         raise MessageTypeError(
@@ -74,7 +75,7 @@ def as_objects(values: Any) -> list[Any]:
 
 
 def as_messages(message_type: MessageType, records: Array) -> list[Any]:
-    """The messages in an array of records, one by one."""
+    """Return the messages in an array of records, one by one."""
     decode = decoder(message_type, records, -1)
     return [decode(i) for i in range(len(records))]
 
@@ -85,7 +86,7 @@ def from_array(message_type: MessageType, records: Array) -> Array:
 
 
 def _records_of(message_type: MessageType, values: Array) -> Array:
-    """An array that a user gave as one of records."""
+    """Return an array that a user gave as one of records."""
     dtype = message_type.dtype
     if values.ndim != 1:
         raise MessageTypeError(

@@ -85,7 +85,7 @@ def codec(message_type: MessageType, slots: Array, mask: int) -> tuple[Encode, D
 
 
 def encoder(message_type: MessageType, slots: Array, mask: int) -> Encode:
-    """A function that writes a message to the slot of a sequence number. It raises `MessageTypeError`."""
+    """Return a function that writes a message to the slot of a sequence number. It raises `MessageTypeError`."""
     plan, make = _encode_of(message_type.dtype, message_type.cls, message_type.is_scalar)
     encode: Encode = make(
         refuse=functools.partial(refuse, message_type),
@@ -96,7 +96,7 @@ def encoder(message_type: MessageType, slots: Array, mask: int) -> Encode:
 
 
 def decoder(message_type: MessageType, slots: Array, mask: int) -> Decode:
-    """A function that makes a message of the slot of a sequence number."""
+    """Return a function that makes a message of the slot of a sequence number."""
     plan, make = _decode_of(message_type.dtype, message_type.cls, message_type.is_scalar)
     decode: Decode = make(**_ring(plan, slots, mask))
     return decode
@@ -115,7 +115,7 @@ def _ring(plan: Plan, slots: Array, mask: int) -> dict[str, Any]:
 
 
 def _view(slots: Array, path: tuple[str, ...]) -> Array:
-    """The field with this path of all slots; records in it have attributes."""
+    """Return the field with this path of all slots; records in it have attributes."""
     for name in path:
         slots = slots[name]
     return slots if slots.dtype.names is None else slots.view(np.dtype((np.record, slots.dtype)))
@@ -134,7 +134,7 @@ def _ways(slots: Array, given: np.dtype[Any]) -> tuple[Array | None, Repacking |
 
 @functools.lru_cache(maxsize=256)
 def _encode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple[Plan, Callable[..., Encode]]:
-    """The plan of a message type, and what makes `encode` of what `encoder` and `_ring` give it."""
+    """Return the plan of a message type, and what makes `encode` of what `encoder` and `_ring` give it."""
     plan = Plan(dtype)
     arguments, nonlocals = ", ".join(plan.arguments), ""
     names = {
@@ -160,7 +160,7 @@ def _encode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple
 
 @functools.lru_cache(maxsize=256)
 def _decode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple[Plan, Callable[..., Decode]]:
-    """The plan of a message type, and what makes `decode` of what `_ring` gives it."""
+    """Return the plan of a message type, and what makes `decode` of what `_ring` gives it."""
     plan = Plan(dtype)
     fields = ", ".join(plan.fields)
     unpacked = f"{''.join(f'{name}, ' for name in plan.unpacked)}= unpack(buffer, i * size)" if plan.unpacked else ""
@@ -198,7 +198,7 @@ def _is_filled_by_assignment(cls: Any) -> bool:
 
 
 def _filled(template: str, **lines: list[str]) -> str:
-    """A template with lines in the place of each name, indented as the name is."""
+    """Return a template with lines in the place of each name, indented as the name is."""
     result = []
     for line in template.strip().splitlines():
         name = line.strip().strip("{}")

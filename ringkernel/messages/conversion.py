@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 
 
 def converted(given: Array, dtype: np.dtype[Any]) -> Array:
-    """The array as one of `dtype`.
+    """Return the array as one of `dtype`.
 
     Raises `TypeError` for a kind of values that is not, by NumPy's rule "same_kind", one of `dtype` (an integer is one
     of any integer type that it fits into), and `OverflowError` for the first value that does not fit.

@@ -45,19 +45,19 @@ class NamesError(TypeError):
 
 
 def as_bool(value: Any) -> bool:
-    """A boolean, or 0 or 1 as one: `struct` takes anything for a bool. Raises `TypeError`."""
+    """Return a boolean, or 0 or 1 as one: `struct` takes anything for a bool. Raises `TypeError`."""
     if value.__class__ is bool or isinstance(value, np.bool_) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     raise TypeError(f"{value!r} is no bool")
 
 
 def as_complex(value: Any) -> complex:
-    """A number as a complex one. Raises what `fitted` raises."""
+    """Return a number as a complex one. Raises what `fitted` raises."""
     return complex(_fitting(_COMPLEX, value).item())
 
 
 def fitted(dtype: np.dtype[Any]) -> Callable[[Any], Array]:
-    """A function that makes an array of a field's dtype and shape of a value.
+    """Return a function that makes an array of a field's dtype and shape of a value.
 
     It raises `TypeError`, `ValueError` or `OverflowError` for what does not fit."""
     return lambda value: _fitting(dtype, value)
@@ -68,7 +68,7 @@ def _fitting(dtype: np.dtype[Any], value: Any) -> Array:
 
 
 def fitted_array(base: np.dtype[Any], shape: tuple[int, ...], value: Any) -> Array:
-    """An array of this dtype and shape of a value. Raises what `fitted` says."""
+    """Return an array of this dtype and shape of a value. Raises what `fitted` says."""
     given = np.asarray(value)
     if given.shape != shape:
         raise ValueError(f"shape {given.shape} instead of {shape}")
@@ -103,7 +103,7 @@ def _fitting_time(dtype: np.dtype[Any], value: Any) -> Array:
 
 
 def values_of(dtype: np.dtype[Any]) -> Callable[[Any], Iterable[Any]]:
-    """A function that takes a record of this dtype apart, of whatever form. It raises `NoRecordError`."""
+    """Return a function that takes a record of this dtype apart, of whatever form. It raises `NoRecordError`."""
     names = dtype.names or ()
     learned: tuple[Any, Any, Any] = (None, None, None)  # in one piece: threads may share it
 
@@ -128,14 +128,14 @@ def values_of(dtype: np.dtype[Any]) -> Callable[[Any], Iterable[Any]]:
 
 
 def values_by_name(given: Mapping[Any, Any], names: tuple[str, ...]) -> Iterable[Any]:
-    """The values of a dict in the order of the fields. Raises `NamesError`."""
+    """Return the values of a dict in the order of the fields. Raises `NamesError`."""
     if len(given) != len(names) or not all(name in given for name in names):
         raise NamesError(given, names)
     return [given[name] for name in names]
 
 
 def taking_apart(given: np.dtype[Any], names: tuple[str, ...]) -> Callable[[Any], Iterable[Any]] | None:
-    """A function that takes NumPy's records of this dtype apart; None if they have other names."""
+    """Return a function that takes NumPy's records of this dtype apart; None if they have other names."""
     if given.names != names:
         return None
     flat = struct_format(given)

@@ -135,8 +135,8 @@ class Plan:
         return f"{name}_view[i].copy()"
 
     def _as_bytes(self, dtype: np.dtype[Any], name: str, checks: list[str]) -> list[str]:
-        """The lines that make bytes of an array. A list of numbers as Python has them needs no array: 210 instead of
-        310 ns."""
+        """Return the lines that make bytes of an array. A list of numbers as Python has them needs no array: 210
+        instead of 310 ns."""
         base, shape = dtype.base, dtype.shape
         character = STRUCT_FORMATS.get((base.kind, base.itemsize))
         if character is None or not base.isnative or len(shape) != 1:

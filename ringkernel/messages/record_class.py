@@ -47,7 +47,7 @@ class Record(tuple[Any, ...]):
     @overload
     def __getitem__(self, key: slice) -> tuple[Any, ...]: ...
     def __getitem__(self, key: SupportsIndex | str | slice) -> Any:
-        """A field by name or place, or a tuple of fields. Raises `KeyError` for a name that there is not."""
+        """Return a field by name or place, or a tuple of fields. Raises `KeyError` for a name that there is not."""
         if isinstance(key, str):
             place = type(self).__places__.get(key)
             if place is None:
@@ -63,7 +63,7 @@ class Record(tuple[Any, ...]):
         return _restored, (type(self).__dtype__, tuple(self))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The record as an array without dimensions. Raises `ValueError` for `copy=False`."""
+        """Return the record as an array without dimensions. Raises `ValueError` for `copy=False`."""
         if copy is False:
             raise ValueError("an array of a record is always a copy")
         made = np.array(tuple(self), type(self).__dtype__)
@@ -80,12 +80,12 @@ class Record(tuple[Any, ...]):
         return tuple(type(self).__places__)
 
     def _asdict(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
+        """Return the fields as a dictionary."""
         return dict(zip(type(self).__places__, self, strict=True))
 
     def _replace(self, /, **changes: Any) -> Self:
-        """A record with other values in some fields, not checked until it is sent. Raises `ValueError` for a name
-        that there is not."""
+        """Return a record with other values in some fields, not checked until it is sent. Raises `ValueError` for a
+        name that there is not."""
         values = [changes.pop(name, value) for name, value in zip(type(self).__places__, self, strict=True)]
         if changes:
             raise ValueError(
@@ -94,11 +94,11 @@ class Record(tuple[Any, ...]):
         return tuple.__new__(type(self), values)
 
     def item(self) -> tuple[Any, ...]:
-        """The fields as a plain tuple, those of nested records likewise."""
+        """Return the fields as a plain tuple, those of nested records likewise."""
         return tuple(value.item() if isinstance(value, Record) else value for value in tuple(self))
 
     def to_numpy(self) -> Any:
-        """The record as an `np.record`, whose fields can be assigned to."""
+        """Return the record as an `np.record`, whose fields can be assigned to."""
         dtype = type(self).__dtype__
         return np.asarray(self).view(np.dtype((np.record, dtype)))[()]
 
@@ -126,7 +126,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def record_class(dtype: np.dtype[Any]) -> type[Record]:
-    """The class of records of a dtype."""
+    """Return the class of records of a dtype."""
     names = dtype.names or ()
     fields = [f"field_{i}" for i in range(len(names))]
     own: Any = collections.namedtuple("Fields", fields)  # type: ignore[misc]  # noqa: PYI024 (its getters are in C)

@@ -30,7 +30,7 @@ def is_plain(dtype: np.dtype[Any]) -> bool:
 
 
 def aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The same fields with natural alignment, nested records included."""
+    """Return the same fields with natural alignment, nested records included."""
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return np.dtype((aligned(base), shape))
@@ -40,7 +40,8 @@ def aligned(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def struct_format(dtype: np.dtype[Any]) -> str | None:
-    """The `struct` format of a flat record, or None if it has nested fields, or some that `struct` does not know."""
+    """Return the `struct` format of a flat record, or None if it has nested fields, or some that `struct` does not
+    know."""
     text, end = "=", 0
     for name in dtype.names or ():
         assert dtype.fields is not None
@@ -54,12 +55,12 @@ def struct_format(dtype: np.dtype[Any]) -> str | None:
 
 
 def fields_of(dtype: np.dtype[Any]) -> str:
-    """The fields and their types, as words for an error."""
+    """Return the fields and their types, as words for an error."""
     return ", ".join(f"{name}: {said(dtype[name])}" for name in dtype.names or ())
 
 
 def said(dtype: np.dtype[Any]) -> str:
-    """A dtype in words; bytes without the byte order that they do not have."""
+    """Return a dtype in words; bytes without the byte order that they do not have."""
     return str(dtype).removeprefix("|") if dtype.kind == "S" else str(dtype)
 
 

@@ -39,7 +39,7 @@ def _scalar(message_type: MessageType) -> str:
 
 
 def _misfit(message_type: MessageType, value: Any) -> str | None:
-    """The first field that does not fit, and why; None if none is to blame."""
+    """Return the first field that does not fit, and why; None if none is to blame."""
     dtype = message_type.dtype
     if message_type.is_scalar:
         return None

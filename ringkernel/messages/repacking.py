@@ -53,7 +53,7 @@ def _leaves(
 
 
 def _format(pieces: list[tuple[int, int]], size: int) -> str | None:
-    """The `struct` format of pieces at these offsets, with these sizes; None if they are not in order."""
+    """Return the `struct` format of pieces at these offsets, with these sizes; None if they are not in order."""
     text, end = "=", 0
     for offset, nbytes in pieces:
         if offset < end:

@@ -24,7 +24,7 @@ def can_be_none(dtype: np.dtype[Any]) -> bool:
 
 
 def word_of(dtype: np.dtype[Any], value: Any) -> int:
-    """The word of a time, in a type of times. Raises `TypeError` or `ValueError` for what is none of that
+    """Return the word of a time, in a type of times. Raises `TypeError` or `ValueError` for what is none of that
     type."""
     value = as_time(value)
     if dtype.kind == "M":
@@ -56,7 +56,7 @@ def _word_of_datetime(dtype: np.dtype[Any], value: Any) -> int:
 
 
 def time_of(dtype: np.dtype[Any], word: int) -> Any:
-    """The time that a word stands for, as a scalar of its type; NaN or NaT for `NO_TIME` where there is one."""
+    """Return the time that a word stands for, as a scalar of its type; NaN or NaT for `NO_TIME` where there is one."""
     if word == NO_TIME and can_be_none(dtype):
         return np.array("NaT", dtype)[()] if dtype.kind == "M" else dtype.type(np.nan)
     if dtype.kind == "M":

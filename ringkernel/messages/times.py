@@ -13,7 +13,7 @@ UTC_NAMES = frozenset({"UTC", "Etc/UTC", "+00:00", "Z"})
 
 
 def as_time(value: Any) -> Any:
-    """A `datetime`, `date`, `timedelta`, `Timestamp` or `Timedelta` as NumPy has it; anything else as it is.
+    """Return a `datetime`, `date`, `timedelta`, `Timestamp` or `Timedelta` as NumPy has it; anything else as it is.
 
     Raises `ValueError` for a time of another zone than UTC.
     """

@@ -121,7 +121,7 @@ class MessageType:
         return self.name if self.is_scalar else f"{self.name} ({fields_of(self.dtype)})"
 
     def field(self, name: str) -> tuple[np.dtype[Any], int]:
-        """The type of a field, and where in a record it is, in bytes."""
+        """Return the type of a field, and where in a record it is, in bytes."""
         fields = self.dtype.fields
         assert fields is not None
         return fields[name][:2]

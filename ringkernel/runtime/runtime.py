@@ -317,7 +317,7 @@ class RingKernelRuntime(Messaging):
         await self._supervisor.replace(kernel_id, kernel_func)
 
     def run(self, kernels: Pipeline | KernelId) -> AbstractAsyncContextManager[RunningPipeline]:
-        """A pipeline for the length of a block: `async with runtime.run(pipeline(a, b)) as running`.
+        """Return a pipeline for the length of a block: `async with runtime.run(pipeline(a, b)) as running`.
 
         Launches, connects and activates its kernels, which are not there yet (those that have TERMINATED are removed),
         and ends them on the way out, sources before targets, each with what is queued in it; what the last one emits
@@ -341,7 +341,7 @@ class RingKernelRuntime(Messaging):
         return f"<RingKernelRuntime with {counted(self._kernels)}>"
 
     def _repr_html_(self) -> str | None:
-        """The graph and the figures, for a notebook; needs rich (the extra `notebook`)."""
+        """Return the graph and the figures, for a notebook; needs rich (the extra `notebook`)."""
         try:
             from ringkernel.views.page import page_of
         except ImportError:
@@ -391,8 +391,8 @@ class RingKernelRuntime(Messaging):
         return path
 
     def collector(self) -> RuntimeCollector:
-        """The kernels' figures for Prometheus: `prometheus_client.REGISTRY.register(runtime.collector())`. Raises
-        `ConfigurationError` without prometheus-client (the extra `metrics`).
+        """Return the kernels' figures for Prometheus: `prometheus_client.REGISTRY.register(runtime.collector())`.
+        Raises `ConfigurationError` without prometheus-client (the extra `metrics`).
 
         Example:
             >>> from prometheus_client import CollectorRegistry, generate_latest
@@ -419,7 +419,7 @@ class RingKernelRuntime(Messaging):
         return MappingProxyType(self._kernels)
 
     def get_state(self, kernel_id: KernelId) -> KernelState:
-        """The state; CREATED for a kernel that is declared and not launched. From any thread.
+        """Return the state; CREATED for a kernel that is declared and not launched. From any thread.
 
         Example:
             >>> kernel = await runtime.launch(double)
@@ -432,7 +432,7 @@ class RingKernelRuntime(Messaging):
         return self._supervisor.known(kernel_id, "get the state of").state
 
     def statistics(self, kernel_id: KernelId) -> KernelStatistics:
-        """The kernel's counts and times, consistent with each other. From any thread.
+        """Return the kernel's counts and times, consistent with each other. From any thread.
 
         Example:
             >>> await runtime.map(double, [1.0, 2.0])
@@ -466,7 +466,7 @@ class RingKernelRuntime(Messaging):
 
     @as_command
     async def read_state(self, kernel_id: KernelId, *, key: Any = None) -> Any:
-        """A consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
+        """Return a consistent copy of a compiled kernel's state, as it was between two messages; also while it runs.
 
         A message instance, a record or an array, as declared. Of a kernel with `key=`: that of one key; or without
         `key` a structured array of all, in the order of the keys, which are in the first column, under their field's
@@ -510,7 +510,8 @@ class RingKernelRuntime(Messaging):
 
     @as_command
     async def read_params(self, kernel_id: KernelId) -> Any:
-        """A copy of a compiled kernel's parameters, as they are now: a message instance or a record, as declared.
+        """Return a copy of a compiled kernel's parameters, as they are now: a message instance or a record, as
+        declared.
 
         Raises `MessageTypeError` for a kernel without parameters.
 

@@ -80,7 +80,7 @@ class Session:
         return f"<{closed}Session with {counted(self._runtime.kernels)}>"
 
     def _repr_html_(self) -> str | None:
-        """The runtime's graph and figures, for a notebook."""
+        """Return the runtime's graph and figures, for a notebook."""
         return self._runtime._repr_html_()
 
     def __exit__(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def facts_html(title: str, facts: Mapping[str, object]) -> str | None:
-    """A table of names and values, queues as bars. None without rich: then a notebook shows the text."""
+    """Return a table of names and values, queues as bars. None without rich: then a notebook shows the text."""
     try:
         from rich import box
         from rich.table import Table

@@ -23,7 +23,7 @@ _FAILED, _OTHER = "#d04040", "#808080"
 
 
 def svg_of(view: RuntimeView) -> str:
-    """The graph: each kernel a box with its id, its state in a word and a colour, and how full its input is."""
+    """Return the graph: each kernel a box with its id, its state in a word and a colour, and how full its input is."""
     layers = _layers({kernel.kernel_id: kernel.targets for kernel in view.kernels})
     rows: dict[int, int] = {}
     places: dict[str, tuple[int, int]] = {}
@@ -47,7 +47,7 @@ def svg_of(view: RuntimeView) -> str:
 
 
 def _layers(targets: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The layer of each kernel: one more than that of the last kernel that feeds it."""
+    """Return the layer of each kernel: one more than that of the last kernel that feeds it."""
     layers = dict.fromkeys(targets, 0)
     for _ in targets:  # the longest way has no more steps; circles end here
         for source, fed in targets.items():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def page_of(view: RuntimeView) -> str:
-    """An element of HTML."""
+    """Return an element of HTML."""
     if not view.kernels:
         return "<p>a runtime without kernels</p>"
     return f"<div>{svg_of(view)}{html_of(view)}</div>"

@@ -11,7 +11,7 @@ from ringkernel.errors import ConfigurationError
 
 
 def directory() -> Path:
-    """The directory, made if there is none. Raises `ConfigurationError` if it is not this user's alone."""
+    """Return the directory, made if there is none. Raises `ConfigurationError` if it is not this user's alone."""
     if not hasattr(os, "getuid"):
         raise ConfigurationError("runtimes are asked through Unix sockets, which this system does not have")
     parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
@@ -34,7 +34,7 @@ def cannot_be_asked(error: OSError) -> ConfigurationError:
 
 
 def sockets() -> list[Path]:
-    """The sockets that are there; a process that was killed leaves its own behind."""
+    """Return the sockets that are there; a process that was killed leaves its own behind."""
     return sorted(path for path in directory().glob("*.sock") if path.stem.partition("-")[0].isdecimal())
 
 

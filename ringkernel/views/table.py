@@ -79,7 +79,7 @@ def _cells(kernel: KernelView) -> list[RenderableType]:
 
 
 def _short(wait: WaitView | None) -> str:
-    """The id of what a kernel waits for."""
+    """Return the id of what a kernel waits for."""
     return "" if wait is None else wait.kernel_id if len(wait.kernel_id) <= 12 else wait.kernel_id[:11] + "…"
 
 
@@ -91,7 +91,7 @@ def bar_of(queue: QueueView) -> RenderableType:
 
 
 def text_of(view: RuntimeView) -> str:
-    """The table as plain text."""
+    """Return the table as plain text."""
     console = Console(file=io.StringIO(), width=_WIDTH, no_color=True, force_jupyter=False)
     with console.capture() as captured:
         console.print(table_of(view))
@@ -99,7 +99,7 @@ def text_of(view: RuntimeView) -> str:
 
 
 def html_of(view: RuntimeView) -> str:
-    """The table as an element of HTML."""
+    """Return the table as an element of HTML."""
     return html_of_table(table_of(view))
 
 

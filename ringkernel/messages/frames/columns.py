@@ -32,7 +32,8 @@ FILLING = {
 
 
 def plain(column: Any) -> Array | Frame | None:
-    """A column as an array, or as a frame if it is one of records, or a table; None for plain sequences, and all else.
+    """Return a column as an array, or as a frame if it is one of records, or a table; None for plain sequences, and all
+    else.
 
     Raises `ValueError` for values that are missing, for times of a zone, and for what has not been computed yet.
     """
@@ -86,7 +87,7 @@ def _pandas_column(series: Any) -> Array | Frame:
 
 
 def _polars_column(series: Any, per_row: int = 1) -> Array | Frame:
-    """A column, or the items of one that has so many in each row."""
+    """Return a column, or the items of one that has so many in each row."""
     dtype = series.dtype
     if series.null_count():
         raise ValueError(_missing(series.null_count(), series.is_null().arg_max() // per_row, "polars"))
@@ -105,7 +106,7 @@ def _polars_column(series: Any, per_row: int = 1) -> Array | Frame:
 
 
 def _arrow_column(column: Any, library: str = "arrow", per_row: int = 1) -> Array | Frame:
-    """A column, or the items of one that has so many in each row."""
+    """Return a column, or the items of one that has so many in each row."""
     kind: Any = column.type
     if column.null_count:
         raise ValueError(_missing(column.null_count, _first_null(column) // per_row, library))
@@ -142,7 +143,7 @@ def _first_null(column: Any) -> int:
 
 
 def _in_one(column: Any) -> Any:
-    """A column of chunks as one array."""
+    """Return a column of chunks as one array."""
     if not hasattr(column, "num_chunks"):
         return column
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

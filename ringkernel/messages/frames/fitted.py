@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 
 def column_for(dtype: np.dtype[Any], column: Any) -> Array | Frame:
-    """A column as an array of a field's dtype, or as a frame if it is one of records.
+    """Return a column as an array of a field's dtype, or as a frame if it is one of records.
 
     Raises `ValueError`, `TypeError` or `OverflowError` for what does not fit, without the column's name.
     """
@@ -32,7 +32,7 @@ def column_for(dtype: np.dtype[Any], column: Any) -> Array | Frame:
 
 
 def array_for(dtype: np.dtype[Any], given: Array) -> Array:
-    """An array as one of a field's dtype, without a copy if it is one. Raises what `column_for` raises."""
+    """Return an array as one of a field's dtype, without a copy if it is one. Raises what `column_for` raises."""
     if given.ndim == 0:
         raise ValueError("it is one value, not one for each row")
     if len(given) == 0:
@@ -49,7 +49,8 @@ def _each(shape: tuple[int, ...]) -> str:
 
 
 def _converted(given: Array, dtype: np.dtype[Any]) -> Array:
-    """An array as one of `dtype`, if its dtype says that nothing is lost; whole numbers and times value by value."""
+    """Return an array as one of `dtype`, if its dtype says that nothing is lost; whole numbers and times value by
+    value."""
     if given.dtype == dtype:
         return given
     kinds = {given.dtype.kind, dtype.kind}
@@ -60,7 +61,7 @@ def _converted(given: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _of_values(dtype: np.dtype[Any], column: Any) -> Array:
-    """A list of Python's values, which have no dtype yet: what a message with each of them would hold."""
+    """Return a list of Python's values, which have no dtype yet: what a message with each of them would hold."""
     if isinstance(column, str | bytes | bytearray) or not isinstance(column, Iterable):
         raise TypeError(f"{column!r:.100} is not one value for each row")
     values = list(column)

@@ -27,7 +27,8 @@ TIME_UNITS = {"pandas": ("s", "ms", "us", "ns"), "polars": ("ms", "us", "ns"), "
 
 
 def frame_maker(to: str | None, message_type: MessageType) -> Callable[[Array], Any] | None:
-    """A function that makes a frame of an array of messages; None for `None` and "numpy", which leave it as it is.
+    """Return a function that makes a frame of an array of messages; None for `None` and "numpy", which leave it as it
+    is.
 
     A scalar type becomes one column: a Series called "value", or a PyArrow Array.
     Raises `ConfigurationError` for another form, or one whose library is missing, and `MessageTypeError` for a field
@@ -71,7 +72,7 @@ def _fits(dtype: np.dtype[Any], to: str) -> bool:
 
 
 def _dtype_there(dtype: np.dtype[Any], to: str) -> np.dtype[Any] | None:
-    """The dtype of a field's column: of times the coarsest that holds them exactly, or None."""
+    """Return the dtype of a field's column: of times the coarsest that holds them exactly, or None."""
     if dtype.kind not in "mM":
         return dtype
     units = (*DATE_UNITS[to], *TIME_UNITS[to]) if dtype.kind == "M" else TIME_UNITS[to]
@@ -82,7 +83,7 @@ def _dtype_there(dtype: np.dtype[Any], to: str) -> np.dtype[Any] | None:
 
 
 def _values(values: Array, to: str) -> Array:
-    """The values of a column in a row, of the dtype that it has there, in memory of their own."""
+    """Return the values of a column in a row, of the dtype that it has there, in memory of their own."""
     dtype = _dtype_there(values.dtype, to)
     assert dtype is not None
     return values.copy().ravel() if dtype == values.dtype else converted(values, dtype).ravel()

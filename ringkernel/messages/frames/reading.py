@@ -35,7 +35,8 @@ def check_extra(extra: str) -> None:
 
 
 def from_frame(message_type: MessageType, values: Any, extra: str) -> Array | None:
-    """The records of a frame, or of a column for a scalar type; None for what is neither. Raises `MessageTypeError`.
+    """Return the records of a frame, or of a column for a scalar type; None for what is neither. Raises
+    `MessageTypeError`.
 
     Each column is copied once. That of a scalar type is not, where NumPy reads it in place and its dtype is the type's.
     """
@@ -58,7 +59,7 @@ def from_frame(message_type: MessageType, values: Any, extra: str) -> Array | No
 
 
 def from_rows(message_type: MessageType, rows: list[Any], extra: str) -> Array:
-    """The records of a list of dicts. Raises `MessageTypeError`."""
+    """Return the records of a list of dicts. Raises `MessageTypeError`."""
     dtype = message_type.dtype
     result = np.zeros(len(rows), dtype)
     encode = encoder(MessageType(dtype), result, -1)  # by their names, also where the type is a class
@@ -77,8 +78,8 @@ class _NamesError(TypeError):
 def _parts(
     dtype: np.dtype[Any], frame: Frame, path: Path, shape: tuple[int, ...], extra: str
 ) -> Iterator[tuple[Path, Array]]:
-    """The path of every field that is no record itself, and its column as an array of its dtype; of records that are
-    items of arrays of this shape."""
+    """Yield the path of every field that is no record itself, and its column as an array of its dtype; of records that
+    are items of arrays of this shape."""
     names = dtype.names or ()
     _check_names(names, frame, path, extra)
     for name in names:
@@ -144,7 +145,7 @@ def _field(records: Array, path: Path) -> Array:
 
 
 def _row(dtype: np.dtype[Any], row: Any, path: Path, extra: str) -> tuple[Any, ...]:
-    """A dict as a tuple of the fields' values."""
+    """Return a dict as a tuple of the fields' values."""
     names = dtype.names or ()
     if not isinstance(row, Mapping):
         raise TypeError(f"{row!r:.100} is no dict")
@@ -159,7 +160,7 @@ def _row(dtype: np.dtype[Any], row: Any, path: Path, extra: str) -> tuple[Any, .
 
 
 def _missing_in(dtype: np.dtype[Any], rows: list[Any], first: int) -> str | None:
-    """The first field that has no value in this row, and in how many it has none, as words for an error."""
+    """Return the first field that has no value in this row, and in how many it has none, as words for an error."""
     for name in dtype.names or ():
         absent = [i for i, row in enumerate(rows) if isinstance(row, Mapping) and name in row and row[name] is None]
         if first in absent:

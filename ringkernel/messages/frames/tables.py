@@ -24,7 +24,7 @@ class Frame(NamedTuple):
 
 
 def frame_of(values: Any) -> Frame | None:
-    """A table as a frame; None for anything else."""
+    """Return a table as a frame; None for anything else."""
     for library, classes, read in _TABLES:
         if is_of(values, library, *classes):
             return read(values)

@@ -25,8 +25,8 @@ def advance(kernel: RingKernel, time: Any, name: str) -> None:
 
 
 def word_for(kernel: RingKernel, time: Any) -> int:
-    """A time of a kernel as a word. Raises `ConfigurationError` if it does not go by time, `MessageTypeError` for what
-    is no time of its type."""
+    """Return a time of a kernel as a word. Raises `ConfigurationError` if it does not go by time, `MessageTypeError`
+    for what is no time of its type."""
     declaration = kernel.engine.declaration
     if declaration.order is None:
         raise ConfigurationError(

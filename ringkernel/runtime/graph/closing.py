@@ -60,7 +60,7 @@ def _is_left(kernel: RingKernel) -> bool:
 
 
 def only_from_host(kernel: RingKernel) -> list[str]:
-    """The inputs that no kernel feeds."""
+    """Return the inputs that no kernel feeds."""
     engine = kernel.engine
     names = list(engine.outlets)
     fed = {edge.input for edge in engine.edges[len(names) :]}  # the host's are the first ones

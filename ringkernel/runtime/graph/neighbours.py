@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def edges_between(source: RingKernel, target: RingKernel) -> list[Edge]:
-    """The edges by which the target reads what the source emits: one for each input that it feeds."""
+    """Return the edges by which the target reads what the source emits: one for each input that it feeds."""
     return [edge for edge in target.engine.edges if edge.ring is source.engine.output]
 
 
 def edge_between(source: RingKernel, target: RingKernel) -> Edge:
-    """The edge, if it feeds one input."""
+    """Return the edge, if it feeds one input."""
     return edges_between(source, target)[0]
 
 

@@ -86,7 +86,7 @@ class RingKernel:
         return facts_html(f"kernel {self.kernel_id}", facts)
 
     def check(self, command: Command) -> KernelState:
-        """The state that a command leads to. Raises `KernelStateError`."""
+        """Return the state that a command leads to. Raises `KernelStateError`."""
         return next_state(self.kernel_id, self.state, command)
 
     def enter(self, command: Command) -> None:
@@ -117,7 +117,7 @@ class RingKernel:
             logger.error("kernel %r has failed", self.kernel_id, exc_info=self.error)
 
     def upstream(self) -> Iterator[RingKernel]:
-        """The kernel, its sources, theirs, and so on: each once."""
+        """Yield the kernel, its sources, theirs, and so on: each once."""
         found = {self}
         pending = [self]
         for one in pending:

@@ -36,7 +36,8 @@ class LoopAffinity:
         _affinities.add(self)
 
     def bind(self) -> asyncio.AbstractEventLoop:
-        """The loop; the running one from now on, if the object had none. Raises `KernelStateError` anywhere else."""
+        """Return the loop; the running one from now on, if the object had none. Raises `KernelStateError` anywhere
+        else."""
         if self.loop is not None and self.thread == get_ident() and self.is_running():
             return self.loop
         if os.getpid() != self.pid:

@@ -6,14 +6,14 @@ from ringkernel.tracebacks import shorten
 
 
 def timed_out(text: str) -> TimeoutError:
-    """The error that says so."""
+    """Return a `TimeoutError` that is shown without frames of ours."""
     error = TimeoutError(text)
     shorten(error)
     return error
 
 
 def queue_is_empty(error: BaseException, timeout: float | None) -> BaseException:
-    """Nothing was put into a queue in time, or who waited for it was cancelled."""
+    """Return the error of a queue that nothing was put into in time, or note in a cancellation that it was awaited."""
     if isinstance(error, TimeoutError):
         return timed_out(f"nothing came within {timeout} s")
     shorten(error, "was waiting for what is put into a queue")
@@ -21,7 +21,8 @@ def queue_is_empty(error: BaseException, timeout: float | None) -> BaseException
 
 
 def queue_is_full(error: BaseException, capacity: int, timeout: float | None) -> BaseException:
-    """Nothing was taken from a queue in time, or who waited for it was cancelled."""
+    """Return the error of a queue that nothing was taken from in time, or say in a cancellation that room was waited
+    for."""
     if isinstance(error, TimeoutError):
         return timed_out(f"there was no room within {timeout} s: all {capacity} slots are taken")
     shorten(error, "was waiting for room in a queue")

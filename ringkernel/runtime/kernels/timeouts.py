@@ -22,14 +22,14 @@ _TO_START = {KernelState.LAUNCHED: "activate", KernelState.DEACTIVATED: "reactiv
 
 
 def nothing_came(kernel: RingKernel, timeout: float | None) -> TimeoutError:
-    """There was no output in time."""
+    """Return the error of an output that has not come in time."""
     if holder := kernel.engine.inlet.line.holder:
         return timed_out(_is_held(kernel, timeout, holder))
     return timed_out(f"nothing came from kernel {kernel.kernel_id!r} within {timeout} s{_holding_up(kernel)}")
 
 
 def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
-    """There was no room in the input in time."""
+    """Return the error of an input that had no room in time."""
     if holder := kernel.engine.outlet.line.holder:
         return timed_out(_is_held(kernel, timeout, holder))
     capacity = kernel.input_queue.capacity
@@ -40,7 +40,7 @@ def no_room(kernel: RingKernel, timeout: float | None) -> TimeoutError:
 
 
 def still_alive(kernel: RingKernel, timeout: float | None) -> TimeoutError:
-    """The kernel has not ended in time."""
+    """Return the error of a kernel that has not ended in time."""
     return timed_out(f"kernel {kernel.kernel_id!r} is still {kernel.state.name} after {timeout} s")
 
 
@@ -75,7 +75,7 @@ def _is_held(kernel: RingKernel, timeout: float | None, holder: str) -> str:
 
 
 def _holding_up(kernel: RingKernel) -> str:
-    """The first kernel upstream that takes no messages, as the end of an error, or nothing."""
+    """Return the first kernel upstream that takes no messages, as the end of an error, or nothing."""
     return next((words for one in kernel.upstream() if (words := _idle(one))), "")
 
 

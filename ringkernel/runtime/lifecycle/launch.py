@@ -29,7 +29,8 @@ async def new_kernel(
     affinity: LoopAffinity,
     others: Mapping[str, RingKernel],
 ) -> RingKernel:
-    """A kernel that is not launched yet. Cancelled or failed, nothing has happened. See `RingKernelRuntime.launch`."""
+    """Return a kernel that is not launched yet. Cancelled or failed, nothing has happened. See
+    `RingKernelRuntime.launch`."""
     code = await device.compile(declaration)
     if not device.changes_at_rest:
         return _build(declaration, device, code, services, affinity)

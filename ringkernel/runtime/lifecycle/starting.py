@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def as_pipeline(kernels: Any) -> Pipeline:
-    """A pipeline, or the one of a single kernel."""
+    """Return a pipeline, or the one of a single kernel."""
     return kernels if isinstance(kernels, Pipeline) else pipeline(kernels)
 
 

@@ -83,8 +83,8 @@ class Supervisor:
             kernel.log_failure()
 
     def kernel(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
-        """A kernel, in the loop's thread. Raises when there is none. Named by a function without a decorator, of which
-        it runs an earlier version, it goes on with that."""
+        """Return a kernel, in the loop's thread. Raises when there is none. Named by a function without a decorator, of
+        which it runs an earlier version, it goes on with that."""
         self.bind()
         kernel = self.known(kernel_id, action)
         if self.is_edited(kernel, kernel_id) and not kernel.engine.has_ended:
@@ -92,7 +92,7 @@ class Supervisor:
         return kernel
 
     def known(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
-        """The kernel, from whatever thread, by its id or its function; raises when there is none."""
+        """Return the kernel, from whatever thread, by its id or its function; raises when there is none."""
         kernel_id = id_of(kernel_id)
         if isinstance(kernel_id, str):
             if kernel_id in self.kernels:

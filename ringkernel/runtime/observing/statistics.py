@@ -129,8 +129,8 @@ class KernelStatistics:
         return ax
 
     def quantile_ns(self, part: float) -> float:
-        """The time that at least this part of the messages (0 to 1) took at most in the handler, in nanoseconds: the
-        upper bound of a bucket of `histogram_ns`, so up to twice the exact one. 0 if there are none.
+        """Return the time that at least this part of the messages (0 to 1) took at most in the handler, in nanoseconds:
+        the upper bound of a bucket of `histogram_ns`, so up to twice the exact one. 0 if there are none.
 
         Example:
             >>> await runtime.map(double, [1.0, 2.0])

@@ -207,7 +207,7 @@ def _declare(func: Callable[..., Any], kernel_id: str, options: Options) -> Decl
         options = _with_annotations(func, kernel_id, options)
     state, state_type = (None, None) if options.state is None else state_array(kernel_id, options.state)
     params, params_type = (None, None) if options.params is None else record_of(kernel_id, "params", options.params)
-    checked = {
+    checked: dict[str, Any] = {
         "state": state,
         "params": params,
         "rng": None if options.rng is None else check_seed(f"kernel {kernel_id!r}", "rng", options.rng),

@@ -43,7 +43,7 @@ class Options:
 
     @property
     def kept(self) -> str | None:
-        """What one message leaves for the next, whatever their keys, in words; None if nothing."""
+        """The state or random numbers that each message leaves for the next, in words; None if it leaves nothing."""
         if self.state is not None and self.keys is None:
             return "a state"
         return "random numbers" if self.rng is not None else None

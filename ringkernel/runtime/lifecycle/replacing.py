@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from ringkernel.errors import KernelStateError
+from ringkernel.declaration.decorator import find_declaration, id_of, is_decorated
+from ringkernel.declaration.registry import check_module, registry
+from ringkernel.declaration.together import with_companions
+from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
 from ringkernel.runtime.maps.lease import Lease
 
@@ -18,24 +22,54 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.runtime.kernels.kernel import RingKernel
+    from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
 
 logger = logging.getLogger("ringkernel")
 
 
 class Replacements:
     """The kernels of a runtime that are being given another handler; `kernels` are all of them. `finishing` holds the
-    tasks; `changed` is called after each."""
+    tasks; `changed` is called after each. Once `are_over` is set, ids that are declared again change nothing."""
 
     def __init__(
         self,
         kernels: Mapping[str, RingKernel],
         finishing: set[asyncio.Task[None]],
+        affinity: LoopAffinity,
         changed: Callable[[], None],
     ) -> None:
-        self._kernels, self._finishing, self._changed = kernels, finishing, changed
+        self._kernels, self._finishing, self._affinity, self._changed = kernels, finishing, affinity, changed
+        self.are_over = False
         self._earlier: WeakSet[Callable[..., Any]] = WeakSet()
         self._wanted: dict[RingKernel, Declaration] = {}
         self._tasks: dict[RingKernel, asyncio.Task[None]] = {}
+        registry.watch(self)
+
+    def declared_again(self, declaration: Declaration) -> None:
+        """Let kernels with the handler of this id go on with the new one, or log why they cannot. From any thread."""
+        affinity = self._affinity
+        if self.are_over or affinity.loop is None or not affinity.is_running():
+            return
+        for kernel in list(self._kernels.values()):
+            if kernel.state is KernelState.TERMINATED or id_of(kernel.func) != declaration.kernel_id:
+                continue
+            new = with_companions(declaration)
+            if _codes(kernel.engine.declaration) == _codes(new):
+                continue  # not an edit: another function from the same place, as of a factory of handlers
+            if affinity.thread == get_ident():
+                self._begin_or_warn(kernel, new)
+            else:
+                affinity.loop.call_soon_threadsafe(self._begin_or_warn, kernel, new)
+
+    def begin_unawaited(self, kernel: RingKernel, declaration: Declaration) -> None:
+        """Do as `begin`, and log a failure later on."""
+        self.begin(kernel, declaration).add_done_callback(_warn)
+
+    def _begin_or_warn(self, kernel: RingKernel, declaration: Declaration) -> None:
+        try:
+            self.begin_unawaited(kernel, declaration)
+        except RingKernelError as error:
+            logger.warning("%s", error)
 
     def begin(self, kernel: RingKernel, declaration: Declaration) -> asyncio.Task[None]:
         """Let a kernel go on with the handler of a declaration, once that is compiled: what is sent to it from now on
@@ -98,3 +132,28 @@ class Replacements:
             kernel.func = wanted.func
         self._changed()
         logger.info("kernel %r goes on with the handler of its latest declaration", kernel.kernel_id)
+
+
+def is_edited(kernel: RingKernel, named: Any) -> bool:
+    """Return whether a kernel, named by a function, runs another one: an edited function is declared anew by its
+    decorator, and without one, when it is used."""
+    return callable(named) and kernel.func is not named and not is_decorated(named)
+
+
+def edited(kernel: RingKernel, func: Any) -> Declaration:
+    """Return the declaration of an edited function for a kernel that runs an earlier version. Raises
+    `ConfigurationError` for a function of another module."""
+    check_module(kernel.kernel_id, kernel.func, func)
+    return find_declaration(kernel.kernel_id, func)
+
+
+def _codes(declaration: Declaration) -> list[object]:
+    """Return the code of a kernel's handlers."""
+    return [one.func.__code__ for one in declaration.all_handlers]
+
+
+def _warn(replacing: asyncio.Task[None]) -> None:
+    """Log why a kernel could not be given its edited handler."""
+    error = None if replacing.cancelled() else replacing.exception()
+    if error is not None:
+        logger.warning("a kernel goes on with the handler that it had: %s", error)

@@ -10,6 +10,8 @@ from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.runtime.graph.connect import connect
 
+from .replacing import is_edited
+
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
@@ -33,7 +35,7 @@ async def start(supervisor: Supervisor, kernels: Any) -> bool:
         if kernel_id not in known:
             await supervisor.launch(kernel_id, line.functions.get(kernel_id), None, None, None)
             changed = True
-        elif supervisor.is_edited(known[kernel_id], func := line.functions.get(kernel_id)) and not (
+        elif is_edited(known[kernel_id], func := line.functions.get(kernel_id)) and not (
             line is kernels and supervisor.replacements.is_earlier(func)
         ):
             await supervisor.replace(kernel_id, func)

@@ -8,17 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.decorator import find_declaration, id_of, is_decorated
-from ringkernel.declaration.registry import check_module, declared, registry
-from ringkernel.declaration.together import with_companions
+from ringkernel.declaration.decorator import find_declaration, id_of
+from ringkernel.declaration.registry import declared
 from ringkernel.devices.event_loop import interrupts
 from ringkernel.devices.event_loop.budget import Budget
 from ringkernel.devices.event_loop.services import Services
 from ringkernel.devices.selection import Devices
-from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError, RingKernelError
+from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.runtime.access.calls import CallTable
 from ringkernel.runtime.graph.closing import close_input
@@ -28,12 +26,11 @@ from ringkernel.runtime.maps.map_path import PathTable
 
 from . import quiesce
 from .launch import new_kernel
-from .replacing import Replacements
+from .replacing import Replacements, edited, is_edited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.declaration import Declaration
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.runtime.kernels.kernel import RingKernel
 
@@ -60,8 +57,7 @@ class Supervisor:
         self._devices: Devices | None = None
         self._closed = False
         self.calls, self.paths = CallTable(self.kernel), PathTable(self.kernel)
-        self.replacements = Replacements(self.kernels, self.finishing, self.forget_paths)
-        registry.watch(self)
+        self.replacements = Replacements(self.kernels, self.finishing, self.affinity, self.forget_paths)
 
     def bind(self) -> tuple[Services, Devices]:
         """Return the services and devices of the running loop, made at the first use. Raises `KernelStateError` in any
@@ -87,8 +83,8 @@ class Supervisor:
         which it runs an earlier version, it goes on with that."""
         self.bind()
         kernel = self.known(kernel_id, action)
-        if self.is_edited(kernel, kernel_id) and not kernel.engine.has_ended:
-            self.replacements.begin(kernel, self._edited(kernel, kernel_id)).add_done_callback(_warn)
+        if is_edited(kernel, kernel_id) and not kernel.engine.has_ended:
+            self.replacements.begin_unawaited(kernel, edited(kernel, kernel_id))
         return kernel
 
     def known(self, kernel_id: KernelId, action: str = "use") -> RingKernel:
@@ -246,41 +242,8 @@ class Supervisor:
         self.bind()
         kernel = self.known(kernel_id, "replace the handler of")
         new = func if func is not None or isinstance(kernel_id, str) else kernel_id
-        declaration = find_declaration(kernel.kernel_id, None) if new is None else self._edited(kernel, new)
+        declaration = find_declaration(kernel.kernel_id, None) if new is None else edited(kernel, new)
         await asyncio.shield(self.replacements.begin(kernel, declaration))
-
-    @staticmethod
-    def is_edited(kernel: RingKernel, named: Any) -> bool:
-        """Return whether a kernel, named by a function, runs another one: an edited function is declared anew by its
-        decorator, and without one, when it is used."""
-        return callable(named) and kernel.func is not named and not is_decorated(named)
-
-    def _edited(self, kernel: RingKernel, func: Any) -> Declaration:
-        """Return the declaration of an edited function for a kernel that runs an earlier version. Raises
-        `ConfigurationError` for a function of another module."""
-        check_module(kernel.kernel_id, kernel.func, func)
-        return find_declaration(kernel.kernel_id, func)
-
-    def declared_again(self, declaration: Declaration) -> None:
-        """An id was declared anew: kernels with its handler go on with the new one, or it is said why not."""
-        affinity = self.affinity
-        if self._closed or affinity.loop is None or not affinity.is_running():
-            return
-        for kernel in list(self.kernels.values()):
-            if kernel.state is KernelState.TERMINATED or id_of(kernel.func) != declaration.kernel_id:
-                continue
-            if _codes(kernel.engine.declaration) == _codes(with_companions(declaration)):
-                continue  # not an edit: another function from the same place, as of a factory of handlers
-            if affinity.thread == get_ident():
-                self._replace_or_warn(kernel, declaration)
-            else:
-                affinity.loop.call_soon_threadsafe(self._replace_or_warn, kernel, declaration)
-
-    def _replace_or_warn(self, kernel: RingKernel, declaration: Declaration) -> None:
-        try:
-            self.replacements.begin(kernel, with_companions(declaration)).add_done_callback(_warn)
-        except RingKernelError as error:
-            logger.warning("%s", error)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -289,7 +252,7 @@ class Supervisor:
         if self._closed or os.getpid() != self.affinity.pid:
             return  # a forked child has none of the threads, and must not touch what it inherited
         self.bind()
-        self._closed = True
+        self._closed = self.replacements.are_over = True
         ending = asyncio.ensure_future(self._end_all())
         try:
             await asyncio.shield(ending)
@@ -320,15 +283,3 @@ class Supervisor:
         if kernel.state is not KernelState.TERMINATED and kernel.state is not KernelState.TERMINATING:
             await self._terminate(kernel, timeout)
         await kernel.engine.wait_end()
-
-
-def _codes(declaration: Declaration) -> list[object]:
-    """Return the code of a kernel's handlers."""
-    return [one.func.__code__ for one in declaration.all_handlers]
-
-
-def _warn(replacing: asyncio.Task[None]) -> None:
-    """Say so if a kernel could not be given its edited handler: nobody awaits that."""
-    error = None if replacing.cancelled() else replacing.exception()
-    if error is not None:
-        logger.warning("a kernel goes on with the handler that it had: %s", error)

@@ -28,6 +28,7 @@ _NO_BATCHES: dict[Any, str] = {
     str: "text is no sequence of messages",
     AbstractSet: "it has no order: send `sorted(values)`, or a list",
 }
+"""Values that are no batches, although NumPy or `iter` would accept them, and what to do with them."""
 
 
 def as_array(message_type: MessageType, values: Any, extra: str = "refuse") -> Array:
@@ -37,7 +38,7 @@ def as_array(message_type: MessageType, values: Any, extra: str = "refuse") -> A
     """
     if message_type.is_batch(values):
         return np.asarray(values.view(message_type.dtype)) if message_type.is_scalar else np.asarray(values)
-    remedy = _no_batch(values)
+    remedy = next((text for kinds, text in _NO_BATCHES.items() if isinstance(values, kinds)), None)
     if remedy is not None:
         raise MessageTypeError(
             f"expected an array or a sequence of {message_type.name}, got {_article(type(values).__name__)}; {remedy}"
@@ -143,14 +144,6 @@ def _scalar_wanted(given: np.dtype[Any], dtype: np.dtype[Any]) -> str | None:
         return f'"{said(dtype)}"' if given.kind in "SU" else None
     is_convertible = is_plain(given) or (given.kind in "USO" and dtype.kind in "iufc")
     return f"np.{dtype}" if is_convertible else None
-
-
-def _no_batch(values: Any) -> str | None:
-    """Say what to do with a value that is no batch, although NumPy or `iter` would accept it; None for all others."""
-    for kinds, remedy in _NO_BATCHES.items():
-        if isinstance(values, kinds):
-            return remedy
-    return None
 
 
 def _article(name: str) -> str:

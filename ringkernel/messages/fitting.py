@@ -39,9 +39,15 @@ class NamesError(TypeError):
     def __init__(self, given: Mapping[Any, Any], names: tuple[str, ...]) -> None:
         missing = [name for name in names if name not in given]
         others = [key for key in given if key not in names]
-        guesses = [guess for name in missing for guess in difflib.get_close_matches(name, map(str, others), 1)]
         said = f"it has no {_listed(missing)}" if missing else f"no field is called {_listed(others)}"
-        super().__init__(f"{said}; perhaps {_listed(guesses)} is meant" if guesses else said)
+        super().__init__(f"{said}{guess(missing, others)}")
+
+
+def guess(missing: Iterable[str], given: Iterable[Any]) -> str:
+    """Return which of the given names may be meant by those that are missing, as the end of an error, or ""."""
+    known = [*map(str, given)]
+    near = [match for name in missing for match in difflib.get_close_matches(name, known, 1)]
+    return f"; perhaps {_listed(near)} is meant" if near else ""
 
 
 def as_bool(value: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .fitting import as_bool, as_complex, fitted, values_of
 from .record_class import record_class
-from .records import STRUCT_FORMATS
+from .records import struct_character
 
 SMALL_NBYTES = 1024
 """Up to this size an array is packed with the rest, which takes 40 ns less than assigning it, but copies it twice."""
@@ -74,9 +74,9 @@ class Plan:
             return self._array(dtype, name, offset, path)
         if dtype.kind == "S" and offset >= self._end:
             return self._bytes(dtype, name, offset)
-        kind, size = ("f", dtype.itemsize // 2) if dtype.kind == "c" else (dtype.kind, dtype.itemsize)
-        character = STRUCT_FORMATS.get((kind, size))
-        if character is None or not dtype.isnative or offset < self._end:
+        part = np.dtype(f"{dtype.byteorder}f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
+        character = struct_character(part)
+        if character is None or offset < self._end:
             return self._viewed(dtype, name, path)
         return self._packed(dtype, name, offset, character)
 
@@ -138,8 +138,8 @@ class Plan:
         """Return the lines that make bytes of an array. A list of numbers as Python has them needs no array: 210
         instead of 310 ns."""
         base, shape = dtype.base, dtype.shape
-        character = STRUCT_FORMATS.get((base.kind, base.itemsize))
-        if character is None or not base.isnative or len(shape) != 1:
+        character = struct_character(base)
+        if character is None or len(shape) != 1:
             return [*checks, f"{name} = {name}.tobytes()"]
         self.names |= {
             f"{name}_pack": struct.Struct(f"={shape[0]}{character}").pack,

@@ -11,13 +11,17 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STRUCT_FORMATS = {
+_STRUCT_FORMATS = {
     ("b", 1): "?",
     **{("i", 2**i): "bhiq"[i] for i in range(4)},
     **{("u", 2**i): "BHIQ"[i] for i in range(4)},
     **{("f", 2**i): "-efd"[i] for i in range(1, 4)},
 }
-"""The character that `struct` has for a field of this kind and size."""
+
+
+def struct_character(dtype: np.dtype[Any]) -> str | None:
+    """Return the character that `struct` has for a field of this dtype, or None."""
+    return _STRUCT_FORMATS.get((dtype.kind, dtype.itemsize)) if dtype.isnative else None
 
 
 def is_plain(dtype: np.dtype[Any]) -> bool:
@@ -46,8 +50,8 @@ def struct_format(dtype: np.dtype[Any]) -> str | None:
     for name in dtype.names or ():
         assert dtype.fields is not None
         field, offset = dtype.fields[name][:2]
-        character = STRUCT_FORMATS.get((field.kind, field.itemsize))
-        if character is None or not field.isnative or offset < end:
+        character = struct_character(field)
+        if character is None or offset < end:
             return None
         text += f"{offset - end}x{character}"
         end = offset + field.itemsize

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ringkernel.errors import MessageTypeError
 
 from .fitting import REFUSALS, NamesError, NoRecordError, as_bool, fitted, values_of
-from .records import STRUCT_FORMATS, fields_of
+from .records import fields_of, struct_character
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,8 +70,8 @@ def _misfit_in(dtype: np.dtype[Any], values: list[Any], path: str) -> str | None
 
 
 def _check(dtype: np.dtype[Any], value: Any) -> None:
-    character = STRUCT_FORMATS.get((dtype.kind, dtype.itemsize))
-    if character is None or not dtype.isnative:
+    character = struct_character(dtype)
+    if character is None:
         fitted(dtype)(value)
     elif character == "?":
         as_bool(value)

@@ -42,17 +42,14 @@ def message(cls: type[T]) -> type[T]:
     """
     decorated = cls if "__dataclass_fields__" in cls.__dict__ else dataclasses.dataclass(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = [(field.name, *_field_format(cls, field.name, hints[field.name])) for field in _fields(decorated)]
+    names = [field.name for field in dataclasses.fields(decorated)]  # type: ignore[arg-type]
+    fields = [(name, *_field_format(cls, name, hints[name])) for name in names]
     if not fields:
         raise MessageTypeError(
             f"message class {cls.__name__} has no fields; annotate at least one, as in `price: float`"
         )
     decorated.dtype = np.dtype(fields, align=True)  # type: ignore[attr-defined]
     return decorated
-
-
-def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cls)
 
 
 def _field_format(cls: type, name: str, hint: Any) -> tuple[Any, ...]:

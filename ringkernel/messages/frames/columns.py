@@ -109,7 +109,8 @@ def _arrow_column(column: Any, library: str = "arrow", per_row: int = 1) -> Arra
     """Return a column, or the items of one that has so many in each row."""
     kind: Any = column.type
     if column.null_count:
-        raise ValueError(_missing(column.null_count, _first_null(column) // per_row, library))
+        first = int(np.argmax(_in_one(column.is_null()).to_numpy(zero_copy_only=False)))
+        raise ValueError(_missing(column.null_count, first // per_row, library))
     check_zone(getattr(kind, "tz", None))
     pa: Any = sys.modules["pyarrow"]
     whole = _in_one(column)
@@ -138,10 +139,6 @@ def _common_length(lengths: Array) -> int:
     return int(lengths[0]) if len(lengths) else 1
 
 
-def _first_null(column: Any) -> int:
-    return int(np.argmax(_in_one(column.is_null()).to_numpy(zero_copy_only=False)))
-
-
 def _in_one(column: Any) -> Any:
     """Return a column of chunks as one array."""
     if not hasattr(column, "num_chunks"):
@@ -151,7 +148,7 @@ def _in_one(column: Any) -> Any:
 
 def _imported(column: Any) -> Array | Frame:
     """Return an object that exports itself by the Arrow C interface as a column; a table is a column of structs."""
-    for library, read in (("pyarrow", _by_pyarrow), ("polars", _by_polars)):
+    for library, read in (("pyarrow", _by_pyarrow), ("polars", lambda pl, column: _polars_column(pl.Series(column)))):
         try:
             module = importlib.import_module(library)
         except ImportError:
@@ -161,17 +158,8 @@ def _imported(column: Any) -> Array | Frame:
 
 
 def _by_pyarrow(pa: Any, column: Any) -> Array | Frame:
-    if hasattr(column, "__arrow_c_stream__"):
-        return _arrow_column(pa.chunked_array(column))
-    return _arrow_column(pa.array(column))
-
-
-def _by_polars(pl: Any, column: Any) -> Array | Frame:
-    return _polars_column(pl.Series(column))
-
-
-def _xarray_column(variable: Any) -> Array | Frame:
-    return _of_array(variable.to_numpy())
+    has_stream = hasattr(column, "__arrow_c_stream__")
+    return _arrow_column(pa.chunked_array(column) if has_stream else pa.array(column))
 
 
 def _lazy(_: Any) -> Array:
@@ -183,5 +171,5 @@ _COLUMNS: tuple[tuple[str, tuple[str, ...], Callable[[Any], Array | Frame]], ...
     ("polars", ("Series",), _polars_column),
     ("polars", ("LazyFrame",), _lazy),
     ("pyarrow", ("Array", "ChunkedArray"), _arrow_column),
-    ("xarray", ("DataArray",), _xarray_column),
+    ("xarray", ("DataArray",), lambda variable: _of_array(variable.to_numpy())),
 )

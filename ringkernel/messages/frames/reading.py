@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ringkernel.errors import ConfigurationError, MessageTypeError
 from ringkernel.messages.codecs import encoder
+from ringkernel.messages.fitting import guess
 from ringkernel.messages.types import MessageType
 
 from .columns import plain
@@ -104,11 +105,9 @@ def _check_names(names: Sequence[str], frame: Frame, path: Path, extra: str) -> 
     missing = [name for name in names if name not in known]
     where = f" in {_dotted(path)}" if path else ""
     if missing:
-        import difflib
-
-        near = [match for name in missing for match in difflib.get_close_matches(name, map(str, known), 1)]
-        guess = f"; perhaps {_listed(near)} is meant" if near else ""
-        raise _NamesError(f"there is no column {_listed(missing)}{where} among {_listed(columns)}{guess}")
+        raise _NamesError(
+            f"there is no column {_listed(missing)}{where} among {_listed(columns)}{guess(missing, known)}"
+        )
     if extra == "refuse" and not set(names).issuperset(columns):
         others = [name for name in columns if name not in names]
         raise _NamesError(f'no field is called {_listed(others)}{where}; leave them out, or say extra="ignore"')

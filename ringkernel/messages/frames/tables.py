@@ -68,10 +68,6 @@ def _of_xarray(dataset: Any) -> Frame:
     return Frame("xarray Dataset", list(dataset.data_vars), column, list(dataset.coords))
 
 
-def _of_polars(frame: Any) -> Frame:
-    return Frame("Polars DataFrame", frame.columns, frame.get_column)
-
-
 def _of_arrow(table: Any) -> Frame:
     return Frame(f"PyArrow {type(table).__name__}", table.schema.names, table.column)
 
@@ -83,7 +79,7 @@ def _of_batches(reader: Any) -> Frame:
 
 _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Any], Frame]], ...] = (
     ("pandas", ("DataFrame",), _of_pandas),
-    ("polars", ("DataFrame",), _of_polars),
+    ("polars", ("DataFrame",), lambda frame: Frame("Polars DataFrame", frame.columns, frame.get_column)),
     ("pyarrow", ("Table", "RecordBatch"), _of_arrow),
     ("pyarrow", ("RecordBatchReader",), _of_batches),
     ("xarray", ("Dataset",), _of_xarray),  # which is a mapping, too

@@ -18,6 +18,7 @@ from ringkernel.lifecycle import Command, KernelState
 from ringkernel.tracebacks import shorten
 
 from .access import state_access
+from .graph.closing import close_input
 from .graph.connect import connect
 from .kernels.timeouts import as_command
 from .lifecycle.starting import finish
@@ -209,7 +210,7 @@ class RingKernelRuntime(Messaging):
             ...     (await runtime.wait(double)).name, await runtime.receive_batch(double)
             ('TERMINATED', array([2., 4.]))
         """
-        self._supervisor.close_input(kernel_id, input)
+        close_input(self._supervisor.kernel(kernel_id, "close an input of"), input)
 
     @as_command
     async def terminate(self, kernel_id: KernelId | Pipeline, timeout: float = TERMINATE_TIMEOUT_S) -> None:
@@ -440,8 +441,7 @@ class RingKernelRuntime(Messaging):
             >>> runtime.statistics(double).processed
             2
         """
-        kernel = self._supervisor.known(kernel_id)
-        return statistics_of(kernel)
+        return statistics_of(self._supervisor.known(kernel_id))
 
     def unprocessed(self, kernel_id: KernelId, *, input: str = "") -> Any:
         """Return the messages that a TERMINATED kernel never took of its first input, or of the named one, in order: an

@@ -19,7 +19,6 @@ from ringkernel.devices.selection import Devices
 from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError
 from ringkernel.lifecycle import Command, KernelState
 from ringkernel.runtime.access.calls import CallTable
-from ringkernel.runtime.graph.closing import close_input
 from ringkernel.runtime.kernels import timeouts
 from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
 from ringkernel.runtime.maps.map_path import PathTable
@@ -178,10 +177,6 @@ class Supervisor:
             kernel.check(Command.DEACTIVATE)
             await kernel.engine.pause()
             kernel.enter(Command.DEACTIVATE)
-
-    def close_input(self, kernel_id: KernelId, name: str) -> None:
-        """Nothing more comes to this input."""
-        close_input(self.kernel(kernel_id, "close an input of"), name)
 
     async def terminate(self, kernel_id: KernelId, timeout: float) -> None:
         """TERMINATE. Cancelled, it goes on by itself."""

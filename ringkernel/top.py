@@ -57,22 +57,19 @@ def _choose(pid: int | None) -> tuple[Path, socket.socket]:
     which that is, or there is none."""
     found = {path: connection for path in sockets() if (connection := _connected(path)) is not None}
     chosen = [path for path in found if pid is None or pid_of(path) == pid]
-    if len(chosen) != 1:
-        for connection in found.values():
-            connection.close()
-        if chosen or not found:
-            which = ", ".join(str(pid_of(path)) for path in chosen)
-            raise ConfigurationError(
-                f"several runtimes can be asked; say which: ringkernel top PID, of {which}"
-                if chosen
-                else "no runtime can be asked; one that is to be calls `await runtime.serve_stats()`"
-            )
-        which = ", ".join(str(pid_of(path)) for path in found)
-        raise ConfigurationError(f"process {pid} has no runtime that can be asked; these have: {which}")
     for path, connection in found.items():
-        if path is not chosen[0]:
+        if [path] != chosen:
             connection.close()
-    return chosen[0], found[chosen[0]]
+    if len(chosen) == 1:
+        return chosen[0], found[chosen[0]]
+    if not found:
+        raise ConfigurationError("no runtime can be asked; one that is to be calls `await runtime.serve_stats()`")
+    which = ", ".join(str(pid_of(path)) for path in chosen or found)
+    raise ConfigurationError(
+        f"several runtimes can be asked; say which: ringkernel top PID, of {which}"
+        if chosen
+        else f"process {pid} has no runtime that can be asked; these have: {which}"
+    )
 
 
 def _connected(path: Path) -> socket.socket | None:

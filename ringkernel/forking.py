@@ -43,7 +43,7 @@ def why_broken() -> str | None:
 
 
 def _before() -> None:
-    """Hold the compilers' locks, and that of imports, while nobody imports."""
+    """Hold the compilers' locks, and that of imports, at a time when no thread imports."""
     global _is_broken  # noqa: PLW0603
     deadline = time.monotonic() + _PATIENCE_S
     while True:

@@ -70,7 +70,7 @@ TRANSITIONS: MappingProxyType[tuple[KernelState, Command], KernelState] = Mappin
 )
 
 OPEN = (KernelState.LAUNCHED, KernelState.ACTIVE, KernelState.DEACTIVATED)
-"""The states in which there is somebody, or will be, who takes what a kernel is sent."""
+"""The states in which a kernel takes messages, or will do so."""
 
 _AUTOMATIC = (Command.FINISH, Command.FAIL)
 

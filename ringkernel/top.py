@@ -73,7 +73,7 @@ def _choose(pid: int | None) -> tuple[Path, socket.socket]:
 
 
 def _connected(path: Path) -> socket.socket | None:
-    """None if nobody can be asked there. The socket of a process that has ended is removed."""
+    """Return a connection, or None if nothing listens there. Remove the socket of a process that has ended."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(SILENCE_S)
     try:

@@ -1,4 +1,4 @@
-"""Errors as short as what they say: IPython, and Python where nobody catches them, show the user's lines only.
+"""Short tracebacks: IPython, and Python for uncaught errors, show only the user's lines.
 
 Frames of this package, of asyncio and of numba are left out where an error is printed; the error keeps them. The
 environment variable `RINGKERNEL_FULL_TRACEBACK`, and `%xmode Verbose` in IPython, bring them back. Python prints what

@@ -1,7 +1,7 @@
 """Functions, added to a hash with all that they read: globals, closure, helper functions, attributes of modules.
 
 numba freezes these when it compiles. Names of files, line numbers and a function's own name are not in the hash:
-compiled code shows them to nobody (a failing handler's traceback comes from running the Python function).
+compiled code does not show them (a failing handler's traceback comes from running the Python function).
 """
 
 from __future__ import annotations

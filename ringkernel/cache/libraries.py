@@ -16,7 +16,7 @@ _DATA = (
     bool, int, float, complex, str, bytes, tuple, frozenset, slice, enum.Enum, types.ModuleType, np.ndarray, np.generic,
     np.dtype,
 )  # fmt: skip
-"""Values of which a library's own cannot be told from somebody else's."""
+"""Values that may be a library's own, or have been put there by another program."""
 
 
 def is_library(module: Any) -> bool:

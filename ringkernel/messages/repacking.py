@@ -1,4 +1,4 @@
-"""NumPy's own records into slots as bytes: what has the same fields as they lie elsewhere needs no conversion."""
+"""Move NumPy's records into slots as bytes: records with the same fields at other offsets need no conversion."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ _END_S = 1.0
 
 
 class Blocks:
-    """The blocks of a runtime. One of them at a time launches or ends a kernel of some name: so what was interrupted,
-    and is about to end, is waited for, and is not in the way of who comes next."""
+    """The blocks of a runtime. One of them at a time launches or ends a kernel of some name: the next one waits for one
+    that was interrupted and is about to end."""
 
     def __init__(self, runtime: RingKernelRuntime) -> None:
         self.runtime = runtime
@@ -34,7 +34,7 @@ class Blocks:
         self._endings: set[asyncio.Task[None]] = set()
 
     async def hold(self, names: Iterable[str]) -> AsyncExitStack:
-        """Wait until nobody launches or ends kernels of these names, and have others wait until the stack is closed."""
+        """Wait until no other block launches or ends kernels of these names; others wait until the stack is closed."""
         async with AsyncExitStack() as stack:
             for name in sorted(set(names)):  # in one order, so that nobody waits in a circle
                 await stack.enter_async_context(self._names[name])
@@ -71,7 +71,7 @@ class Blocks:
                     self.runtime.remove(name)
 
     async def _end_coroutines(self, names: Iterable[str]) -> None:
-        """At once: nobody will have what they would make of what they were sent."""
+        """End coroutine kernels at once: their outputs would go to nobody."""
         for name in names:
             kernel = self.runtime.kernels.get(name)
             if kernel is not None and kernel.engine.declaration.is_coroutine:
@@ -106,7 +106,7 @@ class Block:
         return running
 
     async def leave(self) -> None:
-        """End the kernels, if that has not been done. Once begun it goes on, also where nobody waits for it."""
+        """End the kernels, if that has not been done. Once begun it goes on, even if its caller is cancelled."""
         held = await self._blocks.hold(self.names)  # in the task's first step: before who comes next
         ending = asyncio.ensure_future(self._leave(held))
         await wait_out(ending)

@@ -35,7 +35,7 @@ def plain(column: Any) -> Array | Frame | None:
     """Return a column as an array, or as a frame if it is one of records, or a table; None for plain sequences, and all
     else.
 
-    Raises `ValueError` for values that are missing, for times of a zone, and for what has not been computed yet.
+    Raises `ValueError` for values that are missing, for times of a zone, and for lazy frames.
     """
     if isinstance(column, np.ndarray):
         return _of_array(column)

@@ -1,6 +1,6 @@
 """Tables of other libraries, as columns by name.
 
-Whoever has a frame has imported its library, so nothing is imported to recognise one.
+A frame exists only once its library was imported, so nothing is imported to recognise one.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def close_input(kernel: RingKernel, name: str) -> None:
-    """Nothing more will be sent to this input of a kernel. See `RingKernelRuntime.close_input`."""
+    """Close an input of a kernel: nothing more will be sent to it. See `RingKernelRuntime.close_input`."""
     engine = kernel.engine
     outlet = engine.outlet_of(name)
     if kernel.state not in OPEN:
@@ -32,8 +32,8 @@ def close_input(kernel: RingKernel, name: str) -> None:
 
 
 def note_end(kernel: RingKernel) -> None:
-    """A kernel has ended: nothing more comes from it, and a kernel that nobody else feeds ends, too, if this one has
-    ended by itself."""
+    """Tell the kernels that an ended kernel feeds that nothing more comes from it. Those without other feeds end, too,
+    if it has ended by itself."""
     output = kernel.engine.output
     if output is None:
         return

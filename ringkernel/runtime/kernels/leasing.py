@@ -8,8 +8,8 @@ import asyncio
 class Leasing(asyncio.Lock):
     """A lock that says how many have it or wait for it: `wanted`.
 
-    `locked()` is False between a release and the turn of the event loop in which the next in line has it; whoever goes
-    by that, and begins at once, comes between the two.
+    `locked()` is False between a release and the turn of the event loop in which the next in line has it; a caller that
+    relies on it, and begins at once, comes between the two.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Leasing(asyncio.Lock):
         self.wanted = 0
 
     async def acquire(self) -> bool:  # type: ignore[override]  # typeshed says that it is True
-        """Wait for it; at once if nobody wants it. Cancelled, it is not wanted any more."""
+        """Wait for it; have it at once if it is free. Cancelled, it is not wanted any more."""
         self.wanted += 1
         try:
             return await super().acquire()
@@ -26,6 +26,6 @@ class Leasing(asyncio.Lock):
             raise
 
     def release(self) -> None:
-        """The next in line may have it."""
+        """Let the next in line have it."""
         super().release()
         self.wanted -= 1

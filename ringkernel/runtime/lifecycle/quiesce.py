@@ -1,6 +1,6 @@
 """Changes of a device's memory that need all of its kernels at rest.
 
-`kernels` are those of a runtime, live; whoever calls holds no kernel's lock, unless it says so.
+`kernels` are those of a runtime, live; callers hold no kernel's lock, unless a function says so.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class StatsServer:
         return path
 
     async def close(self) -> None:
-        """Listen no more, and let go of who is connected."""
+        """Listen no more, and close all connections."""
         if self._server is not None:
             self._server.close()
             writers = list(self._writers)

@@ -179,7 +179,7 @@ class LoopThread:
             self._closing = self.loop.create_task(self._end())
 
     async def _end(self) -> None:
-        """End what there is, which ends most calls; cancel the others, and answer those that do not end by that."""
+        """End the runtime, which ends most calls; cancel the others, and answer those that do not end by that."""
         try:
             await self._ending()
         except BaseException as error:  # noqa: BLE001 (it is raised where somebody waits for the end)

@@ -75,7 +75,7 @@ class WaitedCall(Generic[T]):
             self._task.cancel()
 
     def end(self, result: Any, error: BaseException | None = None) -> None:
-        """Set the outcome, unless there is one. In any thread. Cancelled by somebody else than who waits, it is a
+        """Set the outcome, unless there is one. In any thread. Cancelled, but not by the waiting thread, it is a
         `KernelStateError`: the event loop, or the session, has ended."""
         if self._outcomes:
             return

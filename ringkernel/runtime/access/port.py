@@ -33,7 +33,7 @@ class Port:
     `send_nowait` and `receive_nowait` do, and nothing was sent.
     """
 
-    __slots__ = ("_affinity", "_calls", "_ends", "_runtime")
+    __slots__ = ("_affinity", "_calls", "_path", "_runtime")
 
     def __init__(
         self,
@@ -43,30 +43,30 @@ class Port:
         kernel_id: KernelPath,
     ) -> None:
         self._runtime, self._calls, self._affinity = runtime, calls, affinity
-        self._ends = ends_of(kernel_id)
+        self._path = ends_of(kernel_id)
 
     def put(self, message: Any, *, timeout: float | None = None) -> None:
         """Put a message into the first kernel's input, waiting `timeout` seconds for room. Raises what `send` does."""
         if self._is_in_loop():
-            self._runtime.send_nowait(self._ends[0], message)
+            self._runtime.send_nowait(self._path[0], message)
         else:
-            self._run(self._runtime.send, self._ends[0], message, timeout=timeout)
+            self._run(self._runtime.send, self._path[0], message, timeout=timeout)
 
     def get(self, *, timeout: float | None = None) -> Any:
         """Take the last kernel's next output, waiting for it for `timeout` seconds. Raises what `receive` does."""
         if self._is_in_loop():
-            return self._runtime.receive_nowait(self._ends[1])
-        return self._run(self._runtime.receive, self._ends[1], timeout=timeout)
+            return self._runtime.receive_nowait(self._path[1])
+        return self._run(self._runtime.receive, self._path[1], timeout=timeout)
 
     def call(self, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message, and return its output. Raises what `RingKernelRuntime.call` does."""
         if not self._is_in_loop():
-            return self._run(self._runtime.call, self._ends, message, timeout=timeout)
+            return self._run(self._runtime.call, self._path, message, timeout=timeout)
         if timeout is not None:
             check_timeout(timeout)
-        answer = self._calls.of(self._ends).at_once(message)
+        answer = self._calls.of(self._path).at_once(message)
         if answer is NOTHING:
-            first, last = self._ends
+            first, last = self._path
             path = repr(first) if first == last else f"{first!r} to {last!r}"
             raise KernelStateError(
                 f"kernel {path} cannot be called here: a worker would run it, and the event loop, whose thread this "

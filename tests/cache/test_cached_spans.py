@@ -255,7 +255,7 @@ def _needing_more(decode: Callable[[bytes], Any]) -> Callable[..., Any]:
 def test_a_numba_that_is_built_differently_is_no_failure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ringkernel.cache import machine_code
 
-    monkeypatch.setattr(machine_code, "_emit", lambda *_: object().no_such_attribute)  # type: ignore[attr-defined]
+    monkeypatch.setattr(machine_code, "_refuse_environments", lambda _: object().no_such_attribute)  # type: ignore[attr-defined]
     assert run(find_span(built(), SPEC), [1.0])[1] == -1
     assert files(cache) == []
 

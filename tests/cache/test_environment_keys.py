@@ -81,7 +81,7 @@ VISITED = """
 import asyncio, json, sys
 import ringkernel as rk
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.codegen.words import WordCompiler
+from ringkernel.words.compiler import WordCompiler
 visited = set()
 def recorded(visit):
     def record(self, function):
@@ -114,7 +114,7 @@ def test_every_module_that_is_compiled_or_loaded_for_it_is_in_the_key(
     result = subprocess.run([sys.executable, "-c", VISITED], capture_output=True, text=True, check=True, timeout=100)
     visited, loaded = json.loads(result.stdout)
     inside = {Path(path).relative_to(package) for path in visited if Path(path).is_relative_to(package)}
-    assert {"turn.py", "protocol.py", "doorbell.py", "span_body.py", "worker_loop.py", "watcher.py"} <= {
+    assert {"turn.py", "cursors.py", "doorbell.py", "span_body.py", "worker_loop.py", "watcher.py"} <= {
         path.name for path in inside
     }
     monkeypatch.setattr(environment, "IMPORTED_AT_S", float("inf"))

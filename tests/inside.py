@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices import selection
-from ringkernel.devices.compiled import handshake, worker
+from ringkernel.devices.compiled import compiling, handshake, worker
 from ringkernel.devices.compiled.chain import ALONE
 from ringkernel.devices.compiled.control_block import ControlBlock
 from ringkernel.devices.compiled.ending import Terminator
@@ -416,7 +416,7 @@ async def fuse(runtime: RingKernelRuntime, *kernel_ids: str) -> bool:
 
 
 async def _fuse(engines: list[Any]) -> bool:
-    key = fusing.stages_of(engines)
+    key = compiling.chain_of(one.declaration for one in engines)
     if fusing._spans.get(key) is None:
         await fusing._compile(key, "a test")
     pairs = itertools.pairwise(engines)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ringkernel.codegen.span import compile_span
+from ringkernel.codegen import span
+from ringkernel.codegen.span_types import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.codegen.span_types import FusedSpan, Span, SpanTypes
+    from ringkernel.codegen.span_types import Span, SpanTypes
 
 VALUE = np.dtype([("value", "f8")], align=True)
 
@@ -29,7 +30,12 @@ def built(parameters: str, body: str, scope: dict[str, Any]) -> Callable[..., An
     return scope["handler"]  # type: ignore[no-any-return]
 
 
-def function_of(span: Span | FusedSpan) -> Callable[..., int]:
+def compile_span(handler: Callable[..., Any], types: SpanTypes) -> Span:
+    """The span of one handler."""
+    return span.compile_span(Plan.of(handler, types))
+
+
+def function_of(span: Span) -> Callable[..., int]:
     """A span as a function of addresses: messages, their number, outputs, state, fault."""
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
 

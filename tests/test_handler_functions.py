@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import spans
 from handler_corpus import FLOATS, HOSTILE, INTEGERS, LINEAR, REFUSED
-from spans import VALUE, function_of, in_a_child
+from spans import VALUE, compile_span, function_of, in_a_child
 
-from ringkernel.codegen.span import compile_span
 from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 
 if TYPE_CHECKING:

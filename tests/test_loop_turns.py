@@ -12,9 +12,9 @@ import pytest
 from helpers import check_books, eventually, receive_all, start, start_chain, within
 from kinds import usleep
 from numba import njit
+from spans import compile_span
 
 from ringkernel import RingKernelRuntime, ring_kernel
-from ringkernel.codegen.span import compile_span
 from ringkernel.declaration.registry import declared
 from ringkernel.devices.compiled.compiling import spec_of
 

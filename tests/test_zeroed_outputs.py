@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spans import function_of
+from spans import compile_span, function_of
 
-from ringkernel.codegen.span import compile_span
 from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.devices.compiled.handler_views import given as as_handlers_see
 

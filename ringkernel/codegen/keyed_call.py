@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from ringkernel.memory.keys_layout import KEYS, SlotLayout, slot_layout
+from ringkernel.memory.keys_layout import KEYS, slot_layout
 from ringkernel.words.compiler import seldom
 
 from .faults import KEYS_FULL
@@ -20,7 +20,6 @@ from .key_table import (
     are_same,
     first_place,
     is_taken,
-    nth_state,
     slot_of,
     tag_of_number,
     tag_of_text,
@@ -28,7 +27,7 @@ from .key_table import (
     take_slot,
 )
 from .operations import copy_bytes, peek, peek_fixed, poke
-from .span_body import DROP, EMIT, FAILED, FAULT_COUNT, FAULT_INFO
+from .span_body import FAILED, FAULT_INFO
 from .targets.cpu_memory import operation
 
 if TYPE_CHECKING:
@@ -43,37 +42,28 @@ FAR_NBYTES = 1 << 18
 keys, and is not worth it at a thousand."""
 
 
-def layout_of(spec: SpanTypes) -> SlotLayout:
-    """Where things are in the slots of a keyed kernel."""
-    assert spec.key is not None
-    assert spec.state is not None
-    assert spec.input is not None
-    return slot_layout(spec.key, spec.input[spec.key], spec.state)
-
-
 class KeyedCalls:
-    """What loops call for a handler, and what is done for their messages before."""
+    """What loops call for a handler with a state for each key, and what is done for their messages before."""
 
-    def __init__(self, spec: SpanTypes) -> None:
-        assert spec.key is not None
-        assert spec.input is not None
-        assert spec.input.fields is not None
-        self._layout, self._itemsize = layout_of(spec), spec.input.itemsize
-        self._at = spec.input.fields[spec.key][1]
-        self._output_nbytes = 0 if spec.output is None else spec.output.itemsize
-        self._words = self._words_of() if self._layout.key_words else _no_words
-        self._tag = self._tag_of()
-        self._first_slot = self._first_slot_of()
+    def __init__(self, types: SpanTypes) -> None:
+        assert types.key is not None
+        assert types.state is not None
+        assert types.input is not None
+        self._key, self._at = types.input.fields[types.key][:2]  # type: ignore[index]  # it has fields
+        self._layout, self._itemsize = slot_layout(types.key, self._key, types.state), types.input.itemsize
+        self._output_nbytes = 0 if types.output is None else types.output.itemsize
+        self._word_of = self._copy_of_key() if self._layout.key_words else self._key_as_word()
+        self._tag_of, self._first_slot = self._tag_of_key(), self._first_slot_of()
 
     def around(self, call: Any) -> Function:
-        """A `call`, with the record of the message's key for the state. If that is new, and there is no room for it,
-        the message fails."""
-        words, tag_of, first_slot, search = self._words, self._tag, self._first_slot, self._search()
+        """Return a `call` with the record of the message's key for the state. If that is new, and there is no room for
+        it, the message fails."""
+        word_of, tag_of, first_slot, search = self._word_of, self._tag_of, self._first_slot, self._search()
         state_at, key_words = self._layout.state_at, self._layout.key_words
 
         def keyed(source: int, index: int, target: int, emitted: int, table: int, fault: int) -> int:
-            key = words(source, index)
-            tag = tag_of(source, index, key)
+            key = word_of(source, index)
+            tag = tag_of(key)
             slot = first_slot(table, tag)
             if peek(slot) != tag or are_same(slot + 8, key, key_words) == 0:
                 slot = search(source, index, table, tag, key)
@@ -85,14 +75,14 @@ class KeyedCalls:
         return keyed
 
     def in_pieces(self, loop: Function) -> Function:
-        """The loop over messages, some of them at a time, after the slots of their keys have been asked for, where the
-        table is large."""
-        words, tag_of, first_slot, nbytes = self._words, self._tag, self._first_slot, self._layout.nbytes
+        """Return the loop over messages, some of them at a time, after the slots of their keys have been asked for,
+        where the table is large."""
+        word_of, tag_of, first_slot, nbytes = self._word_of, self._tag_of, self._first_slot, self._layout.nbytes
         itemsize, output_nbytes = self._itemsize, self._output_nbytes
 
         def fetch(source: int, count: int, table: int) -> None:
             for i in range(count):
-                prefetch(first_slot(table, tag_of(source, i, words(source, i))))
+                prefetch(first_slot(table, tag_of(word_of(source, i))))
 
         def pieces(source: int, count: int, target: int, table: int, fault: int) -> int:
             is_far = (peek(table + KEYS.mask) + 1) * nbytes >= FAR_NBYTES
@@ -129,27 +119,20 @@ class KeyedCalls:
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
-    def _tag_of(self) -> Function:
-        """The tag of a message's key; `key` is where its words are, if it has some."""
+    def _tag_of_key(self) -> Function:
+        """The tag of a key, from its word."""
         key_words = self._layout.key_words
-        word_of = None if key_words else self._word_of()
 
-        def of_number(source: int, index: int, key: int) -> int:
-            return tag_of_number(word_of(source, index))  # type: ignore[misc]
-
-        def of_text(source: int, index: int, key: int) -> int:
-            return tag_of_text(word_of(source, index))  # type: ignore[misc]
-
-        def of_words(source: int, index: int, key: int) -> int:
+        def tag_of_copy(key: int) -> int:
             return tag_of_words(key, key_words)
 
         if key_words:
-            return of_words
-        return of_text if self._layout.key.kind == "S" else of_number
+            return tag_of_copy
+        return tag_of_text if self._key.kind == "S" else tag_of_number
 
-    def _word_of(self) -> Any:
+    def _key_as_word(self) -> Any:
         """An operation, `(source, index)`: the key of a message as a word."""
-        dtype, at, itemsize = self._layout.key, self._at, self._itemsize
+        dtype, at, itemsize = self._key, self._at, self._itemsize
         kind = ir.IntType(8 * dtype.itemsize)
 
         @operation
@@ -162,30 +145,26 @@ class KeyedCalls:
 
         return word_of
 
-    def _words_of(self) -> Any:
+    def _copy_of_key(self) -> Any:
         """An operation, `(source, index)`: the address of a copy of a message's key, with zeros up to whole words."""
-        layout, at, itemsize = self._layout, self._at, self._itemsize
+        nbytes, n_words, at, itemsize = self._key.itemsize, self._layout.key_words, self._at, self._itemsize
 
         @operation
-        def words_of(builder: Any, source: Any, index: Any) -> Any:
-            words = cgutils.alloca_once(builder, ir.ArrayType(_I64, layout.key_words))
-            builder.store(_I64(0), builder.gep(words, [_I64(0), _I64(layout.key_words - 1)]))
+        def copy_of(builder: Any, source: Any, index: Any) -> Any:
+            words = cgutils.alloca_once(builder, ir.ArrayType(_I64, n_words))
+            builder.store(_I64(0), builder.gep(words, [_I64(0), _I64(n_words - 1)]))
             field = _field(builder, source, index, at, itemsize)
-            cgutils.raw_memcpy(builder, builder.bitcast(words, _BYTES), field, _I64(layout.key.itemsize), 1)
+            cgutils.raw_memcpy(builder, builder.bitcast(words, _BYTES), field, _I64(nbytes), 1)
             return builder.ptrtoint(words, _I64)
 
-        return words_of
+        return copy_of
 
     def _search(self) -> Function:
         """What finds a key that is not where its tag leads, or makes a record for it: its slot, or 0 if the table is
         full."""
         layout, at, itemsize = self._layout, self._at, self._itemsize
-        nbytes, key_words, state_at, state_nbytes = (
-            layout.nbytes,
-            layout.key_words,
-            layout.state_at,
-            layout.state_nbytes,
-        )
+        nbytes, key_words = layout.nbytes, layout.key_words
+        state_at, state_nbytes = layout.state_at, layout.state_nbytes
         own_at, own_nbytes = max(0, layout.own_at), layout.key.itemsize if layout.own_at >= 0 else 0
 
         @seldom
@@ -199,35 +178,6 @@ class KeyedCalls:
             return slot
 
         return search
-
-
-def keyed_end_span(call: Any, state_at: int) -> Callable[..., int]:
-    """What a kernel does at its end (`end_span`, of `span_body.py`), for each key of its table, in the order in which
-    they came. `source`: the address of a word with the number of the key that is next."""
-
-    def end(source: int, count: int, target: int, table: int, fault: int) -> int:
-        number, n_keys, emitted = peek(source), peek(table + KEYS.count), 0
-        for _ in range(count):
-            if number >= n_keys:
-                break
-            verdict = call(source, 0, target, emitted, table, fault, nth_state(table, number, state_at))
-            if verdict == FAILED:
-                poke(source, number)
-                poke(fault, emitted)
-                poke(fault + FAULT_COUNT, 0)
-                return emitted
-            if verdict != DROP:
-                emitted += 1
-            if verdict != EMIT:
-                number += 1
-        poke(source, number)
-        return -1 - emitted if number >= n_keys else emitted
-
-    return end
-
-
-def _no_words(source: int, index: int) -> int:
-    return 0
 
 
 def _field(builder: Any, source: Any, index: Any, at: int, itemsize: int) -> Any:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from ringkernel.memory.layout import ENDED, NO_TIME
 from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, SPAN
 
-from .merged_calls import EXCEPTION, fail
+from .merged_lane import EXCEPTION, fail
 from .operations import peek, poke
-from .span_body import FAILED
 
 if TYPE_CHECKING:
-    from .merged_calls import Handled
+    from .merged_lane import Lane
 
 FIRST, SECOND = LANES, LANES + LANE_NBYTES
 Function = Callable[..., int]
@@ -29,10 +28,10 @@ def no_pair(merge: int, steps: int, before: int, emitted: int, target: int, cont
     return emitted
 
 
-def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (one loop, and what it reads)
+def pair(first: Lane, second: Lane) -> Function:  # noqa: C901, PLR0915 (one loop, and what it reads)
     """What handles the messages of two lanes before a time, at most so many. How many outputs there are now."""
     call_first, reads_first, call_second, reads_second = first.call, first.reads, second.call, second.reads
-    is_sink, checked = first.is_sink, first.checked
+    checked = first.checked
 
     def run(  # noqa: C901, PLR0912, PLR0915 (two lanes, each in registers)
         merge: int, steps: int, before: int, emitted: int, target: int, context: int
@@ -40,7 +39,7 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
         source, start, n, horizon, last = _open(merge + FIRST)
         other_source, other_start, m, other_horizon, other_last = _open(merge + SECOND)
         passed, fault = peek(merge + SPAN.passed), peek(merge + SPAN.fault)
-        left = steps if is_sink else min(steps, peek(merge + SPAN.room) - emitted)
+        left = min(steps, peek(merge + SPAN.room) - emitted)
         # before what time each lane may go on: no further than what is to be expected in one that is through
         bound, other_bound, failed = before, before, -1
         i, j, key, other = start, other_start, ENDED, ENDED
@@ -59,10 +58,10 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
                     break
                 passed = key
                 verdict = call_first(source, i, target, emitted, context, fault)
-                if verdict == FAILED:
+                if verdict < 0:
                     failed = 0
                     break
-                emitted += 0 if is_sink else 1 - verdict
+                emitted += 1 - verdict
                 i += 1
                 if i < n:
                     key = reads_first(source, i)
@@ -73,10 +72,10 @@ def pair(first: Handled, second: Handled) -> Function:  # noqa: C901, PLR0915 (o
                     break
                 passed = other
                 verdict = call_second(other_source, j, target, emitted, context, fault)
-                if verdict == FAILED:
+                if verdict < 0:
                     failed = 1
                     break
-                emitted += 0 if is_sink else 1 - verdict
+                emitted += 1 - verdict
                 j += 1
                 if j < m:
                     other = reads_second(other_source, j)

@@ -1,170 +1,46 @@
 """The loop of a kernel that takes the messages of its inputs in the order of their times, and its timer between them.
 
-`span(merge, steps, target, context, fault) -> emitted`, called like the span of any kernel; instead of an array of
-messages it gets the record of `memory/span_layout.py`, in which each input has a lane: what waits there, and what time
-is to be expected when that is through. It is a k-way merge; a lane in which nothing waits takes part with that time, as
-in the conservative synchronisation of Chandy and Misra (1979). At equal times the first lane is first.
+Instead of an array of messages it gets the record of `memory/span_layout.py` for `source`, in which each input has a
+lane: what waits there, and what time is to be expected when that is through. It is a k-way merge; a lane in which
+nothing waits takes part with that time, as in the conservative synchronisation of Chandy and Misra (1979). At equal
+times the first lane is first.
 
 A call with no steps looks only: `is_ready` then says whether there is something to do.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba import types
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.layout import ENDED, NO_TIME
-from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, NOBODY, SPAN, lane_at
+from ringkernel.memory.span_layout import LANE, LANE_NBYTES, LANES, NOBODY, SPAN
 
-from .bounded import is_bounded
-from .checks import in_order
-from .faults import BACK, LATE, NO_TIME_VALUE
-from .handler_call import argument_types
-from .kernel_semantics import kernel_semantics
-from .merged_calls import EXCEPTION, Handled, fail, merged_call
+from .merged_lane import Lane, choice_of
 from .merged_pair import no_pair, pair
-from .merged_timer import ALONE, Around, begin_timer, no_beginning, no_timer, run_timer
+from .merged_timer import begin_timer, no_beginning, no_timer, run_timer
 from .operations import peek, poke
-from .readonly import read_only
-from .span import call_on_cpu, compile_handler
-from .span_body import FAILED
-from .span_types import MergeTypes, Span
-from .targets.cpu import compile_loop
+from .steps import n_states
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .span_types import Plan
 
 Function = Any
-FAIL_LATE, DROP_LATE, TAKE_LATE = range(3)
-SKIP, HANDLE = -1, 0
-"""What becomes of a message, or a number of `faults.py`, or `EXCEPTION`."""
 
 
-def compile_merged_span(spec: MergeTypes) -> Span:
-    """Compile it. Raises what `compile_span` raises."""
-    with kernel_semantics():
-        compiled = [compile_handler(*one)[0] for one in spec.handlers]
-        calls = [
-            Handled(merged_call(call_on_cpu(dispatcher, each), each), each)
-            for dispatcher, (_, each) in zip(compiled, spec.handlers, strict=True)
-        ]
-        loop = compile_loop(merged_loop(spec, calls))
-    returned = [
-        dispatcher.overloads[argument_types(each, read_only)].signature.return_type
-        for dispatcher, (_, each) in zip(compiled, spec.handlers, strict=True)
-    ]
-    return Span(
-        loop.address,
-        (loop, compiled),
-        all(isinstance(one, types.NoneType) for one in returned) and spec.timer is None,
-        all(is_bounded(one) for one in compiled),
-        loop.library,
-        loop.symbol,
-        in_order=any(in_order(one) for one in compiled),
-    )
-
-
-def merged_loop(spec: MergeTypes, calls: list[Handled], around: Around = ALONE) -> Function:
-    """The loop over what `calls` are for, the handlers of `spec`; not compiled yet."""
-    lanes = [one.by(spec.field) for one in calls[: len(spec.inputs)]]
-    run = _nobody
-    key: Function = _nowhen
-    for number, lane in reversed(list(enumerate(lanes))):
-        run = _or(number, _run_lane(number, lane, spec.late), run)
-        key = _or_key(number, lane.reads, key)
-    two = pair(lanes[0], lanes[1]) if len(lanes) == 2 else no_pair
-    if spec.timer is None:
-        return _loop(len(lanes), key, run, two, no_timer, no_beginning)
-    return _loop(len(lanes), key, run, two, run_timer(calls[-1], spec, around), begin_timer(spec))
-
-
-def _nobody(which: int, merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
-    return emitted
-
-
-def _nowhen(which: int, merge: int) -> None:
-    return None
-
-
-def _or(number: int, this: Function, others: Function) -> Function:
-    """One of the lanes, by its number."""
-
-    def run(which: int, merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
-        if which == number:
-            return this(merge, count, bound, emitted, target, context)  # type: ignore[no-any-return]
-        return others(which, merge, count, bound, emitted, target, context)  # type: ignore[no-any-return]
-
-    return run
-
-
-def _or_key(number: int, reads: Function, others: Function) -> Function:
-    """Note the time of what comes next in each lane."""
-    at = lane_at(number)
-
-    def key(which: int, merge: int) -> None:
-        lane = merge + at
-        taken = peek(lane + LANE.taken)
-        if taken < peek(lane + LANE.count):
-            poke(lane + LANE.key, reads(peek(lane + LANE.source), taken))
-        else:
-            poke(lane + LANE.key, max(peek(lane + LANE.horizon), peek(lane + LANE.last)))
-        others(which, merge)
-
-    return key
-
-
-def _run_lane(number: int, handler: Handled, late: int) -> Function:
-    """The messages of one lane up to a time, as long as there is room. How many outputs there are now."""
-    call, reads, checked, at = handler.call, handler.reads, handler.checked, lane_at(number)
-    is_sink, judge = handler.is_sink, _judge(late, checked=checked)
-
-    def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
-        lane, fault = merge + at, peek(merge + SPAN.fault)
-        source, first, there = peek(lane + LANE.source), peek(lane + LANE.taken), peek(lane + LANE.count)
-        passed, last, room = peek(merge + SPAN.passed), peek(lane + LANE.last), peek(merge + SPAN.room)
-        end = min(first + count, there)
-        i, code = first, HANDLE
-        key = reads(source, i)
-        while code <= HANDLE and i < end and key <= bound and (is_sink or emitted < room):
-            code = HANDLE
-            if key < passed or (checked and key == NO_TIME):
-                code = judge(merge, key, last)
-            else:
-                passed = key
-            if code == HANDLE:
-                verdict = call(source, i, target, emitted, context, fault)
-                if verdict == FAILED:
-                    code = EXCEPTION
-                elif not is_sink:
-                    emitted += 1 - verdict
-            if code <= HANDLE:
-                last = key
-                i += 1
-                key = reads(source, i) if i < there else max(peek(lane + LANE.horizon), last)
-        poke(merge + SPAN.steps, peek(merge + SPAN.steps) + i - first)
-        poke(lane + LANE.taken, i)
-        poke(lane + LANE.last, last)
-        poke(lane + LANE.key, key)
-        poke(merge + SPAN.passed, passed)
-        if code > HANDLE:
-            fail(merge, number, code)
-        return emitted
-
-    return run
-
-
-def _judge(late: int, *, checked: bool) -> Function:
-    """What becomes of a message whose time is none, or had passed."""
-
-    def judge(merge: int, key: int, last: int) -> int:
-        if checked and key == NO_TIME:
-            return NO_TIME_VALUE
-        if key < last:
-            return BACK
-        if late == FAIL_LATE:
-            return LATE
-        poke(merge + SPAN.late, peek(merge + SPAN.late) + 1)
-        return HANDLE if late == TAKE_LATE else SKIP
-
-    return judge
+def merged_loop(plan: Plan, calls: Sequence[Any]) -> Function:
+    """Return the loop over what `calls_of` a plan are for; not compiled yet."""
+    merge = plan.merge
+    assert merge is not None
+    lanes = [Lane(call, types, merge.field) for call, (_, types) in zip(calls, plan.lanes, strict=False)]
+    run, keys = choice_of(lanes, merge.late, in_chain=len(plan.stages) > 0)
+    two = pair(*lanes) if len(lanes) == 2 else no_pair
+    if merge.timer is None:
+        return _loop(len(lanes), keys, run, two, no_timer, no_beginning)
+    times = lanes[0].times
+    timer = run_timer(calls[-1], n_states(plan), times, merge.every)
+    return _loop(len(lanes), keys, run, two, timer, begin_timer(times, merge.every))
 
 
 def _survey(n_lanes: int) -> Function:
@@ -219,8 +95,7 @@ def _loop(  # noqa: C901
         poke(merge + SPAN.by_timer, 0)
         poke(merge + SPAN.failed_lane, NOBODY)
         poke(merge + SPAN.fault, fault)
-        for number in range(n_lanes):
-            keys(number, merge)
+        keys(merge)
         emitted, before, is_ready, low = 0, -1, 1, NO_TIME
         while is_ready == 1 and peek(merge + SPAN.steps) > before:
             before = peek(merge + SPAN.steps)

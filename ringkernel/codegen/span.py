@@ -1,7 +1,7 @@
-"""What is compiled per handler: a pure loop over contiguous records, the handler inlined.
+"""What is compiled of a plan: its handlers, and the loop around them, in which they are inlined.
 
-The loop itself is in `span_body.py`, the call of the handler in `handler_call.py`. Here is what a handler is compiled
-for, what it may not do, and its span for the CPU.
+The loops are in `span_body.py` and `merged_span.py`, what they call in `steps.py`, and the call of a handler in
+`handler_call.py`. Here is what a handler is compiled for, what it may not do, and the span for the CPU.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from .checks import check_program, check_return, in_order, read_only_error
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .kernel_semantics import kernel_semantics
-from .keyed_call import KeyedCalls, keyed_end_span
+from .keyed_call import KeyedCalls
 from .line_tables import line_numbers, number_loop
+from .merged_span import merged_loop
 from .readonly import read_only
-from .span_body import batch_span, end_span, scalar_span
-from .span_types import RefusedHandlerError, Span, SpanTypes
+from .span_body import batch_loop, end_loop, message_loop
+from .span_types import Plan, RefusedHandlerError, Span, SpanTypes
+from .steps import CallOf, calls_of, from_zero, n_states
 from .targets.cpu import called_from_words, compile_loop
 from .unbound import check_bound
 
@@ -28,32 +30,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def compile_span(
-    handler: Callable[..., Any], spec: SpanTypes, finish: Callable[[Any, Any], None] | None = None
-) -> Span:
-    """Compile a handler into a span; `finish` as of `compile_loop`. Raises `RefusedHandlerError` and whatever numba
-    raises."""
+def compile_span(plan: Plan, finish: Callable[[Any, Any], None] | None = None) -> Span:
+    """Compile a plan; `finish` as of `compile_loop`. Raises `RefusedHandlerError` and whatever numba raises."""
     with kernel_semantics():
-        dispatcher, compile_function = compile_handler(handler, spec)
-        returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
-        never_drops = isinstance(returned, types.NoneType)
-        call = message_call(call_on_cpu(dispatcher, spec), spec)
-        body = span_body(call, spec, never_drops=never_drops)
-        loop = compile_loop(body, finish)
-    keepalive = (loop, dispatcher, compile_function)
-    bounded, ordered = is_bounded(dispatcher), in_order(dispatcher)
-    return Span(loop.address, keepalive, never_drops, bounded, loop.library, loop.symbol, in_order=ordered)
+        compiled = {handler: compile_handler(*handler) for handler in plan.handlers}
+        dispatchers = {handler: dispatcher for handler, (dispatcher, _) in compiled.items()}
+        returned = [_returned(dispatcher, types) for (_, types), dispatcher in dispatchers.items()]
+        never_drops = all(map(_is_nothing, returned)) and (plan.merge is None or plan.merge.timer is None)
+        body = span_loop(plan, lambda *one: call_on_cpu(dispatchers[one], one[1]), never_drops=never_drops)
+        loop = compile_loop(_fetching_ahead(plan, body), finish)
+    return Span(
+        loop.address,
+        (loop, list(compiled.values())),
+        never_drops,
+        all(map(is_bounded, dispatchers.values())),
+        loop.library,
+        loop.symbol,
+        in_order=any(map(in_order, dispatchers.values())),
+    )
 
 
-def message_call(call: Any, spec: SpanTypes) -> Any:
-    """What loops call for each message, in the place of the `call` of its handler."""
-    return call if spec.key is None or spec.input is None else KeyedCalls(spec).around(call)
-
-
-def compile_numbered_span(handler: Callable[..., Any], spec: SpanTypes) -> Span:
+def compile_numbered_span(plan: Plan) -> Span:
     """The same with line numbers in it, to be looked at."""
     with line_numbers():
-        return compile_span(handler, spec, number_loop)
+        return compile_span(plan, number_loop)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def span_loop(plan: Plan, call_of: CallOf, *, never_drops: bool) -> Callable[..., int]:
+    """Return the loop of a plan, not compiled yet, for any target. `call_of` a handler and what it is compiled for is
+    what calls it on addresses there; `never_drops`: no stage of a chain can drop a message."""
+    loop = _loop(plan, calls_of(plan, call_of))
+    return from_zero(loop, 1 + len(plan.stages)) if plan.stages and not never_drops else loop
+
+
+def _loop(plan: Plan, calls: list[Any]) -> Callable[..., int]:
+    (_, types), call = plan.lanes[0], calls[0]
+    if plan.merge is not None:
+        return merged_loop(plan, calls)  # type: ignore[no-any-return]
+    if types.is_end:
+        return end_loop(call, n_states(plan))
+    if types.batch:
+        return batch_loop(call, types.max_outputs if types.output is not None else 0)
+    return message_loop(call)
+
+
+def _fetching_ahead(plan: Plan, loop: Callable[..., int]) -> Callable[..., int]:
+    """The loop of a keyed kernel by itself, which asks for slots of its table that are far in memory."""
+    types = plan.lanes[0][1]
+    if types.key is None or types.is_end or plan.merge is not None or plan.stages:
+        return loop
+    return KeyedCalls(types).in_pieces(loop)
+
+
+# --- a handler --------------------------------------------------------------------------------------------------------
 
 
 def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
@@ -66,8 +98,7 @@ def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, 
         if (written := _written_to(handler, spec)) is not None:
             raise read_only_error(error, written, handler) from error
         raise
-    returned = dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
-    check_return(returned, spec.batch)
+    check_return(_returned(dispatcher, spec), spec.batch)
     check_program(dispatcher, compile_function.compiled())
     return dispatcher, compile_function
 
@@ -116,22 +147,16 @@ def _compiles(
     return True
 
 
-def span_body(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
-    """The loop around a handler's `call`, not compiled yet, which sees to what lies far in memory."""
-    loop = handler_loop(call, spec, never_drops=never_drops)
-    return loop if spec.key is None or spec.is_end else KeyedCalls(spec).in_pieces(loop)
+def _returned(dispatcher: Any, spec: SpanTypes) -> Any:
+    """The numba type of what a compiled handler returns."""
+    return dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
 
 
-def handler_loop(call: Any, spec: SpanTypes, *, never_drops: bool) -> Callable[..., int]:
-    """The loop around a handler's `call`, not compiled yet."""
-    has_output = spec.output is not None
-    if spec.is_end and spec.key is not None:
-        return keyed_end_span(call, spec.state_at)
-    if spec.is_end:
-        return end_span(call)
-    if spec.batch:
-        return batch_span(call, spec.max_outputs if has_output else 0)
-    return scalar_span(call, has_output=has_output, never_drops=never_drops)
+def _is_nothing(returned: Any) -> bool:
+    return isinstance(returned, types.NoneType)
+
+
+# --- its call ---------------------------------------------------------------------------------------------------------
 
 
 def _overload(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:

@@ -1,9 +1,12 @@
-"""The loops around a handler, as plain Python over `operations.py`: what a span is on every target.
+"""The loops around handlers, as plain Python over `operations.py`: what a span is on every target.
 
-`span(source, count, target, state, fault) -> emitted`, all int64 addresses and counts. No ring, no command and no
-atomics in it, so that LLVM may vectorise it. A handler that fails ends the loop: the words at `fault` then hold the
-index of the message, what the target says about the exception, and (`FAULT_COUNT`) how many messages failed with it.
-A failure is a return code, not `try/except`, which does not compile for CUDA.
+`span(source, count, target, context, fault) -> emitted`, all int64 addresses and counts. No ring, no command and no
+atomics in it, so that LLVM may vectorise it. What a loop calls for a message may be one handler, or all stages of a
+chain (`steps.py`); the loop of a kernel that goes by time is in `merged_span.py`.
+
+A handler that fails ends the loop: the words at `fault` then hold the index of the message, what the target says about
+the exception, and (`FAULT_COUNT`) how many messages failed with it. A failure is a return code, not `try/except`, which
+does not compile for CUDA.
 """
 
 from __future__ import annotations
@@ -12,85 +15,75 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.layout import FAULT
 
-from .operations import poke
+from .operations import peek, poke
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EMIT, DROP = 0, 1
-FAILED, ALL = -(2**62), -(2**62) + 1
-"""Verdicts that no handler returns as a count: it raised; it returned nothing and means all."""
+EMIT, DROP, FAILED = 0, 1, -1
+"""What a call says of a message: the verdict of the handler, or that it has raised. Of a chain whatever is below 0 is a
+failure, see `steps.py`."""
+ALL = -(2**62)
+"""The verdict of a handler of batches that returns nothing, and means all; or of a kernel's end: that this was all."""
 FAULT_INFO, FAULT_COUNT = FAULT.fault_info_address, FAULT.fault_count
 
 
-def scalar_span(call: Any, *, has_output: bool, never_drops: bool) -> Callable[..., int]:  # noqa: C901 (three loops)
-    """The loop around a handler that is called once per message. `call`: see `handler_call.py`."""
+def message_loop(call: Any) -> Callable[..., int]:
+    """Return the loop around what is called once per message."""
 
-    def fail(fault: int, index: int) -> None:
-        poke(fault, index)
-        poke(fault + FAULT_COUNT, 1)
-
-    def emit_all(source: int, count: int, target: int, state: int, fault: int) -> int:
-        for i in range(count):
-            if call(source, i, target, i, state, fault) == FAILED:
-                fail(fault, i)
-                return i
-        return count
-
-    def emit_some(source: int, count: int, target: int, state: int, fault: int) -> int:
+    def loop(source: int, count: int, target: int, context: int, fault: int) -> int:
         emitted = 0
         for i in range(count):
-            verdict = call(source, i, target, emitted, state, fault)
-            if verdict == FAILED:
-                fail(fault, i)
-                return emitted
+            verdict = call(source, i, target, emitted, context, fault)
+            if verdict < 0:
+                poke(fault, i)
+                poke(fault + FAULT_COUNT, 1)
+                break
             emitted += 1 - verdict
         return emitted
 
-    def consume_all(source: int, count: int, target: int, state: int, fault: int) -> int:
-        for i in range(count):
-            if call(source, i, target, i, state, fault) == FAILED:
-                fail(fault, i)
-                return 0
-        return 0
-
-    if not has_output:
-        return consume_all
-    return emit_all if never_drops else emit_some
+    return loop
 
 
-def end_span(call: Any) -> Callable[..., int]:
-    """The loop around what a kernel does at its end, at most `count` times. Return n outputs, or -1 - n once it has
-    said that there is no more."""
+def batch_loop(call: Any, per_message: int) -> Callable[..., int]:
+    """Return what surrounds a handler that gets slices of the rings, `per_message` slots for outputs, or 0."""
 
-    def end(source: int, count: int, target: int, state: int, fault: int) -> int:
-        for emitted in range(count):
-            verdict = call(source, 0, target, emitted, state, fault)
-            if verdict == FAILED:
-                poke(fault, emitted)
-                poke(fault + FAULT_COUNT, 0)
-                return emitted
-            if verdict != EMIT:
-                return -1 - emitted - (1 if verdict == ALL else 0)
-        return count
-
-    return end
-
-
-def batch_span(call: Any, per_message: int) -> Callable[..., int]:
-    """What surrounds a handler that gets slices of the rings, `per_message` slots for outputs, or 0."""
-
-    def batch(source: int, count: int, target: int, state: int, fault: int) -> int:
+    def loop(source: int, count: int, target: int, context: int, fault: int) -> int:
         room = count * per_message
-        verdict = call(source, count, target, room, state, fault)
+        poke(fault + FAULT_INFO, 0)  # nothing was raised, if the handler returns a number that cannot be
+        verdict = call(source, count, target, room, context, fault)
         if verdict == ALL:  # one output for each message
             return min(count, room)
         if verdict < 0 or verdict > room:
-            if verdict != FAILED:
-                poke(fault + FAULT_INFO, 0)
             poke(fault, 0)
             poke(fault + FAULT_COUNT, count)
             return 0
         return verdict  # type: ignore[no-any-return]
 
-    return batch
+    return loop
+
+
+def end_loop(call: Any, n_states: Callable[[int], int]) -> Callable[..., int]:
+    """Return the loop around what a kernel does at its end, at most `count` times, for each of its states in turn: one,
+    or those of all keys. It returns n outputs, or -1 - n once there is no more. `source` is the address of a word with
+    the number of the state that is next."""
+
+    def loop(source: int, count: int, target: int, context: int, fault: int) -> int:
+        number, n, emitted = peek(source), n_states(context), 0
+        for _ in range(count):
+            if number >= n:
+                break
+            verdict = call(source, number, target, emitted, context, fault)
+            if verdict == FAILED:
+                poke(source, number)
+                poke(fault, emitted)
+                poke(fault + FAULT_COUNT, 0)
+                return emitted
+            if verdict != DROP:
+                emitted += 1
+            if verdict != EMIT:  # it has not said that there is more
+                number += 1
+        poke(source, number)
+        return -1 - emitted if number >= n else emitted
+
+    return loop

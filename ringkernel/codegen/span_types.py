@@ -1,18 +1,22 @@
-"""What a span is compiled for, and the span. Imports no compiler: a span from the compile cache needs none."""
+"""What a span is compiled for, and the span. Imports no compiler: a span from the compile cache needs none.
+
+A span is described by its `Plan`, as lanes and stages: each lane has a handler for its messages, and what that emits
+goes through the handlers of the stages. A plain kernel has one lane and no stage, a merge a lane for each input, a
+chain stages, and a chain whose first kernel goes by time has both.
+"""
 
 from __future__ import annotations
 
 import linecache
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.context_layout import ContextLayout, context_layout
 from ringkernel.memory.keys_layout import INITIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from ringkernel.cache.machine_code import LoadedCode
@@ -44,11 +48,6 @@ class SpanTypes:
     state_at: int = 0
 
     @property
-    def parts(self) -> tuple[tuple[str, Any], ...]:
-        """What the code depends on besides the handler."""
-        return tuple((field.name, getattr(self, field.name)) for field in fields(self))
-
-    @property
     def context(self) -> ContextLayout:
         """Where the parameters and random numbers lie, from the kernel's context on: behind the state, or the table of
         keys."""
@@ -59,34 +58,72 @@ class SpanTypes:
         return context_layout(state_nbytes, 0 if self.params is None else self.params.itemsize, has_rng=self.rng)
 
 
+Handler = tuple[Callable[..., Any], SpanTypes]
+"""A function of the user's, and what it is compiled for."""
+
+
 @dataclass(frozen=True)
-class MergeTypes:
-    """What a merged span is made of: of each input its handler, and what that is compiled for; likewise of the timer;
-    `field`: where the time is; `late`: what becomes of late messages; `every`: the timer's period."""
+class Merge:
+    """How the messages of the lanes are put in order: by the time in a `field`. `late`: what becomes of late ones,
+    "fail", "drop" or "take"; `timer`: the handler that is called once in each period, `every`."""
 
-    inputs: tuple[tuple[Callable[..., Any], SpanTypes], ...]
-    timer: tuple[Callable[..., Any], SpanTypes] | None
     field: str
-    late: int
-    every: float
+    late: str
+    timer: Handler | None = None
+    every: float = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a span is compiled from: the handler of each lane, their order if there is one, and the handlers that
+    whatever comes of them goes through."""
+
+    lanes: tuple[Handler, ...]
+    merge: Merge | None = None
+    stages: tuple[Handler, ...] = ()
+
+    @classmethod
+    def of(cls, handler: Callable[..., Any], types: SpanTypes) -> Plan:
+        """The plan of one handler by itself."""
+        return cls(((handler, types),))
 
     @property
-    def handlers(self) -> tuple[tuple[Callable[..., Any], SpanTypes], ...]:
-        """Those of the inputs, and then that of the timer, if there is one."""
-        return self.inputs if self.timer is None else (*self.inputs, self.timer)
+    def first(self) -> tuple[Handler, ...]:
+        """The handlers of the first kernel: of the lanes, and then of the timer, if there is one."""
+        timer = None if self.merge is None else self.merge.timer
+        return self.lanes if timer is None else (*self.lanes, timer)
 
     @property
-    def parts(self) -> tuple[Any, ...]:
-        """What the code depends on."""
-        handlers = [(handler, *spec.parts) for handler, spec in self.handlers]
-        return self.field, self.late, self.every, self.timer is None, *handlers
+    def handlers(self) -> tuple[Handler, ...]:
+        """All handlers."""
+        return (*self.first, *self.stages)
+
+    @property
+    def output(self) -> np.dtype[Any] | None:
+        """What the span emits, or None."""
+        return self.handlers[-1][1].output
+
+    @property
+    def parts(self) -> Any:
+        """All that the code depends on: each field of the description, by its name."""
+        return _parts(self)
+
+    def then(self, others: tuple[Plan, ...]) -> Plan:
+        """The plan of a chain of this kernel and `others`, each with one lane."""
+        return Plan(self.lanes, self.merge, (*self.stages, *(one.lanes[0] for one in others)))
+
+
+def _parts(value: Any) -> Any:
+    if is_dataclass(value):
+        return tuple((field.name, _parts(getattr(value, field.name))) for field in fields(value))
+    return tuple(map(_parts, value)) if type(value) is tuple else value
 
 
 @dataclass(frozen=True)
 class Span:
-    """A compiled span. `keepalive` owns the machine code; `never_drops`: the handler returns nothing; `in_order`: it
-    does something that others notice, like printing; `further`: those of further inputs; `end`: what the kernel does
-    at its end; `library` is numba's, or None if it came from the cache."""
+    """A compiled span. `keepalive` owns the machine code; `never_drops`: no handler can drop a message; `is_bounded`:
+    it provably ends soon; `in_order`: it does something that others notice, like printing; `further`: the spans of
+    further inputs; `end`: what the kernel does at its end; `library` is numba's, or None if it came from the cache."""
 
     address: int
     keepalive: Any
@@ -105,32 +142,8 @@ class Span:
 
     @classmethod
     def from_cache(cls, loaded: LoadedCode) -> Span:
-        """What was kept."""
-        known = loaded.notes
-        never_drops, is_bounded, in_order = known["never_drops"], known["is_bounded"], known["in_order"]
-        return cls(loaded.address("span"), loaded, never_drops, is_bounded, in_order=in_order)
-
-
-@dataclass(frozen=True)
-class FusedSpan:
-    """The compiled span of a chain, see `fused_span.py`. `library` as of a span; `never_drops`: no stage does, or it is
-    not known."""
-
-    address: int
-    keepalive: Any
-    never_drops: bool
-    library: Any = None
-    symbol: str = ""
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What the cache keeps of it beside the code: nothing."""
-        return {}
-
-    @classmethod
-    def from_cache(cls, loaded: LoadedCode) -> FusedSpan:
-        """What was kept."""
-        return cls(loaded.address("span"), loaded, never_drops=False)
+        """Return the span that was kept."""
+        return cls(loaded.address("span"), loaded, **loaded.notes)
 
 
 class RefusedHandlerError(TypeError):

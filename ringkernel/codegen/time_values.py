@@ -14,7 +14,7 @@ _TOP, _LOW = ir.Constant(_I64, -(2**63)), ir.Constant(_I64, 2**63 - 1)
 
 
 def time_value(builder: Any, dtype: np.dtype[Any], word: Any) -> Any:
-    """The time that a word stands for, as the number that its type stores."""
+    """Return the time that a word stands for, as the number that its type stores."""
     if dtype.kind == "f":
         value = builder.bitcast(turned(builder, word), _F64)
         return value if dtype.itemsize == 8 else builder.fptrunc(value, _F32)
@@ -24,13 +24,13 @@ def time_value(builder: Any, dtype: np.dtype[Any], word: Any) -> Any:
 
 
 def stored(dtype: np.dtype[Any]) -> Any:
-    """What a time of this type is in memory."""
+    """Return the LLVM type of a time of this type in memory."""
     if dtype.kind == "f":
         return _F64 if dtype.itemsize == 8 else (_F32 if dtype.itemsize == 4 else ir.HalfType())
     return ir.IntType(8 * dtype.itemsize)
 
 
 def turned(builder: Any, bits: Any) -> Any:
-    """The bits of a float in the order of floats; and back."""
+    """Return the bits of a float in the order of floats; and back."""
     sign = builder.ashr(bits, ir.Constant(_I64, 63))
     return builder.xor(bits, builder.and_(sign, _LOW))

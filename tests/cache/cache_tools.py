@@ -11,7 +11,8 @@ import numpy as np
 
 from ringkernel.cache.fingerprint import fingerprint_of
 from ringkernel.cache.store import SUFFIX
-from ringkernel.codegen.span_types import Span, SpanTypes
+from ringkernel.codegen import span_cache
+from ringkernel.codegen.span_types import Plan, Span, SpanTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,11 @@ def built(source: str = SOURCE, library: str = LIBRARY, file: str = "built") -> 
 
 def key(handler: Callable[..., Any]) -> str:
     return fingerprint_of(handler).hexdigest()
+
+
+def find_span(handler: Callable[..., Any], types: SpanTypes) -> Span:
+    """The span of one handler, from the cache or compiled."""
+    return span_cache.find_span(Plan.of(handler, types))
 
 
 def run(span: Span, values: list[float], dtype: np.dtype[Any] = VALUE) -> tuple[list[float], int, int]:

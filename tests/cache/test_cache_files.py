@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cache_tools import SPEC, built, files, is_cached
+from cache_tools import SPEC, built, files, find_span, is_cached
 
 from ringkernel.cache import settings
 from ringkernel.cache.store import SUFFIX, Store
-from ringkernel.codegen.span_cache import find_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable

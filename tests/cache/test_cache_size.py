@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cache_tools import SPEC, built, files, is_cached
+from cache_tools import SPEC, built, files, find_span, is_cached
 
 import ringkernel as rk
 from ringkernel.cache import settings
 from ringkernel.cache.store import SUFFIX, TEMPORARY_SUFFIX, Store
-from ringkernel.codegen.span_cache import find_span
 
 pytestmark = pytest.mark.compiles
 

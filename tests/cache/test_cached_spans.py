@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from cache_tools import SPEC, built, files, is_cached, run
+from cache_tools import SPEC, built, files, find_span, is_cached, run
 from numba import njit
 
 from ringkernel.codegen.shapes import MISMATCH
-from ringkernel.codegen.span_cache import find_span
 from ringkernel.devices.compiled import raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.codegen.span_types import Span, SpanTypes
+    from ringkernel.codegen.span_types import Plan, Span
 
 pytestmark = pytest.mark.compiles
 
@@ -137,8 +136,8 @@ def test_what_changes_during_the_compilation_is_not_kept(cache: Path, monkeypatc
 
     handler, compile_span = built(), compiler.compile_span
 
-    def slowly(function: Callable[..., Any], spec: SpanTypes) -> Span:
-        compiled = compile_span(function, spec)
+    def slowly(plan: Plan) -> Span:
+        compiled = compile_span(plan)
         handler.__globals__["SCALE"] = 9.0
         return compiled
 
@@ -224,8 +223,7 @@ def test_a_missing_symbol_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch
 HASHES = """
 import sys
 import numba.core.event as event
-from cache_tools import SPEC, built, is_cached, run
-from ringkernel.codegen.span_cache import find_span
+from cache_tools import SPEC, built, find_span, is_cached, run
 with event.install_recorder("numba:compile") as compiled:
     span = find_span(built("def handler(msg, out): out.value = hash('a') ^ hash('some longer text')"), SPEC)
 print(is_cached(span), len(compiled.buffer) == 0, run(span, [1.0])[0] == [float(hash("a") ^ hash("some longer text"))])

@@ -16,7 +16,7 @@ from numba.core import config
 import ringkernel as rk
 from ringkernel.cache import environment
 from ringkernel.cache.fingerprint import key_of
-from ringkernel.codegen.span_types import SpanTypes
+from ringkernel.codegen.span_types import Plan, SpanTypes
 
 pytestmark = pytest.mark.compiles
 
@@ -45,11 +45,11 @@ SPECS = {
 
 
 def test_every_type_and_option_is_in_the_key() -> None:
-    from ringkernel.codegen.span_cache import _fingerprint
+    from ringkernel.codegen.span_cache import fingerprint_of
 
     handler, keys = built(), set()
     for spec in (SPEC, *SPECS.values()):
-        fingerprint = _fingerprint(handler, spec)
+        fingerprint = fingerprint_of(Plan.of(handler, spec))
         assert fingerprint is not None
         keys.add(fingerprint.hexdigest())
     assert len(keys) == 1 + len(SPECS)

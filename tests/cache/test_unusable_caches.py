@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_tools import SPEC, built, run
+from cache_tools import SPEC, built, find_span, run
 
 import ringkernel as rk
 from ringkernel.cache import code_cache, settings
 from ringkernel.cache.store import Store
-from ringkernel.codegen.span_cache import find_span
 
 pytestmark = pytest.mark.compiles
 

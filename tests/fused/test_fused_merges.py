@@ -19,7 +19,7 @@ import ringkernel as rk
 from ringkernel import KernelState, KernelStateError, RingKernelRuntime
 from ringkernel.codegen import span_cache
 from ringkernel.declaration.decorator import find_declaration
-from ringkernel.devices.compiled.compiling import stage_of
+from ringkernel.devices.compiled.compiling import chain_of as plan_of_chain
 from ringkernel.devices.cpu.executor import WorkerExecutor
 from ringkernel.ring.turns.loop_turns import FEW
 
@@ -540,8 +540,8 @@ def test_the_span_is_cached_by_all_that_it_is_made_of(monkeypatch: pytest.Monkey
     declare("cached, and drops", 2, timer=True, late="drop")
     declare("cached without a timer", 2, timer=False)
     declare("cached with three", 3, timer=True)
-    last = stage_of(find_declaration("cached next", None))
+    last = find_declaration("cached next", None)
     for name in ("cached", "cached, and drops", "cached without a timer", "cached with three"):
-        stages = stage_of(find_declaration(name, None)), last
-        assert span_cache.find_fused_span(stages).library is not None
-        assert span_cache.find_fused_span(stages).library is None
+        plan = plan_of_chain([find_declaration(name, None), last])
+        assert span_cache.find_span(plan).library is not None
+        assert span_cache.find_span(plan).library is None

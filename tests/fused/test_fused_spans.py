@@ -10,8 +10,8 @@ import pytest
 from spans import function_of
 
 from ringkernel.codegen import span_cache
-from ringkernel.codegen.fused_span import compile_fused_span
-from ringkernel.codegen.span_types import SpanTypes
+from ringkernel.codegen.span import compile_span
+from ringkernel.codegen.span_types import Plan, SpanTypes
 from ringkernel.memory.chain_layout import CHAIN, CHAIN_DTYPE, MAX_STAGES, SMALL_NBYTES
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def test_a_fused_span_does_what_its_handlers_do(names: str, has_poison: bool) ->
     target = np.full(len(messages), 7, "i1").repeat(0 if last is None else last.itemsize)
     target = target if last is None else target.view(last)
     address = int(record.ctypes.data)
-    span = compile_fused_span(stages)
+    span = compile_span(Plan((stages[0],), stages=tuple(stages[1:])))
     emitted = function_of(span)(
         messages.ctypes.data, len(messages), target.ctypes.data, address, address + CHAIN.fault_index
     )
@@ -189,12 +189,12 @@ def test_a_fused_span_does_what_its_handlers_do(names: str, has_poison: bool) ->
 
 def test_a_fused_span_is_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("RINGKERNEL_CACHE_DIR", str(tmp_path))
-    stages = [STAGES["add"], STAGES["thirds"]]
-    first = span_cache.find_fused_span(stages)
-    again = span_cache.find_fused_span(stages)
+    add, thirds = STAGES["add"], STAGES["thirds"]
+    plan = Plan((add,), stages=(thirds,))
+    first, again = span_cache.find_span(plan), span_cache.find_span(plan)
     assert first.library is not None
     assert again.library is None
-    assert span_cache.find_fused_span(stages[::-1]).library is not None  # the order counts
+    assert span_cache.find_span(Plan((thirds,), stages=(add,))).library is not None  # the order counts
     messages, target, record = given(["add"], 1), np.zeros(400, NUMBER), np.zeros(1, CHAIN_DTYPE)
     address = int(record.ctypes.data)
     arguments = messages.ctypes.data, 400, target.ctypes.data, address, address + CHAIN.fault_index

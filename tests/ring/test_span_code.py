@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from ir import watch
 from numba import njit
+from spans import compile_span
 
 from ringkernel.codegen.operations import load
-from ringkernel.codegen.span import compile_span
 from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.targets.cpu import compile_entry
 

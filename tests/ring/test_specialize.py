@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numba import njit
+from spans import compile_span
 
-from ringkernel.codegen.span import compile_span
 from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 from ringkernel.codegen.specialise import Specializer
 

@@ -159,7 +159,8 @@ def called(span: Any, seed: int, messages: np.ndarray[Any, Any]) -> np.ndarray[A
 @pytest.fixture(scope="module")
 def span() -> Any:
     """The compiled handler."""
-    from ringkernel.codegen.span import compile_span
+    from spans import compile_span
+
     from ringkernel.codegen.span_types import SpanTypes
 
     return compile_span(draw, SpanTypes(BOUNDS, DRAWN, None, rng=True))

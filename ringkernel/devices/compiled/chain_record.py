@@ -11,7 +11,7 @@ from ringkernel.memory.layout import BLOCK, NEVER
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ringkernel.codegen.span_types import FusedSpan
+    from ringkernel.codegen.span_types import Span
     from ringkernel.devices.event_loop.loop_parker import LoopParker
     from ringkernel.ring.host.record_edge import RecordEdge
 
@@ -39,7 +39,7 @@ class ChainRecord:
     def __init__(
         self,
         stages: Sequence[Stage],
-        span: FusedSpan,
+        span: Span,
         parker: LoopParker,
         on_foreign: Callable[[], None],
         on_held_up: Callable[[], None],

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ringkernel.declaration.order import LATE
 from ringkernel.declaration.periods import period_of
 from ringkernel.declaration.signature import warn_of_unwritten_output
 from ringkernel.devices.event_loop.announcing import announced
@@ -17,7 +16,7 @@ from ringkernel.memory.keys_layout import slot_layout
 from ringkernel.tracebacks import without_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ringkernel.declaration.declaration import Declaration
 
@@ -26,27 +25,23 @@ _pending: dict[Any, asyncio.Future[Any]] = {}
 
 
 async def compiled_span(declaration: Declaration) -> Any:
-    """The declaration's compiled span: compiled once per function, types and options in this process.
+    """Return the declaration's compiled span: compiled once per plan in this process.
 
     Raises `KernelCompileError`, at every call.
     """
-    handlers = declaration.per_input
-    if declaration.order is not None:
-        merged = merge_spec_of(declaration)
-        return await _once(merged, lambda: _find_merged(declaration, merged))
-    if len(handlers) > 1:
-        return together([await compiled_span(one) for one in handlers])
-    spec = spec_of(declaration)
-    return await _once((declaration.func, spec), lambda: _find(declaration, spec))
+    if declaration.order is None and len(declaration.per_input) > 1:
+        return together([await compiled_span(one) for one in declaration.per_input])
+    plan = plan_of(declaration)
+    return await _once(plan, lambda: _find(declaration, plan))
 
 
 async def compiled_end(declaration: Declaration) -> Any:
-    """What the kernel does at its end, likewise; None if it does nothing then."""
+    """Return the span of what the kernel does at its end, likewise; None if it does nothing then."""
     at_end = declaration.at_end
     if at_end is None:
         return None
-    spec = end_spec_of(declaration)
-    return await _once((at_end.func, spec), lambda: _find(at_end, spec))
+    plan = end_plan_of(declaration)
+    return await _once(plan, lambda: _find(at_end, plan))
 
 
 async def _once(key: Any, find: Callable[[], Any]) -> Any:
@@ -72,6 +67,9 @@ def together(spans: list[Any]) -> Any:
     )
 
 
+# --- what is compiled -------------------------------------------------------------------------------------------------
+
+
 def spec_of(declaration: Declaration) -> Any:
     """What the declaration's handler is compiled for, as a `SpanTypes`."""
     from ringkernel.codegen.span_types import SpanTypes
@@ -94,10 +92,34 @@ def spec_of(declaration: Declaration) -> Any:
     )
 
 
-def end_spec_of(declaration: Declaration) -> Any:
-    """What the handler of a kernel's end is compiled for; see `Declaration.at_end`."""
-    assert declaration.at_end is not None
-    return replace(spec_of(declaration.at_end), is_end=True, state_at=_state_at(declaration))
+def plan_of(declaration: Declaration) -> Any:
+    """What a declaration's span is compiled from, as a `Plan`: its handler, or, if it goes by time, all of them."""
+    from ringkernel.codegen.span_types import Merge, Plan
+
+    order, timer = declaration.order, declaration.timer
+    if order is None:
+        return Plan.of(declaration.func, spec_of(declaration))
+    lanes = tuple((one.func, spec_of(one)) for one in declaration.per_input)
+    if timer is None:
+        return Plan(lanes, Merge(order.field, order.late))
+    types = replace(spec_of(_of_timer(declaration)), time=declaration.times, state_at=_state_at(declaration))
+    every = period_of(declaration.kernel_id, timer.every, declaration.times)
+    return Plan(lanes, Merge(order.field, order.late, (timer.func, types), every))
+
+
+def end_plan_of(declaration: Declaration) -> Any:
+    """What the span of a kernel's end is compiled from; see `Declaration.at_end`."""
+    from ringkernel.codegen.span_types import Plan
+
+    at_end = declaration.at_end
+    assert at_end is not None
+    return Plan.of(at_end.func, replace(spec_of(at_end), is_end=True, state_at=_state_at(declaration)))
+
+
+def chain_of(declarations: Iterable[Declaration]) -> Any:
+    """What the span of a fused chain of these kernels is compiled from."""
+    first, *others = map(plan_of, declarations)
+    return first.then(tuple(others))
 
 
 def _state_at(declaration: Declaration) -> int:
@@ -109,110 +131,70 @@ def _state_at(declaration: Declaration) -> int:
     return slot_layout(field, declaration.input_type.dtype[field], spec_of(declaration).state).state_at
 
 
-def merge_spec_of(declaration: Declaration) -> Any:
-    """What the handlers of a kernel that goes by time are compiled for, as a `MergeTypes`."""
-    from ringkernel.codegen.span_types import MergeTypes
-
-    order, timer = declaration.order, declaration.timer
-    assert order is not None
-    return MergeTypes(
-        inputs=tuple((one.func, spec_of(one)) for one in declaration.per_input),
-        timer=None if timer is None else (timer.func, _timer_spec_of(declaration)),
-        field=order.field,
-        late=LATE.index(order.late),
-        every=0 if timer is None else period_of(declaration.kernel_id, timer.every, declaration.times),
-    )
-
-
-def stage_of(declaration: Declaration) -> Any:
-    """The kernel as a stage of a fused chain: its handler, and what it, or all of its handlers, are compiled for."""
-    return declaration.func, spec_of(declaration) if declaration.order is None else merge_spec_of(declaration)
-
-
-def _timer_spec_of(declaration: Declaration) -> Any:
-    return replace(spec_of(_of_timer(declaration)), time=declaration.times, state_at=_state_at(declaration))
-
-
 def _of_timer(declaration: Declaration) -> Declaration:
     """The kernel as it is for its timer."""
     assert declaration.timer is not None
     return replace(declaration.per_input[0], func=declaration.timer.func, input_type=None, batch=False)
 
 
-def _find_merged(declaration: Declaration, spec: Any) -> Any:
-    """The span of a kernel that goes by time. Raises `KernelCompileError` of the handler that it is about."""
-    from ringkernel.codegen.span import compile_handler
-    from ringkernel.codegen.span_cache import find_merged_span
-    from ringkernel.messages import codecs
-
-    handlers = [*declaration.per_input, *([_of_timer(declaration)] if declaration.timer else [])]
-    for message_type in (*(one.input_type for one in declaration.per_input), declaration.output_type):
-        if message_type is not None:
-            codecs.prepare(message_type)
-
-    def find(_func: Any, _spec: Any) -> Any:
-        return find_merged_span(spec, announced(f"kernel {declaration.kernel_id!r}"))
-
-    try:
-        span = _compile(declaration, None, find)
-    except KernelCompileError:
-        for one, (_, each) in zip(handlers, (*spec.inputs, *([spec.timer] if spec.timer else [])), strict=True):
-            _compile(one, each, compile_handler)
-        raise
-    if declaration.output_type is not None:
-        for one in handlers:
-            warn_of_unwritten_output(one.kernel_id, one.func)
-    return span
+# --- compiling --------------------------------------------------------------------------------------------------------
 
 
 def compile_now(declaration: Declaration) -> Any:
-    """The declaration's span, compiled here and now, whatever the cache holds: of its first handler, or, if it goes by
-    time, of all. Raises `KernelCompileError`."""
-    from ringkernel.codegen.merged_span import compile_merged_span
+    """Return the declaration's span, compiled here and now, whatever the cache holds: of its first handler, or, if it
+    goes by time, of all. Raises `KernelCompileError`."""
     from ringkernel.codegen.span import compile_span
 
-    if declaration.order is not None:
-        return _compile(declaration, merge_spec_of(declaration), lambda _func, spec: compile_merged_span(spec))
-    return _compile(declaration, spec_of(declaration), compile_span)
+    return _compile(declaration, partial(compile_span, plan_of(declaration)))
 
 
 def compile_numbered(declaration: Declaration) -> Any:
-    """The same, with line numbers in it, to be looked at."""
+    """Return the same with line numbers in it, to be looked at."""
     from ringkernel.codegen.span import compile_numbered_span
 
-    return _compile(declaration, spec_of(declaration), compile_numbered_span)
+    return _compile(declaration, partial(compile_numbered_span, plan_of(declaration)))
 
 
 def find_now(declaration: Declaration) -> Any:
-    """All that a declaration's kernels run, from the cache or compiled, here and now. Raises `KernelCompileError`."""
+    """Return all that a declaration's kernels run, from the cache or compiled, here and now. Raises
+    `KernelCompileError`."""
     if (at_end := declaration.at_end) is not None:
-        _find(at_end, end_spec_of(declaration))
+        _find(at_end, end_plan_of(declaration))
     if declaration.order is not None:
-        return _find_merged(declaration, merge_spec_of(declaration))
-    return together([_find(one, spec_of(one)) for one in declaration.per_input])
+        return _find(declaration, plan_of(declaration))
+    return together([_find(one, plan_of(one)) for one in declaration.per_input])
 
 
-def _find(declaration: Declaration, spec: Any) -> Any:
+def _find(declaration: Declaration, plan: Any) -> Any:
+    """The span of a plan. Raises `KernelCompileError` of the handler that it is about."""
+    from ringkernel.codegen.span import compile_handler
     from ringkernel.codegen.span_cache import find_span
     from ringkernel.messages import codecs
 
-    what = f"kernel {declaration.kernel_id!r}"
-    for message_type in (declaration.input_type, declaration.output_type):
+    timer = [] if plan.merge is None or plan.merge.timer is None else [_of_timer(declaration)]
+    handlers = [declaration] if plan.merge is None else [*declaration.per_input, *timer]
+    for message_type in (*(one.input_type for one in handlers), declaration.output_type):
         if message_type is not None:
             codecs.prepare(message_type)
-    span = _compile(declaration, spec, partial(find_span, around=announced(what)))
+    try:
+        span = _compile(declaration, partial(find_span, plan, announced(f"kernel {declaration.kernel_id!r}")))
+    except KernelCompileError:
+        for one, handler in zip(handlers, plan.first, strict=True) if len(handlers) > 1 else ():
+            _compile(one, partial(compile_handler, *handler))
+        raise
     waits_for_end = declaration.batch and declaration.end is not None
     if declaration.output_type is not None and not waits_for_end:
-        number = 0 if declaration.input_type is None else 1
-        warn_of_unwritten_output(declaration.kernel_id, declaration.func, number=number)
+        for one in handlers:
+            number = 0 if one.input_type is None and plan.merge is None else 1  # a timer's handler has a time
+            warn_of_unwritten_output(one.kernel_id, one.func, number=number)
     return span
 
 
-def _compile(declaration: Declaration, spec: Any, make: Callable[..., Any]) -> Any:
+def _compile(declaration: Declaration, make: Callable[[], Any]) -> Any:
     from ringkernel.codegen.span_types import RefusedHandlerError
 
     try:
-        return make(declaration.func, spec)
+        return make()
     except ConfigurationError:
         raise
     except RefusedHandlerError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ringkernel.codegen.span_types import FusedSpan
+    from ringkernel.codegen.span_types import Span
     from ringkernel.devices.event_loop.loop_parker import LoopParker
 
     from .chain import Stage
@@ -47,9 +47,7 @@ class Phase(Enum):
 class FusedChain(Chain):
     """Stages that are to be, are, or were one. All methods belong to the event loop's thread."""
 
-    def __init__(
-        self, stages: Sequence[Stage], span: FusedSpan, parker: LoopParker, parted: Callable[[], None]
-    ) -> None:
+    def __init__(self, stages: Sequence[Stage], span: Span, parker: LoopParker, parted: Callable[[], None]) -> None:
         self.stages, self.first, self.last = stages, stages[0], stages[-1]
         self.phase = Phase.GATHERING
         self._span, self._parker, self._loop = span, parker, parker.loop

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.compiled.chain import ALONE
 from ringkernel.devices.compiled.chain_record import edge_between
-from ringkernel.devices.compiled.compiling import stage_of
+from ringkernel.devices.compiled.compiling import chain_of
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.fused_chain import FusedChain
 from ringkernel.devices.event_loop.background import in_thread, is_exiting
@@ -25,7 +25,7 @@ from ringkernel.memory.layout import BLOCK, COMMAND_RUN, NEVER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ringkernel.codegen.span_types import FusedSpan
+    from ringkernel.codegen.span_types import Span
     from ringkernel.devices.event_loop.loop_parker import LoopParker
 
 logger = logging.getLogger("ringkernel")
@@ -41,7 +41,7 @@ MOST_LINKS = 32
 """Connections that are looked at in one look, so that thousands of kernels cost no more."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
 
-_spans: dict[Any, FusedSpan | None] = {}
+_spans: dict[Any, Span | None] = {}
 """The fused spans of this process; None while one is being compiled, or if it cannot be."""
 
 
@@ -129,7 +129,7 @@ class Fusing:
         return reason
 
     def _fuse_when_compiled(self, stages: list[CompiledEngine]) -> None:
-        key = stages_of(stages)
+        key = chain_of(stage.declaration for stage in stages)
         if key not in _spans:
             _spans[key] = None
             task = self._loop.create_task(_compile(key, ", ".join(repr(stage.kernel_id) for stage in stages)))
@@ -139,7 +139,7 @@ class Fusing:
         if span is not None:
             self.fuse(stages, span)
 
-    def fuse(self, stages: list[CompiledEngine], span: FusedSpan) -> FusedChain:
+    def fuse(self, stages: list[CompiledEngine], span: Span) -> FusedChain:
         """Let these kernels become one, if they can."""
         first = stages[0]
         seen = self._seen.setdefault(first, _Seen())
@@ -166,15 +166,10 @@ async def _compile(key: Any, names: str) -> None:
 
 
 def _find(key: Any) -> None:
-    from ringkernel.codegen.span_cache import find_fused_span
+    from ringkernel.codegen.span_cache import find_span
 
     if not is_exiting():
-        _spans[key] = find_fused_span(key)
-
-
-def stages_of(stages: Iterable[CompiledEngine]) -> Any:
-    """Return what the span of a chain of these kernels is made of."""
-    return tuple(stage_of(stage.declaration) for stage in stages)
+        _spans[key] = find_span(key)
 
 
 def source_of(kernel: CompiledEngine) -> CompiledEngine | None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def cooperative_part(call: Any, itemsize: int, *, never_drops: bool) -> Callable[[int], None]:
-    """What every thread of the block does for one span. `call` and `never_drops` as of `scalar_span`; `itemsize` of an
-    output, 0 if there is none."""
+    """What every thread of the block does for one span. `call` as of `message_loop`; `never_drops`: it always emits;
+    `itemsize` of an output, 0 if there is none."""
     attempt = marking(call)
     return in_place(attempt, itemsize) if never_drops or itemsize == 0 else compacted(attempt, itemsize)
 

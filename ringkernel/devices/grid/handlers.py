@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ringkernel.devices.compiled.compiling import end_spec_of, merge_spec_of, spec_of
+from ringkernel.codegen.span_types import Plan
+from ringkernel.devices.compiled.compiling import end_plan_of, plan_of, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.codegen.span_types import MergeTypes, Span, SpanTypes
+    from ringkernel.codegen.span_types import Span, SpanTypes
     from ringkernel.declaration.declaration import Declaration
 
 FIRST, END = 1, -1
@@ -26,6 +27,11 @@ class Handler:
     spec: SpanTypes
     never_drops: bool = False
 
+    @property
+    def plan(self) -> Plan:
+        """What its loop is made from."""
+        return Plan.of(self.func, self.spec)
+
 
 @dataclass(frozen=True)
 class Handlers:
@@ -33,7 +39,7 @@ class Handlers:
     `end`."""
 
     inputs: tuple[Handler, ...]
-    merge: MergeTypes | None = None
+    merge: Plan | None = None
     end: Handler | None = None
 
     @classmethod
@@ -41,9 +47,9 @@ class Handlers:
         """Those of a declaration that was compiled for the CPU."""
         end, at_end = None, declaration.at_end
         if at_end is not None:
-            end = Handler(at_end.func, end_spec_of(declaration))
+            end = Handler(*end_plan_of(declaration).lanes[0])
         if declaration.order is not None:
-            return cls((), merge_spec_of(declaration), end)
+            return cls((), plan_of(declaration), end)
         inputs = [
             Handler(one.func, spec_of(one), seen.never_drops)
             for one, seen in zip(declaration.per_input, (span, *span.further), strict=True)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
-from ringkernel.codegen.merged_calls import Handled, merged_call
-from ringkernel.codegen.merged_span import merged_loop
-from ringkernel.codegen.span import handler_loop, message_call, with_all_parameters
+from ringkernel.codegen.span import span_loop, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.ring.sharing.split_span import lead
 from ringkernel.ring.turns.ends import finish
@@ -33,6 +31,9 @@ from .cooperative_span import (
 )
 from .handlers import END, FIRST, Handler, Handlers
 from .private import call_span, never_split, no_end, outside_times, private_operations
+
+if TYPE_CHECKING:
+    from ringkernel.codegen.span_types import Plan
 
 Function = Callable[..., Any]
 
@@ -71,10 +72,11 @@ INDIRECT = GridSpan(by_address, nobody, goes_by_time=True, has_end=True)
 
 def build_grid_span(target: GridTarget, handlers: Handlers, *, is_cooperative: bool) -> GridSpan:
     """The spans of a kernel. If it is cooperative, that of an input takes one message per thread of a block."""
-    end = None if handlers.end is None else _loop(target, handlers.end)
+    end = None if handlers.end is None else _loop(target, handlers.end.plan)
     by_time, has_end = handlers.merge is not None, end is not None
     if not is_cooperative or by_time:
-        loops = [_merge(target, handlers)] if by_time else [_loop(target, one) for one in handlers.inputs]
+        plans = [one.plan for one in handlers.inputs] if handlers.merge is None else [handlers.merge]
+        loops = [_loop(target, plan) for plan in plans]
         return GridSpan(alone(_at_all(loops, end)), nobody, by_time, has_end)
     parts = [_part(target, one) for one in handlers.inputs]
     part = parts[0]
@@ -103,9 +105,8 @@ def _call(target: GridTarget, func: Function, spec: Any) -> Any:
     return target.handler_call(dispatcher, spec)
 
 
-def _loop(target: GridTarget, handler: Handler) -> Function:
-    call = message_call(_call(target, handler.func, handler.spec), handler.spec)
-    return handler_loop(call, handler.spec, never_drops=handler.never_drops)
+def _loop(target: GridTarget, plan: Plan) -> Function:
+    return span_loop(plan, lambda func, spec: _call(target, func, spec), never_drops=False)
 
 
 def _part(target: GridTarget, handler: Handler) -> Function:
@@ -113,13 +114,6 @@ def _part(target: GridTarget, handler: Handler) -> Function:
     itemsize = spec.output.itemsize if spec.output is not None else 0
     call = _call(target, handler.func, spec)
     return cooperative_part(call, itemsize, never_drops=handler.never_drops)
-
-
-def _merge(target: GridTarget, handlers: Handlers) -> Function:
-    assert handlers.merge is not None
-    calls = [Handled(merged_call(_call(target, func, spec), spec), spec) for func, spec in handlers.merge.handlers]
-    loop: Function = merged_loop(handlers.merge, calls)
-    return loop
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The end of a kernel that nobody has to stop: everything is consumed, what it does at its end is done, and the token
 goes back. Compiled.
 
-What it does at its end is a span without messages (`end_span`, of `span_body.py`), which is called as often as there is
+What it does at its end is a span without messages (`end_loop`, of `span_body.py`), which is called as often as there is
 room for what it emits, and says when it is over.
 """
 

@@ -10,16 +10,14 @@ and `np.floor_divide` give 0 for the latter, and its `np.fmod` takes signed numb
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba.core.compiler_lock import global_compiler_lock
 from numba.cpython import numbers
 from numba.np import ufunc_db
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from .stand_in import Part
 
 _SIGNED = "bhilq"
 
@@ -82,36 +80,13 @@ _LOOPS = {
 }
 
 
-@contextmanager
-def arithmetic_like_numpy() -> Iterator[None]:
-    """Have numba compile these so, here and now; the user's own functions stay what they are outside of it."""
-    with global_compiler_lock, without_overflow_flags(numbers):
-        tables = [(ufunc_db.get_ufunc_info(ufunc), *loop) for ufunc, loop in _LOOPS.items()]
-        before = [dict(table) for table, *_ in tables]
-        scalar = numbers.int_divmod_signed
-        try:
-            for table, name, implementation in tables:
-                table.update({name.format(kind): implementation for kind in _SIGNED})
-            numbers.int_divmod_signed = _int_divmod_signed
-            yield
-        finally:
-            numbers.int_divmod_signed = scalar
-            for (table, *_), old in zip(tables, before, strict=True):
-                table.update(old)
+def arithmetic_like_numpy() -> list[Part]:
+    """Return what stands in numba for its own arithmetic."""
+    scalars = [*wrapping(numbers), (numbers, "int_divmod_signed", _int_divmod_signed)]
+    tables = [(ufunc_db.get_ufunc_info(ufunc), *loop) for ufunc, loop in _LOOPS.items()]
+    return scalars + [(table, name.format(kind), loop) for table, name, loop in tables for kind in _SIGNED]
 
 
-@contextmanager
-def without_overflow_flags(*modules: Any) -> Iterator[None]:
-    """Let the operations in these modules of numba's wrap around. The caller holds the compiler's lock."""
-    before = [module._int_arith_flags for module in modules]
-    for module in modules:
-        module._int_arith_flags = _no_flags
-    try:
-        yield
-    finally:
-        for module, flags in zip(modules, before, strict=True):
-            module._int_arith_flags = flags
-
-
-def _no_flags(returned: Any) -> list[str]:
-    return []
+def wrapping(*modules: Any) -> list[Part]:
+    """Return what lets the operations in these modules of numba's wrap around."""
+    return [(module, "_int_arith_flags", lambda _returned: []) for module in modules]

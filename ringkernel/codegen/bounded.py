@@ -8,30 +8,31 @@ ever.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numba import types
 from numba.core import ir
 from numba.core.analysis import compute_cfg_from_blocks
 
-from .typed_code import Statement, statements
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .typed_code import Statement, TypedFunction
 
 MAX_STEPS = 1 << 24
 """How often the innermost loops may run for a message, at most: ten milliseconds of the simplest."""
 ARRAY_STEPS = 256
 """What a loop over an array counts for: it is a part of a message, of the state or of a batch, and seldom long."""
 
-Definitions = dict[str, list[Any]]
 
-
-def is_bounded(dispatcher: Any) -> bool:
-    """Whether that holds for a compiled handler with all functions that it leads to. What prints needs Python, and of a
-    function that is not compiled here nothing is known."""
-    functions: dict[int, Statement] = {}
-    for statement in statements(dispatcher):
+def is_bounded(program: Iterable[Statement]) -> bool:
+    """Return whether that holds for the statements of a compiled handler and of all functions that it leads to. What
+    prints needs Python, and of a function that is not compiled here nothing is known."""
+    functions = {}
+    for statement in program:
         if isinstance(statement.node, ir.Print) or _calls_outside(statement):
             return False
-        functions[id(statement.annotation)] = statement
+        functions[id(statement.function)] = statement.function
     most = 1
     for one in functions.values():  # each might be called in the innermost loop of another
         steps = _steps_of_loops(one)
@@ -48,34 +49,28 @@ def _calls_outside(statement: Statement) -> bool:
     return _is(value, "call") and isinstance(statement.type_of(value.func), outside)  # type: ignore[union-attr]
 
 
-def _steps_of_loops(one: Statement) -> int | None:
-    """How often the innermost loop of a function may run at most, each time that it is called; None if nobody knows.
-    `one` is any statement of the function."""
-    blocks = one.annotation.blocks
-    defined: Definitions = {}
-    for block in blocks.values():
-        for node in block.body:
-            if isinstance(node, ir.Assign):
-                defined.setdefault(node.target.name, []).append(node.value)
-    loops = compute_cfg_from_blocks(blocks).loops().values()
-    lengths = {loop.header: _length(one, blocks[loop.header], defined) for loop in loops}
+def _steps_of_loops(one: TypedFunction) -> int | None:
+    """How often the innermost loop of a function may run at most, each time that it is called; None if that is not
+    known."""
+    loops = compute_cfg_from_blocks(one.blocks).loops().values()
+    lengths = {loop.header: _length(one, one.blocks[loop.header]) for loop in loops}
     if None in lengths.values():
         return None
     nests = (prod(lengths[around.header] for around in loops if loop.header in around.body) for loop in loops)  # type: ignore[misc]
     return max(nests, default=1)
 
 
-def _length(one: Statement, header: Any, defined: Definitions) -> int | None:
+def _length(one: TypedFunction, header: Any) -> int | None:
     """How often a loop with this block at its head runs at most: it takes the next item of something."""
     steps = [node.value for node in header.body if isinstance(node, ir.Assign) and _is(node.value, "iternext")]
-    known = [length for step in steps if (length := _length_of_iterator(one, step.value, defined)) is not None]
+    known = [length for step in steps if (length := _length_of_iterator(one, step.value)) is not None]
     return min(known, default=None)
 
 
-def _length_of_iterator(one: Statement, iterator: Any, defined: Definitions) -> int | None:
-    made = _only(defined, iterator)
+def _length_of_iterator(one: TypedFunction, iterator: Any) -> int | None:
+    made = one.only(iterator)
     if isinstance(made, ir.Var):
-        return _length_of_iterator(one, made, defined)
+        return _length_of_iterator(one, made)
     if not _is(made, "getiter"):
         return None
     kind = one.type_of(made.value)
@@ -85,15 +80,15 @@ def _length_of_iterator(one: Statement, iterator: Any, defined: Definitions) -> 
         return len(kind)
     if not isinstance(kind, types.RangeType):
         return None
-    call = _only(defined, made.value)
+    call = one.only(made.value)
     if isinstance(call, ir.Var):
-        call = _only(defined, call)
-    return _length_of_range(one, call.args, defined) if _is(call, "call") else None
+        call = one.only(call)
+    return _length_of_range(one, call.args) if _is(call, "call") else None
 
 
-def _length_of_range(one: Statement, arguments: Any, defined: Definitions) -> int | None:
+def _length_of_range(one: TypedFunction, arguments: Any) -> int | None:
     """How long a range with these arguments is at most, whatever its step."""
-    bounds = [_bounds(one, argument, defined) for argument in arguments[:2]]
+    bounds = [_bounds(one, argument) for argument in arguments[:2]]
     if len(arguments) == 1:
         bounds.insert(0, (0, 0))
     if bounds[0] is None or bounds[1] is None:
@@ -103,24 +98,14 @@ def _length_of_range(one: Statement, arguments: Any, defined: Definitions) -> in
     return upwards if len(arguments) < 3 else max(upwards, start_high - end_low)
 
 
-def _bounds(one: Statement, argument: Any, defined: Definitions) -> tuple[int, int] | None:
+def _bounds(one: TypedFunction, argument: Any) -> tuple[int, int] | None:
     """The least and the greatest that an argument of a range can be."""
-    held = one.widths.of(argument)
+    held = one.numbers(argument)
     if held is not None and held.high <= MAX_STEPS:
         return held.low, held.high
-    made = _only(defined, argument)
-    return (0, ARRAY_STEPS) if _is(made, "call") and _is_len(one, made, defined) else None
-
-
-def _is_len(one: Statement, call: Any, defined: Definitions) -> bool:
-    function = _only(defined, call.func)
-    return getattr(function, "value", None) is len and isinstance(one.type_of(call.args[0]), types.Array)
-
-
-def _only(defined: Definitions, variable: Any) -> Any:
-    """What a variable is assigned, if that is done in one place."""
-    values = defined.get(variable.name, [])
-    return values[0] if len(values) == 1 else None
+    made = one.only(argument)
+    is_len = _is(made, "call") and getattr(one.only(made.func), "value", None) is len
+    return (0, ARRAY_STEPS) if is_len and isinstance(one.type_of(made.args[0]), types.Array) else None
 
 
 def _is(value: Any, op: str) -> bool:

@@ -26,11 +26,12 @@ from .allowed import (
 )
 from .places import place_in
 from .span_types import RefusedHandlerError
-from .typed_code import Statement, statements
 from .wording import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
+
+    from .typed_code import Statement
 
 
 def check_return(returned: Any, batch: bool) -> None:
@@ -53,30 +54,24 @@ def _said_of(returned: Any) -> str:
     return kind_of(str(returned))
 
 
-def check_program(dispatcher: Any, compiled: Collection[Any]) -> None:
-    """Refuse what a handler, or a function that it leads to, does and must not. `compiled`: the functions that were
-    compiled for it, with its checks."""
-    ours = {id(one) for one in (dispatcher, *compiled)}
-    program = list(statements(dispatcher))
+def check_program(program: Iterable[Statement], ours: Collection[Any]) -> None:
+    """Refuse what a handler, or a function that it leads to, does and must not. `program`: their statements; `ours`:
+    the functions that were compiled for it, with its checks."""
+    checked = set(map(id, ours))
     for statement in program:
         if isinstance(statement.node, ir.Assign) and isinstance(statement.node.value, ir.Expr):
             _check_expression(statement, statement.node.value)
-        _check_named_function(statement, ours)
+        _check_named_function(statement, checked)
         if isinstance(statement.node, ir.SetAttr | ir.SetItem | ir.StaticSetItem):
             _check_assignment(statement)
         elif isinstance(statement.node, ir.DelItem):
             _check_indexed(statement, statement.node.target)
 
 
-def in_order(dispatcher: Any) -> bool:
-    """Whether a handler does something that others notice: it prints, or calls a C function."""
-    for statement in statements(dispatcher):
-        if isinstance(statement.node, ir.Print):
-            return True
-        kind = statement.type_of(getattr(statement.node, "target", None))
-        if isinstance(kind, types.ExternalFunctionPointer | types.ExternalFunction):
-            return True
-    return False
+def in_order(program: Iterable[Statement]) -> bool:
+    """Return whether a handler does something that others notice: it prints, or calls a C function."""
+    outside = types.ExternalFunctionPointer | types.ExternalFunction
+    return any(isinstance(one.node, ir.Print) or isinstance(one.assigned_type, outside) for one in program)
 
 
 # --- what it may call, index and read --------------------------------------------------------------------------------
@@ -111,7 +106,7 @@ def _array_functions(tree: Any) -> Iterator[Any]:
 
 def _check_call(statement: Statement, expression: Any) -> None:
     function = statement.type_of(expression.func)
-    signature = statement.annotation.calltypes.get(expression)
+    signature = statement.function.signatures.get(expression)
     if isinstance(function, types.BoundFunction):
         _check_method(statement, expression, function, signature)
     elif isinstance(function, types.ExternalFunctionPointer | types.ExternalFunction):
@@ -162,7 +157,7 @@ def _check_shape(statement: Statement, shape: Any) -> None:
 
 def _is_safe_shape(statement: Statement, shape: Any) -> bool:
     """Whether the product of the lengths cannot overflow: numba compares it with the size, and looks no further."""
-    lengths = statement.lengths(list(shape))
+    lengths = statement.function.lengths(list(shape))
     others = [one for one in lengths if one is not None]
     unknown = len(lengths) - len(others)
     return math.prod(map(abs, others)) < _LARGE if unknown == 0 else unknown == 1 and set(others) <= {-1}
@@ -176,7 +171,7 @@ def _check_product(statement: Statement, expression: Any) -> None:
     operands = list(expression.list_vars())
     if any(isinstance(statement.type_of(one), types.List | types.UnicodeType) for one in operands):
         times = [one for one in operands if isinstance(statement.type_of(one), types.Integer)]
-        if times and any((statement.constant(one) or _LARGE) >= _LARGE for one in times):
+        if times and any((statement.function.constant(one) or _LARGE) >= _LARGE for one in times):
             raise statement.refuse("a list is repeated a number of times that is no constant; append to it in a loop")
 
 
@@ -234,7 +229,7 @@ def _check_attribute_of(statement: Statement, variable: Any, name: Any) -> None:
 
 
 def _check_named_function(statement: Statement, ours: Collection[int]) -> None:
-    kind = statement.type_of(getattr(statement.node, "target", None))
+    kind = statement.assigned_type
     if isinstance(kind, types.Dispatcher) and id(kind.dispatcher) not in ours:
         name = kind.dispatcher.py_func.__name__
         raise statement.refuse(
@@ -275,7 +270,7 @@ def _check_number(statement: Statement, where: Any, variable: Any) -> None:
     """Numba would cut off what does not fit."""
     value = statement.type_of(variable)
     value = value.dtype if isinstance(value, types.Array) else value
-    numbers = statement.widths.of(variable)
+    numbers = statement.function.numbers(variable)
     is_whole = numbers is not None and numbers.fits(where)
     if isinstance(value, types.Float | types.Complex) or (isinstance(value, types.Integer) and not is_whole):
         raise statement.refuse(

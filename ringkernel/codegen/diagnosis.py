@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringkernel.audience import place as shown
 
-from .misspelt import Misspelt, functions_of, no_field, suggestion, tree_of, unknown_field, unknown_name
+from .misspelt import Misspelt, Place, functions_of, no_field, suggestion, syntax_of, unknown_field, unknown_name
 from .places import place_in
 from .readonly import ReadOnlyRecord
 from .span_types import RefusedHandlerError
@@ -52,7 +52,7 @@ def explain(declaration: Declaration, error: Exception) -> str:
     )
 
 
-def _said(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, int] | None]:
+def _said(declaration: Declaration, error: Exception) -> tuple[str, Place | None]:
     """What numba has said, in other words."""
     place, text = place_in(error), str(error)
     if isinstance(error, AssertionError) and not text.strip():
@@ -73,7 +73,7 @@ def _said(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, i
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _misspelt(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, int] | None] | None:
+def _misspelt(declaration: Declaration, error: Exception) -> tuple[str, Place | None] | None:
     """A name that means nothing, of a variable, an attribute of a module, or a field."""
     return unknown_name(declaration.func) or _field_of_parameter(declaration) or _field_elsewhere(declaration, error)
 
@@ -94,26 +94,23 @@ def _given(declaration: Declaration) -> list[tuple[str, Record]]:
 
 def _field_of_parameter(declaration: Declaration) -> Misspelt | None:
     """A field that the message, the output or the state has not got."""
-    tree, above = tree_of(declaration.func)  # type: ignore[arg-type]  # a plain function
     records = {} if declaration.batch else dict(_given(declaration))
-    for node in () if tree is None else ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in records:
+    for node, place in syntax_of(declaration.func, ast.Attribute):
+        if isinstance(node.value, ast.Name) and node.value.id in records:
             what, dtype = records[node.value.id]
             if node.attr not in (dtype.names or ()):
-                reason = f"{node.value.id}.{node.attr}: {no_field(what, node.attr, dtype.names or ())}"
-                return Misspelt(reason, (declaration.func.__code__.co_filename, node.lineno + above))
+                return Misspelt(f"{node.value.id}.{node.attr}: {no_field(what, node.attr, dtype.names or ())}", place)
     return None
 
 
-def _field_elsewhere(declaration: Declaration, error: Exception) -> tuple[str, tuple[str, int] | None] | None:
+def _field_elsewhere(declaration: Declaration, error: Exception) -> tuple[str, Place | None] | None:
     """A field that one of a batch, or a record in a helper, has not got."""
     known = {field for _, record in _given(declaration) for field in record.dtype.names or ()}
     found = unknown_field(error)
     if found is not None:
         name, record = found
-        return no_field(_called(declaration, record), name, record.fields), place_in(error) or _line_of(
-            declaration, name
-        )
+        place = place_in(error) or next((place for one, place in _attributes(declaration) if one == name), None)
+        return no_field(_called(declaration, record), name, record.fields), place
     for name, place in _attributes(declaration):
         if f"Unknown attribute '{name}' of type" in str(error) and "Record(" in str(error):
             what = "message" if "ReadOnlyRecord(" in str(error) else "output"
@@ -132,41 +129,27 @@ def _called(declaration: Declaration, record: Any) -> str:
     return next((what for what in same if what != "message"), "record")
 
 
-def _line_of(declaration: Declaration, name: str) -> tuple[str, int] | None:
-    return next((place for one, place in _attributes(declaration) if one == name), None)
-
-
-def _attributes(declaration: Declaration) -> Iterator[tuple[str, tuple[str, int]]]:
-    """The attributes and texts in a handler and its helpers, and where they are."""
+def _attributes(declaration: Declaration) -> Iterator[tuple[Any, Place]]:
+    """The attributes and constants in a handler and its helpers, and where they are."""
     for function in functions_of(declaration.func):
-        tree, above = tree_of(function)
-        for node in () if tree is None else ast.walk(tree):
-            if isinstance(node, ast.Attribute):
-                yield node.attr, (function.__code__.co_filename, node.lineno + above)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value, (function.__code__.co_filename, node.lineno + above)
+        for node, place in syntax_of(function, ast.Attribute, ast.Constant):
+            yield node.attr if isinstance(node, ast.Attribute) else node.value, place
 
 
-def _first_line(func: Any) -> tuple[str, int]:
+def _first_line(func: Any) -> Place:
     """Where a function begins, decorators included."""
     return func.__code__.co_filename, func.__code__.co_firstlineno
 
 
-def _definition(declaration: Declaration) -> tuple[str, int]:
+def _definition(declaration: Declaration) -> Place:
     """The line of the handler's `def`."""
-    file, line = _first_line(declaration.func)
-    tree, above = tree_of(declaration.func)  # type: ignore[arg-type]  # a plain function
-    found = (
-        [] if tree is None else [node.lineno + above for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    )
-    return file, min(found, default=line)
+    found = [place for _, place in syntax_of(declaration.func, ast.FunctionDef)]
+    return min(found, default=_first_line(declaration.func))
 
 
-def _odd_statement(declaration: Declaration) -> tuple[str, int] | None:
+def _odd_statement(declaration: Declaration) -> Place | None:
     """The first statement of a kind that numba refuses without saying where."""
-    tree, above = tree_of(declaration.func)  # type: ignore[arg-type]  # a plain function
-    odd = [] if tree is None else [node.lineno for node in ast.walk(tree) if isinstance(node, _ODD)]
-    return (declaration.func.__code__.co_filename, min(odd) + above) if odd else None
+    return min((place for _, place in syntax_of(declaration.func, *_ODD)), default=None)
 
 
 _ODD = (ast.With, ast.AsyncWith, ast.Try, ast.ClassDef, ast.Global, ast.Nonlocal, ast.Delete, ast.JoinedStr)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from numba.core.compiler_lock import global_compiler_lock
+
 from .arithmetic import arithmetic_like_numpy
-from .output_shapes import outputs_that_fit
-from .shapes import shapes_in_fixed_words
+from .shapes import shapes_that_fit
+from .stand_in import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,5 +18,5 @@ if TYPE_CHECKING:
 @contextmanager
 def kernel_semantics() -> Iterator[None]:
     """Compile so here and now, on the CPU; the user's own functions stay what they are outside of it."""
-    with arithmetic_like_numpy(), shapes_in_fixed_words(), outputs_that_fit():
+    with global_compiler_lock, stand_in(*arithmetic_like_numpy(), *shapes_that_fit()):
         yield

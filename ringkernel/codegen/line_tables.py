@@ -14,6 +14,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.debuginfo import DIBuilder
 from numba.core.lowering import Lower
 
+from .stand_in import stand_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,13 +47,9 @@ class _NumberedLower(Lower):  # type: ignore[misc]  # numba has no types
 @contextmanager
 def line_numbers() -> Iterator[None]:
     """Have numba write them, here and now."""
-    with global_compiler_lock:
-        theirs = typed_passes.NativeLowering.lowering_class
-        typed_passes.NativeLowering.lowering_class = property(lambda _: _NumberedLower)
-        try:
-            yield
-        finally:
-            typed_passes.NativeLowering.lowering_class = theirs
+    numbered = property(lambda _: _NumberedLower)
+    with global_compiler_lock, stand_in((typed_passes.NativeLowering, "lowering_class", numbered)):
+        yield
 
 
 def number_loop(module: Any, context: Any) -> None:

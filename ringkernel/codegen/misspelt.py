@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
+Place = tuple[str, int]
+"""A file and a line."""
+
+
 class Misspelt(NamedTuple):
-    """What to say of a name, and the file and the line that it is in."""
+    """What to say of a name, and where it is."""
 
     reason: str
-    place: tuple[str, int]
+    place: Place
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -67,13 +71,15 @@ def is_of(function: FunctionType, package: str) -> bool:
     return (function.__module__ or "").partition(".")[0] == package
 
 
-def tree_of(function: FunctionType) -> tuple[ast.AST | None, int]:
-    """The syntax of a function, or None, and what has to be added to its line numbers."""
+def syntax_of(function: Callable[..., Any], *kinds: type[Any]) -> list[tuple[Any, Place]]:
+    """Return the nodes of these kinds in the syntax of a function, and where they are; none if it has no source."""
     try:
         lines, first = inspect.getsourcelines(function)
-        return ast.parse(textwrap.dedent("".join(lines))), first - 1
+        tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, SyntaxError, TypeError):
-        return None, 0
+        return []
+    file = function.__code__.co_filename
+    return [(node, (file, node.lineno + first - 1)) for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
 def unknown_field(error: BaseException) -> tuple[str, Any] | None:

@@ -6,7 +6,7 @@ The loops are in `span_body.py` and `merged_span.py`, what they call in `steps.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llvmlite import ir
 from numba import njit, types
@@ -24,29 +24,40 @@ from .span_body import batch_loop, end_loop, message_loop
 from .span_types import Plan, RefusedHandlerError, Span, SpanTypes
 from .steps import CallOf, calls_of, from_zero, n_states
 from .targets.cpu import called_from_words, compile_loop
+from .typed_code import statements
 from .unbound import check_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class CompiledHandler(NamedTuple):
+    """A handler as a dispatcher that has its code, checked. `helpers`: what else was compiled for it; `always_emits`:
+    it returns nothing; `is_bounded` and `in_order` as of a `Span`."""
+
+    dispatcher: Any
+    helpers: HandlerSpecializer
+    always_emits: bool
+    is_bounded: bool
+    in_order: bool
+
+
 def compile_span(plan: Plan, finish: Callable[[Any, Any], None] | None = None) -> Span:
     """Compile a plan; `finish` as of `compile_loop`. Raises `RefusedHandlerError` and whatever numba raises."""
     with kernel_semantics():
         compiled = {handler: compile_handler(*handler) for handler in plan.handlers}
-        dispatchers = {handler: dispatcher for handler, (dispatcher, _) in compiled.items()}
-        returned = [_returned(dispatcher, types) for (_, types), dispatcher in dispatchers.items()]
-        never_drops = all(map(_is_nothing, returned)) and (plan.merge is None or plan.merge.timer is None)
-        body = span_loop(plan, lambda *one: call_on_cpu(dispatchers[one], one[1]), never_drops=never_drops)
+        all_emit = all(one.always_emits for one in compiled.values())
+        never_drops = all_emit and (plan.merge is None or plan.merge.timer is None)
+        body = span_loop(plan, lambda *one: call_on_cpu(compiled[one].dispatcher, one[1]), never_drops=never_drops)
         loop = compile_loop(_fetching_ahead(plan, body), finish)
     return Span(
         loop.address,
         (loop, list(compiled.values())),
         never_drops,
-        all(map(is_bounded, dispatchers.values())),
+        all(one.is_bounded for one in compiled.values()),
         loop.library,
         loop.symbol,
-        in_order=any(map(in_order, dispatchers.values())),
+        in_order=any(one.in_order for one in compiled.values()),
     )
 
 
@@ -88,19 +99,23 @@ def _fetching_ahead(plan: Plan, loop: Callable[..., int]) -> Callable[..., int]:
 # --- a handler --------------------------------------------------------------------------------------------------------
 
 
-def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> tuple[Any, HandlerSpecializer]:
-    """The handler as a dispatcher that has its code, and what its helpers were compiled with: checked."""
+def compile_handler(handler: Callable[..., Any], spec: SpanTypes) -> CompiledHandler:
+    """Compile a handler, and refuse what a kernel cannot use."""
+    arguments = argument_types(spec, read_only)
     try:
-        dispatcher, compile_function = _dispatcher(handler, spec, argument_types(spec, read_only))
+        dispatcher, helpers = _dispatcher(handler, spec, arguments)
     except RefusedHandlerError:
         raise
     except Exception as error:
         if (written := _written_to(handler, spec)) is not None:
             raise read_only_error(error, written, handler) from error
         raise
-    check_return(_returned(dispatcher, spec), spec.batch)
-    check_program(dispatcher, compile_function.compiled())
-    return dispatcher, compile_function
+    returned = dispatcher.overloads[arguments].signature.return_type
+    check_return(returned, spec.batch)
+    program = list(statements(dispatcher))
+    check_program(program, (dispatcher, *helpers.compiled()))
+    emits = isinstance(returned, types.NoneType)
+    return CompiledHandler(dispatcher, helpers, emits, is_bounded(program), in_order(program))
 
 
 def _dispatcher(
@@ -147,15 +162,6 @@ def _compiles(
     return True
 
 
-def _returned(dispatcher: Any, spec: SpanTypes) -> Any:
-    """The numba type of what a compiled handler returns."""
-    return dispatcher.overloads[argument_types(spec, read_only)].signature.return_type
-
-
-def _is_nothing(returned: Any) -> bool:
-    return isinstance(returned, types.NoneType)
-
-
 # --- its call ---------------------------------------------------------------------------------------------------------
 
 
@@ -178,31 +184,9 @@ def call_on_cpu(dispatcher: Any, spec: SpanTypes) -> Any:
 
 
 def with_all_parameters(dispatcher: Any, handler: Callable[..., Any], count: int, jit: Callable[..., Any]) -> Any:
-    """A compiled handler as a function of just its `count` first parameters; the others have defaults."""
-    if handler.__code__.co_argcount > count:
-        return jit(_with_defaults(dispatcher, count))
-    return dispatcher
-
-
-def _with_defaults(handler: Any, count: int) -> Callable[..., Any]:
-    """The handler as a function of just its `count` first parameters."""
-
-    def none() -> Any:
-        return handler()
-
-    def one(msg: Any) -> Any:
-        return handler(msg)
-
-    def two(msg: Any, second: Any) -> Any:
-        return handler(msg, second)
-
-    def three(msg: Any, out: Any, state: Any) -> Any:
-        return handler(msg, out, state)
-
-    def four(msg: Any, out: Any, state: Any, params: Any) -> Any:
-        return handler(msg, out, state, params)
-
-    def five(msg: Any, out: Any, state: Any, params: Any, rng: Any) -> Any:
-        return handler(msg, out, state, params, rng)
-
-    return (none, one, two, three, four, five)[count]
+    """Return a compiled handler as a function of just its `count` first parameters; the others have defaults."""
+    if handler.__code__.co_argcount <= count:
+        return dispatcher
+    names = ", ".join(f"p{number}" for number in range(count))
+    scope = {"handler": dispatcher, "__name__": __name__}
+    return jit(eval(f"lambda {names}: handler({names})", scope))  # noqa: S307 (our own names)

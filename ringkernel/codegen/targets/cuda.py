@@ -30,7 +30,7 @@ from numba.cuda.np.math import numbers as array_numbers
 from numba.cuda.target import CUDATargetContext
 
 from ringkernel.codegen import operations as ops
-from ringkernel.codegen.arithmetic import without_overflow_flags
+from ringkernel.codegen.arithmetic import wrapping
 from ringkernel.codegen.faults import LARGEST
 from ringkernel.codegen.handler_call import CallTarget
 from ringkernel.codegen.stand_in import stand_in
@@ -199,10 +199,12 @@ def settings(cc: tuple[int, int], *, check: bool) -> Iterator[Any]:
     device = python_types.SimpleNamespace(compute_capability=cc)
     with (
         global_compiler_lock,
-        stand_in(numba_dispatcher, "get_current_device", lambda: device),
-        stand_in(CUDATargetContext, "enable_boundscheck", property(lambda _context: check)),
-        stand_in(callconv.MinimalCallConv, "_make_call_helper", lambda _convention, _builder: helper),
-        without_overflow_flags(numbers, array_numbers),
+        stand_in(
+            (numba_dispatcher, "get_current_device", lambda: device),
+            (CUDATargetContext, "enable_boundscheck", property(lambda _context: check)),
+            (callconv.MinimalCallConv, "_make_call_helper", lambda _convention, _builder: helper),
+            *wrapping(numbers, array_numbers),
+        ),
     ):
         yield helper
 

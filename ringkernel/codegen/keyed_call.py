@@ -49,7 +49,8 @@ class KeyedCalls:
         assert types.key is not None
         assert types.state is not None
         assert types.input is not None
-        self._key, self._at = types.input.fields[types.key][:2]  # type: ignore[index]  # it has fields
+        assert types.input.fields is not None
+        self._key, self._at = types.input[types.key], types.input.fields[types.key][1]
         self._layout, self._itemsize = slot_layout(types.key, self._key, types.state), types.input.itemsize
         self._output_nbytes = 0 if types.output is None else types.output.itemsize
         self._word_of = self._copy_of_key() if self._layout.key_words else self._key_as_word()

@@ -32,7 +32,8 @@ class Lane:
     def __init__(self, call: Any, types: SpanTypes, field: str) -> None:
         messages = types.input
         assert messages is not None
-        self.times, offset = messages.fields[field][:2]  # type: ignore[index]  # it has fields
+        assert messages.fields is not None
+        self.times, offset = messages[field], messages.fields[field][1]
         self.call, self.checked = call, self.times.kind in "fM"
         self.reads = read_time(self.times, messages.itemsize, offset)
 

@@ -114,7 +114,7 @@ def stage(number: int, call: Any, types: SpanTypes, further: Function | None) ->
         verdict = call(source, index, target, emitted, peek(chain + at), fault)
         if verdict == FAILED:
             keep(chain, source)
-        return (min(verdict, EMIT) if is_sink else verdict) * place
+        return (min(verdict, EMIT) if is_sink else verdict) * place  # type: ignore[no-any-return]
 
     if types.output is None or further is None:
         return last

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ from numba.core import config
 
 import ringkernel as rk
 from ringkernel.cache import environment
-from ringkernel.cache.fingerprint import key_of
-from ringkernel.codegen.span_types import Plan, SpanTypes
+from ringkernel.cache.fingerprint import fingerprint_of, key_of
+from ringkernel.codegen.span_types import Merge, Plan, SpanTypes
 
 pytestmark = pytest.mark.compiles
 
@@ -45,14 +47,41 @@ SPECS = {
 
 
 def test_every_type_and_option_is_in_the_key() -> None:
-    from ringkernel.codegen.span_cache import fingerprint_of
+    from ringkernel.codegen import span_cache
 
     handler, keys = built(), set()
     for spec in (SPEC, *SPECS.values()):
-        fingerprint = fingerprint_of(Plan.of(handler, spec))
+        fingerprint = span_cache.fingerprint_of(Plan.of(handler, spec))
         assert fingerprint is not None
         keys.add(fingerprint.hexdigest())
     assert len(keys) == 1 + len(SPECS)
+
+
+OTHERS: dict[Any, dict[str, Any]] = {
+    SpanTypes: {
+        "input": INDEX, "output": None, "state": (VALUE, None), "batch": True, "max_outputs": 2, "check": False,
+        "zeroed": False, "params": VALUE, "time": np.dtype("i8"), "key": "value", "rng": True, "is_end": True,
+        "state_at": 8,
+    },
+    Merge: {"field": "other", "late": "drop", "timer": (len, SPEC), "every": 2.0},
+    Plan: {"lanes": ((len, SPEC),) * 2, "merge": Merge("value", "take"), "stages": ((len, SPEC),)},
+}  # fmt: skip
+"""Of each field of a plan another value."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_field_of_a_plan_is_in_its_key(kind: Any) -> None:
+    """Also one that is added: it has to be listed here."""
+    one: Any = {SpanTypes: SPEC, Merge: Merge("value", "fail"), Plan: Plan.of(len, SPEC)}[kind]
+    assert {field.name for field in dataclasses.fields(kind)} == OTHERS[kind].keys()
+
+    def key_with(part: Any) -> str:
+        lanes = ((len, part if kind is SpanTypes else SPEC),)
+        plan = part if kind is Plan else Plan(lanes, part if kind is Merge else None)
+        return fingerprint_of(plan.parts).hexdigest()
+
+    keys = {key_with(dataclasses.replace(one, **{name: other})) for name, other in OTHERS[kind].items()}
+    assert len(keys | {key_with(one)}) == 1 + len(OTHERS[kind])
 
 
 @pytest.mark.parametrize("name", ["OPT", "BOUNDSCHECK", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX", "LOOP_VECTORIZE",

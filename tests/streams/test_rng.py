@@ -440,11 +440,11 @@ async def test_a_timer_draws_from_the_same(runtime: RingKernelRuntime) -> None:
 @pytest.mark.compiles
 def test_a_span_from_the_cache_draws_the_same(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ringkernel.codegen.span_cache import find_span
-    from ringkernel.codegen.span_types import SpanTypes
+    from ringkernel.codegen.span_types import Plan, SpanTypes
 
     monkeypatch.setenv("RINGKERNEL_CACHE_DIR", str(tmp_path))
-    spec = SpanTypes(BOUNDS, DRAWN, None, rng=True)
-    compiled, cached = find_span(draw, spec), find_span(draw, spec)
+    plan = Plan.of(draw, SpanTypes(BOUNDS, DRAWN, None, rng=True))
+    compiled, cached = find_span(plan), find_span(plan)
     assert (compiled.library is None, cached.library is None) == (False, True)
     messages = np.zeros(20_000, BOUNDS)
     messages["high"] = 6

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from ringkernel.errors import MessageTypeError
 
 from .codecs import decoder, encoder
+from .frames.columns import frame_of
 from .frames.reading import check_extra, from_frame, from_rows
-from .frames.tables import frame_of
 from .records import aligned, fields_of, is_plain, said
 
 if TYPE_CHECKING:

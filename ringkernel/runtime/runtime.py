@@ -25,9 +25,9 @@ from .lifecycle.starting import finish
 from .lifecycle.supervisor import TERMINATE_TIMEOUT_S, Supervisor
 from .messaging import Messaging
 from .observing.looks import Observer
+from .observing.progress import Watch
 from .observing.statistics import KernelStatistics, statistics_of
 from .observing.stats_server import StatsServer
-from .observing.watching import Watch
 from .running import RunningPipeline, running
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ class RingKernelRuntime(Messaging):
     def _repr_html_(self) -> str | None:
         """Return the graph and the figures, for a notebook; needs rich (the extra `notebook`)."""
         try:
-            from ringkernel.views.page import page_of
+            from ringkernel.views.table import page_of
         except ImportError:
             return None
         return page_of(self._observer.look())

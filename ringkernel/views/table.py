@@ -1,4 +1,4 @@
-"""A runtime as a table: in a terminal, and as HTML. rich draws both."""
+"""A runtime as a table: in a terminal, and as HTML, below its graph. rich draws it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+from .graph import svg_of
 from .numbers import amount, duration, share
 
 if TYPE_CHECKING:
@@ -101,6 +102,13 @@ def text_of(view: RuntimeView) -> str:
 def html_of(view: RuntimeView) -> str:
     """Return the table as an element of HTML."""
     return html_of_table(table_of(view))
+
+
+def page_of(view: RuntimeView) -> str:
+    """Return the graph, and the table below, as an element of HTML for a notebook."""
+    if not view.kernels:
+        return "<p>a runtime without kernels</p>"
+    return f"<div>{svg_of(view)}{html_of(view)}</div>"
 
 
 def html_of_table(table: Table) -> str:

@@ -29,9 +29,8 @@ from ringkernel.cli import main
 from ringkernel.runtime.observing import looks as observing
 from ringkernel.views.graph import svg_of
 from ringkernel.views.numbers import amount, duration
-from ringkernel.views.page import page_of
 from ringkernel.views.socket_place import directory
-from ringkernel.views.table import html_of, text_of
+from ringkernel.views.table import html_of, page_of, text_of
 from ringkernel.views.view import KernelView, QueueView, RuntimeView
 
 
@@ -263,7 +262,7 @@ async def test_a_kernel_a_queue_and_statistics_are_shown_each(runtime: RingKerne
 async def test_without_rich_a_notebook_shows_the_text(
     runtime: RingKernelRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("rich", "ringkernel.views.page", "ringkernel.views.table"):
+    for name in ("rich", "ringkernel.views.table"):
         monkeypatch.setitem(sys.modules, name, None)
     assert runtime._repr_html_() is None
     await runtime.map(double, [1.0])

@@ -12,8 +12,7 @@ from ringkernel.messages.conversion import converted
 from ringkernel.messages.fitting import fitted, fitted_array
 from ringkernel.messages.records import said
 
-from .columns import check_missing, plain
-from .tables import Frame
+from .columns import Frame, check_missing, plain
 
 Array = npt.NDArray[Any]
 

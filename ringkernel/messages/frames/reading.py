@@ -13,9 +13,8 @@ from ringkernel.messages.codecs import encoder
 from ringkernel.messages.fitting import guess
 from ringkernel.messages.types import MessageType
 
-from .columns import plain
+from .columns import Frame, plain
 from .fitted import array_for, column_for
-from .tables import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import numpy as np
 from ringkernel.devices.event_loop.inlet import check_most
 from ringkernel.errors import ConfigurationError, MessageTypeError
 from ringkernel.messages.arrays import from_array
+from ringkernel.messages.frames.columns import is_endless
 from ringkernel.messages.frames.making import frame_maker
-from ringkernel.messages.frames.tables import is_endless
 from ringkernel.runtime.kernels.message_queue import as_batch
 
 from .path import most_outputs

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import signal
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringkernel.errors import KernelStateError
 from ringkernel.tracebacks import shorten
 
-from .interrupting import interruptible
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -91,7 +90,7 @@ class WaitedCall(Generic[T]):
         """Hand the call to the loop, and wait for its outcome. What interrupts the waiting cancels the call, and gets
         what it had computed as `partial`."""
         try:
-            with interruptible():
+            with _interruptible():
                 hand_over(self)
                 while not self._has_ended.acquire(timeout=LOOK_S):
                     if loop.is_closed():
@@ -119,3 +118,28 @@ class WaitedCall(Generic[T]):
             with suppress(AttributeError):
                 error.partial = left.partial  # type: ignore[attr-defined]
         shorten(error, str(left or ""))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C, or the stop button, end the waiting also where this thread's event loop has taken over the signal: it
+    could react only when this is over."""
+    before = None
+    if threading.current_thread() is threading.main_thread() and _is_in_loop():
+        before = signal.getsignal(signal.SIGINT)
+    if before is None:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SAMPLE = 10**9 if os.environ.get("RINGKERNEL_INTERRUPTS") == "all" else 12
-_TRACED = tuple(f"runtime/{name}.py" for name in ("session", "blocking", "loop_thread", "waited_call", "interrupting"))
+_TRACED = tuple(
+    f"runtime/{name}.py" for name in ("session", "threads/blocking", "threads/loop_thread", "threads/waited_call")
+)
 
 
 class Interrupting:

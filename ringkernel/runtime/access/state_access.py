@@ -47,9 +47,6 @@ def leftovers_of(kernel: RingKernel, name: str) -> Any:
 async def read_state(kernel: RingKernel, key: Any) -> Any:
     """See `RingKernelRuntime.read_state`."""
     declaration = _stateful(kernel)
-    if declaration.keys is not None and key is None:
-        async with kernel.lock:
-            return await kernel.engine.state_access.read()
     wanted = None if key is None else _as_key(declaration, key)
     async with kernel.lock:
         access = kernel.engine.state_access
@@ -60,7 +57,8 @@ async def read_state(kernel: RingKernel, key: Any) -> Any:
             f"kernel {kernel.kernel_id!r} has no state for {declaration.keys.field}={key!r}: no message with it has "
             f"come; there are states for {kernel.engine.keys()[0]} others"
         )
-    return copy if declaration.state_type is None else _as_one(declaration.state_type, copy)
+    are_all = declaration.keys is not None and wanted is None
+    return copy if are_all or declaration.state_type is None else _as_one(declaration.state_type, copy)
 
 
 def _as_one(message_type: MessageType, copy: Any) -> Any:

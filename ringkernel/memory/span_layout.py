@@ -31,6 +31,22 @@ TIME_WORDS = {
 
 TIME_DTYPE, TIME = record("Time", line("poller", TIME_WORDS))
 
+RUN_WORDS = {
+    "address": "address of the function that is called, once with all that was found, or in parts",
+    "source": "address of the messages",
+    "count": "how many messages it is called with, at most",
+    "target": "address that outputs go to; 0: there are none",
+    "context": "address of the kernel's context, or of the fused chain that is run",
+    "fault": "address of the fault words, which say what it has failed on",
+    "emitted": "outputs",
+    "done": "messages that are through, of a kernel that does not go by time",
+    "started": "when it began",
+    "ended": "when it ended",
+}
+"""What a thread runs, and what came of it: a span, or a part of one that several threads share."""
+
+RUN_DTYPE, RUN = record("Run", line("who runs the span", RUN_WORDS), nbytes=8 * len(RUN_WORDS))
+
 SPAN_DTYPE, SPAN = record(
     "Span",
     line(
@@ -40,12 +56,7 @@ SPAN_DTYPE, SPAN = record(
     ),
     line(
         "poller",
-        address="address of the function that is called, once with all that was found, or in parts",
-        source="address of the messages",
-        count="how many messages it is called with, at most",
-        target="address that outputs go to; 0: there are none",
-        context="address of the kernel's context, or of the fused chain that is run",
-        fault="address of the fault words, which say what it has failed on",
+        RUN_WORDS,
         n_lanes="number of lanes",
         waiting="how many messages wait in them",
         output="address of the output ring; 0: none",
@@ -54,14 +65,10 @@ SPAN_DTYPE, SPAN = record(
     # what came of it, and then what a commit makes of that
     line(
         "poller",
-        emitted="outputs",
         by_timer="outputs that came of no message",
         steps="how often a handler was called",
-        done="messages that are through, of a kernel that does not go by time",
         failed_lane="the lane of the message that it has failed on, `WITHOUT` one, or `NOBODY`: it has not failed",
         is_over="1: there is no more to do at the end",
-        started="when it began",
-        ended="when it ended",
         busy_ticks="time it took, all threads together",
         taken="messages taken, with those that it has failed on",
         failing="which stage has failed, 0 if it is the kernel itself; -1: none",
@@ -110,6 +117,9 @@ LANE_DTYPE, LANE = record(
 
 LANES, LANE_NBYTES = SPAN_DTYPE.itemsize, LANE_DTYPE.itemsize
 """Where the lanes are, from the beginning of the record, and how long each is."""
+
+RUN_AT, RUN_NBYTES = within(SPAN, RUN), RUN_DTYPE.itemsize
+"""Where the words of what is run are, from the beginning of the record, and how long they are."""
 
 TIME_AT = within(SPAN, TIME)
 """Where the words of time are, from the beginning of the record: next to the lanes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from . import call_layout, chain_layout, keys_layout, layout, mailbox_layout, span_layout, split_layout  # noqa: F401 (they declare)
+from . import call_layout, chain_layout, keys_layout, layout, mailbox_layout, share_layout, span_layout  # noqa: F401 (they declare)
 from .record import RECORDS, WRITERS
 
 _HEAD = """# Shared words

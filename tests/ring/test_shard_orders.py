@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playing import caught, generators, source_of
-from test_split_orders import BLOCK_AT, ENTRY_AT, JOB_AT, MODULES, SOURCE_AT, SPAN_AT, TARGET_AT, TEAM_AT, World
+from test_split_orders import ALONE, BLOCK_AT, ENTRY_AT, JOB_AT, MODULES, SOURCE_AT, SPAN_AT, TARGET_AT, TEAM_AT, World
 
 from ringkernel.codegen import key_table
 from ringkernel.codegen.span_body import FAULT_COUNT
@@ -17,16 +17,16 @@ from ringkernel.memory import keys_layout, layout, span_layout
 from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY, NUMBER, UNUSED
 from ringkernel.memory.layout import BLOCK, KEYS_IN_ORDER, KEYS_UNORDERED, REVOKED, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.memory.split_layout import SPLIT_JOB, TEAM
+from ringkernel.memory.share_layout import SHARE, TEAM
 
 if TYPE_CHECKING:
     from playing import Steps
 
-SOURCES = source_of((key_table, *MODULES))
+SOURCES = source_of((key_table, *MODULES)) + ALONE
 
 TABLE_AT, SLOTS_AT, ORDER_AT, SPACE_AT = (BLOCK_AT + (i << 24) for i in range(1, 5))
 N, BITS, BEGINS = 24, 5, 7
-FUNCTIONS = {1: "find_records", 2: "take_keys_back"}
+FUNCTIONS = {1: "lay_out_shards"}
 FIRST_KEY = NO_KEY
 """The key whose tag is 0."""
 
@@ -48,9 +48,8 @@ class KeyedWorld(World):
         words[BLOCK_AT + BLOCK.fault_edge] = 1 << 20
         words[ENTRY_AT + RUN_ENTRY.span_limit] = 2
         words[ENTRY_AT + RUN_ENTRY.span_ticks] = draw.choice([0, 1 << 20])  # late at once, or never
-        words[JOB_AT + SPLIT_JOB.space_address] = SPACE_AT
-        words[TEAM_AT + TEAM.find_records_address] = 1
-        words[TEAM_AT + TEAM.take_keys_back_address] = 2
+        words[JOB_AT + SHARE.space_address] = SPACE_AT
+        words[TEAM_AT + TEAM.lay_out_shards_address] = 1
         described = {
             KEYS.slots_address: SLOTS_AT,
             KEYS.order_address: ORDER_AT,
@@ -79,9 +78,6 @@ class KeyedWorld(World):
 
     def poke(self, address: int, value: int) -> None:
         self.memory[address] = value
-
-    def copy_bytes(self, target: int, source: int, count: int) -> None:
-        self.move_bytes(target, source, count)
 
     def call_span(self, span: int, source: int, count: int, target: int, state: int, fault: int) -> Steps:
         """The handler adds to its state, and emits what that is then if it is even; on a negative number it fails."""
@@ -122,7 +118,8 @@ class KeyedWorld(World):
             self.is_given_back = False
             words[BLOCK_AT + BLOCK.in_flight] = N - head
             words[SPAN_AT + SPAN.source], words[SPAN_AT + SPAN.count] = SOURCE_AT + 16 * head, N - head
-            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SPAN_AT, 16)
+            yield from self.run_span(16)
+            emitted = words[SPAN_AT + SPAN.emitted]
             if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
                 break  # and the memory is quarantined
             fault, done = words[BLOCK_AT + BLOCK.fault_index], words[SPAN_AT + SPAN.done]
@@ -179,28 +176,32 @@ def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one() -> None:
 
 
 MUTATIONS = {
-    "states are not undone": ("        undo_after(job, done)\n", ""),
-    "the message that failed is undone, too": ("if entry >> 1 <= done:", "if entry >> 1 < done:"),
-    "that of a shard that fails later is not undone": ("(0 if load(words) >= 0 else 1)", "1"),
-    "a state is written back that is another's": (
-        "log + at * log_nbytes, load(table + KEYS.state_nbytes))\n            store(words + EMITTED",
-        "log + (at if at == first else at - 1) * log_nbytes, 8)\n            store(words + EMITTED",
+    "states are not undone": ("            copy_bytes(states + (entry & OFFSET), log + at", "            max(log + at"),
+    "the message that failed is undone, too": ("if entry >> NUMBER_AT > done and", "if entry >> NUMBER_AT >= done and"),
+    "that of a shard that fails later is not undone": (
+        "store(entries + 8 * done, entry | flags)",
+        "store(entries + 8 * done, entry | (flags if load(part + PART.fault_index) < 0 else 0))",
     ),
-    "a key of a message that was left stays": ("done if failed == 0 else done + 1", "done + 1"),
-    "keys that came later stay": ("        call_function(load(team + TEAM.take_keys_back_address), job)\n", ""),
-    "a key too many is taken back": ("done if failed == 0 else done + 1", "done"),
+    "a state is written back that is another's": (
+        "log + at * log_room(table), state",
+        "log + (at - 1) * log_room(table), state",
+    ),
+    "states are undone the first first": (
+        "PART.count) - 1 - back",
+        "PART.count) - 1 - (load(job + SHARE.whole + PART.count) - 1 - back)",
+    ),
+    "a key of a message that was left stays": ("done if failing == 0 else done + 1", "done + 1"),
+    "keys that came later stay": ("        take_last_back(table)\n", "        pass\n"),
+    "a key too many is taken back": ("done if failing == 0 else done + 1", "done"),
     "the first slot is emptied like any other": ("UNUSED if offset == 0 else 0", "0"),
     "the leader does not wait": ("if wait_for_helpers(job, run_entry) == 0:", "if False:"),
     "a shard for every two keys": (
         "shard = (((tag * MULTIPLIER) >> 32) & LOWER) * n_shards >> 32",
         "shard = i % n_shards",
     ),
-    "outputs that were undone count": ("            store(words + EMITTED, load(words + EMITTED) - (entry & 1))\n", ""),
-    "outputs stay by shard": ("    return in_order(job, done)", "    return by_shard(job)"),
-    "what came after a failure comes out": (
-        "    return in_order(job, done)",
-        "    return in_order(job, load(job + SPLIT_JOB.count))",
-    ),
+    "outputs that were undone count": ("entry & EMITTED != 0 and entry >> NUMBER_AT < done", "entry & EMITTED != 0"),
+    "outputs stay by shard": ("by_shard = 1 if outputs == target else 0", "by_shard = 1"),
+    "what came after a failure comes out": ("gather_outputs(job, done)", "gather_outputs(job, count)"),
 }
 
 

@@ -6,6 +6,7 @@ do not pass.
 
 from __future__ import annotations
 
+import inspect
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,20 @@ from ringkernel.devices.compiled import helping
 from ringkernel.memory import layout, span_layout
 from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.memory.split_layout import SPLIT_JOB, TEAM
+from ringkernel.memory.share_layout import SHARE, TEAM
 from ringkernel.ring.block import stages
-from ringkernel.ring.sharing import chunks, shard_keys, shards, split_job, split_span
-from ringkernel.ring.sharing.split_job import CLOSED
+from ringkernel.ring.sharing import length, share, shards
+from ringkernel.ring.sharing.share import CLOSED
+from ringkernel.ring.spans.run_span import run_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playing import Steps
 
-MODULES = (stages, split_job, chunks, shard_keys, shards, split_span, helping)
-SOURCES = source_of(MODULES)
+MODULES = (stages, length, shards, share, helping)
+ALONE = inspect.getsource(run_alone)
+SOURCES = source_of(MODULES) + ALONE
 
 
 BLOCK_AT, ENTRY_AT, JOB_AT, TEAM_AT, LOOP_AT, SOURCE_AT, TARGET_AT, SPAN_AT, OUTPUT_AT = (i << 32 for i in range(1, 10))
@@ -65,7 +68,7 @@ class World(Memory):
         words[ENTRY_AT + RUN_ENTRY.parker_address] = parkers[0]
         words[ENTRY_AT + RUN_ENTRY.span_ticks] = 1 << 20
         words[ENTRY_AT + RUN_ENTRY.pace] = 32 << 20  # two messages in a chunk
-        words[JOB_AT + SPLIT_JOB.gate] = CLOSED
+        words[JOB_AT + SHARE.gate] = CLOSED
         words[TEAM_AT + TEAM.n_cores] = words[TEAM_AT + TEAM.n_workers] = len(parkers)
         for i, parker in enumerate(parkers):
             words[TEAM_AT + TEAM.workers + 8 * i] = parker
@@ -81,6 +84,8 @@ class World(Memory):
         moved = [self.memory[source + i] for i in range(0, count, 8)]
         for i, value in enumerate(moved):
             self.memory[target + 8 * i] = value
+
+    copy_bytes = move_bytes
 
     def unpark(self, parker: int) -> int:
         self.memory[parker + PARKER.parked] = 0
@@ -124,7 +129,8 @@ class World(Memory):
             self.is_given_back = False
             self.handled.clear()
             words[SPAN_AT + SPAN.source], words[SPAN_AT + SPAN.count] = SOURCE_AT + 8 * head, N - head
-            emitted = yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SPAN_AT, 8)
+            yield from self.run_span(8)
+            emitted = words[SPAN_AT + SPAN.emitted]
             if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
                 break  # and the memory is quarantined
             done, fault = words[SPAN_AT + SPAN.done], words[BLOCK_AT + BLOCK.fault_index]
@@ -142,6 +148,12 @@ class World(Memory):
             if fault >= 0:
                 break
         self.is_over = True
+
+    def run_span(self, message_nbytes: int) -> Steps:
+        """As the turn does: with others, or alone if that comes to nothing."""
+        if (yield from self.code["lead"](BLOCK_AT, ENTRY_AT, SPAN_AT, message_nbytes)) == 0:
+            self.handled.clear()
+            yield from self.code["run_alone"](SPAN_AT)
 
     def helper(self, parker: int) -> Steps:
         words = self.memory
@@ -178,7 +190,7 @@ class World(Memory):
                 except StopIteration:
                     threads.remove(thread)
                     break
-        assert self.memory[JOB_AT + SPLIT_JOB.gate] == CLOSED
+        assert self.memory[JOB_AT + SHARE.gate] == CLOSED
 
 
 def play(source: str, seeds: range) -> None:
@@ -194,20 +206,20 @@ def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one() -> None:
 MUTATIONS = {
     "the leader does not wait": ("if wait_for_helpers(job, run_entry) == 0:", "if False:"),
     "a helper comes in through a closed gate": ("while gate >= 0:\n        seen", "while True:\n        seen"),
-    "the gate is not closed": ("    close_gate(job)\n    if wait", "    if wait"),
-    "two take the same chunk": (
-        "index = fetch_add(job + SPLIT_JOB.next_chunk, 1)",
-        "index = load(job + SPLIT_JOB.next_chunk)\n    store(job + SPLIT_JOB.next_chunk, index + 1)",
+    "the gate is not closed": ("            close_gate(job)\n", ""),
+    "two take the same part": (
+        "number = fetch_add(job + SHARE.next_part, 1)",
+        "number = load(job + SHARE.next_part)\n    store(job + SHARE.next_part, number + 1)",
     ),
-    "chunks after a failed one count": ("        if counts == 0:\n            continue\n", ""),
+    "chunks after a failed one count": ("            more, failing = 0, part", "            more, failing = 1, part"),
     "a failed chunk's outputs are forgotten": (
         "        emitted += here\n",
-        "        emitted += here * counts * (load(words) < 0)\n",
+        "        emitted += here if load(part + PART.fault_index) < 0 else 0\n",
     ),
     "a helper stays inside": ("        leave(job)\n", ""),
     "the gate opens before the job is laid out": (
-        "    if lay_out(job, block, run_entry, span) == 0:\n",
-        "    store_release(job + SPLIT_JOB.gate, 0)\n    if lay_out(job, block, run_entry, span) == 0:\n",
+        "        is_shared = lay_out(",
+        "        store_release(job + SHARE.gate, 0)\n        is_shared = lay_out(",
     ),
 }
 

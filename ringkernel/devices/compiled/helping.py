@@ -1,6 +1,6 @@
 """What a worker does that has nothing of its own to do: it helps with the spans of others. Compiled.
 
-A leader offers its job in a word of the worker (`recruit` of `ring/sharing/split_job.py`), and wakes it if it sleeps.
+A leader offers its job in a word of the worker (`recruit` of `ring/sharing/share.py`), and wakes it if it sleeps.
 Between two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment; but not
 where the event loop's thread waits for its core, as it does when the last span of a map has woken it.
 """
@@ -20,9 +20,8 @@ from ringkernel.codegen.operations import (
     waits_for_cpu,
 )
 from ringkernel.memory.layout import PARKER
-from ringkernel.memory.split_layout import SPLIT_JOB
-from ringkernel.ring.sharing.split_job import enter, leave
-from ringkernel.ring.sharing.split_span import take_chunk
+from ringkernel.memory.share_layout import SHARE
+from ringkernel.ring.sharing.share import enter, leave, take_part
 
 LINGER = 12
 """How long, in minimal patiences: about 100 us."""
@@ -51,12 +50,12 @@ def take_offer(parker: int) -> int:
 def help_with(job: int, parker: int, masks: int) -> None:
     """Take chunks of a job as long as there are some, and nobody rings for this worker."""
     here = this_cpu()
-    if here >= 0 and here == load(job + SPLIT_JOB.leader_cpu):
+    if here >= 0 and here == load(job + SHARE.leader_cpu):
         leave_cpu(here, masks)  # where one of the two could only wait for the other
     store_release(parker + PARKER.helping_address, job)
     store_release(parker + PARKER.current_address, job)
     if enter(job) == 1:
-        while is_free(parker) == 1 and take_chunk(job) == 1:
+        while is_free(parker) == 1 and take_part(job) == 1:
             store_release(parker + PARKER.turns, load(parker + PARKER.turns) + 1)
         leave(job)
     store_release(parker + PARKER.current_address, 0)

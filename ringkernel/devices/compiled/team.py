@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ringkernel.memory.arenas import Slab
-from ringkernel.memory.split_layout import MAX_TEAM, SPLIT_JOB, SPLIT_JOB_DTYPE, TEAM, TEAM_DTYPE
-from ringkernel.ring.sharing.split_job import CLOSED
+from ringkernel.memory.share_layout import MAX_TEAM, SHARE, SHARE_DTYPE, TEAM, TEAM_DTYPE
+from ringkernel.ring.sharing.share import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,35 +25,22 @@ class Member(Protocol):
     address: int
 
 
-class OfKeys(Protocol):
-    """What leaders do to tables of keys: where the compiled functions of `ring/sharing/shard_keys.py` are."""
-
-    @property
-    def find_records_address(self) -> int:
-        """Of `find_records`."""
-
-    @property
-    def take_keys_back_address(self) -> int:
-        """Of `take_keys_back`."""
-
-
 class Team:
     """Says to leaders whom they may ask for help, so that no more than `n_cores` threads are busy.
 
     Jobs are reused only as jobs: a helper may look at one long after it was offered.
     """
 
-    def __init__(self, parker: LoopParker, n_cores: int, of_keys: OfKeys) -> None:
+    def __init__(self, parker: LoopParker, n_cores: int, lay_out_shards_address: int) -> None:
         self._api = parker.api
         self.n_cores = n_cores
         self._arena = parker.arena
-        self._jobs = Slab(parker.arena, SPLIT_JOB_DTYPE, 1)
+        self._jobs = Slab(parker.arena, SHARE_DTYPE, 1)
         self._spaces: list[Region] = []
         self._region = parker.arena.allocate(TEAM_DTYPE.itemsize, lasting=True)
         self.address = self._region.address
         self._api.write_word(self.address + TEAM.n_cores, n_cores)
-        self._api.write_word(self.address + TEAM.find_records_address, of_keys.find_records_address)
-        self._api.write_word(self.address + TEAM.take_keys_back_address, of_keys.take_keys_back_address)
+        self._api.write_word(self.address + TEAM.lay_out_shards_address, lay_out_shards_address)
 
     def seat(self, workers: Sequence[Member]) -> None:
         """These are its members from now on."""
@@ -72,16 +59,16 @@ class Team:
     def new_job(self) -> int:
         """The address of a job that nobody leads."""
         address = self._jobs.allocate()
-        self._api.write_word(address + SPLIT_JOB.is_led, 0)
-        self._api.write_word(address + SPLIT_JOB.gate, CLOSED)
-        if self._api.read_word(address + SPLIT_JOB.space_address) == 0:
+        self._api.write_word(address + SHARE.is_led, 0)
+        self._api.write_word(address + SHARE.gate, CLOSED)
+        if self._api.read_word(address + SHARE.space_address) == 0:
             space = self._arena.allocate(SPACE_NBYTES, lasting=True)
             self._spaces.append(space)
-            self._api.write_word(address + SPLIT_JOB.space_address, space.address)
-            self._api.write_word(address + SPLIT_JOB.space_nbytes, space.nbytes)
+            self._api.write_word(address + SHARE.space_address, space.address)
+            self._api.write_word(address + SHARE.space_nbytes, space.nbytes)
         return address
 
     def release_job(self, address: int) -> None:
         """Whoever led it is gone. One that a helper has not come out of is not used again."""
-        if self._api.read_word(address + SPLIT_JOB.gate) == CLOSED:
+        if self._api.read_word(address + SHARE.gate) == CLOSED:
             self._jobs.release(address)

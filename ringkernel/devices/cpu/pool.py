@@ -18,7 +18,7 @@ from ringkernel.devices.compiled.team import Team
 from ringkernel.devices.compiled.worker import RunEntries, RunEntry, Workers, pools
 from ringkernel.devices.compiled.worker_loop import run_worker
 from ringkernel.memory.layout import BLOCK, CLAIMED, FREE, PARKER, REVOKED
-from ringkernel.ring.sharing.shard_keys import find_records, take_keys_back
+from ringkernel.ring.sharing.shards import lay_out_shards
 from ringkernel.ring.turns.loop_turns import take_turns
 from ringkernel.words.builtin import ByAddress, Entry, EntryPoint
 
@@ -47,8 +47,7 @@ class Loops(NamedTuple):
 
     run_worker: Entry
     take_turns_address: int
-    find_records_address: int
-    take_keys_back_address: int
+    lay_out_shards_address: int
 
 
 @functools.cache
@@ -59,8 +58,7 @@ def compiled_loops() -> Loops:
             {
                 "run_worker": EntryPoint(run_worker, nogil=True),
                 "take_turns_address": ByAddress(take_turns),
-                "find_records_address": ByAddress(find_records),
-                "take_keys_back_address": ByAddress(take_keys_back),
+                "lay_out_shards_address": ByAddress(lay_out_shards),
             }
         )
     )
@@ -78,7 +76,7 @@ class WorkerPool:
         self.size = size
         self._woke = services.woke
         services.on_woke = self.watch
-        self.team = Team(parker, allowed_cores(), compiled_loops())
+        self.team = Team(parker, allowed_cores(), compiled_loops().lay_out_shards_address)
         self.threads = Workers(parker, _compiled_worker, team=self.team)
         self._parker = parker
         self._api = parker.api

@@ -47,8 +47,8 @@ def wake_nobody(descriptor: int) -> None:
     """Nobody sleeps at a mailbox."""
 
 
-def never_split(block: int, run_entry: int, span: int, message_nbytes: int) -> int:
-    """In the place of `split_span.lead`: a grid's span is shared by the threads of its block, see
+def never_shared(block: int, run_entry: int, span: int, message_nbytes: int) -> int:
+    """In the place of `share.lead`: a grid's span is shared by the threads of its block, see
     `cooperative_span.py`."""
     return 0
 

@@ -15,7 +15,7 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
 from ringkernel.codegen.span import span_loop, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.ring.sharing.split_span import lead
+from ringkernel.ring.sharing.share import lead
 from ringkernel.ring.turns.ends import finish
 from ringkernel.ring.turns.turn import obey, turn
 
@@ -30,7 +30,7 @@ from .cooperative_span import (
     part_at,
 )
 from .handlers import END, FIRST, Handler, Handlers
-from .private import call_span, never_split, no_end, outside_times, private_operations
+from .private import call_span, never_shared, no_end, outside_times, private_operations
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Plan
@@ -132,7 +132,7 @@ def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Pr
     shared = Specializer(target.jit, parent=all_shared, differing=differing, operation=target.operation)
     shared.stand_in(ops.grid_span, shared(span.lead))
     shared.stand_in(ops.grid_helper, shared(span.help))
-    own = {ops.call_span: shared(call_span), lead: shared(never_split)}
+    own = {ops.call_span: shared(call_span), lead: shared(never_shared)}
     own |= {} if span.has_end else no_end(target.jit)
     private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span, finish))
     shared.stand_in(turn, private(turn))

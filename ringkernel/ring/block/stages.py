@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import load
+from ringkernel.codegen.operations import call_span, load
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, EDGE
-from ringkernel.memory.span_layout import LANE_NBYTES, LANES
+from ringkernel.memory.span_layout import LANE_NBYTES, LANES, RUN
 
 
 def record_of(block: int) -> int:
@@ -28,6 +28,11 @@ def last_stage(block: int) -> int:
     """The block whose output a turn writes to: the kernel's own, or that of the last stage of its fused chain."""
     chain = chain_of(block)
     return block if chain == 0 else chain + load(chain + CHAIN.last)
+
+
+def call_handlers(run: int, source: int, count: int, target: int) -> int:
+    """Call the function of what is run, a span or a part of one, for so many messages. Return what it returns."""
+    return call_span(load(run + RUN.address), source, count, target, load(run + RUN.context), load(run + RUN.fault))
 
 
 def fault_words(block: int, chain: int) -> int:

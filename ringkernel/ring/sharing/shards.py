@@ -1,243 +1,209 @@
-"""A split span of a kernel with a state for each key, in shards: the messages of some keys, in their order. Compiled.
+"""Sharing a span of a kernel with a state for each key: its messages by shards, each in their order. Compiled.
 
-The leader finds the records of all messages first, in their order, and makes those of new keys (`shard_keys.py`): while
-it does, nobody else is there, and afterwards the table only has to be read. A **shard** is a part of the table, and the
-messages whose records are there; whoever is inside takes shards by fetch-and-add. So each record has one thread, and
-its messages come in their order.
+A **shard** is a part of the table, and the messages whose records are there. The leader finds the records of all
+messages first, in their order, and makes those of new keys: while it does, nobody else is there, and afterwards the
+table is only read. So each record has one thread, which takes its messages in their order. A message's **entry** says
+its number, where its record is, and what became of it; entries, states before each message, and outputs lie shard by
+shard.
 
-Before each message its record's state is written down. If one fails, or a command has waited for long, the span ends
-with the first message that nobody has handled. What those after it have done is undone, the last of each shard first,
-and keys that came with them are taken out: nobody can tell that they were handled.
-
-Outputs lie shard by shard. Then they are put in the order of the messages, unless their order is of no importance.
+If a message fails, or a command has waited for long, the span ends with the first message that nobody has handled. What
+those after it have done is undone, and keys that came with them are taken out of the table: nothing tells that they
+were handled.
 """
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import call_function, call_span, copy_bytes, load, move_bytes, store, ticks
-from ringkernel.memory.keys_layout import KEYS
-from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED, PARKER, RING, RUN_ENTRY
+from ringkernel.codegen.key_table import (
+    LOWER,
+    MULTIPLIER,
+    is_taken,
+    slot_of,
+    tag_of_number,
+    tag_of_text,
+    tag_of_words,
+    take_last_back,
+    take_slot,
+)
+from ringkernel.codegen.operations import copy_bytes, load, store
+from ringkernel.memory.keys_layout import KEYS, TEXT, UNSIGNED
+from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED
+from ringkernel.memory.share_layout import PART, PART_NBYTES, SHARE
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.memory.split_layout import MAX_SHARDS, SPLIT_JOB, TEAM
 
-from .chunks import full_chunk
-from .shard_keys import OFFSET, SHARD_BITS, key_room
-from .split_job import BUSY, DONE, EMITTED, chunk_words, n_threads, note_chunk, note_fault
-
-EACH, AMONG_OTHERS = 16, 4
-"""How many times as many messages as one thread handles in a span: if the leader has nothing else to do, and if it
-has."""
-LOOK_AT_CLOCK = 8
-"""So many messages later a shard looks whether the span takes too long."""
-SHARDS_EACH = 4
-"""Shards for each thread: some have more to do than others, and helpers come when they can."""
-PAYS_FROM = 1024
-"""It pays if a message takes more than this part of a span: about 50 ns. To find its record, write down its state and
-put its output in order takes the leader some 20 ns."""
+NUMBER_AT = 44
+"""From this bit on an entry is the message's number, or, before it is in its place, the number of its shard."""
+NEW, EMITTED, HANDLED = 4, 1, 2
+"""Flags of an entry: the message brought its key; it has an output; the handler was called for it."""
+OFFSET = (1 << NUMBER_AT) - 16
+"""What is left says how far the record is from the first: slots are a multiple of 16 bytes."""
 
 
-def longest_in_shards(block: int, run_entry: int, parker: int) -> int:
-    """How many messages a span in shards may have: 0 if it does not pay."""
-    if PAYS_FROM * load(run_entry + RUN_ENTRY.pace) < 64 * load(run_entry + RUN_ENTRY.span_ticks):
-        return 0
-    job, output_nbytes = load(parker + PARKER.job_address), 0
-    if load(block + BLOCK.output) != 0:
-        output_nbytes = load(block + load(block + BLOCK.output) + RING.itemsize)
-    table = block + load(block + BLOCK.state)
-    room = load(job + SPLIT_JOB.space_nbytes) - key_room(table)
-    each = EACH if load(parker + PARKER.n_queued) == 1 else AMONG_OTHERS
-    return min(room // (16 + log_room(table) + output_nbytes), each * n_threads(block, parker) * full_chunk(run_entry))
-
-
-def log_room(table: int) -> int:
-    """How many bytes a state takes that is written down."""
-    return (load(table + KEYS.state_nbytes) + 7) & -8
+def part_of(job: int, number: int) -> int:
+    """Return where one of the parts of a job is."""
+    return int(job + SHARE.parts + PART_NBYTES * number)
 
 
 # --- the leader, before anybody else comes in -------------------------------------------------------------------------
 
 
-def lay_out_shards(job: int, block: int, run_entry: int, parker: int) -> int:
-    """Find the records of a job's messages, and sort them by shard. How many: those from the first on whose key there
-    is no room for are left to the next span."""
-    table = block + load(block + BLOCK.state)
-    n_shards = min(MAX_SHARDS, SHARDS_EACH * n_threads(block, parker))
-    store(job + SPLIT_JOB.n_chunks, n_shards)
-    store(job + SPLIT_JOB.places, load(job + SPLIT_JOB.space_address) + key_room(table))
-    store(job + SPLIT_JOB.deadline, ticks() + 2 * EACH * load(run_entry + RUN_ENTRY.span_ticks))
-    for shard in range(n_shards):
-        words = chunk_words(job, shard)
-        store(job + SPLIT_JOB.next_of + 8 * shard, 0)
-        store(words, -1)
-        store(words + DONE, 0)
-        store(words + EMITTED, 0)
-        store(words + BUSY, 0)
-    store(job + SPLIT_JOB.table, table)
-    store(job + SPLIT_JOB.key_at, key_at(table, block + load(block + BLOCK.fault_edge)))
-    count = call_function(load(load(parker + PARKER.team_address) + TEAM.find_records_address), job)
-    if count == 0:
-        return 0
-    store(job + SPLIT_JOB.count, count)
-    store(job + SPLIT_JOB.chunk, count)
-    store(block + BLOCK.in_flight, count)
-    store(job + SPLIT_JOB.in_shards, load(job + SPLIT_JOB.places) + 8 * count)
-    store(job + SPLIT_JOB.log, load(job + SPLIT_JOB.in_shards) + 8 * count)
-    store(job + SPLIT_JOB.outputs, load(job + SPLIT_JOB.log) + log_room(table) * count)
-    if load(block + BLOCK.keyed) == KEYS_UNORDERED:
-        store(job + SPLIT_JOB.outputs, load(job + SPLIT_JOB.target))
-    sort_into_shards(job, n_shards)
+def lay_out_shards(job: int) -> int:
+    """Find the records of a job's messages, and sort the messages into its parts. Return how many: those from the first
+    on whose key the table has no room for are left to the next span.
+
+    Called by its address: what a worker's loop loads is read anew each time, and tables are read by loads that LLVM may
+    take out of loops.
+    """
+    whole = job + SHARE.whole
+    table = load(whole + PART.context)
+    places = load(job + SHARE.space_address) + key_room(table)
+    store(job + SHARE.places, places)
+    for shard in range(load(job + SHARE.n_parts)):
+        part = part_of(job, shard)
+        copy_bytes(part, whole, PART_NBYTES)
+        store(part + PART.fault, part + PART.fault_index)
+        store(part + PART.count, 0)
+        store(part + PART.done, 0)
+    count = find_records(job, table, places)
+    entries, log = places + 8 * count, places + 16 * count
+    outputs = log + log_room(table) * count
+    if load(load(job + SHARE.block_address) + BLOCK.keyed) == KEYS_UNORDERED:
+        outputs = load(whole + PART.target)
+    store(whole + PART.count, count)
+    store(job + SHARE.entries, entries)
+    store(job + SHARE.log, log)
+    store(job + SHARE.outputs, outputs)
+    first = 0
+    for shard in range(load(job + SHARE.n_parts)):
+        part = part_of(job, shard)
+        store(part + PART.first, first)
+        store(part + PART.next, first)
+        store(part + PART.target, outputs + first * load(job + SHARE.slot_nbytes))
+        first += load(part + PART.count)
+    for i in range(count):
+        entry = load(places + 8 * i)
+        part = part_of(job, entry >> NUMBER_AT)
+        at = load(part + PART.next)
+        store(part + PART.next, at + 1)
+        store(places + 8 * i, at)
+        store(entries + 8 * at, (i << NUMBER_AT) | (entry & (OFFSET | NEW)))
     return count
 
 
-def key_at(table: int, edge: int) -> int:
-    """Where in the messages of an edge the key is."""
+def find_records(job: int, table: int, places: int) -> int:
+    """Write down each message's shard and record, and count the messages of each shard. Return how many have one."""
+    whole, n_shards, key = job + SHARE.whole, load(job + SHARE.n_parts), load(job + SHARE.space_address)
+    key_words, key_nbytes = load(table + KEYS.key_words), load(table + KEYS.key_nbytes)
+    nbytes, slots = load(table + KEYS.nbytes), load(table + KEYS.slots_address)
+    source, message_nbytes = load(whole + PART.source) + key_at(job, table), load(job + SHARE.message_nbytes)
+    store(key + key_room(table) - 8, 0)
+    for i in range(load(whole + PART.count)):
+        copy_bytes(key, source + i * message_nbytes, key_nbytes)
+        tag, flag = tag_of(table, key), 0
+        slot = slot_of(table, nbytes, tag, key, key_words)
+        if is_taken(table, slot) == 0:
+            if add_key(table, slot, tag, key) == 0:
+                return i
+            flag = NEW
+        shard = (((tag * MULTIPLIER) >> 32) & LOWER) * n_shards >> 32
+        store(places + 8 * i, (shard << NUMBER_AT) | (slot - slots) | flag)
+        part = part_of(job, shard)
+        store(part + PART.count, load(part + PART.count) + 1)
+    return load(whole + PART.count)
+
+
+def key_at(job: int, table: int) -> int:
+    """Return where in the messages the key is: inputs with a handler of their own have messages of their own."""
+    block = load(job + SHARE.block_address)
+    edge = block + load(block + BLOCK.fault_edge)
     return load(table + KEYS.key_at) if load(edge + EDGE.span_address) == 0 else load(edge + EDGE.key_at)
 
 
-def sort_into_shards(job: int, n_shards: int) -> None:
-    """Write down which messages each shard has, in their order: twice the number, which leaves a bit for what becomes
-    of it."""
-    first = 0
-    for shard in range(n_shards):
-        length = load(job + SPLIT_JOB.next_of + 8 * shard)
-        store(job + SPLIT_JOB.first_of + 8 * shard, first)
-        store(job + SPLIT_JOB.next_of + 8 * shard, first)
-        first += length
-    store(job + SPLIT_JOB.first_of + 8 * n_shards, first)
-    places, in_shards = load(job + SPLIT_JOB.places), load(job + SPLIT_JOB.in_shards)
-    for i in range(load(job + SPLIT_JOB.count)):
-        shard = load(places + 8 * i) >> SHARD_BITS
-        at = load(job + SPLIT_JOB.next_of + 8 * shard)
-        store(job + SPLIT_JOB.next_of + 8 * shard, at + 1)
-        store(in_shards + 8 * at, 2 * i)
+def key_room(table: int) -> int:
+    """Return how many bytes a key takes as words."""
+    return max(8, 8 * load(table + KEYS.key_words))
 
 
-# --- everybody inside -------------------------------------------------------------------------------------------------
+def log_room(table: int) -> int:
+    """Return how many bytes a state takes that is written down."""
+    return (load(table + KEYS.state_nbytes) + 7) & -8
 
 
-def is_let_in(job: int) -> int:
-    """1 if shards are to be taken: all of them, unless the span is to end before."""
-    return 1 - load(job + SPLIT_JOB.stop)
+def tag_of(table: int, key: int) -> int:
+    """Return the tag of the key whose words are at an address."""
+    if load(table + KEYS.key_words) != 0:
+        return tag_of_words(key, load(table + KEYS.key_words))
+    word, kind = load(key), load(table + KEYS.key_kind)
+    if kind == TEXT:
+        return tag_of_text(word)
+    if kind != UNSIGNED:
+        unused = 64 - 8 * load(table + KEYS.key_nbytes)
+        word = (word << unused) >> unused
+    return tag_of_number(word)
 
 
-def is_late(job: int) -> int:
-    """1 if there is a command, and the span takes longer than it should."""
-    block = load(job + SPLIT_JOB.block_address)
-    return (
-        1 if load(block + BLOCK.epoch) != load(block + BLOCK.echo) and ticks() > load(job + SPLIT_JOB.deadline) else 0
-    )
-
-
-def run_shard(job: int, index: int) -> None:
-    """Run the handler over the messages of a shard, until one fails, or the span is to end."""
-    words, table, span = chunk_words(job, index), load(job + SPLIT_JOB.table), load(job + SPLIT_JOB.span_address)
-    first, end = load(job + SPLIT_JOB.first_of + 8 * index), load(job + SPLIT_JOB.first_of + 8 * index + 8)
-    source, message_nbytes = load(job + SPLIT_JOB.source), load(job + SPLIT_JOB.message_nbytes)
-    slot_nbytes, in_shards = load(job + SPLIT_JOB.slot_nbytes), load(job + SPLIT_JOB.in_shards)
-    target = load(job + SPLIT_JOB.outputs) + first * slot_nbytes
-    state_nbytes, log, log_nbytes = (
-        load(table + KEYS.state_nbytes),
-        load(job + SPLIT_JOB.log),
-        log_room(table),
-    )
-    at, emitted, start = first, 0, ticks()
-    while at < end and is_let_in(job) == 1:
-        if (at - first) % LOOK_AT_CLOCK == 0 and is_late(job) == 1:
-            store(job + SPLIT_JOB.stop, 1)
-            break
-        number = load(in_shards + 8 * at) >> 1
-        copy_bytes(log + at * log_nbytes, state_of(job, table, number), state_nbytes)
-        here = call_span(span, source + number * message_nbytes, 1, target + emitted * slot_nbytes, table, words)
-        if load(words) >= 0:
-            store(words, number)
-            break
-        store(in_shards + 8 * at, 2 * number + here)
-        emitted += here
-        at += 1
-    note_chunk(words, at - first, emitted, start)
-
-
-def state_of(job: int, table: int, number: int) -> int:
-    """Where the state of a message's key is."""
-    offset = load(load(job + SPLIT_JOB.places) + 8 * number) & OFFSET
-    return load(table + KEYS.slots_address) + offset + load(table + KEYS.state_at)
+def add_key(table: int, slot: int, tag: int, key: int) -> int:
+    """Make a record for a new key. Return 0 if there is no room for it."""
+    state_at, own_at = load(table + KEYS.state_at), load(table + KEYS.own_at)
+    if take_slot(table, slot, tag, key, load(table + KEYS.key_words), state_at, load(table + KEYS.state_nbytes)) == 0:
+        return 0
+    if own_at >= 0:
+        copy_bytes(slot + state_at + own_at, key, load(table + KEYS.key_nbytes))
+    return 1
 
 
 # --- the leader, after the others -------------------------------------------------------------------------------------
 
 
-def gather_shards(job: int, block: int, run_entry: int, span: int) -> int:
-    """Undo what does not count, and put the outputs of what does in one piece. How many there are."""
-    done, busy, failed = load(job + SPLIT_JOB.count), 0, 0
-    for shard in range(load(job + SPLIT_JOB.n_chunks)):
-        words = chunk_words(job, shard)
-        busy += load(words + BUSY)
-        at = load(job + SPLIT_JOB.first_of + 8 * shard) + load(words + DONE)
-        if at < load(job + SPLIT_JOB.first_of + 8 * shard + 8):
-            left = load(load(job + SPLIT_JOB.in_shards) + 8 * at) >> 1
+def gather_shards(job: int, span: int) -> int:
+    """Undo what does not count, put the outputs of what does in one piece, and note how many each are. Return the part
+    that has failed on the first message that does not count; 0 if none has."""
+    entries, count = load(job + SHARE.entries), load(job + SHARE.whole + PART.count)
+    done, failing = count, 0
+    for shard in range(load(job + SHARE.n_parts)):
+        part = part_of(job, shard)
+        if load(part + PART.done) < load(part + PART.count):
+            left = load(entries + 8 * (load(part + PART.first) + load(part + PART.done))) >> NUMBER_AT
             if left < done:
-                done, failed = left, words if load(words) >= 0 else 0
-    if done < load(job + SPLIT_JOB.count):
-        undo_after(job, done)
-        store(job + SPLIT_JOB.n_kept, done if failed == 0 else done + 1)
-        team = load(load(run_entry + RUN_ENTRY.parker_address) + PARKER.team_address)
-        call_function(load(team + TEAM.take_keys_back_address), job)
-    if failed != 0:
-        note_fault(block, done, failed)
+                done, failing = left, part if load(part + PART.fault_index) >= 0 else 0
+    if done < count:
+        undo_after(job, done, done if failing == 0 else done + 1)
     store(span + SPAN.done, done)
-    store(span + SPAN.busy_ticks, busy)
-    if load(job + SPLIT_JOB.outputs) == load(job + SPLIT_JOB.target) or load(job + SPLIT_JOB.slot_nbytes) == 0:
-        return by_shard(job)
-    return in_order(job, done)
+    store(span + SPAN.emitted, 0 if load(job + SHARE.slot_nbytes) == 0 else gather_outputs(job, done))
+    return failing
 
 
-def undo_after(job: int, done: int) -> None:
-    """Undo what messages have done to their states that come after the first that does not count, the last first."""
-    table, log = load(job + SPLIT_JOB.table), load(job + SPLIT_JOB.log)
-    log_nbytes = log_room(table)
-    for shard in range(load(job + SPLIT_JOB.n_chunks)):
-        words, first = chunk_words(job, shard), load(job + SPLIT_JOB.first_of + 8 * shard)
-        at = first + load(words + DONE) - (0 if load(words) >= 0 else 1)
-        while at >= first:
-            entry = load(load(job + SPLIT_JOB.in_shards) + 8 * at)
-            if entry >> 1 <= done:
-                break
-            copy_bytes(state_of(job, table, entry >> 1), log + at * log_nbytes, load(table + KEYS.state_nbytes))
-            store(words + EMITTED, load(words + EMITTED) - (entry & 1))
-            at -= 1
-
-
-def by_shard(job: int) -> int:
-    """The outputs of each shard behind those of the one before."""
-    target, slot_nbytes, emitted = load(job + SPLIT_JOB.target), load(job + SPLIT_JOB.slot_nbytes), 0
-    for shard in range(load(job + SPLIT_JOB.n_chunks)):
-        first, here = load(job + SPLIT_JOB.first_of + 8 * shard), load(chunk_words(job, shard) + EMITTED)
-        if first > emitted:
-            move_bytes(target + emitted * slot_nbytes, target + first * slot_nbytes, here * slot_nbytes)
-        emitted += here
-    return emitted
-
-
-def in_order(job: int, count: int) -> int:
-    """The outputs in the order of their messages, of which so many count."""
-    for shard in range(load(job + SPLIT_JOB.n_chunks)):
-        first = load(job + SPLIT_JOB.first_of + 8 * shard)
-        store(job + SPLIT_JOB.next_of + 8 * shard, first)
-        store(job + SPLIT_JOB.next_output_of + 8 * shard, first)
-    places, in_shards = load(job + SPLIT_JOB.places), load(job + SPLIT_JOB.in_shards)
-    outputs, target, slot_nbytes = (
-        load(job + SPLIT_JOB.outputs),
-        load(job + SPLIT_JOB.target),
-        load(job + SPLIT_JOB.slot_nbytes),
+def undo_after(job: int, done: int, kept: int) -> None:
+    """Restore the states that messages from `done` + 1 on have changed, the last first, and take the keys out of the
+    table that came with messages from `kept` on, which came last."""
+    table, entries, log = load(job + SHARE.table), load(job + SHARE.entries), load(job + SHARE.log)
+    states, state_nbytes = (
+        load(table + KEYS.slots_address) + load(table + KEYS.state_at),
+        load(table + KEYS.state_nbytes),
     )
+    n_new = 0
+    for back in range(load(job + SHARE.whole + PART.count)):
+        at = load(job + SHARE.whole + PART.count) - 1 - back
+        entry = load(entries + 8 * at)
+        if entry >> NUMBER_AT > done and entry & HANDLED != 0:
+            copy_bytes(states + (entry & OFFSET), log + at * log_room(table), state_nbytes)
+        if entry >> NUMBER_AT >= kept and entry & NEW != 0:
+            n_new += 1
+    for _ in range(n_new):
+        take_last_back(table)
+
+
+def gather_outputs(job: int, done: int) -> int:
+    """Put the outputs of the first `done` messages in one piece: in the order of their messages, or shard by shard
+    where they lie so already. Return how many there are."""
+    entries, places, outputs = load(job + SHARE.entries), load(job + SHARE.places), load(job + SHARE.outputs)
+    target, slot_nbytes = load(job + SHARE.whole + PART.target), load(job + SHARE.slot_nbytes)
+    by_shard = 1 if outputs == target else 0
     emitted = 0
-    for i in range(count):
-        shard = 8 * (load(places + 8 * i) >> SHARD_BITS)
-        at = load(job + SPLIT_JOB.next_of + shard)
-        store(job + SPLIT_JOB.next_of + shard, at + 1)
-        if load(in_shards + 8 * at) & 1 == 1:
-            output = load(job + SPLIT_JOB.next_output_of + shard)
-            store(job + SPLIT_JOB.next_output_of + shard, output + 1)
-            copy_bytes(target + emitted * slot_nbytes, outputs + output * slot_nbytes, slot_nbytes)
+    for i in range(load(job + SHARE.whole + PART.count) if by_shard == 1 else done):
+        at = i if by_shard == 1 else load(places + 8 * i)
+        entry = load(entries + 8 * at)
+        if entry & EMITTED != 0 and entry >> NUMBER_AT < done:
+            if by_shard == 0 or at != emitted:
+                copy_bytes(target + emitted * slot_nbytes, outputs + at * slot_nbytes, slot_nbytes)
             emitted += 1
     return emitted

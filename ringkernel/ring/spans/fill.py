@@ -23,7 +23,7 @@ from ringkernel.ring.block.stages import (
 from ringkernel.ring.block.token import IDLE
 from ringkernel.ring.block.waits import go_on, hold_up
 from ringkernel.ring.protocol.cursors import bound_of, room_of, slot_address
-from ringkernel.ring.sharing.split_span import span_length, unless_split
+from ringkernel.ring.sharing.length import span_length, unless_shared
 
 from .pace import SPAN_LIMIT, length_here
 
@@ -61,7 +61,7 @@ def fill(block: int, run_entry: int, span: int, here: int) -> int:
         hold_up(block)
         return IDLE
     if load(span + SPAN.output) != 0 and here == 0:
-        count = unless_split(run_entry, count)
+        count = unless_shared(run_entry, count)
     lane = span + LANES
     store(lane + LANE.edge, edge - block)
     store(lane + LANE.head, head)

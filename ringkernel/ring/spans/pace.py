@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import load, store
 from ringkernel.memory.layout import RUN_ENTRY
-from ringkernel.ring.sharing.chunks import PIECE
+from ringkernel.ring.sharing.length import PIECE
 
 SPAN_LIMIT = PIECE
 """Messages in a span that is not split, at most."""

@@ -3,13 +3,13 @@ Compiled."""
 
 from __future__ import annotations
 
-from ringkernel.codegen.operations import fence_release, load, store
+from ringkernel.codegen.operations import fence_release, load, store, ticks
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY
-from ringkernel.memory.span_layout import LANE, LANES, NOBODY, SPAN, WITHOUT
-from ringkernel.ring.block.stages import chain_of
-from ringkernel.ring.sharing.split_span import lead, run_alone
+from ringkernel.memory.span_layout import LANE, LANES, NOBODY, RUN_AT, SPAN, WITHOUT
+from ringkernel.ring.block.stages import call_handlers, chain_of
+from ringkernel.ring.sharing.share import lead
 
 from .commit import commit
 from .fused_commit import begin_writing
@@ -18,17 +18,16 @@ from .fused_commit import begin_writing
 def run_span(block: int, run_entry: int, span: int, here: int) -> int:
     """Run a span over the messages of one input, and commit it."""
     odd(block)
-    lane, count = span + LANES, load(span + SPAN.count)
+    lane, is_shared = span + LANES, 0
     ring = block + load(lane + LANE.edge)
     ring += load(ring + EDGE.ring)
     message_nbytes = load(ring + RING.itemsize)
-    if here != 0 or count <= load(run_entry + RUN_ENTRY.span_limit):
-        emitted = run_alone(span, count)
+    if here == 0 and load(span + SPAN.count) > load(run_entry + RUN_ENTRY.span_limit):
+        is_shared = lead(block, run_entry, span, message_nbytes)
+    if is_shared == 0:
+        emitted = run_alone(span)
         if message_nbytes == 0:
-            note_calls(block, run_entry, count, emitted)
-    else:
-        emitted = lead(block, run_entry, span, message_nbytes)
-    store(span + SPAN.emitted, emitted)
+            note_calls(block, run_entry, load(span + SPAN.count), emitted)
     store(span + SPAN.by_timer, 0)
     words = load(span + SPAN.fault)
     fault, taken = load(words), load(span + SPAN.done)
@@ -44,14 +43,14 @@ def run_span(block: int, run_entry: int, span: int, here: int) -> int:
 def run_span_by_time(block: int, run_entry: int, span: int, here: int) -> int:
     """Run a span over the messages of all inputs, and commit it. It notes itself what came of it."""
     odd(block)
-    store(span + SPAN.emitted, run_alone(span, load(span + SPAN.count)))
+    run_alone(span)
     return commit(block, run_entry, span, here)
 
 
 def run_span_at_end(block: int, run_entry: int, span: int, here: int) -> int:
     """Run a span without messages, and commit it. All that is emitted came of none."""
     odd(block)
-    said = run_alone(span, load(span + SPAN.count))
+    said = run_alone(span)
     calls = said if said >= 0 else -1 - said
     emitted = calls if load(span + SPAN.output) != 0 else 0
     store(span + SPAN.emitted, emitted)
@@ -60,6 +59,18 @@ def run_span_at_end(block: int, run_entry: int, span: int, here: int) -> int:
     store(span + SPAN.is_over, 1 if said < 0 else 0)
     store(span + SPAN.failed_lane, NOBODY if load(load(span + SPAN.fault)) < 0 else WITHOUT)
     return commit(block, run_entry, span, here)
+
+
+def run_alone(span: int) -> int:
+    """Run a span by this thread alone, and note what came of it. Return what its function does, mostly n outputs."""
+    count = load(span + SPAN.count)
+    store(span + SPAN.done, count)
+    said = call_handlers(span + RUN_AT, load(span + SPAN.source), count, load(span + SPAN.target))
+    end = ticks()
+    store(span + SPAN.emitted, said)
+    store(span + SPAN.busy_ticks, end - load(span + SPAN.started))
+    store(span + SPAN.ended, end)
+    return said
 
 
 def odd(block: int) -> None:

@@ -20,7 +20,7 @@ CHAIN_DTYPE, CHAIN = record(
         "host",  # while it holds the tokens of all stages
         n_stages="number of stages",
         span_address="the function that runs a message through all stages",
-        span_limit="messages in a span that is not split, at most",
+        span_limit="messages in a span that is not shared, at most",
         last="the last stage's block, from here",
         held_up_address="the doorbell address to ring when there is no room",
         max_threads="how many threads may share a span",

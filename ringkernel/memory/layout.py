@@ -214,7 +214,7 @@ PARKER_DTYPE, PARKER = record(
         max_patience="longest time in ticks that it polls without work",
         loop_address="the parker of the event loop",
         stat_fd="what tells whether its thread waits for a CPU",
-        job_address="the split job that it leads, if it leads",
+        job_address="the job that it leads, if it leads",
         team_address="the team of its pool",
         scratch_address="memory for its calls of the system",
     ),
@@ -230,7 +230,7 @@ PARKER_DTYPE, PARKER = record(
         crowded="1: it shares its CPU with the event loop, and should sleep at once",
         left_at="when it moved to another CPU last",
         stay="for how many ticks it stays on a CPU, at least",
-        helping_address="the split job that it helps with; 0: none",
+        helping_address="the job that it helps with; 0: none",
     ),
     line(
         "loop",
@@ -245,7 +245,7 @@ PARKER_DTYPE, PARKER = record(
     ),
     line(
         "shared",
-        offer_address="a split job that waits for this worker's help; the worker takes it out",
+        offer_address="a job that waits for this worker's help; the worker takes it out",
         is_at_hand="1: the worker waits for an offer, awake",
     ),
 )

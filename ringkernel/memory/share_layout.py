@@ -22,8 +22,8 @@ PART_DTYPE, PART = record(
 PART_NBYTES = PART_DTYPE.itemsize
 assert within(PART, RUN) == 0
 
-SHARE_DTYPE, SHARE = record(
-    "Share",
+SHARED_DTYPE, SHARED = record(
+    "Shared",
     # written while nobody is inside
     line("leader", whole=array(1, "copy of the span's record, which parts are copies of", of=PART_DTYPE)),
     line(
@@ -33,6 +33,7 @@ SHARE_DTYPE, SHARE = record(
         room_nbytes="what one message may emit",
         length="messages in a chunk; of a span in shards: in all of them",
         n_parts="number of chunks, or shards",
+        span_ticks="how long a span of one thread should take",
         deadline="from this time on the span is to end",
         block_address="the kernel's block",
         leader_cpu="the CPU that the leader is on",

@@ -38,7 +38,7 @@ from .protocol.doorbell import (
     unpark,
 )
 from .protocol.lay_out import enter_edge, lay_out_edge, lay_out_ring, lay_out_span
-from .sharing.share import stop_job
+from .sharing.job import stop_job
 from .turns.loop_turns import TOOK, rests, run_kept, runs_here, see_to
 from .turns.map_here import map_here
 

@@ -16,8 +16,8 @@ from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory import keys_layout, layout, span_layout
 from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY, NUMBER, UNUSED
 from ringkernel.memory.layout import BLOCK, KEYS_IN_ORDER, KEYS_UNORDERED, REVOKED, RUN_ENTRY
+from ringkernel.memory.share_layout import SHARED, TEAM
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.memory.share_layout import SHARE, TEAM
 
 if TYPE_CHECKING:
     from playing import Steps
@@ -46,9 +46,8 @@ class KeyedWorld(World):
         words[BLOCK_AT + BLOCK.keyed] = KEYS_IN_ORDER if self.is_ordered else KEYS_UNORDERED
         words[BLOCK_AT + BLOCK.state], words[SPAN_AT + SPAN.context] = TABLE_AT - BLOCK_AT, TABLE_AT
         words[BLOCK_AT + BLOCK.fault_edge] = 1 << 20
-        words[ENTRY_AT + RUN_ENTRY.span_limit] = 2
         words[ENTRY_AT + RUN_ENTRY.span_ticks] = draw.choice([0, 1 << 20])  # late at once, or never
-        words[JOB_AT + SHARE.space_address] = SPACE_AT
+        words[JOB_AT + SHARED.space_address] = SPACE_AT
         words[TEAM_AT + TEAM.lay_out_shards_address] = 1
         described = {
             KEYS.slots_address: SLOTS_AT,
@@ -176,23 +175,17 @@ def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one() -> None:
 
 
 MUTATIONS = {
-    "states are not undone": ("            copy_bytes(states + (entry & OFFSET), log + at", "            max(log + at"),
-    "the message that failed is undone, too": ("if entry >> NUMBER_AT > done and", "if entry >> NUMBER_AT >= done and"),
+    "states are not undone": ("copy_bytes(states_of(table) + (entry & OFFSET), before", "max(before"),
+    "the message that failed is not undone": ("if entry >> NUMBER_AT >= done", "if entry >> NUMBER_AT > done"),
+    "a message before it is undone, too": ("if entry >> NUMBER_AT >= done", "if entry >> NUMBER_AT >= done - 1"),
     "that of a shard that fails later is not undone": (
         "store(entries + 8 * done, entry | flags)",
         "store(entries + 8 * done, entry | (flags if load(part + PART.fault_index) < 0 else 0))",
     ),
-    "a state is written back that is another's": (
-        "log + at * log_room(table), state",
-        "log + (at - 1) * log_room(table), state",
-    ),
-    "states are undone the first first": (
-        "PART.count) - 1 - back",
-        "PART.count) - 1 - (load(job + SHARE.whole + PART.count) - 1 - back)",
-    ),
-    "a key of a message that was left stays": ("done if failing == 0 else done + 1", "done + 1"),
+    "a state is written back that is another's": ("before = log + (count - back)", "before = log + (count - 1 - back)"),
+    "the first is undone first": ("for back in range(1, count + 1)", "for back in range(count, 0, -1)"),
     "keys that came later stay": ("        take_last_back(table)\n", "        pass\n"),
-    "a key too many is taken back": ("done if failing == 0 else done + 1", "done"),
+    "a key too many is taken back": ("            if entry & NEW != 0:", "        if entry & NEW != 0:"),
     "the first slot is emptied like any other": ("UNUSED if offset == 0 else 0", "0"),
     "the leader does not wait": ("if wait_for_helpers(job, run_entry) == 0:", "if False:"),
     "a shard for every two keys": (

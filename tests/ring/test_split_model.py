@@ -1,4 +1,4 @@
-"""The model of a split span in Promela holds, and does not where it is changed for the worse.
+"""The model of a shared span in Promela holds, and does not where it is changed for the worse.
 
 Needs SPIN and a C compiler; `test_split_orders.py` plays the code itself, without either.
 """
@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-MODEL = (Path(__file__).parents[1] / "models" / "split_span.pml").read_text(encoding="utf-8")
+MODEL = (Path(__file__).parents[1] / "models" / "share.pml").read_text(encoding="utf-8")
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("spin") and shutil.which("gcc")), reason="needs spin (Debian has it under this name) and gcc"
 )
 
 
-def errors(model: str, tmp_path: Path, helpers: int, chunks: int, spans: int) -> int:
+def errors(model: str, tmp_path: Path, helpers: int, parts: int, spans: int) -> int:
     """How many errors SPIN finds: 0, or the first."""
     (tmp_path / "model.pml").write_text(model, encoding="utf-8")
-    sizes = [f"-DHELPERS={helpers}", f"-DCHUNKS={chunks}", f"-DSPANS={spans}"]
+    sizes = [f"-DHELPERS={helpers}", f"-DPARTS={parts}", f"-DSPANS={spans}"]
     for command in (
         ["spin", *sizes, "-a", "model.pml"],
         ["gcc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", "-DVECTORSZ=2048", "-o", "pan", "pan.c"],
@@ -36,17 +36,17 @@ def errors(model: str, tmp_path: Path, helpers: int, chunks: int, spans: int) ->
     return int(found[1])
 
 
-@pytest.mark.parametrize(("helpers", "chunks", "spans"), [(2, 2, 1), (1, 3, 1), (1, 2, 2)])
-def test_the_model_holds(tmp_path: Path, helpers: int, chunks: int, spans: int) -> None:
-    assert errors(MODEL, tmp_path, helpers, chunks, spans) == 0
+@pytest.mark.parametrize(("helpers", "parts", "spans"), [(2, 2, 1), (1, 3, 1), (1, 2, 2)])
+def test_the_model_holds(tmp_path: Path, helpers: int, parts: int, spans: int) -> None:
+    assert errors(MODEL, tmp_path, helpers, parts, spans) == 0
 
 
 ENTER = """:: seen < 0 -> break
         :: seen >= 0 ->
             if
             :: atomic { gate == seen -> gate = gate + 1 }"""
-TAKE = "atomic { i = next_chunk; next_chunk = next_chunk + (next_chunk <= CHUNKS + HELPERS -> 1 : 0) }"
-RUN = "run_chunk(i, mine)\n            fi\n        :: true -> break  "
+TAKE = "atomic { i = next_part; next_part = next_part + (next_part <= PARTS + HELPERS -> 1 : 0) }"
+RUN = "run_part(i, mine)\n            fi\n        :: true -> break  "
 LEAVE = "        gate = gate - 1;\n"
 MUTATIONS = {
     "the leader does not wait": (":: gate == CLOSED\n        :: revoked", ":: true\n        :: revoked"),
@@ -63,9 +63,9 @@ MUTATIONS = {
         RUN.replace("run", "gate = gate - 1; run").replace("\n", "; gate = gate + 1\n", 1),
     ),
     "a helper does not leave": (LEAVE, ""),
-    "two take the same chunk": (TAKE, "i = next_chunk; next_chunk = i + 1"),
+    "two take the same part": (TAKE, "i = next_part; next_part = i + 1"),
     "the gate is not closed": ("        close_gate(seen);\n", ""),
-    "a failed chunk counts": ("chunk[good] == DONE -> good++", "chunk[good] != NEW -> good++"),
+    "a failed part counts": ("part[good] == DONE -> good++", "part[good] != NEW -> good++"),
     "what was revoked is committed": (":: !revoked -> assert", ":: true -> assert"),
     "the gate opens too early": ("        assert(gate == CLOSED);\n", "        assert(gate == CLOSED); gate = 0;\n"),
 }

@@ -46,7 +46,7 @@ class Executor(ABC):
     appends_inputs = False
     """True if the kernel finds an input that is appended while it runs."""
     max_threads = 1
-    """The number of threads that may share a span of messages, see `ring/split_span.py`."""
+    """The number of threads that may share a span of messages, see `ring/sharing/share.py`."""
     kernel: Kernel
 
     __slots__ = ("kernel",)

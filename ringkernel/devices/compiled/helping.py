@@ -20,8 +20,9 @@ from ringkernel.codegen.operations import (
     waits_for_cpu,
 )
 from ringkernel.memory.layout import PARKER
-from ringkernel.memory.share_layout import SHARE
-from ringkernel.ring.sharing.share import enter, leave, take_part
+from ringkernel.memory.share_layout import SHARED
+from ringkernel.ring.sharing.job import enter, leave
+from ringkernel.ring.sharing.share import take_part
 
 LINGER = 12
 """How long, in minimal patiences: about 100 us."""
@@ -48,9 +49,9 @@ def take_offer(parker: int) -> int:
 
 
 def help_with(job: int, parker: int, masks: int) -> None:
-    """Take chunks of a job as long as there are some, and nobody rings for this worker."""
+    """Take parts of a job as long as there are some, and nobody rings for this worker."""
     here = this_cpu()
-    if here >= 0 and here == load(job + SHARE.leader_cpu):
+    if here >= 0 and here == load(job + SHARED.leader_cpu):
         leave_cpu(here, masks)  # where one of the two could only wait for the other
     store_release(parker + PARKER.helping_address, job)
     store_release(parker + PARKER.current_address, job)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ringkernel.memory.arenas import Slab
-from ringkernel.memory.share_layout import MAX_TEAM, SHARE, SHARE_DTYPE, TEAM, TEAM_DTYPE
-from ringkernel.ring.sharing.share import CLOSED
+from ringkernel.memory.share_layout import MAX_TEAM, SHARED, SHARED_DTYPE, TEAM, TEAM_DTYPE
+from ringkernel.ring.sharing.job import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Team:
         self._api = parker.api
         self.n_cores = n_cores
         self._arena = parker.arena
-        self._jobs = Slab(parker.arena, SHARE_DTYPE, 1)
+        self._jobs = Slab(parker.arena, SHARED_DTYPE, 1)
         self._spaces: list[Region] = []
         self._region = parker.arena.allocate(TEAM_DTYPE.itemsize, lasting=True)
         self.address = self._region.address
@@ -59,16 +59,16 @@ class Team:
     def new_job(self) -> int:
         """The address of a job that nobody leads."""
         address = self._jobs.allocate()
-        self._api.write_word(address + SHARE.is_led, 0)
-        self._api.write_word(address + SHARE.gate, CLOSED)
-        if self._api.read_word(address + SHARE.space_address) == 0:
+        self._api.write_word(address + SHARED.is_led, 0)
+        self._api.write_word(address + SHARED.gate, CLOSED)
+        if self._api.read_word(address + SHARED.space_address) == 0:
             space = self._arena.allocate(SPACE_NBYTES, lasting=True)
             self._spaces.append(space)
-            self._api.write_word(address + SHARE.space_address, space.address)
-            self._api.write_word(address + SHARE.space_nbytes, space.nbytes)
+            self._api.write_word(address + SHARED.space_address, space.address)
+            self._api.write_word(address + SHARED.space_nbytes, space.nbytes)
         return address
 
     def release_job(self, address: int) -> None:
         """Whoever led it is gone. One that a helper has not come out of is not used again."""
-        if self._api.read_word(address + SHARE.gate) == CLOSED:
+        if self._api.read_word(address + SHARED.gate) == CLOSED:
             self._jobs.release(address)

@@ -52,7 +52,7 @@ def context_of(block: int, chain: int) -> int:
 
 
 def longest_span(chain: int, own: int) -> int:
-    """How many messages a span that is not split has at most: `own`, unless a chain is run."""
+    """How many messages a span that is not shared has at most: `own`, unless a chain is run."""
     return own if chain == 0 else load(chain + CHAIN.span_limit)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringkernel.codegen.operations import load
 from ringkernel.memory.layout import BLOCK, NO_KEYS, PARKER, RING, RUN_ENTRY
-from ringkernel.memory.share_layout import MAX_PARTS, SHARE, TEAM
+from ringkernel.memory.share_layout import MAX_PARTS, SHARED, TEAM
 from ringkernel.ring.block.stages import max_threads
 
 from .shards import key_room, log_room
@@ -44,13 +44,7 @@ def longest_in_shards(block: int, job: int) -> int:
     table, output_nbytes = block + load(block + BLOCK.state), 0
     if load(block + BLOCK.output) != 0:
         output_nbytes = load(block + load(block + BLOCK.output) + RING.itemsize)
-    return (load(job + SHARE.space_nbytes) - key_room(table)) // (16 + log_room(table) + output_nbytes)
-
-
-def unless_shared(run_entry: int, count: int) -> int:
-    """Return `count`, or fewer messages if there is not even room for as many as are worth being shared."""
-    limit = load(run_entry + RUN_ENTRY.span_limit)
-    return limit if count > limit and pays(run_entry, count) == 0 else count
+    return (load(job + SHARED.space_nbytes) - key_room(table)) // (16 + log_room(table) + output_nbytes)
 
 
 def pays(run_entry: int, count: int) -> int:

@@ -24,11 +24,14 @@ from ringkernel.codegen.key_table import (
     take_last_back,
     take_slot,
 )
-from ringkernel.codegen.operations import copy_bytes, load, store
+from ringkernel.codegen.operations import copy_bytes, load, store, ticks
 from ringkernel.memory.keys_layout import KEYS, TEXT, UNSIGNED
 from ringkernel.memory.layout import BLOCK, EDGE, KEYS_UNORDERED
-from ringkernel.memory.share_layout import PART, PART_NBYTES, SHARE
+from ringkernel.memory.share_layout import PART, PART_NBYTES, SHARED
 from ringkernel.memory.span_layout import SPAN
+from ringkernel.ring.block.stages import call_handlers
+
+from .job import must_stop, part_of
 
 NUMBER_AT = 44
 """From this bit on an entry is the message's number, or, before it is in its place, the number of its shard."""
@@ -36,11 +39,8 @@ NEW, EMITTED, HANDLED = 4, 1, 2
 """Flags of an entry: the message brought its key; it has an output; the handler was called for it."""
 OFFSET = (1 << NUMBER_AT) - 16
 """What is left says how far the record is from the first: slots are a multiple of 16 bytes."""
-
-
-def part_of(job: int, number: int) -> int:
-    """Return where one of the parts of a job is."""
-    return int(job + SHARE.parts + PART_NBYTES * number)
+LOOK_AT_STOP = 8
+"""So many messages later a shard looks whether it is to end."""
 
 
 # --- the leader, before anybody else comes in -------------------------------------------------------------------------
@@ -53,11 +53,11 @@ def lay_out_shards(job: int) -> int:
     Called by its address: what a worker's loop loads is read anew each time, and tables are read by loads that LLVM may
     take out of loops.
     """
-    whole = job + SHARE.whole
+    whole = job + SHARED.whole
     table = load(whole + PART.context)
-    places = load(job + SHARE.space_address) + key_room(table)
-    store(job + SHARE.places, places)
-    for shard in range(load(job + SHARE.n_parts)):
+    places = load(job + SHARED.space_address) + key_room(table)
+    store(job + SHARED.places, places)
+    for shard in range(load(job + SHARED.n_parts)):
         part = part_of(job, shard)
         copy_bytes(part, whole, PART_NBYTES)
         store(part + PART.fault, part + PART.fault_index)
@@ -66,18 +66,18 @@ def lay_out_shards(job: int) -> int:
     count = find_records(job, table, places)
     entries, log = places + 8 * count, places + 16 * count
     outputs = log + log_room(table) * count
-    if load(load(job + SHARE.block_address) + BLOCK.keyed) == KEYS_UNORDERED:
+    if load(load(job + SHARED.block_address) + BLOCK.keyed) == KEYS_UNORDERED:
         outputs = load(whole + PART.target)
     store(whole + PART.count, count)
-    store(job + SHARE.entries, entries)
-    store(job + SHARE.log, log)
-    store(job + SHARE.outputs, outputs)
+    store(job + SHARED.entries, entries)
+    store(job + SHARED.log, log)
+    store(job + SHARED.outputs, outputs)
     first = 0
-    for shard in range(load(job + SHARE.n_parts)):
+    for shard in range(load(job + SHARED.n_parts)):
         part = part_of(job, shard)
         store(part + PART.first, first)
         store(part + PART.next, first)
-        store(part + PART.target, outputs + first * load(job + SHARE.slot_nbytes))
+        store(part + PART.target, outputs + first * load(job + SHARED.slot_nbytes))
         first += load(part + PART.count)
     for i in range(count):
         entry = load(places + 8 * i)
@@ -91,10 +91,10 @@ def lay_out_shards(job: int) -> int:
 
 def find_records(job: int, table: int, places: int) -> int:
     """Write down each message's shard and record, and count the messages of each shard. Return how many have one."""
-    whole, n_shards, key = job + SHARE.whole, load(job + SHARE.n_parts), load(job + SHARE.space_address)
+    whole, n_shards, key = job + SHARED.whole, load(job + SHARED.n_parts), load(job + SHARED.space_address)
     key_words, key_nbytes = load(table + KEYS.key_words), load(table + KEYS.key_nbytes)
     nbytes, slots = load(table + KEYS.nbytes), load(table + KEYS.slots_address)
-    source, message_nbytes = load(whole + PART.source) + key_at(job, table), load(job + SHARE.message_nbytes)
+    source, message_nbytes = load(whole + PART.source) + key_at(job, table), load(job + SHARED.message_nbytes)
     store(key + key_room(table) - 8, 0)
     for i in range(load(whole + PART.count)):
         copy_bytes(key, source + i * message_nbytes, key_nbytes)
@@ -113,7 +113,7 @@ def find_records(job: int, table: int, places: int) -> int:
 
 def key_at(job: int, table: int) -> int:
     """Return where in the messages the key is: inputs with a handler of their own have messages of their own."""
-    block = load(job + SHARE.block_address)
+    block = load(job + SHARED.block_address)
     edge = block + load(block + BLOCK.fault_edge)
     return load(table + KEYS.key_at) if load(edge + EDGE.span_address) == 0 else load(edge + EDGE.key_at)
 
@@ -121,6 +121,11 @@ def key_at(job: int, table: int) -> int:
 def key_room(table: int) -> int:
     """Return how many bytes a key takes as words."""
     return max(8, 8 * load(table + KEYS.key_words))
+
+
+def states_of(table: int) -> int:
+    """Return where the first state is."""
+    return load(table + KEYS.slots_address) + load(table + KEYS.state_at)
 
 
 def log_room(table: int) -> int:
@@ -151,43 +156,64 @@ def add_key(table: int, slot: int, tag: int, key: int) -> int:
     return 1
 
 
+# --- everybody inside -------------------------------------------------------------------------------------------------
+
+
+def run_shard(job: int, part: int) -> None:
+    """Run the handler over the messages of a shard, until one fails, or the span is to end. Write down the state before
+    each."""
+    table, first = load(job + SHARED.table), load(part + PART.first)
+    states, state_nbytes = states_of(table), load(table + KEYS.state_nbytes)
+    message_nbytes, slot_nbytes = load(job + SHARED.message_nbytes), load(job + SHARED.slot_nbytes)
+    log_nbytes = log_room(table)
+    entries, log = load(job + SHARED.entries) + 8 * first, load(job + SHARED.log) + first * log_nbytes
+    source, target, count = load(part + PART.source), load(part + PART.target), load(part + PART.count)
+    store(part + PART.started, ticks())
+    done = 0
+    while done < count and (done % LOOK_AT_STOP != 0 or must_stop(job) == 0):
+        entry = load(entries + 8 * done)
+        copy_bytes(log + done * log_nbytes, states + (entry & OFFSET), state_nbytes)
+        message = source + (entry >> NUMBER_AT) * message_nbytes
+        flags = HANDLED + call_handlers(part, message, 1, target + done * slot_nbytes)
+        store(entries + 8 * done, entry | flags)
+        if load(part + PART.fault_index) >= 0:
+            break
+        done += 1
+    store(part + PART.done, done)
+
+
 # --- the leader, after the others -------------------------------------------------------------------------------------
 
 
-def gather_shards(job: int, span: int) -> int:
-    """Undo what does not count, put the outputs of what does in one piece, and note how many each are. Return the part
-    that has failed on the first message that does not count; 0 if none has."""
-    entries, count = load(job + SHARE.entries), load(job + SHARE.whole + PART.count)
-    done, failing = count, 0
-    for shard in range(load(job + SHARE.n_parts)):
+def gather_shards(job: int, span: int) -> None:
+    """Undo what messages from the first on have done that nobody has handled, put the outputs of those before it in one
+    piece, and note how many each are."""
+    count = load(job + SHARED.whole + PART.count)
+    done = count
+    for shard in range(load(job + SHARED.n_parts)):
         part = part_of(job, shard)
         if load(part + PART.done) < load(part + PART.count):
-            left = load(entries + 8 * (load(part + PART.first) + load(part + PART.done))) >> NUMBER_AT
-            if left < done:
-                done, failing = left, part if load(part + PART.fault_index) >= 0 else 0
+            entry = load(load(job + SHARED.entries) + 8 * (load(part + PART.first) + load(part + PART.done)))
+            done = min(done, entry >> NUMBER_AT)
     if done < count:
-        undo_after(job, done, done if failing == 0 else done + 1)
+        undo_from(job, done, count)
     store(span + SPAN.done, done)
-    store(span + SPAN.emitted, 0 if load(job + SHARE.slot_nbytes) == 0 else gather_outputs(job, done))
-    return failing
+    store(span + SPAN.emitted, 0 if load(job + SHARED.slot_nbytes) == 0 else gather_outputs(job, done))
 
 
-def undo_after(job: int, done: int, kept: int) -> None:
-    """Restore the states that messages from `done` + 1 on have changed, the last first, and take the keys out of the
-    table that came with messages from `kept` on, which came last."""
-    table, entries, log = load(job + SHARE.table), load(job + SHARE.entries), load(job + SHARE.log)
-    states, state_nbytes = (
-        load(table + KEYS.slots_address) + load(table + KEYS.state_at),
-        load(table + KEYS.state_nbytes),
-    )
+def undo_from(job: int, done: int, count: int) -> None:
+    """Restore the states that messages from `done` on have changed, the last first, and take the keys that came with
+    them out of the table, as they came last."""
+    table, entries, log = load(job + SHARED.table), load(job + SHARED.entries), load(job + SHARED.log)
     n_new = 0
-    for back in range(load(job + SHARE.whole + PART.count)):
-        at = load(job + SHARE.whole + PART.count) - 1 - back
-        entry = load(entries + 8 * at)
-        if entry >> NUMBER_AT > done and entry & HANDLED != 0:
-            copy_bytes(states + (entry & OFFSET), log + at * log_room(table), state_nbytes)
-        if entry >> NUMBER_AT >= kept and entry & NEW != 0:
-            n_new += 1
+    for back in range(1, count + 1):
+        entry = load(entries + 8 * (count - back))
+        if entry >> NUMBER_AT >= done:
+            if entry & HANDLED != 0:
+                before = log + (count - back) * log_room(table)
+                copy_bytes(states_of(table) + (entry & OFFSET), before, load(table + KEYS.state_nbytes))
+            if entry & NEW != 0:
+                n_new += 1
     for _ in range(n_new):
         take_last_back(table)
 
@@ -195,11 +221,11 @@ def undo_after(job: int, done: int, kept: int) -> None:
 def gather_outputs(job: int, done: int) -> int:
     """Put the outputs of the first `done` messages in one piece: in the order of their messages, or shard by shard
     where they lie so already. Return how many there are."""
-    entries, places, outputs = load(job + SHARE.entries), load(job + SHARE.places), load(job + SHARE.outputs)
-    target, slot_nbytes = load(job + SHARE.whole + PART.target), load(job + SHARE.slot_nbytes)
+    entries, places, outputs = load(job + SHARED.entries), load(job + SHARED.places), load(job + SHARED.outputs)
+    target, slot_nbytes = load(job + SHARED.whole + PART.target), load(job + SHARED.slot_nbytes)
     by_shard = 1 if outputs == target else 0
     emitted = 0
-    for i in range(load(job + SHARE.whole + PART.count) if by_shard == 1 else done):
+    for i in range(load(job + SHARED.whole + PART.count) if by_shard == 1 else done):
         at = i if by_shard == 1 else load(places + 8 * i)
         entry = load(entries + 8 * at)
         if entry & EMITTED != 0 and entry >> NUMBER_AT < done:

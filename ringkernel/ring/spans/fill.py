@@ -23,7 +23,7 @@ from ringkernel.ring.block.stages import (
 from ringkernel.ring.block.token import IDLE
 from ringkernel.ring.block.waits import go_on, hold_up
 from ringkernel.ring.protocol.cursors import bound_of, room_of, slot_address
-from ringkernel.ring.sharing.length import span_length, unless_shared
+from ringkernel.ring.sharing.length import span_length
 
 from .pace import SPAN_LIMIT, length_here
 
@@ -60,8 +60,6 @@ def fill(block: int, run_entry: int, span: int, here: int) -> int:
     if count == 0:
         hold_up(block)
         return IDLE
-    if load(span + SPAN.output) != 0 and here == 0:
-        count = unless_shared(run_entry, count)
     lane = span + LANES
     store(lane + LANE.edge, edge - block)
     store(lane + LANE.head, head)

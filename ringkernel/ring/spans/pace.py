@@ -7,7 +7,7 @@ from ringkernel.memory.layout import RUN_ENTRY
 from ringkernel.ring.sharing.length import PIECE
 
 SPAN_LIMIT = PIECE
-"""Messages in a span that is not split, at most."""
+"""Messages in a span that is not shared, at most."""
 TELLING = 64
 """A span of so many messages, or one that was long enough, tells what a message costs."""
 QUICK = 16
@@ -30,7 +30,7 @@ def adapt_span(run_entry: int, count: int, elapsed: int, most: int) -> None:
     if count >= TELLING or elapsed > target // 4:
         store(run_entry + RUN_ENTRY.pace, max(1, 64 * elapsed // max(count, 1)))
     if count > limit:
-        return  # it was split, or the event loop has run it
+        return  # it was shared, or the event loop has run it
     if elapsed > 2 * target:
         store(run_entry + RUN_ENTRY.span_limit, max(1, count * target // elapsed))
     elif count == limit and elapsed < target:

@@ -1,19 +1,19 @@
-/* A split span: ringkernel/ring/sharing/split_span.py and ringkernel/devices/compiled/helping.py, in Promela.
+/* A shared span: ringkernel/ring/sharing/share.py and job.py, and ringkernel/devices/compiled/helping.py, in Promela.
  *
  * One leader runs SPANS spans one after the other with the same job, HELPERS helpers come and go, and a supervisor may
- * revoke the kernel at any time. A chunk is done by whoever has taken it; a handler may hang in it for ever, or fail, and
- * somebody may say stop. The memory of a span is the kernel's until the leader has left the span; then it is given back,
+ * revoke the kernel at any time. A part, a copy of the span's record, is run by whoever has taken it; a handler may hang in
+ * it for ever, or fail, and somebody may say stop. The memory of a span is the kernel's until the leader has left the span; then it is given back,
  * unless the kernel was revoked: then it is nobody's, and nobody uses it again.
  *
- * What must hold is asserted: nobody writes to memory that was given back, each chunk is done once, what is committed is
- * a prefix, whole and without a gap, up to the first failure; the leader waits for ever only for a handler that hangs.
+ * What must hold is asserted: nobody writes to memory that was given back, each part is run once, what is committed is
+ * a prefix of this span's parts, whole and without a gap, up to the first failure; the leader waits for ever only for a handler that hangs.
  */
 
 #ifndef HELPERS
 #define HELPERS 2
 #endif
-#ifndef CHUNKS
-#define CHUNKS 3
+#ifndef PARTS
+#define PARTS 3
 #endif
 #ifndef SPANS
 #define SPANS 2
@@ -26,22 +26,23 @@
 #define FAILED 3
 
 short gate = CLOSED;
-byte next_chunk = 0;
+byte next_part = 0;
 bool stop = false, is_led = false, revoked = false, over = false;
 byte span = 0;                 /* which span the words of the job are those of */
 bool usable[SPANS + 1];        /* whether the memory of this span is its kernel's, or quarantined */
-byte chunk[CHUNKS];
+byte part[PARTS];
+byte whose[PARTS];             /* the span whose record a part is a copy of */
 bool offered[HELPERS];
 bool hangs = false;            /* somebody is in a handler that does not return */
 
-/* the handler, over one chunk: `mine` is the span whose job was entered */
-inline run_chunk(i, mine) {
+/* the handler, over one part: `mine` is the span whose job was entered */
+inline run_part(i, mine) {
     assert(usable[mine] && span == mine);
-    assert(chunk[i] == NEW);
-    chunk[i] = TAKEN;
+    assert(part[i] == NEW);
+    part[i] = TAKEN; whose[i] = span;
     if
-    :: true -> atomic { assert(usable[mine]); chunk[i] = DONE }
-    :: true -> atomic { assert(usable[mine]); chunk[i] = FAILED }; stop = true
+    :: true -> atomic { assert(usable[mine]); part[i] = DONE }
+    :: true -> atomic { assert(usable[mine]); part[i] = FAILED }; stop = true
     :: !hangs -> hangs = true; goto end_hung
     fi
 }
@@ -67,10 +68,10 @@ inside:
         do
         :: stop -> break
         :: !stop ->
-            atomic { i = next_chunk; next_chunk = next_chunk + (next_chunk <= CHUNKS + HELPERS -> 1 : 0) };
+            atomic { i = next_part; next_part = next_part + (next_part <= PARTS + HELPERS -> 1 : 0) };
             if
-            :: i >= CHUNKS -> break
-            :: i < CHUNKS -> run_chunk(i, mine)
+            :: i >= PARTS -> break
+            :: i < PARTS -> run_part(i, mine)
             fi
         :: true -> break           /* somebody rings for this worker */
         od;
@@ -107,18 +108,18 @@ proctype Leader() {
         /* lay out: nobody is inside */
         assert(gate == CLOSED);
         atomic {
-            span = span + 1; mine = span; usable[mine] = true; next_chunk = 0; stop = false;
-            i = 0; do :: i < CHUNKS -> chunk[i] = NEW; i++ :: else -> break od
+            span = span + 1; mine = span; usable[mine] = true; next_part = 0; stop = false;
+            i = 0; do :: i < PARTS -> part[i] = NEW; i++ :: else -> break od
         };
         gate = 0;
         atomic { i = 0; do :: i < HELPERS -> offered[i] = true; i++ :: else -> break od };
         do
         :: stop -> break
         :: !stop ->
-            atomic { i = next_chunk; next_chunk = next_chunk + (next_chunk <= CHUNKS + HELPERS -> 1 : 0) };
+            atomic { i = next_part; next_part = next_part + (next_part <= PARTS + HELPERS -> 1 : 0) };
             if
-            :: i >= CHUNKS -> break
-            :: i < CHUNKS -> run_chunk(i, mine)
+            :: i >= PARTS -> break
+            :: i < PARTS -> run_part(i, mine)
             fi
         :: true -> stop = true     /* a command, or time is up */
         od;
@@ -130,16 +131,16 @@ proctype Leader() {
         fi;
         /* gather */
         atomic {
-            handed = (next_chunk < CHUNKS -> next_chunk : CHUNKS);
+            handed = (next_part < PARTS -> next_part : PARTS);
             good = 0;
             do
-            :: good < handed && chunk[good] == DONE -> good++
+            :: good < handed && part[good] == DONE -> good++
             :: else -> break
             od;
             i = 0;
             do
-            :: i < good -> assert(chunk[i] == DONE); i++
-            :: i >= good && i < handed -> assert(chunk[i] >= DONE); i++    /* what was taken is over */
+            :: i < good -> assert(part[i] == DONE && whose[i] == mine); i++
+            :: i >= good && i < handed -> assert(part[i] >= DONE); i++    /* what was taken is over */
             :: else -> break
             od
         };

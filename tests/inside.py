@@ -64,7 +64,7 @@ def pool_of(runtime: RingKernelRuntime) -> WorkerPool:
     assert devices is not None
     device = devices._made["cpu"]
     assert isinstance(device, CpuDevice)
-    return device.pool()
+    return device.pool
 
 
 def workers_of(runtime: RingKernelRuntime) -> list[Worker]:
@@ -422,7 +422,7 @@ async def _fuse(engines: list[Any]) -> bool:
     pairs = itertools.pairwise(engines)
     if fusing._spans[key] is None or any(fusing.why_apart(*pair) is not None for pair in pairs):
         return False
-    chain = engines[0].executor._workers.pool().fusing.fuse(engines, fusing._spans[key])
+    chain = engines[0].executor._pool.fusing.fuse(engines, fusing._spans[key])
     await asyncio.wait([chain._gathering])
     return bool(chain.is_fused)
 
@@ -436,7 +436,7 @@ def force_fusing(patch: pytest.MonkeyPatch, most: int) -> None:
         await start(engine)
         if not isinstance(engine.executor, WorkerExecutor) or engine.chain is not ALONE:
             return
-        policy = engine.executor._workers.pool().fusing
+        policy = engine.executor._pool.fusing
         fed = [kernel for one in policy._fed if (kernel := one()) is not None and not kernel.has_ended]
         for stages in policy._chains(fed):
             if engine in stages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -247,11 +247,36 @@ class Engine(ABC):
             self.taken = []
 
     @abstractmethod
+    def watching(
+        self, edge: Edge, sequence: int, reached: asyncio.Event
+    ) -> AbstractContextManager[Callable[[], object]]:
+        """Have `reached` set when everything below `sequence` on this input is processed, and when the kernel takes no
+        more. Call what this gives before each look: it asks to be told once."""
+
+    @abstractmethod
+    def has_processed(self, edge: Edge, sequence: int) -> bool:
+        """Return whether everything below `sequence` on this input is processed and its outputs are published."""
+
+    async def settled(self) -> None:  # noqa: B027 (most know at once)
+        """Wait until it is known why its handler has failed, if it has, and whether the kernel has ended."""
+
     async def processed_up_to(self, edge: Edge, sequence: int) -> None:
         """Wait until everything below `sequence` on this input is processed and its outputs are published.
 
         Raises `ended_reason()` if the kernel ends before that.
         """
+        reached = asyncio.Event()
+        with self.watching(edge, sequence, reached) as ask:
+            while not self.has_processed(edge, sequence):
+                if self.takes_no_more:
+                    raise self.ended_error()
+                ask()
+                if not self.has_processed(edge, sequence):
+                    await reached.wait()
+                    reached.clear()
+            await self.settled()
+            if self.error is not None:  # the cursor has also moved over what the kernel failed on
+                raise self.ended_error()
 
     @property
     def answers_each(self) -> bool:

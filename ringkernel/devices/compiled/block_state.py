@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 class BlockState(StateAccess):
     """The state, or that of each key, and the parameters of one kernel, and its random numbers."""
 
-    __slots__ = ("_block", "_executor", "_kernel")
+    __slots__ = ("_executor", "_kernel")
 
-    def __init__(self, kernel: Kernel, block: ControlBlock, executor: Executor) -> None:
-        self._kernel, self._block, self._executor = kernel, block, executor
+    def __init__(self, kernel: Kernel, executor: Executor) -> None:
+        self._kernel, self._executor = kernel, executor
+
+    @property
+    def _block(self) -> ControlBlock:
+        return self._kernel.block
 
     async def read(self) -> npt.NDArray[Any]:
         """Between two spans: without stopping the kernel if it leaves a gap, else by taking the token for a moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from ringkernel.errors import KernelStateError, MessageTypeError
@@ -12,6 +12,7 @@ from ringkernel.memory.layout import (
     BLOCK,
     COMMAND_PAUSE,
     COMMAND_RUN,
+    NEVER,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
     STATUS_FAILED,
@@ -29,10 +30,10 @@ from .feeds import AppendedFeeds
 from .handshake import SUPERSEDED, Handshake
 from .kernel_rings import KernelRings
 from .merging import Merging
-from .processed import processed_up_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.declaration.declaration import Declaration
@@ -54,7 +55,7 @@ class CompiledEngine(Stage):
     `chain`: what it runs as one with. What needs it by itself parts that first.
     """
 
-    __slots__ = ("_parker", "_terminator", "counts", "device")
+    __slots__ = ("_parker", "_terminator", "_waiters", "counts", "device")
 
     def __init__(self, declaration: Declaration, services: Services, executor: Executor) -> None:
         super().__init__(declaration, services)
@@ -62,7 +63,7 @@ class CompiledEngine(Stage):
         executor.kernel = self
         self.device = executor.device
         self._parker = services.parker
-        self.waiters = ()  # those of `processed_up_to`
+        self._waiters: tuple[asyncio.Event, ...] = ()
         self._terminator = Terminator(self)
         self.thread_feeds = AppendedFeeds(self, services)
         self.chain = ALONE
@@ -92,12 +93,12 @@ class CompiledEngine(Stage):
         self.doorbell_address = parker.new_doorbell_address()
         self.taken.append(self._release_doorbell_address)
         self.block = ControlBlock(declaration, self.executor, status_doorbell.address, parker.arena, parker.api)
-        self.state_access = BlockState(self, self.block, self.executor)
+        self.state_access = BlockState(self, self.executor)
         if declaration.order is not None:
             self.merging = Merging(self, parker.api, self._services.loop, self.executor.ticks_of)
             self.taken.append(self.merging.release)
         self.rings = KernelRings(self.block, parker.arena, self.doorbell_address, one_feed=self.merging is not None)
-        self.handshake = Handshake(self, self.block, self.doorbell_address, self.executor, self._services.woke)
+        self.handshake = Handshake(self, self.executor, self._services.woke)
         self.edges = cast("list[Edge]", self.rings.edges)
         self.outlet = self._make_input(0, declaration.input_type)
         if declaration.inputs:
@@ -285,7 +286,7 @@ class CompiledEngine(Stage):
         self._wake_waiters()
 
     def _wake_waiters(self) -> None:
-        for waiter in self.waiters:
+        for waiter in self._waiters:
             waiter.set()
 
     def lose(self, error: Exception) -> None:
@@ -343,9 +344,21 @@ class CompiledEngine(Stage):
     def holding_up(self) -> list[str]:
         return [] if self.merging is None or not self.is_running else self.merging.holding_up()
 
-    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
+    @contextmanager
+    def watching(self, edge: Edge, sequence: int, reached: asyncio.Event) -> Iterator[Callable[[], object]]:
         assert isinstance(edge, RecordEdge)
-        await processed_up_to(self, self._parker, edge, sequence)
+        doorbell = self._parker.doorbell(reached.set)  # the poller rings when the edge's cursor gets there
+        edge.watch(sequence, doorbell.doorbell_address)
+        self._waiters += (reached,)
+        try:
+            yield doorbell.arm
+        finally:
+            self._waiters = tuple(waiter for waiter in self._waiters if waiter is not reached)
+            edge.watch(NEVER, 0)
+            doorbell.release()
+
+    def has_processed(self, edge: Edge, sequence: int) -> bool:
+        return edge.position() >= sequence
 
     def accepted(self) -> int:
         return super().accepted() + self.rings.mapped_in()

@@ -127,9 +127,9 @@ class Executor(ABC):
         """Return whether to start the kernel again when who ran it has left by itself."""
         return True
 
-    @abstractmethod
     def ns_of(self, ticks: int) -> int:
         """Nanoseconds of a duration in its ticks."""
+        return tick_clock().ns_of(ticks)
 
     def ticks_of(self, ns: int) -> int:
         """The same duration in its ticks."""

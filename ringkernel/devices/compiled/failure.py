@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 
 class HandlerError(RingKernelError):
-    """A compiled handler failed and its Python form did not. `message` is what it failed on."""
-
-    message: Any = None
+    """A compiled handler failed and its Python form did not."""
 
 
 async def failure_of(kernel: Stage) -> BaseException:

@@ -25,7 +25,6 @@ from ringkernel.memory.layout import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .control_block import ControlBlock
     from .executor import Executor
     from .kernel import Kernel
 
@@ -42,8 +41,6 @@ class Handshake:
 
     __slots__ = (
         "_answer",
-        "_block",
-        "_doorbell_address",
         "_epoch",
         "_executor",
         "_kernel",
@@ -53,16 +50,8 @@ class Handshake:
         "commanded",
     )
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        block: ControlBlock,
-        doorbell_address: int,
-        executor: Executor,
-        woke: Callable[[int], None],
-    ) -> None:
-        self._kernel, self._block, self._doorbell_address = kernel, block, doorbell_address
-        self._executor, self._woke = executor, woke
+    def __init__(self, kernel: Kernel, executor: Executor, woke: Callable[[int], None]) -> None:
+        self._kernel, self._executor, self._woke = kernel, executor, woke
         self._epoch = self._started_at = 0
         self.commanded = COMMAND_NONE
         self._answer: asyncio.Future[int] | None = None
@@ -72,7 +61,7 @@ class Handshake:
         """Give a command, and wait for nothing."""
         self._epoch += 1
         self.commanded = command
-        self._woke(self._block.command(command, self._epoch, self._doorbell_address))
+        self._woke(self._kernel.block.command(command, self._epoch, self._kernel.doorbell_address))
 
     def answer(self, status: int) -> None:
         """Whoever waits for an answer has this one."""
@@ -121,9 +110,9 @@ class Handshake:
     def hand_over(self) -> None:
         """Give the token to who will run the kernel. Raises `KernelStateError` for a block that is damaged, and
         `DeviceUnavailableError` when nobody can be had; then the token is the host's."""
-        self._block.check(self._kernel.kernel_id)
+        self._kernel.block.check(self._kernel.kernel_id)
         if self._executor.finds_new_memory:
-            self._block.make_room()
+            self._kernel.block.make_room()
         self._started_at = self._epoch
         try:
             self._executor.hand_over()
@@ -150,8 +139,8 @@ class Handshake:
     def take_news(self) -> int | None:
         """Look at what the block says: tell who waits for it, take the token if it has come back. TERMINATED or FAILED
         when the kernel has ended, and None otherwise."""
-        echo = self._block.read(BLOCK.echo)  # first: the status is then at least that of this echo
-        status = self._block.read(BLOCK.status)
+        echo = self._kernel.block.read(BLOCK.echo)  # first: the status is then at least that of this echo
+        status = self._kernel.block.read(BLOCK.status)
         if status == STATUS_DESERTED:
             self._restart()
             return None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.devices.engine import LendingEngine
 
 if TYPE_CHECKING:
-    import asyncio
     from contextlib import AbstractAsyncContextManager
 
     from ringkernel.ring.host.record_ring import RecordRing
@@ -18,22 +17,17 @@ if TYPE_CHECKING:
 
 
 class Kernel(LendingEngine):
-    """One compiled kernel. All `waiters` are set when it takes no more."""
+    """One compiled kernel: its block, and its rings."""
 
     block: ControlBlock
     rings: KernelRings
     output: RecordRing | None
-    waiters: tuple[asyncio.Event, ...]
-    __slots__ = ("block", "rings", "waiters")
+    __slots__ = ("block", "rings")
 
     @property
     @abstractmethod
     def is_ending(self) -> bool:
         """True if it has ended, or will without further commands."""
-
-    @abstractmethod
-    async def settled(self) -> None:
-        """Wait until it is known why its handler has failed, if it has, and whether the kernel has ended."""
 
     @abstractmethod
     def hold(self) -> AbstractAsyncContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.engine import GRACE_S, Engine
@@ -17,6 +17,8 @@ from .context import KernelContext
 from .place import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ringkernel.declaration.declaration import Declaration
     from ringkernel.devices.event_loop.services import Services
     from ringkernel.messages.types import MessageType
@@ -180,16 +182,13 @@ class CoroutineEngine(Engine):
             ),
         }
 
-    async def processed_up_to(self, edge: Edge, sequence: int) -> None:
-        reached = asyncio.Event()
+    @contextmanager
+    def watching(self, edge: Edge, sequence: int, reached: asyncio.Event) -> Iterator[Callable[[], object]]:
         self.context.on_wait = reached.set  # called when the kernel asks for its next message
         try:
-            while edge.head < sequence or self.context.busy:
-                if self.has_ended:
-                    raise self.ended_error()
-                reached.clear()
-                await reached.wait()
-            if self.error is not None:  # it has taken them, and failed on one
-                raise self.ended_error()
+            yield reached.clear
         finally:
             self.context.on_wait = None
+
+    def has_processed(self, edge: Edge, sequence: int) -> bool:
+        return edge.head >= sequence and not self.context.busy

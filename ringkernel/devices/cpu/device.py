@@ -36,7 +36,7 @@ class CpuDevice(Device):
         return span if end is None else replace(span, end=end)
 
     def new_engine(self, declaration: Declaration, code: Any) -> Engine:
-        executor = WorkerExecutor(code, self, threads_for(declaration, code))
+        executor = WorkerExecutor(code, self.pool, threads_for(declaration, code))
         return CompiledEngine(declaration, self._services, executor)
 
     def cannot_replace(self, engine: Engine, declaration: Declaration) -> str | None:
@@ -50,6 +50,7 @@ class CpuDevice(Device):
             executor.run(code, threads_for(declaration, code))
             engine.run(declaration)
 
+    @property
     def pool(self) -> WorkerPool:
         """Its workers."""
         if self._pool is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.compiled.executor import Eviction, Executor
 from ringkernel.devices.compiled.raised import described, is_stop
@@ -16,15 +16,8 @@ if TYPE_CHECKING:
     from .pool import WorkerPool
 
 
-class HasPool(Protocol):
-    """The device, which starts its workers when there is a kernel for them."""
-
-    def pool(self) -> WorkerPool:
-        """The workers."""
-
-
 class WorkerExecutor(Executor):
-    """Runs a kernel on a worker of a pool, which starts with the first kernel that is handed to it."""
+    """Runs a kernel on a worker of a pool, whose threads start when there are kernels for them."""
 
     device = "cpu"
     cost = "its thread is lost"
@@ -32,7 +25,7 @@ class WorkerExecutor(Executor):
     __slots__ = (
         "_inputs",
         "_last",
-        "_workers",
+        "_pool",
         "end_span_address",
         "max_threads",
         "never_drops",
@@ -42,9 +35,9 @@ class WorkerExecutor(Executor):
         "traffic",
     )
 
-    def __init__(self, span: Span, workers: HasPool, max_threads: int) -> None:
+    def __init__(self, span: Span, pool: WorkerPool, max_threads: int) -> None:
         self.run(span, max_threads)
-        self._workers = workers
+        self._pool = pool
         self.run_entry: RunEntry | None = None
         self._last: RunEntry | None = None
         self._inputs = 0  # when it was last handed over
@@ -66,7 +59,7 @@ class WorkerExecutor(Executor):
         return None if self._last is None else self._last.worker
 
     def note_source(self) -> None:
-        self._workers.pool().fusing.note(self.kernel)
+        self._pool.fusing.note(self.kernel)
 
     @property
     def is_bounded(self) -> bool:
@@ -79,7 +72,7 @@ class WorkerExecutor(Executor):
 
     def hand_over(self) -> None:
         kernel, beside = self.kernel, self._neighbour()
-        self.run_entry = self._last = self._workers.pool().enqueue(
+        self.run_entry = self._last = self._pool.enqueue(
             kernel.block.address,
             kernel.doorbell_address,
             self.traffic,
@@ -89,14 +82,14 @@ class WorkerExecutor(Executor):
         self._inputs = len(kernel.rings.edges)
 
     def runs_here(self, count: int) -> bool:
-        return self.run_entry is not None and self._workers.pool().runs_here(self.run_entry, count)
+        return self.run_entry is not None and self._pool.runs_here(self.run_entry, count)
 
     def woken_doorbell(self) -> int:
-        return self._workers.pool().woken_doorbell()
+        return self._pool.woken_doorbell()
 
     @property
     def rests(self) -> bool:
-        return self.run_entry is not None and self._workers.pool().rests(self.run_entry)
+        return self.run_entry is not None and self._pool.rests(self.run_entry)
 
     def _neighbour(self) -> Worker | None:
         """The worker of a kernel that this one has been connected to, so that a chain stays together; else the one on
@@ -110,33 +103,30 @@ class WorkerExecutor(Executor):
 
     def take_token(self) -> None:
         if self.run_entry is not None:
-            self._workers.pool().dequeue(self.run_entry)
+            self._pool.dequeue(self.run_entry)
             self.run_entry = None
 
     def take_back(self) -> bool:
-        if self.run_entry is not None and self._workers.pool().evict(self.run_entry) is Eviction.FREE:
+        if self.run_entry is not None and self._pool.evict(self.run_entry) is Eviction.FREE:
             self.run_entry = None
         return True
 
     def evict(self) -> Eviction:
-        outcome = Eviction.FREE if self.run_entry is None else self._workers.pool().evict(self.run_entry)
+        outcome = Eviction.FREE if self.run_entry is None else self._pool.evict(self.run_entry)
         if outcome is not Eviction.GIVING_BACK:
             self.run_entry = None
         return outcome
 
     def abandon(self) -> None:
         if self.run_entry is not None:
-            self._workers.pool().abandon(self.run_entry)
+            self._pool.abandon(self.run_entry)
             self.run_entry = None
 
     def keep(self, reachable: Any) -> None:
-        self._workers.pool().keepalive.append((self.span, reachable))
+        self._pool.keepalive.append((self.span, reachable))
 
     def unanswered(self, timeout: float) -> str:
         return f"did not return from its handler within {timeout:g} s"
-
-    def ns_of(self, ticks: int) -> int:
-        return self._workers.pool().ns_of(ticks)
 
     def is_stop(self, number: int) -> bool:
         return is_stop(number)

@@ -99,10 +99,6 @@ class WorkerPool:
         """All that abandoned threads may reach."""
         return self.threads.keepalive
 
-    def ns_of(self, ticks: int) -> int:
-        """Nanoseconds of a duration in the workers' ticks."""
-        return self._parker.clock.ns_of(ticks)
-
     # --- run entries -----------------------------------------------------------------------------------------
 
     def enqueue(

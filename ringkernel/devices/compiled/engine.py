@@ -163,10 +163,10 @@ class CompiledEngine(Stage):
         return self.block.address
 
     @property
-    def turns_by(self) -> CompiledEngine | None:
+    def turns_by(self) -> Stage | None:
         if not self.executor.can_rest or self.closing is not None:
             return None
-        return cast("CompiledEngine | None", self.chain.leader_of(self))
+        return self if self.chain is ALONE else self.chain.leader_of(self)  # the former: once per small map
 
     @property
     def rests(self) -> bool:

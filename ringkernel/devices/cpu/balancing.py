@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringkernel.devices.compiled.traffic import TrafficMeter
 from ringkernel.memory.layout import BLOCK, EDGE, RING
@@ -14,7 +14,7 @@ from .cores import allowed_cores
 from .placement import Busy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ringkernel.devices.compiled.worker import RunEntry, Worker, Workers
     from ringkernel.devices.event_loop.loop_parker import LoopParker
@@ -29,16 +29,6 @@ _PATIENCE = 20
 """The number of tries to move a kernel that is in a turn each time."""
 
 
-class Moves(Protocol):
-    """A pool, as its balancing sees it."""
-
-    size: int
-    threads: Workers
-
-    def move(self, run_entry: RunEntry, target: Worker) -> bool:
-        """Give a kernel to another worker. False if it is in a turn just now."""
-
-
 class _NotStarted:
     """A place for a worker that there may be."""
 
@@ -47,13 +37,17 @@ class Balancing:
     """The balancing of one pool's kernels over its workers. `look` is called every few milliseconds while any worker is
     awake; all methods belong to the event loop's thread. A kernel is known by its doorbell address, which it keeps."""
 
-    def __init__(self, pool: Moves, parker: LoopParker) -> None:
-        self._pool, self._api = pool, parker.api
+    def __init__(
+        self, parker: LoopParker, threads: Workers, size: int, move: Callable[[RunEntry, Worker], bool]
+    ) -> None:
+        """`size`: how many workers there may be. `move` gives a kernel to another worker; it returns False if the
+        kernel is in a turn just now."""
+        self._api, self._threads, self._try_to_move = parker.api, threads, move
         self.traffic: TrafficMeter[RunEntry] = TrafficMeter(parker.api, parker.clock)
         self._balancer = Balancer(self._feeds)
         self._by_doorbell: dict[int, RunEntry] = {}
         self._pending: dict[RunEntry, tuple[Worker, int]] = {}  # with how many tries are left
-        self._not_started = [_NotStarted() for _ in range(pool.size)]
+        self._not_started = [_NotStarted() for _ in range(size)]
         self._quick: Counter[RunEntry] = Counter()
         self._cores, self._cores_at = allowed_cores(), 0.0
         self._begin(0.0)
@@ -92,7 +86,7 @@ class Balancing:
             self._move(moves)
 
     def _period(self, now: float) -> Period:
-        workers = [worker for worker in self._pool.threads.alive if not worker.dedicated]
+        workers = [worker for worker in self._threads.alive if not worker.dedicated]
         active = self.traffic.read()
         self._take_back(active, workers)
         kernels = [
@@ -124,7 +118,7 @@ class Balancing:
             if self._quick[run_entry] >= _QUICK_PERIODS and shared:
                 fed = [self._by_doorbell[key].worker for key in self._fed_by(run_entry.doorbell_address)]
                 near = next((worker for worker in fed if worker in shared), None)
-                self._pool.move(run_entry, near or min(shared, key=lambda worker: len(worker.run_entries)))
+                self._try_to_move(run_entry, near or min(shared, key=lambda worker: len(worker.run_entries)))
 
     def _elsewhere(self, period_s: float, awake: float) -> float:
         """Return how many cores this process has kept busy beside the workers that take kernels: its event loop's
@@ -156,7 +150,7 @@ class Balancing:
             run_entry = self._by_doorbell.get(key)
             if isinstance(place, _NotStarted):
                 if place not in started:
-                    started[place] = self._pool.threads.start()
+                    started[place] = self._threads.start()
                 target = started[place]
             else:
                 target = place
@@ -167,8 +161,8 @@ class Balancing:
     def _move_pending(self) -> None:
         """Move what can be moved now: a kernel that is in a turn is tried again."""
         for run_entry, (target, tries) in list(self._pending.items()):
-            is_over = target not in self._pool.threads.alive or target.dedicated or run_entry.worker.dedicated
-            if is_over or self._pool.move(run_entry, target) or tries <= 1:
+            is_over = target not in self._threads.alive or target.dedicated or run_entry.worker.dedicated
+            if is_over or self._try_to_move(run_entry, target) or tries <= 1:
                 del self._pending[run_entry]
             else:
                 self._pending[run_entry] = (target, tries - 1)

@@ -82,7 +82,7 @@ class WorkerPool:
         self._api = parker.api
         self._api.write_word(parker.address + PARKER.take_turns_address, compiled_loops().take_turns_address)
         self._entries = RunEntries(parker, SPAN_NS)
-        self.balancing = Balancing(self, parker)
+        self.balancing = Balancing(parker, self.threads, size, self.move)
         self.fusing = Fusing(parker, size, is_on=fuse)
         self._monitor: asyncio.TimerHandle | None = None
         self._woken: Doorbell | None = None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import linecache
 import math
 import operator
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +21,6 @@ from .allowed import (
     Arguments,
     functions,
 )
-from .places import place_in
 from .span_types import RefusedHandlerError
 from .wording import kind_of
 
@@ -290,37 +286,3 @@ def _assigned_type(container: Any, node: Any) -> Any:
         field = getattr(node, "attr", getattr(node, "index", None))
         return container.typeof(field) if field in container.fields else None
     return getattr(container, "dtype", None)
-
-
-# --- writes to messages ----------------------------------------------------------------------------------------------
-
-
-_READ_ONLY = {
-    "message": "a message is read only, since other kernels may read it, too, and under map it is the caller's, and "
-    "here it may be written to; write to the output, or to a copy, as np.copy(...) and .copy() make one",
-    "params": "the parameters are read only, since several threads may read them, and here they may be written to; "
-    "what changes from message to message belongs in the state, and write_params() replaces the parameters",
-}
-
-
-def read_only_error(error: BaseException, written: str, handler: Any) -> RefusedHandlerError:
-    """What to tell the author of a handler that does not compile because it writes to what is read only: "message",
-    "params" or "outside"."""
-    place = place_in(error) or ("somewhere", 0)
-    reason = _READ_ONLY[written] if written in _READ_ONLY else _outside(handler, linecache.getline(*place))
-    return RefusedHandlerError(reason, place)
-
-
-def _outside(handler: Any, line: str) -> str:
-    """Which array or record from outside is written to in a line, as far as it names one, and where it should be."""
-    parameters = inspect.signature(handler).parameters
-    around = inspect.getclosurevars(handler)
-    outside = {name: one.default for name, one in parameters.items()} | dict(around.globals) | dict(around.nonlocals)
-    named = [name for name in re.findall(r"\w+", line) if isinstance(outside.get(name), np.ndarray | np.void | tuple)]
-    what = f"`{named[0]}`" if named else "what is written to here"
-    remedy = "keep what changes in the `state`"
-    if named and named[0] in parameters and "state" not in parameters:
-        remedy += f": call the parameter `state` instead of `{named[0]}`"
-    return (
-        f"{what} is an array from outside, which compiled code holds as a constant: it cannot be written to; {remedy}"
-    )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numba import types
 
+from .specialise import code_objects
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -44,7 +46,7 @@ def no_field(what: str, name: str, fields: Iterable[str]) -> str:
 def unknown_name(handler: Callable[..., Any]) -> Misspelt | None:
     """The first name in a handler, or in a function that it calls, that nobody has given a value."""
     for function in functions_of(handler):
-        for code in _codes(function.__code__):
+        for code in code_objects(function.__code__):
             found = _unknown_in(function, code)
             if found is not None:
                 return found
@@ -62,7 +64,8 @@ def functions_of(handler: Any) -> Iterator[FunctionType]:
         if isinstance(function, FunctionType) and id(function) not in seen and is_of(function, package):
             seen.add(id(function))
             yield function
-            left += [function.__globals__.get(name) for code in _codes(function.__code__) for name in _globals(code)]
+            steps = (one for code in code_objects(function.__code__) for one in dis.get_instructions(code))
+            left += [function.__globals__.get(one.argval) for one in steps if one.opname == "LOAD_GLOBAL"]
             left += [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
 
 
@@ -111,18 +114,6 @@ def _unknown_in(function: FunctionType, code: CodeType) -> Misspelt | None:
         elif instruction.opname not in ("CACHE", "PUSH_NULL", "EXTENDED_ARG"):
             value = None
     return None
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """The code, and that of the functions in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
-
-
-def _globals(code: CodeType) -> list[str]:
-    return [one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"]
 
 
 def _is_filled(cell: Any) -> bool:

@@ -8,7 +8,10 @@ records. A copy of the data is of the ordinary, writable types. Layouts are the 
 
 from __future__ import annotations
 
+import inspect
+import linecache
 import operator
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,9 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.arraydecl import SetItemBuffer
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.core.typing.typeof import typeof_impl
+
+from .places import place_in
+from .span_types import RefusedHandlerError
 
 
 class ReadOnlyRecord(types.Record):
@@ -206,3 +212,37 @@ class _CopyIntoArray(AbstractTemplate):
 @builtin_registry.lower_setattr_generic(ReadOnlyRecord)
 def _assign_to_message(context: Any, builder: Any, sig: Any, args: Any, attr: str) -> Any:
     raise TypingError(f"field {attr!r} of what is read only is assigned to")
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------------
+
+
+_REASONS = {
+    "message": "a message is read only, since other kernels may read it, too, and under map it is the caller's, and "
+    "here it may be written to; write to the output, or to a copy, as np.copy(...) and .copy() make one",
+    "params": "the parameters are read only, since several threads may read them, and here they may be written to; "
+    "what changes from message to message belongs in the state, and write_params() replaces the parameters",
+}
+
+
+def read_only_error(error: BaseException, written: str, handler: Any) -> RefusedHandlerError:
+    """What to tell the author of a handler that does not compile because it writes to what is read only: "message",
+    "params" or "outside"."""
+    place = place_in(error) or ("somewhere", 0)
+    reason = _REASONS[written] if written in _REASONS else _outside(handler, linecache.getline(*place))
+    return RefusedHandlerError(reason, place)
+
+
+def _outside(handler: Any, line: str) -> str:
+    """Which array or record from outside is written to in a line, as far as it names one, and where it should be."""
+    parameters = inspect.signature(handler).parameters
+    around = inspect.getclosurevars(handler)
+    outside = {name: one.default for name, one in parameters.items()} | dict(around.globals) | dict(around.nonlocals)
+    named = [name for name in re.findall(r"\w+", line) if isinstance(outside.get(name), np.ndarray | np.void | tuple)]
+    what = f"`{named[0]}`" if named else "what is written to here"
+    remedy = "keep what changes in the `state`"
+    if named and named[0] in parameters and "state" not in parameters:
+        remedy += f": call the parameter `state` instead of `{named[0]}`"
+    return (
+        f"{what} is an array from outside, which compiled code holds as a constant: it cannot be written to; {remedy}"
+    )

@@ -12,14 +12,14 @@ from llvmlite import ir
 from numba import njit, types
 
 from .bounded import is_bounded
-from .checks import check_program, check_return, in_order, read_only_error
+from .checks import check_program, check_return, in_order
 from .handler_call import CallTarget, argument_types, handler_call
 from .handlers import HandlerSpecializer
 from .kernel_semantics import kernel_semantics
 from .keyed_call import KeyedCalls
 from .line_tables import line_numbers, number_loop
 from .merged_span import merged_loop
-from .readonly import read_only
+from .readonly import read_only, read_only_error
 from .span_body import batch_loop, end_loop, message_loop
 from .span_types import Plan, RefusedHandlerError, Span, SpanTypes
 from .steps import CallOf, calls_of, from_zero, n_states

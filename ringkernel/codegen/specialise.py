@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 Jit = Callable[[Callable[..., Any]], Any]
@@ -116,10 +116,14 @@ def _as_module(kind: Any, value: Any) -> types.ModuleType:
     return module
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """Every global name in `code` and in the functions defined inside it."""
-    found = set(code.co_names)
+def code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Return the code, and that of the functions defined inside it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= _names(constant)
-    return found
+            yield from code_objects(constant)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Every global name in `code` and in the functions defined inside it."""
+    return {name for one in code_objects(code) for name in one.co_names}

@@ -15,6 +15,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .span_types import RefusedHandlerError
+from .specialise import code_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,19 +39,14 @@ def check_bound(functions: Iterable[Any]) -> None:
     """Refuse functions, or what numba has made of them, that may read one of their names before it is bound."""
     for one in functions:
         function = getattr(one, "py_func", one)
-        found = _first_unbound(function.__code__, function) if isinstance(function, FunctionType) else None
-        if found is not None:
-            raise RefusedHandlerError(
-                f"`{found.name}` may have no value here: there is a way to this line on which nothing is assigned to "
-                f"it; give it a value before the branch or the loop, as in `{found.name} = ...`",
-                (function.__code__.co_filename, found.line),
-            )
-
-
-def _first_unbound(code: CodeType, function: FunctionType) -> Unbound | None:
-    found = _Flow(code, function).unbound()
-    inner = (one for one in code.co_consts if isinstance(one, CodeType))
-    return found or next((deep for one in inner if (deep := _first_unbound(one, function)) is not None), None)
+        for code in code_objects(function.__code__) if isinstance(function, FunctionType) else ():
+            found = _Flow(code, function).unbound()
+            if found is not None:
+                raise RefusedHandlerError(
+                    f"`{found.name}` may have no value here: there is a way to this line on which nothing is assigned "
+                    f"to it; give it a value before the branch or the loop, as in `{found.name} = ...`",
+                    (function.__code__.co_filename, found.line),
+                )
 
 
 class _Flow:

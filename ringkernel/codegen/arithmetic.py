@@ -68,7 +68,7 @@ def _fmod(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def _int_divmod_signed(context: Any, builder: Any, ty: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """What `//`, `%` and `divmod` of scalars use."""
+    """Return quotient and remainder of scalars, for `//`, `%` and `divmod`."""
     return _floored(builder, x, y)
 
 

@@ -1,5 +1,5 @@
-"""Whether a handler provably ends soon: it has no loop but over arrays and over ranges of known length, and all of them
-together cannot come to much. That there is no recursion was checked before (`checks.py`).
+"""Finds out whether a handler provably ends soon: it has no loop but over arrays and over ranges of known length, and
+all of them together cannot come to much. That there is no recursion was checked before (`checks.py`).
 
 How long a handler takes is measured. This is about what a measurement cannot know: that no message makes it take for
 ever.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from .typed_code import Statement, TypedFunction
 
 MAX_STEPS = 1 << 24
-"""How often the innermost loops may run for a message, at most: ten milliseconds of the simplest."""
+"""The innermost loops may run so often for a message, at most: ten milliseconds of the simplest."""
 ARRAY_STEPS = 256
-"""What a loop over an array counts for: it is a part of a message, of the state or of a batch, and seldom long."""
+"""A loop over an array counts for so many steps: it is part of a message, of the state or of a batch, seldom long."""
 
 
 def is_bounded(program: Iterable[Statement]) -> bool:
@@ -43,15 +43,15 @@ def is_bounded(program: Iterable[Statement]) -> bool:
 
 
 def _calls_outside(statement: Statement) -> bool:
-    """Whether it calls what is not compiled here: a function by its address, of C or of numba's."""
+    """Return whether it calls what is not compiled here: a function by its address, of C or of numba's."""
     value = getattr(statement.node, "value", None)
     outside = types.ExternalFunctionPointer | types.ExternalFunction | types.FunctionType
     return _is(value, "call") and isinstance(statement.type_of(value.func), outside)  # type: ignore[union-attr]
 
 
 def _steps_of_loops(one: TypedFunction) -> int | None:
-    """How often the innermost loop of a function may run at most, each time that it is called; None if that is not
-    known."""
+    """Return how often the innermost loop of a function may run at most, each time that it is called; None if that is
+    not known."""
     loops = compute_cfg_from_blocks(one.blocks).loops().values()
     lengths = {loop.header: _length(one, one.blocks[loop.header]) for loop in loops}
     if None in lengths.values():
@@ -61,7 +61,7 @@ def _steps_of_loops(one: TypedFunction) -> int | None:
 
 
 def _length(one: TypedFunction, header: Any) -> int | None:
-    """How often a loop with this block at its head runs at most: it takes the next item of something."""
+    """Return how often a loop with this block at its head, which takes the next item of something, runs at most."""
     steps = [node.value for node in header.body if isinstance(node, ir.Assign) and _is(node.value, "iternext")]
     known = [length for step in steps if (length := _length_of_iterator(one, step.value)) is not None]
     return min(known, default=None)
@@ -87,7 +87,7 @@ def _length_of_iterator(one: TypedFunction, iterator: Any) -> int | None:
 
 
 def _length_of_range(one: TypedFunction, arguments: Any) -> int | None:
-    """How long a range with these arguments is at most, whatever its step."""
+    """Return how long a range with these arguments is at most, whatever its step."""
     bounds = [_bounds(one, argument) for argument in arguments[:2]]
     if len(arguments) == 1:
         bounds.insert(0, (0, 0))
@@ -99,7 +99,7 @@ def _length_of_range(one: TypedFunction, arguments: Any) -> int | None:
 
 
 def _bounds(one: TypedFunction, argument: Any) -> tuple[int, int] | None:
-    """The least and the greatest that an argument of a range can be."""
+    """Return the least and the greatest that an argument of a range can be."""
     held = one.numbers(argument)
     if held is not None and held.high <= MAX_STEPS:
         return held.low, held.high

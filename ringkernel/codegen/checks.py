@@ -152,7 +152,7 @@ def _check_shape(statement: Statement, shape: Any) -> None:
 
 
 def _is_safe_shape(statement: Statement, shape: Any) -> bool:
-    """Whether the product of the lengths cannot overflow: numba compares it with the size, and looks no further."""
+    """Return whether the product of the lengths cannot overflow: numba compares it with the size, and no more."""
     lengths = statement.function.lengths(list(shape))
     others = [one for one in lengths if one is not None]
     unknown = len(lengths) - len(others)

@@ -1,4 +1,4 @@
-"""Why a handler cannot be compiled: in terms of what its author wrote, where numba speaks of its own parts."""
+"""Says why a handler cannot be compiled: in terms of what its author wrote, where numba speaks of its own parts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _NO_DEL = "`del` has no compiled form for this; keep how many elements count in 
 
 
 class Record(NamedTuple):
-    """What a parameter of a handler is, or is an array of."""
+    """The record that a parameter of a handler is, or is an array of."""
 
     what: str
     dtype: Any
 
 
 def explain(declaration: Declaration, error: Exception) -> str:
-    """What is wrong and what to do about it; the line; the kernel."""
+    """Return what is wrong and what to do about it; the line; the kernel."""
     if isinstance(error, RefusedHandlerError):
         reason, place = error.reason, error.place
     else:
@@ -53,7 +53,7 @@ def explain(declaration: Declaration, error: Exception) -> str:
 
 
 def _said(declaration: Declaration, error: Exception) -> tuple[str, Place | None]:
-    """What numba has said, in other words."""
+    """Return what numba has said, in other words, and the place."""
     place, text = place_in(error), str(error)
     if isinstance(error, AssertionError) and not text.strip():
         is_del = place is not None and re.match(r"\s*del\b", linecache.getline(*place))
@@ -122,7 +122,7 @@ def _field_elsewhere(declaration: Declaration, error: Exception) -> tuple[str, P
 
 
 def _called(declaration: Declaration, record: Any) -> str:
-    """What a record is, as far as its fields tell."""
+    """Return what to call a record, as far as its fields tell."""
     if isinstance(record, ReadOnlyRecord):
         return "message"
     same = [one.what for _, one in _given(declaration) if list(one.dtype.names or ()) == list(record.fields)]
@@ -137,7 +137,7 @@ def _attributes(declaration: Declaration) -> Iterator[tuple[Any, Place]]:
 
 
 def _first_line(func: Any) -> Place:
-    """Where a function begins, decorators included."""
+    """Return the line where a function begins, decorators included."""
     return func.__code__.co_filename, func.__code__.co_firstlineno
 
 

@@ -43,7 +43,7 @@ keys, and is not worth it at a thousand."""
 
 
 class KeyedCalls:
-    """What loops call for a handler with a state for each key, and what is done for their messages before."""
+    """Makes the calls of a handler with a state for each key, and what fetches slots for their messages before."""
 
     def __init__(self, types: SpanTypes) -> None:
         assert types.key is not None
@@ -161,8 +161,8 @@ class KeyedCalls:
         return copy_of
 
     def _search(self) -> Function:
-        """What finds a key that is not where its tag leads, or makes a record for it: its slot, or 0 if the table is
-        full."""
+        """A function that finds a key that is not where its tag leads, or makes a record for it. It returns the slot,
+        or 0 if the table is full."""
         layout, at, itemsize = self._layout, self._at, self._itemsize
         nbytes, key_words = layout.nbytes, layout.key_words
         state_at, state_nbytes = layout.state_at, layout.state_nbytes

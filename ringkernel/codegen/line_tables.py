@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOP = "loop"
-"""What stands for the file of what comes of no line of the user's."""
+"""Stands for the file of instructions that come of no line of the user's."""
 _NOT_THE_USERS = ("numba.", "ringkernel.codegen.")
 _ARRAY_EXPRESSION = "__numba_array_expr"
 """The functions that numba makes of those are in no file."""
@@ -32,7 +32,8 @@ class _Lines(DIBuilder):  # type: ignore[misc]  # numba has no types
 
 
 class _NumberedLower(Lower):  # type: ignore[misc]  # numba has no types
-    """What numba makes, or is numba's or this package's gets no numbers: inlined, it has those of the call."""
+    """Functions that numba makes, or that are numba's or this package's, get no numbers: inlined, they have those of
+    the call."""
 
     def __init__(self, context: Any, library: Any, fndesc: Any, func_ir: Any, metadata: Any = None) -> None:
         name = func_ir.func_id

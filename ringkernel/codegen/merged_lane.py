@@ -22,12 +22,12 @@ Function = Any
 EXCEPTION = LARGEST
 """In place of a number of `faults.py`: the fault words say what was raised."""
 SKIP, HANDLE = -1, 0
-"""What becomes of a message, or a number of `faults.py`, or `EXCEPTION`."""
+"""The verdict on a message's time; else it is a number of `faults.py`, or `EXCEPTION`."""
 
 
 class Lane:
-    """What a merge calls for the messages of an input, and by what: `reads` their time, of the type `times`, which may
-    be none if it is to be `checked`."""
+    """An input of a merge: the `call` of its messages, and what `reads` their time, of the type `times`, which may be
+    none if it is to be `checked`."""
 
     def __init__(self, call: Any, types: SpanTypes, field: str) -> None:
         messages = types.input
@@ -88,7 +88,8 @@ def _or_key(number: int, reads: Function, others: Function) -> Function:
 
 
 def _run_lane(number: int, of: Lane, judge: Function, skip: Function) -> Function:
-    """The messages of one lane up to a time, as long as there is room. It returns how many outputs there are now."""
+    """A function that runs the messages of one lane up to a time, as long as there is room. It returns how many outputs
+    there are now."""
     call, reads, checked, at = of.call, of.reads, of.checked, lane_at(number)
 
     def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
@@ -129,7 +130,7 @@ def _run_lane(number: int, of: Lane, judge: Function, skip: Function) -> Functio
 
 
 def _judge(late: str, *, checked: bool) -> Function:
-    """What becomes of a message whose time is none, or had passed."""
+    """A function that judges a message whose time is none, or had passed."""
     fails, code = late == "fail", HANDLE if late == "take" else SKIP
 
     def judge(merge: int, key: int, last: int) -> int:

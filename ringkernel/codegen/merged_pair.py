@@ -29,7 +29,8 @@ def no_pair(merge: int, steps: int, before: int, emitted: int, target: int, cont
 
 
 def pair(first: Lane, second: Lane) -> Function:  # noqa: C901, PLR0915 (one loop, and what it reads)
-    """What handles the messages of two lanes before a time, at most so many. How many outputs there are now."""
+    """Return the loop over the messages of two lanes before a time, at most so many. It returns how many outputs there
+    are now."""
     call_first, reads_first, call_second, reads_second = first.call, first.reads, second.call, second.reads
     checked = first.checked
 

@@ -44,8 +44,8 @@ def merged_loop(plan: Plan, calls: Sequence[Any]) -> Function:
 
 
 def _survey(n_lanes: int) -> Function:
-    """Which lane has the earliest message, or -1; its time, and up to what time it may go on before the others are to
-    be looked at again; and what all have come to."""
+    """A function that finds the lane with the earliest message, or -1. It returns that, its time, up to what time it
+    may go on before the others are to be looked at again, and the time that all have come to."""
 
     def survey(merge: int) -> tuple[int, int, int, int]:
         best, time, low = -1, ENDED, ENDED
@@ -74,7 +74,7 @@ def _survey(n_lanes: int) -> Function:
 
 
 def _furthest(n_lanes: int) -> Function:
-    """Where time has come to when nothing more comes in any lane: as far as in the one that was ahead."""
+    """A function that says where time has come to when nothing more comes in any lane: to that of the furthest one."""
 
     def furthest(merge: int) -> int:
         found = peek(merge + SPAN.passed)

@@ -24,27 +24,27 @@ Place = tuple[str, int]
 
 
 class Misspelt(NamedTuple):
-    """What to say of a name, and where it is."""
+    """A name that means nothing: what to say of it, and where it is."""
 
     reason: str
     place: Place
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, in parentheses, or nothing."""
+    """Return the name that may have been meant, in parentheses, or nothing."""
     names = list(known)
     near = difflib.get_close_matches(name, names, 1) or [one for one in names if one.lower() == name.lower()]
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def no_field(what: str, name: str, fields: Iterable[str]) -> str:
-    """The error of a field that does not exist."""
+    """Return the error of a field that does not exist."""
     names = list(fields)
     return f"the {what} has no field {name!r}{suggestion(name, names)}; its fields are {', '.join(names)}"
 
 
 def unknown_name(handler: Callable[..., Any]) -> Misspelt | None:
-    """The first name in a handler, or in a function that it calls, that nobody has given a value."""
+    """Return the first name in a handler, or in a function that it calls, that has no value."""
     for function in functions_of(handler):
         for code in code_objects(function.__code__):
             found = _unknown_in(function, code)
@@ -70,7 +70,7 @@ def functions_of(handler: Any) -> Iterator[FunctionType]:
 
 
 def is_of(function: FunctionType, package: str) -> bool:
-    """Whether a function is in a package."""
+    """Return whether a function is in a package."""
     return (function.__module__ or "").partition(".")[0] == package
 
 

@@ -48,7 +48,7 @@ class ReadOnlyRecord(types.Record):
         return Conversion.safe if other == self.writable else None
 
     def unify(self, typingctx: Any, other: Any) -> Any:
-        """Where either may be meant, neither is written to."""
+        """Return the type of a variable that may be either: it is not written to."""
         return self if other == self.writable else None
 
 
@@ -70,7 +70,7 @@ class ReadOnlyArray(types.Array):
         return ReadOnlyArray(dtype, ndim, layout, aligned=self.aligned)
 
     def unify(self, typingctx: Any, other: Any) -> Any:
-        """Where either may be meant, neither is written to."""
+        """Return the type of a variable that may be either: it is not written to."""
         if isinstance(other, types.Array) and other.ndim == self.ndim and read_only(other.dtype) == self.dtype:
             layout = self.layout if self.layout == other.layout else "A"
             return ReadOnlyArray(self.dtype, self.ndim, layout, aligned=self.aligned and other.aligned)
@@ -101,7 +101,7 @@ class ReadOnlyNestedArray(types.NestedArray):
 
     @property
     def key(self) -> Any:
-        """What it is told from others by."""
+        """Tells the type from others."""
         return "readonly", self.dtype, self.shape
 
     copy = ReadOnlyArray.copy
@@ -226,8 +226,8 @@ _REASONS = {
 
 
 def read_only_error(error: BaseException, written: str, handler: Any) -> RefusedHandlerError:
-    """What to tell the author of a handler that does not compile because it writes to what is read only: "message",
-    "params" or "outside"."""
+    """Return the error of a handler that does not compile because it writes to what is read only: "message", "params"
+    or "outside"."""
     place = place_in(error) or ("somewhere", 0)
     reason = _REASONS[written] if written in _REASONS else _outside(handler, linecache.getline(*place))
     return RefusedHandlerError(reason, place)

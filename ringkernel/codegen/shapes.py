@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MISMATCH = "an array is assigned to a place of another shape"
 OVERLAP = "an array is changed in place by a part of itself that begins elsewhere: take a copy of that, as in x.copy()"
 _RAISE, _KERNEL = "raise_with_shape_context", "numpy_ufunc_kernel"
-"""What numba calls for an array that does not fit, and for each function of arrays that it compiles."""
+"""Numba calls these for an array that does not fit, and for each function of arrays that it compiles."""
 
 
 def shapes_that_fit() -> list[Part]:

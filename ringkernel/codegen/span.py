@@ -1,4 +1,4 @@
-"""What is compiled of a plan: its handlers, and the loop around them, in which they are inlined.
+"""Compiles a plan: its handlers, and the loop around them, in which they are inlined.
 
 The loops are in `span_body.py` and `merged_span.py`, what they call in `steps.py`, and the call of a handler in
 `handler_call.py`. Here is what a handler is compiled for, what it may not do, and the span for the CPU.
@@ -62,7 +62,7 @@ def compile_span(plan: Plan, finish: Callable[[Any, Any], None] | None = None) -
 
 
 def compile_numbered_span(plan: Plan) -> Span:
-    """The same with line numbers in it, to be looked at."""
+    """Compile the same with line numbers in it, to be looked at."""
     with line_numbers():
         return compile_span(plan, number_loop)
 
@@ -179,7 +179,7 @@ CPU_CALL = CallTarget(called_from_words, _overload, _describe, read_only)
 
 
 def call_on_cpu(dispatcher: Any, spec: SpanTypes) -> Any:
-    """What calls a compiled handler on addresses, on this CPU."""
+    """Return the call of a compiled handler on addresses, on this CPU."""
     return handler_call(dispatcher, spec, CPU_CALL)
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EMIT, DROP, FAILED = 0, 1, -1
-"""What a call says of a message: the verdict of the handler, or that it has raised. Of a chain whatever is below 0 is a
-failure, see `steps.py`."""
+"""What a call returns: the verdict of the handler, or that it has raised. Of a chain whatever is below 0 is a failure,
+see `steps.py`."""
 ALL = -(2**62)
 """The verdict of a handler of batches that returns nothing, and means all; or of a kernel's end: that this was all."""
 FAULT_INFO, FAULT_COUNT = FAULT.fault_info_address, FAULT.fault_count

@@ -1,4 +1,4 @@
-"""What a span is compiled for, and the span. Imports no compiler: a span from the compile cache needs none.
+"""Plans of spans, and spans. Imports no compiler: a span from the compile cache needs none.
 
 A span is described by its `Plan`, as lanes and stages: each lane has a handler for its messages, and what that emits
 goes through the handlers of the stages. A plain kernel has one lane and no stage, a merge a lane for each input, a
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpanTypes:
-    """What a handler is compiled for. `state` is None, or the dtype and shape (None: one record) of its state; `params`
-    None, or the dtype of the record; `key` None, or the field of a message by whose value there is a state for each;
-    `rng`: whether it draws random numbers.
+    """The types and options that a handler is compiled for. `state` is None, or the dtype and shape (None: one record)
+    of its state; `params` None, or the dtype of the record; `key` None, or the field of a message by whose value there
+    is a state for each; `rng`: whether it draws random numbers.
 
     `input` is that of the messages, or None for a handler that is called without one; `time`: it is called with a time
     of this type; `is_end`: it is what a kernel does at its end; `state_at`: of a keyed kernel, where the state is in a
@@ -49,7 +49,7 @@ class SpanTypes:
 
     @property
     def context(self) -> ContextLayout:
-        """Where the parameters and random numbers lie, from the kernel's context on: behind the state, or the table of
+        """The offsets of parameters and random numbers in the kernel's context: behind the state, or the table of
         keys."""
         state_nbytes = 0
         if self.state is not None:
@@ -64,7 +64,7 @@ Handler = tuple[Callable[..., Any], SpanTypes]
 
 @dataclass(frozen=True)
 class Merge:
-    """How the messages of the lanes are put in order: by the time in a `field`. `late`: what becomes of late ones,
+    """The order of the messages of all lanes: by the time in a `field`. `late`: what becomes of late ones,
     "fail", "drop" or "take"; `timer`: the handler that is called once in each period, `every`."""
 
     field: str
@@ -75,8 +75,8 @@ class Merge:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a span is compiled from: the handler of each lane, their order if there is one, and the handlers that
-    whatever comes of them goes through."""
+    """The description that a span is compiled from: the handler of each lane, their order if there is one, and the
+    handlers that whatever comes of them goes through."""
 
     lanes: tuple[Handler, ...]
     merge: Merge | None = None
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def output(self) -> np.dtype[Any] | None:
-        """What the span emits, or None."""
+        """The type of the span's outputs, or None."""
         return self.handlers[-1][1].output
 
     @property
@@ -137,7 +137,7 @@ class Span:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What the cache keeps of it beside the code."""
+        """The facts that the cache keeps of it beside the code."""
         return {name: getattr(self, name) for name in ("never_drops", "is_bounded", "in_order")}
 
     @classmethod

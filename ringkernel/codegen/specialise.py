@@ -69,7 +69,7 @@ class Specializer:
         return copy
 
     def _differs(self, function: Callable[..., Any], seen: set[Any]) -> bool:
-        """Whether the function is compiled here: it is a local one, or leads to one that differs."""
+        """Return whether the function is compiled here: it is a local one, or leads to one that differs."""
         if function in self._differing or "<locals>" in function.__qualname__:
             return True
         seen.add(function)
@@ -98,7 +98,7 @@ class Specializer:
         return copy, bind
 
     def _value(self, value: Any, names: Collection[str]) -> Any:
-        """What stands for a value that a function reads; `names` are all that it names, attributes, too."""
+        """Return what stands for a value that a function reads; `names` are all that it names, attributes, too."""
         if isinstance(value, types.FunctionType):
             return self(value)
         if self._operation is not None and hasattr(value, "emit"):

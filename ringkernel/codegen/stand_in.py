@@ -1,4 +1,4 @@
-"""What stands for parts of numba while something is compiled. The caller holds the compiler's lock."""
+"""Stand-ins for parts of numba while something is compiled. The caller holds the compiler's lock."""
 
 from __future__ import annotations
 

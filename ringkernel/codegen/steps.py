@@ -1,4 +1,5 @@
-"""What a loop calls for a message: the handler with the message's state, and then, in a chain, those of all stages.
+"""The calls that a loop makes for a message: of the handler with the message's state, and then, in a chain, of all
+stages.
 
 Every call has the form `call(source, index, target, emitted, context, fault) -> verdict`. A handler without a message
 (of a timer, or of a kernel's end) has the number of a state for `index`. In a chain `context` is the record of
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 CallOf = Callable[[Any, Any], Any]
-"""What calls a handler, with what it is compiled for, on addresses: see `handler_call.py`."""
+"""Returns the call on addresses of a handler, with what it is compiled for: see `handler_call.py`."""
 
 
 def calls_of(plan: Plan, call_of: CallOf) -> list[Function]:
@@ -133,7 +134,7 @@ def stage(number: int, call: Any, types: SpanTypes, further: Function | None) ->
 
 
 def _keeping(itemsize: int) -> Function:
-    """What a stage does with the message that it has failed on, which lives on: it will be in the ring before it."""
+    """A function that keeps the message that a stage has failed on: it will be in the ring before that stage."""
     is_small = itemsize <= SMALL_NBYTES
 
     def keep_copy(chain: int, source: int) -> None:

@@ -132,7 +132,7 @@ class _Flow:
     # --- loops that run ----------------------------------------------------------------------------------------------
 
     def _surely_runs(self, number: int) -> bool:
-        """Whether a loop is over something that is known to have elements."""
+        """Return whether a loop is over something that is known to have elements."""
         before = [one for one in self._steps[max(0, number - 12) : number] if one.opname not in _NO_EFFECT]
         if len(before) < 2 or before[-1].opname != "GET_ITER":
             return False
@@ -154,7 +154,7 @@ class _Flow:
         return value if type(value) is int else None
 
     def _named(self, step: dis.Instruction) -> Any:
-        """What a global name, or one from outside of the function, stands for."""
+        """Return what a global name, or one from outside of the function, stands for."""
         if step.opname == "LOAD_GLOBAL":
             return self._function.__globals__.get(step.argval, getattr(builtins, step.argval, None))
         free = self._function.__code__.co_freevars

@@ -45,7 +45,7 @@ async def compiled_end(declaration: Declaration) -> Any:
 
 
 async def _once(key: Any, find: Callable[[], Any]) -> Any:
-    """What was found under this key before, or is now, in a thread."""
+    """Return what was found under this key before, or is now, in a thread."""
     if key in _spans:
         return _spans[key]
     here = (asyncio.get_running_loop(), key)
@@ -71,7 +71,7 @@ def together(spans: list[Any]) -> Any:
 
 
 def spec_of(declaration: Declaration) -> Any:
-    """What the declaration's handler is compiled for, as a `SpanTypes`."""
+    """Return the `SpanTypes` that the declaration's handler is compiled for."""
     from ringkernel.codegen.span_types import SpanTypes
 
     state = None
@@ -93,7 +93,7 @@ def spec_of(declaration: Declaration) -> Any:
 
 
 def plan_of(declaration: Declaration) -> Any:
-    """What a declaration's span is compiled from, as a `Plan`: its handler, or, if it goes by time, all of them."""
+    """Return the `Plan` of a declaration's span: its handler, or, if it goes by time, all of them."""
     from ringkernel.codegen.span_types import Merge, Plan
 
     order, timer = declaration.order, declaration.timer
@@ -108,7 +108,7 @@ def plan_of(declaration: Declaration) -> Any:
 
 
 def end_plan_of(declaration: Declaration) -> Any:
-    """What the span of a kernel's end is compiled from; see `Declaration.at_end`."""
+    """Return the plan of a kernel's end; see `Declaration.at_end`."""
     from ringkernel.codegen.span_types import Plan
 
     at_end = declaration.at_end
@@ -117,13 +117,13 @@ def end_plan_of(declaration: Declaration) -> Any:
 
 
 def chain_of(declarations: Iterable[Declaration]) -> Any:
-    """What the span of a fused chain of these kernels is compiled from."""
+    """Return the plan of a fused chain of these kernels."""
     first, *others = map(plan_of, declarations)
     return first.then(tuple(others))
 
 
 def _state_at(declaration: Declaration) -> int:
-    """Where in a slot of its table a keyed kernel's state is; 0 without keys."""
+    """Return the offset of a keyed kernel's state in a slot of its table; 0 without keys."""
     if declaration.keys is None:
         return 0
     assert declaration.input_type is not None

@@ -29,7 +29,7 @@ class Handler:
 
     @property
     def plan(self) -> Plan:
-        """What its loop is made from."""
+        """The plan of its loop."""
         return Plan.of(self.func, self.spec)
 
 

@@ -112,13 +112,11 @@ def load(source: str) -> Any:
     try:
         return _load_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except (Exception, SystemExit) as error:  # whatever its code does when it is run
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_a_file(frame.filename)]
+        ours = (__file__, importlib.__file__)
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
+        frames = [frame for frame in frames if not frame.filename.startswith("<")]
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
         raise ModuleError(f"{source} cannot be imported: {type(error).__name__}: {error}{where}") from error
-
-
-def _is_of_a_file(name: str) -> bool:
-    return not name.startswith("<") and name not in (__file__, importlib.__file__)
 
 
 def _load_file(path: Path) -> Any:

@@ -116,15 +116,12 @@ def numba_settings() -> list[tuple[str, str]]:
     """Numba's settings as they are now, without those that change no code."""
     from numba.core import config
 
+    plain = bool | int | float | str | None
     return sorted(
         (name, repr(value))
         for name, value in vars(config).items()
-        if name.isupper() and not name.startswith(_WITHOUT_EFFECT) and _is_plain(value)
+        if name.isupper() and not name.startswith(_WITHOUT_EFFECT) and isinstance(value, plain)
     )
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def is_numba_extended() -> bool:

@@ -49,12 +49,12 @@ class Fingerprint:
 
     def _pending(self) -> list[tuple[ModuleType, str]]:
         names = sorted(self.attributes | (self.texts if self.texts_are_names else set()))
-        return [
-            (module, name)
-            for module in self._modules
-            for name in names
-            if (id(module), name) not in self._done and (name in vars(module) or _is_lazy(module))
-        ]
+        found = []
+        for module in self._modules:
+            is_lazy = "__getattr__" in vars(module) and not is_library(module.__name__)
+            new = (name for name in names if (id(module), name) not in self._done)
+            found += [(module, name) for name in new if is_lazy or name in vars(module)]
+        return found
 
     def add(self, value: Any) -> None:
         """Add a value and all that it leads to, but for the attributes of modules: see `hexdigest`."""
@@ -102,10 +102,6 @@ class Fingerprint:
         if not is_library(module.__name__) or is_foreign(value):
             self.put("attribute", f"{module.__name__} {name}")
             self.add(value)
-
-
-def _is_lazy(module: ModuleType) -> bool:
-    return "__getattr__" in vars(module) and not is_library(module.__name__)
 
 
 Kind: TypeAlias = tuple[Callable[[Any], bool], Callable[[Fingerprint, Any], None]]

@@ -170,7 +170,7 @@ def _decode_of(dtype: np.dtype[Any], cls: type | None, is_scalar: bool) -> tuple
     elif cls is None:
         names["record"] = record_class(dtype)
         answer = f"return record(({fields},))"
-        if plan.is_flat:
+        if plan.fields == plan.unpacked:
             unpacked, answer = "", "return record(unpack(buffer, i * size))"
     else:
         names |= {"cls": cls, "make": object.__new__}

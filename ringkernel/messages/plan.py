@@ -49,11 +49,6 @@ class Plan:
         self.arguments, self.fields = self._record(dtype, "v", 0, ())
         self._pass(dtype.itemsize)
 
-    @property
-    def is_flat(self) -> bool:
-        """True if the unpacked values are the fields of the record."""
-        return self.fields == self.unpacked
-
     def _record(
         self, dtype: np.dtype[Any], name: str, offset: int, path: tuple[str, ...]
     ) -> tuple[list[str], list[str]]:

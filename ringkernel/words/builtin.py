@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 Entry = Callable[..., int]
 COMPILE_EVENT = "ringkernel:compile"
-"""What listeners of numba's events hear when a table of them is compiled."""
+"""The event that listeners of numba's events hear when a table of these is compiled."""
 _METH_FASTCALL = 0x80
 
 

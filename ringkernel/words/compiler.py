@@ -61,7 +61,7 @@ class WordCompiler:
         self._operations = operations
 
     def meant_by(self, function: Any) -> Any:
-        """What stands for a function."""
+        """Return the operation that stands for a function, or the function itself."""
         return self._operations.get(function, function)
 
     def function(self, python: Callable[..., Any]) -> ir.Function:
@@ -159,7 +159,7 @@ class _Body:
     # --- values ---------------------------------------------------------------------------------------------------
 
     def _constant(self, name: str) -> Any:
-        """What a variable always is, if that is known: a function, a named tuple, a number."""
+        """Return the value that a variable always has, if it is known: a function, a named tuple, a number."""
         if name not in self._constants:
             self._constants[name] = _UNKNOWN  # while it is looked for
             found = [self._constant_of(value) for value in self._definitions[name]]
@@ -226,7 +226,7 @@ class _Body:
         return len(constant) if isinstance(constant, tuple) else 0
 
     def _result(self, value: Any) -> Any:
-        """What a function returns."""
+        """Return the value of a return statement: a word, or a struct of words."""
         if not self.n_returned:
             return self._word(value)
         constant = self._constant_of(value)

@@ -1,4 +1,4 @@
-"""What Python calls: a function of words as a builtin that takes and returns whole numbers."""
+"""The entry from Python: a function of words as a builtin that takes and returns whole numbers."""
 
 from __future__ import annotations
 

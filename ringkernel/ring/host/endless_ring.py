@@ -1,4 +1,4 @@
-"""What stands in the place of a source's input: a ring without records, in which something always waits.
+"""The input of a source: a ring without records, in which a message always waits.
 
 So a kernel without input runs by the same turns as any other: each call of its handler takes a message that is nothing.
 """
@@ -65,7 +65,7 @@ class EndlessRing(RecordRing):
         return edge
 
     def position(self) -> int:
-        """What was taken: no more is there than the consumer wants."""
+        """Return the number of messages taken: the ring never holds more than its consumer wants."""
         return self.edges[0].position() if self.edges else 0
 
     def copy_out(self, head: int, count: int) -> Any:  # noqa: ARG002 (as of any ring)

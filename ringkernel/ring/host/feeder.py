@@ -1,4 +1,4 @@
-"""What a thread that belongs to nobody pushes with, as Python sees it: see `feeding.py`.
+"""The producer of a thread outside the runtime, as Python sees it: see `feeding.py`.
 
 A **feed** is one more input of a kernel: a ring, its edge, and what its producer sleeps on. It is one feeder's at a
 time, and the next one's when that is closed. All that a feeder needs stays for as long as somebody holds it.
@@ -114,7 +114,7 @@ class Feeder:
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody pushes just now. Once it is not open, nobody begins to."""
+        """True while a thread pushes. Once the feeder is closed, none begins to."""
         return self.feed.ring.api.read_word(self.address + FEEDER.busy) != 0
 
     @property
@@ -145,7 +145,7 @@ class Feeder:
             waker.wake()
 
     def _let_go(self) -> None:
-        """Nobody sleeps any more."""
+        """Recycle the wakers: no thread sleeps on them any more."""
         with contextlib.suppress(IndexError):  # two threads may close it
             self._wakers.pop().recycle()
 

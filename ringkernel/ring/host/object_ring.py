@@ -31,7 +31,7 @@ class ObjectEdge:
 
     @property
     def getting(self) -> Waiting:
-        """Who waits for more."""
+        """The waiters for more messages."""
         return self._getting
 
     @getting.setter
@@ -122,7 +122,7 @@ class ObjectEdge:
         self.ring.putting.notify()
 
     def leftovers(self) -> list[Any]:
-        """What a closed edge had not taken."""
+        """Return the messages that a closed edge had not taken."""
         return [self._left]
 
 

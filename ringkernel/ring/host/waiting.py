@@ -1,4 +1,4 @@
-"""Who waits for a ring in the event loop: all that the ring knows is whether somebody sleeps, and how to notify."""
+"""The waiters of a ring in the event loop, as the ring knows them: whether one sleeps, and how to notify it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Nothing:
 
 
 NOTHING: Final = _Nothing()
-"""What an attempt returns that has to wait."""
+"""Returned by an attempt that has to wait."""
 
 
 class Waiting(Protocol):
@@ -25,7 +25,7 @@ class Waiting(Protocol):
 
     @property
     def asks(self) -> bool:
-        """Whether somebody sleeps."""
+        """True while a waiter sleeps."""
 
     def notify(self) -> None:
         """Something may have changed for the first waiter."""
@@ -37,7 +37,7 @@ class Nobody:
     asks = False
 
     def notify(self) -> None:
-        """Nobody to notify."""
+        """Do nothing."""
 
 
 NOBODY: Final[Waiting] = Nobody()
@@ -51,7 +51,7 @@ class Lines:
 
     @property
     def asks(self) -> bool:
-        """Whether somebody sleeps in one of them."""
+        """True while a waiter sleeps in one of them."""
         return any(line.asks for line in self._lines)
 
     def notify(self) -> None:

@@ -23,14 +23,14 @@ def _as_numpy_says(array: Array) -> int:
 
 
 def _layout_is_known() -> bool:
-    """Whether this NumPy's arrays are laid out as described: asked of an array in the middle of another."""
+    """Return whether this NumPy's arrays are laid out as described, by looking at an array in the middle of another."""
     probe = np.zeros(4, np.int64)[2:]
     return ctypes.c_void_p.from_address(id(probe) + _DATA).value == _as_numpy_says(probe)
 
 
 def address_reader(read_word: Callable[[int], int]) -> Callable[[Array], int]:
-    """What gives the address of an array's data, as a number; with `read_word`, which reads the word at an address. The
-    array is an `np.ndarray`."""
+    """Return a function that gives the address of an `np.ndarray`'s data as a number; with `read_word`, which reads the
+    word at an address."""
     if not _layout_is_known():
         return _as_numpy_says
     return lambda array: read_word(id(array) + _DATA)

@@ -170,7 +170,7 @@ def wait(feeder: int) -> int:
 
 
 def close(feeder: int) -> int:
-    """Nobody pushes any more. The state as it was: whoever finds `OPEN` has closed it."""
+    """Close the feeder to pushes. Return its state before: a caller that gets `OPEN` has closed it."""
     seen = compare_exchange(feeder + FEEDER.state, OPEN, CLOSED)
     fence()  # `state`, before a look at `busy`
     return seen

@@ -90,7 +90,7 @@ class Inlet:
         self.budget = budget
         self._open = True
         self._lone: Edge | None = None
-        self._first: RecordEdge | None = None
+        self._first: tuple[RecordEdge, ...] = ()
         self._services = services
         self._doorbell: Doorbell | None = None
         self._next = 0
@@ -103,7 +103,7 @@ class Inlet:
 
     def _choose(self) -> None:
         """Single out the edge of the common case: there is one, and it may be read."""
-        self._lone = self.edges[0] if self._open and len(self.edges) == 1 and self._first is None else None
+        self._lone = self.edges[0] if self._open and len(self.edges) == 1 and not self._first else None
         if not self._open:
             self.take = _take_nothing
         else:
@@ -135,16 +135,15 @@ class Inlet:
         self.attach(fresh)
 
     def take_first_from(self, edge: RecordEdge) -> None:
-        """Hand out what is left in an edge before anything else. Nothing more comes there."""
-        assert self._first is None
-        self._first = edge
+        """Hand out what is left in an edge before what the others have. Nothing more comes there."""
+        self._first += (edge,)
         self._choose()
         self.line.notify()
 
     @property
     def kept(self) -> int:
         """How many messages are left to be handed out first."""
-        return 0 if self._first is None else self._first.available()
+        return sum(edge.available() for edge in self._first)
 
     def finish(self) -> None:
         """Nothing more may come: `ended` knows."""
@@ -153,7 +152,7 @@ class Inlet:
 
     def consumes(self, edge: RecordEdge) -> bool:
         """Whether this is a consumer of that edge still."""
-        return edge in self.edges or edge is self._first
+        return edge in self.edges or edge in self._first
 
     def available(self) -> int:
         """How many messages wait."""
@@ -200,11 +199,12 @@ class Inlet:
 
     def _ready_edge(self) -> Edge | None:
         """The next edge in turn that has a message."""
-        if self._first is not None:
-            if self.kept > 0:
-                return self._first
-            self._first.ring.dispose()
-            self._first = None
+        while self._first:
+            edge = self._first[0]
+            if edge.available() > 0:
+                return edge
+            edge.ring.dispose()
+            self._first = self._first[1:]
             self._choose()
         if self._open:
             for _ in range(len(self.edges)):
@@ -315,7 +315,7 @@ class Inlet:
 
     def release(self) -> None:
         """Nobody consumes here any more."""
-        self._first = None
+        self._first = ()
         for edge in list(self.edges):
             self.detach(edge)
         if self._doorbell is not None:

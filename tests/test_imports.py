@@ -220,7 +220,7 @@ def _source(node: ast.ImportFrom, package: str) -> str:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Also not where only a type checker looks. `make lint` holds the folders to the same."""
     imports = imports_in(Path(str(ringkernel.__file__)).parent)
-    assert {"ringkernel.errors", "ringkernel.runtime.maps.lease"} <= imports[
+    assert {"ringkernel.errors", "ringkernel.runtime.maps.path"} <= imports[
         "ringkernel.runtime.maps.map"
     ]  # both kinds are seen
     graphlib.TopologicalSorter(imports).prepare()

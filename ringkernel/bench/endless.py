@@ -2,7 +2,7 @@
 
     slots: b0 b1 b2 b3        sequences 0..total-1 are all published at once; slot = sequence & (slots - 1)
 
-It takes the place of a kernel's input as `map` lends an array, and so the kernel finds its messages in cache, and
+It takes the place of a kernel's input as `map` attaches an array, and so the kernel finds its messages in cache, and
 nobody has to write them. For measurements only: the producer does not wait for the consumer.
 """
 
@@ -36,7 +36,7 @@ async def feed_endlessly(runtime: rk.RingKernelRuntime, kernel_id: str, messages
     ring.add_edge()
     engine.arena.chunks.append(messages.view("u1").reshape(-1))  # a worker may reach it for as long as it lives
     async with kernel.lock, engine.token():
-        engine.lend(ring, None)
+        engine.attach({0: ring}, None, alone=True)
         ring.api.publish(ring.address, total, 0)
     _sources[id(engine)] = ring
 

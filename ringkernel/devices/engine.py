@@ -388,7 +388,7 @@ class Engine(ABC):
 
 
 class LendingEngine(Engine):
-    """An engine whose rings can be exchanged for others: for an array, by which a map runs in place.
+    """An engine that can read and write arrays in the place of its rings.
 
     `is_reached`: it has ended, and a handler that does not return may go on reading and writing what was its.
     """
@@ -440,25 +440,22 @@ class LendingEngine(Engine):
         """
 
     @abstractmethod
-    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
-        """Read from `source`, and write to `result`, instead of the kernel's own rings, where they are given. The token
-        is the host's. They are the engine's until `take_back`, and who runs it may reach their arrays until then."""
+    def attach(self, inputs: Mapping[int, RecordRing], output: RecordRing | None, *, alone: bool) -> None:
+        """Read the inputs of these numbers from there, and with `alone` no others; write to `output`, if it is given.
+        The token is the host's. The rings are the engine's until `detach`, and who runs it may reach their arrays until
+        then."""
 
     @abstractmethod
-    def lend_inputs(self, sources: Mapping[int, RecordRing]) -> None:
-        """Read the inputs of these numbers from there, and the others as ever. As `lend`."""
-
-    @abstractmethod
-    def take_back_result(self) -> None:
-        """Write to the kernel's own ring again. As `take_back`."""
-
-    @abstractmethod
-    def take_back(self) -> None:
+    def detach(self) -> None:
         """Read from, and write to, the kernel's own rings again. The token is the host's, or the kernel has ended."""
 
     @abstractmethod
+    def detach_output(self) -> None:
+        """Write to the kernel's own ring again, and go on reading what is attached. As `detach`."""
+
+    @abstractmethod
     def note_map(self, taken: int, emitted: int) -> None:
-        """So many messages of a map have been read from a lent ring, and so many written to one, without `lend`."""
+        """Count messages that were read from an array, and written to one, without `attach`."""
 
 
 def no_input_of(kernel_id: str) -> MessageTypeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,10 @@ from .access.port import Port
 from .graph.by_time import advance
 from .kernels import timeouts
 from .kernels.message_queue import as_batch
-from .lifecycle import quiesce
+from .lifecycle.quiesce import reach_memory
 from .lifecycle.starting import start
 from .maps.given_array import array_of, form_of, in_form, room_in
-from .maps.lend import Lent
-from .maps.map import let_others_run, map_over, named
+from .maps.map import Map, let_others_run, map_over, named
 from .maps.path import check_no_branches
 from .observing.progress import follow
 from .replays.pace import pace_of
@@ -63,6 +63,7 @@ class Messaging:
         self._known_calls = self._calls.known
         self._paths = supervisor.paths
         self._known_paths = self._paths.known
+        self._reach, self._finishing = partial(reach_memory, kernels=self._kernels), supervisor.finishing
 
     async def send(
         self,
@@ -197,7 +198,8 @@ class Messaging:
             6.0
         """
         kernel = self._supervisor.kernel(kernel_id, "open an input of")
-        handle = open_input(kernel, input, full, self._affinity, are_called=self._calls.are_pending_at(kernel))
+        are_called = any(calls.goes_through(kernel) for calls in self._known_calls.values())
+        handle = open_input(kernel, input, full, self._affinity, are_called=are_called)
         self._supervisor.forget_paths()
         return handle
 
@@ -501,18 +503,20 @@ class Messaging:
         if type(messages) is not ndarray:
             messages = array_of(maps.kernels, messages, extra)
         begun = NOTHING if progress else maps.begin(messages, out)
-        if begun is not NOTHING and not isinstance(begun, Lent):
+        if begun is not NOTHING and not isinstance(begun, Map):
             if self._budget.spend():
                 await let_others_run(begun)
             return begun if make is None else in_form(make, begun)  # and is through
 
-        async def reach() -> None:
-            await quiesce.reach_memory(maps.kernels, self._kernels)
-
-        finishing = self._supervisor.finishing
         try:
             result = await map_over(
-                maps.kernels, messages, begun=begun, out=out, progress=progress, reach=reach, finishing=finishing
+                maps.kernels,
+                messages,
+                begun=begun,
+                out=out,
+                progress=progress,
+                reach=self._reach,
+                finishing=self._finishing,
             )
         except CancelledError as error:
             shorten(error, f"map over {named(maps.kernels)} had not begun")
@@ -584,12 +588,7 @@ class Messaging:
         make = form_of(last, to)
         given = given_inputs(inputs, self._supervisor.kernel, extra)
         pace = pace_of(given, speed, unit)
-
-        async def reach(kernels: list[RingKernel]) -> None:
-            await quiesce.reach_memory(kernels, self._kernels)
-
-        finishing = self._supervisor.finishing
-        result = await replay(given, last, pace=pace, progress=progress, reach=reach, finishing=finishing)
+        result = await replay(given, last, pace=pace, progress=progress, reach=self._reach, finishing=self._finishing)
         return result if make is None else in_form(make, result)
 
     def _consumer(self, kernel_id: KernelId) -> Any:

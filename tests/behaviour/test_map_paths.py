@@ -351,6 +351,29 @@ async def test_a_kernel_with_outputs_of_a_cancelled_map_is_not_connected(
     runtime.connect("k", "next")
 
 
+async def test_what_a_second_cancelled_map_leaves_can_be_received_too(
+    runtime: RingKernelRuntime, compiled_kind: Kind
+) -> None:
+    """Whatever the first has left is received, and nobody has looked since whether there is more."""
+    await start_chain(runtime, queue_size=SIZE, k=compiled_kind(gated))
+    gate = compiled_kind.gate(runtime, "k")
+    for times in range(2):
+        mapping = asyncio.create_task(runtime.map("k", [1, -1, 2]))
+        await eventually(lambda: gate.entered > times)  # noqa: B023 (awaited in this round)
+        mapping.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await within(mapping)
+        gate.open()
+        await eventually(lambda: not runtime.kernels["k"].leasing.locked())
+        gate.close()
+        received = partial_of(caught.value)
+        while runtime.statistics("k").output_depth:
+            received.append(await within(runtime.receive("k")))
+        assert received == [1, -1, 2][: len(received)]
+        counts = check_books(runtime, "k")
+        assert counts.received == counts.processed
+
+
 async def test_nothing_is_published_beyond_the_end_of_lent_memory(
     runtime: RingKernelRuntime, compiled_kind: Kind
 ) -> None:
@@ -363,12 +386,12 @@ async def test_nothing_is_published_beyond_the_end_of_lent_memory(
     lent.add_edge()
     assert lent.room() == 5
     async with engine.token():
-        engine.lend(None, lent)
+        engine.attach({}, lent, alone=True)
     await runtime.send_batch("k", range(10))
     await eventually(lambda: lent.position() == 5)
     await turns(50)
     assert memory["value"].tolist() == [0, 1, 2, 3, 4, 99, 99, 99]
     assert runtime.statistics("k").processed == 5
     async with engine.token():
-        engine.take_back()
+        engine.detach()
     assert [await within(runtime.receive("k")) for _ in range(5)] == [5, 6, 7, 8, 9]

@@ -173,19 +173,16 @@ class CompiledEngine(Stage):
         first = self.turns_by
         return first is not None and first.executor.rests
 
-    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
-        self.rings.lend(source, result)
+    def attach(self, inputs: Mapping[int, RecordRing], output: RecordRing | None, *, alone: bool) -> None:
+        for ring in inputs.values():
+            ring.edges[0].engine = self
+        self.rings.attach(inputs, output, self.executor.span_of, alone=alone)
 
-    def lend_inputs(self, sources: Mapping[int, RecordRing]) -> None:
-        for source in sources.values():
-            source.edges[0].engine = self
-        self.rings.lend_inputs(sources, self.executor.span_of)
+    def detach(self) -> None:
+        self.rings.detach(is_reached=self.is_reached)
 
-    def take_back_result(self) -> None:
-        self.rings.take_back_result(is_reached=self.is_reached)
-
-    def take_back(self) -> None:
-        self.rings.take_back(is_reached=self.is_reached)
+    def detach_output(self) -> None:
+        self.rings.detach_output(is_reached=self.is_reached)
 
     def note_map(self, taken: int, emitted: int) -> None:
         self.rings.note_map(taken, emitted)
@@ -280,7 +277,7 @@ class CompiledEngine(Stage):
         return self.block.read(BLOCK.blocked) != 0
 
     def take_no_more(self) -> None:
-        self.take_back()  # if a map has lent it some
+        self.detach()  # arrays, if it has some
         self.close_outlets()
         self.rings.stop()
         self._wake_waiters()

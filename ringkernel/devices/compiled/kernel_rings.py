@@ -1,4 +1,4 @@
-"""The rings of a compiled kernel: its own, and those that a map lends it.
+"""The rings of a compiled kernel: its own, and those over arrays that are attached in their place.
 
 A ring is the kernel's from the write of the block that names it to the write that names another; both are made with the
 token.
@@ -23,14 +23,15 @@ Waits = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class KernelRings:
-    """What a kernel reads from and writes to. `edges` and `output` are its own; `reading` and `writing` are what its
-    block names. What changes these is for who holds the token."""
+    """The rings that a kernel reads from and writes to. `edges` and `output` are its own; `reading` and `writing` are
+    those that its block names. Only the holder of the token may change these."""
 
     __slots__ = (
         "_arena",
+        "_attached",
         "_block",
         "_doorbell_address",
-        "_lent",
+        "_is_alone",
         "_mapped_in",
         "_mapped_out",
         "_one_feed",
@@ -49,7 +50,8 @@ class KernelRings:
         self.output: RecordRing | None = None
         self.reading: list[RecordEdge] = []
         self.writing: RecordRing | None = None
-        self._lent: Mapping[int, RecordEdge] = {}  # by the number of the input
+        self._attached: Mapping[int, RecordEdge] = {}  # by the number of the input
+        self._is_alone = False
         self._mapped_in = self._mapped_out = 0
         self._room_doorbell = doorbell_address
 
@@ -62,12 +64,13 @@ class KernelRings:
         self._read_from(self._feeds())
 
     def _feeds(self) -> list[RecordEdge]:
-        """What it reads from, but for a map. The host's edges come first, in the order of the inputs."""
+        """Return what it reads from. The host's edges come first, in the order of the inputs."""
+        attached = self._attached
+        if self._is_alone:
+            return list(attached.values())
         if self._one_feed:
-            return list({**{edge.input: edge for edge in self.edges}, **self._lent}.values())
-        if not self._lent:
-            return self.edges
-        return [self._lent.get(i, edge) for i, edge in enumerate(self.edges)]
+            return list({**{edge.input: edge for edge in self.edges}, **attached}.values())
+        return [attached.get(i, edge) for i, edge in enumerate(self.edges)] if attached else self.edges
 
     def remove_inputs(self, edges: list[RecordEdge]) -> None:
         """Read no more from these, of which all that was published has been taken."""
@@ -78,8 +81,8 @@ class KernelRings:
             self._read_from(self.edges)
 
     def run(self, span_of: Callable[[int], int]) -> None:
-        """The messages of each input are handled by this from now on."""
-        for edge in {*self.edges, *self._lent.values()}:
+        """Have this handle the messages of each input from now on."""
+        for edge in {*self.edges, *self._attached.values()}:
             edge.set_span(span_of(edge.input))
 
     def set_output(self, ring: RecordRing) -> None:
@@ -103,73 +106,69 @@ class KernelRings:
         if self.writing is not None:
             self.writing.set_doorbell(self._room_doorbell)
 
-    # --- maps ------------------------------------------------------------------------------------------------
+    # --- arrays in the place of its own rings ------------------------------------------------------------------
 
-    def lend(self, source: RecordRing | None, result: RecordRing | None) -> None:
-        """Read from `source`, and write to `result`, where they are given. They are the kernel's until `take_back`, and
-        who runs it may reach their arrays until then."""
-        if source is not None:
-            edge = source.edges[0]
-            edge.set_doorbell(self._doorbell_address)
-            self._arena.lend(source.slots)
-            self._read_from([edge])
-        if result is not None:
-            self._arena.lend(result.slots)
-            self._write_to(result)
-
-    def lend_inputs(self, sources: Mapping[int, RecordRing], span_of: Callable[[int], int]) -> None:
-        """Read these inputs from there, and the others as ever. They are the kernel's until `take_back`, as above."""
-        for number, source in sources.items():
-            edge = source.edges[0]
+    def attach(
+        self,
+        inputs: Mapping[int, RecordRing],
+        output: RecordRing | None,
+        span_of: Callable[[int], int],
+        *,
+        alone: bool,
+    ) -> None:
+        """Read the inputs of these numbers from there, and with `alone` no others; write to `output`, if it is given.
+        The rings are the kernel's until `detach`, and who runs it may reach their arrays until then."""
+        for number, ring in inputs.items():
+            edge = ring.edges[0]
             edge.input = number
             edge.set_span(span_of(number))
             edge.set_doorbell(self._doorbell_address)
-            self._arena.lend(source.slots)
-        self._lent = {number: source.edges[0] for number, source in sources.items()}
+            self._arena.lend(ring.slots)
+        if inputs:
+            self._attached, self._is_alone = {number: ring.edges[0] for number, ring in inputs.items()}, alone
+            self._read_from(self._feeds())
+        if output is not None:
+            self._arena.lend(output.slots)
+            self._write_to(output)
+
+    def detach(self, *, is_reached: bool) -> None:
+        """Read from, and write to, its own rings again. The arrays are given back, unless a handler that does not
+        return may reach them (`is_reached`)."""
+        edges = self._attached.values()
+        self._mapped_in = self.mapped_in()
+        self._attached, self._is_alone = {}, False
         self._read_from(self._feeds())
+        for edge in edges:
+            self._let_go_of(edge.ring, is_reached=is_reached)
+        self.detach_output(is_reached=is_reached)
 
-    def take_back_result(self, *, is_reached: bool) -> None:
-        """Write to its own ring again, and go on reading what is lent."""
-        result = self.writing
-        if result is None or result is self.output:
-            return
-        self._mapped_out = self.mapped_out()
-        self._write_to(self.output)
-        self._let_go_of(result, is_reached=is_reached)
+    def detach_output(self, *, is_reached: bool) -> None:
+        """Write to its own ring again, and go on reading what is attached."""
+        ring = self.writing
+        if ring is not None and ring is not self.output:
+            self._mapped_out = self.mapped_out()
+            self._write_to(self.output)
+            self._let_go_of(ring, is_reached=is_reached)
 
-    def _let_go_of(self, ring: RecordRing, *, is_reached: bool) -> None:
+    def _let_go_of(self, ring: Any, *, is_reached: bool) -> None:
         if is_reached:
             ring.quarantine()
         else:
             self._arena.take_back(ring.slots)
 
-    def take_back(self, *, is_reached: bool) -> None:
-        """Read from, and write to, the kernel's own rings again. The lent arrays are given back, unless a handler that
-        does not return may reach them."""
-        lent: set[Any] = {edge.ring for edge in self._lent_edges()}
-        self._mapped_in += sum(edge.position() for edge in self._lent_edges())
-        self._lent = {}
-        self._read_from(self._feeds())
-        self.take_back_result(is_reached=is_reached)
-        for ring in lent:
-            self._let_go_of(ring, is_reached=is_reached)
-
     def note_map(self, taken: int, emitted: int) -> None:
-        """So many messages were taken from lent rings, and written to some, that were lent and taken back by others."""
+        """Count messages of a map that `map_here` has attached and detached."""
         self._mapped_in += taken
         self._mapped_out += emitted
 
-    def _lent_edges(self) -> list[RecordEdge]:
-        return [edge for edge in self.reading if edge not in self.edges]
-
     def mapped_in(self) -> int:
-        """Messages taken from lent rings."""
-        return self._mapped_in + sum(edge.position() for edge in self._lent_edges())
+        """Return how many messages were taken from arrays."""
+        return self._mapped_in + sum(edge.position() for edge in self._attached.values())
 
     def mapped_out(self) -> int:
-        """Messages written to lent rings."""
-        lent = self.writing if self.writing is not self.output else None
-        return self._mapped_out + (0 if lent is None else lent.position())
+        """Return how many were written to arrays."""
+        ring = self.writing
+        return self._mapped_out + (0 if ring is None or ring is self.output else ring.position())
 
     # --- waits -----------------------------------------------------------------------------------------------
 
@@ -193,7 +192,7 @@ class KernelRings:
             edge.limit = edge.published()
 
     def edge_at(self, offset: int) -> RecordEdge:
-        """The edge that lies so far from the block."""
+        """Return the edge that lies so far from the block."""
         address = self._block.address + offset
         return next(edge for edge in self.reading if edge.address == address)
 
@@ -204,7 +203,7 @@ class KernelRings:
             edge.close()
 
     def take_failed(self, edge_offset: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-        """The messages that the handler failed on, at the head of the edge that lies so far from the block."""
+        """Return the messages that the handler failed on, at the head of the edge that lies so far from the block."""
         return self.edge_at(edge_offset).take_failed(count)
 
     def all_reachable(self) -> tuple[object, ...]:

@@ -34,28 +34,6 @@ def check_most(most: Any) -> None:
         raise ConfigurationError(f"max_messages is {most!r}; it must be 1 or more, or None for all")
 
 
-class Lending:
-    """Messages of an edge that are looked at where they lie, with the head of the inlet's line. `records` are the
-    first of at most `count`, in one piece; then `count` is how many."""
-
-    __slots__ = ("_hold", "_inlet", "count", "edge", "records")
-
-    def __init__(self, inlet: Inlet, edge: RecordEdge, count: int, holder: str) -> None:
-        self._inlet, self.edge = inlet, edge
-        self.records = edge.in_one_piece(count)
-        self.count = len(self.records)
-        self._hold = inlet.line.hold(holder)  # last: nothing can fail with the line held
-
-    def give_back(self, count: int) -> None:
-        """The first `count` have been taken, and others may go on. Where somebody else has become the consumer
-        meanwhile, or the kernel was removed, that is nothing."""
-        try:
-            if count and self._inlet.consumes(self.edge):
-                self.edge.give_back(count)
-        finally:
-            self._hold.release()
-
-
 class Inlet:
     """Consumes from edges, in turn. Closed, it hands out nothing. Once it is `over`, `ended` says why nothing more
     will come, if so.
@@ -97,7 +75,7 @@ class Inlet:
         self._spin: Spin | None = None
 
     def set_open(self, is_open: bool) -> None:
-        """Whether messages are handed out."""
+        """Hand out messages, or none."""
         self._open = is_open
         self._choose()
 
@@ -142,7 +120,7 @@ class Inlet:
 
     @property
     def kept(self) -> int:
-        """How many messages are left to be handed out first."""
+        """The number of messages that are left to be handed out first."""
         return sum(edge.available() for edge in self._first)
 
     def finish(self) -> None:
@@ -151,11 +129,11 @@ class Inlet:
         self.line.notify()
 
     def consumes(self, edge: RecordEdge) -> bool:
-        """Whether this is a consumer of that edge still."""
+        """Return True if this is still a consumer of that edge."""
         return edge in self.edges or edge in self._first
 
     def available(self) -> int:
-        """How many messages wait."""
+        """Return how many messages wait."""
         return self.kept + sum(edge.available() for edge in self.edges)
 
     def try_get(self) -> Any:
@@ -260,22 +238,16 @@ class Inlet:
         line = hold or self.line
         return await line.wait(lambda: self.try_get_many(most, target), timeout, yielding=yielding)
 
-    async def lend(self, most: int | None, timeout: float | None, holder: str) -> Lending:
-        """Let the caller look at one or up to `most` messages of a record ring where they lie, waiting for the first.
-        Then it has the head of the line, as `holder`, until it gives them back."""
+    async def look(self, found: Callable[[RecordEdge], Any], timeout: float | None) -> Any:
+        """Return what is `found` in a record ring that has messages, waiting for the first. None of them are taken."""
 
         def attempt() -> Any:
             edge: Any = self._ready_edge()
-            if edge is None:
-                return self._nothing()
-            count = edge.look()
-            return Lending(self, edge, count if most is None else min(most, count), holder)
+            return self._nothing() if edge is None else found(edge)
 
         yielding = self.budget.spend()
-        found: Any = NOTHING if yielding or self.line.waiters else attempt()
-        if found is NOTHING:
-            found = await self.line.wait(attempt, timeout, yielding=yielding)
-        return found  # type: ignore[no-any-return]  # a line gives what the attempt has
+        result = NOTHING if yielding or self.line.waiters else attempt()
+        return await self.line.wait(attempt, timeout, yielding=yielding) if result is NOTHING else result
 
     def get_nowait(self) -> Any:
         """Take a message or raise `QueueEmptyError`, without spinning for one."""
@@ -314,7 +286,7 @@ class Inlet:
         return edge if edge is not None and edge.ring.holds_records and edge.ring.putting is NOBODY else None
 
     def release(self) -> None:
-        """Nobody consumes here any more."""
+        """Consume nothing any more."""
         self._first = ()
         for edge in list(self.edges):
             self.detach(edge)

@@ -157,11 +157,6 @@ class RecordEdge:
         self.head = self.bound = self.position()
         self.ring.forget_wait(self)
 
-    def skip_to(self, sequence: int) -> None:
-        """Go on from there: what is before it was taken otherwise. The caller is the consumer."""
-        self.head = self.bound = sequence
-        self._api.consume(self.address, sequence, 0)
-
     def set_doorbell(self, address: int) -> None:
         """Who is rung when something is published: a kernel, a doorbell of the event loop, or 0 for nobody."""
         self._api.write_word(self.address + EDGE.doorbell_address, address)

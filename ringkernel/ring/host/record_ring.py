@@ -219,8 +219,7 @@ class RecordRing:
         self.api.write_word(self.address + RING.doorbell_address, address)
 
     def fill(self) -> None:
-        """Publish the whole slot array, of a ring that was lent an array as its input; again, once there is a kernel
-        to be rung."""
+        """Publish the whole slot array, of a ring over an array that a kernel is to read."""
         self.tail = self._end
         said = self.api.publish(self.address, self.tail, self.here)
         if said:

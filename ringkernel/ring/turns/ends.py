@@ -17,7 +17,7 @@ from ringkernel.ring.spans.run_span import run_span_at_end
 
 def is_over(block: int) -> int:
     """1 if a kernel in whose inputs nothing was found will never find anything there: a drain has come to its limits,
-    or all inputs are at their end. Not while a map has lent it the ring that it writes to."""
+    or all inputs are at their end. Not while it writes to the array of a map."""
     if load(block + BLOCK.status) != STATUS_TERMINATING:
         if load_acquire(block + BLOCK.closing) == 0:
             return 0

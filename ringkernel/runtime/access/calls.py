@@ -11,14 +11,13 @@ from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.memory.call_layout import CALL_DTYPE
 from ringkernel.ring.host.waiting import NOBODY, NOTHING
 from ringkernel.ring.turns.loop_turns import TOOK
+from ringkernel.runtime.graph.neighbours import foreign_sources
 from ringkernel.runtime.kernels import timeouts
-from ringkernel.runtime.maps.path import check_not_fed, ends_of, find_path, foreign_sources
+from ringkernel.runtime.maps.path import check_no_targets, check_not_fed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ringkernel.declaration.decorator import KernelId
-    from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.ring.host.kinds import Ring
     from ringkernel.runtime.kernels.kernel import RingKernel
 
@@ -73,7 +72,7 @@ class Calls:
             raise self._busy()
 
     def goes_through(self, kernel: RingKernel) -> bool:
-        """Whether one of these calls waits, and this kernel is in its path."""
+        """Return True if one of these calls waits, and this kernel is in its path."""
         return self._waiting > 0 and kernel in self._path
 
     def _busy(self) -> KernelStateError:
@@ -162,33 +161,8 @@ class Calls:
             taking.exception()  # nobody else will ask for it
 
 
-class CallTable:
-    """The calls of a runtime, by kernel or path, as long as its kernels are connected as they are."""
-
-    def __init__(self, find: Callable[[KernelId], RingKernel]) -> None:
-        self._find = find
-        self.known: dict[Any, Calls] = {}
-
-    def of(self, kernel_id: KernelPath) -> Calls:
-        """Those of a kernel, or of the chain between two. Once made they are in `known`."""
-        try:
-            return self.known[kernel_id]
-        except (KeyError, TypeError):
-            first, last = map(self._find, ends_of(kernel_id))
-            calls = self.known[kernel_id] = Calls(find_path(first, last))
-            return calls
-
-    def are_pending_at(self, kernel: RingKernel) -> bool:
-        """Whether a call waits for an output that this kernel has to do with."""
-        return any(calls.goes_through(kernel) for calls in self.known.values())
-
-    def forget(self) -> None:
-        """Kernels have gone, or are connected in another way."""
-        self.known.clear()
-
-
 def _is_compiled(ring: Ring, output: Ring) -> bool:
-    """Whether both are rings of records at whose other ends no task of the event loop is."""
+    """Return True if both are rings of records at whose other ends no task of the event loop is."""
     if not ring.holds_records or not output.holds_records:
         return False
     return ring.getting is NOBODY and output.putting is NOBODY
@@ -204,12 +178,9 @@ def _check(path: list[RingKernel]) -> None:
                 f"receive() instead"
             )
     check_not_fed("call", path)
-    last = path[-1].kernel_id
     for source, target in foreign_sources(path):
         raise KernelStateError(
             f"call: kernel {target.kernel_id!r} is fed by {source.kernel_id!r}, too, whose outputs cannot be told from "
             f"answers"
         )
-    if path[-1].targets:
-        targets = ", ".join(repr(target.kernel_id) for target in path[-1].targets)
-        raise KernelStateError(f"call: the outputs of kernel {last!r} go to {targets}; call the whole chain")
+    check_no_targets(path[-1], "call", "call the whole chain")

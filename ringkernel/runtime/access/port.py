@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
+    from ringkernel.runtime.maps.path import PathTable
 
-    from .calls import CallTable
+    from .calls import Calls
 
 
 class Port:
@@ -38,7 +39,7 @@ class Port:
     def __init__(
         self,
         runtime: Any,
-        calls: CallTable,
+        calls: PathTable[Calls],
         affinity: LoopAffinity,
         kernel_id: KernelPath,
     ) -> None:

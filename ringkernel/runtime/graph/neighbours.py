@@ -24,6 +24,17 @@ def edge_between(source: RingKernel, target: RingKernel) -> Edge:
     return edges_between(source, target)[0]
 
 
+def foreign_sources(path: list[RingKernel]) -> list[tuple[RingKernel, RingKernel]]:
+    """Return pairs of source and target: kernels that feed one of the path, besides the one before it."""
+    previous = [None, *path]
+    return [
+        (source, kernel)
+        for kernel, before in zip(path, previous, strict=False)
+        for source in kernel.sources
+        if source is not before
+    ]
+
+
 def dead_end(kernel: RingKernel) -> KernelStateError | None:
     """Return why a kernel cannot go on: it has no room for its outputs, since a kernel that should take them has ended,
     or cannot go on either. None if it can."""

@@ -13,7 +13,7 @@ from ringkernel.declaration.registry import check_module, registry
 from ringkernel.declaration.together import with_companions
 from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
-from ringkernel.runtime.maps.lease import Lease
+from ringkernel.runtime.attach.lease import Lease
 
 from .quiesce import quiesced
 

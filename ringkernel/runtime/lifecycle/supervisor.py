@@ -18,10 +18,11 @@ from ringkernel.devices.event_loop.services import Services
 from ringkernel.devices.selection import Devices
 from ringkernel.errors import KernelExistsError, KernelNotFoundError, KernelStateError
 from ringkernel.lifecycle import Command, KernelState
-from ringkernel.runtime.access.calls import CallTable
+from ringkernel.runtime.access.calls import Calls
 from ringkernel.runtime.kernels import timeouts
 from ringkernel.runtime.kernels.loop_affinity import LoopAffinity
-from ringkernel.runtime.maps.map_path import PathTable
+from ringkernel.runtime.maps.map_path import MapPath
+from ringkernel.runtime.maps.path import PathTable
 
 from . import quiesce
 from .launch import new_kernel
@@ -55,7 +56,7 @@ class Supervisor:
         self._services: Services | None = None
         self._devices: Devices | None = None
         self._closed = False
-        self.calls, self.paths = CallTable(self.kernel), PathTable(self.kernel)
+        self.calls, self.paths = PathTable(self.kernel, Calls), PathTable(self.kernel, MapPath)
         self.replacements = Replacements(self.kernels, self.finishing, self.affinity, self.forget_paths)
 
     def bind(self) -> tuple[Services, Devices]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def output_type_of(kernel: RingKernel, what: str) -> MessageType:
-    """What a kernel emits, for something that needs records, such as "an `out` array". Raises `MessageTypeError`."""
+    """Return the type of a kernel's outputs. `what` needs records, such as "an `out` array". Raises
+    `MessageTypeError`."""
     output: Any = kernel.engine.output
     if output is None:
         raise MessageTypeError(f"kernel {kernel.kernel_id!r} has no output_type, so there is nothing to receive")
@@ -36,7 +37,7 @@ def output_type_of(kernel: RingKernel, what: str) -> MessageType:
 
 
 def form_of(kernel: RingKernel, to: str | None) -> Callable[[Any], Any] | None:
-    """What makes the frame `to` of a kernel's outputs; None for NumPy. Raises what `frame_maker` raises, and
+    """Return a function that makes the frame `to` of outputs; None for NumPy. Raises what `frame_maker` raises, and
     `MessageTypeError` for a kernel without records."""
     if to is None or to == "numpy":
         return None
@@ -77,7 +78,7 @@ def check_given(kernel: RingKernel, out: Any) -> None:
 
 
 def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
-    """How many messages to take into `out`, at most `most`. Raises what `check_given` raises."""
+    """Return how many messages to take into `out`, at most `most`. Raises what `check_given` raises."""
     output: Any = kernel.engine.output
     if not (output.holds_records and output.message_type.is_batch(out) and out.flags.writeable):
         check_given(kernel, out)  # which takes its time to say what is wrong
@@ -90,7 +91,7 @@ def room_in(kernel: RingKernel, out: Any, most: int | None) -> int:
 
 
 def batch_of(path: list[RingKernel], values: Any, extra: str = "refuse") -> Any:
-    """The messages of a map. Raises `MessageTypeError` for what is not a batch, or not one of the first kernel's
+    """Return the messages of a map. Raises `MessageTypeError` for what is not a batch, or not one of the first kernel's
     type."""
     if isinstance(values, str | bytes) or (not hasattr(values, "__len__") and is_endless(values)):
         remedy = "; make a list of it first" if hasattr(values, "__iter__") else "; one message is sent by call()"
@@ -99,7 +100,7 @@ def batch_of(path: list[RingKernel], values: Any, extra: str = "refuse") -> Any:
 
 
 def array_of(path: list[RingKernel], values: Any, extra: str) -> Any:
-    """The messages of a map that are no array yet, as one that is taken as it is: a reader can be read only once.
+    """Return messages that are no array yet as one that `batch_of` takes as it is: a reader can be read only once.
     Raises what `batch_of` raises."""
     batch = batch_of(path, values, extra)
     message_type = path[0].engine.declaration.input_type

@@ -2,12 +2,12 @@
 
 Where all kernels of a path rest, and nobody else feeds or reads one of them, nobody has to be asked before their rings
 are exchanged for a map's arrays: `map_here` does that, runs what the event loop's thread may run, and exchanges them
-again. A map that takes longer goes on on a worker; it is a `Lent` then, as if it had been begun by asking the kernels.
+again. A map that takes longer goes on on a worker; it is a `Map` then, as if it had been begun by asking the kernels.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,18 +17,16 @@ from ringkernel.memory.call_layout import MAX_TURNS, PATH_DTYPE
 from ringkernel.memory.layout import NEVER
 from ringkernel.messages.arrays import as_array
 from ringkernel.ring.host.waiting import NOTHING
+from ringkernel.runtime.attach.results import ring_over
 
 from .given_array import batch_of, check_result_array
-from .lend import Lent, LentRings
-from .path import ends_of, feeds_nobody_else, find_path, most_outputs
+from .map import Map
+from .path import feeds_nobody_else, most_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ringkernel.declaration.decorator import KernelId
-    from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.memory.arenas import Region
     from ringkernel.messages.types import MessageType
+    from ringkernel.ring.host.record_ring import RecordRing
     from ringkernel.runtime.kernels.kernel import RingKernel
 
 POOLED_NBYTES = 1 << 16
@@ -65,7 +63,7 @@ class MapPath:
         self._output_type = kernels[-1].engine.declaration.output_type
         self._per_message = most_outputs(kernels, 1)
         self._turns: list[LendingEngine] = []
-        self._rings: LentRings | None = None
+        self._rings: tuple[RecordRing, RecordRing | None] | None = None
         self._record: Region | None = None
         if self._is_possible:
             self._engines, self._first, self._last = engines, engines[0], engines[-1]
@@ -73,8 +71,8 @@ class MapPath:
             self._api = ring.api
 
     def begin(self, values: Any, out: Any) -> Any:
-        """Begin a map: its result, if it is through; else the `Lent` that goes on; `NOTHING`, and nothing was done, if
-        somebody has to be asked first. Raises what `batch_of` and `check_result_array` raise."""
+        """Begin a map. Return its result, if it is through; else the `Map` that goes on; `NOTHING`, and nothing was
+        done, if somebody has to be asked first. Raises what `batch_of` and `check_result_array` raise."""
         if not self._is_at_hand():
             return NOTHING
         messages = values if self._input_type.is_batch(values) else batch_of(self.kernels, values)
@@ -96,7 +94,7 @@ class MapPath:
         return room if room is None or emitted == len(room) else room[:emitted]
 
     def _is_at_hand(self) -> bool:
-        """Whether nobody else has to do with the kernels just now. `map_here` looks whether they rest."""
+        """Return True if nobody else uses the kernels just now. `map_here` looks whether they rest."""
         if not self._is_possible:
             return False
         for kernel, lock, leasing, line in self._locks:
@@ -115,7 +113,7 @@ class MapPath:
         return True
 
     def _is_apart(self, messages: Any, out: Any, most: int) -> bool:
-        """Whether an array is one for these results. If not, `check_result_array` says why."""
+        """Return True if the results can be written to `out`. If not, `check_result_array` says why."""
         if self._output_type is None or not self._output_type.is_batch(out) or len(out) < most:
             return False
         flags, address_of = out.flags, self._api.address_of
@@ -131,14 +129,16 @@ class MapPath:
         self._turns = turns
         if self._record is None:
             self._record = self._first.arena.allocate(PATH_DTYPE.itemsize)
-        nothing = None if self._output_type is None else np.empty(0, self._output_type.dtype)
-        self._rings = rings = LentRings(self.kernels, np.empty(0, self._input_type.dtype), nothing)
+        first, output_type, own = self._first, self._output_type, cast("RecordRing", self._first.outlet.ring)
+        source = ring_over(first, np.empty(0, self._input_type.dtype), self._input_type, own.woke if own.here else None)
+        output = None if output_type is None else ring_over(first, np.empty(0, output_type.dtype), output_type)
+        self._rings = source, output
         record, here = self._record.view(PATH_DTYPE)[0], self._record.address
         record["n_turns"] = len(turns)
         record["doorbell_addresses"][: len(turns)] = [engine.doorbell_address for engine in turns]
         record["last"] = self._last.block_address - here
-        record["source"] = rings.edge.address - here
-        record["output"] = 0 if rings.output is None else rings.output.address - here
+        record["source"] = source.edges[0].address - here
+        record["output"] = 0 if output is None else output.address - here
 
     def _new_result(self, most: int, output_type: MessageType) -> Any:
         dtype = output_type.array_dtype
@@ -146,7 +146,7 @@ class MapPath:
         return np.empty(most, dtype) if nbytes < POOLED_NBYTES else self._first.results.allocate(nbytes).view(dtype)
 
     def _run(self, messages: Any, count: int, room: Any, most: int) -> int:
-        """What `map_here` says. The arrays stay alive whatever happens meanwhile: a worker may have them by then."""
+        """Call `map_here` and return its answer. The arrays stay alive whatever happens: a worker may have them."""
         api, arena, record = self._api, self._first.arena, self._record
         assert record is not None
         held = arena.chunks
@@ -157,38 +157,16 @@ class MapPath:
             del held[-2:]
         return int(said)
 
-    def _go_on(self, messages: Any, room: Any, out: Any, said: int) -> Lent:
-        """The map that goes on on a worker, or has failed."""
-        rings, self._rings = self._rings, None
-        assert rings is not None
+    def _go_on(self, messages: Any, room: Any, out: Any, said: int) -> Map:
+        """Return the map that goes on on a worker, or has failed."""
+        assert self._rings is not None
+        (source, output), self._rings = self._rings, None
         held = self._first.arena.chunks
         end = len(held)
-        rings.source.lie_over(as_array(self._input_type, messages), len(messages))
-        if rings.output is not None:
-            rings.output.lie_over(room[: len(messages) * self._per_message].view(rings.output.message_type.dtype), 0)
-        transfer = Lent.begun(self.kernels, rings, out)
+        source.lie_over(as_array(self._input_type, messages), len(messages))
+        if output is not None:
+            output.lie_over(room[: len(messages) * self._per_message].view(output.message_type.dtype), 0)
+        begun = Map.begun(self.kernels, source, output, out)
         del held[end - 2 : end]
-        rings.source.woke(said)
-        return transfer
-
-
-class PathTable:
-    """The paths of a runtime, by what `map` is given, as long as its kernels are connected as they are."""
-
-    def __init__(self, find: Callable[[KernelId], RingKernel]) -> None:
-        self._find = find
-        self.known: dict[Any, MapPath] = {}
-
-    def of(self, kernel_id: KernelPath) -> MapPath:
-        """That of a kernel, or of the chain between two. Once found it is in `known`. Raises `KernelNotFoundError`,
-        `KernelStateError` and `ConfigurationError`."""
-        first_id, last_id = ends_of(kernel_id)
-        first = self._find(first_id)
-        maps = MapPath(find_path(first, first if last_id == first_id else self._find(last_id)))
-        if not isinstance(kernel_id, list):
-            self.known[kernel_id] = maps
-        return maps
-
-    def forget(self) -> None:
-        """Kernels have gone, or are connected in another way."""
-        self.known.clear()
+        source.woke(said)
+        return begun

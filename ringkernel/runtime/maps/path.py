@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringkernel.declaration.pipeline import Pipeline
 from ringkernel.devices.engine import no_input_of
 from ringkernel.errors import ConfigurationError, KernelStateError
 from ringkernel.lifecycle import KernelState
-from ringkernel.runtime.graph.neighbours import edges_between
+from ringkernel.runtime.attach.lease import check_not_lent
+from ringkernel.runtime.graph.neighbours import edges_between, foreign_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringkernel.declaration.decorator import KernelId
+    from ringkernel.declaration.pipeline import KernelPath
     from ringkernel.runtime.kernels.kernel import RingKernel
+
+T = TypeVar("T")
 
 
 def ends_of(kernel_id: Any) -> tuple[KernelId, KernelId]:
-    """The first and the last kernel of what is given to `map`. Raises `ConfigurationError`."""
+    """Return the ids of the first and the last kernel of a path as `map` is given it. Raises `ConfigurationError`."""
     if isinstance(kernel_id, Pipeline):
         return kernel_id.first, kernel_id.last
     if not isinstance(kernel_id, tuple | list):
@@ -45,9 +51,9 @@ def check_no_branches(line: Pipeline) -> None:
 
 
 def find_path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
-    """The kernels from first to last along their connections. Raises `KernelStateError` if there is no such chain, and
-    `ConfigurationError` if what comes out of a kernel there is not only up to what goes into the first, and
-    `MessageTypeError` if that is a source."""
+    """Return the kernels from first to last along their connections. Raises `KernelStateError` if there is no such
+    chain, `ConfigurationError` if the outputs of one of them depend on other inputs than that of the first, and
+    `MessageTypeError` if the first is a source."""
     if first.engine.declaration.is_source:
         raise no_input_of(first.kernel_id)
     path = _path(first, last)
@@ -81,23 +87,41 @@ def _path(first: RingKernel, last: RingKernel) -> list[RingKernel]:
     return path[::-1]
 
 
-def foreign_sources(path: list[RingKernel]) -> list[tuple[RingKernel, RingKernel]]:
-    """Who feeds a kernel of the path besides the one before it: source and target."""
-    previous = [None, *path]
-    return [
-        (source, kernel)
-        for kernel, before in zip(path, previous, strict=False)
-        for source in kernel.sources
-        if source is not before
-    ]
+class PathTable(Generic[T]):
+    """One object for each path, by what the user gives for the path, as long as kernels are connected as they are."""
+
+    def __init__(self, find: Callable[[KernelId], RingKernel], make: Callable[[list[RingKernel]], T]) -> None:
+        self._find, self._make = find, make
+        self.known: dict[Any, T] = {}
+
+    def of(self, kernel_id: KernelPath) -> T:
+        """Return the object of a kernel, or of the chain between two. Once made it is in `known`. Raises
+        `KernelNotFoundError`, `KernelStateError` and `ConfigurationError`."""
+        try:
+            return self.known[kernel_id]
+        except (KeyError, TypeError):
+            first_id, last_id = ends_of(kernel_id)
+            first = self._find(first_id)
+            path = find_path(first, first if last_id == first_id else self._find(last_id))
+            made = self.known[kernel_id] = self._make(path)
+            return made
+
+    def forget(self) -> None:
+        """Kernels have gone, or are connected in another way."""
+        self.known.clear()
+
+
+def check_active(kernel: RingKernel, what: str) -> None:
+    """Raises `KernelStateError` for a kernel that is not ACTIVE, with the reason if it has failed."""
+    if kernel.state is not KernelState.ACTIVE:
+        why = None if kernel.error is None else kernel.engine.told_reason()
+        raise why or KernelStateError(f"{what}: kernel {kernel.kernel_id!r} is {kernel.state.name}; it must be ACTIVE")
 
 
 def check_path(path: list[RingKernel], *, lend: bool) -> None:
     """Raises `KernelStateError` if a map over these kernels could mix with other messages. `lend`: it is in place."""
     for kernel in path:
-        if kernel.state is not KernelState.ACTIVE:
-            why = None if kernel.error is None else kernel.engine.told_reason()
-            raise why or KernelStateError(f"map: kernel {kernel.kernel_id!r} is {kernel.state.name}; it must be ACTIVE")
+        check_active(kernel, "map")
         if kernel.engine.closing is not None:
             raise KernelStateError(f"map: kernel {kernel.kernel_id!r} is about to end: {kernel.engine.closing}")
     foreign = foreign_sources(path)
@@ -118,9 +142,14 @@ def check_path(path: list[RingKernel], *, lend: bool) -> None:
     last = path[-1]
     if last.engine.inlet.available() and not foreign:
         raise KernelStateError(f"map: outputs of kernel {last.kernel_id!r} wait to be received; receive them first")
+    check_no_targets(last, "map", "map the whole chain")
+
+
+def check_no_targets(last: RingKernel, what: str, remedy: str) -> None:
+    """Raises `KernelStateError` if the outputs of the last kernel go to another."""
     if last.targets:
         targets = ", ".join(repr(target.kernel_id) for target in last.targets)
-        raise KernelStateError(f"map: the outputs of kernel {last.kernel_id!r} go to {targets}; map the whole chain")
+        raise KernelStateError(f"{what}: the outputs of kernel {last.kernel_id!r} go to {targets}; {remedy}")
 
 
 def _check_one_edge(path: list[RingKernel]) -> None:
@@ -133,14 +162,14 @@ def _check_one_edge(path: list[RingKernel]) -> None:
 
 
 def most_outputs(path: list[RingKernel], count: int) -> int:
-    """How many outputs may come of so many messages, where all kernels of the path are compiled."""
+    """Return how many outputs may come of so many messages, where all kernels of the path are compiled."""
     for kernel in path:
         count *= kernel.engine.declaration.max_outputs
     return count
 
 
 def feeds_nobody_else(path: list[RingKernel]) -> bool:
-    """Whether the kernels of the path feed each other and nobody else, and nobody else but the host feeds them."""
+    """Return True if the kernels of the path feed nobody but each other, and only the host feeds the first."""
     before: tuple[RingKernel, ...] = ()
     for kernel, after in zip(path, [*path[1:], None], strict=True):
         if (
@@ -164,12 +193,6 @@ def check_not_fed(what: str, path: list[RingKernel]) -> None:
             )
 
 
-def check_not_lent(last: RingKernel, what: str = "map") -> None:
-    """Raises `KernelStateError` while somebody looks at outputs of the last kernel."""
-    if last.engine.inlet.line.holder:
-        raise KernelStateError(f"{what}: {last.engine.inlet.line.holder} looks at outputs of kernel {last.kernel_id!r}")
-
-
 def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:
     """Raises `KernelStateError` if messages wait in an input, but for those of foreign sources; with `of_host_only`, if
     messages wait that the host has sent there."""
@@ -178,7 +201,7 @@ def check_empty(path: list[RingKernel], *, of_host_only: bool = False) -> None:
         engine = kernel.engine
         edges = [edge for edge in engine.edges if edge not in foreign]
         if of_host_only:
-            edges = engine.edges[:1]
+            edges = engine.edges[: len(engine.outlets)]
         in_hand = engine.declaration.is_coroutine and engine.ledger()["in_flight"]
         if in_hand or any(edge.published() > edge.position() for edge in edges):
             raise KernelStateError(

@@ -12,12 +12,9 @@ import numpy as np
 from ringkernel.errors import ConfigurationError
 from ringkernel.messages.time_words import word_of
 
-from .hand_over import hand_over
-
 if TYPE_CHECKING:
     from ringkernel.devices.event_loop.waiting_line import Hold
-
-    from .replay_plan import GivenInput
+    from ringkernel.runtime.attach.given_input import GivenInput
 
 LOOK_S = 0.01
 """How often an input in which nothing is due says how far its time is: others may wait for that, and timers."""
@@ -49,7 +46,7 @@ class Pace:
                 self._begun.set()
 
     def _now(self) -> float:
-        """What time of the data it is, in seconds."""
+        """Return the time of the data, in seconds."""
         return self._first + (asyncio.get_running_loop().time() - self._started) * self._speed
 
     async def hand_over(self, one: GivenInput, batch: Any, hold: Hold) -> None:
@@ -67,7 +64,7 @@ class Pace:
             now = self._now()
             end = int(np.searchsorted(due, now, side="right"))
             if end > sent:
-                await hand_over(one, batch[sent:end], hold)
+                await one.hand_over(batch[sent:end], hold)
                 sent = end
             else:
                 self._pass(one, now, times[sent])
@@ -107,7 +104,7 @@ def _seconds_of(dtype: np.dtype[Any]) -> float:
 
 
 def pace_of(given: list[GivenInput], speed: Any, unit: Any) -> Pace | None:
-    """How fast to replay; None for as fast as it goes. Raises `ConfigurationError`."""
+    """Return the pace of a replay, or None for as fast as it goes. Raises `ConfigurationError`."""
     if speed is None:
         if unit is not None:
             raise ConfigurationError(f"replay: unit={unit!r} is for speed, as in speed=1.0, and that is not given")
@@ -127,7 +124,7 @@ def pace_of(given: list[GivenInput], speed: Any, unit: Any) -> Pace | None:
 
 
 def _unit_of(given: list[GivenInput], unit: Any) -> float:
-    """How many seconds the unit of the times is, where they are numbers."""
+    """Return how many seconds the unit of the times is, where they are numbers."""
     times = {one.kernel.engine.declaration.times.kind == "M": one for one in given}
     if len(times) == 2:
         both = " and ".join(repr(one.kernel.kernel_id) for one in times.values())

@@ -1,7 +1,7 @@
-"""Leases: for its length, a map has the kernels of its path to itself.
+"""Leases: for its length, a map or a replay has its kernels to itself.
 
-Other maps wait until all of them are free. Whoever sends to one of them, or receives from the last, waits in line
-behind the map, which holds the heads of these lines. What other kernels feed to one of them waits in its queue.
+Others wait until all of them are free. Whoever sends to one of them, or receives from the last, waits in line behind
+the lease, which holds the heads of these lines. What other kernels feed to one of them waits in its queue.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from ringkernel.errors import KernelStateError
 from ringkernel.lifecycle import KernelState
-from ringkernel.runtime.graph.neighbours import edges_between
-
-from .path import check_not_lent, foreign_sources
+from ringkernel.runtime.graph.neighbours import edges_between, foreign_sources
 
 if TYPE_CHECKING:
     from ringkernel.devices.event_loop.waiting_line import Hold
@@ -34,7 +33,7 @@ class Lease:
 
     @classmethod
     def at_once(cls, path: list[RingKernel], who: str) -> Lease | None:
-        """One whose inputs are closed; None if somebody else holds one of these kernels."""
+        """Return a lease whose inputs are closed, or None if somebody else holds one of these kernels."""
         taking = cls.of(path, who)
         try:
             taking.send(None)
@@ -56,15 +55,8 @@ class Lease:
             lease._held = held.pop_all()
         return lease
 
-    def close_inputs(self) -> None:
-        """Let senders wait from now on."""
-        holds = [kernel.engine.outlet.line.hold(self._who) for kernel in self._path]
-        self.putting = holds[0]
-        for hold in holds:
-            self._held.callback(hold.release)
-
-    def close_all_inputs(self) -> dict[tuple[RingKernel, str], Hold]:
-        """The same, for each input of these kernels; the heads of all lines, by kernel and name."""
+    def close_inputs(self) -> dict[tuple[RingKernel, str], Hold]:
+        """Let senders to all inputs wait from now on. Return the heads of their lines, by kernel and name."""
         holds = {
             (kernel, name): outlet.line.hold(self._who)
             for kernel in self._path
@@ -72,6 +64,7 @@ class Lease:
         }
         for hold in holds.values():
             self._held.callback(hold.release)
+        self.putting = holds[self._path[0], ""]
         return holds
 
     def close_output(self) -> None:
@@ -99,3 +92,9 @@ class Lease:
 def _let_in(target: RingKernel, edge: Edge) -> None:
     if target.state not in (KernelState.TERMINATING, KernelState.TERMINATED):  # there it may take no more
         edge.lift_limit()
+
+
+def check_not_lent(last: RingKernel, what: str = "map") -> None:
+    """Raises `KernelStateError` while somebody looks at outputs of the last kernel."""
+    if last.engine.inlet.line.holder:
+        raise KernelStateError(f"{what}: {last.engine.inlet.line.holder} looks at outputs of kernel {last.kernel_id!r}")

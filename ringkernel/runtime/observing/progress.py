@@ -65,8 +65,9 @@ async def _refresh(show: Callable[[Any], None], look: Callable[[], Any], interva
 
 
 def _check_rich(what: str, extra: str) -> None:
+    """Raise `ConfigurationError` if rich is not installed."""
     try:
-        import rich  # noqa: F401 (whether it is there)
+        import rich.progress  # noqa: F401 (to know if it is there)
     except ImportError:
         raise ConfigurationError(f"{what} draws with rich: {installing(extra)}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ringkernel.devices.grid.handlers import END, FIRST, Handlers
 from ringkernel.devices.grid.loop import run_grid
 from ringkernel.devices.grid.program import INDIRECT, GridTarget, Program, build_grid_program, build_grid_span
 from ringkernel.memory.arenas import Arena
+from ringkernel.memory.mailbox_layout import CONTROL
 from ringkernel.ring.host.clock import tick_clock
 
 if TYPE_CHECKING:
@@ -206,7 +208,10 @@ class ThreadDevice:
     def start(self, code: ThreadCode, control: int, mailbox_nbytes: int) -> ThreadGrid:
         assert mailbox_nbytes <= self.max_mailbox_nbytes
         assert self._is_reached(control), "a grid would run on memory that was not adopted"
-        grid = ThreadGrid(code.entry, control, (self._chunks, code))
+        mailbox = Arena().allocate(mailbox_nbytes)  # a memory of its own, as the threads of a GPU's block have
+        mailbox.bytes[:] = POISON
+        ctypes.c_int64.from_address(control + CONTROL.mailbox_address).value = mailbox.address
+        grid = ThreadGrid(code.entry, control, (self._chunks, mailbox, code))
         self.grids = [old for old in self.grids if not old.is_done()]
         self.grids.append(grid)
         return grid

@@ -1,16 +1,18 @@
 """Where a grid's words live: the control lines that the host hands it, and the mailbox that it works on.
 
 A grid is one block of threads that runs one kernel, on a device that may reach host memory only slowly and may not
-change it by read-modify-write. So it copies what it needs to a **mailbox** of its own: the block, a run entry, and the
-ring and edge records that it is connected to. The turn runs on the mailbox, unchanged, and nobody else sees it;
-`mailbox_lay_out.py` lays it out, `mailbox_fetch.py` fetches what others have written before a turn, `mailbox_post.py`
-posts what the turn has done. The **control lines** say where everything is. As in `layout.py`, all words are int64.
+change it by read-modify-write. So it works on a **mailbox** of its own: a run entry, the kernel's block, its span
+record, and the edges and rings that it is connected to. The turn runs there, unchanged, and nobody else sees it. The
+host writes the mailbox (`devices/grid/image.py`) with tables that say which words the grid fetches from host memory
+before a turn, and which it posts there afterwards (`devices/grid/mailbox.py`). As in `layout.py`, all words are int64.
 """
 
 from __future__ import annotations
 
-from .layout import BLOCK_DTYPE, DOORBELL_DTYPE, EDGE_DTYPE, FAULT_DTYPE, RING_DTYPE, RUN_ENTRY_DTYPE
-from .record import LINE, line, record
+from typing import NamedTuple
+
+from .layout import BLOCK_DTYPE, EDGE_DTYPE, FAULT_DTYPE, RING_DTYPE, RUN_ENTRY_DTYPE
+from .record import LINE, array, line, record
 from .span_layout import span_nbytes
 
 CONTROL_DTYPE, CONTROL = record(
@@ -18,16 +20,9 @@ CONTROL_DTYPE, CONTROL = record(
     line(
         "host",  # before the grid starts
         block_address="the kernel's block",
-        mailbox_address="where the mailbox goes, unless the threads' block has memory of its own",
-        context_address="where the kernel's context goes",
-        context_nbytes="bytes of the context",
-        staging_address="a slot for each thread, for outputs that move up later",
-        n_threads="number of threads",
-        span_ticks="how long a span should take",
+        mailbox_address="the mailbox",
+        image_address="the mailbox as the host has written it: a grid whose mailbox is elsewhere copies it there",
         heart_address="the heart",
-        beat_timeout_ticks="how long without a heartbeat until the grid ends by itself",
-        patience_ticks="how long without work until it naps between its looks",
-        max_nap_ns="the longest nap",
     ),
     # behind this line, per input: the cursor that the watcher has told
     line(
@@ -46,41 +41,51 @@ HEART_DTYPE, HEART = record(
     line("host", leave="1: all grids are to end at once"),
 )
 
+UNDER_WAY, OUTPUTS, INPUTS, KNOWN, HISTOGRAM = range(5)
+"""The tables of what is posted together: what is under way; a span's outputs and counts; how far time has come, and the
+inputs' cursors; what a kernel that goes by time knows of its inputs when it has nothing to do; the histogram."""
+
+FETCH_NBYTES, POST_NBYTES, MOVE_NBYTES = 16, 24, 16
+"""Bytes of an entry of the tables: of what is fetched, the address of a word, and where its copy is in the mailbox; of
+what is posted, where a word is in the mailbox, the address of its copy, and what that is; of what leads out of the
+mailbox or into it, where that word is, and 1 or -1."""
+FETCH_UNROLL = 4
+"""So many words are fetched at a time."""
+
 MAILBOX_DTYPE, MAILBOX = record(
     "Mailbox",
     line(
-        "grid",
-        host_block="the block in host memory",
-        n_inputs="number of inputs",
-        n_consumers="number of the output's consumers",
-        inputs="where the inputs are",
-        consumers="where the output's consumers are",
-        output="the output ring; 0: none",
-        output_on_host="the output ring in host memory; 0: none",
-        fetches="table of pairs: address of a word in host memory, and of its copy here",
-        n_fetches="number of pairs in `fetches`",
-        times="table of pairs: ends and times of inputs, likewise",
-        n_times="number of pairs in `times`",
-        device_cursors="table of pairs: cursors of neighbours in device memory, likewise",
-        n_device_cursors="number of pairs in `device_cursors`",
+        "host",  # before the grid starts
+        nbytes="bytes that the host has written",
+        host_block="the kernel's block in host memory",
         context_on_host="the context in host memory",
-        context_nbytes="bytes of the context",
-        record="the record of what turns run, see `span_layout.py`",
-        record_on_host="the same in host memory",
+        context_address="where the grid keeps the context",
+        context_nbytes="bytes of the context, a multiple of 8",
+        times_on_host="what a kernel that goes by time keeps, in host memory",
+        times_nbytes="bytes of that; 0 for any other kernel",
+        patience="how many ticks without work until it naps between its looks",
+        beat_timeout="how many ticks without a heartbeat until it ends by itself",
+        max_nap_ns="the longest nap",
     ),
     line(
-        "grid",
-        span_mailbox="this mailbox; `span_address` in the block leads here, see `SPAN_AT`",
-        span="what stands for the span in the block in host memory",
-        end_span_mailbox="this mailbox; `end_span_address` in the block leads here",
-        end_span="what stands for the span at the end in the block in host memory",
+        "host",  # of each table: where it is, from the mailbox, and how many entries it has
+        moves="words that lead out of the mailbox, or into it",
+        n_moves="how many these are",
+        fetches="words to be fetched",
+        n_fetches="how many these are",
+        times="ends and times of inputs, to be fetched",
+        n_times="how many these are",
+        near_fetches="cursors of neighbours in device memory, to be fetched",
+        n_near_fetches="how many these are",
+        near_posts="cursors in device memory, to be posted",
+        n_near_posts="how many these are",
     ),
+    line("host", posts=array(2 * (HISTOGRAM + 1), "words to be posted, table by table, see `UNDER_WAY`")),
     line(
         "grid",
         told_status="the `status` that the host was told last",
         told_echo="the `echo` that the host was told last",
-        told_blocked="the `blocked` that the host was told last",
-        told_in_flight="the `in_flight` that the host was told last",
+        told_edge="the `fault_edge` that the host was told last",
         idle_since="since when there is nothing to do; 0: there is something",
         beat="the heart's `beat`",
         leave="the heart's `leave`",
@@ -88,12 +93,6 @@ MAILBOX_DTYPE, MAILBOX = record(
         seen_at="when it was new",
         histogram_is_posted="1: the histogram in host memory is as here",
         nap_ns="how long it naps between its looks",
-    ),
-    line(
-        "grid",  # as the control lines say
-        patience="how long without work until it naps between its looks",
-        beat_timeout="how long without a heartbeat until it ends by itself",
-        max_nap="the longest nap",
     ),
 )
 
@@ -116,53 +115,43 @@ JOB_DTYPE, JOB = record(
     ),
 )
 
-SPAN_AT = MAILBOX.span - MAILBOX.span_mailbox
-"""A span is called by the address of two words: that of the mailbox, and, so far behind, what stands for the span in
-the block in host memory."""
-assert MAILBOX.end_span - MAILBOX.end_span_mailbox == SPAN_AT == 8
-
 MARK = FAULT_DTYPE.itemsize
 """Bytes per thread for what it has failed on."""
 
 # the parts of a mailbox that are always there, and where they start
 MAILBOX_RUN_ENTRY = MAILBOX_DTYPE.itemsize
-MAILBOX_BLOCK = MAILBOX_RUN_ENTRY + RUN_ENTRY_DTYPE.itemsize
-MAILBOX_DOORBELL = MAILBOX_BLOCK + BLOCK_DTYPE.itemsize
-MAILBOX_JOB = MAILBOX_DOORBELL + DOORBELL_DTYPE.itemsize
-MAILBOX_REST = MAILBOX_JOB + JOB_DTYPE.itemsize
+MAILBOX_JOB = MAILBOX_RUN_ENTRY + RUN_ENTRY_DTYPE.itemsize
+MAILBOX_BLOCK = MAILBOX_JOB + JOB_DTYPE.itemsize
+MAILBOX_SPAN = MAILBOX_BLOCK + BLOCK_DTYPE.itemsize
 
 INPUT_RING = EDGE_DTYPE.itemsize
 INPUT_ON_HOST = INPUT_RING + RING_DTYPE.itemsize
-INPUT_SPAN = INPUT_ON_HOST + 8
 INPUT_NBYTES = INPUT_ON_HOST + LINE
-"""An input in the mailbox: its edge, its ring, the address of the edge in host memory, and its span, see `SPAN_AT`."""
-
-CONSUMER_NBYTES = EDGE_DTYPE.itemsize
-
-FETCH_UNROLL = 4
+"""An input in the mailbox: its edge, its ring, and where the edge is in host memory, from the kernel's block there."""
 
 
-def max_fetches(n_inputs: int, n_consumers: int) -> int:
-    """Pairs in the table of fetches, at most: epoch, heart, two words per input, two per consumer and one for the ring;
-    filled up so that they can be looked at four at a time."""
-    count = 4 + 2 * n_inputs + 2 * n_consumers
-    return -(-count // FETCH_UNROLL) * FETCH_UNROLL
+class Places(NamedTuple):
+    """Where the parts of a mailbox are that depend on what the kernel is connected to; and its length in bytes."""
+
+    inputs: int
+    output: int
+    consumers: int
+    input_table: int
+    edge_table: int
+    tables: int
+    marks: int
+    nbytes: int
 
 
-def max_times(n_inputs: int) -> int:
-    """Pairs in the table of ends and times: two words per input, filled up likewise."""
-    return -(-2 * n_inputs // FETCH_UNROLL) * FETCH_UNROLL
-
-
-def max_device_cursors(n_inputs: int, n_consumers: int) -> int:
-    """Pairs in the table of cursors in device memory, at most: one per neighbour."""
-    return n_inputs + n_consumers
-
-
-def mailbox_nbytes(n_inputs: int, n_consumers: int, n_threads: int, *, by_time: bool) -> int:
-    """Bytes of a mailbox."""
-    pairs = max_fetches(n_inputs, n_consumers) + max_times(n_inputs) + max_device_cursors(n_inputs, n_consumers)
-    tables = 8 * n_inputs + 8 * n_consumers + 16 * pairs
-    rings = n_inputs * INPUT_NBYTES + RING_DTYPE.itemsize + n_consumers * CONSUMER_NBYTES
-    span = span_nbytes(n_inputs if by_time else 1)
-    return MAILBOX_REST + tables + rings + span + n_threads * (MARK + 16)
+def places(n_inputs: int, n_consumers: int, n_threads: int, *, by_time: bool) -> Places:
+    """Return where the parts of a mailbox are, from its start on."""
+    inputs = MAILBOX_SPAN + span_nbytes(n_inputs if by_time else 1)
+    output = inputs + n_inputs * INPUT_NBYTES
+    consumers = output + RING_DTYPE.itemsize
+    input_table = consumers + n_consumers * EDGE_DTYPE.itemsize
+    edge_table = input_table + 8 * n_inputs
+    tables = edge_table + 8 * n_consumers
+    marks = tables + 8 * (320 + 32 * n_inputs + 8 * n_consumers)  # no fewer words than all tables take
+    return Places(
+        inputs, output, consumers, input_table, edge_table, tables, marks, nbytes=marks + n_threads * (MARK + 16)
+    )

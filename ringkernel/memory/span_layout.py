@@ -111,7 +111,6 @@ LANE_DTYPE, LANE = record(
         known_tail="the ring's `tail` when the grid had nothing to do",
         known_progress="the ring's `progress` then",
         known_ended="the ring's `ended` then",
-        told_count="the `count` that the host was told last",
     ),
 )
 

@@ -25,11 +25,10 @@ from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.codegen.targets import cuda as cuda_target
 from ringkernel.codegen.targets.cuda import instruction, operations
-from ringkernel.devices.grid import cuda_program, mailbox_fetch, mailbox_post
+from ringkernel.devices.grid import cuda_program, mailbox
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.handlers import Handler, Handlers
 from ringkernel.devices.grid.loop import run_grid
-from ringkernel.devices.grid.mailbox_lay_out import lay_out
 from ringkernel.ring.block import ledger, token
 from ringkernel.ring.protocol import cursors as protocol
 from ringkernel.ring.sharing import share
@@ -196,42 +195,36 @@ def piece(function: Any, table: Mapping[Any, Any] | None = None) -> str:
 
 
 def test_a_fetch_polls_relaxed_and_fences_once() -> None:
-    assert order_of(piece(mailbox_fetch.fetch_from_host)) == "lfl"  # the words, the fence, the command
-    assert piece(mailbox_fetch.fetch_from_host).count("fence") == 1
-    assert order_of(piece(mailbox_fetch.fetch_from_device)) == "LF"
-    assert piece(mailbox_fetch.fetch_from_device).count("fence") == 1
-    assert order_of(piece(mailbox_fetch.fetch)) == "lflfLFlfl"  # ends, times, and then the cursors
+    assert order_of(piece(mailbox.fetch_from_host)) == "lfl"  # the words, the fence, the command
+    assert piece(mailbox.fetch_from_host).count("fence") == 1
+    assert order_of(piece(mailbox.fetch_from_device)) == "LF"
+    assert piece(mailbox.fetch_from_device).count("fence") == 1
+    assert order_of(piece(mailbox.fetch)) == "lflfLFlfl"  # ends, times, and then the cursors
 
 
 def test_a_post_publishes_outputs_before_the_input_cursor() -> None:
-    assert order_of(piece(mailbox_post.post_to_host)) == "sfsfs"
+    """And tells the neighbours before the host: the slots, then the cursors in device memory, and only then the slow
+    stores to host memory: but first, where it goes by time and had nothing to do, that it has."""
+    assert order_of(piece(mailbox.post_to_device)) == "FS"
+    assert piece(mailbox.post_to_device).count("fence") == 1
+    assert order_of(piece(mailbox.post)) == "sfFSsfsfs"
 
 
-def test_neighbours_are_told_before_the_host() -> None:
-    """The slots, then the cursors in device memory, and only then the slow stores to host memory: but first, where it
-    goes by time and had nothing to do, that it has."""
-    assert order_of(piece(mailbox_post.post_to_device)) == "FS"
-    assert piece(mailbox_post.post_to_device).count("fence") == 1
-    assert order_of(piece(mailbox_post.post)) == "sfFSsfsfs"
+def take_over_behind(control: Any) -> None:
+    mailbox.take_over(control + 4096, control)
 
 
-def lay_out_behind(control: Any) -> None:
-    lay_out(control + 4096, control)
-
-
-def test_a_mailbox_is_laid_out_and_then_fenced() -> None:
-    order = order_of(piece(lay_out_behind))
-    assert order.endswith("f")
-    assert "L" in order  # a cursor in device memory is looked at where it lies, from the start
+def test_a_mailbox_is_taken_over_and_then_fenced() -> None:
+    assert order_of(piece(take_over_behind)) == "lf"
 
 
 def test_an_answer_is_released() -> None:
-    assert order_of(piece(mailbox_post.answer)) == "sr"
-    assert piece(mailbox_post.answer).count("st.release.sys") == 2
+    assert order_of(piece(mailbox.answer)) == "sr"
+    assert piece(mailbox.answer).count("st.release.sys") == 2
 
 
 def test_the_histogram_is_between_odd_and_even() -> None:
-    assert order_of(piece(mailbox_post.post_histogram)) == "sfsr"
+    assert order_of(piece(mailbox.post_histogram)) == "sfsr"
 
 
 # --- mutations ---------------------------------------------------------------------------------------------------
@@ -295,7 +288,7 @@ def test_device_memory_without_order_is_caught(marked: Marked, changes: Any) -> 
     for check in (check_device_scope, check_scopes):
         with pytest.raises(AssertionError):
             check(code)
-    functions = (mailbox_fetch.fetch, mailbox_post.post)
+    functions = (mailbox.fetch, mailbox.post)
     assert marked.orders({}, *functions) == ["lflfLFlfl", "sfFSsfsfs"]
     assert marked.orders(changes, *functions) != ["lflfLFlfl", "sfFSsfsfs"]
 
@@ -321,9 +314,9 @@ def test_a_missing_fence_is_caught(marked: Marked, name: str) -> None:
     changes = {name: NOTHING}
     with pytest.raises(AssertionError):
         check_order(Ptx(marked.broken(marked.text, changes)))
-    functions = (mailbox_fetch.fetch_from_host, mailbox_post.post_to_host)
-    assert marked.orders({}, *functions) == ["lfl", "sfsfs"]
-    assert marked.orders(changes, *functions) != ["lfl", "sfsfs"]
+    functions = (mailbox.fetch_from_host, mailbox.post)
+    assert marked.orders({}, *functions) == ["lfl", "sfFSsfsfs"]
+    assert marked.orders(changes, *functions) != ["lfl", "sfFSsfsfs"]
 
 
 def test_a_dropped_fault_path_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from ringkernel import (
     KernelStateError,
     RingKernelRuntime,
 )
-from ringkernel.memory.mailbox_layout import mailbox_nbytes
+from ringkernel.memory.mailbox_layout import places
 
 
 async def test_a_device_that_is_lost(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
@@ -161,7 +161,7 @@ async def test_a_launch_does_not_mind_that_another_grid_is_told_to_end_before_it
 
 
 async def test_more_inputs_than_a_mailbox_holds(runtime: RingKernelRuntime, device: ThreadDevice) -> None:
-    device.max_mailbox_nbytes = mailbox_nbytes(2, 1, 1, by_time=False)
+    device.max_mailbox_nbytes = places(2, 1, 1, by_time=False).nbytes
     await runtime.launch("k", double, device="cuda")
     for name in ("a", "b"):
         await runtime.launch(name, double, device="cpu")

@@ -13,11 +13,11 @@ from inside import write_control
 from ringkernel import RingKernelRuntime, ring_kernel
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.devices.grid.mailbox_fetch import fetch
-from ringkernel.devices.grid.mailbox_lay_out import lay_out
-from ringkernel.devices.grid.mailbox_post import post
+from ringkernel.devices.grid.image import places_of
+from ringkernel.devices.grid.mailbox import fetch, post, take_over
+from ringkernel.memory.arenas import Arena
 from ringkernel.memory.layout import BLOCK, EDGE, RING
-from ringkernel.memory.mailbox_layout import CONTROL_DTYPE, INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK
 
 if TYPE_CHECKING:
     from thread_device import ThreadDevice
@@ -47,12 +47,15 @@ class Bench:
             ops.fence_release: lambda: fence("release"),
             ops.fence_acquire: lambda: fence("acquire"),
             ops.ticks: lambda: 0,
+            ops.copy_bytes: ctypes.memmove,
         }
         specializer = Specializer(lambda function: function, table)
-        self.lay_out, self.fetch, self.post = (specializer(one) for one in (lay_out, fetch, post))
+        self.take_over, self.fetch, self.post = (specializer(one) for one in (take_over, fetch, post))
         self.control = write_control(engine)
-        self.mailbox = int(self.control.view(CONTROL_DTYPE)["mailbox_address"][0])
-        self.lay_out(self.mailbox, self.control.address)
+        self.places = places_of(engine.executor)
+        self.memory = Arena().allocate(self.places.nbytes)
+        self.mailbox = self.memory.address
+        self.take_over(self.mailbox, self.control.address)
 
     def _poke(self, address: int, value: int) -> None:
         word(address).value = value
@@ -66,11 +69,11 @@ class Bench:
 
     @property
     def input(self) -> int:
-        return int(word(self.mailbox + MAILBOX.inputs).value)
+        return self.mailbox + self.places.inputs
 
     @property
     def output(self) -> int:
-        return int(word(self.mailbox + MAILBOX.output).value)
+        return self.mailbox + self.places.output
 
 
 @pytest.fixture
@@ -96,6 +99,7 @@ async def test_cursors_in_device_memory_and_then_their_mirrors_outputs_first(ben
     (reads,) = (edge for edge in bench.engine.edges[1:])
     storage = reads.ring.storage
     word(bench.output + RING.tail).value += 3
+    word(bench.mailbox + MAILBOX_BLOCK + BLOCK.processed).value += 3
     at = bench.input
     for _ in bench.engine.edges:
         word(at + EDGE.head).value += 3
@@ -147,8 +151,8 @@ async def test_neighbours_look_at_cursors_in_device_memory_only(benches: list[Be
 async def test_a_mailbox_is_complete_when_it_is_fenced(benches: list[Bench]) -> None:
     bench, _ = benches
     bench.notes.clear()
-    bench.lay_out(bench.mailbox, bench.control.address)
+    bench.take_over(bench.mailbox, bench.control.address)
     assert bench.notes == ["acquire"]
-    assert word(bench.mailbox + MAILBOX.n_device_cursors).value == 2
+    assert word(bench.mailbox + MAILBOX.n_near_fetches).value == 2
     assert word(bench.mailbox + MAILBOX.n_fetches).value % 4 == 0
     assert word(bench.mailbox + MAILBOX_BLOCK + BLOCK.n_inputs).value == 2

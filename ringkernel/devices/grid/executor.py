@@ -9,7 +9,7 @@ from ringkernel.codegen.faults import LARGEST
 from ringkernel.devices.compiled.executor import Eviction, Executor
 from ringkernel.errors import ConfigurationError, DeviceUnavailableError
 from ringkernel.memory.layout import BLOCK, LAST_WORDS
-from ringkernel.memory.mailbox_layout import mailbox_nbytes
+from ringkernel.memory.mailbox_layout import places
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Span
@@ -70,7 +70,7 @@ class GridExecutor(Executor):
     def check_edges(self, n_inputs: int, n_consumers: int) -> None:
         limit = self.hardware.max_mailbox_nbytes
         by_time = self.kernel.declaration.order is not None
-        if mailbox_nbytes(n_inputs, n_consumers, self.code.n_threads, by_time=by_time) > limit:
+        if places(n_inputs, n_consumers, self.code.n_threads, by_time=by_time).nbytes > limit:
             raise ConfigurationError(
                 f"kernel {self.kernel.kernel_id!r} on {self.device} cannot have {n_inputs} inputs, and {n_consumers} "
                 f"consumers of its output: what a block keeps of them must fit in {limit} bytes; connect some of them "

@@ -23,17 +23,16 @@ from ringkernel.ring.block.token import IDLE, LEFT
 from ringkernel.ring.turns.turn import obey, turn
 
 from .cooperative_span import dismiss_helpers
-from .mailbox_fetch import fetch, fetch_closing
-from .mailbox_lay_out import lay_out
-from .mailbox_post import (
+from .mailbox import (
     answer,
+    fetch,
+    fetch_closing,
     post,
-    post_end,
-    post_fault,
     post_histogram,
     post_known,
+    post_under_way,
     return_context,
-    say_in_flight,
+    take_over,
 )
 
 FIRST_NAP_NS, MOST_NAP_NS = 64, 100_000
@@ -45,7 +44,7 @@ def run_grid(control: int) -> None:
     """Every thread's way through a grid's life."""
     mailbox = mailbox_memory(load(control + CONTROL.mailbox_address))
     if thread_index() == 0:
-        lay_out(mailbox, control)
+        take_over(mailbox, control)
         lead(mailbox)
         dismiss_helpers(mailbox)
     else:
@@ -62,7 +61,7 @@ def lead(mailbox: int) -> None:
         if result == IDLE:
             result = turn(run_entry, 0)
         if result == IDLE:
-            say_in_flight(mailbox, 0)
+            post_under_way(mailbox)
             post_histogram(mailbox)
             answer(mailbox)
             post_known(mailbox)
@@ -91,8 +90,6 @@ def leave(mailbox: int, result: int) -> None:
         poke(mailbox + MAILBOX_BLOCK + BLOCK.status, STATUS_DESERTED)
     return_context(mailbox)
     post_histogram(mailbox)
-    post_fault(mailbox)
-    post_end(mailbox)
     answer(mailbox)
 
 
@@ -127,4 +124,4 @@ def wait_a_little(mailbox: int) -> None:
     else:
         length = peek(mailbox + MAILBOX.nap_ns)
         nap(length)
-        poke(mailbox + MAILBOX.nap_ns, min(2 * length, peek(mailbox + MAILBOX.max_nap)))
+        poke(mailbox + MAILBOX.nap_ns, min(2 * length, peek(mailbox + MAILBOX.max_nap_ns)))

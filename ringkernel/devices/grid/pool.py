@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,45 +18,28 @@ from ringkernel.devices.compiled.worker_loop import is_through, run_worker
 from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 from ringkernel.memory.layout import BLOCK, EDGE, FREE, GONE, LINE, REVOKED, RING
-from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART, HEART_DTYPE, mailbox_nbytes
+from ringkernel.memory.mailbox_layout import CONTROL, CONTROL_DTYPE, HEART, HEART_DTYPE
 from ringkernel.ring.turns.turn import rest, turn
 
+from .image import Image, places_of
 from .watcher import goes_on, rest_watch, watch
 
 if TYPE_CHECKING:
     import asyncio
 
-    from ringkernel.devices.compiled.kernel import Kernel
     from ringkernel.devices.compiled.worker import Worker
     from ringkernel.devices.event_loop.loop_parker import LoopParker
     from ringkernel.memory.arenas import Region
 
-    from .hardware import Code, Grid, Hardware
+    from .hardware import Grid, Hardware
+    from .image import RunsAsGrid
 
 LOOK_S = 0.05
-BEAT_TIMEOUT_NS = 3_000_000_000
 CONTROL_ROOM = CHUNK_BYTES // 2
 """More than the control lines and mailboxes of all grids of a device. There is as much whenever they were quiesced, so
 that all of them can go on: while one runs, the device cannot be made to reach more."""
 _LOOK_NS = 50_000
 _I8 = np.dtype(np.int64)
-
-
-class RunsAsGrid(Protocol):
-    """A kernel's executor, as the pool sees it. Addresses are 0 for what the kernel has not."""
-
-    kernel: Kernel
-    code: Code
-    context_address: int
-    context_nbytes: int
-    staging_address: int
-
-    def take_answer(self, before: int) -> bool:
-        """A grid is over that has begun when there were `before` answers: take what it said. False if it said
-        nothing."""
-
-    def lose(self, reason: str) -> None:
-        """The device has ended the grid, or is gone."""
 
 
 class GridRunEntry(RunEntry):
@@ -133,7 +116,7 @@ class GridPool:
         address = self._entries.new_address()
         try:
             answers = executor.kernel.block.read(BLOCK.answers)
-            grid = self.hardware.start(executor.code, control.address, _mailbox_nbytes(executor))
+            grid = self.hardware.start(executor.code, control.address, places_of(executor).nbytes)
         except BaseException:
             self._entries.release(address)
             raise
@@ -150,31 +133,22 @@ class GridPool:
         return watchers[0]
 
     def _write_control(self, executor: RunsAsGrid) -> Region:
-        device, read, block = self.hardware, self._api.read_word, executor.kernel.block
-        told_at = CONTROL_DTYPE.itemsize
+        block, read = executor.kernel.block, self._api.read_word
         edges, output = executor.kernel.rings.reading, executor.kernel.rings.writing
-        mailbox_at = told_at + 8 * len(edges)
-        mailbox_at += -mailbox_at % LINE
-        control = self._controls.allocate(mailbox_at + _mailbox_nbytes(executor))
+        image_at = CONTROL_DTYPE.itemsize + 8 * len(edges)
+        image_at += -image_at % LINE
+        control = self._controls.allocate(image_at + places_of(executor).nbytes)
         record = control.view(CONTROL_DTYPE)[0]
-        record["block_address"] = block.address
-        record["mailbox_address"] = control.address + mailbox_at
-        record["context_address"], record["context_nbytes"] = executor.context_address, executor.context_nbytes
-        record["staging_address"] = executor.staging_address
-        record["n_threads"] = executor.code.n_threads
-        record["span_ticks"] = int(device.span_ns * device.ticks_per_ns)
-        record["heart_address"] = self._heart.address
-        record["beat_timeout_ticks"] = int(BEAT_TIMEOUT_NS * device.ticks_per_ns)
-        record["patience_ticks"] = int(device.patience_ns * device.ticks_per_ns)
-        record["max_nap_ns"] = device.max_nap_ns
+        record["block_address"], record["heart_address"] = block.address, self._heart.address
+        record["mailbox_address"] = record["image_address"] = control.address + image_at
         record["told_answers"] = block.read(BLOCK.answers)
         record["told_echo"] = block.read(BLOCK.echo)
         if output is not None:
             record["told_tail"] = read(output.address + RING.tail)
             record["told_progress"] = read(output.address + RING.progress)
-        told = control.view(_I8, len(edges), told_at)
-        for i, edge in enumerate(edges):
-            told[i] = read(edge.address + EDGE.head)
+        control.view(_I8, len(edges), CONTROL_DTYPE.itemsize)[:] = [read(edge.address + EDGE.head) for edge in edges]
+        words = control.view(_I8, (control.nbytes - image_at) // 8, image_at)
+        Image(words, control.address + image_at, executor, self._heart.address, read)
         return control
 
     def is_over(self, run_entry: GridRunEntry) -> bool:
@@ -244,13 +218,6 @@ def _look_after(run_entry: GridRunEntry) -> None:
         run_entry.executor.lose(failure)
     elif run_entry.grid.is_done() and not run_entry.executor.take_answer(run_entry.answers):
         run_entry.executor.lose("it has ended without an answer")
-
-
-def _mailbox_nbytes(executor: RunsAsGrid) -> int:
-    rings = executor.kernel.rings
-    n_consumers = 0 if rings.writing is None else len(rings.writing.edges)
-    by_time = executor.kernel.declaration.order is not None
-    return mailbox_nbytes(len(rings.reading), n_consumers, executor.code.n_threads, by_time=by_time)
 
 
 @functools.cache

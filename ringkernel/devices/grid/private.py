@@ -1,6 +1,8 @@
 """The operations of `operations.py` where nobody else looks: a turn on a grid's mailbox. Compiled.
 
-No order, and a compare-and-swap is a comparison and a store. `private_operations` makes the table of them.
+A load or a store is a plain one, a compare-and-swap a comparison and a store. Functions of a turn that have nothing to
+do there are left out: nobody is rung, a grid runs its kernel alone, and the host does not learn what the kernel has
+waited for. So are those that only kernels that go by time need, or that have something to do at their end.
 """
 
 from __future__ import annotations
@@ -8,168 +10,98 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen import operations as ops
-from ringkernel.codegen.operations import grid_span, peek, poke, store
+from ringkernel.codegen.operations import grid_span, peek
 from ringkernel.memory.layout import BLOCK
-from ringkernel.memory.mailbox_layout import MAILBOX, MAILBOX_BLOCK, SPAN_AT
+from ringkernel.memory.mailbox_layout import MAILBOX_BLOCK, MAILBOX_SPAN
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.ring.block import waits
-from ringkernel.ring.block.stages import chain_of
-from ringkernel.ring.spans import commit, fill, fused_commit
-from ringkernel.ring.spans.run_span import run_span_at_end, run_span_by_time
+from ringkernel.ring.block import stages, waits
+from ringkernel.ring.protocol import cursors, doorbell
+from ringkernel.ring.sharing import length, share
+from ringkernel.ring.spans import commit, fill, fused_commit, run_span
 
-from .mailbox_fetch import by_time as goes_by_time
-from .mailbox_post import edge_on_host, post_end, say_in_flight
+from .mailbox import by_time, post_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+FAULT_AT = MAILBOX_BLOCK + BLOCK.fault_index
+"""Where a span says what it has failed on."""
 
-def nothing() -> None:
-    """No order is needed."""
+NEVER_RUNG = doorbell.ring_doorbell, cursors.notify_consumers, cursors.notify_producer
+NEVER_SHARED = length.pays, share.lead
+CHAINS = (
+    stages.chain_of,
+    fused_commit.note_stages,
+    fused_commit.keep_failed,
+    fused_commit.move_tails,
+    fused_commit.keep_ledgers,
+    fused_commit.notify_watchers,
+    fused_commit.end_chain,
+)
+MEASURED = waits.starve, waits.end_starving, waits.end_blocking, waits.slowest_consumer
+TIMES = (
+    fill.goes_by_time,
+    fill.is_ready,
+    fill.fill_by_time,
+    run_span.run_span_by_time,
+    commit.is_told_more,
+    commit.tell,
+    commit.wait_for_inputs,
+    commit.end_waits,
+)
+ENDS = fill.fill_at_end, run_span.run_span_at_end
 
 
-def compare_exchange(address: int, expected: int, value: int) -> int:
-    """Store `value` if the word is `expected`; the word as it was."""
-    seen = peek(address)
-    if seen == expected:
-        poke(address, value)
-    return seen
+def no_order() -> None:
+    """Nobody else looks."""
 
 
-def exchange(address: int, value: int) -> int:
-    """Store `value`; the word as it was."""
-    seen = peek(address)
-    poke(address, value)
-    return seen
-
-
-def wake_nobody(descriptor: int) -> None:
-    """Nobody sleeps at a mailbox."""
-
-
-def never_shared(block: int, run_entry: int, span: int, message_nbytes: int) -> int:
-    """In the place of `share.lead`: a grid's span is shared by the threads of its block, see
-    `cooperative_span.py`."""
+def nothing(*_given: int) -> int:
+    """Stand for a function that has nothing to do."""
     return 0
 
 
-def nowhere() -> int:
-    """Who is never woken need not know where its waker runs."""
-    return -1
+def call_span(address: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+    """Run one of the grid's spans. Return the number of outputs.
 
-
-def call_span(words: int, source: int, count: int, target: int, context: int, fault: int) -> int:
-    """Run one of the grid's spans, see `SPAN_AT`.
-
-    Publish `in_flight` first: a span that never ends publishes nothing later. By time most polls find nothing to do, so
+    Post first what is under way: a span that never ends posts nothing later. By time most polls find nothing to do, so
     a look, without messages, says first whether there is something.
     """
-    mailbox, span = peek(words), peek(words + SPAN_AT)
-    by_time = goes_by_time(mailbox)
-    is_end = words == mailbox + MAILBOX.end_span_mailbox
-    looks = 1 if by_time == 1 and count > 0 and not is_end else 0
-    if is_end:
-        post_end(mailbox)
-    elif by_time == 0:
-        tell_of_edge(mailbox)
-        say_in_flight(mailbox, count)
+    mailbox = fault - FAULT_AT
+    is_end = address == peek(mailbox + MAILBOX_BLOCK + BLOCK.end_span_address)
+    looks = 1 if by_time(mailbox) == 1 and count > 0 and not is_end else 0
+    if by_time(mailbox) == 0 or is_end:
+        post_under_way(mailbox)
     while True:  # one call of the span in the code, which is inlined there
-        emitted = grid_span(mailbox, span, source, 0 if looks == 1 else count, target, context, fault)
+        emitted = grid_span(mailbox, address, source, 0 if looks == 1 else count, target, context, fault)
         if looks == 0:
             return emitted
         looks = 0
-        is_ready_now = peek(peek(mailbox + MAILBOX.record) + SPAN.is_ready)
-        say_in_flight(mailbox, is_ready_now * peek(mailbox + MAILBOX_BLOCK + BLOCK.in_flight))
-        if is_ready_now == 0:
+        if peek(mailbox + MAILBOX_SPAN + SPAN.is_ready) == 0:
             return 0
+        post_under_way(mailbox)
 
 
-def tell_of_edge(mailbox: int) -> None:
-    """Tell the host whose messages are handled."""
-    edge = edge_on_host(mailbox, peek(mailbox + MAILBOX_BLOCK + BLOCK.fault_edge))
-    store(peek(mailbox + MAILBOX.host_block) + BLOCK.fault_edge, edge)
+def left_out(*, goes_by_time: bool, has_end: bool) -> tuple[Any, ...]:
+    """Return the functions of a turn that have nothing to do in a kernel's grid."""
+    return (*NEVER_RUNG, *NEVER_SHARED, *CHAINS, *MEASURED, *(() if goes_by_time else TIMES), *(() if has_end else ENDS))
 
 
-def none_there(block: int) -> int:
-    """In the place of what a kernel has not."""
-    return 0
-
-
-def no_end(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the function that a kernel which does nothing at its end never calls."""
-    return {
-        fill.fill_at_end: jit(lambda _block, _run_entry, _span: 0),
-        run_span_at_end: jit(lambda _block, _run_entry, _span, _here: 0),
-    }
-
-
-def outside_times(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the functions that look outside for times, where a kernel does not go by them."""
-    return {goes_by_time: jit(none_there)}
-
-
-def _no_times(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the functions that such a kernel's turn never calls."""
-    return {
-        fill.goes_by_time: jit(none_there),
-        fill.is_ready: jit(lambda _block, _span: 0),
-        fill.fill_by_time: jit(lambda _block, _run_entry, _span, _here: None),
-        run_span_by_time: jit(lambda _block, _run_entry, _span, _here: 0),
-        commit.is_told_more: jit(lambda _block, _span: 0),
-        commit.tell: jit(lambda _output, _span: None),
-        commit.wait_for_inputs: jit(lambda _block, _span: None),
-        commit.end_waits: jit(lambda _block, _span: None),
-    }
-
-
-def _no_chains(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the functions that see to the stages of a chain, which are never called."""
-    return {
-        chain_of: jit(none_there),
-        fused_commit.note_stages: jit(lambda _chain: None),
-        fused_commit.keep_failed: jit(lambda _chain: None),
-        fused_commit.move_tails: jit(lambda _chain, _taken, _failing: None),
-        fused_commit.keep_ledgers: jit(lambda _block, _chain, _taken, _failing, _elapsed: None),
-        fused_commit.notify_watchers: jit(lambda _chain, _here: None),
-        fused_commit.end_chain: jit(lambda _block, _chain, _failing, _here: 0),
-    }
-
-
-def _nothing_measured(jit: Callable[..., Any]) -> dict[Any, Any]:
-    """What stands for the functions that measure what a kernel waits for: the host does not learn of it."""
-    return {
-        waits.starve: jit(lambda _block: None),
-        waits.end_starving: jit(lambda _block, _now: None),
-        waits.end_blocking: jit(lambda _block, _now: None),
-        waits.slowest_consumer: jit(lambda _ring: 0),
-    }
-
-
-def private_operations(
-    operations: Mapping[Any, Any],
-    compile_shared: Callable[[Callable[..., Any]], Any],
-    jit: Callable[..., Any],
-    *,
-    by_time: bool,
-) -> dict[Any, Any]:
-    """What replaces `operations.py` in a turn on a mailbox. `compile_shared` compiles what does look outside."""
+def private_operations(operations: Mapping[Any, Any], jit: Callable[..., Any]) -> dict[Any, Any]:
+    """Return what stands for `operations.py` in a turn on a mailbox."""
     load, save = operations[ops.peek], operations[ops.poke]
-    none = jit(nothing)
+
+    def compare_exchange(address: int, expected: int, value: int) -> int:
+        """Store `value` if the word is `expected`. Return the word as it was."""
+        seen = load(address)
+        if seen == expected:
+            save(address, value)
+        return seen  # type: ignore[no-any-return]
+
     return {
         **operations,
-        ops.load: load,
-        ops.load_acquire: load,
-        ops.store: save,
-        ops.store_release: save,
-        ops.fence: none,
-        ops.fence_release: none,
-        ops.fence_acquire: none,
-        ops.spin_hint: none,
-        ops.compare_exchange: compile_shared(compare_exchange),
-        ops.exchange: compile_shared(exchange),
-        ops.wake: jit(wake_nobody),
-        ops.this_cpu: jit(nowhere),
-        **_no_chains(jit),
-        **({} if by_time else _no_times(jit)),
-        **_nothing_measured(jit),
+        **dict.fromkeys((ops.load, ops.load_acquire), load),
+        **dict.fromkeys((ops.store, ops.store_release), save),
+        **dict.fromkeys((ops.fence, ops.fence_release, ops.fence_acquire), jit(no_order)),
+        ops.compare_exchange: jit(compare_exchange),
     }

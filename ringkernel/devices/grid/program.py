@@ -15,8 +15,6 @@ from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
 from ringkernel.codegen.span import span_loop, with_all_parameters
 from ringkernel.codegen.specialise import Specializer
-from ringkernel.ring.sharing.share import lead
-from ringkernel.ring.turns.ends import finish
 from ringkernel.ring.turns.turn import obey, turn
 
 from .cooperative_span import (
@@ -30,7 +28,8 @@ from .cooperative_span import (
     part_at,
 )
 from .handlers import END, FIRST, Handler, Handlers
-from .private import call_span, never_shared, no_end, outside_times, private_operations
+from .mailbox import by_time
+from .private import call_span, left_out, nothing, private_operations
 
 if TYPE_CHECKING:
     from ringkernel.codegen.span_types import Plan
@@ -127,23 +126,27 @@ class Program:
 
 def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Program:
     """Bind `loop` and all that it calls to a target. What does not depend on the span is compiled once per target."""
-    all_shared, all_private = _common(target, by_time=span.goes_by_time)
+    all_shared, all_private = _common(target, goes_by_time=span.goes_by_time, has_end=span.has_end)
     differing = (ops.grid_span, ops.grid_helper, turn, obey)
     shared = Specializer(target.jit, parent=all_shared, differing=differing, operation=target.operation)
     shared.stand_in(ops.grid_span, shared(span.lead))
     shared.stand_in(ops.grid_helper, shared(span.help))
-    own = {ops.call_span: shared(call_span), lead: shared(never_shared)}
-    own |= {} if span.has_end else no_end(target.jit)
-    private = Specializer(target.jit, own, parent=all_private, differing=(ops.call_span, finish))
+    own = dict.fromkeys(left_out(goes_by_time=span.goes_by_time, has_end=span.has_end), all_private(nothing))
+    private = Specializer(
+        target.jit, {**own, ops.call_span: shared(call_span)}, parent=all_private, differing=(ops.call_span,)
+    )
     shared.stand_in(turn, private(turn))
     shared.stand_in(obey, private(obey))
     return Program(shared.rebind(loop), shared, private)
 
 
 @functools.cache
-def _common(target: GridTarget, *, by_time: bool) -> tuple[Specializer, Specializer]:
-    """What all programs of a target have in common, apart from times: functions that look outside, and those that stay
-    on the mailbox."""
-    outside = {**target.operations, **({} if by_time else outside_times(target.jit))}
-    shared = Specializer(target.jit, outside)
-    return shared, Specializer(target.jit, private_operations(target.operations, shared, target.jit, by_time=by_time))
+def _common(target: GridTarget, *, goes_by_time: bool, has_end: bool) -> tuple[Specializer, Specializer]:
+    """What programs of a target have in common: functions that look outside, and those that stay on the mailbox."""
+    shared = Specializer(target.jit, target.operations)
+    private = Specializer(target.jit, private_operations(target.operations, target.jit))
+    for function in left_out(goes_by_time=goes_by_time, has_end=has_end):
+        private.stand_in(function, private(nothing))
+    if not goes_by_time:
+        shared.stand_in(by_time, shared(nothing))
+    return shared, private

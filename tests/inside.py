@@ -25,6 +25,7 @@ from ringkernel.devices.cpu.device import CpuDevice
 from ringkernel.devices.cpu.executor import WorkerExecutor
 from ringkernel.devices.event_loop import loop_parker
 from ringkernel.devices.event_loop.loop_parker import LoopParker
+from ringkernel.devices.grid import image
 from ringkernel.devices.grid import pool as grid_pool
 from ringkernel.devices.grid.device import GridDevice
 from ringkernel.devices.grid.device_rings import DeviceStorage
@@ -290,7 +291,7 @@ def set_patience(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
 
 def set_beat_timeout(patch: pytest.MonkeyPatch, nanoseconds: int) -> None:
     """How long a grid that is started from now on waits for a sign of life."""
-    patch.setattr(grid_pool, "BEAT_TIMEOUT_NS", nanoseconds)
+    patch.setattr(image, "BEAT_TIMEOUT_NS", nanoseconds)
 
 
 def set_control_room(patch: pytest.MonkeyPatch, nbytes: int) -> None:

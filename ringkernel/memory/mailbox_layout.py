@@ -131,7 +131,7 @@ INPUT_NBYTES = INPUT_ON_HOST + LINE
 
 
 class Places(NamedTuple):
-    """Where the parts of a mailbox are that depend on what the kernel is connected to; and its length in bytes."""
+    """The places of the parts of a mailbox that depend on what the kernel is connected to; and its length in bytes."""
 
     inputs: int
     output: int

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def cooperative_part(call: Any, itemsize: int, *, never_drops: bool) -> Callable[[int], None]:
-    """What every thread of the block does for one span. `call` as of `message_loop`; `never_drops`: it always emits;
-    `itemsize` of an output, 0 if there is none."""
+    """Return what every thread of the block does for one span. `call` as of `message_loop`; `never_drops`: it always
+    emits; `itemsize` of an output, 0 if there is none."""
     attempt = marking(call)
     return in_place(attempt, itemsize) if never_drops or itemsize == 0 else compacted(attempt, itemsize)
 
@@ -32,7 +32,7 @@ def marking(call: Any) -> Callable[[int, int, int], int]:
     """The handler as it is called by every thread."""
 
     def attempt(job: int, index: int, slot: int) -> int:
-        """Run the handler on one message; what it returned. A failure is marked."""
+        """Run the handler on one message, and mark a failure. Return what the handler returned."""
         mark = peek(job + JOB.marks) + MARK * thread_index()
         verdict = call(peek(job + JOB.source), index, slot, 0, peek(job + JOB.context), mark)
         if verdict == FAILED:
@@ -100,7 +100,7 @@ def unmark(job: int) -> None:
 
 
 def first_failure(job: int) -> int:
-    """The lowest message that a thread failed on; `NEVER` if none did. After a barrier."""
+    """Return the lowest message that a thread failed on; `NEVER` if none did. After a barrier."""
     low = NEVER
     if peek(job + JOB.failed) == 1:
         for i in range(peek(job + JOB.n_threads)):
@@ -109,7 +109,7 @@ def first_failure(job: int) -> int:
 
 
 def scan(job: int, mine: int) -> int:
-    """The sum of `mine` over this thread and those before it. Called by all threads."""
+    """Return the sum of `mine` over this thread and those before it. Called by all threads."""
     me, n_threads = thread_index(), peek(job + JOB.n_threads)
     here = peek(job + JOB.scan)
     there = here + 8 * n_threads
@@ -131,7 +131,7 @@ def scan(job: int, mine: int) -> int:
 
 
 def total(job: int) -> int:
-    """The sum over all threads, after `scan`."""
+    """Return the sum over all threads, after `scan`."""
     return peek(job + JOB.emitted)
 
 
@@ -145,7 +145,7 @@ def copy_record(target: int, source: int, itemsize: int) -> None:
 
 
 def part_at(number: int, this: Callable[[int], None], others: Callable[[int], None]) -> Callable[[int], None]:
-    """One of several parts, by what stands for the span."""
+    """Return a part that is `this` where `number` stands for the span, and else one of the `others`."""
 
     def part(mailbox: int) -> None:
         if peek(mailbox + MAILBOX_JOB + JOB.span) == number:
@@ -183,7 +183,7 @@ def cooperative_span(part: Callable[[int], None], at_end: Callable[..., int]) ->
 
 
 def mark_of(job: int, index: int) -> int:
-    """The mark of the thread that failed on this message."""
+    """Return the mark of the thread that failed on this message."""
     mark = peek(job + JOB.marks)
     while peek(mark) != index:
         mark += MARK
@@ -191,7 +191,7 @@ def mark_of(job: int, index: int) -> int:
 
 
 def cooperative_helper(part: Callable[[int], None]) -> Callable[[int], None]:
-    """What the other threads of a block do until they are dismissed."""
+    """Return what the other threads of a block do until they are dismissed."""
 
     def helper(mailbox: int) -> None:
         job = mailbox + MAILBOX_JOB
@@ -214,7 +214,7 @@ def alone(span: Callable[..., int]) -> Callable[..., int]:
 
 
 def alone_at(number: int, this: Callable[..., int], others: Callable[..., int]) -> Callable[..., int]:
-    """One of several spans, by what stands for it."""
+    """Return a span that is `this` where `number` stands for it, and else one of the `others`."""
 
     def span(which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
         if which == number:

@@ -13,7 +13,7 @@ import functools
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from cuda.bindings import driver
@@ -24,7 +24,8 @@ from ringkernel.memory.arenas import CHUNK_BYTES, Arena
 
 from .cuda_probe import max_connections
 from .cuda_program import GridCode, compile_grid
-from .handlers import END, FIRST, Handlers
+from .handlers import Handlers
+from .hardware import Code
 from .loop import run_grid
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _PINNED = driver.CU_MEMHOSTREGISTER_PORTABLE | driver.CU_MEMHOSTREGISTER_DEVICEM
 
 
 def checked(outcome: tuple[Any, ...], what: str) -> Any:
-    """The value of a driver call. Raises `DeviceUnavailableError`."""
+    """Return the value of a driver call. Raises `DeviceUnavailableError`."""
     code, *values = outcome
     if int(code) != 0:
         _, text = driver.cuGetErrorString(code)
@@ -50,7 +51,7 @@ def checked(outcome: tuple[Any, ...], what: str) -> Any:
 
 
 def _pin(chunk: Any, name: str) -> int:
-    """Pin whole pages of memory; their address."""
+    """Pin whole pages of memory. Return their address."""
     address = int(chunk.ctypes.data)
     checked(driver.cuMemHostRegister(address, chunk.nbytes, _PINNED), f"{name}: pinning memory")
     return address
@@ -60,41 +61,34 @@ def _unpin(chunk: Any) -> None:
     driver.cuMemHostUnregister(int(chunk.ctypes.data))
 
 
+def _stream_of(device: Any) -> tuple[Any, Any]:
+    """Return a new stream that waits for no other one, and an event for it."""
+    stream = device.create_stream(options=StreamOptions(nonblocking=True))
+    return stream, device.create_event(options=EventOptions(timing_enabled=False))
+
+
 def assemble(code: GridCode, arch: str) -> Any:
     """PTX to machine code, by nvJitLink: no driver is asked, so it works in any thread and without a GPU."""
     ptx = ObjectCode.from_ptx(code.ptx.encode(), name=code.entry)
     return Linker(ptx, options=LinkerOptions(arch=arch)).link("cubin")
 
 
-class CompiledGrid:
+class CompiledGrid(NamedTuple):
     """A kernel's grid as machine code for one architecture."""
 
-    def __init__(self, code: GridCode, cubin: Any, n_threads: int) -> None:
-        self.code, self.cubin, self.n_threads = code, cubin, n_threads
+    code: GridCode
+    cubin: Any
+    n_threads: int
 
 
-class CudaCode:
+class CudaCode(Code):
     """A kernel's grid, loaded, with the stream and the event that its launches use."""
 
     def __init__(self, compiled: CompiledGrid, device: Any) -> None:
-        self.n_threads = compiled.n_threads
-        self.kernel = compiled.cubin.get_kernel(compiled.code.entry)
-        self.stream = device.create_stream(options=StreamOptions(nonblocking=True))
-        self.event = device.create_event(options=EventOptions(timing_enabled=False))
-        self._code = compiled.code
-        self.end_span = END if compiled.code.has_end else 0
-
-    def span_of(self, number: int) -> int:
-        """See `hardware.py`."""
-        return FIRST + number
-
-    def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """See `hardware.py`."""
-        return self._code.raised.get(number, (RuntimeError, ()))
-
-    def is_stop(self, number: int) -> bool:
-        """See `hardware.py`."""
-        return number in self._code.stops
+        code = compiled.code
+        super().__init__(compiled.n_threads, code.raised, code.stops, has_end=code.has_end)
+        self.kernel = compiled.cubin.get_kernel(code.entry)
+        self.stream, self.event = _stream_of(device)
 
 
 class CudaGrid:
@@ -106,7 +100,7 @@ class CudaGrid:
         self._is_done = False
 
     def is_done(self) -> bool:
-        """See `device.py`. An error of the device, which ends all its grids, is kept for `failure()`."""
+        """See `hardware.py`. An error of the device, which ends all its grids, is kept for `failure()`."""
         if not self._is_done:
             try:
                 self._is_done = bool(self._event.is_done)
@@ -115,7 +109,7 @@ class CudaGrid:
         return self._is_done
 
     def failure(self) -> str | None:
-        """See `device.py`."""
+        """See `hardware.py`."""
         self.is_done()
         return self._failure
 
@@ -126,8 +120,7 @@ class CudaCopies:
 
     def __init__(self, name: str, device: Any) -> None:
         self._name = name
-        self._stream = device.create_stream(options=StreamOptions(nonblocking=True))
-        self._event = device.create_event(options=EventOptions(timing_enabled=False))
+        self._stream, self._event = _stream_of(device)
         self._arena = Arena()
         self._bounce = self._arena.allocate(CHUNK_BYTES)
         _pin(self._arena.grown[0], name)
@@ -135,7 +128,7 @@ class CudaCopies:
         self._lock = threading.Lock()
 
     def read(self, address: int, nbytes: int) -> Bytes:
-        """A copy of device memory. Raises `DeviceUnavailableError`."""
+        """Return a copy of device memory. Raises `DeviceUnavailableError`."""
         result = np.empty(nbytes, np.uint8)
         for start in range(0, nbytes, CHUNK_BYTES):
             size = min(CHUNK_BYTES, nbytes - start)
@@ -192,7 +185,7 @@ class CudaMemory:
 
 
 class CudaDevice:
-    """See `device.py`."""
+    """See `hardware.py`."""
 
     ticks_per_ns = 1.0  # `ops.ticks` is the global timer there
     max_mailbox_nbytes = 48 * 1024  # of shared memory, without asking for more
@@ -227,7 +220,7 @@ class CudaDevice:
         return CompiledGrid(code, assemble(code, self.arch), declaration.block_size if is_cooperative else 1)
 
     def load(self, compiled: CompiledGrid) -> CudaCode:
-        """See `device.py`. Raises `DeviceUnavailableError` if a block of it does not fit on the device."""
+        """See `hardware.py`. Raises `DeviceUnavailableError` if a block of it does not fit on the device."""
         self._device.set_current()
         self.tidy()
         code = CudaCode(compiled, self._device)
@@ -240,11 +233,11 @@ class CudaDevice:
         return code
 
     def reaches(self, arena: Arena) -> bool:
-        """See `device.py`."""
+        """See `hardware.py`."""
         return len(self._pinned.get(arena, ())) == len(arena.grown)
 
     def adopt(self, arena: Arena) -> None:
-        """See `device.py`. The memory is pinned where it is; host and device use the same addresses."""
+        """See `hardware.py`. The memory is pinned where it is; host and device use the same addresses."""
         self._device.set_current()
         self.tidy()
         pinned = self._pinned.setdefault(arena, [])
@@ -256,13 +249,13 @@ class CudaDevice:
             pinned.append(chunk)
 
     def forget(self, arena: Arena) -> None:
-        """See `device.py`."""
+        """See `hardware.py`."""
         for chunk in self._pinned.pop(arena, ()):
             self.later(functools.partial(_unpin, chunk))
         self.tidy()
 
     def allocate(self, nbytes: int, arena: Arena) -> CudaMemory:
-        """See `device.py`."""
+        """See `hardware.py`."""
         self._device.set_current()
         return CudaMemory(self, nbytes)
 
@@ -282,7 +275,7 @@ class CudaDevice:
                     logger.warning("%s", error)
 
     def start(self, code: CudaCode, control: int, mailbox_nbytes: int) -> CudaGrid:
-        """See `device.py`. Raises `DeviceUnavailableError` if as many run as can run at the same time."""
+        """See `hardware.py`. Raises `DeviceUnavailableError` if as many run as can run at the same time."""
         self._grids = [grid for grid in self._grids if not grid.is_done()]
         if len(self._grids) >= self.max_grids:
             raise DeviceUnavailableError(

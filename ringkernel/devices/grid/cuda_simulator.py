@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ from ringkernel.errors import DeviceUnavailableError
 from ringkernel.memory.context_layout import RNG_WORDS
 from ringkernel.messages.time_words import time_of
 
-from .handlers import END, FIRST, Handlers
+from .handlers import Handlers
+from .hardware import Code
 from .loop import run_grid
 from .program import GridTarget, build_grid_program, build_grid_span
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from ringkernel.codegen.span_types import Span, SpanTypes
     from ringkernel.declaration.declaration import Declaration
+    from ringkernel.devices.compiled.raised import Raised
     from ringkernel.memory.arenas import Arena, Region
 
 _WORD = np.dtype(np.uint64)
@@ -48,59 +51,22 @@ def _store(address: int, value: int) -> None:
     ctypes.c_int64.from_address(address).value = value
 
 
-def _nothing() -> None:
-    return
-
-
-def _spin() -> None:
-    time.sleep(0)
-
-
-def _nap(ns: int) -> None:
-    time.sleep(ns / 1e9)
-
-
-def _zero_bytes(address: int, count: int) -> None:
-    ctypes.memset(address, 0, count)
-
-
-def _copy_bytes(target: int, source: int, count: int) -> None:
-    ctypes.memmove(target, source, count)
-
-
-def _thread_index() -> int:
-    return int(threading.current_thread().threadIdx.x)  # type: ignore[attr-defined]
-
-
-def _barrier() -> None:
-    threading.current_thread().syncthreads()  # type: ignore[attr-defined]
-
-
-def _proposed(address: int) -> int:
-    return address
+def _this_thread() -> Any:
+    return threading.current_thread()
 
 
 OPERATIONS: dict[Any, Any] = {
-    ops.load: _load,
-    ops.load_acquire: _load,
-    ops.store: _store,
-    ops.store_release: _store,
-    ops.fence_acquire: _nothing,
-    ops.fence_release: _nothing,
-    ops.load_device: _load,
-    ops.store_device: _store,
-    ops.fence_device: _nothing,
-    ops.peek: _load,
-    ops.peek_fixed: _load,
-    ops.poke: _store,
-    ops.spin_hint: _spin,
-    ops.nap: _nap,
+    **dict.fromkeys((ops.load, ops.load_acquire, ops.load_device, ops.peek, ops.peek_fixed), _load),
+    **dict.fromkeys((ops.store, ops.store_release, ops.store_device, ops.poke), _store),
+    **dict.fromkeys((ops.fence_acquire, ops.fence_release, ops.fence_device), lambda: None),
+    ops.spin_hint: lambda: time.sleep(0),
+    ops.nap: lambda ns: time.sleep(ns / 1e9),
     ops.ticks: time.monotonic_ns,
-    ops.zero_bytes: _zero_bytes,
-    ops.copy_bytes: _copy_bytes,
-    ops.thread_index: _thread_index,
-    ops.barrier: _barrier,
-    ops.mailbox_memory: _proposed,
+    ops.zero_bytes: lambda address, count: ctypes.memset(address, 0, count),
+    ops.copy_bytes: ctypes.memmove,
+    ops.thread_index: lambda: int(_this_thread().threadIdx.x),
+    ops.barrier: lambda: _this_thread().syncthreads(),
+    ops.mailbox_memory: lambda proposed: proposed,
 }
 
 
@@ -118,7 +84,9 @@ class _Calls:
     """Calls handlers on addresses, and numbers what they raise."""
 
     def __init__(self) -> None:
-        self.raised: list[BaseException] = []
+        self.raised: dict[int, Raised] = {}
+        self.stops: set[int] = set()
+        self._numbers = itertools.count(LARGEST + 1)
 
     def of(self, handler: Callable[..., Any], spec: SpanTypes) -> Callable[..., int]:
         """As `handler_call.handler_call`."""
@@ -127,14 +95,17 @@ class _Calls:
             words = _records(held + spec.context.rng_at, 0, _WORD, 2 * RNG_WORDS) if spec.rng else None
             rng = [] if words is None else [rng_of(words[:RNG_WORDS])]
             if spec.output is not None and spec.zeroed:
-                _zero_bytes(out + out_index * spec.output.itemsize, spec.output.itemsize)
+                ctypes.memset(out + out_index * spec.output.itemsize, 0, spec.output.itemsize)
             arguments = _arguments(spec, (source, index), (out, out_index), held, state or held)
             try:
                 with np.errstate(all="ignore"):
                     returned = handler(*arguments, *rng)
             except Exception as error:  # noqa: BLE001 (whatever the handler raises)
-                self.raised.append(error)
-                _store(fault + FAULT_INFO, LARGEST + len(self.raised))
+                number = next(self._numbers)
+                self.raised[number] = type(error), error.args
+                if isinstance(error, StopIteration):
+                    self.stops.add(number)
+                _store(fault + FAULT_INFO, number)
                 if words is not None:
                     words[RNG_WORDS:] = words[:RNG_WORDS]
                 return FAILED
@@ -148,7 +119,7 @@ class _Calls:
 
 
 def _arguments(spec: SpanTypes, message: tuple[int, int], out: tuple[int, int], held: int, state: int) -> list[Any]:
-    """What a handler is called with, besides random numbers; `message` and `out` are arrays and indices."""
+    """Return what a handler is called with, besides random numbers; `message` and `out` are arrays and indices."""
     arguments: list[Any] = []
     if spec.input is not None:
         arguments.append(given(_records(*message, spec.input), one=True))
@@ -170,26 +141,12 @@ def _records(address: int, index: int, dtype: np.dtype[Any], count: int = 1) -> 
     return np.frombuffer(memoryview(raw), dtype)
 
 
-class SimulatedCode:
+class SimulatedCode(Code):
     """A kernel's grid as a simulated kernel."""
 
     def __init__(self, kernel: Any, calls: _Calls, n_threads: int, *, has_end: bool) -> None:
-        self.kernel, self.n_threads = kernel, n_threads
-        self.end_span = END if has_end else 0
-        self._calls = calls
-
-    def span_of(self, number: int) -> int:
-        """See `hardware.py`."""
-        return FIRST + number
-
-    def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """See `hardware.py`."""
-        error = self._calls.raised[number - LARGEST - 1]
-        return type(error), error.args
-
-    def is_stop(self, number: int) -> bool:
-        """See `hardware.py`."""
-        return issubclass(self.raised(number)[0] or Exception, StopIteration)
+        super().__init__(n_threads, calls.raised, calls.stops, has_end=has_end)
+        self.kernel = kernel
 
 
 class SimulatedGrid:
@@ -207,11 +164,11 @@ class SimulatedGrid:
             self._failure = repr(error)
 
     def is_done(self) -> bool:
-        """See `device.py`."""
+        """See `hardware.py`."""
         return not self._thread.is_alive()
 
     def failure(self) -> str | None:
-        """See `device.py`."""
+        """See `hardware.py`."""
         return self._failure
 
 
@@ -238,7 +195,7 @@ class SimulatedMemory:
 
 
 class SimulatedDevice:
-    """See `device.py`."""
+    """See `hardware.py`."""
 
     ticks_per_ns = 1.0
     max_mailbox_nbytes = 48 * 1024
@@ -252,7 +209,7 @@ class SimulatedDevice:
         self._chunks: list[Any] = []
 
     def compile(self, declaration: Declaration, span: Span) -> SimulatedCode:
-        """See `device.py`."""
+        """See `hardware.py`."""
         calls, handlers = _Calls(), Handlers.of(declaration, span)
         is_cooperative = handlers.is_cooperative
         target = GridTarget(_as_it_is, lambda _check: _as_it_is, calls.of, OPERATIONS, _operation)
@@ -262,27 +219,27 @@ class SimulatedDevice:
         return SimulatedCode(kernel, calls, n_threads, has_end=handlers.end is not None)
 
     def load(self, compiled: SimulatedCode) -> SimulatedCode:
-        """See `device.py`."""
+        """See `hardware.py`."""
         return compiled
 
     def reaches(self, arena: Arena) -> bool:
-        """See `device.py`."""
+        """See `hardware.py`."""
         return True
 
     def adopt(self, arena: Arena) -> None:
-        """See `device.py`."""
+        """See `hardware.py`."""
         self._chunks.append(arena.chunks)
 
     def forget(self, arena: Arena) -> None:
-        """See `device.py`."""
+        """See `hardware.py`."""
         self._chunks = [chunks for chunks in self._chunks if chunks is not arena.chunks]
 
     def allocate(self, nbytes: int, arena: Arena) -> SimulatedMemory:
-        """See `device.py`."""
+        """See `hardware.py`."""
         return SimulatedMemory(arena.allocate(nbytes))
 
     def start(self, code: SimulatedCode, control: int, mailbox_nbytes: int) -> SimulatedGrid:
-        """See `device.py`. Raises `DeviceUnavailableError` while another one runs."""
+        """See `hardware.py`. Raises `DeviceUnavailableError` while another one runs."""
         if self._grid is not None and not self._grid.is_done():
             self._grid._thread.join(0.5)  # a grid that has just given its token back still has to return
         if self._grid is not None and not self._grid.is_done():

@@ -58,11 +58,11 @@ class Handlers:
 
     @property
     def specs(self) -> tuple[SpanTypes, ...]:
-        """What the handlers are compiled for."""
+        """The types that the handlers are compiled for."""
         merged = () if self.merge is None else tuple(spec for _, spec in self.merge.handlers)
         return (*(one.spec for one in self.inputs), *merged, *(() if self.end is None else (self.end.spec,)))
 
     @property
     def is_cooperative(self) -> bool:
-        """Whether the threads of a block may take a message each: nothing is kept from one to the next."""
+        """True if the threads of a block may take a message each: nothing is kept from one to the next."""
         return self.merge is None and all(one.spec.state is None and not one.spec.rng for one in self.inputs)

@@ -1,4 +1,4 @@
-"""What a device that runs grids offers, and what is known of a grid that it runs.
+"""A device that runs grids, and a grid that it runs, as the rest of the package sees them.
 
 `cuda_driver.py` is such a device for a GPU, `cuda_simulator.py` for numba's simulator; the tests have one that runs
 grids as threads.
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .handlers import END, FIRST
+
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
     from ringkernel.codegen.span_types import Span
     from ringkernel.declaration.declaration import Declaration
+    from ringkernel.devices.compiled.raised import Raised
     from ringkernel.memory.arenas import Arena, Bytes
 
 
@@ -18,27 +23,34 @@ class Grid(Protocol):
     """A grid that was started."""
 
     def is_done(self) -> bool:
-        """Whether all its threads have returned. Never waits."""
+        """Return whether all its threads have returned. Never waits."""
 
     def failure(self) -> str | None:
-        """Why the device has ended it, or None."""
+        """Return why the device has ended it, or None."""
 
 
-class Code(Protocol):
-    """A kernel's grid as the device has loaded it."""
+class Code:
+    """A kernel's grid as the device has loaded it, with all of the kernel's spans in it. `exceptions`: the class and
+    arguments of what a fault's number means; `stops`: the numbers of a `raise StopIteration` of the handler itself."""
 
-    n_threads: int
-    end_span: int
-    """What stands in a block for what a kernel does at its end; 0 if there is nothing."""
+    def __init__(
+        self, n_threads: int, exceptions: Mapping[int, Raised], stops: Container[int], *, has_end: bool
+    ) -> None:
+        self.n_threads = n_threads
+        self.end_span = END if has_end else 0
+        self._exceptions, self._stops = exceptions, stops
 
     def span_of(self, number: int) -> int:
-        """What stands there for the span of the input of this number, from 0 on."""
+        """Return what stands in a block for the span of the input of this number, from 0 on."""
+        return FIRST + number
 
-    def raised(self, number: int) -> tuple[type[BaseException] | None, tuple[Any, ...]]:
-        """The class and arguments of the exception that a fault's number means."""
+    def raised(self, number: int) -> Raised:
+        """Return the class and arguments of the exception that a fault's number means."""
+        return self._exceptions.get(number, (RuntimeError, ()))
 
     def is_stop(self, number: int) -> bool:
-        """Whether it means that the handler itself has raised `StopIteration`."""
+        """Return whether it means that the handler itself has raised `StopIteration`."""
+        return number in self._stops
 
 
 class Memory(Protocol):
@@ -56,7 +68,7 @@ class Memory(Protocol):
         """Move bytes there: `source` does not count any more."""
 
     def release(self) -> None:
-        """Nobody uses it any more."""
+        """Give it back: nobody uses it any more."""
 
 
 class Hardware(Protocol):
@@ -80,7 +92,7 @@ class Hardware(Protocol):
         """Make it ready to be launched. No grid of this process may run on the device meanwhile."""
 
     def reaches(self, arena: Arena) -> bool:
-        """Whether grids can reach all of the arena's memory."""
+        """Return whether grids can reach all of the arena's memory."""
 
     def adopt(self, arena: Arena) -> None:
         """Let grids reach the arena's memory, also what it grows by. No grid may run meanwhile."""

@@ -1,4 +1,4 @@
-"""What a grid does from its launch until it gives the token back. Compiled, for every target that has grids.
+"""The loop of a grid, from its launch until it gives the token back. Compiled, for every target that has grids.
 
 The first thread of the block fetches, takes a turn and posts, again and again; the others help with spans. When there
 is nothing to do for a while it naps between two looks. Without a sign of life from the host it ends by itself.
@@ -41,7 +41,7 @@ FEW_FRUITLESS = 64
 
 
 def run_grid(control: int) -> None:
-    """Every thread's way through a grid's life."""
+    """Run a grid: the first thread of its block leads, the others help until they are dismissed."""
     mailbox = mailbox_memory(load(control + CONTROL.mailbox_address))
     if thread_index() == 0:
         take_over(mailbox, control)
@@ -101,7 +101,7 @@ def back_off(run_entry: int) -> None:
 
 
 def is_deserted(mailbox: int) -> bool:
-    """Whether the host has said that all are to leave, or has not been heard of for too long."""
+    """Return whether the host has told all grids to end, or has given no sign of life for too long."""
     beat, now = peek(mailbox + MAILBOX.beat), ticks()
     if peek(mailbox + MAILBOX.leave) == 1:
         return True

@@ -82,13 +82,13 @@ class GridPool:
 
     @property
     def keepalive(self) -> list[Any]:
-        """What grids that were given up may reach."""
+        """Memory that grids may still reach which were given up."""
         return self._threads.keepalive
 
     # --- memory ----------------------------------------------------------------------------------------------
 
     def reaches_memory(self) -> bool:
-        """Whether the device reaches all memory that its grids may touch, and enough to start them all."""
+        """Return whether the device reaches all memory that its grids may touch, and enough to start them all."""
         return self._controls.room() >= CONTROL_ROOM and all(map(self.hardware.reaches, self._arenas))
 
     def reach_memory(self) -> None:
@@ -144,7 +144,8 @@ class GridPool:
         record["told_answers"] = block.read(BLOCK.answers)
         record["told_echo"] = block.read(BLOCK.echo)
         if output is not None:
-            record["told_tail"] = read(output.address + RING.tail)
+            record["told_tail"] = tail = read(output.address + RING.tail)
+            self._api.write_word(output.address + RING.next, tail)
             record["told_progress"] = read(output.address + RING.progress)
         control.view(_I8, len(edges), CONTROL_DTYPE.itemsize)[:] = [read(edge.address + EDGE.head) for edge in edges]
         words = control.view(_I8, (control.nbytes - image_at) // 8, image_at)
@@ -152,7 +153,7 @@ class GridPool:
         return control
 
     def is_over(self, run_entry: GridRunEntry) -> bool:
-        """Whether the watcher has told of the grid's last word."""
+        """Return whether the watcher has told of the grid's last word."""
         return bool(self._api.read_word(run_entry.control.address + CONTROL.is_over))
 
     def set_over(self, run_entry: GridRunEntry) -> None:

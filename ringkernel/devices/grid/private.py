@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FAULT_AT = MAILBOX_BLOCK + BLOCK.fault_index
-"""Where a span says what it has failed on."""
+"""Where the fault words are that a span writes, from the mailbox."""
 
 NEVER_RUNG = doorbell.ring_doorbell, cursors.notify_consumers, cursors.notify_producer
 NEVER_SHARED = length.pays, share.lead
@@ -84,7 +84,8 @@ def call_span(address: int, source: int, count: int, target: int, context: int, 
 
 def left_out(*, goes_by_time: bool, has_end: bool) -> tuple[Any, ...]:
     """Return the functions of a turn that have nothing to do in a kernel's grid."""
-    return (*NEVER_RUNG, *NEVER_SHARED, *CHAINS, *MEASURED, *(() if goes_by_time else TIMES), *(() if has_end else ENDS))
+    never = (*NEVER_RUNG, *NEVER_SHARED, *CHAINS, *MEASURED)
+    return (*never, *(() if goes_by_time else TIMES), *(() if has_end else ENDS))
 
 
 def private_operations(operations: Mapping[Any, Any], jit: Callable[..., Any]) -> dict[Any, Any]:

@@ -56,7 +56,7 @@ class GridTarget:
 
 @dataclass(frozen=True)
 class GridSpan:
-    """What a grid does with a stretch of messages: `lead` by its first thread, `help` by the others. `goes_by_time`,
+    """Runs a stretch of messages: `lead` on the first thread of a grid, `help` on the others. `goes_by_time`,
     `has_end`: what else its turn has to do."""
 
     lead: Function
@@ -90,7 +90,7 @@ def _nothing(span: int, source: int, count: int, target: int, context: int, faul
 
 
 def _at_all(loops: list[Function], end: Function | None) -> Function:
-    """One of these, by what stands for it."""
+    """Return a span that is one of these, by the number that stands for it."""
     chosen = _nothing
     for number, loop in reversed(list(enumerate(loops, FIRST))):
         chosen = alone_at(number, loop, chosen)
@@ -98,7 +98,7 @@ def _at_all(loops: list[Function], end: Function | None) -> Function:
 
 
 def _call(target: GridTarget, func: Function, spec: Any) -> Any:
-    """What calls a handler on addresses."""
+    """Return what calls a handler on addresses."""
     jit = target.jit_handler(spec.check)
     dispatcher = with_all_parameters(Specializer(jit)(func), func, len(argument_types(spec)), jit)
     return target.handler_call(dispatcher, spec)
@@ -142,7 +142,7 @@ def build_grid_program(target: GridTarget, loop: Function, span: GridSpan) -> Pr
 
 @functools.cache
 def _common(target: GridTarget, *, goes_by_time: bool, has_end: bool) -> tuple[Specializer, Specializer]:
-    """What programs of a target have in common: functions that look outside, and those that stay on the mailbox."""
+    """Return what programs of a target have in common: functions that look outside, and those of the mailbox alone."""
     shared = Specializer(target.jit, target.operations)
     private = Specializer(target.jit, private_operations(target.operations, target.jit))
     for function in left_out(goes_by_time=goes_by_time, has_end=has_end):

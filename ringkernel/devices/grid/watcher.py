@@ -23,7 +23,7 @@ NAP_NS = 20_000
 
 
 def watch(run_entry: int, _here: int) -> int:
-    """Tell what is new about a grid. LEFT when it has given the token back, and everybody knows."""
+    """Tell what is new about a grid. Return LEFT when it has given the token back, and everybody knows."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return LEFT
     control = load(run_entry + RUN_ENTRY.block_address)
@@ -37,13 +37,13 @@ def watch(run_entry: int, _here: int) -> int:
 
 
 def beat(control: int) -> None:
-    """A sign of life."""
+    """Give a sign of life."""
     address = load(control + CONTROL.heart_address) + HEART.beat
     store(address, load(address) + 1)
 
 
 def tell(control: int) -> int:
-    """Ring whoever waits for what a grid has done since the last look. 1 if it has done anything."""
+    """Ring whoever waits for what a grid has done since the last look. Return 1 if it has done anything."""
     block = load(control + CONTROL.block_address)
     answers = load_acquire(block + BLOCK.answers)  # acquire, and first: the cursors are then at least as new
     news = tell_output(control, block) | tell_inputs(control, block)
@@ -59,14 +59,14 @@ def tell(control: int) -> int:
 
 
 def is_due(control: int, block: int) -> int:
-    """1 if an answer is to come, or has come and is not told yet."""
+    """Return 1 if an answer is to come, or has come and is not told yet."""
     if load_acquire(block + BLOCK.epoch) != load(control + CONTROL.told_echo):
         return 1
     return 1 if load(block + BLOCK.status) in LAST_WORDS and load(control + CONTROL.is_over) == 0 else 0
 
 
 def tell_output(control: int, block: int) -> int:
-    """Ring the consumers of what is new. 1 if anything is."""
+    """Ring the consumers if there is anything new. Return 1 if there is."""
     if load(block + BLOCK.output) == 0:
         return 0
     ring = block + load(block + BLOCK.output)
@@ -75,6 +75,7 @@ def tell_output(control: int, block: int) -> int:
     if tail == load(control + CONTROL.told_tail) and progress == load(control + CONTROL.told_progress):
         return 0
     store(control + CONTROL.told_tail, tail)
+    store(ring + RING.next, tail)  # for `has_room`: the grid has its own copy
     store(control + CONTROL.told_progress, progress)
     fence()  # the cursor, before the look at the doorbells; a sleeper arms its own before it looks at the cursor
     notify_consumers(ring, 0)
@@ -82,7 +83,7 @@ def tell_output(control: int, block: int) -> int:
 
 
 def tell_inputs(control: int, block: int) -> int:
-    """Ring the producers that wait for room, and the host where it watches. 1 if a cursor has moved."""
+    """Ring the producers that wait for room, and the host where it watches. Return 1 if a cursor has moved."""
     news = 0
     table = block + load(block + BLOCK.inputs)
     for i in range(load(block + BLOCK.n_inputs)):
@@ -98,7 +99,7 @@ def tell_inputs(control: int, block: int) -> int:
 
 
 def may_work(block: int) -> int:
-    """Whether the grid is about to do something. Of a kernel that goes by time only its grid can say what is
+    """Return 1 if the grid is about to do something. Of a kernel that goes by time only its grid can say what is
     next: it is, as long as there is something in the inputs that it did not know of when it had nothing to do."""
     if goes_by_time(block) == 0:
         return can_work(block)
@@ -118,7 +119,7 @@ def may_work(block: int) -> int:
 
 
 def rest_watch(run_entry: int, _here: int) -> int:
-    """Let a grid with nothing outstanding be. 1 if it may be, 0 if it has to be watched on. In no event loop."""
+    """Let a grid with nothing outstanding be. Return 1 if it may be, 0 if it has to be watched on. In no event loop."""
     if compare_exchange(run_entry + RUN_ENTRY.owner, FREE, CLAIMED) != FREE:
         return 0  # revoked; the next look finds out
     control = load(run_entry + RUN_ENTRY.block_address)

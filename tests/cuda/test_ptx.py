@@ -29,6 +29,7 @@ from ringkernel.devices.grid import cuda_program, mailbox
 from ringkernel.devices.grid.cuda_program import GridCode, compile_grid, target_with
 from ringkernel.devices.grid.handlers import Handler, Handlers
 from ringkernel.devices.grid.loop import run_grid
+from ringkernel.devices.grid.mailbox import take_over
 from ringkernel.ring.block import ledger, token
 from ringkernel.ring.protocol import cursors as protocol
 from ringkernel.ring.sharing import share
@@ -211,7 +212,7 @@ def test_a_post_publishes_outputs_before_the_input_cursor() -> None:
 
 
 def take_over_behind(control: Any) -> None:
-    mailbox.take_over(control + 4096, control)
+    take_over(control + 4096, control)
 
 
 def test_a_mailbox_is_taken_over_and_then_fenced() -> None:

@@ -1,4 +1,4 @@
-"""What a worker does that has nothing of its own to do: it helps with the spans of others. Compiled.
+"""Helping with the spans of other workers, while this one has nothing of its own to do. Compiled.
 
 A leader offers its job in a word of the worker (`recruit` of `ring/sharing/share.py`), and wakes it if it sleeps.
 Between two spans of one leader there are microseconds, so a worker that has helped waits awake for a moment; but not
@@ -29,7 +29,7 @@ LINGER = 12
 
 
 def help_others(parker: int, masks: int, text: int) -> int:
-    """Do what was offered, as long as something is. 0 if nothing was. `masks`, `text`: see `leave_cpu`,
+    """Help with jobs as long as some are offered. Return 0 if none was. `masks`, `text`: see `leave_cpu`,
     `waits_for_cpu`."""
     job = take_offer(parker)
     if job == 0:
@@ -42,7 +42,7 @@ def help_others(parker: int, masks: int, text: int) -> int:
 
 
 def take_offer(parker: int) -> int:
-    """The job that this worker is offered; 0 if there is none."""
+    """Take the job out that this worker is offered, and return it; 0 if there is none."""
     if load(parker + PARKER.offer_address) == 0:
         return 0
     return exchange(parker + PARKER.offer_address, 0)
@@ -64,7 +64,7 @@ def help_with(job: int, parker: int, masks: int) -> None:
 
 
 def is_free(parker: int) -> int:
-    """1 if nobody rings for this worker."""
+    """Return 1 unless this worker was rung for, or is to stop."""
     return 1 if load(parker + PARKER.inbox_address) == 0 and load_acquire(parker + PARKER.stop) == 0 else 0
 
 

@@ -26,7 +26,7 @@ class Member(Protocol):
 
 
 class Team:
-    """Says to leaders whom they may ask for help, so that no more than `n_cores` threads are busy.
+    """The workers that leaders may ask for help, so that no more than `n_cores` threads are busy.
 
     Jobs are reused only as jobs: a helper may look at one long after it was offered.
     """
@@ -43,21 +43,21 @@ class Team:
         self._api.write_word(self.address + TEAM.lay_out_shards_address, lay_out_shards_address)
 
     def seat(self, workers: Sequence[Member]) -> None:
-        """These are its members from now on."""
+        """Set its members."""
         members = workers[:MAX_TEAM]
         for i, worker in enumerate(members):
             self._api.write_word(self.address + TEAM.workers + 8 * i, worker.address)
         self._api.write_word(self.address + TEAM.n_workers, len(members))
 
     def missing(self) -> int:
-        """How many more helpers somebody could have done with since this was last asked."""
+        """Return how many more helpers were missing since this was last asked."""
         count = self._api.read_word(self.address + TEAM.missing)
         if count:
             self._api.write_word(self.address + TEAM.missing, 0)
         return count
 
     def new_job(self) -> int:
-        """The address of a job that nobody leads."""
+        """Return the address of a job that nobody leads."""
         address = self._jobs.allocate()
         self._api.write_word(address + SHARED.is_led, 0)
         self._api.write_word(address + SHARED.gate, CLOSED)
@@ -69,6 +69,6 @@ class Team:
         return address
 
     def release_job(self, address: int) -> None:
-        """Whoever led it is gone. One that a helper has not come out of is not used again."""
+        """Take back a job whose leader is gone. It is not used again while a helper is inside."""
         if self._api.read_word(address + SHARED.gate) == CLOSED:
             self._jobs.release(address)

@@ -36,27 +36,27 @@ def call_handlers(run: int, source: int, count: int, target: int) -> int:
 
 
 def fault_words(block: int, chain: int) -> int:
-    """Where a span says what it has failed on."""
+    """Return the address of the words in which a span says what it has failed on."""
     return int(block + BLOCK.fault_index if chain == 0 else chain + CHAIN.fault_index)
 
 
 def function_of(block: int, edge: int) -> int:
-    """The address of the function that handles the messages of an input."""
+    """Return the address of the function that handles the messages of an input."""
     own = load(edge + EDGE.span_address)
     return load(block + BLOCK.span_address) if own == 0 else own
 
 
 def context_of(block: int, chain: int) -> int:
-    """What a span is called with for the kernel's context: the record of its chain, where it is run."""
+    """Return the context that a span is called with: the kernel's own, or the record of the chain that is run."""
     return block + load(block + BLOCK.state) if chain == 0 else chain
 
 
 def longest_span(chain: int, own: int) -> int:
-    """How many messages a span that is not shared has at most: `own`, unless a chain is run."""
+    """Return how many messages a span that is not shared has at most: `own`, unless a chain is run."""
     return own if chain == 0 else load(chain + CHAIN.span_limit)
 
 
 def max_threads(block: int) -> int:
-    """How many threads may share a span of a kernel, or of its chain."""
+    """Return how many threads may share a span of a kernel, or of its chain."""
     chain = chain_of(block)
     return load(block + BLOCK.max_threads) if chain == 0 else load(chain + CHAIN.max_threads)

@@ -319,7 +319,7 @@ def take_turns_in_loop(patch: pytest.MonkeyPatch) -> None:
 Step = tuple[Any, str]
 """A function of the package: whose it is, and its name."""
 
-WAIT_WHILE_IT_GETS_ON: Step = (Terminator, "_wait_while_it_gets_on")
+WAIT_WHILE_IT_GETS_ON: Step = (CompiledEngine, "wait_while_it_gets_on")
 PROGRESS: Step = (Terminator, "_progress")
 WAIT_OVER: Step = (Terminator, "_wait_over")
 MAKE_RINGS: Step = (CompiledEngine, "_make_output")

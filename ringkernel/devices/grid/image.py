@@ -128,7 +128,7 @@ class Image:
 
     def _copy(self, at: int, address: int, nbytes: int) -> None:
         source = (ctypes.c_int64 * (nbytes // 8)).from_address(address)
-        self._words[at // 8 : (at + nbytes) // 8] = np.frombuffer(source, np.int64)
+        self._words[at // 8 : (at + nbytes) // 8] = np.ctypeslib.as_array(source)
 
     def _lead_out(self, at: int, origin: int, address: int) -> None:
         """Let a word say how far it is from `origin`, in the mailbox, to an address outside."""

@@ -143,13 +143,11 @@ class WorkerPool:
 
     def evict(self, run_entry: RunEntry) -> Eviction:
         """Take a kernel from its worker for good, in whatever it is doing."""
-        seen = self._entries.revoke(run_entry, forced=False)
+        seen = self._entries.revoke(run_entry, forced=True)
         if seen == FREE:
             self.dequeue(run_entry)
             self._entries.have_dismissed(run_entry.address)
             return Eviction.FREE
-        if seen == CLAIMED:
-            seen = self._entries.revoke(run_entry, forced=True)
         if seen not in (CLAIMED, REVOKED):  # (the latter: it was evicted before, and that failed halfway)
             return Eviction.GIVING_BACK
         self._lose(run_entry)

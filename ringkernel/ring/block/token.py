@@ -38,15 +38,17 @@ def dismiss(run_entry: int) -> None:
 
 
 def revoke(run_entry: int, forced: int) -> int:
-    """For the supervisor: take a kernel from its poller. The owner word as it was found.
+    """For the supervisor: take a kernel from its poller. Return the owner word as it was found.
 
     FREE: the kernel is the caller's now. CLAIMED: it is in a turn; with `forced`, what that turn does is void.
     COMMIT: it is about to publish, which takes no user code: ask again.
     """
     owner = run_entry + RUN_ENTRY.owner
     seen = compare_exchange(owner, FREE, REVOKED)
-    if seen == CLAIMED and forced == 1:
-        seen = compare_exchange(owner, CLAIMED, REVOKED)
+    while seen == CLAIMED and forced == 1:
+        if compare_exchange(owner, CLAIMED, REVOKED) == CLAIMED:
+            return CLAIMED
+        seen = compare_exchange(owner, FREE, REVOKED)  # the turn has ended meanwhile: FREE is said of what was taken
     return seen
 
 

@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all coverage guarded fused soak cuda grids gpu lint notebooks docs links bench clean
+.PHONY: help demo test test-all proof coverage guarded fused soak cuda grids gpu lint notebooks docs links bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(STAMP)-test  ## Run the tests, but for the long ones
 
 test-all: $(STAMP)-test  ## Run all tests
 	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py $(ARGS)
+
+proof: $(STAMP)-test  ## Search the order of shared words: the functions themselves, models, mutations; wants spin
+	$(BIN)/python tests/models/prove.py $(ARGS)
 
 coverage: $(STAMP)-test  ## Run the tests, and show which lines and branches of the package they leave out
 	$(BIN)/python -m coverage erase

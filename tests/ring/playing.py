@@ -4,6 +4,7 @@ goes on. Memory is that of a machine without reordering: `test_orders.py` looks 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -49,17 +50,23 @@ def generators(
 ) -> dict[str, Any]:
     """The functions of a source, as generators, among the constants of modules. `given`: further generators that they
     call, which a world defines; `atomic`: what counts as one operation."""
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    own = {function.name for function in functions} | set(given)
     namespace = {name: value for module in modules for name, value in vars(module).items()}
     namespace = {name: value for name, value in namespace.items() if not inspect.isfunction(value)}
+    exec(giving(source, frozenset(given), frozenset(atomic)), namespace)
+    return namespace
+
+
+@functools.lru_cache(maxsize=8)
+def giving(source: str, given: frozenset[str], atomic: frozenset[str]) -> Any:
+    """The functions of a source made generators, compiled."""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    own = {function.name for function in functions} | given
     for function in functions:
         function.returns = None
-        Giving(own - set(atomic), OPERATIONS | set(atomic)).visit(function)
+        Giving(own - atomic, OPERATIONS | atomic).visit(function)
         function.body.insert(0, ast.parse("if 0: yield").body[0])
     module = ast.fix_missing_locations(ast.Module(list(functions), []))
-    exec(compile(module, "<played>", "exec"), namespace)  # a name in brackets has no source, so coverage lets it be
-    return namespace
+    return compile(module, "<played>", "exec")  # a name in brackets has no source, so coverage lets it be
 
 
 def caught(mutations: Mapping[str, tuple[str, str]], mutation: str, sources: str, play: Callable[[str], None]) -> None:

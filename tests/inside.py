@@ -14,7 +14,6 @@ from ringkernel.devices import selection
 from ringkernel.devices.compiled import compiling, handshake, worker
 from ringkernel.devices.compiled.chain import ALONE
 from ringkernel.devices.compiled.control_block import ControlBlock
-from ringkernel.devices.compiled.ending import Terminator
 from ringkernel.devices.compiled.engine import CompiledEngine
 from ringkernel.devices.compiled.worker import RunEntries, Worker
 from ringkernel.devices.coroutine.engine import CoroutineEngine
@@ -320,8 +319,8 @@ Step = tuple[Any, str]
 """A function of the package: whose it is, and its name."""
 
 WAIT_WHILE_IT_GETS_ON: Step = (CompiledEngine, "wait_while_it_gets_on")
-PROGRESS: Step = (Terminator, "_progress")
-WAIT_OVER: Step = (Terminator, "_wait_over")
+PROGRESS: Step = (CompiledEngine, "progress")
+WAIT_OVER: Step = (CompiledEngine, "has_ended_within")
 MAKE_RINGS: Step = (CompiledEngine, "_make_output")
 FINISH: Step = (CompiledEngine, "finish")
 COMMAND: Step = (ControlBlock, "command")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +19,6 @@ from ringkernel.declaration.registry import registry
 if TYPE_CHECKING:
     from kinds import Kind
     from thread_device import ThreadDevice
-
-# The cache of compiled kernels is the session's own, and shared with the processes that tests start; or it is that of
-# several sessions, which clear it away themselves: see .ci/run.
-SHARED_CACHE = os.environ.get("RINGKERNEL_TESTS_CACHE_DIR")
-os.environ["RINGKERNEL_CACHE_DIR"] = SHARED_CACHE or tempfile.mkdtemp(prefix="ringkernel-tests-")
-os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -45,7 +37,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
     parser.addoption("--script", metavar="FILE", help="a script of the graph machine to play again")
     parser.addoption("--cuda", action="store_true", help='"auto" means the first GPU')
-    parser.addoption("--leaks", action="store_true", help="what a test leaves behind fails it, see left_behind.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` has its say
@@ -106,24 +97,22 @@ def where_grids_run(declared: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def seen_before(request: pytest.FixtureRequest, module_mappings: None) -> None:
-    """With `--leaks`, what there is before the test: see `left_behind`."""
-    if request.config.getoption("--leaks"):
-        left_behind.open_pools()
-        request.node.stash[left_behind.BEFORE] = left_behind.look()
+    """Note what there is before the test: see `left_behind`."""
+    left_behind.open_pools()
+    request.node.stash[left_behind.BEFORE] = left_behind.look()
 
 
 @pytest.fixture(autouse=True, scope="module")
-def module_mappings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With `--leaks`, files that tests map are unmapped after the last test of a module."""
+def module_mappings() -> Iterator[None]:
+    """Files that tests map are unmapped after the last test of a module."""
     before = left_behind.mapped_files()
     yield
-    if request.config.getoption("--leaks"):
-        left_behind.check_module(before)
+    left_behind.check_module(before)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """With `--leaks`, what a test leaves behind fails it."""
+    """Fail a test that leaves something behind."""
     yield
     left_behind.check_test(item)
 
@@ -182,6 +171,7 @@ def guarded_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    use_cache(config)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if leaves_out_long(config):
@@ -195,9 +185,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if not SHARED_CACHE:
-        shutil.rmtree(os.environ["RINGKERNEL_CACHE_DIR"], ignore_errors=True)
+def use_cache(config: pytest.Config) -> None:
+    """Keep compiled kernels from one session to the next, beside what pytest keeps: `pytest --cache-clear` and
+    `make clean` remove them. `RINGKERNEL_TESTS_CACHE_DIR` names another place."""
+    kept = config.cache.mkdir("ringkernel") if config.cache is not None else ""
+    os.environ["RINGKERNEL_CACHE_DIR"] = os.environ.get("RINGKERNEL_TESTS_CACHE_DIR") or os.fspath(kept)
+    os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:

@@ -1,9 +1,10 @@
-"""What a test leaves behind fails it, with `--leaks`: a thread, an open descriptor; and of a module's last test, a
-mapped file. Not without, as the session that `rk.map` keeps for the process seems left by whichever test is first.
+"""Fail a test that leaves a thread or an open descriptor behind, and a module whose tests leave a file mapped.
 
 A look before each test and one after it take less than 0.1 ms. Only what seems to be left is waited for: it may be on
-its way out. Memory that arenas keep is counted in `behaviour/test_coming_and_going.py`: of a process that compiles,
-anonymous memory grows anyhow.
+its way out. What the process keeps for good is none of it: the session of `rk.map` is ended after each test
+(`conftest.no_shared_session`), what packages open once is opened before the first look (`open_pools`). Memory that
+arenas keep is counted in `behaviour/test_coming_and_going.py`: of a process that compiles, anonymous memory grows
+anyhow.
 """
 
 from __future__ import annotations

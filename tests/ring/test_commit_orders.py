@@ -360,6 +360,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_mutation_is_caught(mutation: str) -> None:
     caught(MUTATIONS, mutation, SOURCES, lambda source: play(source, SEEDS))

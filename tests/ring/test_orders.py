@@ -216,6 +216,7 @@ ON_ARM = [
 _MNEMONICS = {"acquire": ("ldar", "ldapr"), "release": ("stlr",), "fence": ("dmb",)}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("function", "wanted"), ON_ARM, ids=lambda v: getattr(v, "__name__", ""))
 def test_the_orders_arrive_on_aarch64(arm: Any, function: Callable[..., Any], wanted: dict[str, int]) -> None:
     def counts(operations: dict[Any, Any] | None) -> dict[str, int]:

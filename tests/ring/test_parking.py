@@ -142,6 +142,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["eventfd", "pipe", "timed"])
 def test_an_idle_worker_sleeps_and_is_woken(kind: str) -> None:
     if kind == "eventfd" and not hasattr(os, "eventfd"):

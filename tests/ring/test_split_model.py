@@ -36,6 +36,7 @@ def errors(model: str, tmp_path: Path, helpers: int, parts: int, spans: int) -> 
     return int(found[1])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("helpers", "parts", "spans"), [(2, 2, 1), (1, 3, 1), (1, 2, 2)])
 def test_the_model_holds(tmp_path: Path, helpers: int, parts: int, spans: int) -> None:
     assert errors(MODEL, tmp_path, helpers, parts, spans) == 0
@@ -71,6 +72,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_mutated_model_does_not(tmp_path: Path, mutation: str) -> None:
     before, after = MUTATIONS[mutation]

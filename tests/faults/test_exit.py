@@ -188,6 +188,7 @@ def test_the_interpreter_ends(name: str, template: Any, tmp_path: Path) -> None:
     assert not wrong, f"{len(wrong)} of {ROUNDS} ended badly. {wrong[0]}"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.timeout(120 + 10 * ROUNDS)
 @pytest.mark.parametrize(
     ("name", "cached"),

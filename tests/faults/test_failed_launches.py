@@ -135,7 +135,7 @@ class Failing:
     ("function", "options"),
     [
         (double, {"device": "cpu"}),
-        (double, {"device": "cuda"}),
+        pytest.param(double, {"device": "cuda"}, marks=pytest.mark.long),
         pytest.param(plain, {"device": "cuda"}, marks=pytest.mark.long),
         (coroutine, {}),
     ],

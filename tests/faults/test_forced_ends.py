@@ -31,6 +31,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("step", "times"), STEPS, ids=[f"{step[1]} x{times}" for step, times in STEPS])
 @on_each_device
 async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(
@@ -53,6 +54,7 @@ async def test_an_idle_kernel_whose_end_fails_is_taken_from_who_runs_it(
         await check_works(runtime, name)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("step", "times"),
     [*STEPS, (inside.EVICT, 1), (inside.EVICT, 2), (inside.DEQUEUE, 1), (inside.STOP_WORKER, 1)],

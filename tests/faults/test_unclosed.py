@@ -18,6 +18,9 @@ from helpers import eventually, within
 
 from ringkernel import MessageQueue, RingKernelRuntime, ring_kernel
 
+if sys.platform != "win32":
+    import uvloop  # before the first test, since it keeps a pipe for the process
+
 pytestmark = pytest.mark.workers
 
 
@@ -53,8 +56,6 @@ def in_another_thread(function: Any) -> None:
 
 def loop_of(name: str) -> asyncio.AbstractEventLoop:
     if name == "uvloop":
-        import uvloop
-
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         return loop
     return asyncio.new_event_loop()

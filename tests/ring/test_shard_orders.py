@@ -170,8 +170,8 @@ def play(source: str, seeds: range) -> None:
         KeyedWorld(code, seed).play()
 
 
-def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one() -> None:
-    play(SOURCES, range(1000))
+def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one(random_cases: Callable[[int], int]) -> None:
+    play(SOURCES, range(random_cases(1000)))
 
 
 MUTATIONS = {

@@ -25,7 +25,7 @@ from ringkernel.ring.sharing.job import CLOSED
 from ringkernel.ring.spans.run_span import run_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playing import Steps
 
@@ -200,8 +200,8 @@ def play(source: str, seeds: range) -> None:
         World(code, seed).play()
 
 
-def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one() -> None:
-    play(SOURCES, range(2000))
+def test_in_whatever_order_threads_go_on_the_outcome_is_that_of_one(random_cases: Callable[[int], int]) -> None:
+    play(SOURCES, range(random_cases(2000)))
 
 
 MUTATIONS = {

@@ -25,7 +25,7 @@ from ringkernel.ring.spans.fill import NOTHING_THERE, READY
 from ringkernel.ring.turns import ends, loop_turns, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playing import Steps
 
@@ -200,8 +200,8 @@ def play(source: str, seeds: range) -> None:
         World(code, seed).play()
 
 
-def test_in_whatever_order_threads_go_on_no_message_waits_for_ever() -> None:
-    play(SOURCES, range(1500))
+def test_in_whatever_order_threads_go_on_no_message_waits_for_ever(random_cases: Callable[[int], int]) -> None:
+    play(SOURCES, range(random_cases(1500)))
 
 
 MUTATIONS = {

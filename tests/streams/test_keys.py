@@ -117,6 +117,7 @@ def keys_of(dtype: np.dtype[Any]) -> Any:
 # --- what the handler sees -----------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "S1", "S3", "S8", "S9", "S20"])
 async def test_every_value_of_the_field_has_its_own_state(runtime: RingKernelRuntime, kind: str) -> None:
     keys = keys_of(np.dtype(kind))

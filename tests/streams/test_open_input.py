@@ -801,6 +801,7 @@ EXITS = """
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("daemon", [True, False])
 @pytest.mark.parametrize("close", [True, False])
 def test_a_program_ends_with_open_handles(daemon: bool, close: bool) -> None:

@@ -215,6 +215,7 @@ TIMES: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", TIMES)
 async def test_times_of_all_types_are_in_order(kind: str) -> None:
     dtype = np.dtype([("x", "f8"), ("at", kind)], align=True)

@@ -338,6 +338,7 @@ def returned(msg: Any, out: Any, rng: Any) -> Any:
     return rng
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.compiles
 @pytest.mark.parametrize(
     ("handler", "reason"),

@@ -109,6 +109,7 @@ async def compare(runtime: rk.RingKernelRuntime) -> None:
         assert getattr(counts[0], name) == getattr(counts[1], name), name
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("key", KEYS)
 async def test_it_comes_to_what_one_thread_makes_of_it(team: rk.RingKernelRuntime, key: str) -> None:
     messages = await start_twins(team, key)
@@ -148,6 +149,7 @@ async def test_queues_do_as_well_as_maps(team: rk.RingKernelRuntime) -> None:
     await compare(team)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_after_a_failure_nobody_can_tell(team: rk.RingKernelRuntime, seed: int, ordered: bool) -> None:

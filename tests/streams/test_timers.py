@@ -90,6 +90,7 @@ async def test_multiples_below_zero() -> None:
         assert await received(runtime, bars, 4) == [(-20, 1.0), (-10, 2.0), (0, 4.0), (10, 8.0)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "every"),
     [
@@ -180,6 +181,7 @@ AT_THE_LIMITS: dict[str, tuple[Any, list[Any], list[Any]]] = {
 """By the type of the times: a period, the times of messages, and those of what comes out, multiples included."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", AT_THE_LIMITS)
 async def test_multiples_end_where_times_do(kind: str) -> None:
     """And where floats are too far apart to tell them."""

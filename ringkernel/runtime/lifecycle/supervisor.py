@@ -130,6 +130,7 @@ class Supervisor:
             self._launching.discard(kernel_id)
         if self._closed:
             kernel.engine.release()
+            services.close()  # again: what the launch has made since then
             raise KernelStateError(f"the runtime was closed while kernel {kernel_id!r} was being launched")
         self.kernels[kernel_id] = kernel
         kernel.enter(Command.LAUNCH)

@@ -20,6 +20,8 @@ from ringkernel.memory.share_layout import SHARED, TEAM
 from ringkernel.memory.span_layout import SPAN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from playing import Steps
 
 SOURCES = source_of((key_table, *MODULES)) + ALONE

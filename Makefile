@@ -25,10 +25,10 @@ demo: $(STAMP)-demo  ## Run a year of flights through compiled kernels; ARGS=flo
 	$(BIN)/ringkernel demo $(ARGS)
 
 test: $(STAMP)-test  ## Run the tests, but for the long ones
-	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py -m "not long" $(ARGS)
+	$(BIN)/python $(COVER) -m pytest --ignore tests/project/test_notebooks.py -m "not long" $(ARGS)
 
 test-all: $(STAMP)-test  ## Run all tests
-	$(BIN)/python $(COVER) -m pytest --ignore tests/test_notebooks.py $(ARGS)
+	$(BIN)/python $(COVER) -m pytest --ignore tests/project/test_notebooks.py $(ARGS)
 
 proof: $(STAMP)-test  ## Search the order of shared words: the functions themselves, models, mutations; wants spin
 	$(BIN)/python tests/models/prove.py $(ARGS)
@@ -40,16 +40,16 @@ coverage: $(STAMP)-test  ## Run the tests, and show which lines and branches of 
 	$(BIN)/python -m coverage report
 
 guarded: $(STAMP)-test  ## Run tests of kernels with their memory between inaccessible pages
-	$(BIN)/python -m pytest --guarded tests/behaviour tests/test_graph_machine.py $(ARGS)
+	$(BIN)/python -m pytest --guarded tests/behaviour tests/graphs/test_graph_machine.py $(ARGS)
 
 fused: $(STAMP)-test  ## Run tests of kernels with chains that run as one wherever they can
-	$(BIN)/python -m pytest --fused -k "loop or graph" tests/behaviour tests/test_graph_machine.py $(ARGS)
+	$(BIN)/python -m pytest --fused -k "loop or graph" tests/behaviour tests/graphs/test_graph_machine.py $(ARGS)
 
 soak: $(STAMP)-test  ## Play random graphs, random handlers and wrong ones, for SECONDS each (default 600), on new seeds
-	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/test_graph_machine.py tests/test_differential.py tests/test_wrong_handlers.py $(ARGS)
+	$(BIN)/python -m pytest -s --timeout 0 --soak $(SECONDS) tests/graphs/test_graph_machine.py tests/handlers/test_differential.py tests/handlers/test_wrong_handlers.py $(ARGS)
 
 grids: $(STAMP)-test  ## Run the tests of kernels and of streams with grids alone, as threads of this CPU
-	$(BIN)/python -m pytest -k grid tests/behaviour tests/grids tests/test_contract.py $(ARGS)
+	$(BIN)/python -m pytest -k grid tests/behaviour tests/grids tests/project/test_contract.py $(ARGS)
 	$(BIN)/python -m pytest --grids tests/streams tests/daily/test_replacing.py $(ARGS)
 
 cuda:  ## Run the CUDA tests, which need no GPU: PTX, and the simulator
@@ -68,7 +68,7 @@ lint: $(STAMP)-lint  ## Check style, types and layers
 	$(BIN)/lint-imports
 
 notebooks: $(STAMP)-notebooks  ## Execute every notebook
-	$(BIN)/python -m pytest --timeout 600 tests/test_notebooks.py tests/daily/test_stop_button.py $(ARGS)
+	$(BIN)/python -m pytest --timeout 600 tests/project/test_notebooks.py tests/daily/test_stop_button.py $(ARGS)
 
 docs: $(STAMP)-docs  ## Build the documentation as a site, in docs/_build/html; every warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -11,4 +11,4 @@ def tests(session: nox.Session) -> None:
     """Everything that `make test-all` runs, or what is named after `--`."""
     groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
     session.install("-e", ".", *groups)
-    session.run("python", "-m", "pytest", "--ignore", "tests/test_notebooks.py", *session.posargs)
+    session.run("python", "-m", "pytest", "--ignore", "tests/project/test_notebooks.py", *session.posargs)

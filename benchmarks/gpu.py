@@ -239,7 +239,7 @@ def floors(rounds: int) -> dict[str, Any]:
 
 def rehearse() -> None:
     """Let threads of this CPU stand for the GPU's grids, and compile what would run beside them."""
-    sys.path.insert(0, str(HERE.parent / "tests"))
+    sys.path.insert(0, str(HERE.parent / "tests" / "support"))
     from thread_device import ThreadDevice
 
     selection._opened[DEVICE] = ThreadDevice(DEVICE)

@@ -1,8 +1,9 @@
 """What a handler may do: the operations, and the functions with the arguments, that stay inside of what they are given,
 whatever values come, and write to none of it.
 
-Each was fed hostile indices and values with index checks on, see `tests/test_handler_functions.py`: it gives what NumPy
-gives, or raises, and changes nothing. Numba has more; what is not here has not been shown to be safe, or is not.
+Each was fed hostile indices and values with index checks on, see `tests/handlers/test_handler_functions.py`: it gives
+what NumPy gives, or raises, and changes nothing. Numba has more; what is not here has not been shown to be safe, or is
+not.
 
 Functions are written as they may be called: in the parentheses are the arguments that may be given, by position or by
 name; those after a `*` by name only; `*any` stands for any number of them. An argument that is not here is refused, as

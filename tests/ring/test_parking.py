@@ -147,6 +147,6 @@ asyncio.run(main())
 def test_an_idle_worker_sleeps_and_is_woken(kind: str) -> None:
     if kind == "eventfd" and not hasattr(os, "eventfd"):
         pytest.skip("no eventfd on this system")
-    command = [sys.executable, "-c", KERNEL, kind, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", KERNEL, kind, str(Path(__file__).parents[1] / "support")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

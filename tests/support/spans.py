@@ -56,7 +56,7 @@ def call(handler: Callable[..., Any], spec: SpanTypes, given: np.ndarray[Any, An
 CHILD = """
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # what asks for more is refused it, and not killed
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import {module}
 for said in {module}.{function}(*json.load(sys.stdin)):
     print(json.dumps(said), flush=True)
@@ -66,7 +66,8 @@ for said in {module}.{function}(*json.load(sys.stdin)):
 def in_a_child(module: str, function: str, *arguments: Any) -> dict[str, Any]:
     """What a generator of a test module finds, in a process of its own: it yields `(case,)` before it tries one, and
     `(case, result)` after it. The results by case; if the process ends early, the case at which it did."""
-    source = CHILD.format(folder=str(Path(__file__).parent), module=module, function=function)
+    folders = [str(Path(str(sys.modules[one].__file__)).parent) for one in (module, __name__)]
+    source = CHILD.format(folders=folders, module=module, function=function)
     variables = {**os.environ, "MALLOC_PERTURB_": "165", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", source],

@@ -72,8 +72,9 @@ asyncio.run(main())
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, int | list[int]]:
     """How the processes ended that wrote somewhere: to the last element, and to the one beyond."""
-    tests = Path(__file__).parent
-    code = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n{CHILD}"
+    here, root = Path(__file__).parent, Path(__file__).parents[2]
+    folders = [str(folder) for folder in (here, here.parent / "support", root)]
+    code = f"import sys; sys.path[:0] = {folders!r}\n{CHILD}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     found: dict[str, int | list[int]] = json.loads(run.stdout)

@@ -132,7 +132,7 @@ COMMANDS = [
     ["bench", "--list"],
     ["bench", "--from", "benchmarks/results/quick.json"],
 ]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -19,7 +19,7 @@ from ringkernel.messages.types import MessageType
 
 pytestmark = pytest.mark.compiles
 
-PAGE = Path(__file__).parent.parent / "docs" / "differences.md"
+PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
 EXAMPLES = [example for difference in DIFFERENCES for example in difference.examples] + list(SAME)
 FIELDS = MESSAGE.names or ()
 ids = [f"{example.expression} with {example.given}" for example in EXAMPLES]

@@ -155,10 +155,11 @@ async def _at_end(kernel_id: str, python: Callable[..., Any]) -> str:
 
 # --- the processes -----------------------------------------------------------------------------------------------
 
+FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 CHILD = """
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))  # what asks for more is refused it, and not killed
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import judging
 for said in judging.judged(json.load(sys.stdin)):
     print(json.dumps(said), flush=True)
@@ -190,7 +191,7 @@ def _judge_until_it_ends(
     """Judge in one process; the handler at which it ended, and how."""
     environment = {**os.environ, "MALLOC_PERTURB_": "165", "OPENBLAS_NUM_THREADS": "1", "PYTHONFAULTHANDLER": ""}
     child = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CHILD.format(folder=str(Path(__file__).parent))],
+        [sys.executable, "-W", "ignore", "-c", CHILD.format(folders=FOLDERS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert child.stdin is not None

@@ -12,7 +12,7 @@ import pytest
 from ringkernel.bench.model import Report
 from ringkernel.bench.words import figure_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]

@@ -54,7 +54,7 @@ def test_one_that_ends_its_process_or_hangs_is_found_and_the_others_are_judged(
 
 
 JUDGE_THAT_FAILS = """
-import json, os, signal, sys, time  # {folder}
+import json, os, signal, sys, time  # {folders}
 for name, context in json.load(sys.stdin):
     print(json.dumps([name, context]), flush=True)
     if name == "crash":

@@ -73,6 +73,7 @@ async def run(docstring: str) -> None:
         scope["session"].close()
 
 
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("name", PUBLIC)
 async def test_each_docstring_has_an_example_that_does_what_it_shows(name: str) -> None:
     docstring = inspect.getdoc(PUBLIC[name]) or ""

@@ -206,7 +206,7 @@ async def test_a_handler_that_does_not_return_is_given_up_with_the_kernel(team: 
     await map_until_helped(team, messages)
     messages["rounds"][N // 2 :: N // 16] = 1 << 33
     mapping = asyncio.ensure_future(team.map("shared", messages))
-    await eventually(lambda: is_helped(team))
+    await eventually(lambda: is_helped(team), 60)  # as soon as the system runs its thread
     await asyncio.sleep(0.05)
     await within(team.terminate("shared", timeout=0.1))
     with pytest.raises(rk.KernelFailedError, match="did not return from its handler"):

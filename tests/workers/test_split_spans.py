@@ -197,7 +197,7 @@ async def test_a_helper_that_does_not_return_is_given_up_with_the_kernel(
     await start(team, "neighbour", double)
     messages["rounds"][N // 2 :: N // 16] = STUCK  # the leader and its helpers, each in one of them
     mapping = asyncio.ensure_future(team.map("k", messages))
-    await eventually(lambda: is_helped(team))
+    await eventually(lambda: is_helped(team), 60)  # as soon as the system runs its thread
     await asyncio.sleep(0.05)
     begin = time.monotonic()
     await within(team.terminate("k", timeout=0.1))

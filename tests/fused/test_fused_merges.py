@@ -299,6 +299,7 @@ async def both(case: Case, play: Any) -> tuple[Any, Any]:
     return outcomes[0], outcomes[1]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_they_do_what_they_do_one_by_one(case: Case) -> None:
     async def play(one: Play) -> dict[str, Any]:

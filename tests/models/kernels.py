@@ -44,7 +44,7 @@ def ring(words: Words, at: int, capacity: int, edges: list[int], doorbell_addres
 def doorbell(words: Words, at: int, parker: int, state: int) -> int:
     """A doorbell, and the doorbell address that leads to it."""
     words.update({at + DOORBELL.state: state, at + DOORBELL.parker_address: parker, at + DOORBELL.target_address: at})
-    return at + DOORBELL.target_address
+    return int(at + DOORBELL.target_address)
 
 
 def kernel(capacity: int = 4, room: int = 4, *, state: int = RUNG) -> Words:

@@ -1,4 +1,4 @@
-"""What a handler may do: the operations, and the functions with the arguments, that stay inside of what they are given,
+"""The list of what handlers may do: operations, and functions with arguments, that stay inside of what they are given,
 whatever values come, and write to none of it.
 
 Each was fed hostile indices and values with index checks on, see `tests/handlers/test_handler_functions.py`: it gives
@@ -124,7 +124,8 @@ LOOP = "write it out as a loop, in which indices are checked"
 
 
 class Arguments(NamedTuple):
-    """What a function may be given: names by position, then names only by name; `any_number` of them by position."""
+    """The arguments that a function may be given: names by position, then names only by name; `any_number` of them
+    by position."""
 
     positional: tuple[str, ...]
     named: frozenset[str]

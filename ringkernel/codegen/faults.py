@@ -1,4 +1,4 @@
-"""What compiled code finds wrong by itself: numbers in the place of an exception's description, whose address is never
+"""Faults that compiled code finds by itself: numbers in the place of an exception's description, whose address is never
 as small."""
 
 BACK = 1

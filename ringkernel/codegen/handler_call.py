@@ -144,7 +144,7 @@ def _message(context: Any, builder: Any, numba_type: Any, address: Any, number: 
 def _output(
     context: Any, builder: Any, numba_type: Any, spec: SpanTypes, address: Any, number: Any
 ) -> tuple[Any, Callable[[], None]]:
-    """What a handler is given to write to, which is zero; and what puts it in its slot after the call.
+    """Return what a handler is given to write to, which is zero, and what puts it in its slot after the call.
 
     A small record lies on the stack: LLVM keeps it in registers, and removes what zeroes the fields that are written
     anyway. In the slot it could not, as a message may be read, that might overlap, before they are.
@@ -207,7 +207,7 @@ def _behind(builder: Any, address: Any, offset: int) -> Any:
 
 
 def _verdict(context: Any, builder: Any, returned: Any, status: Any, value: Any, nothing: int, batch: bool) -> Any:
-    """What the handler says as one int64. `nothing`: what it means to return nothing."""
+    """Return what the handler says, as one int64. `nothing`: what it means to return nothing."""
     everything = ir.Constant(_I64, nothing)
     if isinstance(returned, types.NoneType):
         verdict = everything

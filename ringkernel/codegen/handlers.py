@@ -54,7 +54,7 @@ class HandlerSpecializer(Specializer):
         return super()._value(value, names)
 
     def _outside(self, value: Any) -> Any:
-        """What compiled code holds as a constant, to which nothing may be written."""
+        """Return what compiled code holds as a constant, to which nothing may be written."""
         if isinstance(value, tuple):
             parts = map(self._outside, value)
             return value._make(parts) if hasattr(value, "_make") else tuple(parts)

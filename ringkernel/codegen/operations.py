@@ -191,5 +191,5 @@ def grid_span(mailbox: int, span: int, source: int, count: int, target: int, con
 
 
 def grid_helper(mailbox: int) -> None:
-    """What the other threads of the grid's block do, see `cooperative_span.py`."""
+    """Do the part of another thread of the grid's block, see `cooperative_span.py`."""
     raise _unbound("grid_helper")

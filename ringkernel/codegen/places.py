@@ -33,7 +33,7 @@ def _in_text(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _by_frames(error: BaseException) -> tuple[str, int] | None:
-    """What numba's own frames are busy with: it does not say that in all of its errors."""
+    """Return what numba's own frames are busy with: it does not say that in all of its errors."""
     trace, found = error.__traceback__, None
     while trace is not None:
         for name in ("self", "inst", "expr"):

@@ -35,7 +35,7 @@ class Whole:
     of_type: Any = None
 
     def fits(self, kind: Any) -> bool:
-        """Whether a place of this type holds all of them."""
+        """Return whether a place of this type holds all of them."""
         return bool(kind.minval <= self.low and self.high <= kind.maxval)
 
 
@@ -50,7 +50,7 @@ def whole(kind: Any) -> Whole | None:
 
 
 class Widths:
-    """What the variables of one function may hold."""
+    """The whole numbers that the variables of one function may hold."""
 
     def __init__(self, annotation: Any) -> None:
         self._typemap = annotation.typemap
@@ -66,7 +66,7 @@ class Widths:
                     self._known[node.target.name] = _any_of([one for one in ranges if one is not None])
 
     def of(self, variable: Any) -> Whole | None:
-        """What a variable may hold; None if it is no whole number."""
+        """Return what a variable may hold; None if it is no whole number."""
         kind = self._type_of(variable)
         return kind and self._known.get(variable.name, kind)
 

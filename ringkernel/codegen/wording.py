@@ -64,7 +64,7 @@ def kind_of(text: str) -> str:
 
 
 def in_plain_words(text: str, line: str) -> str:
-    """What numba's error says. `line` is the line of code that it is about."""
+    """Return what numba's error says. `line` is the line of code that it is about."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     for pattern, say in _FORMS:
         found = re.search(pattern, text, re.DOTALL)

@@ -1,1 +1,1 @@
-"""Who runs a kernel's turns: the event loop for coroutine kernels, CPU workers for compiled ones."""
+"""The devices that run the turns of kernels: the event loop for coroutine kernels, CPU workers for compiled ones."""

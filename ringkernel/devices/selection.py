@@ -59,7 +59,7 @@ def choose(declaration: Declaration, default: str) -> str:
 
 
 def automatic(declaration: Declaration | None) -> tuple[str, str]:
-    """What "auto" means for a kernel, or without one in general; and why."""
+    """Return what "auto" means for a kernel, or without one in general; and why."""
     reason = None if declaration is None else _why_cpu(declaration)
     if reason is not None:
         return "cpu", reason
@@ -110,7 +110,7 @@ def _why_cpu(declaration: Declaration) -> str | None:
 
 
 def _misaligned(declaration: Declaration) -> str | None:
-    """What of a kernel's records is not aligned, if anything."""
+    """Say what of a kernel's records is not aligned, if anything."""
     for what, dtype in _records(declaration).items():
         problem = misaligned_field(dtype)
         if problem is not None:
@@ -119,7 +119,7 @@ def _misaligned(declaration: Declaration) -> str | None:
 
 
 def _with_bytes(declaration: Declaration) -> str | None:
-    """What of a kernel's records is bytes, which handlers have on the CPU only, if anything."""
+    """Say what of a kernel's records is bytes, which handlers have on the CPU only, if anything."""
     for what, dtype in _records(declaration).items():
         field = bytes_field(dtype)
         if field is not None:

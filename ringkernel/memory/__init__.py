@@ -1,1 +1,1 @@
-"""What all compiled code shares: where every shared word lies, and the arenas that words and slots lie in."""
+"""The memory that compiled code shares: where every shared word lies, and the arenas that words and slots lie in."""

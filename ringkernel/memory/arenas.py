@@ -102,7 +102,7 @@ class Arena:
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """What is allocated in here goes back if it fails, at once: the exception still holds whoever allocated it."""
+        """Give back at once what is allocated in here, if it fails: the exception still holds whoever allocated it."""
         tried: list[Region] = []
         self._trial = tried
         self.keep()
@@ -166,7 +166,7 @@ class Arena:
         self.chunks.append(array)
 
     def take_back(self, array: npt.NDArray[Any]) -> None:
-        """Nobody who works on the arena's memory reaches that array any more."""
+        """Take back an array that nobody who works on the arena's memory reaches any more."""
         index = next(i for i, chunk in enumerate(self.chunks) if chunk is array)
         del self.chunks[index]
 

@@ -1,4 +1,4 @@
-"""What a fused chain of kernels shares: who its stages are, and what the last span has come to, stage by stage.
+"""The record of a fused chain of kernels: who its stages are, and what the last span has come to, stage by stage.
 
 The chain lies in the arena beside the blocks of its stages. The first stage's block names it while its turns run the
 fused span; see `codegen/steps.py` and `ring/spans/fused_commit.py`.

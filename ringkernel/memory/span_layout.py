@@ -1,4 +1,4 @@
-"""What a turn runs: which messages, by which function, where outputs go, and what came of it. One record per kernel.
+"""The record of a kernel's span: which messages, by which function, where outputs go, and what came of it.
 
 `ring/spans/fill.py` fills it, `ring/spans/run_span.py` runs it, `ring/spans/commit.py` commits it. A **lane** is an
 input that the span may take messages from: the one that was found, or, for a kernel that goes by time, all of them;

@@ -1,4 +1,4 @@
-"""What a sleeping parker sleeps on: an eventfd on Linux, a pipe on other POSIX systems, a timed sleep elsewhere.
+"""The handle that a parker sleeps on: an eventfd on Linux, a pipe on other POSIX systems, a timed sleep elsewhere.
 
 The one place where this is chosen. A waker is recycled, never closed, while a compiled thread may still hold its
 number; and a process that was forked off never touches the descriptors that it inherited.
@@ -47,7 +47,7 @@ class Waker:
             os.set_blocking(self.read_fd, blocking)
 
     def recycle(self) -> None:
-        """Nobody sleeps on it any more: let the next parker have it."""
+        """Let the next parker have it: it is slept on no more."""
         if self.pid != os.getpid() or self.read_fd < 0:
             return
         self.set_blocking(False)

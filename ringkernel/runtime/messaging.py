@@ -1,4 +1,4 @@
-"""What a runtime does with messages: one by one, in batches, whole arrays."""
+"""The messages of a runtime: one by one, in batches, whole arrays."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What differs from target to target: the operations as intrinsics."""
+"""The operations of each target, as intrinsics."""

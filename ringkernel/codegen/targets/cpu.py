@@ -38,7 +38,7 @@ machine_code.register_division()
 
 
 def operations(mechanism: str = WAKE_MECHANISM) -> dict[Any, Any]:
-    """What stands for each operation: instructions, or a function of words. `mechanism`: see `wait_handle.py`."""
+    """Return what each operation is: instructions, or a function of words. `mechanism`: see `wait_handle.py`."""
     sleep = threads.SLEEPS[mechanism]
     return {
         ops.load: memory.load_of("monotonic"),

@@ -60,7 +60,7 @@ def sleep_a_little(descriptor: int, scratch: int) -> None:
 
 
 def wake_nobody(descriptor: int) -> None:
-    """Who sleeps for a while wakes up anyway."""
+    """Do nothing: a timed sleep is over by itself."""
     return
 
 

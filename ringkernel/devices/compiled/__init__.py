@@ -1,1 +1,1 @@
-"""What compiled kernels have in common, whoever runs them: their blocks, rings, handshakes, and threads."""
+"""Compiled kernels, whoever runs them: their blocks, rings, handshakes, and threads."""

@@ -218,8 +218,8 @@ class KernelRings:
             self.output.quarantine()
 
     def quarantine(self) -> None:
-        """Who ran the kernel goes on, and may move any cursor: never reuse the memory, and let nobody take what comes
-        late."""
+        """Give up memory in which a lost thread may still move any cursor: never reuse it, and let nobody take what
+        comes late."""
         for edge in self.edges:
             edge.ring.quarantine()
         if self.output is not None:

@@ -160,7 +160,7 @@ class Inlet:
         return NOTHING if edge is None else edge.take()
 
     def produce(self) -> Any:
-        """What there is to take after all, when `take` has found nothing: whoever would wait runs who produces here, if
+        """Take what there is after all, when `take` has found nothing: whoever would wait runs who produces here, if
         that is a task which is ready to run. Otherwise as `try_get`."""
         run = self.run_producer
         return self.try_get() if run is not None and run() else self._nothing()

@@ -1,4 +1,4 @@
-"""What of CUDA is there, found out without starting anything: the driver is asked, no context is made."""
+"""The CUDA that is there, found out without starting anything: the driver is asked, no context is made."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class GpuFacts:
 
 @dataclass(frozen=True)
 class CudaFacts:
-    """What was found. `problem` says why no kernel can run on `cuda`, and what to do, or None; `was_asked` whether the
-    driver was asked for GPUs."""
+    """The facts that were found. `problem` says why no kernel can run on `cuda`, and what to do, or None; `was_asked`
+    whether the driver was asked for GPUs."""
 
     packages: dict[str, str]
     simulator: bool
@@ -129,8 +129,8 @@ def _version_of(library: Any) -> tuple[int, str]:
 
 
 def _set_environment(library: Any) -> None:
-    """What CUDA has to know before it starts: load kernels at once, since a load in the middle may wait behind one that
-    keeps running; and as many hardware queues as there can be, since each running kernel takes one."""
+    """Set what CUDA has to know before it starts: load kernels at once, since a load in the middle may wait behind one
+    that keeps running; and as many hardware queues as there can be, since each running kernel takes one."""
     context = ctypes.c_void_p()
     if library.cuCtxGetCurrent(ctypes.byref(context)) != _NOT_INITIALIZED:
         logger.info("CUDA was started by others in this process: its settings are theirs")

@@ -54,8 +54,8 @@ class GridDevice(Device):
         return span, grid
 
     async def _compiled_grid(self, declaration: Declaration, span: Any) -> Any:
-        """What the hardware makes of a declaration: compiled once per device, function, types and options in this
-        process."""
+        """Return what the hardware makes of a declaration: compiled once per device, function, types and options in
+        this process."""
         key = self._hardware.name, Handlers.of(declaration, span), declaration.block_size, declaration.fma
         if key not in _compiled:
             _compiled[key] = await background.in_thread(lambda: self._compile_grid(declaration, span))

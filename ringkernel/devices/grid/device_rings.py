@@ -87,7 +87,7 @@ class DeviceStorage:
 
 
 def is_placed(ring: Any) -> bool:
-    """Whether a kernel's output, of whatever kind, lies in the memory where it should."""
+    """Return whether a kernel's output, of whatever kind, lies in the memory where it should."""
     if ring is None or not ring.holds_records or _device_of(ring.engine) is None:
         return True
     readers = [edge for edge in ring.edges if not edge.closed]

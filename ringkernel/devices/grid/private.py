@@ -53,7 +53,7 @@ ENDS = fill.fill_at_end, run_span.run_span_at_end
 
 
 def no_order() -> None:
-    """Nobody else looks."""
+    """Do nothing: no other thread looks."""
 
 
 def nothing(*_given: int) -> int:

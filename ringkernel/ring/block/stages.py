@@ -1,4 +1,4 @@
-"""Whose handlers a turn runs: the kernel's own, or those of the fused chain that it is the first stage of. Compiled."""
+"""The handlers that a turn runs: the kernel's own, or those of the chain that it is the first stage of. Compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kernel waits for when it does nothing: input or room, since when, and because of whom. Compiled.
+"""The waits of a kernel that does nothing: for input or room, since when, and because of whom. Compiled.
 
 The time is looked at when a wait begins or ends, not for each message: a wait for input begins when the last span has
 ended, and ends when the next one begins, and both times are known anyway. A wait for room is of the last stage of a

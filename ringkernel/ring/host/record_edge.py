@@ -48,11 +48,11 @@ class Source(Protocol):
 
     @property
     def is_at_end(self) -> bool:
-        """Whether nothing more will be published."""
+        """True if nothing more will be published."""
 
     @property
     def is_on_host(self) -> bool:
-        """Whether the slots are in host memory."""
+        """True if the slots are in host memory."""
 
     @property
     def slots(self) -> Array:
@@ -68,7 +68,7 @@ class Source(Protocol):
         """Consumers have come or gone."""
 
     def is_last(self, edge: RecordEdge) -> bool:
-        """Whether this was the last consumer to leave, and nobody has come since."""
+        """Return whether this was the last consumer to leave, and none has come since."""
 
     def forget_wait(self, edge: RecordEdge) -> None:
         """The edge has another consumer now."""
@@ -77,7 +77,7 @@ class Source(Protocol):
         """Never reuse this memory."""
 
     def dispose(self) -> None:
-        """Nobody uses this ring any more."""
+        """Let go of the ring: it is used no more."""
 
 
 class RecordEdge:
@@ -128,7 +128,7 @@ class RecordEdge:
 
     @property
     def getting(self) -> Waiting:
-        """Who waits for more in the event loop, if that is the consumer."""
+        """The line that waits for more in the event loop, if that is the consumer."""
         return self._getting
 
     @getting.setter
@@ -158,11 +158,11 @@ class RecordEdge:
         self.ring.forget_wait(self)
 
     def set_doorbell(self, address: int) -> None:
-        """Who is rung when something is published: a kernel, a doorbell of the event loop, or 0 for nobody."""
+        """Set whom a publication rings: a kernel, a doorbell of the event loop, or 0 for nobody."""
         self._api.write_word(self.address + EDGE.doorbell_address, address)
 
     def set_span(self, address: int) -> None:
-        """What handles the messages, or 0 for the kernel's own handler. The consumer does not run."""
+        """Set the address of what handles the messages; 0: the kernel's own handler. The consumer does not run."""
         self._api.write_word(self.address + EDGE.span_address, address)
 
     def set_key(self, field: str) -> None:
@@ -272,7 +272,7 @@ class RecordEdge:
         self.ring.putting.notify()
 
     def leftovers(self) -> list[Array]:
-        """What a closed edge had not taken. The last consumer of a ring also gets what a producer that was just
+        """Return what a closed edge had not taken. The last consumer of a ring also gets what a producer that was just
         then in a span has published since."""
         if self.closed and self.ring.is_last(self):
             end = max(self.ring.position(), self._end)

@@ -36,7 +36,7 @@ _I8 = np.dtype(np.int64)
 
 
 def _tell_nobody(_said: int) -> None:
-    """What becomes of the event loop's own publishing and consuming is nobody's concern."""
+    """Ignore what the event loop's own publishing and consuming has woken."""
 
 
 class RecordRing:
@@ -119,7 +119,7 @@ class RecordRing:
 
     @property
     def is_on_host(self) -> bool:
-        """Whether the slots are in host memory."""
+        """True if the slots are in host memory."""
         return self.storage is self._on_host
 
     @property
@@ -190,7 +190,7 @@ class RecordRing:
             self._last = still_open[0]
 
     def is_last(self, edge: RecordEdge) -> bool:
-        """Whether this was the last consumer to leave, and nobody has come since."""
+        """Return whether this was the last consumer to leave, and none has come since."""
         return self._last is edge
 
     def _grow_tables(self) -> None:
@@ -214,7 +214,7 @@ class RecordRing:
         return self.address + self.api.read_word(self.address + RING.waits) + 8 * index
 
     def set_doorbell(self, address: int) -> None:
-        """Who is rung when there is room: a kernel, a doorbell of the event loop, or 0 for nobody."""
+        """Set whom room rings: a kernel, a doorbell of the event loop, or 0 for nobody."""
         self.doorbell_address = address
         self.api.write_word(self.address + RING.doorbell_address, address)
 
@@ -299,7 +299,7 @@ class RecordRing:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether nothing more will be published."""
+        """True if nothing more will be published."""
         return self.api.read_word(self.address + RING.ended) == 1
 
     def say_ended(self) -> None:
@@ -320,7 +320,7 @@ class RecordRing:
         return result.view(self.message_type.dtype)
 
     def dispose(self) -> None:
-        """Nobody uses this ring any more: let go of what it holds, at once rather than at the next collection."""
+        """Let go of all that the ring holds, at once rather than at the next collection."""
         self.edges.clear()
         self.engine = self._last = self.keepalive = None
         self._on_host.let_go()

@@ -1,4 +1,4 @@
-"""What a span of a fused chain leaves behind: all stages are where they would be had each run by itself. Compiled.
+"""The commit of the stages of a fused chain: all are where they would be had each run by itself. Compiled.
 
 The rings between the stages are empty before and after. Their cursors, and the stages' ledgers, move on by what has
 passed: so whoever looks at a stage, waits for its cursor or takes it apart from the others need not know. When a stage

@@ -78,7 +78,7 @@ def take_turns(here: int) -> int:
 
 
 def cost_of_backlog(run_entry: int, here: int) -> int:
-    """What the messages that wait will cost, in ticks. What a kernel does at its end may cost anything."""
+    """Return the ticks that the messages that wait will cost. What a kernel does at its end may cost anything."""
     block = load(run_entry + RUN_ENTRY.block_address)
     waiting = waiting_of(block)
     if waiting == 0:
@@ -87,8 +87,8 @@ def cost_of_backlog(run_entry: int, here: int) -> int:
 
 
 def cost_of(count: int, run_entry: int, here: int) -> int:
-    """What so many messages will cost, in ticks; many cost less each than a few. As long as that is not known, few of
-    them are within the credit: the handler ends soon in any case."""
+    """Return the ticks that so many messages will cost; many cost less each than a few. As long as that is not known,
+    few of them are within the credit: the handler ends soon in any case."""
     block = load(run_entry + RUN_ENTRY.block_address)
     if load(block + BLOCK.processed) < load(here + PARKER.known_after):
         return count * load(here + PARKER.max_credit) // FEW

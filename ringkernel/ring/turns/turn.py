@@ -103,7 +103,7 @@ def obey(block: int, here: int) -> int:
 
 
 def can_work(block: int) -> int:
-    """Whether a turn would find something to do. A look, which takes no input's place in the order."""
+    """Return 1 if a turn would find something to do. A look, which takes no input's place in the order."""
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
     if has_input(block) == 0:
@@ -116,7 +116,7 @@ def can_work(block: int) -> int:
 
 
 def can_end(block: int) -> int:
-    """Whether a kernel in whose inputs nothing waits is at its end, with room for what it emits then."""
+    """Return 1 if a kernel in whose inputs nothing waits is at its end, with room for what it emits then."""
     if is_over(block) == 0:
         return 0
     return 1 if load(block + BLOCK.end_span_address) == 0 else has_room(block)

@@ -1,4 +1,4 @@
-"""What a caller gives for messages and for results: arrays, which have to be of a form, and the forms of frames."""
+"""Messages and results that a caller gives: arrays, which have to be of a form, and the forms of frames."""
 
 from __future__ import annotations
 

@@ -58,10 +58,6 @@ LOOKS = {
     ),
     "collect_tags: it sleeps": ("collect_tags", "store_release(parker + PARKER.parked, 1)", "pass"),
     "room_of: who reads most slowly": ("room_of", "free < needed", "False"),
-    "close_gate: whether it is open": ("close_gate", "gate >= 0", "False"),
-    "enter: whether the gate is open": ("enter", "gate >= 0", "True"),
-    "lead: the helpers are out": ("lead", "wait_for_helpers(job, run_entry) == 0", "False"),
-    "wait_for_helpers: revoked": ("wait_for_helpers", "load(run_entry + RUN_ENTRY.owner) == REVOKED", "False"),
     "a feeder's enter: closed": ("enter", "load_acquire(feeder + FEEDER.state) != OPEN", "False"),
 }  # fmt: skip
 

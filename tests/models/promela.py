@@ -156,9 +156,66 @@ COMMIT = Model(
 )  # fmt: skip
 
 
+ALONE_WITH_A_HELPER = {"HELPERS": 1, "PARTS": 2, "SPANS": 2}
+ENTER = """:: seen < 0 -> break
+        :: seen >= 0 ->
+            if
+            :: atomic { gate == seen -> gate = gate + 1 }"""
+RUN = "run_part(i, mine)\n            fi\n        :: true -> break  "
+
+SHARE = Model(
+    "share.pml",
+    [
+        Size(ALONE_WITH_A_HELPER),
+        Size({"HELPERS": 2, "PARTS": 2, "SPANS": 1}),
+        Size({"HELPERS": 1, "PARTS": 3, "SPANS": 1}),
+    ],
+    {
+        what: (before, after, ALONE_WITH_A_HELPER)
+        for what, before, after in (
+            ("the leader does not wait", ":: gate == CLOSED\n        :: revoked", ":: true\n        :: revoked"),
+            (
+                "the leader does not see that it was revoked",
+                ":: gate == CLOSED\n        :: revoked -> goto gone\n",
+                ":: gate == CLOSED\n",
+            ),
+            (
+                "a helper comes in through a closed gate",
+                ENTER,
+                ENTER.replace(":: seen < 0 -> break\n        :: seen >= 0", ":: true"),
+            ),
+            (
+                "a helper leaves before it is done",
+                RUN,
+                RUN.replace("run", "gate = gate - 1; run").replace("\n", "; gate = gate + 1\n", 1),
+            ),
+            ("a helper does not leave", "        gate = gate - 1;\n", ""),
+            (
+                "two take the same part",
+                "atomic { i = next_part; next_part = next_part + (next_part <= PARTS + HELPERS -> 1 : 0) }",
+                "i = next_part; next_part = i + 1",
+            ),
+            ("the gate is not closed", "        close_gate(seen);\n", ""),
+            ("a failed part counts", "part[good] == DONE -> good++", "part[good] != NEW -> good++"),
+            ("what was revoked is committed", ":: !revoked -> assert", ":: true -> assert"),
+            (
+                "the gate opens too early",
+                "        assert(gate == CLOSED);\n",
+                "        assert(gate == CLOSED); gate = 0;\n",
+            ),
+        )
+    },
+    (
+        "each part of a shared span is run once, by one thread",
+        "memory that was given back is not written to",
+        "what is committed of a shared span is all done",
+    ),
+)
+
+
 def reason_of(key: str) -> str | None:
     """Why a mutation of a model is not caught; None if it is to be."""
     return next((m.uncaught[it] for m in MODELS.values() for it in m.uncaught if key == f"{m.file}: {it}"), None)
 
 
-MODELS = {"commit": COMMIT}
+MODELS = {"commit": COMMIT, "share": SHARE}

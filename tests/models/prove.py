@@ -24,7 +24,7 @@ import kernel_systems  # noqa: E402
 import played  # noqa: E402
 import promela  # noqa: E402
 import ring_systems  # noqa: E402
-from orders import mutated, mutations  # noqa: E402
+from orders import LOOKS, mutated, mutations  # noqa: E402
 from search import Search, TooMany, Violation  # noqa: E402
 from uncaught import is_exact, reason_of  # noqa: E402
 
@@ -213,7 +213,8 @@ def main() -> int:
 
 def prove(pool: Any, *, is_bounded: bool) -> int:
     """Search, mutate, and say what came of it. 0 if all is as it should be."""
-    wrong: list[str] = []
+    looks = {one.what for text in played.TEXTS.values() for one in mutations(text)}
+    wrong = [f"orders.py has a look that no function has: {what}" for what in LOOKS if what not in looks]
     found: list[Found] = []
     n_states = 0
     for one in pool.imap_unordered(search, [name for name in SYSTEMS if not (is_bounded and name in LARGE)]):

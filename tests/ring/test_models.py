@@ -19,11 +19,13 @@ SIZES = [(name, size.defines) for name, model in MODELS.items() for size in mode
 MUTATIONS = [(name, what) for name, model in MODELS.items() for what in model.mutations]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "defines"), SIZES)
 def test_a_model_holds(name: str, defines: dict[str, int]) -> None:
     assert search(MODELS[name].text, defines).errors == 0
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "what"), MUTATIONS)
 def test_a_mutated_model_does_not(name: str, what: str) -> None:
     before, after, defines = MODELS[name].mutations[what]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ringkernel.memory.keys_layout import INITIAL, KEYS, NO_KEY, UNUSED
 
-from .operations import copy_bytes, peek, peek_fixed, poke
+from .operations import copy_bytes, load, peek, peek_fixed, poke, store
 
 MULTIPLIER = -0x61C8864680B583EB
 """2**64 by the golden ratio, odd: the upper bits of the product send keys that follow each other far apart (Knuth, The
@@ -85,11 +85,11 @@ def take_slot(table: int, slot: int, tag: int, key: int, key_words: int, state_a
 
 
 def take_last_back(table: int) -> None:
-    """Make the slot empty that was taken last: no key lies where it does because of that one."""
-    count = peek(table + KEYS.count) - 1
-    offset = peek(peek(table + KEYS.order_address) + 8 * count)
-    poke(peek(table + KEYS.slots_address) + offset, UNUSED if offset == 0 else 0)
-    poke(table + KEYS.count, count)
+    """Make the slot empty that was taken last: no key lies where it does because of that one. In the worker's loop."""
+    count = load(table + KEYS.count) - 1
+    offset = load(load(table + KEYS.order_address) + 8 * count)
+    store(load(table + KEYS.slots_address) + offset, UNUSED if offset == 0 else 0)
+    store(table + KEYS.count, count)
 
 
 def nth_state(table: int, number: int, state_at: int) -> int:

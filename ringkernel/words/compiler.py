@@ -16,6 +16,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections import defaultdict
+from inspect import CO_VARARGS
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llvmlite import ir
@@ -148,6 +149,8 @@ class _Body:
         elif isinstance(value, statements.Expr):
             result = self._expression(value)
         elif isinstance(value, statements.Arg):
+            if value.index == len(self._compiled.args):  # `*args`, which a function may have, but not look at
+                return
             result = self._compiled.args[value.index]
         else:
             result = self._word(value)
@@ -308,7 +311,9 @@ class _Body:
         if hasattr(called, "emit"):
             written = called.emit(self._builder, *words)
             return I64(0) if written is None else written
-        result = self._builder.call(self._compiler.function(called), words)
+        compiled = self._compiler.function(called)
+        takes_any = called.__code__.co_flags & CO_VARARGS
+        result = self._builder.call(compiled, words[: len(compiled.args)] if takes_any else words)
         if result.type == I64:
             return result
         return [self._builder.extract_value(result, i) for i in range(len(result.type))]

@@ -188,8 +188,16 @@ def test_what_stands_in_is_compiled_instead() -> None:
     assert compile_entry(places, instead={nothing: _nine})(0, 0) == 9
 
 
+def test_what_stands_in_may_take_anything() -> None:
+    assert compile_entry(places, instead={nothing: _ten})(0, 0) == 10
+
+
 def _nine(_a: int) -> int:
     return 9
+
+
+def _ten(*_any: int) -> int:
+    return 10
 
 
 # --- as Python calls it -----------------------------------------------------------------------------------------------

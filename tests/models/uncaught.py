@@ -35,7 +35,7 @@ UNCAUGHT: dict[str, str] = {
     "devices.compiled.worker_loop: sweep: *": HINT,
     "devices.compiled.helping: help_with: *": HINT,
     "devices.compiled.helping: linger: *": HINT,
-    "devices.compiled.helping: take_offer: *": "shared spans are not searched: the gate, in share.pml, orders what is in a job",
+    "devices.compiled.helping: take_offer: *": "not searched: the gate, in share.pml, orders what is in a job",
     "devices.compiled.helping: is_free: *": HINT,
     "ring.block.waits: *": HINT,
     "ring.host_api: read_word: *": "the host reads what it then asks for in another way",

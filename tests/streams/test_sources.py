@@ -172,7 +172,7 @@ async def test_one_that_emits_nothing_is_named_and_burns_no_core(runtime: RingKe
         await asyncio.sleep(0.1)
         return time.process_time() - used < 0.8 * (time.monotonic() - began)
 
-    await eventually(naps)
+    await eventually(naps, 60)  # the chain compiles meanwhile
     await within(runtime.deactivate("k"))  # it is not deaf meanwhile
 
 

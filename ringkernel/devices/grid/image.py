@@ -271,7 +271,7 @@ class Image:
         at = self._places.tables
         for pairs in (self._times, self._fetches):
             while len(pairs) % (2 * FETCH_UNROLL):
-                pairs.extend(self._fetches[:2])
+                pairs.extend(pairs[-2:])  # its own: an epoch that is seen among the times would lose its command
         tables: list[tuple[int, list[int], int]] = [
             (MAILBOX.moves, self._moves, MOVE_NBYTES),
             (MAILBOX.fetches, self._fetches, FETCH_NBYTES),

@@ -88,10 +88,13 @@ class Transfer:
 
     async def take_back(self) -> None:
         """Detach all kernels, upstream first. As long as it takes."""
-        for kernel in [*self._attached]:
-            await self.before_detaching(kernel)
-            async with held_at_last(kernel):
+        async with AsyncExitStack() as held:
+            for kernel in [*self._attached]:
+                await self.before_detaching(kernel)
+                await held.enter_async_context(held_at_last(kernel))
                 self.detach(kernel)
+                if not self.alone:  # of a map both are held, so that a fused chain stays whole
+                    await held.aclose()
 
     async def before_detaching(self, kernel: RingKernel) -> None:
         """Do what is to be done before that."""

@@ -32,6 +32,7 @@ LONG_KINDS = {"typed_coroutine", "grid"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--guarded", action="store_true", help="shared memory lies between inaccessible pages")
+    parser.addoption("--leaks", action="store_true", help="fail a test that leaves something behind")
     parser.addoption("--fused", action="store_true", help="connected kernels run as one wherever they can")
     parser.addoption("--grids", action="store_true", help="compiled kernels run as grids, as threads of this CPU")
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long the graph machine goes on, on new seeds")
@@ -103,18 +104,20 @@ def seen_before(request: pytest.FixtureRequest, module_mappings: None) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def module_mappings() -> Iterator[None]:
+def module_mappings(request: pytest.FixtureRequest) -> Iterator[None]:
     """Files that tests map are unmapped after the last test of a module."""
     before = left_behind.mapped_files()
     yield
-    left_behind.check_module(before)
+    if request.config.getoption("--leaks"):
+        left_behind.check_module(before)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that leaves something behind."""
+    """Fail a test that leaves something behind, with --leaks."""
     yield
-    left_behind.check_test(item)
+    if item.config.getoption("--leaks"):
+        left_behind.check_test(item)
 
 
 @pytest.fixture(autouse=True)

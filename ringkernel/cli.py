@@ -15,7 +15,7 @@ import signal
 import sys
 import textwrap
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .bench import cli as bench_cli
@@ -33,6 +33,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 is success, 1 a check that failed, 2 a wrong call, a missing extra or a place that cannot be written; 130 and 141
     are what a shell reports for programs that SIGINT and SIGPIPE ended.
     """
+    try:
+        return run(argv)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            drop_unwritten(stream)
+
+
+def drop_unwritten(stream: Any) -> None:
+    """Drop what a stream does not take: Python would try once more at its end, and exit with a code of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    except (AttributeError, ValueError):
+        pass  # there is none, or it is closed
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Do what the arguments say, and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, in a C locale for one
     name, extra = "ringkernel", ""
@@ -50,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one need not wait for whoever compiles
         return 130
     except BrokenPipeError:
-        return nobody_reads()
+        return 141
     except SystemExit as ending:
         if isinstance(ending.__context__, BrokenPipeError):  # how rich takes it
-            return nobody_reads()
+            return 141
         raise
     except Exception as error:
         told = explained(error, extra)
@@ -79,15 +101,6 @@ def complain(message: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(message, file=sys.stderr)
-
-
-def nobody_reads() -> int:
-    """Drop the output that is left for a reader that has gone, such as `head`: Python would try to write it at its end,
-    and complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-    return 141
 
 
 def build_parser() -> argparse.ArgumentParser:

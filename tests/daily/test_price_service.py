@@ -63,7 +63,7 @@ async def test_what_was_accepted_is_told_before_the_end(client: Any) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 async def test_ctrl_c_ends_it_quietly() -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", f"import runpy, sys; from aiohttp import web; run = web.run_app; "
+        sys.executable, "-u", "-c", f"import runpy, sys; from aiohttp import web; run = web.run_app; "
         f"web.run_app = lambda app, host: run(app, port=0); runpy.run_path({str(SERVICE)!r}, run_name='__main__')",
         stdout=-1, stderr=-1,
     )  # fmt: skip

@@ -98,26 +98,28 @@ def where_grids_run(declared: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def seen_before(request: pytest.FixtureRequest, module_mappings: None) -> None:
-    """Note what there is before the test: see `left_behind`."""
-    left_behind.open_pools()
-    request.node.stash[left_behind.BEFORE] = left_behind.look()
+    """Note what there is before the test, with --leaks: see `left_behind`."""
+    if request.config.getoption("--leaks"):
+        left_behind.open_pools()
+        request.node.stash[left_behind.BEFORE] = left_behind.look()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def module_mappings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Files that tests map are unmapped after the last test of a module."""
+    """Files that tests map are unmapped after the last test of a module, with --leaks."""
+    if not request.config.getoption("--leaks"):
+        yield
+        return
     before = left_behind.mapped_files()
     yield
-    if request.config.getoption("--leaks"):
-        left_behind.check_module(before)
+    left_behind.check_module(before)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Fail a test that leaves something behind, with --leaks."""
     yield
-    if item.config.getoption("--leaks"):
-        left_behind.check_test(item)
+    left_behind.check_test(item)
 
 
 @pytest.fixture(autouse=True)

@@ -87,14 +87,13 @@ class Transfer:
         return [one for one in self.given if one.kernel is kernel and one.ring is not None]
 
     async def take_back(self) -> None:
-        """Detach all kernels, upstream first. As long as it takes."""
-        async with AsyncExitStack() as held:
+        """Detach all kernels, upstream first, and hold them all until the last is detached: so a fused chain stays
+        whole. As long as it takes."""
+        async with AsyncExitStack() as stack:
             for kernel in [*self._attached]:
                 await self.before_detaching(kernel)
-                await held.enter_async_context(held_at_last(kernel))
+                await stack.enter_async_context(held_at_last(kernel))
                 self.detach(kernel)
-                if not self.alone:  # of a map both are held, so that a fused chain stays whole
-                    await held.aclose()
 
     async def before_detaching(self, kernel: RingKernel) -> None:
         """Do what is to be done before that."""

@@ -17,7 +17,7 @@ from ringkernel.devices.grid.image import places_of
 from ringkernel.devices.grid.mailbox import fetch, post, take_over
 from ringkernel.memory.arenas import Arena
 from ringkernel.memory.layout import BLOCK, EDGE, RING
-from ringkernel.memory.mailbox_layout import INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK
+from ringkernel.memory.mailbox_layout import FETCH_NBYTES, INPUT_NBYTES, INPUT_RING, MAILBOX, MAILBOX_BLOCK
 
 if TYPE_CHECKING:
     from thread_device import ThreadDevice
@@ -156,3 +156,17 @@ async def test_a_mailbox_is_complete_when_it_is_fenced(benches: list[Bench]) -> 
     assert word(bench.mailbox + MAILBOX.n_near_fetches).value == 2
     assert word(bench.mailbox + MAILBOX.n_fetches).value % 4 == 0
     assert word(bench.mailbox + MAILBOX_BLOCK + BLOCK.n_inputs).value == 2
+
+
+async def test_with_the_times_nothing_but_times_is_fetched(device: ThreadDevice) -> None:
+    """A command's epoch among them would be taken for seen, and its command with the next look only."""
+    async with RingKernelRuntime(workers=1) as runtime:
+        await runtime.launch("a", copy, device="cuda")
+        await runtime.activate("a")
+        await runtime.deactivate("a")
+        bench = Bench(runtime.kernels["a"].engine)
+        table = bench.mailbox + MAILBOX.times
+        first = bench.mailbox + word(table).value
+        fetched = {word(first + FETCH_NBYTES * i).value for i in range(word(table + 8).value)}
+        ring = bench.engine.edges[0].ring.address
+        assert fetched == {ring + RING.ended, ring + RING.progress}

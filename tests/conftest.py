@@ -193,7 +193,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def use_cache(config: pytest.Config) -> None:
     """Keep compiled kernels from one session to the next, beside what pytest keeps: `pytest --cache-clear` and
     `make clean` remove them. `RINGKERNEL_TESTS_CACHE_DIR` names another place."""
-    kept = config.cache.mkdir("ringkernel") if config.cache is not None else ""
+    cache = getattr(config, "cache", None)
+    kept = cache.mkdir("ringkernel") if cache is not None else ""
     os.environ["RINGKERNEL_CACHE_DIR"] = os.environ.get("RINGKERNEL_TESTS_CACHE_DIR") or os.fspath(kept)
     os.environ.pop("RINGKERNEL_CACHE_SIZE", None)
 

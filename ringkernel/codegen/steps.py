@@ -42,10 +42,10 @@ CallOf = Callable[[Any, Any], Any]
 def calls_of(plan: Plan, call_of: CallOf) -> list[Function]:
     """Return what the loop of a plan calls: for the messages of each lane, and for the timer, if there is one."""
     calls, behind = [], _through(plan.stages, call_of)
-    for handler, types in plan.first:
+    for number, (handler, types) in enumerate(plan.first):
         call = with_state(call_of(handler, types), types)
         if behind is not None:
-            note_all = noted_of_timer if types.input is None else noted
+            note_all = noted if number < len(plan.lanes) else noted_of_timer
             call = note_all(stage(0, call, types, behind))
         calls.append(silent(call) if plan.output is None and not (types.batch or types.is_end) else call)
     return calls

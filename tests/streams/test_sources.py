@@ -139,7 +139,7 @@ async def test_it_feeds_others_and_its_end_goes_on(runtime: RingKernelRuntime, i
         await runtime.activate(name)
     if is_fused:
         assert await fuse(runtime, "a", "b", "c")
-    await runtime.write_params("a", True)
+    await runtime.write_params("a", (True,))
     expected = [value + 1 for value in range(0, 200_000, 2) if value % 3]
     assert await receive_all(runtime, "c", len(expected)) == expected
     for name in "abc":

@@ -89,8 +89,8 @@ def is_runnable(stat: int, scratch: int) -> int:
     raise _unbound("is_runnable")
 
 
-def call_span(address: int, source: int, count: int, target: int, state: int, fault: int) -> int:
-    """Call the compiled span at `address`; see `span.py`."""
+def call_span(address: int, run: int) -> int:
+    """Call the compiled span at `address` with the words of what is to be run; see `span_body.py`."""
     raise _unbound("call_span")
 
 
@@ -184,7 +184,7 @@ def mailbox_memory(proposed: int) -> int:
     raise _unbound("mailbox_memory")
 
 
-def grid_span(mailbox: int, span: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+def grid_span(mailbox: int, span: int, run: int) -> int:
     """A span of the grid's kernel, by what stands for it, called directly; by one thread or by all, see
     `cooperative_span.py`."""
     raise _unbound("grid_span")

@@ -20,7 +20,7 @@ from .keyed_call import KeyedCalls
 from .line_tables import line_numbers, number_loop
 from .merged_span import merged_loop
 from .readonly import read_only, read_only_error
-from .span_body import batch_loop, end_loop, message_loop
+from .span_body import batch_loop, end_loop, message_loop, of_record
 from .span_types import Plan, RefusedHandlerError, Span, SpanTypes
 from .steps import CallOf, calls_of, from_zero, n_states
 from .targets.cpu import called_from_words, compile_loop
@@ -49,7 +49,7 @@ def compile_span(plan: Plan, finish: Callable[[Any, Any], None] | None = None) -
         all_emit = all(one.always_emits for one in compiled.values())
         never_drops = all_emit and (plan.merge is None or plan.merge.timer is None)
         body = span_loop(plan, lambda *one: call_on_cpu(compiled[one].dispatcher, one[1]), never_drops=never_drops)
-        loop = compile_loop(_fetching_ahead(plan, body), finish)
+        loop = compile_loop(of_record(_fetching_ahead(plan, body)), finish)
     return Span(
         loop.address,
         (loop, list(compiled.values())),

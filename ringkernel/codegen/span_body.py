@@ -1,7 +1,8 @@
 """The loops around handlers, as plain Python over `operations.py`: what a span is on every target.
 
-`span(source, count, target, context, fault) -> emitted`, all int64 addresses and counts. No ring, no command and no
-atomics in it, so that LLVM may vectorise it. What a loop calls for a message may be one handler, or all stages of a
+`span(run) -> emitted`: the address of the words of what is to be run, see `memory/span_layout.py`. Inside it is a loop
+over `(source, count, target, context, fault)`, all int64 addresses and counts: no ring, no command and no atomics in
+it, so that LLVM may vectorise it. What a loop calls for a message may be one handler, or all stages of a
 chain (`steps.py`); the loop of a kernel that goes by time is in `merged_span.py`.
 
 A handler that fails ends the loop: the words at `fault` then hold the index of the message, what the target says about
@@ -14,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.layout import FAULT
+from ringkernel.memory.span_layout import RUN
 
 from .operations import peek, poke
 
@@ -26,6 +28,16 @@ see `steps.py`."""
 ALL = -(2**62)
 """The verdict of a handler of batches that returns nothing, and means all; or of a kernel's end: that this was all."""
 FAULT_INFO, FAULT_COUNT = FAULT.fault_info_address, FAULT.fault_count
+
+
+def of_record(loop: Any) -> Callable[[int], int]:
+    """Return the span that is this loop: it takes its words from the record."""
+
+    def span(run: int) -> int:
+        source, count, target = peek(run + RUN.source), peek(run + RUN.count), peek(run + RUN.target)
+        return loop(source, count, target, peek(run + RUN.context), peek(run + RUN.fault))  # type: ignore[no-any-return]
+
+    return span
 
 
 def message_loop(call: Any) -> Callable[..., int]:

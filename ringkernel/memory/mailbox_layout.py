@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .layout import BLOCK_DTYPE, EDGE_DTYPE, FAULT_DTYPE, RING_DTYPE, RUN_ENTRY_DTYPE
 from .record import LINE, array, line, record
-from .span_layout import span_nbytes
+from .span_layout import RUN_AT, span_nbytes
 
 CONTROL_DTYPE, CONTROL = record(
     "Control",
@@ -101,10 +101,6 @@ JOB_DTYPE, JOB = record(
     line(
         "grid",  # the first thread asks the others, between two barriers
         span="which span to run",
-        source="where the messages are",
-        count="how many there are",
-        target="where outputs go",
-        context="the kernel's context",
         is_over="1: the other threads return",
         failed="1: a thread has failed",
         emitted="outputs",
@@ -123,6 +119,7 @@ MAILBOX_RUN_ENTRY = MAILBOX_DTYPE.itemsize
 MAILBOX_JOB = MAILBOX_RUN_ENTRY + RUN_ENTRY_DTYPE.itemsize
 MAILBOX_BLOCK = MAILBOX_JOB + JOB_DTYPE.itemsize
 MAILBOX_SPAN = MAILBOX_BLOCK + BLOCK_DTYPE.itemsize
+MAILBOX_RUN = MAILBOX_SPAN + RUN_AT
 
 INPUT_RING = EDGE_DTYPE.itemsize
 INPUT_ON_HOST = INPUT_RING + RING_DTYPE.itemsize

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from spans import function_of
 
 from ringkernel.cache.fingerprint import fingerprint_of
 from ringkernel.cache.store import SUFFIX
@@ -96,7 +96,7 @@ def find_span(handler: Callable[..., Any], types: SpanTypes) -> Span:
 
 def run(span: Span, values: list[float], dtype: np.dtype[Any] = VALUE) -> tuple[list[float], int, int]:
     """What a span emits for values, the index of a failure (-1: none), and the address of its description."""
-    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    call = function_of(span)
     source, target = np.array([(value,) for value in values], dtype), np.zeros(2 * len(values), VALUE)
     fault = np.full(16, -1, np.int64)
     emitted = call(source.ctypes.data, len(source), target.ctypes.data, 0, fault.ctypes.data)

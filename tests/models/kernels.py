@@ -22,6 +22,7 @@ from ringkernel.memory.layout import (
     RUNG,
     STATUS_ACTIVE,
 )
+from ringkernel.memory.span_layout import RUN
 
 BLOCK_AT, ENTRY_AT, WORKER_AT, LOOP_AT, BELL_AT, HANDLED_AT, ROOM_BELL_AT = (i << 40 for i in range(1, 8))
 INPUT_AT, OUTPUT_AT, TABLES, SLOTS = 16 << 40, 17 << 40, 1 << 12, 1 << 20
@@ -76,8 +77,12 @@ def slot(at: int, sequence: int, capacity: int) -> int:
     return at + SLOTS + 8 * (sequence % capacity)
 
 
-def handler(address: int, source: int, count: int, target: int, context: int, fault: int) -> Any:
+def handler(address: int, run: int) -> Any:
     """The span of a kernel that emits each message, and counts them twice in its state."""
+    source = yield from step("load", run + RUN.source)
+    count = yield from step("load", run + RUN.count)
+    target = yield from step("load", run + RUN.target)
+    context = yield from step("load", run + RUN.context)
     for i in range(count):
         value = yield from step("load", source + 8 * i)
         yield from note(HANDLED_AT, value)

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playing import caught, generators, source_of
-from test_split_orders import ALONE, BLOCK_AT, ENTRY_AT, JOB_AT, MODULES, SOURCE_AT, SPAN_AT, TARGET_AT, TEAM_AT, World
+from test_split_orders import (
+    ALONE,
+    BLOCK_AT,
+    ENTRY_AT,
+    JOB_AT,
+    MODULES,
+    SOURCE_AT,
+    SPAN_AT,
+    TARGET_AT,
+    TEAM_AT,
+    World,
+    words_of,
+)
 
 from ringkernel.codegen import key_table
 from ringkernel.codegen.span_body import FAULT_COUNT
@@ -80,9 +92,10 @@ class KeyedWorld(World):
     def poke(self, address: int, value: int) -> None:
         self.memory[address] = value
 
-    def call_span(self, span: int, source: int, count: int, target: int, state: int, fault: int) -> Steps:
+    def call_span(self, span: int, run: int) -> Steps:
         """The handler adds to its state, and emits what that is then if it is even; on a negative number it fails."""
         words, emitted = self.memory, 0
+        source, count, target, state, fault = words_of(words, run)
         for i in range(count):
             yield
             self.check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import re
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from ir import watch
 from numba import njit
-from spans import compile_span
+from spans import compile_span, function_of
 
 from ringkernel.codegen.operations import load
 from ringkernel.codegen.span_types import SpanTypes
@@ -98,7 +97,7 @@ def test_a_span_rounds_the_product_before_it_goes_into_the_sum() -> None:
     span = compile_span(multiply_and_add, SpanTypes(VALUE, VALUE, None))
     assert not JOINED.findall(span.library.get_asm_str())
     values, results = np.full(64, 1 + 2.0**-27), np.ones(64)  # the square is 1 + 2**-26 + 2**-54
-    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    call = function_of(span)
     fault = np.zeros(8, np.int64)
     assert call(values.ctypes.data, 64, results.ctypes.data, 0, fault.ctypes.data) == 64
     assert not results.any()

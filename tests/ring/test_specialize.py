@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numba import njit
-from spans import compile_span
+from spans import compile_span, function_of
 
 from ringkernel.codegen.span_types import RefusedHandlerError, SpanTypes
 from ringkernel.codegen.specialise import Specializer
@@ -27,12 +27,10 @@ def run(handler: Callable[..., Any], *values: float) -> list[float]:
 
 
 def call(span: Any, values: Any) -> list[float]:
-    import ctypes
-
     source = np.array([(value,) for value in values], VALUE)
     target = np.zeros(len(values), VALUE)
     fault = np.array([-1, 0, 0, 0], np.int64)
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    function = function_of(span)
     emitted = function(source.ctypes.data, len(values), target.ctypes.data, 0, fault.ctypes.data)
     assert fault[0] == -1
     return list(target["value"][:emitted].tolist())

@@ -18,7 +18,7 @@ from ringkernel.devices.compiled import helping
 from ringkernel.memory import layout, span_layout
 from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY
 from ringkernel.memory.share_layout import SHARED, TEAM
-from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.span_layout import RUN, SPAN
 from ringkernel.ring.block import stages
 from ringkernel.ring.sharing import job, length, shards, share
 from ringkernel.ring.sharing.job import CLOSED
@@ -37,6 +37,12 @@ SOURCES = source_of(MODULES) + ALONE
 BLOCK_AT, ENTRY_AT, JOB_AT, TEAM_AT, LOOP_AT, SOURCE_AT, TARGET_AT, SPAN_AT, OUTPUT_AT = (i << 32 for i in range(1, 10))
 PARKERS_AT = 16 << 32
 N, N_HELPERS, ECHO = 24, 2, 7
+
+
+def words_of(memory: Any, run: int) -> tuple[int, int, int, int, int]:
+    """What a span is called with."""
+    source, count = memory[run + RUN.source], memory[run + RUN.count]
+    return source, count, memory[run + RUN.target], memory[run + RUN.context], memory[run + RUN.fault]
 
 
 class World(Memory):
@@ -101,7 +107,8 @@ class World(Memory):
     def check(self) -> None:
         assert not self.is_given_back, "memory that was given back is used"
 
-    def call_span(self, span: int, source: int, count: int, target: int, state: int, fault: int) -> Steps:
+    def call_span(self, span: int, run: int) -> Steps:
+        source, count, target, _, fault = words_of(self.memory, run)
         emitted = 0
         for i in range(count):
             yield

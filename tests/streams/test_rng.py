@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import pickle
 from collections import Counter
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import spans
 from helpers import drain, eventually, start, within
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,7 +151,7 @@ def called(span: Any, seed: int, messages: np.ndarray[Any, Any]) -> np.ndarray[A
     """What a span of `draw` makes of messages, called on memory."""
     out, words = np.zeros(len(messages), DRAWN), np.array(2 * source.seeded(seed), np.uint64)
     fault = np.zeros(8, np.int64)
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    function = spans.function_of(span)
     addresses = (messages.ctypes.data, len(messages), out.ctypes.data, words.ctypes.data, fault.ctypes.data)
     return out[: function(*addresses)]
 
@@ -159,11 +159,9 @@ def called(span: Any, seed: int, messages: np.ndarray[Any, Any]) -> np.ndarray[A
 @pytest.fixture(scope="module")
 def span() -> Any:
     """The compiled handler."""
-    from spans import compile_span
-
     from ringkernel.codegen.span_types import SpanTypes
 
-    return compile_span(draw, SpanTypes(BOUNDS, DRAWN, None, rng=True))
+    return spans.compile_span(draw, SpanTypes(BOUNDS, DRAWN, None, rng=True))
 
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)

@@ -128,7 +128,7 @@ async def test_terminate_stops_it_and_runs_its_end(runtime: RingKernelRuntime) -
     assert check_books(runtime, "k").unprocessed == 0
 
 
-@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("is_fused", [False, pytest.param(True, marks=pytest.mark.workers)])
 async def test_it_feeds_others_and_its_end_goes_on(runtime: RingKernelRuntime, is_fused: bool) -> None:
     await runtime.launch("a", gated_evens)
     await runtime.launch("b", drops_thirds.handler)
@@ -148,6 +148,7 @@ async def test_it_feeds_others_and_its_end_goes_on(runtime: RingKernelRuntime, i
         check_books(runtime, name)
 
 
+@pytest.mark.workers
 async def test_it_runs_as_one_with_a_sink(runtime: RingKernelRuntime) -> None:
     await runtime.launch("a", source("counts", counts))
     await runtime.launch("b", ring_kernel("counts_them", input_type=int, state=np.zeros(1, int))(counts_them))
@@ -165,6 +166,7 @@ def counts_them(msg: Any, state: Any) -> None:
     state[0] += 1
 
 
+@pytest.mark.workers
 async def test_one_that_emits_nothing_is_named_and_burns_no_core(runtime: RingKernelRuntime) -> None:
     await start(runtime, "k", source("nothing", nothing))
     await runtime.launch("after", add_one.handler)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ringkernel.codegen import span
 from ringkernel.codegen.span_types import Plan
+from ringkernel.memory.span_layout import RUN_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,16 @@ def compile_span(handler: Callable[..., Any], types: SpanTypes) -> Span:
 
 def function_of(span: Span) -> Callable[..., int]:
     """A span as a function of addresses: messages, their number, outputs, state, fault."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 5)(span.address)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(span.address)
+
+    def call(source: int, count: int, target: int, context: int, fault: int) -> int:
+        run = np.zeros((), RUN_DTYPE)
+        for name, word in (("source", source), ("count", count), ("target", target), ("context", context)):
+            run[name] = word
+        run["fault"] = fault
+        return int(function(run.ctypes.data))
+
+    return call
 
 
 def call(handler: Callable[..., Any], spec: SpanTypes, given: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

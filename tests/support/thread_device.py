@@ -55,7 +55,7 @@ def operations(jit: Callable[[Any], Any]) -> dict[Any, Any]:
         ops.nap: jit(cpu_threads.yield_or_sleep),
         ops.thread_index: jit(_zero),
         ops.barrier: jit(_nothing),
-        ops.call_span: cpu_memory.call_span,
+        ops.call_span: cpu_memory.call_function,
         ops.mailbox_memory: jit(_identity),
     }
 

@@ -56,7 +56,7 @@ def operations(mechanism: str = WAKE_MECHANISM) -> dict[Any, Any]:
         ops.leave_cpu: threads.leave_cpu if IS_LINUX else threads.stay,
         ops.waits_for_cpu: threads.is_queued_on if IS_LINUX else threads.unknown,
         ops.is_runnable: threads.is_runnable if IS_LINUX else threads.unknown_state,
-        ops.call_span: memory.call_span,
+        ops.call_span: memory.call_function,
         ops.call_function: memory.call_function,
         ops.copy_bytes: memory.copy_bytes,
         ops.move_bytes: memory.move_bytes,

@@ -124,13 +124,6 @@ def cycle_counter(builder: Any) -> Any:
 
 
 @operation
-def call_span(builder: Any, address: Any, source: Any, count: Any, target: Any, state: Any, fault: Any) -> Any:
-    """Call a function of five words by its address."""
-    function = builder.inttoptr(address, ir.FunctionType(_I64, [_I64] * 5).as_pointer())
-    return builder.call(function, [source, count, target, state, fault])
-
-
-@operation
 def call_function(builder: Any, address: Any, argument: Any) -> Any:
     """Call a function of one word by its address."""
     function = builder.inttoptr(address, ir.FunctionType(_I64, [_I64]).as_pointer())

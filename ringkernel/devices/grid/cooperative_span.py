@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index
 from ringkernel.codegen.span_body import DROP, FAILED, FAULT_COUNT, FAULT_INFO
 from ringkernel.memory.layout import NEVER
-from ringkernel.memory.mailbox_layout import JOB, MAILBOX_JOB, MARK
+from ringkernel.memory.mailbox_layout import JOB, MAILBOX_JOB, MAILBOX_RUN, MARK
+from ringkernel.memory.span_layout import RUN
 
 from .handlers import END
 
@@ -33,8 +34,8 @@ def marking(call: Any) -> Callable[[int, int, int], int]:
 
     def attempt(job: int, index: int, slot: int) -> int:
         """Run the handler on one message, and mark a failure. Return what the handler returned."""
-        mark = peek(job + JOB.marks) + MARK * thread_index()
-        verdict = call(peek(job + JOB.source), index, slot, 0, peek(job + JOB.context), mark)
+        mark, run = peek(job + JOB.marks) + MARK * thread_index(), run_of(job)
+        verdict = call(peek(run + RUN.source), index, slot, 0, peek(run + RUN.context), mark)
         if verdict == FAILED:
             poke(mark, index)
             poke(job + JOB.failed, 1)
@@ -43,13 +44,18 @@ def marking(call: Any) -> Callable[[int, int, int], int]:
     return attempt
 
 
+def run_of(job: int) -> int:
+    """Return the address of what is run, in the mailbox of a job."""
+    return job + (MAILBOX_RUN - MAILBOX_JOB)
+
+
 def in_place(attempt: Callable[[int, int, int], int], itemsize: int) -> Callable[[int], None]:
     """Nothing is dropped, or nothing comes out: each output has its slot."""
 
     def part(mailbox: int) -> None:
-        job = mailbox + MAILBOX_JOB
+        job, run = mailbox + MAILBOX_JOB, mailbox + MAILBOX_RUN
         unmark(job)
-        count, target, n_threads = peek(job + JOB.count), peek(job + JOB.target), peek(job + JOB.n_threads)
+        count, target, n_threads = peek(run + RUN.count), peek(run + RUN.target), peek(job + JOB.n_threads)
         i = thread_index()
         while i < count:
             if attempt(job, i, target + i * itemsize) == FAILED:
@@ -67,11 +73,11 @@ def compacted(attempt: Callable[[int, int, int], int], itemsize: int) -> Callabl
     """Round by round, as many messages as there are threads: what is emitted moves up."""
 
     def part(mailbox: int) -> None:
-        job = mailbox + MAILBOX_JOB
+        job, run = mailbox + MAILBOX_JOB, mailbox + MAILBOX_RUN
         unmark(job)
-        me, n_threads, count = thread_index(), peek(job + JOB.n_threads), peek(job + JOB.count)
+        me, n_threads, count = thread_index(), peek(job + JOB.n_threads), peek(run + RUN.count)
         slot = peek(job + JOB.staging) + me * itemsize
-        target, base, end = peek(job + JOB.target), 0, count
+        target, base, end = peek(run + RUN.target), 0, count
         while base < end:
             index = base + me
             mine = 0
@@ -89,7 +95,7 @@ def compacted(attempt: Callable[[int, int, int], int], itemsize: int) -> Callabl
             base += n_threads
             barrier()  # the scan has been read; the next round may overwrite it
         if me == 0:
-            poke(job + JOB.emitted, (target - peek(job + JOB.target)) // itemsize)
+            poke(job + JOB.emitted, (target - peek(run + RUN.target)) // itemsize)
 
     return part
 
@@ -160,20 +166,17 @@ def cooperative_span(part: Callable[[int], None], at_end: Callable[..., int]) ->
     """A grid's span for the first thread: hand out the work, take part in it, gather what came of it. What is
     `at_end` it does alone."""
 
-    def lead(mailbox: int, span: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+    def lead(mailbox: int, span: int, run: int) -> int:
         if span == END:
-            return at_end(span, source, count, target, context, fault)
+            return at_end(span, run)
         job = mailbox + MAILBOX_JOB
         poke(job + JOB.span, span)
-        poke(job + JOB.source, source)
-        poke(job + JOB.count, count)
-        poke(job + JOB.target, target)
-        poke(job + JOB.context, context)
         poke(job + JOB.failed, 0)
         barrier()  # the others begin
         part(mailbox)
         failed = first_failure(job)
         if failed != NEVER:
+            fault = peek(run + RUN.fault)
             poke(fault, failed)
             poke(fault + FAULT_INFO, peek(mark_of(job, failed) + FAULT_INFO))
             poke(fault + FAULT_COUNT, 1)
@@ -207,8 +210,8 @@ def cooperative_helper(part: Callable[[int], None]) -> Callable[[int], None]:
 def alone(span: Callable[..., int]) -> Callable[..., int]:
     """A grid's span for a block of one thread: the same as on the CPU."""
 
-    def lead(mailbox: int, which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
-        return span(which, source, count, target, context, fault)
+    def lead(mailbox: int, which: int, run: int) -> int:
+        return span(which, run)
 
     return lead
 
@@ -216,17 +219,15 @@ def alone(span: Callable[..., int]) -> Callable[..., int]:
 def alone_at(number: int, this: Callable[..., int], others: Callable[..., int]) -> Callable[..., int]:
     """Return a span that is `this` where `number` stands for it, and else one of the `others`."""
 
-    def span(which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
-        if which == number:
-            return this(source, count, target, context, fault)
-        return others(which, source, count, target, context, fault)
+    def span(which: int, run: int) -> int:
+        return this(run) if which == number else others(which, run)
 
     return span
 
 
-def by_address(mailbox: int, which: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+def by_address(mailbox: int, which: int, run: int) -> int:
     """A grid's span where compiled functions can be called by their address, which then stands for them."""
-    return call_span(which, source, count, target, context, fault)
+    return call_span(which, run)
 
 
 def nobody(mailbox: int) -> None:

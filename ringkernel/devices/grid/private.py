@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen import operations as ops
-from ringkernel.codegen.operations import grid_span, peek
+from ringkernel.codegen.operations import grid_span, peek, poke
 from ringkernel.memory.layout import BLOCK
-from ringkernel.memory.mailbox_layout import MAILBOX_BLOCK, MAILBOX_SPAN
-from ringkernel.memory.span_layout import SPAN
+from ringkernel.memory.mailbox_layout import MAILBOX_BLOCK, MAILBOX_RUN, MAILBOX_SPAN
+from ringkernel.memory.span_layout import RUN, SPAN
 from ringkernel.ring.block import stages, waits
 from ringkernel.ring.protocol import cursors, doorbell
 from ringkernel.ring.sharing import length, share
@@ -23,9 +23,6 @@ from .mailbox import by_time, post_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-FAULT_AT = MAILBOX_BLOCK + BLOCK.fault_index
-"""Where the fault words are that a span writes, from the mailbox."""
 
 NEVER_RUNG = doorbell.ring_doorbell, cursors.notify_consumers, cursors.notify_producer
 NEVER_SHARED = length.pays, share.lead
@@ -61,19 +58,22 @@ def nothing(*_given: int) -> int:
     return 0
 
 
-def call_span(address: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+def call_span(address: int, run: int) -> int:
     """Run one of the grid's spans. Return the number of outputs.
 
     Post first what is under way: a span that never ends posts nothing later. By time most polls find nothing to do, so
     a look, without messages, says first whether there is something.
     """
-    mailbox = fault - FAULT_AT
+    mailbox = run - MAILBOX_RUN
+    count = peek(run + RUN.count)
     is_end = address == peek(mailbox + MAILBOX_BLOCK + BLOCK.end_span_address)
     looks = 1 if by_time(mailbox) == 1 and count > 0 and not is_end else 0
     if by_time(mailbox) == 0 or is_end:
         post_under_way(mailbox)
     while True:  # one call of the span in the code, which is inlined there
-        emitted = grid_span(mailbox, address, source, 0 if looks == 1 else count, target, context, fault)
+        poke(run + RUN.count, 0 if looks == 1 else count)
+        emitted = grid_span(mailbox, address, run)
+        poke(run + RUN.count, count)
         if looks == 0:
             return emitted
         looks = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ringkernel.codegen import operations as ops
 from ringkernel.codegen.handler_call import argument_types
 from ringkernel.codegen.span import span_loop, with_all_parameters
+from ringkernel.codegen.span_body import of_record
 from ringkernel.codegen.specialise import Specializer
 from ringkernel.ring.turns.turn import obey, turn
 
@@ -85,7 +86,7 @@ def build_grid_span(target: GridTarget, handlers: Handlers, *, is_cooperative: b
     return GridSpan(cooperative_span(part, at_end), cooperative_helper(part), by_time, has_end)
 
 
-def _nothing(span: int, source: int, count: int, target: int, context: int, fault: int) -> int:
+def _nothing(span: int, run: int) -> int:
     return 0
 
 
@@ -105,7 +106,7 @@ def _call(target: GridTarget, func: Function, spec: Any) -> Any:
 
 
 def _loop(target: GridTarget, plan: Plan) -> Function:
-    return span_loop(plan, lambda func, spec: _call(target, func, spec), never_drops=False)
+    return of_record(span_loop(plan, lambda func, spec: _call(target, func, spec), never_drops=False))
 
 
 def _part(target: GridTarget, handler: Handler) -> Function:

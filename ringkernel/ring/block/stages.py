@@ -30,9 +30,9 @@ def last_stage(block: int) -> int:
     return block if chain == 0 else chain + load(chain + CHAIN.last)
 
 
-def call_handlers(run: int, source: int, count: int, target: int) -> int:
-    """Call the function of what is run, a span or a part of one, for so many messages. Return what it returns."""
-    return call_span(load(run + RUN.address), source, count, target, load(run + RUN.context), load(run + RUN.fault))
+def call_handlers(run: int) -> int:
+    """Call the function of what is run, a span or a part of one. Return what it returns."""
+    return call_span(load(run + RUN.address), run)
 
 
 def fault_words(block: int, chain: int) -> int:

@@ -169,16 +169,19 @@ def run_shard(job: int, part: int) -> None:
     entries, log = load(job + SHARED.entries) + 8 * first, load(job + SHARED.log) + first * log_nbytes
     source, target, count = load(part + PART.source), load(part + PART.target), load(part + PART.count)
     store(part + PART.started, ticks())
+    store(part + PART.count, 1)
     done = 0
     while done < count and (done % LOOK_AT_STOP != 0 or must_stop(job) == 0):
         entry = load(entries + 8 * done)
         copy_bytes(log + done * log_nbytes, states + (entry & OFFSET), state_nbytes)
-        message = source + (entry >> NUMBER_AT) * message_nbytes
-        flags = HANDLED + call_handlers(part, message, 1, target + done * slot_nbytes)
+        store(part + PART.source, source + (entry >> NUMBER_AT) * message_nbytes)
+        store(part + PART.target, target + done * slot_nbytes)
+        flags = HANDLED + call_handlers(part)
         store(entries + 8 * done, entry | flags)
         if load(part + PART.fault_index) >= 0:
             break
         done += 1
+    store(part + PART.count, count)  # it held one message after the other
     store(part + PART.done, done)
 
 

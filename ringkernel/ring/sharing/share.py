@@ -175,20 +175,23 @@ def run_chunk(job: int, part: int, first: int) -> None:
     source = load(part + PART.source) + first * message_nbytes
     target = load(part + PART.target) + first * load(job + SHARED.room_nbytes)
     count = min(load(job + SHARED.length), load(part + PART.count) - first)
-    store(part + PART.target, target)
-    store(part + PART.count, count)
     store(part + PART.fault, part + PART.fault_index)
     store(part + PART.started, ticks())
     late = ticks() + 2 * load(job + SHARED.span_ticks)
     done, emitted = 0, 0
     while done < count and (ticks() < late or must_stop(job) == 0):
         piece = min(PIECE, count - done)
-        emitted += call_handlers(part, source + done * message_nbytes, piece, target + emitted * slot_nbytes)
+        store(part + PART.source, source + done * message_nbytes)
+        store(part + PART.count, piece)
+        store(part + PART.target, target + emitted * slot_nbytes)
+        emitted += call_handlers(part)
         if load(part + PART.fault_index) >= 0:
             store(job + SHARED.stop, 1)
             done += load(part + PART.fault_index)
             break
         done += piece
+    store(part + PART.count, count)  # it held one piece after the other
+    store(part + PART.target, target)
     store(part + PART.done, done)
     store(part + PART.emitted, emitted)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ringkernel.codegen.operations import call_span, load, load_acquire, store, ticks
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BEGUN, BLOCK, EDGE, ENDED, NEVER, NO_TIME, NOT_BEGUN, RING, RUN_ENTRY
-from ringkernel.memory.span_layout import LANE, LANES, SPAN
+from ringkernel.memory.span_layout import LANE, LANES, RUN_AT, SPAN
 from ringkernel.ring.block.stages import (
     chain_of,
     context_of,
@@ -179,7 +179,10 @@ def is_ready(block: int, span: int) -> int:
     """1 if there is something to do by time: a message to take, or a multiple to handle."""
     look_at_inputs(block, span, SPAN_LIMIT)
     store(span + SPAN.room, 0)
-    call_span(load(block + BLOCK.span_address), span, 0, 0, 0, block + BLOCK.fault_index)
+    store(span + SPAN.source, span)
+    store(span + SPAN.count, 0)
+    store(span + SPAN.fault, block + BLOCK.fault_index)
+    call_span(load(block + BLOCK.span_address), span + RUN_AT)
     return load(span + SPAN.is_ready)
 
 

@@ -63,9 +63,8 @@ def run_span_at_end(block: int, run_entry: int, span: int, here: int) -> int:
 
 def run_alone(span: int) -> int:
     """Run a span by this thread alone, and note what came of it. Return what its function does, mostly n outputs."""
-    count = load(span + SPAN.count)
-    store(span + SPAN.done, count)
-    said = call_handlers(span + RUN_AT, load(span + SPAN.source), count, load(span + SPAN.target))
+    store(span + SPAN.done, load(span + SPAN.count))
+    said = call_handlers(span + RUN_AT)
     end = ticks()
     store(span + SPAN.emitted, said)
     store(span + SPAN.busy_ticks, end - load(span + SPAN.started))

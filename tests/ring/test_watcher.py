@@ -33,6 +33,25 @@ def compare_exchange(address: int, expected: int, value: int) -> int:
     return seen
 
 
+def test_a_grid_is_watched_until_it_says_that_there_is_no_room() -> None:
+    """Its outputs are posted before its inputs: they may be full, and its last inputs not have been told."""
+    run_entry, control, block = (np.zeros(1, dtype) for dtype in (RUN_ENTRY_DTYPE, CONTROL_DTYPE, BLOCK_DTYPE))
+    run_entry["block_address"], control["block_address"] = control.ctypes.data, block.ctypes.data
+    for blocked, rests in ((0, 0), (1, 1)):
+        block["blocked"] = blocked
+        table: dict[Any, Any] = {
+            **dict.fromkeys((ops.load, ops.load_acquire), load),
+            **dict.fromkeys((ops.store, ops.store_release), store),
+            ops.compare_exchange: compare_exchange,
+            ops.fence: lambda: None,
+            ops.nap: lambda ns: None,
+            watcher.waiting_of: lambda block: 1,
+            watcher.has_room: lambda block: 0,
+            **dict.fromkeys((watcher.goes_by_time, watcher.tell, watcher.let_producers_in), lambda *given: 0),
+        }
+        assert Specializer(lambda function: function, table)(watcher.rest_watch)(run_entry.ctypes.data, 0) == rests
+
+
 def test_a_run_entry_is_not_claimed_while_its_watcher_naps() -> None:
     """The host has to find it free before it can give up a grid that does not answer."""
     run_entry, control, block = (np.zeros(1, dtype) for dtype in (RUN_ENTRY_DTYPE, CONTROL_DTYPE, BLOCK_DTYPE))

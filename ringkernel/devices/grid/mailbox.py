@@ -214,6 +214,8 @@ def post_under_way(mailbox: int) -> None:
         edge = peek(block + edge + INPUT_ON_HOST)
     if note(mailbox + MAILBOX.told_edge, edge) == 1:
         store(peek(mailbox + MAILBOX.host_block) + BLOCK.fault_edge, edge)
+    if peek(block + BLOCK.blocked) == 1:
+        fence_release()  # release: whoever sees that it waits for room sees the cursors of all that it has done
     post_words(mailbox, UNDER_WAY)
 
 

@@ -16,7 +16,7 @@ from ringkernel.ring.block.token import IDLE, LEFT, WORKED, release
 from ringkernel.ring.protocol.cursors import notify_consumers, notify_producer, waiting_of
 from ringkernel.ring.protocol.doorbell import ring_doorbell
 from ringkernel.ring.spans.fill import edge_of, goes_by_time
-from ringkernel.ring.turns.turn import can_end, can_work, has_room, let_producers_in
+from ringkernel.ring.turns.turn import can_end, has_room, let_producers_in
 
 TOLD_HEADS = CONTROL_DTYPE.itemsize
 NAP_NS = 20_000
@@ -100,11 +100,15 @@ def tell_inputs(control: int, block: int) -> int:
 
 def may_work(block: int) -> int:
     """Return 1 if the grid is about to do something. Of a kernel that goes by time only its grid can say what is
-    next: it is, as long as there is something in the inputs that it did not know of when it had nothing to do."""
-    if goes_by_time(block) == 0:
-        return can_work(block)
-    span = record_of(block)
+    next: it is, as long as there is something in the inputs that it did not know of when it had nothing to do. Another
+    one is as long as something waits, until it has said that there is no room: an output that is full may be that of a
+    span whose inputs are not posted yet."""
     blocked = load_acquire(block + BLOCK.blocked)  # acquire, and first: if it goes on, what it knew is told no more
+    if goes_by_time(block) == 0:
+        if waiting_of(block) == 0:
+            return can_end(block)
+        return 1 if blocked == 0 else has_room(block)
+    span = record_of(block)
     for number in range(load(block + BLOCK.n_inputs)):
         edge, lane = edge_of(block, number), lane_of(span, number)
         ring = edge + load(edge + EDGE.ring)

@@ -12,6 +12,9 @@ from ringkernel.codegen.specialise import Specializer
 from ringkernel.devices.grid import watcher
 from ringkernel.memory.layout import BLOCK_DTYPE, FREE, RUN_ENTRY, RUN_ENTRY_DTYPE, RUNG
 from ringkernel.memory.mailbox_layout import CONTROL_DTYPE
+from ringkernel.ring.protocol import cursors
+from ringkernel.ring.spans import fill
+from ringkernel.ring.turns import turn
 
 
 def word(address: int) -> Any:
@@ -45,9 +48,9 @@ def test_a_grid_is_watched_until_it_says_that_there_is_no_room() -> None:
             ops.compare_exchange: compare_exchange,
             ops.fence: lambda: None,
             ops.nap: lambda ns: None,
-            watcher.waiting_of: lambda block: 1,
-            watcher.has_room: lambda block: 0,
-            **dict.fromkeys((watcher.goes_by_time, watcher.tell, watcher.let_producers_in), lambda *given: 0),
+            cursors.waiting_of: lambda block: 1,
+            turn.has_room: lambda block: 0,
+            **dict.fromkeys((fill.goes_by_time, watcher.tell, turn.let_producers_in), lambda *given: 0),
         }
         assert Specializer(lambda function: function, table)(watcher.rest_watch)(run_entry.ctypes.data, 0) == rests
 

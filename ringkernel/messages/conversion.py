@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def converted(given: Array, dtype: np.dtype[Any]) -> Array:
     if is_other or (not is_integer and not np.can_cast(given.dtype, dtype, "same_kind")):
         raise TypeError(f"{said(given.dtype)} is no {said(dtype)}")
     with np.errstate(over="ignore", invalid="ignore"):
-        result = given.astype(dtype)
+        result = in_unit(given, dtype) if dtype.kind in "mM" else given.astype(dtype)
     bad = _misfits(given, result)
     if bad is not None and bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -57,5 +58,18 @@ def _misfits(given: Array, result: Array) -> Any:
     if kind == "S":
         return result != given
     if kind in "mM" and given.dtype.kind == kind:
-        return (result.astype(given.dtype) != given) & ~np.isnat(given)
+        return (in_unit(result, given.dtype) != given) & ~np.isnat(given)
     return None
+
+
+def in_unit(given: Array, dtype: np.dtype[Any]) -> Array:
+    """Return times as others, also of another unit; where they do not fit into it, NaT, or what NumPy makes of them:
+    it wraps around, or, since 2.5, raises."""
+    try:
+        return given.astype(dtype)
+    except OverflowError:
+        result = np.full(given.shape, "NaT", dtype)
+        for index in np.ndindex(given.shape):
+            with suppress(OverflowError):
+                result[index] = given[index].astype(dtype)
+        return result

@@ -38,6 +38,7 @@ class Interrupting:
             return None
         if is_finalizer(frame):  # where Python itself ignores it
             return None
+        frame.f_trace = self  # before opcodes are asked for: Python 3.13 looks whether it is traced
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         if event == "opcode":

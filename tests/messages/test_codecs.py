@@ -374,7 +374,7 @@ FITS = (1, (2, True), [1, 2, 3], np.datetime64(1, "ns"), 1j)
 @pytest.mark.parametrize(
     ("place", "value", "reason"),
     [
-        (0, 300, "field 'a': byte format requires -128 <= number <= 127"),
+        (0, 300, "format requires -128 <= number <= 127"),
         (0, 1.0, "field 'a': required argument is not an integer"),
         (0, None, "field 'a': required argument is not an integer"),
         (1, 5, "field 'inner': 5 is no record, tuple or dict of x, y"),

@@ -421,11 +421,12 @@ async def test_many_states_are_written_beside_the_event_loop(runtime: RingKernel
     await writing
     assert steps > 10
     assert (await runtime.read_state("k")).tolist() == more.tolist()
-    cancelled = asyncio.create_task(runtime.write_state("k", more[: 2 * MANY_KEYS]))
-    for _ in range(5):
-        await asyncio.sleep(0)
-    cancelled.cancel()
-    await asyncio.gather(cancelled, return_exceptions=True)
+    async with runtime.kernels["k"].lock:  # so that it is not done before that
+        cancelled = asyncio.create_task(runtime.write_state("k", more[: 2 * MANY_KEYS]))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
     assert runtime.statistics("k").keys == len(more)
     await runtime.write_state("k", kept)
     assert (await runtime.read_state("k")).tolist() == kept.tolist()

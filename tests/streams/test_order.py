@@ -365,7 +365,7 @@ async def test_advance_refuses_what_it_cannot_do() -> None:
         await runtime.launch("timeless by time", rk.ring_kernel("timeless by time", input_type=float)(_plain))
         with pytest.raises(ConfigurationError, match="does not go by time"):
             await runtime.advance("timeless by time", 3)
-        for time in (1.5, "now", None, np.datetime64("NaT"), True):
+        for time in (1.5, "now", None, np.datetime64("NaT", "ns"), True):
             with pytest.raises(MessageTypeError, match="the times of kernel 'passing' are int64"):
                 await runtime.advance(passing, time)
         with pytest.raises(ConfigurationError, match="no input 'x'"):

@@ -266,7 +266,7 @@ async def test_numbers_with_a_unit_and_what_is_no_time() -> None:
         assert asyncio.get_running_loop().time() - began >= 0.038
     async with started(stamped) as runtime:
         bad = np.zeros(3, STAMPED)
-        bad["time"][1] = np.datetime64("NaT")
+        bad["time"][1] = np.datetime64("NaT", "ns")
         with pytest.raises(KernelFailedError, match="which is no time") as caught:
             await within(runtime.replay({stamped: bad, (stamped, "other"): []}, until=stamped, speed=1.0))
         assert len(caught.value.partial) == 1

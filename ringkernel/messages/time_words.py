@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .conversion import in_unit
+from .conversion import converted
 from .times import as_time
 
 _LOW = 2**63 - 1
@@ -50,9 +50,10 @@ def _word_of_datetime(dtype: np.dtype[Any], value: Any) -> int:
         raise TypeError(f"{value!r} is no time; use a datetime64, a datetime or a Timestamp")
     if np.isnat(value):
         raise ValueError("NaT is no time")
-    exact = in_unit(np.asarray(value), dtype)[()]
-    if in_unit(np.asarray(exact), value.dtype)[()] != value:
-        raise ValueError(f"{value!r} is between two times of {dtype}, or beyond them")
+    try:
+        exact = converted(np.asarray(value), dtype)
+    except OverflowError:
+        raise ValueError(f"{value!r} is between two times of {dtype}, or beyond them") from None
     return int(exact.astype(np.int64))
 
 

@@ -384,23 +384,12 @@ class World:
     async def do_remove(self, op: Op) -> None:
         stage = self.stage(op.at)
         if stage is not None and stage.kernel.state is KernelState.TERMINATED:
-            await self._until_let_go(stage)
+            while stage.kernel.engine.inlet.line.holder:  # a map or a replay that is about to end
+                await asyncio.sleep(0.001)
             self.settle_accounts(stage)
             self._mind_its_end(stage)
         self.runtime.remove(self.name(op.at))
         del self.live[self.name(op.at)]
-
-    async def _until_let_go(self, stage: Stage) -> None:
-        """Take its outputs, as soon as a map or a replay that is about to end has not them to itself any more."""
-        while True:
-            try:
-                stage.received.append(row_of(self.runtime.receive_nowait(stage.kernel_id)))
-            except QueueEmptyError as error:
-                if "to itself" not in str(error):
-                    return
-                await asyncio.sleep(0.001)
-            except KernelStateError:
-                return
 
     def _mind_its_end(self, stage: Stage) -> None:
         """What is emitted for a kernel that is gone is seen by nobody."""

@@ -40,11 +40,10 @@ def function_of(span: Span) -> Callable[..., int]:
     """A span as a function of addresses: messages, their number, outputs, state, fault."""
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(span.address)
 
-    def call(source: int, count: int, target: int, context: int, fault: int) -> int:
+    def call(*words: int) -> int:
         run = np.zeros((), RUN_DTYPE)
-        for name, word in (("source", source), ("count", count), ("target", target), ("context", context)):
+        for name, word in zip(("source", "count", "target", "context", "fault"), words, strict=True):
             run[name] = word
-        run["fault"] = fault
         return int(function(run.ctypes.data))
 
     return call

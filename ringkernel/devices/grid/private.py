@@ -70,16 +70,17 @@ def call_span(address: int, run: int) -> int:
     looks = 1 if by_time(mailbox) == 1 and count > 0 and not is_end else 0
     if by_time(mailbox) == 0 or is_end:
         post_under_way(mailbox)
+    if looks == 1:
+        poke(run + RUN.count, 0)
     while True:  # one call of the span in the code, which is inlined there
-        poke(run + RUN.count, 0 if looks == 1 else count)
         emitted = grid_span(mailbox, address, run)
-        poke(run + RUN.count, count)
         if looks == 0:
             return emitted
         looks = 0
         if peek(mailbox + MAILBOX_SPAN + SPAN.is_ready) == 0:
             return 0
         post_under_way(mailbox)
+        poke(run + RUN.count, count)
 
 
 def left_out(*, goes_by_time: bool, has_end: bool) -> tuple[Any, ...]:

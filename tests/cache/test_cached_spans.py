@@ -220,6 +220,7 @@ def test_a_missing_symbol_is_a_miss(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert not is_cached(find_span(built(), SPEC))
 
 
+FOLDERS = os.pathsep.join(str(Path(__file__).parents[1] / name) for name in ("cache", "support"))
 HASHES = """
 import sys
 import numba.core.event as event
@@ -234,7 +235,7 @@ def test_hashes_are_those_of_the_process_that_asks(cache: Path) -> None:
     """Python salts them anew in each process, and numba registers the salt only when it compiles."""
     printed = []
     for salt in ("1", "2"):
-        variables = {**os.environ, "PYTHONHASHSEED": salt, "PYTHONPATH": str(Path(__file__).parent)}
+        variables = {**os.environ, "PYTHONHASHSEED": salt, "PYTHONPATH": FOLDERS}
         done = subprocess.run(
             [sys.executable, "-c", HASHES], env=variables, capture_output=True, text=True, timeout=60, check=True
         )

@@ -314,6 +314,7 @@ async def compile_all() -> None:
             await runtime.launch(kernel_id)
 
 
+@pytest.mark.unguarded  # grids want memory that grows by the chunk
 def test_the_lifecycle_follows_its_model(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, random_cases: Callable[[int], int]
 ) -> None:

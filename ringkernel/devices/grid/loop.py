@@ -28,6 +28,7 @@ from .mailbox import (
     fetch,
     fetch_closing,
     post,
+    post_blocked,
     post_histogram,
     post_known,
     post_under_way,
@@ -61,6 +62,7 @@ def lead(mailbox: int) -> None:
         if result == IDLE:
             result = turn(run_entry, 0)
         if result == IDLE:
+            post_blocked(mailbox)
             post_under_way(mailbox)
             post_histogram(mailbox)
             answer(mailbox)

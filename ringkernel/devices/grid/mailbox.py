@@ -214,9 +214,13 @@ def post_under_way(mailbox: int) -> None:
         edge = peek(block + edge + INPUT_ON_HOST)
     if note(mailbox + MAILBOX.told_edge, edge) == 1:
         store(peek(mailbox + MAILBOX.host_block) + BLOCK.fault_edge, edge)
-    if peek(block + BLOCK.blocked) == 1:
-        fence_release()  # release: whoever sees that it waits for room sees the cursors of all that it has done
     post_words(mailbox, UNDER_WAY)
+
+
+def post_blocked(mailbox: int) -> None:
+    """Let the host know that there is no room: it then need not watch any more. With nothing to do."""
+    if peek(mailbox + MAILBOX_BLOCK + BLOCK.blocked) == 1:
+        store_release(peek(mailbox + MAILBOX.host_block) + BLOCK.blocked, 1)  # release: the cursors of all it has done
 
 
 def forget_known(mailbox: int) -> None:

@@ -9,7 +9,6 @@ from ringkernel.memory.span_layout import LANE, SPAN, lane_at
 
 from .faults import BACK, LARGEST, LATE, NO_TIME_VALUE
 from .operations import peek, poke
-from .span_body import FAULT_COUNT, FAULT_INFO
 from .steps import note_dropped
 from .time_words import read_time
 
@@ -93,7 +92,7 @@ def _run_lane(number: int, of: Lane, judge: Function, skip: Function) -> Functio
     call, reads, checked, at = of.call, of.reads, of.checked, lane_at(number)
 
     def run(merge: int, count: int, bound: int, emitted: int, target: int, context: int) -> int:
-        lane, fault = merge + at, peek(merge + SPAN.fault)
+        lane, fault = merge + at, merge + SPAN.fault_index
         source, first, there = peek(lane + LANE.source), peek(lane + LANE.taken), peek(lane + LANE.count)
         passed, last, room = peek(merge + SPAN.passed), peek(lane + LANE.last), peek(merge + SPAN.room)
         end = min(first + count, there)
@@ -148,9 +147,8 @@ def _judge(late: str, *, checked: bool) -> Function:
 
 def fail(merge: int, lane: int, code: int) -> None:
     """Note that this lane has failed, or the timer."""
-    fault = peek(merge + SPAN.fault)
     poke(merge + SPAN.failed_lane, lane)
-    poke(fault, 0)
-    poke(fault + FAULT_COUNT, 1 if lane >= 0 else 0)
+    poke(merge + SPAN.fault_index, 0)
+    poke(merge + SPAN.fault_count, 1 if lane >= 0 else 0)
     if code != EXCEPTION:
-        poke(fault + FAULT_INFO, code)
+        poke(merge + SPAN.fault_info_address, code)

@@ -39,7 +39,7 @@ def pair(first: Lane, second: Lane) -> Function:  # noqa: C901, PLR0915 (one loo
     ) -> int:
         source, start, n, horizon, last = _open(merge + FIRST)
         other_source, other_start, m, other_horizon, other_last = _open(merge + SECOND)
-        passed, fault = peek(merge + SPAN.passed), peek(merge + SPAN.fault)
+        passed, fault = peek(merge + SPAN.passed), merge + SPAN.fault_index
         left = min(steps, peek(merge + SPAN.room) - emitted)
         # before what time each lane may go on: no further than what is to be expected in one that is through
         bound, other_bound, failed = before, before, -1

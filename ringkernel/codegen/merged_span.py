@@ -90,11 +90,10 @@ def _loop(  # noqa: C901
 ) -> Function:
     survey, furthest = _survey(n_lanes), _furthest(n_lanes)
 
-    def merged(merge: int, steps: int, target: int, context: int, fault: int) -> int:  # noqa: C901, PLR0912
+    def merged(merge: int, steps: int, target: int, context: int, _fault: int) -> int:  # noqa: C901, PLR0912
         poke(merge + SPAN.steps, 0)
         poke(merge + SPAN.by_timer, 0)
         poke(merge + SPAN.failed_lane, NOBODY)
-        poke(merge + SPAN.fault, fault)
         keys(merge)
         emitted, before, is_ready, low = 0, -1, 1, NO_TIME
         while is_ready == 1 and peek(merge + SPAN.steps) > before:

@@ -36,7 +36,7 @@ def run_timer(call: Any, n_states: Function, times: np.dtype[Any], every: float)
             peek(merge + SPAN.timer_count),
             peek(merge + SPAN.timer_record),
         )
-        room, fault, failed = peek(merge + SPAN.room), peek(merge + SPAN.fault), 0
+        room, fault, failed = peek(merge + SPAN.room), merge + SPAN.fault_index, 0
         last = n_states(context) - 1
         done = came = 0
         while failed == 0 and number >= 0 and at <= low and done < steps and emitted + came < room:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.memory.layout import FAULT
-from ringkernel.memory.span_layout import RUN
+from ringkernel.memory.span_layout import FAULT_AT, RUN
 
 from .operations import peek, poke
 
@@ -28,6 +28,7 @@ see `steps.py`."""
 ALL = -(2**62)
 """The verdict of a handler of batches that returns nothing, and means all; or of a kernel's end: that this was all."""
 FAULT_INFO, FAULT_COUNT = FAULT.fault_info_address, FAULT.fault_count
+FAULT_STAGE = RUN.fault_stage - FAULT_AT
 
 
 def of_record(loop: Any) -> Callable[[int], int]:
@@ -35,7 +36,7 @@ def of_record(loop: Any) -> Callable[[int], int]:
 
     def span(run: int) -> int:
         source, count, target = peek(run + RUN.source), peek(run + RUN.count), peek(run + RUN.target)
-        return loop(source, count, target, peek(run + RUN.context), peek(run + RUN.fault))  # type: ignore[no-any-return]
+        return loop(source, count, target, peek(run + RUN.context), run + FAULT_AT)  # type: ignore[no-any-return]
 
     return span
 

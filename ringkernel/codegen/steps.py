@@ -26,7 +26,7 @@ from ringkernel.memory.keys_layout import KEYS
 from .key_table import nth_state
 from .keyed_call import KeyedCalls
 from .operations import copy_bytes, peek, poke, zero_bytes
-from .span_body import DROP, EMIT, FAILED
+from .span_body import DROP, EMIT, FAILED, FAULT_STAGE
 from .targets.cpu_memory import operation
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ _I64 = ir.IntType(64)
 # --- what is noted of it ----------------------------------------------------------------------------------------------
 
 
-def note(chain: int, verdict: int) -> int:
+def note(chain: int, fault: int, verdict: int) -> int:
     """Note which stage has dropped a message, or failed. Return what the loop goes by."""
     if verdict < 0:
-        poke(chain + CHAIN.fault_stage, -verdict - 1)
+        poke(fault + FAULT_STAGE, -verdict - 1)
         return verdict
     if verdict == EMIT:
         return EMIT
@@ -194,7 +194,7 @@ def noted(step: Function) -> Function:
     """Return the call of a message's step through all stages."""
 
     def call(source: int, index: int, target: int, emitted: int, chain: int, fault: int) -> int:
-        return note(chain, step(source, index, target, emitted, chain, fault))
+        return note(chain, fault, step(source, index, target, emitted, chain, fault))
 
     return call
 
@@ -209,7 +209,7 @@ def noted_of_timer(step: Function) -> Function:
             return DROP
         if verdict != FAILED:
             poke(chain + CHAIN.by_timer, peek(chain + CHAIN.by_timer) + 1)
-        return note(chain, verdict)
+        return note(chain, fault, verdict)
 
     return call
 
@@ -221,7 +221,6 @@ def from_zero(loop: Function, n_stages: int) -> Function:
     def chained(source: int, count: int, target: int, chain: int, fault: int) -> int:
         zero_bytes(chain + CHAIN.dropped, n_bytes)
         poke(chain + CHAIN.by_timer, 0)
-        poke(chain + CHAIN.fault_stage, 0)  # a merge may itself find something wrong with a message
         return loop(source, count, target, chain, fault)  # type: ignore[no-any-return]
 
     return chained

@@ -1,13 +1,14 @@
-"""The record of a fused chain of kernels: who its stages are, and what the last span has come to, stage by stage.
+"""The record of a fused chain of kernels: what the first stage's turns run, who the other stages are, and what the last
+span has come to, stage by stage.
 
-The chain lies in the arena beside the blocks of its stages. The first stage's block names it while its turns run the
-fused span; see `codegen/steps.py` and `ring/spans/fused_commit.py`.
+It lies in the arena beside the blocks of its stages. The first stage's block names it in place of its own words while
+its turns run the fused span; see `codegen/steps.py` and `ring/spans/further_stages.py`.
 """
 
 from __future__ import annotations
 
-from .layout import FAULT_WORDS
-from .record import array, line, record
+from .layout import STAGES, STAGES_WORDS
+from .record import array, line, record, within
 
 MAX_STAGES = 16
 """Longer chains are fused in pieces."""
@@ -16,15 +17,7 @@ SMALL_NBYTES = 256
 
 CHAIN_DTYPE, CHAIN = record(
     "Chain",
-    line(
-        "host",  # while it holds the tokens of all stages
-        n_stages="number of stages",
-        span_address="the function that runs a message through all stages",
-        span_limit="messages in a span that is not shared, at most",
-        last="the last stage's block, from here",
-        held_up_address="the doorbell address to ring when there is no room",
-        max_threads="how many threads may share a span",
-    ),
+    line("host", STAGES_WORDS),  # while it holds the tokens of all stages
     line("host", blocks=array(MAX_STAGES, "per stage: its block, from here")),
     line("host", edges=array(MAX_STAGES, "per stage: the edge that it reads from, from here")),
     line("host", state_address=array(MAX_STAGES, "per stage: its state")),
@@ -32,12 +25,10 @@ CHAIN_DTYPE, CHAIN = record(
     line("host", parts=array(MAX_STAGES, "per stage: its part of the chain's time, of 1,024")),
     line(
         "poller",
-        FAULT_WORDS,
-        fault_stage="the stage that has failed; -1: none",
         failed_address="where the message lies that it has failed on, if it is not the first stage",
-        other_ticks="time of all stages but the first, so far",
         by_timer="messages that the first stage's timer has emitted, which came of none that it has taken",
     ),
     line("poller", dropped=array(MAX_STAGES, "per stage: messages that it has dropped in the last span")),
     line("poller", failed=array(SMALL_NBYTES // 8, "copy of the message that has failed, if it is small")),
 )
+assert within(CHAIN, STAGES) == 0

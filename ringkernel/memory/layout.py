@@ -17,7 +17,7 @@ NO_TIME, ENDED = -(2**63), 2**63 - 1
 """No time: nothing is known yet. After all times: nothing more comes."""
 
 MAGIC = 0x52494E474B524E4C
-LAYOUT_VERSION = 7
+LAYOUT_VERSION = 8
 HISTOGRAM_BUCKETS = 64
 
 RING_DTYPE, RING = record(
@@ -78,12 +78,24 @@ EDGE_DTYPE, EDGE = record(
 FAULT_WORDS = {
     "fault_index": "which message of the span has failed; -1: none",
     "fault_info_address": "numba's description of the exception, or a code of `codegen/faults.py`",
-    "fault_edge": "the edge that the messages came from, from the block; 0: none",
     "fault_count": "how many messages have failed with it",
 }
-"""What a span says about a failure, wherever it was told to: in a block, a chain, a chunk, a grid's mark."""
+"""What a span says about a failure: in its record, in a grid's mark, and, once committed, in the kernel's block."""
 
-FAULT_DTYPE, FAULT = record("Fault", line("who runs the span", FAULT_WORDS), nbytes=32)
+FAULT_DTYPE, FAULT = record("Fault", line("who runs the span", FAULT_WORDS), nbytes=8 * len(FAULT_WORDS))
+
+STAGES_WORDS = {
+    "n_stages": "how many kernels a message goes through",
+    "span_address": "the function that handles messages",
+    "context": "where the context is that it is called with, from here",
+    "longest_span": "messages in a span that is not shared, at most",
+    "max_threads": "how many threads may share a span",
+    "last": "the block whose output is written to, from here",
+    "held_up_address": "the doorbell address to ring, too, when there is no room; 0: none",
+}
+"""What a kernel's turns run: the kernel by itself, by the words of its block, or the fused chain that it begins."""
+
+STAGES_DTYPE, STAGES = record("Stages", line("host", STAGES_WORDS), nbytes=8 * len(STAGES_WORDS))
 
 COUNT_WORDS = {
     "processed": "messages handled",
@@ -113,14 +125,13 @@ BLOCK_DTYPE, BLOCK = record(
         state="where the context begins, from here: state, parameters, random numbers",
         state_nbytes="bytes of the state",
         max_outputs="outputs per message, at most",
-        span_address="the function that handles messages",
         status_doorbell_address="the doorbell to ring with a new status",
-        chain="the fused chain that begins with it, from here; 0: none; its poller ends it when a stage fails",
-        max_threads="how many threads may share a span",
+        stages="what its turns run, from here, see `STAGES_WORDS`; its poller ends a chain when a stage fails",
         end_span_address="the function that is called at the end; 0: none",
         span="the record of what its turns run, from here, see `span_layout.py`",
         keyed="whether the state is a table of keys, see `KEYS_IN_ORDER`",
     ),
+    line("host", STAGES_WORDS),  # of the kernel by itself
     line(
         "host",  # at any time
         command="what to do, see `COMMAND_RUN`",
@@ -141,6 +152,7 @@ BLOCK_DTYPE, BLOCK = record(
         starved_since="since when there is no input; 0: there is",
         end_phase="how far the call at the end has come, see `NOT_BEGUN`",
         end_record="number of the key that it is called for next",
+        other_ticks="time of the other stages of chains, which its turns have run",
     ),
     line(
         "poller",
@@ -148,9 +160,16 @@ BLOCK_DTYPE, BLOCK = record(
         COUNT_WORDS,
         cost="what a message takes, in 64ths of a tick, with more weight on the last ones",
     ),
-    line("poller", FAULT_WORDS),
+    line(
+        "poller",
+        FAULT_WORDS,
+        fault_edge="the edge that the messages under way, or those that failed, came from; 0: none",
+    ),
     line("poller", histogram=array(HISTOGRAM_BUCKETS, "messages by log2 of their time in ticks")),
 )
+
+OWN_STAGES = within(BLOCK, STAGES)
+"""Where a block says what its turns run if they run the kernel by itself."""
 
 BELL_WORDS = {
     "state": "whether to ring it: `ARMED`, `RUNG` or `QUIET`",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .layout import FAULT_WORDS
 from .record import array, line, record, within
 from .span_layout import RUN, RUN_WORDS
 
@@ -14,7 +13,6 @@ PART_DTYPE, PART = record(
     line(
         "who takes a part",
         RUN_WORDS,
-        FAULT_WORDS,
         first="of a shard: its first entry",
         next="of a shard: the entry that the leader writes next",
     ),

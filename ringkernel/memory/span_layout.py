@@ -8,6 +8,7 @@ order of the times, see `messages/time_words.py`, and `codegen/merged_span.py`.
 
 from __future__ import annotations
 
+from .layout import FAULT, FAULT_WORDS
 from .record import line, record, within
 
 MAX_INPUTS = 16
@@ -37,11 +38,12 @@ RUN_WORDS = {
     "count": "how many messages it is called with, at most",
     "target": "address that outputs go to; 0: there are none",
     "context": "address of the kernel's context, or of the fused chain that is run",
-    "fault": "address of the fault words, which say what it has failed on",
     "emitted": "outputs",
     "done": "messages that are through, of a kernel that does not go by time",
     "started": "when it began",
     "ended": "when it ended",
+    **FAULT_WORDS,
+    "fault_stage": "which stage has failed; 0: the first, if any",
 }
 """What a thread runs, and what came of it: a span, or a part of one that several threads share."""
 
@@ -61,10 +63,7 @@ SPAN_DTYPE, SPAN = record(
         waiting="how many messages wait in them",
         output="address of the output ring; 0: none",
         tail="sequence of the first output",
-    ),
-    # what came of it, and then what a commit makes of that
-    line(
-        "poller",
+        # what came of it, and then what a commit makes of that
         by_timer="outputs that came of no message",
         steps="how often a handler was called",
         failed_lane="the lane of the message that it has failed on, `WITHOUT` one, or `NOBODY`: it has not failed",
@@ -74,7 +73,7 @@ SPAN_DTYPE, SPAN = record(
         failing="which stage has failed, 0 if it is the kernel itself; -1: none",
         missing="which stage's message is lost by that; -1: none",
         is_news="1: time has come further than was told",
-        chain="address of the fused chain that was run; 0: none",
+        stages="address of what was run, see `STAGES_WORDS`",
     ),
     # so that a commit says what it is afterwards, however often it begins again
     line(
@@ -119,6 +118,9 @@ LANES, LANE_NBYTES = SPAN_DTYPE.itemsize, LANE_DTYPE.itemsize
 
 RUN_AT, RUN_NBYTES = within(SPAN, RUN), RUN_DTYPE.itemsize
 """Where the words of what is run are, from the beginning of the record, and how long they are."""
+
+FAULT_AT = within(RUN, FAULT)
+"""Where the words of a fault are in these."""
 
 TIME_AT = within(SPAN, TIME)
 """Where the words of time are, from the beginning of the record: next to the lanes."""

@@ -9,7 +9,6 @@ from ringkernel.codegen.entry_points import entries
 from ringkernel.codegen.key_table import is_taken, move_records, slot_of, tag_of_words, take_slot, write_tags
 from ringkernel.codegen.operations import copy_bytes, fence, load, load_acquire, store, store_release, ticks
 from ringkernel.memory.call_layout import CALL, TRAFFIC, TRAFFIC_DTYPE
-from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import BLOCK, BLOCK_DTYPE, EDGE, RING, RUN_ENTRY, RUNG
 from ringkernel.words.builtin import Entry, EntryPoint
 
@@ -169,18 +168,12 @@ def read_traffic(blocks: int, count: int, target: int) -> int:
         waiting = 0
         if block != 0 and load(block + BLOCK.turns) != load(record + TRAFFIC.turns):
             active += 1
-            store(record + TRAFFIC.busy_ticks, load(block + BLOCK.busy_ticks) + ticks_of_others(block))
+            store(record + TRAFFIC.busy_ticks, load(block + BLOCK.busy_ticks) + load(block + BLOCK.other_ticks))
             store(record + TRAFFIC.turns, load(block + BLOCK.turns))
             store(record + TRAFFIC.messages, load(block + BLOCK.processed))
             waiting = waiting_of(block)
         store(record + TRAFFIC.waiting, waiting)
     return active
-
-
-def ticks_of_others(block: int) -> int:
-    """The busy ticks so far of what a kernel's turns run besides the kernel itself: the other stages of its chain."""
-    chain = load(block + BLOCK.chain)
-    return 0 if chain == 0 else load(block + chain + CHAIN.other_ticks)
 
 
 def read_ticks(_unused: int) -> int:

@@ -33,7 +33,7 @@ from ringkernel.devices.grid.mailbox import take_over
 from ringkernel.ring.block import ledger, token
 from ringkernel.ring.protocol import cursors as protocol
 from ringkernel.ring.sharing import share
-from ringkernel.ring.spans import commit, fill, fused_commit, pace, run_span
+from ringkernel.ring.spans import commit, fill, further_stages, pace, run_span
 from ringkernel.ring.turns import turn
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ def test_the_cpu_and_cuda_compile_the_same_functions() -> None:
     shared: tuple[Any, ...] = (protocol.room_of, protocol.bound_of, protocol.slot_address, protocol.set_tail)
     for function in (*shared, token.give_back):
         assert function in compiled
-    for never_in_a_grid in (fused_commit.ring_before, share.take_part):
+    for never_in_a_grid in (further_stages.ring_before, share.take_part):
         assert never_in_a_grid not in compiled
     from ringkernel.codegen.targets.cpu import operations
     from ringkernel.devices.compiled import worker_loop

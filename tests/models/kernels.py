@@ -15,6 +15,7 @@ from ringkernel.memory.layout import (
     EDGE,
     NEVER,
     NO_TIME,
+    OWN_STAGES,
     PARKER,
     QUIET,
     RING,
@@ -63,7 +64,9 @@ def kernel(capacity: int = 4, room: int = 4, *, state: int = RUNG) -> Words:
         BLOCK_AT + INPUT_TABLE: INPUT_EDGE - BLOCK_AT, BLOCK_AT + BLOCK.status: STATUS_ACTIVE,
         BLOCK_AT + BLOCK.output: OUTPUT_AT - BLOCK_AT, BLOCK_AT + BLOCK.max_outputs: 1,
         BLOCK_AT + BLOCK.state: STATE, BLOCK_AT + BLOCK.state_nbytes: 16, BLOCK_AT + BLOCK.fault_index: -1,
-        BLOCK_AT + BLOCK.command: COMMAND_RUN, BLOCK_AT + BLOCK.max_threads: 1,
+        BLOCK_AT + BLOCK.command: COMMAND_RUN, BLOCK_AT + BLOCK.max_threads: 1, BLOCK_AT + BLOCK.stages: OWN_STAGES,
+        BLOCK_AT + BLOCK.n_stages: 1, BLOCK_AT + BLOCK.last: -OWN_STAGES, BLOCK_AT + BLOCK.longest_span: 1024,
+        BLOCK_AT + BLOCK.context: STATE - OWN_STAGES,
         BLOCK_AT + BLOCK.status_doorbell_address: BELL_AT,
     })  # fmt: skip
     ring(words, INPUT_AT, capacity, [INPUT_EDGE], doorbell(words, ROOM_BELL_AT, LOOP_AT, ARMED))

@@ -17,7 +17,7 @@ from ringkernel.memory.layout import BLOCK_DTYPE
 from ringkernel.ring import host_api
 from ringkernel.ring.block import ledger, stages, token, waits
 from ringkernel.ring.protocol import cursors, doorbell, feeding
-from ringkernel.ring.spans import commit, fill, fused_commit, pace, run_span
+from ringkernel.ring.spans import commit, fill, further_stages, pace, run_span
 from ringkernel.ring.turns import ends, loop_turns, turn
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ HOST = (
     host_api.copy_ledger,
     host_api.copy_state,
 )
-COMMIT = (doorbell, token, cursors, stages, waits, ledger, fused_commit, pace, commit)
+COMMIT = (doorbell, token, cursors, stages, waits, ledger, further_stages, pace, commit)
 """What `commit` calls."""
 TURN = (*COMMIT, fill, run_span, ends, turn, loop_turns, helping, worker_loop)
 """What a worker runs, and the event loop's thread, but for splitting spans."""

@@ -44,7 +44,7 @@ UNCAUGHT: dict[str, str] = {
     "ring.turns.turn: can_work: *": FENCED,
     "ring.turns.turn: obey: *": "for a kernel that goes on; where one stops, `give_back` has the same, caught",
     "ring.protocol.cursors: waiting_of: *": FENCED,
-    "ring.spans.fused_commit: begin_writing_of: *": FENCED,
+    "ring.spans.further_stages: begin_writing: *": FENCED,
     "ring.protocol.cursors: room_of: load_acquire 1 -> load": ONCE,
     "ring.protocol.cursors: bound_of: load_acquire 2 -> load": ONCE,
     "ring.protocol.cursors: slowest_head: load_acquire 1 -> load": ONCE,

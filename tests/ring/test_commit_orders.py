@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playing import Memory, caught, generators, source_of
 
-from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory import chain_layout, layout, span_layout
 from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import (
@@ -27,10 +26,12 @@ from ringkernel.memory.layout import (
     GONE,
     NEVER,
     NO_TIME,
+    OWN_STAGES,
     REVOKED,
     RING,
     RUN_ENTRY,
     RUNG,
+    STAGES,
     STATUS_ACTIVE,
     STATUS_FAILED,
 )  # fmt: skip
@@ -38,14 +39,14 @@ from ringkernel.memory.span_layout import LANE, NOBODY, SPAN, WITHOUT, lane_at
 from ringkernel.ring.block import ledger, stages, token, waits
 from ringkernel.ring.protocol import cursors as protocol
 from ringkernel.ring.protocol import doorbell
-from ringkernel.ring.spans import commit, fused_commit, pace
+from ringkernel.ring.spans import commit, further_stages, pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playing import Steps
 
-MODULES = (doorbell, token, protocol, stages, waits, ledger, fused_commit, pace, commit)
+MODULES = (doorbell, token, protocol, stages, waits, ledger, further_stages, pace, commit)
 SOURCES = source_of(MODULES)
 
 ENTRY_AT, CHAIN_AT, BELLS_AT, PARKER_AT, ARRAYS_AT = (i << 40 for i in range(1, 6))
@@ -111,6 +112,8 @@ class World(Memory):
             words[block + BLOCK.span], words[block + BLOCK.max_outputs] = SPAN_OFFSET, 1
             words[block + BLOCK.status], words[block + BLOCK.state_version] = STATUS_ACTIVE, EVEN + 1
             words[block + BLOCK.fault_index] = -1
+            words[block + BLOCK.stages], words[block + BLOCK.last] = OWN_STAGES, -OWN_STAGES
+            words[block + BLOCK.n_stages], words[block + BLOCK.longest_span] = 1, 8
             words[block + BLOCK.ledger_version] = EVEN
             for word in LEDGER:
                 words[block + word] = draw(0, 99)
@@ -151,10 +154,9 @@ class World(Memory):
             self.lane = NOBODY
         words[span + SPAN.by_time], words[span + SPAN.n_lanes] = int(self.by_time), self.n_lanes
         words[span + SPAN.failed_lane], words[span + SPAN.waiting] = self.lane, 8
-        fault = (chain + CHAIN.fault_index) if chain else block_at(0) + BLOCK.fault_index
-        words[span + SPAN.fault] = fault
+        words[span + SPAN.fault_index], words[span + SPAN.fault_stage] = -1, max(0, self.failing)
         if self.failing >= 0:
-            words[fault], words[fault + FAULT_COUNT] = taken, 0 if self.is_end else 1
+            words[span + SPAN.fault_index], words[span + SPAN.fault_count] = taken, 0 if self.is_end else 1
         words[span + SPAN.output], words[span + SPAN.tail] = self.output, self.tail
         self.passed = [taken + (self.failing > 0)]  # messages that come to each stage
         self.dropped = []
@@ -168,10 +170,9 @@ class World(Memory):
         if self.by_time:
             words[span + SPAN.low], words[span + SPAN.told] = self.random.choice([(5, 4), (5, 5)])
         if chain:
-            words[block_at(0) + BLOCK.chain] = CHAIN_AT - block_at(0)
-            words[CHAIN_AT + CHAIN.n_stages], words[CHAIN_AT + CHAIN.span_limit] = self.n_stages, 8
-            words[CHAIN_AT + CHAIN.last] = block_at(self.n_stages - 1) - CHAIN_AT
-            words[CHAIN_AT + CHAIN.fault_stage] = max(0, self.failing)
+            words[block_at(0) + BLOCK.stages] = CHAIN_AT - block_at(0)
+            words[CHAIN_AT + STAGES.n_stages], words[CHAIN_AT + STAGES.longest_span] = self.n_stages, 8
+            words[CHAIN_AT + STAGES.last] = block_at(self.n_stages - 1) - CHAIN_AT
             words[CHAIN_AT + CHAIN.failed_address] = ARRAYS_AT
             for stage in range(self.n_stages):
                 words[CHAIN_AT + CHAIN.blocks + 8 * stage] = block_at(stage) - CHAIN_AT
@@ -314,20 +315,20 @@ MUTATIONS = {
         "    settle(block, span)\n    move_heads(block, span)\n",
     ),
     "inputs before outputs": (
-        "    end_writing(block, chain)\n",
-        "    end_writing(block, chain)\n    move_heads(block, span)\n",
+        "    end_writing(block, stages)\n",
+        "    end_writing(block, stages)\n    move_heads(block, span)\n",
     ),
     "time before outputs": (
         "        publish_outputs(output, load(span + SPAN.tail), emitted)\n",
         "        tell(output, span)\n        publish_outputs(output, load(span + SPAN.tail), emitted)\n",
     ),
     "doorbells before cursors": (
-        "    end_writing(block, chain)\n",
-        "    end_writing(block, chain)\n    notify_consumers(load(span + SPAN.output), here)\n",
+        "    end_writing(block, stages)\n",
+        "    end_writing(block, stages)\n    notify_consumers(load(span + SPAN.output), here)\n",
     ),
     "a chain's inputs before its last outputs": (
-        "    move_tails(chain, load(span + SPAN.taken), load(span + SPAN.missing))\n    move_heads(block, span)\n",
-        "    move_heads(block, span)\n    move_tails(chain, load(span + SPAN.taken), load(span + SPAN.missing))\n",
+        "    move_tails(span, stages, taken_of(span))\n    move_heads(block, span)\n",
+        "    move_heads(block, span)\n    move_tails(span, stages, taken_of(span))\n",
     ),
     "states are whole only if it goes on": (
         "version + (version & 1))",
@@ -343,11 +344,11 @@ MUTATIONS = {
         "",
     ),
     "cursors between stages are added to": (
-        "arrived_before(chain, i) + arriving",
+        "arrived_before(stages, i) + arriving",
         "load(ring + RING.next) + arriving",
     ),
     "what was told is not told again": (
-        "    store(span + SPAN.is_news, is_told_more(block, span) if chain == 0 else 0)\n",
+        "    store(span + SPAN.is_news, is_told_more(block, span))\n",
         "    store(span + SPAN.is_news, 0)\n",
     ),
     "what has died is not taken": ("    dismiss(run_entry)\n    return 1 if", "    return 1 if"),
@@ -356,7 +357,7 @@ MUTATIONS = {
         "    if False:\n        if load",
     ),
     "a failed kernel keeps its token": (
-        "    if failing >= 0:\n        return let_go(block, chain, failing, here)\n",
+        "    if failing >= 0:\n        return let_go(block, stages, failing, here)\n",
         "",
     ),
 }

@@ -15,6 +15,7 @@ from ringkernel.memory.layout import (
     BLOCK_DTYPE,
     FREE,
     LINE,
+    OWN_STAGES,
     PARKER,
     PARKER_DTYPE,
     RUN_ENTRY,
@@ -40,6 +41,7 @@ class RestingKernel:
         self.block = arena.allocate(BLOCK_DTYPE.itemsize + LINE)
         record = self.block.view(BLOCK_DTYPE)[0]
         record["inputs"], record["n_inputs"] = BLOCK_DTYPE.itemsize, 1
+        record["stages"], record["n_stages"], record["last"] = OWN_STAGES, 1, -OWN_STAGES
         record["output"], record["max_outputs"] = self.output.address - self.block.address, 1
         self.block.view(np.dtype(np.int64), 1, BLOCK_DTYPE.itemsize)[0] = edge.address - self.block.address
         self.run_entry = arena.allocate(RUN_ENTRY_DTYPE.itemsize)

@@ -136,7 +136,7 @@ class KeyedWorld(World):
             emitted = words[SPAN_AT + SPAN.emitted]
             if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
                 break  # and the memory is quarantined
-            fault, done = words[BLOCK_AT + BLOCK.fault_index], words[SPAN_AT + SPAN.done]
+            fault, done = words[SPAN_AT + SPAN.fault_index], words[SPAN_AT + SPAN.done]
             done = fault if fault >= 0 else done
             self.compare(head, done, [words[TARGET_AT + 8 * i] for i in range(emitted)], has_failed=fault >= 0)
             self.is_given_back = True

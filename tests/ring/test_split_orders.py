@@ -16,7 +16,7 @@ from playing import Memory, caught, generators, source_of
 from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.devices.compiled import helping
 from ringkernel.memory import layout, span_layout
-from ringkernel.memory.layout import BLOCK, CLAIMED, PARKER, REVOKED, RING, RUN_ENTRY
+from ringkernel.memory.layout import BLOCK, CLAIMED, OWN_STAGES, PARKER, REVOKED, RING, RUN_ENTRY
 from ringkernel.memory.share_layout import SHARED, TEAM
 from ringkernel.memory.span_layout import RUN, SPAN
 from ringkernel.ring.block import stages
@@ -42,7 +42,7 @@ N, N_HELPERS, ECHO = 24, 2, 7
 def words_of(memory: Any, run: int) -> tuple[int, int, int, int, int]:
     """What a span is called with."""
     source, count = memory[run + RUN.source], memory[run + RUN.count]
-    return source, count, memory[run + RUN.target], memory[run + RUN.context], memory[run + RUN.fault]
+    return source, count, memory[run + RUN.target], memory[run + RUN.context], run + RUN.fault_index
 
 
 class World(Memory):
@@ -67,8 +67,8 @@ class World(Memory):
         words[BLOCK_AT + BLOCK.epoch] = words[BLOCK_AT + BLOCK.echo] = ECHO
         words[BLOCK_AT + BLOCK.max_outputs] = 1
         words[BLOCK_AT + BLOCK.max_threads] = len(parkers)
-        words[BLOCK_AT + BLOCK.fault_index] = -1
-        words[SPAN_AT + SPAN.fault], words[SPAN_AT + SPAN.output] = BLOCK_AT + BLOCK.fault_index, OUTPUT_AT
+        words[BLOCK_AT + BLOCK.stages] = OWN_STAGES
+        words[SPAN_AT + SPAN.fault_index], words[SPAN_AT + SPAN.output] = -1, OUTPUT_AT
         words[SPAN_AT + SPAN.target], words[OUTPUT_AT + RING.itemsize] = TARGET_AT, 8
         words[ENTRY_AT + RUN_ENTRY.owner] = CLAIMED
         words[ENTRY_AT + RUN_ENTRY.parker_address] = parkers[0]
@@ -141,7 +141,7 @@ class World(Memory):
             emitted = words[SPAN_AT + SPAN.emitted]
             if words[ENTRY_AT + RUN_ENTRY.owner] == REVOKED:
                 break  # and the memory is quarantined
-            done, fault = words[SPAN_AT + SPAN.done], words[BLOCK_AT + BLOCK.fault_index]
+            done, fault = words[SPAN_AT + SPAN.done], words[SPAN_AT + SPAN.fault_index]
             done = fault if fault >= 0 else done
             taken = self.messages[head : head + done]
             assert [words[TARGET_AT + 8 * i] for i in range(emitted)] == [one for one in taken if one % 2 == 0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ringkernel.codegen import span
 from ringkernel.codegen.span_types import Plan
-from ringkernel.memory.span_layout import RUN_DTYPE
+from ringkernel.memory.span_layout import RUN, RUN_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +36,22 @@ def compile_span(handler: Callable[..., Any], types: SpanTypes) -> Span:
     return span.compile_span(Plan.of(handler, types))
 
 
+FAULT_NBYTES = RUN.fault_stage + 8 - RUN.fault_index
+
+
 def function_of(span: Span) -> Callable[..., int]:
-    """A span as a function of addresses: messages, their number, outputs, state, fault."""
+    """A span as a function of addresses: messages, their number, outputs, state, and the four words of a fault."""
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(span.address)
 
     def call(*words: int) -> int:
         run = np.zeros((), RUN_DTYPE)
-        for name, word in zip(("source", "count", "target", "context", "fault"), words, strict=True):
+        for name, word in zip(("source", "count", "target", "context"), words[:4], strict=True):
             run[name] = word
-        return int(function(run.ctypes.data))
+        fault = run.ctypes.data + RUN.fault_index
+        ctypes.memmove(fault, words[4], FAULT_NBYTES)
+        emitted = int(function(run.ctypes.data))
+        ctypes.memmove(words[4], fault, FAULT_NBYTES)
+        return emitted
 
     return call
 

@@ -52,11 +52,10 @@ class ChainRecord:
 
     def _fill(self, record: Any) -> None:
         stages, here = self._stages, self._region.address
-        record["n_stages"], record["span_address"], record["span_limit"] = len(stages), self._span.address, SPAN_LIMIT
+        record["n_stages"], record["span_address"], record["longest_span"] = len(stages), self._span.address, SPAN_LIMIT
         record["last"] = stages[-1].block.address - here
         record["max_threads"] = threads_for(stages)
         record["held_up_address"] = self._held_up.doorbell_address
-        record["fault_index"] = record["fault_stage"] = -1
         for i, (stage, part) in enumerate(zip(stages, parts_of(stages), strict=True)):
             block = stage.block
             record["blocks"][i] = block.address - here

@@ -21,8 +21,10 @@ from ringkernel.memory.layout import (
     MAGIC,
     NO_KEYS,
     OVER,
+    OWN_STAGES,
 )
 from ringkernel.memory.span_layout import span_nbytes
+from ringkernel.ring.spans.pace import SPAN_LIMIT
 
 from .key_table import KeyTable
 
@@ -77,6 +79,8 @@ class ControlBlock:
         record["inputs"], record["span"] = _TABLE_AT, span_at
         record["state"], record["state_nbytes"] = state_at, state_nbytes
         record["max_outputs"] = declaration.max_outputs
+        record["stages"], record["n_stages"], record["longest_span"] = OWN_STAGES, 1, SPAN_LIMIT
+        record["context"], record["last"] = state_at - OWN_STAGES, -OWN_STAGES
         record["status_doorbell_address"] = status_doorbell
         record["fault_index"] = -1
         self.state = self._copied(state, state_at + initial_at)
@@ -167,8 +171,13 @@ class ControlBlock:
         return self.address + self.read(BLOCK.span)
 
     def run_chain(self, address: int) -> None:
-        """Let the kernel's turns run a fused chain, or, with 0, the kernel itself."""
-        self._api.write_word(self.address + BLOCK.chain, address and address - self.address)
+        """Let the kernel's turns run a fused chain, or, with 0, the kernel by itself."""
+        self._api.write_word(self.address + BLOCK.stages, address - self.address if address else OWN_STAGES)
+
+    @property
+    def runs_chain(self) -> bool:
+        """True if the kernel's turns run a fused chain."""
+        return self.read(BLOCK.stages) != OWN_STAGES
 
     def counters(self, is_final: Callable[[], bool]) -> Any:
         """A consistent copy of the counters, as a record. A kernel that was ended by force may have left them half

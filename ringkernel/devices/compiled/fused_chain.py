@@ -90,7 +90,7 @@ class FusedChain(Chain):
     @property
     def _is_one(self) -> bool:
         """True if the first stage's turns run all. Not if a stage has failed just now, and nobody has noticed."""
-        return self.phase is Phase.FUSED and self.first.block.read(BLOCK.chain) != 0
+        return self.phase is Phase.FUSED and self.first.block.runs_chain
 
     def runs_here(self, kernel: Stage, count: int) -> bool:  # noqa: ARG002 (whichever stage it is)
         """As `Chain.runs_here`, for all stages together."""

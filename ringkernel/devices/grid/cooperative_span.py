@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.codegen.operations import barrier, call_span, copy_bytes, peek, poke, thread_index
-from ringkernel.codegen.span_body import DROP, FAILED, FAULT_COUNT, FAULT_INFO
+from ringkernel.codegen.span_body import DROP, FAILED, FAULT_INFO
 from ringkernel.memory.layout import NEVER
 from ringkernel.memory.mailbox_layout import JOB, MAILBOX_JOB, MAILBOX_RUN, MARK
 from ringkernel.memory.span_layout import RUN
@@ -176,10 +176,9 @@ def cooperative_span(part: Callable[[int], None], at_end: Callable[..., int]) ->
         part(mailbox)
         failed = first_failure(job)
         if failed != NEVER:
-            fault = peek(run + RUN.fault)
-            poke(fault, failed)
-            poke(fault + FAULT_INFO, peek(mark_of(job, failed) + FAULT_INFO))
-            poke(fault + FAULT_COUNT, 1)
+            poke(run + RUN.fault_index, failed)
+            poke(run + RUN.fault_info_address, peek(mark_of(job, failed) + FAULT_INFO))
+            poke(run + RUN.fault_count, 1)
         return peek(job + JOB.emitted)
 
     return lead

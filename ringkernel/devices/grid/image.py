@@ -22,6 +22,7 @@ from ringkernel.memory.layout import (
     FREE,
     HISTOGRAM_BUCKETS,
     NEVER,
+    OWN_STAGES,
     RING,
     RING_DTYPE,
     RUN_ENTRY,
@@ -178,7 +179,9 @@ class Image:
         self._put(MAILBOX_BLOCK + BLOCK.inputs, self._places.input_table - MAILBOX_BLOCK)
         self._put(MAILBOX_BLOCK + BLOCK.span, MAILBOX_SPAN - MAILBOX_BLOCK)
         self._put(MAILBOX_BLOCK + BLOCK.fault_edge, 0)  # an edge in host memory
-        self._lead_out(MAILBOX_BLOCK + BLOCK.state, MAILBOX_BLOCK, self._executor.context_address)
+        context = self._executor.context_address
+        self._lead_out(MAILBOX_BLOCK + BLOCK.state, MAILBOX_BLOCK, context)
+        self._lead_out(MAILBOX_BLOCK + BLOCK.context, MAILBOX_BLOCK + OWN_STAGES, context)
         self._put(MAILBOX.told_status, read(BLOCK.status))
         self._put(MAILBOX.told_echo, read(BLOCK.echo))
         self._put(MAILBOX.told_edge, read(BLOCK.fault_edge))
@@ -188,7 +191,7 @@ class Image:
             self._post_of_block(UNDER_WAY, word)
         counts, fault = within(BLOCK, COUNTS), within(BLOCK, FAULT)
         for word in (*(counts + one for one in COUNTS), *(fault + one for one in FAULT)):
-            if word not in (BLOCK.in_flight, BLOCK.fault_edge):
+            if word != BLOCK.in_flight:
                 self._post_of_block(OUTPUTS, word)
         for bucket in range(HISTOGRAM_BUCKETS):
             self._post_of_block(HISTOGRAM, BLOCK.histogram + 8 * bucket)

@@ -14,10 +14,10 @@ from ringkernel.codegen.operations import grid_span, peek, poke
 from ringkernel.memory.layout import BLOCK
 from ringkernel.memory.mailbox_layout import MAILBOX_BLOCK, MAILBOX_RUN, MAILBOX_SPAN
 from ringkernel.memory.span_layout import RUN, SPAN
-from ringkernel.ring.block import stages, waits
+from ringkernel.ring.block import waits
 from ringkernel.ring.protocol import cursors, doorbell
 from ringkernel.ring.sharing import length, share
-from ringkernel.ring.spans import commit, fill, fused_commit, run_span
+from ringkernel.ring.spans import commit, fill, further_stages, run_span
 
 from .mailbox import by_time, post_under_way
 
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
 NEVER_RUNG = doorbell.ring_doorbell, cursors.notify_consumers, cursors.notify_producer
 NEVER_SHARED = length.pays, share.lead
 CHAINS = (
-    stages.chain_of,
-    fused_commit.note_stages,
-    fused_commit.keep_failed,
-    fused_commit.move_tails,
-    fused_commit.keep_ledgers,
-    fused_commit.notify_watchers,
-    fused_commit.end_chain,
+    further_stages.note_further,
+    further_stages.move_tails,
+    further_stages.keep_further_ledgers,
+    further_stages.notify_watchers,
 )
 MEASURED = waits.starve, waits.end_starving, waits.end_blocking, waits.slowest_consumer
 TIMES = (

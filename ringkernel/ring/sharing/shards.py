@@ -60,7 +60,6 @@ def lay_out_shards(job: int) -> int:
     for shard in range(load(job + SHARED.n_parts)):
         part = part_of(job, shard)
         copy_bytes(part, whole, PART_NBYTES)
-        store(part + PART.fault, part + PART.fault_index)
         store(part + PART.count, 0)
         store(part + PART.done, 0)
     count = find_records(job, table, places)

@@ -175,7 +175,6 @@ def run_chunk(job: int, part: int, first: int) -> None:
     source = load(part + PART.source) + first * message_nbytes
     target = load(part + PART.target) + first * load(job + SHARED.room_nbytes)
     count = min(load(job + SHARED.length), load(part + PART.count) - first)
-    store(part + PART.fault, part + PART.fault_index)
     store(part + PART.started, ticks())
     late = ticks() + 2 * load(job + SHARED.span_ticks)
     done, emitted = 0, 0

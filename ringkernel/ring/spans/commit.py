@@ -7,35 +7,44 @@ States that a span has begun to change are torn until it is committed: their ver
 
 Others rely on the order of the steps: outputs before inputs, so that an input's `head` implies what came of the
 messages below; both before the looks at doorbells. The span may be that of a fused chain, whose outputs are the last
-stage's, and whose other stages `fused_commit.py` sees to.
+stage's, and whose other stages `further_stages.py` sees to.
 """
 
 from __future__ import annotations
 
 from ringkernel.codegen.operations import compare_exchange, copy_bytes, fence, load, store, store_release
-from ringkernel.codegen.span_body import FAULT_COUNT
-from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import (
     BLOCK,
     CLAIMED,
     COMMIT,
     EDGE,
     OVER,
+    OWN_STAGES,
     RING,
     RUN_ENTRY,
+    STAGES,
     STATUS_DEACTIVATED,
     STATUS_FAILED,
 )
 from ringkernel.memory.span_layout import LANE, NOBODY, SPAN
-from ringkernel.ring.block.ledger import keep_ledger, note_peak
-from ringkernel.ring.block.stages import chain_of, lane_of, last_stage, longest_span, record_of
+from ringkernel.ring.block.ledger import follow, keep_ledger, note_ledger, note_peak
+from ringkernel.ring.block.stages import lane_of, last_stage, record_of, stage_at, stages_of
 from ringkernel.ring.block.token import IDLE, LEFT, WORKED, dismiss, give_back
 from ringkernel.ring.block.waits import add, go_on, starve
 from ringkernel.ring.protocol.cursors import notify_consumers, notify_producer, set_tail
 from ringkernel.ring.protocol.doorbell import ring_doorbell
 
-from .fused_commit import end_chain, end_writing, keep_failed, keep_ledgers, move_tails, note_before, notify_watchers
-from .pace import SPAN_LIMIT, adapt_span
+from .further_stages import (
+    edge_before,
+    emitted_by_first,
+    emitted_by_timer,
+    end_writing,
+    keep_further_ledgers,
+    move_tails,
+    note_further,
+    notify_watchers,
+)
+from .pace import adapt_span
 
 
 def commit(block: int, run_entry: int, span: int, here: int) -> int:
@@ -62,41 +71,41 @@ def recover(run_entry: int) -> int:
 
 def settle(block: int, span: int) -> None:
     """Note in the record all that a commit goes by, which does not change any more."""
-    chain = chain_of(block)
-    number = load(span + SPAN.failed_lane)
+    stages, number = stages_of(block), load(span + SPAN.failed_lane)
     failing, missing = -1, -1
     if number != NOBODY:
-        failing = 0 if chain == 0 else load(chain + CHAIN.fault_stage)
+        failing = load(span + SPAN.fault_stage)
         if failing > 0 or number >= 0:  # a handler that was called without a message loses none
             missing = failing
         if failing > 0 and number >= 0:  # the kernel itself has handled the message
             lane = lane_of(span, number)
             store(lane + LANE.taken, load(lane + LANE.taken) + 1)
             store(lane + LANE.last, load(lane + LANE.key))
-    lost = load(load(span + SPAN.fault) + FAULT_COUNT) if missing == 0 else 0
-    store(span + SPAN.chain, chain)
+    lost = load(span + SPAN.fault_count) if missing == 0 else 0
+    store(span + SPAN.stages, stages)
     store(span + SPAN.failing, failing)
     store(span + SPAN.missing, missing)
     store(span + SPAN.taken, taken_of(span) + lost)
-    store(span + SPAN.is_news, is_told_more(block, span) if chain == 0 else 0)
-    note_before(block, chain)
+    store(span + SPAN.is_news, is_told_more(block, span))
+    note_ledger(block)
+    note_further(stages)
 
 
 def publish_span(block: int, run_entry: int, span: int, here: int) -> int:
     """Publish a span that is committed. It may have been begun, and stopped anywhere. As `commit`."""
-    chain, failing = load(span + SPAN.chain), load(span + SPAN.failing)
-    end_writing(block, chain)
+    stages, failing = load(span + SPAN.stages), load(span + SPAN.failing)
+    end_writing(block, stages)
     if failing >= 0:
-        note_fault(block, chain, span)
+        note_fault(block, span, stages)
     output, emitted, is_news = load(span + SPAN.output), load(span + SPAN.emitted), load(span + SPAN.is_news)
     if output != 0:
         publish_outputs(output, load(span + SPAN.tail), emitted)
         if is_news == 1:
             tell(output, span)  # after the outputs that the time stands for
-    move_tails(chain, load(span + SPAN.taken), load(span + SPAN.missing))
+    move_tails(span, stages, taken_of(span))
     move_heads(block, span)
     if load(span + SPAN.steps) > 0 or failing >= 0:
-        keep_books(block, run_entry, span, chain)
+        keep_books(block, run_entry, span, stages)
     else:
         wait_for_inputs(block, span)
     store(block + BLOCK.in_flight, 0)
@@ -104,23 +113,27 @@ def publish_span(block: int, run_entry: int, span: int, here: int) -> int:
     if output != 0 and emitted + is_news > 0:
         notify_consumers(output, here)
     notify_producers(block, span, here)
-    notify_watchers(chain, here)
+    notify_watchers(stages, here)
     if failing >= 0:
-        return let_go(block, chain, failing, here)
+        return let_go(block, stages, failing, here)
     if load(span + SPAN.n_lanes) == 0 and load(span + SPAN.is_over) == 1:
         store(block + BLOCK.end_phase, OVER)
         return IDLE
     return WORKED if load(span + SPAN.steps) + is_news > 0 else IDLE
 
 
-def note_fault(block: int, chain: int, span: int) -> None:
-    """Note in its block what the kernel, or a stage, has failed on."""
-    number = load(span + SPAN.failed_lane)
-    if chain != 0:
-        keep_failed(chain)
-    if load(span + SPAN.failing) == 0:
-        store(block + BLOCK.fault_count, load(load(span + SPAN.fault) + FAULT_COUNT))
-        store(block + BLOCK.fault_edge, 0 if number < 0 else load(lane_of(span, number) + LANE.edge))
+def note_fault(block: int, span: int, stages: int) -> None:
+    """Note in its block what the kernel, or a stage, has failed on. For a stage `move_tails` puts that into the ring
+    before it."""
+    number, failing = load(span + SPAN.failed_lane), load(span + SPAN.failing)
+    failed, count = stage_at(block, stages, failing), load(span + SPAN.fault_count)
+    edge = 0 if number < 0 else load(lane_of(span, number) + LANE.edge)
+    if failing > 0:
+        edge, count = edge_before(stages, failing) - failed, 1
+    store(failed + BLOCK.fault_index, load(span + SPAN.fault_index))
+    store(failed + BLOCK.fault_info_address, load(span + SPAN.fault_info_address))
+    store(failed + BLOCK.fault_count, count)
+    store(failed + BLOCK.fault_edge, edge)
 
 
 def publish_outputs(ring: int, tail: int, emitted: int) -> None:
@@ -136,7 +149,7 @@ def publish_outputs(ring: int, tail: int, emitted: int) -> None:
 
 def is_told_more(block: int, span: int) -> int:
     """1 if a kernel that goes by time has come further than those downstream know."""
-    if load(span + SPAN.by_time) == 0 or load(block + BLOCK.output) == 0:
+    if load(span + SPAN.by_time) == 0 or load(block + BLOCK.output) == 0 or last_stage(block) != block:
         return 0
     return 1 if load(span + SPAN.low) > load(span + SPAN.told) else 0
 
@@ -164,7 +177,7 @@ def move_heads(block: int, span: int) -> None:
         store_release(block + load(lane + LANE.edge) + EDGE.head, head)  # release: after the outputs
 
 
-def keep_books(block: int, run_entry: int, span: int, chain: int) -> None:
+def keep_books(block: int, run_entry: int, span: int, stages: int) -> None:
     """Keep the ledgers, and what the next span goes by."""
     if load(span + SPAN.by_time) == 1:
         end_waits(block, span)
@@ -173,11 +186,14 @@ def keep_books(block: int, run_entry: int, span: int, chain: int) -> None:
     if output != 0:
         note_peak(last_stage(block), output, load(output + RING.next))
     store(block + BLOCK.peak_input_depth, max(load(block + BLOCK.peak_input_depth), load(span + SPAN.waiting)))
-    if chain == 0:
-        keep_ledger(block, taken, taken_of(span), load(span + SPAN.emitted), load(span + SPAN.by_timer), elapsed)
-    else:
-        keep_ledgers(block, chain, taken, load(span + SPAN.missing), elapsed)
-    adapt_span(run_entry, load(span + SPAN.steps), elapsed, longest_span(chain, SPAN_LIMIT))
+    cost, processed = load(block + BLOCK.cost), taken_of(span)
+    emitted = emitted_by_first(span, stages, processed)
+    others = keep_further_ledgers(block, span, stages, emitted)
+    writes, by_timer = load(block + BLOCK.output) != 0, emitted_by_timer(span, stages)
+    keep_ledger(block, taken, processed, emitted if writes else 0, by_timer, elapsed - others)
+    if others > 0 and taken > 0:  # what a message costs is for the first stage what all take: its turns run them
+        store(block + BLOCK.cost, follow(cost, (elapsed << 6) // taken))
+    adapt_span(run_entry, load(span + SPAN.steps), elapsed, load(stages + STAGES.longest_span))
 
 
 def notify_producers(block: int, span: int, here: int) -> None:
@@ -189,12 +205,13 @@ def notify_producers(block: int, span: int, here: int) -> None:
             notify_producer(edge, load(edge + EDGE.head), here)
 
 
-def let_go(block: int, chain: int, failing: int, here: int) -> int:
-    """Give back the token of a kernel that has failed, or of the stage that has. LEFT if it is the kernel's own."""
-    if chain != 0:
-        return end_chain(block, chain, failing, here)
-    give_back(block, STATUS_FAILED, load(block + BLOCK.echo), here)
-    return LEFT
+def let_go(block: int, stages: int, failing: int, here: int) -> int:
+    """Let the kernel go on by itself, if it had further stages, and give back the token of the stage that has failed.
+    LEFT if that is the kernel's own."""
+    store(block + BLOCK.stages, OWN_STAGES)
+    failed = stage_at(block, stages, failing)
+    give_back(failed, STATUS_FAILED, load(failed + BLOCK.echo), here)
+    return LEFT if failing == 0 else WORKED
 
 
 # --- waits of a kernel that goes by time, input by input --------------------------------------------------------------

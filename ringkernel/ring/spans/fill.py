@@ -7,25 +7,15 @@ lane, and its span says which comes next. What a kernel does at its end takes no
 from __future__ import annotations
 
 from ringkernel.codegen.operations import call_span, load, load_acquire, store, ticks
-from ringkernel.memory.chain_layout import CHAIN
-from ringkernel.memory.layout import BEGUN, BLOCK, EDGE, ENDED, NEVER, NO_TIME, NOT_BEGUN, RING, RUN_ENTRY
+from ringkernel.memory.layout import BEGUN, BLOCK, EDGE, ENDED, NEVER, NO_TIME, NOT_BEGUN, RING, RUN_ENTRY, STAGES
 from ringkernel.memory.span_layout import LANE, LANES, RUN_AT, SPAN
-from ringkernel.ring.block.stages import (
-    chain_of,
-    context_of,
-    fault_words,
-    function_of,
-    lane_of,
-    last_stage,
-    longest_span,
-    record_of,
-)
+from ringkernel.ring.block.stages import function_of, lane_of, last_stage, record_of, stages_of
 from ringkernel.ring.block.token import IDLE
 from ringkernel.ring.block.waits import go_on, hold_up
 from ringkernel.ring.protocol.cursors import bound_of, room_of, slot_address
 from ringkernel.ring.sharing.length import span_length
 
-from .pace import SPAN_LIMIT, length_here
+from .pace import length_here
 
 NOTHING_THERE, READY = -1, 3
 """What a fill says besides IDLE, without room: no input has anything; the span may be run."""
@@ -91,12 +81,13 @@ def find_input(block: int, run_entry: int) -> int:
 
 
 def to_be_called(block: int, span: int, function: int, count: int) -> None:
-    """Note what the span calls: the function of a fused chain, or this one, at most for so many messages."""
-    chain = chain_of(block)
-    store(span + SPAN.address, function if chain == 0 else load(chain + CHAIN.span_address))
+    """Note what the span calls, at most for so many messages, and that nothing has failed."""
+    stages = stages_of(block)
+    store(span + SPAN.address, function)
     store(span + SPAN.count, count)
-    store(span + SPAN.context, context_of(block, chain))
-    store(span + SPAN.fault, fault_words(block, chain))
+    store(span + SPAN.context, stages + load(stages + STAGES.context))
+    store(span + SPAN.fault_index, -1)
+    store(span + SPAN.fault_stage, 0)
     store(span + SPAN.started, ticks())
 
 
@@ -122,10 +113,10 @@ def with_room(span: int, last: int, count: int, per_message: int) -> int:
 
 def fill_by_time(block: int, run_entry: int, span: int, here: int) -> None:
     """Fill a span with what waits in all inputs: it may turn out that none of it can be taken yet."""
-    chain, last = chain_of(block), last_stage(block)
+    stages = stages_of(block)
     limit = load(run_entry + RUN_ENTRY.span_limit) if here == 0 else length_here(run_entry)
-    limit = min(limit, longest_span(chain, SPAN_LIMIT))
-    room = with_room(span, last, limit, 1)
+    limit = min(limit, load(stages + STAGES.longest_span))
+    room = with_room(span, last_stage(block), limit, 1)
     if room == 0 and is_ready(block, span) == 1:
         hold_up(block)  # but how far time has come those downstream may wait for
     waiting = look_at_inputs(block, span, limit)
@@ -133,7 +124,7 @@ def fill_by_time(block: int, run_entry: int, span: int, here: int) -> None:
     store(span + SPAN.waiting, waiting)
     store(span + SPAN.source, span)
     store(block + BLOCK.in_flight, min(waiting, limit))
-    to_be_called(block, span, load(block + BLOCK.span_address), limit)
+    to_be_called(block, span, load(stages + STAGES.span_address), limit)
 
 
 def look_at_inputs(block: int, span: int, limit: int) -> int:
@@ -177,11 +168,10 @@ def look_at_inputs(block: int, span: int, limit: int) -> int:
 
 def is_ready(block: int, span: int) -> int:
     """1 if there is something to do by time: a message to take, or a multiple to handle."""
-    look_at_inputs(block, span, SPAN_LIMIT)
+    look_at_inputs(block, span, load(block + BLOCK.longest_span))
     store(span + SPAN.room, 0)
     store(span + SPAN.source, span)
     store(span + SPAN.count, 0)
-    store(span + SPAN.fault, block + BLOCK.fault_index)
     call_span(load(block + BLOCK.span_address), span + RUN_AT)
     return load(span + SPAN.is_ready)
 

@@ -4,15 +4,14 @@ Compiled."""
 from __future__ import annotations
 
 from ringkernel.codegen.operations import fence_release, load, store, ticks
-from ringkernel.codegen.span_body import FAULT_COUNT
 from ringkernel.memory.chain_layout import CHAIN
-from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY
+from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY, STAGES
 from ringkernel.memory.span_layout import LANE, LANES, NOBODY, RUN_AT, SPAN, WITHOUT
-from ringkernel.ring.block.stages import call_handlers, chain_of
+from ringkernel.ring.block.stages import call_handlers, stages_of
 from ringkernel.ring.sharing.share import lead
 
 from .commit import commit
-from .fused_commit import begin_writing
+from .further_stages import begin_writing
 
 
 def run_span(block: int, run_entry: int, span: int, here: int) -> int:
@@ -29,14 +28,13 @@ def run_span(block: int, run_entry: int, span: int, here: int) -> int:
         if message_nbytes == 0:
             note_calls(block, run_entry, load(span + SPAN.count), emitted)
     store(span + SPAN.by_timer, 0)
-    words = load(span + SPAN.fault)
-    fault, taken = load(words), load(span + SPAN.done)
+    fault, taken = load(span + SPAN.fault_index), load(span + SPAN.done)
     store(span + SPAN.failed_lane, NOBODY)
     if fault >= 0:
         store(span + SPAN.failed_lane, 0)
         taken = fault
     store(lane + LANE.taken, taken)
-    store(span + SPAN.steps, taken if fault < 0 else fault + load(words + FAULT_COUNT))
+    store(span + SPAN.steps, taken if fault < 0 else fault + load(span + SPAN.fault_count))
     return commit(block, run_entry, span, here)
 
 
@@ -57,7 +55,7 @@ def run_span_at_end(block: int, run_entry: int, span: int, here: int) -> int:
     store(span + SPAN.by_timer, emitted)
     store(span + SPAN.steps, max(1, calls))  # the call that said so
     store(span + SPAN.is_over, 1 if said < 0 else 0)
-    store(span + SPAN.failed_lane, NOBODY if load(load(span + SPAN.fault)) < 0 else WITHOUT)
+    store(span + SPAN.failed_lane, NOBODY if load(span + SPAN.fault_index) < 0 else WITHOUT)
     return commit(block, run_entry, span, here)
 
 
@@ -74,12 +72,12 @@ def run_alone(span: int) -> int:
 
 def odd(block: int) -> None:
     """The states' versions are odd from here until the span is committed."""
-    begin_writing(block, chain_of(block))
+    begin_writing(block, stages_of(block))
     fence_release()  # odd before a handler writes to its state
 
 
 def note_calls(block: int, run_entry: int, count: int, emitted: int) -> None:
     """Count the spans of a source since one has emitted something; of a chain, the source itself."""
-    chain = chain_of(block)
-    came = emitted if chain == 0 else count - load(chain + CHAIN.dropped)
+    stages = stages_of(block)
+    came = emitted if load(stages + STAGES.n_stages) == 1 else count - load(stages + CHAIN.dropped)
     store(run_entry + RUN_ENTRY.fruitless, 0 if came > 0 else load(run_entry + RUN_ENTRY.fruitless) + 1)

@@ -7,7 +7,6 @@ kernel's place with one poller, a worker or a grid.
 from __future__ import annotations
 
 from ringkernel.codegen.operations import compare_exchange, fence, load, load_acquire, store, store_release, ticks
-from ringkernel.memory.chain_layout import CHAIN
 from ringkernel.memory.layout import (
     ARMED,
     BLOCK,
@@ -21,13 +20,14 @@ from ringkernel.memory.layout import (
     RING,
     RUN_ENTRY,
     RUNG,
+    STAGES,
     STATUS_ACTIVE,
     STATUS_DEACTIVATED,
     STATUS_TERMINATED,
     STATUS_TERMINATING,
 )
 from ringkernel.memory.span_layout import SPAN
-from ringkernel.ring.block.stages import chain_of, last_stage, record_of
+from ringkernel.ring.block.stages import last_stage, record_of, stages_of
 from ringkernel.ring.block.token import IDLE, LEFT, WORKED, claim_again, give_back, release
 from ringkernel.ring.block.waits import begin, hold_up, starve
 from ringkernel.ring.protocol.cursors import free_slots, room_of, slowest_head, waiting_of
@@ -107,7 +107,7 @@ def can_work(block: int) -> int:
     if load_acquire(block + BLOCK.epoch) != load(block + BLOCK.echo):
         return 1
     if has_input(block) == 0:
-        if chain_of(block) == 0 and is_told_more(block, record_of(block)) == 1:
+        if is_told_more(block, record_of(block)) == 1:
             return 1
         if waiting_of(block) != 0:
             return 0
@@ -164,8 +164,7 @@ def rest(run_entry: int, here: int) -> int:
     fence()  # armed, before the last look
     if wanted != NEVER:
         let_producers_in(block, here)
-        if last != block:
-            ring_doorbell_at(load(chain_of(block) + CHAIN.held_up_address), here)
+        ring_doorbell_at(load(stages_of(block) + STAGES.held_up_address), here)
     left = 1
     if can_work(block) == 1 and compare_exchange(run_entry + RUN_ENTRY.state, ARMED, RUNG) == ARMED:
         left = 0  # otherwise somebody rang, and the run entry is in the inbox

@@ -258,6 +258,7 @@ PARKER_DTYPE, PARKER = record(
         rang="1: the loop has rung a doorbell of its own",
         credit="how many ticks of turns it may take",
         max_credit="the most that `credit` grows to",
+        map_credit="how many ticks of turns it may take for a map",
         earned_at="when `credit` was last added to",
         known_after="after how many messages it is known what one costs",
         take_turns_address="the function that takes the turns",

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 CREDIT_NS = 50_000
 """So long the loop's thread may take turns in one go; see `loop_turns.py`."""
+MAP_CREDIT_NS = 250_000
+"""So long it may take those of a map, whose caller has let go of the loop for it. To hand it over and to be woken again
+takes about half of that."""
 KNOWN_AFTER = 16
 """After so many messages it is known what one costs."""
 _TAGS = 256
@@ -121,6 +124,7 @@ class LoopParker:
         view["parked"] = 1
         view["known_after"] = KNOWN_AFTER
         view["max_credit"] = self.clock.ticks_of(CREDIT_NS)
+        view["map_credit"] = self.clock.ticks_of(MAP_CREDIT_NS)
         view["stat_fd"] = self._stat_fd = _open_own_stat()
         listener = _Listener(self)
         if self._waker.read_fd >= 0:

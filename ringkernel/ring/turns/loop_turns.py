@@ -53,9 +53,9 @@ def run_kept(here: int) -> int:
 def take_turns(here: int) -> int:
     """Take turns until every kernel that was kept rests, or has gone to its worker. How many sleepers were woken."""
     woken = 0
-    start = ticks()
-    credit = load(here + PARKER.credit) + (start - load(here + PARKER.earned_at)) // SHARE
-    credit = min(credit, load(here + PARKER.max_credit))
+    start, credit = ticks(), load(here + PARKER.credit)
+    most = max(credit, load(here + PARKER.max_credit))
+    credit = min(credit + (start - load(here + PARKER.earned_at)) // SHARE, most)
     store(here + PARKER.earned_at, start)
     run_entry = load(here + PARKER.kept_address)
     while run_entry != 0:
@@ -91,7 +91,7 @@ def cost_of(count: int, run_entry: int, here: int) -> int:
     few of them are within the credit: the handler ends soon in any case."""
     block = load(run_entry + RUN_ENTRY.block_address)
     if load(block + BLOCK.processed) < load(here + PARKER.known_after):
-        return count * load(here + PARKER.max_credit) // FEW
+        return count * load(here + PARKER.max_credit) // FEW if count <= FEW else NEVER
     each = load(run_entry + RUN_ENTRY.pace) if count >= TELLING else 0
     return count * (each if each != 0 else load(block + BLOCK.cost)) >> 6
 

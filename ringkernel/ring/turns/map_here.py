@@ -83,10 +83,10 @@ def lay_over(ring: int, array: int, end: int, tail: int) -> None:
 
 
 def take_turns_of_map(run_entry: int, here: int) -> int:
-    """Ring a kernel, and take the turns that come of it: as long as the loop may in one go, however little of that it
-    has earned. Whoever awaits a map has let go of the loop for it. What that has led to, see `see_to`."""
+    """Ring a kernel, and take the turns that come of it: as long as the loop may for a map, however little it has
+    earned. Whoever awaits a map has let go of the loop for it. What that has led to, see `see_to`."""
     credit = load(here + PARKER.credit)
-    store(here + PARKER.credit, load(here + PARKER.max_credit))
+    store(here + PARKER.credit, load(here + PARKER.map_credit))
     said = ring_doorbell(run_entry, here)
     said += see_to(here)
     store(here + PARKER.credit, min(credit, load(here + PARKER.credit)))

@@ -164,7 +164,7 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
 
     def decorate(func: F) -> F:
         declaration = _declare(func, kernel_id, options)
-        registry.add(declaration)
+        registry.add(declaration, renames=is_decorated(func))
         setattr(func, _ATTRIBUTE, declaration)
         return func
 

@@ -39,13 +39,14 @@ class Registry:
         self.beside: dict[str, dict[tuple[type, str], tuple[Companion, Declaration | None]]] = {}
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def add(self, declaration: Declaration) -> None:
-        """Let its id mean this declaration. Raises `ConfigurationError` if that of another module has it."""
+    def add(self, declaration: Declaration, *, renames: bool = False) -> None:
+        """Let its id mean this declaration. `renames`: its function had an id before. Raises `ConfigurationError` if
+        that of another module has it."""
         before = self.by_id.get(declaration.kernel_id)
         if before is not None:
             check_module(declaration.kernel_id, before.func, declaration.func)
         self.by_id[declaration.kernel_id] = declaration
-        if before is not None:
+        if before is not None or renames:
             self._tell(declaration)
 
     def add_beside(self, kernel_id: str, companion: Companion) -> None:

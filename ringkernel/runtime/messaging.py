@@ -56,7 +56,7 @@ class Messaging:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         # here for the calls that are made once per message
-        self._kernels: dict[Any, RingKernel] = supervisor.kernels
+        self._kernels, self._found = supervisor.kernels, supervisor.found
         self._affinity = supervisor.affinity
         self._budget = supervisor.budget
         self._calls = supervisor.calls
@@ -90,7 +90,7 @@ class Messaging:
         if affinity.thread != get_ident() or not affinity.is_running():
             self._supervisor.bind()
         try:
-            kernel = self._kernels[kernel_id]
+            kernel = self._found[kernel_id]
         except (KeyError, TypeError):
             kernel = self._supervisor.kernel(kernel_id, "send to")
         if timeout is not None:
@@ -119,7 +119,7 @@ class Messaging:
             ...     await runtime.receive(double)
             6.0
         """
-        self._supervisor.kernel(kernel_id).engine.outlet_of(input).put_nowait(message)
+        self._kernel(kernel_id, "send to").engine.outlet_of(input).put_nowait(message)
 
     async def call(self, kernel_id: KernelPath, message: Any, *, timeout: float | None = None) -> Any:
         """Send a message through a kernel, or through the chain from the first to the last of a pair; its output.
@@ -281,7 +281,7 @@ class Messaging:
         if affinity.thread != get_ident() or not affinity.is_running():
             self._supervisor.bind()
         try:
-            kernel = self._kernels[kernel_id]
+            kernel = self._found[kernel_id]
         except (KeyError, TypeError):
             kernel = self._supervisor.kernel(kernel_id, "receive from")
         if timeout is not None:
@@ -394,7 +394,7 @@ class Messaging:
             ...     float(records.sum())
             6.0
         """
-        return Peek(self._supervisor.kernel(kernel_id), max_messages, timeout)
+        return Peek(self._kernel(kernel_id, "receive from"), max_messages, timeout)
 
     async def stream(
         self,
@@ -592,7 +592,7 @@ class Messaging:
         return result if make is None else in_form(make, result)
 
     def _consumer(self, kernel_id: KernelId) -> Any:
-        kernel = self._supervisor.kernel(kernel_id)
+        kernel = self._kernel(kernel_id, "receive from")
         if kernel.engine.output is None:
             raise _emits_nothing(kernel)
         return kernel.engine.inlet
@@ -603,7 +603,7 @@ class Messaging:
         if affinity.thread != get_ident() or not affinity.is_running():
             self._supervisor.bind()
         try:
-            return self._kernels[kernel_id]
+            return self._found[kernel_id]
         except (KeyError, TypeError):
             return self._supervisor.kernel(kernel_id, action)
 

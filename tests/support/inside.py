@@ -72,6 +72,11 @@ def workers_of(runtime: RingKernelRuntime) -> list[Worker]:
     return pool_of(runtime).workers
 
 
+def found_by(runtime: RingKernelRuntime) -> set[Any]:
+    """What kernels were called by, and are found by since then."""
+    return set(runtime._supervisor.found)
+
+
 def commands_to(runtime: RingKernelRuntime, kernel_id: str) -> int:
     """How many commands a kernel was given."""
     engine: Any = runtime.kernels[kernel_id].engine

@@ -29,7 +29,7 @@ logger = logging.getLogger("ringkernel")
 
 class Replacements:
     """The kernels of a runtime that are being given another handler; `kernels` are all of them. `finishing` holds the
-    tasks; `changed` is called after each. Once `are_over` is set, ids that are declared again change nothing."""
+    tasks; `changed` is called after each, and when an id means something else. Once `are_over` is set, ids that are declared again change nothing."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Replacements:
 
     def declared_again(self, declaration: Declaration) -> None:
         """Let kernels with the handler of this id go on with the new one, or log why they cannot. From any thread."""
+        self._changed()
         affinity = self._affinity
         if self.are_over or affinity.loop is None or not affinity.is_running():
             return

@@ -40,8 +40,8 @@ TERMINATE_TIMEOUT_S = 5.0
 
 
 class Supervisor:
-    """Launches kernels, gives them commands, and ends them. `kernels` has all of them until they are removed;
-    `finishing` what goes on after its caller was cancelled.
+    """Launches kernels, gives them commands, and ends them. `kernels` has all of them until they are removed, `found`
+    those that were asked for, by what they were called then; `finishing` what goes on after its caller was cancelled.
 
     `workers`, `device` and `fuse` are those of the runtime.
     """
@@ -49,6 +49,7 @@ class Supervisor:
     def __init__(self, workers: int | None, device: str, *, fuse: bool) -> None:
         self._workers, self._device, self._fuse = workers, device, fuse
         self.kernels: dict[str, RingKernel] = {}
+        self.found: dict[Any, RingKernel] = {}
         self.finishing: set[asyncio.Task[None]] = set()
         self.affinity = LoopAffinity("this runtime")
         self.budget = Budget()
@@ -83,7 +84,9 @@ class Supervisor:
         which it runs an earlier version, it goes on with that."""
         self.bind()
         kernel = self.known(kernel_id, action)
-        if is_edited(kernel, kernel_id) and not kernel.engine.has_ended:
+        if not is_edited(kernel, kernel_id):
+            self.found[kernel_id] = kernel
+        elif not kernel.engine.has_ended:
             self.replacements.begin_unawaited(kernel, edited(kernel, kernel_id))
         return kernel
 
@@ -228,7 +231,8 @@ class Supervisor:
         self.forget_paths()
 
     def forget_paths(self) -> None:
-        """Kernels have gone, are connected in another way, or have other handlers."""
+        """Kernels have gone, are connected in another way, or have other handlers; or a function has another id."""
+        self.found.clear()
         self.calls.forget()
         self.paths.forget()
 

@@ -35,6 +35,8 @@ class Frame(NamedTuple):
 
 def frame_of(values: Any) -> Frame | None:
     """Return a table as a frame; None for anything else."""
+    if type(values) in _OWN:
+        return Frame("dict", list(values), values.__getitem__) if isinstance(values, dict) else None
     for library, classes, read in _TABLES:
         if is_of(values, library, *classes):
             return read(values)
@@ -95,6 +97,9 @@ _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Any], Frame]], ...] = (
     ("xarray", ("Dataset",), _of_xarray),  # which is a mapping, too
 )
 
+_OWN = dict, list, tuple
+"""Python's, of which no library has to be asked."""
+
 FILLING = {
     "pandas": "`.dropna()` leaves such rows out, `.fillna(value)` fills them",
     "polars": "`.drop_nulls()` leaves such rows out, `.fill_null(value)` fills them",
@@ -113,6 +118,8 @@ def plain(column: Any) -> Array | Frame | None:
     """
     if isinstance(column, np.ndarray):
         return _of_array(column)
+    if type(column) in _OWN:
+        return frame_of(column)
     for library, classes, read in _COLUMNS:
         if is_of(column, library, *classes):
             return read(column)

@@ -66,8 +66,33 @@ def _of_values(dtype: np.dtype[Any], column: Any) -> Array:
     values = list(column)
     if not values:
         return np.zeros((0, *dtype.shape), dtype.base)
-    check_missing([_is_missing(value) for value in values], "python")
-    return fitted_array(dtype.base, (len(values), *dtype.shape), values)
+    try:
+        given = np.asarray(values)
+    except ValueError:  # of several shapes
+        given = None
+    if given is None or given.dtype.kind == "O":  # NumPy makes objects of what is missing
+        check_missing([_is_missing(value) for value in values], "python")
+    in_units = given is None or dtype.base.kind in "mM"  # which the values have each
+    return fitted_array(dtype.base, (len(values), *dtype.shape), values if in_units else given)
+
+
+def numbers_for(dtype: np.dtype[Any], values: list[Any]) -> Array | None:
+    """Return Python's own numbers as an array of a field's dtype, as its messages would hold them; None if they do not
+    fit, or if one of them is something else."""
+    kinds = _NUMBERS.get(dtype.kind)
+    if kinds is None or not {*map(type, values)} <= kinds:
+        return None
+    given = np.asarray(values)
+    if dtype.kind == "f" and given.dtype.kind in "iu":
+        given = given.astype(np.float64)  # as Python does it, also on the way to something shorter
+    try:
+        return given if given.dtype == dtype else converted(given, dtype)
+    except (TypeError, OverflowError):
+        return None
+
+
+_NUMBERS: dict[str, set[type]] = {"b": {bool}, "i": {int, bool}, "u": {int, bool}, "f": {float, int, bool}}
+"""Which types NumPy makes the same of as a message's codec, by the kind of the field."""
 
 
 def _of_objects(dtype: np.dtype[Any], values: Any) -> Array:

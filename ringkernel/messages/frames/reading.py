@@ -14,7 +14,7 @@ from ringkernel.messages.fitting import guess
 from ringkernel.messages.types import MessageType
 
 from .columns import Frame, plain
-from .fitted import array_for, column_for
+from .fitted import array_for, column_for, numbers_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +61,9 @@ def from_frame(message_type: MessageType, values: Any, extra: str) -> Array | No
 def from_rows(message_type: MessageType, rows: list[Any], extra: str) -> Array:
     """Return the records of a list of dicts. Raises `MessageTypeError`."""
     dtype = message_type.dtype
+    columns = _columns_of(dtype, rows, extra)
+    if columns is not None:
+        return _records(dtype, columns)
     result = np.zeros(len(rows), dtype)
     encode = encoder(MessageType(dtype), result, -1)  # by their names, also where the type is a class
     for i, row in enumerate(rows):
@@ -69,6 +72,25 @@ def from_rows(message_type: MessageType, rows: list[Any], extra: str) -> Array:
         except (MessageTypeError, *MISFITS) as error:
             raise MessageTypeError(f"message {i}: {_missing_in(dtype, rows, i) or error}") from None
     return result
+
+
+def _columns_of(dtype: np.dtype[Any], rows: list[Any], extra: str) -> dict[Path, Array] | None:
+    """Return the columns of dicts that have Python's own numbers for fields that are numbers; None for any others, and
+    where one does not fit: these are looked at one by one."""
+    names = dtype.names or ()
+    if {*map(type, rows)} != {dict} or (extra == "refuse" and {*map(len, rows)} != {len(names)}):
+        return None
+    columns = {}
+    for name in names:
+        try:
+            values = [row[name] for row in rows]
+        except KeyError:
+            return None
+        column = numbers_for(dtype[name], values)
+        if column is None:
+            return None
+        columns[name,] = column
+    return columns
 
 
 class _NamesError(TypeError):

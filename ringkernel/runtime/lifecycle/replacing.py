@@ -29,7 +29,8 @@ logger = logging.getLogger("ringkernel")
 
 class Replacements:
     """The kernels of a runtime that are being given another handler; `kernels` are all of them. `finishing` holds the
-    tasks; `changed` is called after each, and when an id means something else. Once `are_over` is set, ids that are declared again change nothing."""
+    tasks; `changed` is called after each, and when an id means something else. Once `are_over` is set, ids that are
+    declared again change nothing."""
 
     def __init__(
         self,

@@ -116,7 +116,7 @@ def test_sequences_of_messages_become_arrays(values: list[tuple[int, float, bool
         assert all(array[name].tobytes() == expected[name].tobytes() for name in TICK.names)
 
 
-@pytest.mark.parametrize("values", [[], (), iter([]), np.zeros(0)], ids=repr)
+@pytest.mark.parametrize("values", [[], (), iter([]), np.zeros(0)], ids=["list", "tuple", "iterator", "array"])
 def test_no_messages_are_an_empty_array(values: Any) -> None:
     array = as_array(MessageType(np.float64), values)
     assert (array.shape, array.dtype) == ((0,), np.dtype([("value", "f8")]))

@@ -126,7 +126,7 @@ def test_a_message_class_is_its_own_dtype() -> None:
         np.dtype([("x", object)]),
         3,
         np.zeros(3),
-        lambda: None,
+        pytest.param(lambda: None, id="a function"),
         np.dtype([]),
     ],
     ids=repr,

@@ -212,6 +212,8 @@ async def test_a_pause_takes_one_out_and_the_others_go_on(chain: RingKernelRunti
 @pytest.mark.parametrize("kernel_id", IDS)
 async def test_an_end_drains_what_is_queued(chain: RingKernelRuntime, kernel_id: str) -> None:
     await send(chain, range(40))
+    for other in IDS[: IDS.index(kernel_id)]:  # what comes after the command is left
+        await eventually(functools.partial(has_processed, chain, other, 40))
     await within(chain.terminate(kernel_id), 3)
     assert not is_fused(chain)
     assert chain.get_state(kernel_id) is KernelState.TERMINATED

@@ -204,10 +204,10 @@ async def test_a_pause_waits_for_few_messages_that_suddenly_take_long(team: rk.R
 async def test_a_handler_that_does_not_return_is_given_up_with_the_kernel(team: rk.RingKernelRuntime) -> None:
     messages = await start_twins(team, "i4")
     await map_until_helped(team, messages)
-    messages["rounds"][N // 2 :: N // 16] = 1 << 33
-    mapping = asyncio.ensure_future(team.map("shared", messages))
+    stuck = messages.copy()
+    stuck["rounds"][::64] = 1 << 31  # seconds, in every shard: whoever takes one does not leave before the test looks
+    mapping = asyncio.ensure_future(team.map("shared", stuck))
     await eventually(lambda: is_helped(team), 60)  # as soon as the system runs its thread
-    await asyncio.sleep(0.05)
     await within(team.terminate("shared", timeout=0.1))
     with pytest.raises(rk.KernelFailedError, match="did not return from its handler"):
         await within(mapping)

@@ -24,8 +24,8 @@ help:  ## Show the targets
 demo: $(STAMP)-demo  ## Run a year of flights through compiled kernels; ARGS=flow runs a market
 	$(BIN)/ringkernel demo $(ARGS)
 
-test: $(STAMP)-test  ## Run the tests, but for the long ones
-	$(BIN)/python $(COVER) -m pytest --ignore tests/project/test_notebooks.py -m "not long" $(ARGS)
+test: $(STAMP)-test  ## Run the tests, but for the long ones, in two processes; ARGS="-n 0" takes one
+	$(BIN)/python -m pytest --ignore tests/project/test_notebooks.py -m "not long" -n 2 --dist loadfile $(ARGS)
 
 test-all: $(STAMP)-test  ## Run all tests
 	$(BIN)/python $(COVER) -m pytest --ignore tests/project/test_notebooks.py $(ARGS)

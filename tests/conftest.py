@@ -26,6 +26,8 @@ COMPILED = ["cpu", "loop", "grid"]
 TYPED = ["typed_coroutine", *COMPILED]
 KINDS = ["coroutine", *TYPED]
 KIND_FIXTURES = ["kind", "typed_kind", "compiled_kind"]
+SAMPLE = 5
+"""So many parametrisations of a test `make test` runs, at most, where the mark `sampled` says no other number."""
 LONG_KINDS = {"typed_coroutine", "grid"}
 """`make test` runs the same tests with the other kinds, and leaves these to `make test-all`."""
 
@@ -66,11 +68,11 @@ def mark_long(items: list[pytest.Item]) -> None:
     for item in items:
         if kinds_of(item) & LONG_KINDS:
             item.add_marker("long")
-        elif item.get_closest_marker("sampled") is not None:
+        elif item.get_closest_marker("long") is None:
             sampled.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for group in sampled.values():
         mark = group[0].get_closest_marker("sampled")
-        count = mark.args[0] if mark is not None else 0
+        count = mark.args[0] if mark is not None else SAMPLE
         group.sort(key=lambda item: item.nodeid)
         kept = {len(group) * i // count for i in range(count)}
         for i, item in enumerate(group):
@@ -231,8 +233,8 @@ def clean_declarations() -> Iterator[None]:
 
 @pytest.fixture
 def random_cases(request: pytest.FixtureRequest) -> Callable[[int], int]:
-    """How many random cases a test tries that tries so many in `make test-all`: a fifth where long tests are left
-    out."""
+    """How many cases, random or sampled, a test tries that tries so many in `make test-all`: a fifth where long tests
+    are left out."""
     return lambda count: max(1, count // 5) if leaves_out_long(request.config) else count
 
 

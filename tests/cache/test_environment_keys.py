@@ -134,6 +134,7 @@ print(json.dumps([sorted(visited), sorted(filter(None, loaded))]))
 """
 
 
+@pytest.mark.long
 def test_every_module_that_is_compiled_or_loaded_for_it_is_in_the_key(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

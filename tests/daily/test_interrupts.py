@@ -27,6 +27,11 @@ _TRACED = tuple(
 )
 
 
+@pytest.fixture(autouse=True)
+def fewer_in_make_test(random_cases: Callable[[int], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SAMPLE", random_cases(SAMPLE))
+
+
 class Interrupting:
     """Raises KeyboardInterrupt at one opcode of a call, counted from 0; `passed` says how many there were."""
 

@@ -23,7 +23,7 @@ from ringkernel.declaration.signature import warn_of_unwritten_output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.compiles, pytest.mark.sampled(6)]
+pytestmark = [pytest.mark.compiles, pytest.mark.sampled(3)]
 
 NUMBAS_WORDS = re.compile(
     r"numba|nopython|lowering|unify|[Uu]ntyped|No implementation|signature|overload|candidate|Literal\[|reflected"

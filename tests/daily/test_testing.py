@@ -68,7 +68,9 @@ def pairs(msg: Pair, out: Pair) -> None:
     out.a, out.b = msg.b, msg.b
 
 
-@pytest.mark.parametrize("handler", [double, square, total, mixed, batch, picky, pairs, sink], ids=lambda handler: handler.__name__)
+@pytest.mark.parametrize(
+    "handler", [double, square, total, mixed, batch, picky, pairs, sink], ids=lambda handler: handler.__name__
+)
 def test_handlers_that_are_the_same_pass(handler: Any, session: Session) -> None:
     testing.check(handler, session=session, count=300)
 

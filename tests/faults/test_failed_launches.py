@@ -180,6 +180,7 @@ async def test_a_launch_that_the_system_has_no_memory_for_leaves_nothing(
     await check_works(runtime, "other")
 
 
+@pytest.mark.long  # as all here that compile a grid
 async def test_a_device_that_refuses_to_reach_the_memory_leaves_nothing(
     runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +198,7 @@ async def test_a_device_that_refuses_to_reach_the_memory_leaves_nothing(
     await check_works(runtime, "k")
 
 
+@pytest.mark.long  # as all here that compile a grid
 async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(
     runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ async def test_kernels_that_cannot_go_on_fail_the_launch_and_it_leaves_nothing(
     assert held(runtime) == before
 
 
+@pytest.mark.long  # as all here that compile a grid
 async def test_memory_that_a_device_may_reach_is_not_unmapped(
     runtime: RingKernelRuntime, device: ThreadDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

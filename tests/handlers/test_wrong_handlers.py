@@ -43,7 +43,7 @@ def test_a_wrong_handler_is_refused_or_does_what_python_does(
 def test_one_that_ends_its_process_or_hangs_is_found_and_the_others_are_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(judging, "PATIENCE_S", 10.0)
+    monkeypatch.setattr(judging, "PATIENCE_S", 5.0)
     monkeypatch.setattr(judging, "CHILD", JUDGE_THAT_FAILS)
     cases = [("good", "scalar"), ("crash", "scalar"), ("hang", "scalar"), ("other", "scalar"), ("leaves", "scalar")]
     found = judging.judge(cases, processes=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
@@ -15,6 +15,9 @@ from spans import compile_span, function_of
 
 from ringkernel.codegen.span_types import SpanTypes
 from ringkernel.devices.compiled.handler_views import given as as_handlers_see
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.compiles
 
@@ -157,11 +160,13 @@ def in_python(
 @pytest.mark.timeout(0)
 @pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("batch", [False, True], ids=["one by one", "batches"])
-def test_what_random_handlers_leave_is_zero(batch: bool) -> None:
+def test_what_random_handlers_leave_is_zero(batch: bool, random_cases: Callable[[int], int]) -> None:
     """To the byte, padding included, where there was something else before."""
 
     @hypothesis.seed(1)
-    @settings(max_examples=HANDLERS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=random_cases(HANDLERS), deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(drawn=batches() if batch else one_by_one(), seed=st.integers(0, 2**32 - 1))
     def each(drawn: tuple[str, np.dtype[Any]], seed: int) -> None:
         body, output = drawn

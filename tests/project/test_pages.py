@@ -28,7 +28,7 @@ README = TEXTS["README.md"]
 EXAMPLES = blocks("python")
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 def test_an_example_prints_what_its_comments_say(example: str, tmp_path: Path) -> None:
     script = tmp_path / "block.py"

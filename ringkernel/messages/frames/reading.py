@@ -80,7 +80,7 @@ def _columns_of(dtype: np.dtype[Any], rows: list[Any], extra: str) -> dict[Path,
     names = dtype.names or ()
     if {*map(type, rows)} != {dict} or (extra == "refuse" and {*map(len, rows)} != {len(names)}):
         return None
-    columns = {}
+    columns: dict[Path, Array] = {}
     for name in names:
         try:
             values = [row[name] for row in rows]

@@ -164,8 +164,9 @@ def ring_kernel(  # noqa: PLR0913 (all but the id are options with a name)
 
     def decorate(func: F) -> F:
         declaration = _declare(func, kernel_id, options)
-        registry.add(declaration, renames=is_decorated(func))
+        registry.add(declaration)
         setattr(func, _ATTRIBUTE, declaration)
+        registry.rename(func)
         return func
 
     return decorate

@@ -26,6 +26,9 @@ class Watcher(Protocol):
     def declared_again(self, declaration: Declaration) -> None:
         """Take note of what an id means from now on. In any thread."""
 
+    def renamed(self, func: Callable[..., Any]) -> None:
+        """Take note that a function may have another id than before. In any thread."""
+
 
 class Registry:
     """The latest declaration of each id.
@@ -39,14 +42,13 @@ class Registry:
         self.beside: dict[str, dict[tuple[type, str], tuple[Companion, Declaration | None]]] = {}
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def add(self, declaration: Declaration, *, renames: bool = False) -> None:
-        """Let its id mean this declaration. `renames`: its function had an id before. Raises `ConfigurationError` if
-        that of another module has it."""
+    def add(self, declaration: Declaration) -> None:
+        """Let its id mean this declaration. Raises `ConfigurationError` if that of another module has it."""
         before = self.by_id.get(declaration.kernel_id)
         if before is not None:
             check_module(declaration.kernel_id, before.func, declaration.func)
         self.by_id[declaration.kernel_id] = declaration
-        if before is not None or renames:
+        if before is not None:
             self._tell(declaration)
 
     def add_beside(self, kernel_id: str, companion: Companion) -> None:
@@ -68,8 +70,13 @@ class Registry:
         """Return the handlers of a kind beside a kernel."""
         return tuple(one for one, _ in self.beside.get(kernel_id, {}).values() if isinstance(one, kind))
 
+    def rename(self, func: Callable[..., Any]) -> None:
+        """A function has got an id, and may have had another one."""
+        for watcher in list(self._watchers):
+            watcher.renamed(func)
+
     def watch(self, watcher: Watcher) -> None:
-        """Tell it of ids that are declared again, as long as it exists."""
+        """Tell it of ids that are declared again, and of functions that get one, as long as it exists."""
         self._watchers.add(watcher)
 
     def _tell(self, declaration: Declaration) -> None:

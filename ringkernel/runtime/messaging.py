@@ -198,7 +198,7 @@ class Messaging:
             6.0
         """
         kernel = self._supervisor.kernel(kernel_id, "open an input of")
-        are_called = any(calls.goes_through(kernel) for calls in self._known_calls.values())
+        are_called = any(calls.goes_through(kernel) for calls in list(self._known_calls.values()))
         handle = open_input(kernel, input, full, self._affinity, are_called=are_called)
         self._supervisor.forget_paths()
         return handle

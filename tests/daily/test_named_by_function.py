@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,3 +69,16 @@ async def test_an_edited_function_without_decorator_is_seen_at_once(runtime: Rin
     assert [await sent(runtime, first), await sent(runtime, first)] == [2.0, 2.0]
     assert [await sent(runtime, second), await sent(runtime, second)] == [3.0, 3.0]
     assert not {first, "plain"} & found_by(runtime) - {second}
+
+
+async def test_calls_that_wait_do_not_mind_what_is_declared_meanwhile(runtime: RingKernelRuntime) -> None:
+    named = declared(2.0)
+    async with runtime.run(named):
+        await runtime.deactivate(named)
+        first = asyncio.create_task(runtime.call(named, 1.0))
+        await asyncio.sleep(0)
+        declared(3.0, "other"), declared(4.0, "other")  # as a cell does that is run again
+        second = asyncio.create_task(runtime.call(named, 2.0))
+        await asyncio.sleep(0)
+        await runtime.reactivate(named)
+        assert await asyncio.gather(first, second) == [2.0, 4.0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ringkernel.declaration.decorator import find_declaration, id_of, is_decorated
-from ringkernel.declaration.registry import check_module, registry
+from ringkernel.declaration.registry import check_module
 from ringkernel.declaration.together import with_companions
 from ringkernel.errors import KernelStateError, RingKernelError
 from ringkernel.lifecycle import KernelState
@@ -29,8 +29,7 @@ logger = logging.getLogger("ringkernel")
 
 class Replacements:
     """The kernels of a runtime that are being given another handler; `kernels` are all of them. `finishing` holds the
-    tasks; `changed` is called after each, and when an id means something else. Once `are_over` is set, ids that are
-    declared again change nothing."""
+    tasks; `changed` is called after each. Once `are_over` is set, ids that are declared again change nothing."""
 
     def __init__(
         self,
@@ -44,11 +43,9 @@ class Replacements:
         self._earlier: WeakSet[Callable[..., Any]] = WeakSet()
         self._wanted: dict[RingKernel, Declaration] = {}
         self._tasks: dict[RingKernel, asyncio.Task[None]] = {}
-        registry.watch(self)
 
     def declared_again(self, declaration: Declaration) -> None:
         """Let kernels with the handler of this id go on with the new one, or log why they cannot. From any thread."""
-        self._changed()
         affinity = self._affinity
         if self.are_over or affinity.loop is None or not affinity.is_running():
             return

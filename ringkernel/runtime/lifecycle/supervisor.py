@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ringkernel.declaration.decorator import find_declaration, id_of
-from ringkernel.declaration.registry import declared
+from ringkernel.declaration.registry import declared, registry
 from ringkernel.devices.event_loop import interrupts
 from ringkernel.devices.event_loop.budget import Budget
 from ringkernel.devices.event_loop.services import Services
@@ -31,6 +31,7 @@ from .replacing import Replacements, edited, is_edited
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ringkernel.declaration.declaration import Declaration
     from ringkernel.declaration.decorator import KernelId
     from ringkernel.runtime.kernels.kernel import RingKernel
 
@@ -59,6 +60,7 @@ class Supervisor:
         self._closed = False
         self.calls, self.paths = PathTable(self.kernel, Calls), PathTable(self.kernel, MapPath)
         self.replacements = Replacements(self.kernels, self.finishing, self.affinity, self.forget_paths)
+        registry.watch(self)
 
     def bind(self) -> tuple[Services, Devices]:
         """Return the services and devices of the running loop, made at the first use. Raises `KernelStateError` in any
@@ -231,10 +233,22 @@ class Supervisor:
         self.forget_paths()
 
     def forget_paths(self) -> None:
-        """Kernels have gone, are connected in another way, or have other handlers; or a function has another id."""
+        """Kernels have gone, are connected in another way, or have other handlers."""
         self.found.clear()
         self.calls.forget()
         self.paths.forget()
+
+    # --- what is declared meanwhile, in any thread -----------------------------------------------------------
+
+    def declared_again(self, declaration: Declaration) -> None:
+        """Let kernels go on with the handler that their id means now."""
+        self.replacements.declared_again(declaration)
+
+    def renamed(self, func: Callable[..., Any]) -> None:
+        """Look up anew what the function means. Nothing else is forgotten: calls may wait."""
+        self.found.pop(func, None)
+        self.calls.forget_name(func)
+        self.paths.forget_name(func)
 
     # --- other handlers --------------------------------------------------------------------------------------
 

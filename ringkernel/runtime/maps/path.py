@@ -110,6 +110,12 @@ class PathTable(Generic[T]):
         """Kernels have gone, or are connected in another way."""
         self.known.clear()
 
+    def forget_name(self, func: Callable[..., Any]) -> None:
+        """A function may name another kernel than before. In any thread."""
+        for given in list(self.known):
+            if given is func or (isinstance(given, tuple) and func in given):
+                self.known.pop(given, None)
+
 
 def check_active(kernel: RingKernel, what: str) -> None:
     """Raises `KernelStateError` for a kernel that is not ACTIVE, with the reason if it has failed."""

@@ -8,7 +8,7 @@ and doorbell addresses, machine code, and what parkers keep. They mean something
 from __future__ import annotations
 
 from .record import LINE as LINE  # noqa: PLC0414 (others have it from here)
-from .record import array, line, record, within
+from .record import array, group, line, record, within
 
 NEVER = 2**62
 """A sequence number that no cursor reaches: `limit`, `watch`, `wanted` and `end` when they are off."""
@@ -82,7 +82,7 @@ FAULT_WORDS = {
 }
 """What a span says about a failure: in its record, in a grid's mark, and, once committed, in the kernel's block."""
 
-FAULT_DTYPE, FAULT = record("Fault", line("who runs the span", FAULT_WORDS), nbytes=8 * len(FAULT_WORDS))
+FAULT_DTYPE, FAULT = group("Fault", "who runs the span", FAULT_WORDS)
 
 STAGES_WORDS = {
     "n_stages": "how many kernels a message goes through",
@@ -95,7 +95,7 @@ STAGES_WORDS = {
 }
 """What a kernel's turns run: the kernel by itself, by the words of its block, or the fused chain that it begins."""
 
-STAGES_DTYPE, STAGES = record("Stages", line("host", STAGES_WORDS), nbytes=8 * len(STAGES_WORDS))
+STAGES_DTYPE, STAGES = group("Stages", "host", STAGES_WORDS)
 
 COUNT_WORDS = {
     "processed": "messages handled",
@@ -110,7 +110,7 @@ COUNT_WORDS = {
 }
 """What statistics read, and what a grid posts for them."""
 
-COUNTS_DTYPE, COUNTS = record("Counts", line("poller", COUNT_WORDS), nbytes=8 * len(COUNT_WORDS))
+COUNTS_DTYPE, COUNTS = group("Counts", "poller", COUNT_WORDS)
 
 BLOCK_DTYPE, BLOCK = record(
     "Block",
@@ -178,7 +178,7 @@ BELL_WORDS = {
 }
 """What it takes to be rung."""
 
-_, BELL = record("Bell", line("shared", BELL_WORDS), nbytes=24)
+_, BELL = group("Bell", "shared", BELL_WORDS)
 
 DOORBELL_DTYPE, DOORBELL = record(
     "Doorbell",

@@ -110,6 +110,11 @@ def record(name: str, *lines: Line, nbytes: int | None = None) -> tuple[np.dtype
     return dtype, offset_of(*offsets)
 
 
+def group(name: str, writer: str, words: Mapping[str, str | Array]) -> tuple[np.dtype[Any], Any]:
+    """Declare words that several records have side by side, as a record of their length. Raises what `record` does."""
+    return record(name, line(writer, words), nbytes=8 * len(words))
+
+
 def within(outer: Any, inner: Any) -> int:
     """Return where the words of the record `inner` lie in the record `outer`.
 

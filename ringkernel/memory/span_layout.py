@@ -9,7 +9,7 @@ order of the times, see `messages/time_words.py`, and `codegen/merged_span.py`.
 from __future__ import annotations
 
 from .layout import FAULT, FAULT_WORDS
-from .record import line, record, within
+from .record import group, line, record, within
 
 MAX_INPUTS = 16
 
@@ -47,7 +47,7 @@ RUN_WORDS = {
 }
 """What a thread runs, and what came of it: a span, or a part of one that several threads share."""
 
-RUN_DTYPE, RUN = record("Run", line("who runs the span", RUN_WORDS), nbytes=8 * len(RUN_WORDS))
+RUN_DTYPE, RUN = group("Run", "who runs the span", RUN_WORDS)
 
 SPAN_DTYPE, SPAN = record(
     "Span",

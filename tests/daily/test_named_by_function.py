@@ -81,4 +81,4 @@ async def test_calls_that_wait_do_not_mind_what_is_declared_meanwhile(runtime: R
         second = asyncio.create_task(runtime.call(named, 2.0))
         await asyncio.sleep(0)
         await runtime.reactivate(named)
-        assert await asyncio.gather(first, second) == [2.0, 4.0]
+        assert [await first, await second] == [2.0, 4.0]

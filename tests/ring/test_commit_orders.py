@@ -327,8 +327,8 @@ MUTATIONS = {
         "    end_writing(block, stages)\n    notify_consumers(load(span + SPAN.output), here)\n",
     ),
     "a chain's inputs before its last outputs": (
-        "    move_tails(span, stages, taken_of(span))\n    move_heads(block, span)\n",
-        "    move_heads(block, span)\n    move_tails(span, stages, taken_of(span))\n",
+        "    move_tails(span, stages, processed)\n    move_heads(block, span)\n",
+        "    move_heads(block, span)\n    move_tails(span, stages, processed)\n",
     ),
     "states are whole only if it goes on": (
         "version + (version & 1))",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .chain import Stage
 
-SPAN_LIMIT = 65_536
+FUSED_SPAN_LIMIT = 65_536
 """Messages in a fused span, at most. Its handlers provably end soon, so that one may hold more than others: with 1,024
 of 4 bytes the turns would take longer than the work."""
 WHOLE = 1024
@@ -52,9 +52,9 @@ class ChainRecord:
 
     def _fill(self, record: Any) -> None:
         stages, here = self._stages, self._region.address
-        record["n_stages"], record["span_address"], record["longest_span"] = len(stages), self._span.address, SPAN_LIMIT
+        record["n_stages"], record["span_address"] = len(stages), self._span.address
         record["last"] = stages[-1].block.address - here
-        record["max_threads"] = threads_for(stages)
+        record["longest_span"], record["max_threads"] = FUSED_SPAN_LIMIT, threads_for(stages)
         record["held_up_address"] = self._held_up.doorbell_address
         for i, (stage, part) in enumerate(zip(stages, parts_of(stages), strict=True)):
             block = stage.block

@@ -35,9 +35,7 @@ class Frame(NamedTuple):
 
 def frame_of(values: Any) -> Frame | None:
     """Return a table as a frame; None for anything else."""
-    if type(values) in _OWN:
-        return Frame("dict", list(values), values.__getitem__) if isinstance(values, dict) else None
-    for library, classes, read in _TABLES:
+    for library, classes, read in () if type(values) in _OWN else _TABLES:
         if is_of(values, library, *classes):
             return read(values)
     return Frame("dict", list(values), values.__getitem__) if isinstance(values, Mapping) else None

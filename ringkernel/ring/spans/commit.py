@@ -102,10 +102,11 @@ def publish_span(block: int, run_entry: int, span: int, here: int) -> int:
         publish_outputs(output, load(span + SPAN.tail), emitted)
         if is_news == 1:
             tell(output, span)  # after the outputs that the time stands for
-    move_tails(span, stages, taken_of(span))
+    processed = taken_of(span)
+    move_tails(span, stages, processed)
     move_heads(block, span)
     if load(span + SPAN.steps) > 0 or failing >= 0:
-        keep_books(block, run_entry, span, stages)
+        keep_books(block, run_entry, span, stages, processed)
     else:
         wait_for_inputs(block, span)
     store(block + BLOCK.in_flight, 0)
@@ -177,8 +178,8 @@ def move_heads(block: int, span: int) -> None:
         store_release(block + load(lane + LANE.edge) + EDGE.head, head)  # release: after the outputs
 
 
-def keep_books(block: int, run_entry: int, span: int, stages: int) -> None:
-    """Keep the ledgers, and what the next span goes by."""
+def keep_books(block: int, run_entry: int, span: int, stages: int, processed: int) -> None:
+    """Keep the ledgers, and what the next span goes by. The kernel itself has `processed` so many messages."""
     if load(span + SPAN.by_time) == 1:
         end_waits(block, span)
     store(block + BLOCK.idle_since, load(span + SPAN.ended))
@@ -186,8 +187,7 @@ def keep_books(block: int, run_entry: int, span: int, stages: int) -> None:
     if output != 0:
         note_peak(last_stage(block), output, load(output + RING.next))
     store(block + BLOCK.peak_input_depth, max(load(block + BLOCK.peak_input_depth), load(span + SPAN.waiting)))
-    cost, processed = load(block + BLOCK.cost), taken_of(span)
-    emitted = emitted_by_first(span, stages, processed)
+    cost, emitted = load(block + BLOCK.cost), emitted_by_first(span, stages, processed)
     others = keep_further_ledgers(block, span, stages, emitted)
     writes, by_timer = load(block + BLOCK.output) != 0, emitted_by_timer(span, stages)
     keep_ledger(block, taken, processed, emitted if writes else 0, by_timer, elapsed - others)

@@ -4,14 +4,13 @@ Compiled."""
 from __future__ import annotations
 
 from ringkernel.codegen.operations import fence_release, load, store, ticks
-from ringkernel.memory.chain_layout import CHAIN
-from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY, STAGES
+from ringkernel.memory.layout import EDGE, RING, RUN_ENTRY
 from ringkernel.memory.span_layout import LANE, LANES, NOBODY, RUN_AT, SPAN, WITHOUT
 from ringkernel.ring.block.stages import call_handlers, stages_of
 from ringkernel.ring.sharing.share import lead
 
 from .commit import commit
-from .further_stages import begin_writing
+from .further_stages import begin_writing, emitted_by_first
 
 
 def run_span(block: int, run_entry: int, span: int, here: int) -> int:
@@ -24,9 +23,9 @@ def run_span(block: int, run_entry: int, span: int, here: int) -> int:
     if here == 0 and load(span + SPAN.count) > load(run_entry + RUN_ENTRY.span_limit):
         is_shared = lead(block, run_entry, span, message_nbytes)
     if is_shared == 0:
-        emitted = run_alone(span)
+        run_alone(span)
         if message_nbytes == 0:
-            note_calls(block, run_entry, load(span + SPAN.count), emitted)
+            note_calls(block, run_entry, span)
     store(span + SPAN.by_timer, 0)
     fault, taken = load(span + SPAN.fault_index), load(span + SPAN.done)
     store(span + SPAN.failed_lane, NOBODY)
@@ -76,8 +75,7 @@ def odd(block: int) -> None:
     fence_release()  # odd before a handler writes to its state
 
 
-def note_calls(block: int, run_entry: int, count: int, emitted: int) -> None:
+def note_calls(block: int, run_entry: int, span: int) -> None:
     """Count the spans of a source since one has emitted something; of a chain, the source itself."""
-    stages = stages_of(block)
-    came = emitted if load(stages + STAGES.n_stages) == 1 else count - load(stages + CHAIN.dropped)
+    came = emitted_by_first(span, stages_of(block), load(span + SPAN.count))
     store(run_entry + RUN_ENTRY.fruitless, 0 if came > 0 else load(run_entry + RUN_ENTRY.fruitless) + 1)
